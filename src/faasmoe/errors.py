@@ -1,0 +1,91 @@
+"""Everything that FaaSMoE raises on purpose.
+
+    FaasmoeError
+     ├─ UserError             what the user gave cannot work; the message says what would
+     │   ├─ OptionError         an option's value is out of range
+     │   ├─ CheckpointError     a checkpoint's files are missing, damaged or inconsistent
+     │   ├─ UnsupportedModel    a sound checkpoint of a model that cannot be served
+     │   └─ RequestError        an API request that cannot be honoured (carries the field)
+     └─ ServingError          something failed while serving
+         ├─ PayloadError        an envelope between orchestrator and function is malformed
+         ├─ FunctionError       a function answered with an error (carries function and cause)
+         ├─ PlatformError       the platform could not run a function (carries function and cause)
+         │   ├─ DeadlineExceeded  no answer within the deadline
+         │   └─ UnknownFunction   the function was never deployed, or was removed
+         └─ EngineStopped       the orchestrator is shutting down, or has failed
+
+Commands print a `UserError` as one line and exit with 2; anything else is a defect or an outage.
+"""
+
+from __future__ import annotations
+
+
+class FaasmoeError(Exception):
+    """Base of all errors of this package."""
+
+
+class UserError(FaasmoeError):
+    """What the user gave cannot work."""
+
+
+class OptionError(UserError):
+    """An option's value is out of range."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint's files are missing, damaged or inconsistent."""
+
+
+class UnsupportedModel(UserError):
+    """A sound checkpoint of a model that cannot be served."""
+
+
+class RequestError(UserError):
+    """An API request that cannot be honoured.
+
+    `param` names the field of the request body, `code` is the machine-readable reason in OpenAI's style.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class ServingError(FaasmoeError):
+    """Something failed while serving."""
+
+
+class PayloadError(ServingError):
+    """An envelope between orchestrator and function is malformed."""
+
+
+class FunctionError(ServingError):
+    """A function answered with an error."""
+
+    def __init__(self, function: str, kind: str, message: str) -> None:
+        super().__init__(f"function {function} failed with {kind}: {message}")
+        self.function = function
+        self.kind = kind
+
+
+class PlatformError(ServingError):
+    """The platform could not run a function."""
+
+    def __init__(self, platform: str, function: str, cause: str) -> None:
+        super().__init__(f"platform {platform}, function {function}: {cause}")
+        self.platform = platform
+        self.function = function
+        self.cause = cause
+
+
+class DeadlineExceeded(PlatformError):
+    """No answer within the deadline."""
+
+
+class UnknownFunction(PlatformError):
+    """The function was never deployed, or was removed."""
+
+
+class EngineStopped(ServingError):
+    """The orchestrator is shutting down, or has failed."""

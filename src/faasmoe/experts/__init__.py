@@ -1,0 +1,1 @@
+"""The expert function: what is shipped to a platform. Needs torch and nothing else of this project."""

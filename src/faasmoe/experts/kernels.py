@@ -1,0 +1,111 @@
+"""The arithmetic of an expert: two linear layers with a gate or an activation between them.
+
+A gate is known by a name and two numbers, so that it can travel in an artifact. `model.experts_spec`
+recognises which one a transformers class uses by running the class's own gate on probe values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)  # Hendrycks & Gimpel 2016, section 2
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": _quick_gelu,
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How an expert turns its first layer's output into its second layer's input.
+
+    Kinds: `none` act(x), without a gate; `glu` act(gate) · up; `clamped_in` the same with gate clamped above
+    and up clamped to both sides by `limit` first; `clamped_out` with act(gate) clamped above instead;
+    `swiglu_oai` (up + 1) · gate · sigmoid(alpha · gate) after the clamps of `clamped_in` (gpt-oss).
+    """
+
+    kind: str
+    activation: str = "identity"
+    limit: float = float("inf")
+    alpha: float = 1.0
+
+    def __call__(self, gate: Tensor, up: Tensor | None) -> Tensor:
+        """`gate`, `up` `[n, I]` (`up` is None for `none`) to `[n, I]`."""
+        act = ACTIVATIONS[self.activation]
+        if up is None:
+            return act(gate)
+        if self.kind == "glu":
+            return act(gate) * up
+        if self.kind == "clamped_out":
+            return act(gate).clamp(max=self.limit) * up.clamp(-self.limit, self.limit)
+        gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        if self.kind == "clamped_in":
+            return act(gate) * up
+        return (up + 1) * (gate * torch.sigmoid(self.alpha * gate))
+
+
+GATE_KINDS = ("none", "glu", "clamped_in", "clamped_out", "swiglu_oai")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertWeights:
+    """One expert's weights, as they lie in the checkpoint.
+
+    `first` holds the first layer's matrices: one (no gate, or gate and up in one) or two (gate, up);
+    `first_bias` as many vectors, or none. A matrix is `[out, in]`, or `[in, out]` if `transposed`.
+    """
+
+    first: tuple[Tensor, ...]
+    down: Tensor
+    first_bias: tuple[Tensor, ...] = ()
+    down_bias: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertForm:
+    """What all experts of a model have in common."""
+
+    gate: Gate
+    transposed: bool = False  # matrices are [in, out]
+    interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    """`x` `[n, in]` to `[n, out]`."""
+    return F.linear(x, weight.t() if transposed else weight, bias)
+
+
+def expert_forward(x: Tensor, weights: ExpertWeights, form: ExpertForm) -> Tensor:
+    """One expert on rows `x` `[n, H]`; returns `[n, H]` in `x`'s dtype."""
+    biases = weights.first_bias or (None,) * len(weights.first)
+    outs = [linear(x, w, b, form.transposed) for w, b in zip(weights.first, biases, strict=True)]
+    gate, up = _split(outs, form)
+    return linear(form.gate(gate, up), weights.down, weights.down_bias, form.transposed)
+
+
+def _split(outs: list[Tensor], form: ExpertForm) -> tuple[Tensor, Tensor | None]:
+    """Gate and up `[n, I]` from what the first layer's matrices gave."""
+    if len(outs) == 2:
+        return outs[0], outs[1]
+    if form.gate.kind == "none":
+        return outs[0], None
+    if form.interleaved:
+        return outs[0][..., ::2], outs[0][..., 1::2]
+    gate, up = outs[0].chunk(2, dim=-1)
+    return gate, up

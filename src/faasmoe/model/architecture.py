@@ -1,0 +1,145 @@
+"""Which transformers class runs a checkpoint, and whether it can be served in blocks.
+
+Nothing here knows model names. A model can be served if transformers dispatches its experts through
+`ALL_EXPERTS_FUNCTIONS` (`use_experts_implementation` leaves flags on such modules) and its attention through
+`ALL_ATTENTION_FUNCTIONS`, and if its experts compute something that `experts.kernels` can name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.experts.kernels import ExpertForm
+from faasmoe.model.expert_form import recognise
+
+# Layers that keep nothing but keys and values. Which positions they see is asked of the model (`model.attention`).
+SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
+# These rotary embeddings change with the longest sequence in a step, once it is longer than the original context.
+_ROPE_BY_LENGTH = {"dynamic", "longrope"}
+
+
+@dataclass(frozen=True)
+class ExpertsModule:
+    """The routed experts of one layer, as a module of the model on the meta device."""
+
+    name: str  # of the module, e.g. model.layers.3.mlp.experts
+    layer: int
+    form: ExpertForm
+    parameters: dict[str, tuple[int, ...]]  # shapes, without the module's name
+
+    @property
+    def num_experts(self) -> int:
+        """E of this layer."""
+        return self.parameters["down_proj"][0]
+
+    @property
+    def hidden_size(self) -> int:
+        """H: the width of the rows that these experts get."""
+        return self.parameters["down_proj"][2 if self.form.transposed else 1]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model's classes and geometry, without any weight."""
+
+    config: PretrainedConfig
+    model_class: type[PreTrainedModel]
+    meta_model: PreTrainedModel
+    experts: tuple[ExpertsModule, ...]
+
+    @property
+    def name(self) -> str:
+        """transformers' name of the model type, e.g. qwen2_moe."""
+        return str(self.config.model_type)
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens a sequence may have; 2,048 if the config does not say.
+
+        Where rotary embeddings would change beyond the original context, that is the limit.
+        """
+        limits = [int(getattr(self.config, "max_position_embeddings", None) or 2048)]
+        rope = getattr(self.config, "rope_parameters", None) or {}
+        for entry in [rope, *(v for v in rope.values() if isinstance(v, dict))]:
+            if entry.get("rope_type") in _ROPE_BY_LENGTH:
+                limits.append(int(entry.get("original_max_position_embeddings") or limits[0]))
+        return min(limits)
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """The model's config. Raises `CheckpointError` or `UnsupportedModel`."""
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise CheckpointError(f"no such folder: {folder}")
+    if not file.exists():
+        raise CheckpointError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint")
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except Exception as error:  # config classes raise whatever their validation uses
+        raise UnsupportedModel(f"{file} cannot be read: {_first_line(error)}") from error
+
+
+def inspect_architecture(config: PretrainedConfig) -> Architecture:
+    """Build the model on the meta device and find its experts.
+
+    Raises `UnsupportedModel`, naming the architecture and what is in the way.
+    """
+    name = config.model_type
+    if getattr(config, "quantization_config", None):
+        method = dict(config.quantization_config).get("quant_method", "an unknown method")
+        raise UnsupportedModel(f"{name}: the checkpoint is quantized with {method}; only plain weights are served")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    try:
+        with torch.device("meta"):
+            meta_model = model_class(config)
+    except Exception as error:  # model classes raise whatever their code runs into
+        raise UnsupportedModel(f"{name}: transformers cannot build it: {_first_line(error)}") from error
+    _check_attention(name, model_class, config)
+    experts = tuple(_find_experts(name, meta_model))
+    if not experts:
+        raise UnsupportedModel(
+            f"{name} is not a Mixture-of-Experts model that transformers dispatches through its registry "
+            f"of experts: {model_class.__name__} has no such module"
+        )
+    return Architecture(config, model_class, meta_model, experts)
+
+
+def is_experts(module: nn.Module) -> bool:
+    """Whether transformers dispatches `module` through its registry of experts."""
+    return hasattr(module, "is_concatenated") and hasattr(module, "_apply_gate")
+
+
+def _find_experts(architecture: str, model: nn.Module) -> Iterator[ExpertsModule]:
+    for name, module in model.named_modules():
+        if is_experts(module):
+            numbers = re.findall(r"\.(\d+)(?=\.)", f".{name}")
+            shapes = {key: tuple(value.shape) for key, value in module.named_parameters()}
+            form = recognise(architecture, module)
+            yield ExpertsModule(name, int(numbers[-1]) if numbers else 0, form, shapes)
+
+
+def _check_attention(name: str, model_class: Any, config: PretrainedConfig) -> None:
+    if not model_class._can_set_attn_implementation():
+        raise UnsupportedModel(f"{name}: its attention does not go through transformers' registry")
+    foreign = set(getattr(config, "layer_types", None) or ()) - SERVED_LAYER_TYPES
+    if foreign:
+        raise UnsupportedModel(
+            f"{name}: layers of type {', '.join(sorted(foreign))} keep state that is not served yet "
+            f"(only {' and '.join(sorted(SERVED_LAYER_TYPES))} are)"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

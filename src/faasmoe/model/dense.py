@@ -1,0 +1,166 @@
+"""The dense part: everything of a model but its routed experts, as transformers builds it.
+
+The model class is built without its experts' parameters and loaded with tensors mapped from the checkpoint;
+its attention and its experts are called through transformers' registries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+from transformers.utils import logging as transformers_logging
+
+from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.model import attention
+from faasmoe.model.architecture import Architecture, is_experts
+from faasmoe.model.attention import FlatRow, Span
+from faasmoe.model.checkpoint import Checkpoint
+from faasmoe.model.layout import Layout
+
+EXPERTS_NAME = "faasmoe_functions"
+
+
+class RoutedExperts(Protocol):
+    """Runs the routed experts of a layer, wherever they are."""
+
+    def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype."""
+
+
+class DenseModel:
+    """A model that computes everything but its routed experts."""
+
+    def __init__(self, model: PreTrainedModel, routed: RoutedExperts, architecture: Architecture) -> None:
+        self._model = model
+        self._architecture = architecture
+        self._row = FlatRow()
+        self._row.attach(model)
+        self._probe()
+        self._route_to(routed)
+
+    @classmethod
+    def load(
+        cls,
+        architecture: Architecture,
+        layout: Layout,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype,
+        routed: RoutedExperts,
+    ) -> DenseModel:
+        """Map the dense weights. Those whose dtype or layout must change are copied.
+
+        Raises `CheckpointError` if a weight is missing or of the wrong shape.
+        """
+        tensors = {name: checkpoint.tensor(name) for name in layout.dense}
+        hollow = _without_experts(architecture.model_class)
+        transformers_logging.set_verbosity_error()  # the report below says it in our words
+        transformers_logging.disable_progress_bar()
+        model, report = hollow.from_pretrained(
+            None, config=architecture.config, state_dict=tensors, dtype=dtype, output_loading_info=True
+        )
+        prefixes = tuple(f"{experts.name}." for experts in architecture.experts)
+        missing = sorted(key for key in report["missing_keys"] if not key.startswith(prefixes))
+        if missing:
+            raise CheckpointError(
+                f"{checkpoint.folder} lacks {len(missing)} tensors of the dense part, the first is {missing[0]}"
+            )
+        if report["mismatched_keys"]:
+            raise CheckpointError(f"{checkpoint.folder}: wrong shape of {sorted(report['mismatched_keys'])[0]}")
+        model.eval().requires_grad_(False)
+        model.set_attn_implementation(attention.NAME)
+        model.set_experts_implementation(EXPERTS_NAME)
+        return cls(model, routed, architecture)
+
+    def _route_to(self, routed: RoutedExperts) -> None:
+        layers = {experts.name: experts.layer for experts in self._architecture.experts}
+        for name, module in self._model.named_modules():
+            if name in layers:
+                module.__dict__["routed"] = partial(routed, layers[name])
+
+    @torch.inference_mode()
+    def _probe(self) -> None:
+        """Run one token without experts: what each layer may see is noted, and nothing must go past us.
+
+        Raises `UnsupportedModel` if a layer's attention or experts were not called through the registries.
+        """
+        name = self._architecture.name
+        called: set[int] = set()
+
+        def no_experts(layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+            called.add(layer)
+            return torch.zeros_like(hidden)
+
+        self._route_to(no_experts)
+        self._row.spans = [Span(_NoHistory(), 1)]
+        ones = torch.ones(1, 1, dtype=torch.long)
+        try:
+            self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+        except UnsupportedModel as error:
+            raise UnsupportedModel(f"{name}: {error}") from error
+        finally:
+            self._row.spans = []
+        layers = int(self._architecture.config.num_hidden_layers)
+        if len(self._row.windows) != layers:
+            raise UnsupportedModel(f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention")
+        if called != {experts.layer for experts in self._architecture.experts}:
+            raise UnsupportedModel(f"{name}: only the experts of layers {sorted(called)} are called")
+
+    @torch.inference_mode()
+    def forward(self, tokens: list[int], positions: list[int], spans: list[Span], wanted: list[int]) -> Tensor:
+        """Run a flat row of T tokens of several sequences.
+
+        `spans` says in order whose tokens they are; their caches are extended. Returns the logits of the
+        rows `wanted`, `[len(wanted), vocabulary]` float32.
+        """
+        self._row.spans = spans
+        try:
+            out = self._model(
+                input_ids=torch.tensor([tokens]),
+                position_ids=torch.tensor([positions]),
+                use_cache=False,
+                logits_to_keep=torch.tensor(wanted),
+            )
+        finally:
+            self._row.spans = []  # keeps no sequence alive
+        return out.logits[0].float()
+
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight that this process holds, by name."""
+        yield from self._model.named_parameters()
+
+
+class _NoHistory:
+    """The cache of a sequence that is not continued."""
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return key, value
+
+
+def _without_experts(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """The same class, whose experts modules hold empty parameters.
+
+    It keeps its name, because transformers finds checkpoint conversions by it.
+    """
+
+    def __init__(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        model_class.__init__(self, config, *args, **kwargs)
+        for module in filter(is_experts, self.modules()):
+            for name in module._parameters:
+                module._parameters[name] = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    body = {"__init__": __init__, "__module__": model_class.__module__}
+    return type(model_class.__name__, (model_class,), body)
+
+
+def _call_routed(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    routed: Tensor = module.routed(hidden_states, top_k_index, top_k_weights)
+    return routed
+
+
+ALL_EXPERTS_FUNCTIONS.register(EXPERTS_NAME, _call_routed)

@@ -1,0 +1,145 @@
+"""Where every routed expert's weights lie in a checkpoint, and which tensors belong to the dense part.
+
+transformers' own table of checkpoint conversions says which tensors make up an experts module's parameters.
+Two layouts can be mapped as they are: one matrix per expert, and all experts' matrices in one tensor. A model
+whose checkpoints need any other conversion is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    Concatenate,
+    MergeModulelist,
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    rename_source_key,
+)
+
+from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.experts.artifact import ExpertLocations
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.architecture import Architecture, ExpertsModule
+from faasmoe.model.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint tensors that make up one parameter of an experts module."""
+
+    parameter: str  # full name in the model
+    converter: WeightConverter | None  # None: the tensor is the parameter
+    tensors: dict[str, list[str]]  # the converter's source pattern to tensor names, in order
+
+    @property
+    def mappable(self) -> bool:
+        """Whether every expert's part lies in one piece for each source pattern."""
+        operations = self.converter.operations if self.converter else []
+        steps = [(type(operation), getattr(operation, "dim", None)) for operation in operations]
+        return steps in ([], [(MergeModulelist, 0)], [(MergeModulelist, 0), (Concatenate, 1)])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A checkpoint's tensors, told apart."""
+
+    dense: tuple[str, ...]  # names of tensors of the dense part
+    experts: dict[str, dict[str, Source]]  # experts module to its parameters ("down_proj") to their sources
+
+
+def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
+    """Tell routed experts from the dense part.
+
+    Raises `CheckpointError` if an expert's tensor is missing, `UnsupportedModel` if one cannot be mapped.
+    """
+    model = architecture.meta_model
+    conversions = get_model_conversion_mapping(model)
+    renamings = [c for c in conversions if isinstance(c, WeightRenaming)]
+    converters = [c for c in conversions if isinstance(c, WeightConverter)]
+    by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
+    targets = {f"{e.name}.{p}": (e.name, p) for e in architecture.experts for p in e.parameters}
+    state: dict[str, Any] = model.state_dict()
+
+    dense, grouped = [], defaultdict[str, dict[str | None, list[str]]](dict)
+    for name in sorted(checkpoint, key=dot_natural_key):
+        target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        if target not in state and name in state:
+            target, pattern = name, None
+        if target in targets:
+            grouped[target].setdefault(pattern, []).append(name)
+        else:
+            dense.append(name)
+
+    experts: dict[str, dict[str, Source]] = defaultdict(dict)
+    for target, (module, parameter) in targets.items():
+        patterns = grouped.get(target)
+        if not patterns:
+            raise CheckpointError(f"{checkpoint.folder} holds no tensor for {target}: a shard is missing from it")
+        source = _source(target, patterns, by_pattern)
+        if not source.mappable:
+            raise UnsupportedModel(
+                f"{architecture.name}: {target} cannot be mapped from this checkpoint's layout, it needs "
+                f"{source.converter.operations if source.converter else 'a conversion'}"
+            )
+        experts[module][parameter] = source
+    return Layout(tuple(dense), dict(experts))
+
+
+def _source(
+    target: str, patterns: dict[str | None, list[str]], by_pattern: dict[str, WeightConverter]
+) -> Source:
+    if None in patterns:
+        return Source(target, None, {"": patterns[None]})
+    named = {pattern: names for pattern, names in patterns.items() if pattern is not None}
+    converter = by_pattern[next(iter(named))]
+    ordered = {p: named[p] for p in converter.source_patterns if p in named}
+    return Source(target, converter, ordered)
+
+
+def locate_experts(
+    module: ExpertsModule, sources: dict[str, Source], checkpoint: Checkpoint
+) -> tuple[ExpertLocations, ...]:
+    """Where each expert of a module lies.
+
+    Raises `CheckpointError` if there are too few tensors, or one has the wrong shape.
+    """
+    pieces = {
+        parameter: _pieces(source, module.parameters[parameter], checkpoint) for parameter, source in sources.items()
+    }
+    first = "gate_up_proj" if "gate_up_proj" in pieces else "up_proj"
+    return tuple(
+        ExpertLocations(
+            first=pieces[first][e],
+            down=pieces["down_proj"][e][0],
+            first_bias=pieces[f"{first}_bias"][e] if f"{first}_bias" in pieces else (),
+            down_bias=pieces["down_proj_bias"][e][0] if "down_proj_bias" in pieces else None,
+        )
+        for e in range(module.num_experts)
+    )
+
+
+def _pieces(
+    source: Source, shape: tuple[int, ...], checkpoint: Checkpoint
+) -> list[tuple[TensorLocation, ...]]:
+    """For each expert, the pieces of its slice of the parameter of shape `shape` [E, ...]."""
+    columns = []
+    for names in source.tensors.values():
+        locations = [checkpoint.location(name) for name in names]
+        columns.append([locations[0][e] for e in range(shape[0])] if source.converter is None else locations)
+    wanted = tuple(shape[1:])
+    for column in columns:
+        if len(column) != shape[0]:
+            raise CheckpointError(f"{source.parameter}: {len(column)} experts in the checkpoint, not {shape[0]}")
+        for location in column:
+            rows = (wanted[0] // len(columns), *wanted[1:])
+            if location.shape != rows:
+                raise CheckpointError(
+                    f"{source.parameter}: a tensor in {location.file} has shape {list(location.shape)}, "
+                    f"not {list(rows)}"
+                )
+    return list(zip(*columns, strict=True))

@@ -1,0 +1,114 @@
+"""From a layer's routing to invocations, and back to one tensor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from faasmoe.errors import FunctionError, PayloadError
+from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
+from faasmoe.model.blocks import Block
+from faasmoe.platforms.base import Call, FunctionSpec, Platform
+
+HANDLER = "faasmoe.experts.handler:load"
+DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
+
+
+@dataclass
+class DispatchCounts:
+    """What dispatch did so far."""
+
+    invocations: int = 0
+    cold_starts: int = 0
+    functions_touched: set[str] = field(default_factory=set)
+
+
+class Dispatch:
+    """Runs the routed experts of any layer as functions of a platform (`model.dense.RoutedExperts`)."""
+
+    def __init__(self, platform: Platform, blocks: Sequence[Block], deadline: float = DEADLINE) -> None:
+        self._platform = platform
+        self._deadline = deadline
+        self._function_of: dict[int, Tensor] = {}  # layer to [E]: the block of each expert
+        self._first_of: dict[int, Tensor] = {}  # layer to [E]: the first expert of its block
+        self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
+        self.functions = len(blocks)
+        self.counts = DispatchCounts()
+        by_layer: dict[int, list[Block]] = {}
+        for block in blocks:
+            by_layer.setdefault(block.artifact.layer, []).append(block)
+        for layer, its in by_layer.items():
+            owner = [i for i, block in enumerate(its) for _ in block.artifact.experts]
+            first = [block.artifact.experts[0] for block in its for _ in block.artifact.experts]
+            self._function_of[layer] = torch.tensor(owner)
+            self._first_of[layer] = torch.tensor(first)
+            self._names[layer] = [block.name for block in its]
+
+    def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
+
+        Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
+        order of blocks, and rounded once. Raises `FunctionError` or what the platform raises.
+        """
+        names, requests, rows = self._group(layer, hidden, index, weight)
+        calls = [Call(name, encode_request(request)) for name, request in zip(names, requests, strict=True)]
+        replies = self._platform.invoke_many(calls, time.monotonic() + self._deadline)
+        total = torch.zeros(hidden.shape, dtype=torch.float32)
+        for name, raw, its_rows in zip(names, replies, rows, strict=True):
+            total.index_add_(0, its_rows, self._sums(name, decode_reply(raw), its_rows, hidden.shape[1]))
+        self.counts.invocations += len(calls)
+        self.counts.functions_touched.update(names)
+        return total.to(hidden.dtype)
+
+    def _group(
+        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor
+    ) -> tuple[list[str], list[Request], list[Tensor]]:
+        """Slots by function: its name, its request, and which rows of `hidden` the request's rows are."""
+        expert = index.reshape(-1)
+        row = torch.arange(len(hidden)).repeat_interleave(index.shape[1])
+        weights = weight.reshape(-1).float()
+        owners, firsts = self._function_of[layer], self._first_of[layer]
+        real = expert < len(owners)
+        if not bool(real.all()):
+            expert, row, weights = expert[real], row[real], weights[real]
+        block = owners[expert]
+        names, requests, rows = [], [], []
+        for owner in torch.unique(block).tolist():
+            mine = (block == owner).nonzero().squeeze(1)
+            its_rows, local = torch.unique(row[mine], return_inverse=True)
+            request = Request(
+                layer,
+                hidden if len(its_rows) == len(hidden) else hidden[its_rows],
+                local.int(),
+                (expert[mine] - firsts[expert[mine]]).int(),
+                weights[mine],
+            )
+            names.append(self._names[layer][owner])
+            requests.append(request)
+            rows.append(its_rows)
+        return names, requests, rows
+
+    def _sums(self, name: str, reply: Reply, rows: Tensor, width: int) -> Tensor:
+        if reply.sums is None:
+            kind, _, message = (reply.error or "").partition(": ")
+            raise FunctionError(name, kind, message)
+        if reply.sums.shape != (len(rows), width):
+            raise PayloadError(f"function {name} answered {tuple(reply.sums.shape)}, not {(len(rows), width)}")
+        self.counts.cold_starts += reply.cold
+        return reply.sums
+
+
+def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
+    """Write the blocks' artifacts into `folder` and deploy them as functions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    specs = []
+    for block in blocks:
+        artifact = folder / f"{block.name}.json"
+        artifact.write_text(block.artifact.to_json())
+        specs.append(FunctionSpec(block.name, HANDLER, artifact))
+    platform.deploy(specs)

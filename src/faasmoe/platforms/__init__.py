@@ -1,0 +1,1 @@
+"""What runs functions: the contract in `base`, and one folder per platform."""
