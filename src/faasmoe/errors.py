@@ -12,6 +12,7 @@
          ├─ PlatformError       the platform could not run a function (carries function and cause)
          │   ├─ DeadlineExceeded  no answer within the deadline
          │   └─ UnknownFunction   the function was never deployed, or was removed
+         ├─ EngineBusy          too many requests wait already; try later
          └─ EngineStopped       the orchestrator is shutting down, or has failed
 
 Commands print a `UserError` as one line and exit with 2; anything else is a defect or an outage.
@@ -85,6 +86,10 @@ class DeadlineExceeded(PlatformError):
 
 class UnknownFunction(PlatformError):
     """The function was never deployed, or was removed."""
+
+
+class EngineBusy(ServingError):
+    """Too many requests wait already; try later."""
 
 
 class EngineStopped(ServingError):

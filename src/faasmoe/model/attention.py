@@ -23,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from faasmoe.errors import UnsupportedModel
 
 NAME = "faasmoe_flat"
+_NO_WINDOW = -1
 
 
 class SequenceCache(Protocol):
@@ -47,6 +48,12 @@ class FlatRow:
     spans: list[Span] = field(default_factory=list)
     windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
 
+    def note_window(self, layer: int, width: int) -> None:
+        """Raises `UnsupportedModel` if `width` is `_NO_WINDOW`."""
+        if width == _NO_WINDOW:
+            raise UnsupportedModel(f"layer {layer} attends to something else than a sliding window of the past")
+        self.windows[layer] = width
+
     def attach(self, model: nn.Module) -> None:
         """Let every module of `model` find this object."""
         for module in model.modules():
@@ -70,7 +77,7 @@ def flat_attention(
     layer: int = owner.layer_idx
     row: FlatRow = owner.flat_row
     if attention_mask is not None:  # the probe
-        row.windows[layer] = int(attention_mask)
+        row.note_window(layer, int(attention_mask))
     window = row.windows.get(layer) or sliding_window
     sinks = s_aux if s_aux is not None else getattr(module, "sinks", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
@@ -138,9 +145,9 @@ def _attend_by_hand(
 
 
 def window_mask(mask_function: Callable[..., Any], attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
-    """Stands in for a mask: None in a step, the width of the window as `[]` int64 (0: all) in the probe.
+    """Stands in for a mask: None in a step; in the probe the width of the window as `[]` int64.
 
-    Raises `UnsupportedModel` if what may be seen is no causal window.
+    0 is for everything before a token, `_NO_WINDOW` for what is no causal window (an error if a layer uses it).
     """
     if attention_mask is None:
         return None
@@ -155,7 +162,7 @@ def _window_width(mask_function: Callable[..., Any]) -> int:
         return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
 
     if sees(far, far + 1) or not sees(far, far):
-        raise UnsupportedModel("a layer's attention is not causal")
+        return _NO_WINDOW
     if sees(far, 0):
         return 0
     seen, hidden = 0, far  # distances back
@@ -164,7 +171,7 @@ def _window_width(mask_function: Callable[..., Any]) -> int:
         seen, hidden = (middle, hidden) if sees(far, far - middle) else (seen, middle)
     for query in (far + 1, far + hidden - 1, 2 * far - 1):  # chunks, unlike windows, do not move along
         if not sees(query, query - seen) or sees(query, query - hidden):
-            raise UnsupportedModel("a layer's attention sees neither everything before it nor a sliding window")
+            return _NO_WINDOW
     return hidden
 
 

@@ -1,0 +1,54 @@
+"""Where a model comes from: the bundled demo, a folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from faasmoe.errors import CheckpointError
+
+DEMO_NAME = "faasmoe-demo"
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checkpoint folder and the name under which it is served."""
+
+    name: str
+    folder: Path
+
+
+def resolve(model: str | None) -> ModelSource:
+    """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded.
+
+    Raises `CheckpointError` if there is nothing of that name, or the hub cannot be reached.
+    """
+    if model is None:
+        return ModelSource(DEMO_NAME, Path(__file__).parent / "demo")
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return ModelSource(folder.resolve().name, folder.resolve())
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
+    return ModelSource(model, _download(model))
+
+
+def _download(model: str) -> Path:
+    try:
+        return Path(snapshot_download(model, allow_patterns=_PATTERNS))
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{model} is no folder here, is not in the local cache, and the Hugging Face hub cannot be reached; "
+            f"download it where there is a network, or give a folder"
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{model} is neither a folder nor a valid hub id: {error}") from error
+    except HfHubHTTPError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{model} cannot be had from the Hugging Face hub: {reason}") from error
+    except OSError as error:
+        raise CheckpointError(f"{model} cannot be downloaded: {error}") from error

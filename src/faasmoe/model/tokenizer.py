@@ -1,0 +1,71 @@
+"""Text to token ids and back, with the model's own tokenizer and chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
+
+from faasmoe.errors import CheckpointError, RequestError
+
+
+class Tokenizer:
+    """A model's tokenizer.
+
+    A model without a chat template gets a plain one: the contents of all messages, in order, each followed by
+    an empty line. Roles are dropped, since such a model knows none.
+    """
+
+    def __init__(self, tokenizer: Any, end_tokens: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self.end_tokens = end_tokens  # ids after which a sequence is over
+
+    @classmethod
+    def load(cls, folder: Path, config: PretrainedConfig) -> Tokenizer:
+        """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except Exception as error:  # tokenizer classes raise whatever their parsers do
+            reason = (str(error) or repr(error)).strip().splitlines()[0]
+            raise CheckpointError(f"{folder} holds no usable tokenizer: {reason}") from error
+        return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, with the tokens that the model wants before a text."""
+        return list(self._tokenizer.encode(text))
+
+    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Token ids of a conversation that the assistant is to continue.
+
+        Raises `RequestError` if the model's template refuses the messages.
+        """
+        if not self._tokenizer.chat_template:
+            return self.encode("".join(f"{message['content']}\n\n" for message in messages))
+        try:
+            text = self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=False
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise RequestError(f"the model's chat template refuses the messages: {error}", param="messages") from error
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of `token_ids`; bytes that make no whole character become U+FFFD."""
+        return str(
+            self._tokenizer.decode(
+                list(token_ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+            )
+        )
+
+
+def _end_tokens(folder: Path, config: PretrainedConfig, tokenizer: Any) -> set[int]:
+    sources: list[Any] = [getattr(config, "eos_token_id", None), tokenizer.eos_token_id]
+    if (folder / "generation_config.json").exists():
+        sources.append(GenerationConfig.from_pretrained(folder).eos_token_id)
+    ends: set[int] = set()
+    for source in sources:
+        ends.update(source if isinstance(source, list) else [] if source is None else [source])
+    return ends

@@ -1,0 +1,59 @@
+"""A model being served: its platform, its deployed functions and its engine, started and stopped together."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from faasmoe.model.dense import DenseModel
+from faasmoe.model.plan import ModelPlan
+from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.orchestrator.dispatch import HANDLER, Dispatch, deploy
+from faasmoe.orchestrator.engine import Engine
+from faasmoe.platforms.base import Platform
+from faasmoe.platforms.local.platform import LocalPlatform
+
+
+def local_platform(keep_alive: float) -> LocalPlatform:
+    """The embedded platform, able to run expert functions."""
+    return LocalPlatform(keep_alive, preload=[HANDLER.partition(":")[0]])
+
+
+class Serving:
+    """A running model. Use it as a context manager, or call `close`.
+
+    Owns `platform` from here on. Raises `UserError` if the checkpoint turns out to be unusable.
+    """
+
+    def __init__(self, plan: ModelPlan, platform: Platform, max_model_len: int) -> None:
+        self.plan = plan
+        self.platform = platform
+        with ExitStack() as undo:
+            undo.callback(platform.close)
+            self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
+            self._folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="faasmoe-artifacts-"))
+            deploy(platform, plan.blocks, Path(self._folder))
+            self.dispatch = Dispatch(platform, plan.blocks)
+            self.model = DenseModel.load(
+                plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch
+            )
+            self.engine = Engine(
+                self.model, self.tokenizer, end_tokens=self.tokenizer.end_tokens, max_model_len=max_model_len
+            )
+            undo.callback(self.engine.close)
+            self._undo = undo.pop_all()
+
+    def close(self) -> None:
+        """Stop the engine, then the platform. May be called twice."""
+        self._undo.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

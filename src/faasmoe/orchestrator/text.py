@@ -1,0 +1,67 @@
+"""From token ids to text that may be shown: whole characters, and nothing that a stop string may swallow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders give for the first bytes of a character
+
+
+class Decoder(Protocol):
+    """The part of a tokenizer that is needed here."""
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = ...) -> str:
+        """Text of `token_ids`."""
+
+
+class TextStream:
+    """Turns one sequence's tokens into text as it becomes certain.
+
+    Text is held back while its last bytes are no whole character, and while its end may be the beginning of
+    a stop string.
+    """
+
+    def __init__(self, tokenizer: Decoder, stops: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stops = tuple(stops)
+        self._tokens: list[int] = []
+        self._start = 0  # of the window that is decoded; earlier tokens only give context
+        self._read = 0  # tokens whose text has been taken
+        self._held = ""
+        self.stopped = False  # a stop string was found; nothing follows it
+
+    def push(self, token: int) -> str:
+        """Text that has become certain with `token`."""
+        self._tokens.append(token)
+        before = self._decode(self._tokens[self._start : self._read])
+        now = self._decode(self._tokens[self._start :])
+        if now.endswith(_UNFINISHED) or len(now) <= len(before):
+            return ""
+        self._start, self._read = self._read, len(self._tokens)
+        return self._release(self._held + now[len(before) :])
+
+    def flush(self) -> str:
+        """What was held back. No tokens follow."""
+        before = self._decode(self._tokens[self._start : self._read])
+        rest = self._held + self._decode(self._tokens[self._start :])[len(before) :]
+        released = "" if self.stopped else self._release(rest)
+        held, self._held = self._held, ""
+        return released if self.stopped else released + held
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def _release(self, text: str) -> str:
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How much of the end of `text` is the beginning of `stop`."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
