@@ -47,6 +47,15 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return np.concatenate([np.array(line.ids, dtype=np.uint16) for line in lines])
 
 
+def read_corpus(folder: pathlib.Path) -> dict[str, str]:
+    """Text by domain."""
+    texts = {}
+    for path in sorted(folder.glob("*.txt.xz")):
+        with lzma.open(path, "rt", encoding="utf-8") as stream:
+            texts[path.name.removesuffix(".txt.xz")] = stream.read()
+    return texts
+
+
 def train_tokenizer(texts: dict[str, str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE learned from the training part of the corpus."""
     tokenizer = Tokenizer(models.BPE())
@@ -132,9 +141,9 @@ def train(model: Qwen2MoeForCausalLM, domains: dict[str, Domain], options: argpa
             break
         for group in adam.param_groups:
             group["lr"] = options.lr * rate(done)
-        ids = ids.to(device)
+        row = ids.to(device)
         with torch.autocast(device, torch.bfloat16):
-            loss = model(ids, labels=ids).loss
+            loss = model(row, labels=row).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
@@ -174,10 +183,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    texts = {
-        path.name.removesuffix(".txt.xz"): lzma.open(path, "rt", encoding="utf-8").read()
-        for path in sorted(options.corpus.glob("*.txt.xz"))
-    }
+    texts = read_corpus(options.corpus)
     if options.init:
         tokenizer = Tokenizer.from_file(str(options.init / "tokenizer.json"))
         model = Qwen2MoeForCausalLM.from_pretrained(options.init, dtype=torch.float32)
@@ -195,7 +201,12 @@ def main() -> None:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END
     ).save_pretrained(options.out)
-    metrics = {"held_out_bits_per_byte": held_out, "tokens": seen, "minutes": options.minutes, "device": device}
+    metrics = {
+        "held_out_bits_per_byte": held_out,
+        "tokens": seen,
+        "minutes": options.minutes,
+        "device": device,
+    }
     (options.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(json.dumps(metrics))
 

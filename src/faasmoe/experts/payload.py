@@ -58,18 +58,18 @@ class Reply:
 
 def raw(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, not copied."""
-    return memoryview(tensor.contiguous().view(torch.uint8).numpy()).cast("B")
+    flat = tensor.contiguous().view(-1).view(torch.uint8)
+    return flat.numpy().data
 
 
 def encode_request(request: Request) -> list[Buffer]:
     """The parts of the envelope, for a gathering write."""
     tokens, width = request.rows.shape
     dtype = _DTYPES.index(NAME_OF[request.rows.dtype])
-    header = _REQUEST.pack(
-        _REQUEST_MAGIC, VERSION, dtype, request.layer, tokens, width, request.row.numel()
-    )
+    header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, dtype, request.layer, tokens, width, request.row.numel())
     padding = b"\0" * (-request.rows.nbytes % 4)
-    return [header, raw(request.rows), padding, raw(request.row), raw(request.expert), raw(request.weight)]
+    slots = [raw(request.row), raw(request.expert), raw(request.weight)]
+    return [header, raw(request.rows), padding, *slots]
 
 
 def decode_request(data: bytearray) -> Request:

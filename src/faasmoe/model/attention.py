@@ -109,7 +109,12 @@ def _attend(
         return _attend_by_hand(query, keys, values, mask, scale, softcap, sinks)
     gqa = query.shape[0] != keys.shape[0]
     return F.scaled_dot_product_attention(
-        query[None], keys[None], values[None], None if mask is None else mask[None, None], scale=scale, enable_gqa=gqa
+        query[None],
+        keys[None],
+        values[None],
+        None if mask is None else mask[None, None],
+        scale=scale,
+        enable_gqa=gqa,
     )[0]
 
 
@@ -144,7 +149,9 @@ def _attend_by_hand(
     return weights.to(values.dtype) @ values
 
 
-def window_mask(mask_function: Callable[..., Any], attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
+def window_mask(
+    mask_function: Callable[..., Any], attention_mask: Tensor | None = None, **_: Any
+) -> Tensor | None:
     """Stands in for a mask: None in a step; in the probe the width of the window as `[]` int64.
 
     0 is for everything before a token, `_NO_WINDOW` for what is no causal window (an error if a layer uses it).

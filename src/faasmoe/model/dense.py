@@ -107,7 +107,9 @@ class DenseModel:
             self._row.spans = []
         layers = int(self._architecture.config.num_hidden_layers)
         if len(self._row.windows) != layers:
-            raise UnsupportedModel(f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention")
+            raise UnsupportedModel(
+                f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention"
+            )
         if called != {experts.layer for experts in self._architecture.experts}:
             raise UnsupportedModel(f"{name}: only the experts of layers {sorted(called)} are called")
 
@@ -128,7 +130,8 @@ class DenseModel:
             )
         finally:
             self._row.spans = []  # keeps no sequence alive
-        return out.logits[0].float()
+        logits: Tensor = out.logits[0]
+        return logits.float()
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight that this process holds, by name."""
@@ -148,13 +151,13 @@ def _without_experts(model_class: type[PreTrainedModel]) -> type[PreTrainedModel
     It keeps its name, because transformers finds checkpoint conversions by it.
     """
 
-    def __init__(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+    def init(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         model_class.__init__(self, config, *args, **kwargs)
         for module in filter(is_experts, self.modules()):
             for name in module._parameters:
                 module._parameters[name] = nn.Parameter(torch.empty(0), requires_grad=False)
 
-    body = {"__init__": __init__, "__module__": model_class.__module__}
+    body = {"__init__": init, "__module__": model_class.__module__}
     return type(model_class.__name__, (model_class,), body)
 
 

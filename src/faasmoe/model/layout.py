@@ -90,9 +90,7 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     return Layout(tuple(dense), dict(experts))
 
 
-def _source(
-    target: str, patterns: dict[str | None, list[str]], by_pattern: dict[str, WeightConverter]
-) -> Source:
+def _source(target: str, patterns: dict[str | None, list[str]], by_pattern: dict[str, WeightConverter]) -> Source:
     if None in patterns:
         return Source(target, None, {"": patterns[None]})
     named = {pattern: names for pattern, names in patterns.items() if pattern is not None}
@@ -109,7 +107,8 @@ def locate_experts(
     Raises `CheckpointError` if there are too few tensors, or one has the wrong shape.
     """
     pieces = {
-        parameter: _pieces(source, module.parameters[parameter], checkpoint) for parameter, source in sources.items()
+        parameter: _pieces(source, module.parameters[parameter], checkpoint)
+        for parameter, source in sources.items()
     }
     first = "gate_up_proj" if "gate_up_proj" in pieces else "up_proj"
     return tuple(
@@ -123,9 +122,7 @@ def locate_experts(
     )
 
 
-def _pieces(
-    source: Source, shape: tuple[int, ...], checkpoint: Checkpoint
-) -> list[tuple[TensorLocation, ...]]:
+def _pieces(source: Source, shape: tuple[int, ...], checkpoint: Checkpoint) -> list[tuple[TensorLocation, ...]]:
     """For each expert, the pieces of its slice of the parameter of shape `shape` [E, ...]."""
     columns = []
     for names in source.tensors.values():

@@ -45,11 +45,11 @@ class Tokenizer:
         if not self._tokenizer.chat_template:
             return self.encode("".join(f"{message['content']}\n\n" for message in messages))
         try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=True, tokenize=False
-            )
+            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise RequestError(f"the model's chat template refuses the messages: {error}", param="messages") from error
+            raise RequestError(
+                f"the model's chat template refuses the messages: {error}", param="messages"
+            ) from error
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:

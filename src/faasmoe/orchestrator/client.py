@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from faasmoe.errors import EngineStopped
@@ -31,11 +31,15 @@ class OrchestratorClient:
         """Requests running and waiting."""
         return self._engine.load()
 
-    def submit(self, request: GenerationRequest) -> AsyncIterator[Piece]:
+    def cancel(self, request_id: str) -> None:
+        """Drop a request. Unknown ids are fine."""
+        self._engine.cancel(request_id)
+
+    def submit(self, request: GenerationRequest) -> AsyncGenerator[Piece]:
         """Start a request now; iterate for its pieces. Closing the iterator early cancels the request.
 
-        Raises `RequestError`, `EngineBusy` or `EngineStopped` at once, and `EngineStopped` from the iterator if the
-        orchestrator fails under way.
+        Raises `RequestError`, `EngineBusy` or `EngineStopped` at once, and `EngineStopped` from the
+        iterator if the orchestrator fails under way.
         """
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
@@ -47,7 +51,7 @@ class OrchestratorClient:
         self._engine.submit(request, listener)
         return self._pieces(request.id, pieces)
 
-    async def _pieces(self, request_id: str, pieces: asyncio.Queue[Piece]) -> AsyncIterator[Piece]:
+    async def _pieces(self, request_id: str, pieces: asyncio.Queue[Piece]) -> AsyncGenerator[Piece]:
         try:
             while True:
                 piece = await pieces.get()

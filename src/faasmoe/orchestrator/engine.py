@@ -127,7 +127,9 @@ class Engine:
         self._fail(list(self._requests), "EngineStopped: the orchestrator is shutting down")
 
     def _step(self, work: list[Work]) -> None:
-        tokens, positions, spans, ends = [], [], [], []
+        tokens: list[int] = []
+        positions: list[int] = []
+        spans, ends = [], []
         for w in work:
             start = w.sequence.computed
             tokens += w.sequence.tokens[start : start + w.count]

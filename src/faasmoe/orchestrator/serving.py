@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +47,10 @@ class Serving:
             )
             undo.callback(self.engine.close)
             self._undo = undo.pop_all()
+
+    def processes(self) -> dict[str, Iterable[int]]:
+        """Process ids by role. The orchestrator is this process; what forks instances counts with them."""
+        return {"orchestrator": [os.getpid()], "instances": self.platform.processes()}
 
     def close(self) -> None:
         """Stop the engine, then the platform. May be called twice."""

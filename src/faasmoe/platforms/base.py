@@ -75,6 +75,9 @@ class Platform(Protocol):
     def prewarm(self, names: Sequence[str]) -> None:
         """Start an instance of each function that has none. Raises `UnknownFunction` or `PlatformError`."""
 
+    def processes(self) -> Sequence[int]:
+        """Ids of this machine's processes that do the platform's work: its own and all instances."""
+
     def list(self) -> list[FunctionStatus]:
         """All deployed functions."""
 

@@ -48,7 +48,14 @@ class LocalPlatform:
     def __init__(self, keep_alive: float = DEFAULT_KEEP_ALIVE, preload: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="faasmoe-", dir=os.environ.get("XDG_RUNTIME_DIR")))
         path = self.folder / "daemon.sock"
-        command = [sys.executable, "-m", "faasmoe.platforms.local.daemon", str(path), str(keep_alive), *preload]
+        command = [
+            sys.executable,
+            "-m",
+            "faasmoe.platforms.local.daemon",
+            str(path),
+            str(keep_alive),
+            *preload,
+        ]
         self._daemon = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._lock = threading.Lock()  # of the control connection: `list` is asked from other threads
         self._sockets: dict[str, _Connection] = {}
@@ -61,10 +68,9 @@ class LocalPlatform:
             self.close()
             raise
 
-    @property
-    def daemon_pid(self) -> int:
-        """Process id of the daemon."""
-        return self._daemon.pid
+    def processes(self) -> Sequence[int]:
+        """See `Platform.processes`."""
+        return [self._daemon.pid, *(pid for function in self.list() for pid in function.instances)]
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""

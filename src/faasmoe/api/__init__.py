@@ -1,0 +1,1 @@
+"""The gateway: an HTTP server that speaks OpenAI's API."""

@@ -1,0 +1,103 @@
+"""`faasmoe generate`."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from faasmoe.cli.options import BlockSize, Dtype, Json, KeepAlive, MaxModelLen, Model
+from faasmoe.errors import EngineStopped
+
+if TYPE_CHECKING:
+    from faasmoe.orchestrator.request import GenerationRequest, Piece
+    from faasmoe.orchestrator.serving import Serving
+
+_MIB = 1 << 20
+
+
+def generate(
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens to add.")] = 100,
+    temperature: Annotated[float, typer.Option(help="0 picks the likeliest token; higher is wilder.")] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Pick among the likeliest tokens that reach this share.")] = 0.95,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same text.", show_default=False)
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
+    block_size: BlockSize = None,
+    keep_alive: KeepAlive = 60.0,
+    max_model_len: MaxModelLen = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Continue a text, with everything started for it and stopped after it.
+
+    Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
+    """
+    errors = Console(stderr=True, highlight=False)
+    with errors.status("starting"):
+        from faasmoe.evaluation.memory import PeakMemory
+        from faasmoe.model.plan import context_length, make_plan
+        from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
+        from faasmoe.orchestrator.serving import Serving, local_platform
+
+        params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
+        plan = make_plan(model, block_size, dtype)
+        length = context_length(plan, max_model_len)
+        serving = Serving(plan, local_platform(keep_alive), length)
+    with serving, PeakMemory(serving.processes) as memory:
+        request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
+        started = time.monotonic()
+        text, tokens = "", 0
+        if not as_json:
+            typer.echo(prompt, nl=False)
+        for piece in _pieces(serving, request):
+            text, tokens = text + piece.text, piece.tokens
+            if not as_json:
+                typer.echo(piece.text, nl=False)
+        seconds = time.monotonic() - started
+    counts = serving.dispatch.counts
+    report = {
+        "text": text,
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+        "functions_touched": len(counts.functions_touched),
+        "functions": serving.dispatch.functions,
+        "invocations": counts.invocations,
+        "cold_starts": counts.cold_starts,
+        "peak_memory_bytes": memory.peaks,
+    }
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo("\n")
+        errors.print(f"[dim]{_summary(report, memory.peaks)}[/]", soft_wrap=True)
+
+
+def _pieces(serving: Serving, request: GenerationRequest) -> Iterator[Piece]:
+    """Raises `EngineStopped` if the orchestrator fails."""
+    pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
+    serving.engine.submit(request, pieces.put)
+    while True:
+        piece = pieces.get()
+        if piece.error:
+            raise EngineStopped(piece.error)
+        yield piece
+        if piece.last:
+            return
+
+
+def _summary(report: dict[str, object], peaks: dict[str, int]) -> str:
+    memory = ", ".join(f"{name} {peak / _MIB:.0f} MiB" for name, peak in peaks.items())
+    return (
+        f"{report['tokens']} tokens at {report['tokens_per_second']}/s, "
+        f"{report['functions_touched']} of {report['functions']} functions touched, "
+        f"{report['cold_starts']} cold starts, peak memory: {memory}"
+    )

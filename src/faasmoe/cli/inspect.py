@@ -1,0 +1,99 @@
+"""`faasmoe inspect`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from faasmoe.cli.options import BlockSize, Dtype, Json
+from faasmoe.errors import UnsupportedModel
+
+if TYPE_CHECKING:
+    from faasmoe.model.plan import ModelPlan
+
+_INSTANCE_BYTES = 5 << 20  # private memory of an instance beside its weights: 3 to 4.5 MB measured (DESIGN.md)
+_PROCESS_BYTES = 450 << 20  # an orchestrator's and a daemon's own code and libraries, measured on the demo model
+
+
+def inspect(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A folder or hub id; the demo model without it.")
+    ] = None,
+    block_size: BlockSize = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show what a model is made of, and what it takes to serve it.
+
+    Loads no weights. Exits with 2 if the model cannot be served, and says why.
+    """
+    from faasmoe.model.plan import make_plan
+
+    try:
+        facts = _facts(make_plan(model, block_size, dtype))
+    except UnsupportedModel as error:
+        if as_json:
+            typer.echo(json.dumps({"servable": False, "reason": str(error)}))
+            raise typer.Exit(2) from None
+        raise
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        Console().print(_table(facts))
+
+
+def _facts(plan: ModelPlan) -> dict[str, Any]:
+    config, experts = plan.architecture.config, plan.architecture.experts
+    total = sum(block.artifact.nbytes for block in plan.blocks)
+    if not plan.mapped:  # converted on load: as large as it computes
+        total = plan.function_bytes * len(plan.blocks)
+    return {
+        "servable": True,
+        "model": plan.source.name,
+        "architecture": plan.architecture.name,
+        "layers": config.num_hidden_layers,
+        "expert_layers": len(experts),
+        "experts": experts[0].num_experts,
+        "experts_per_token": getattr(config, "num_experts_per_tok", None),
+        "context": plan.architecture.context_length,
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "block_size": plan.block_size,
+        "functions": len(plan.blocks),
+        "function_bytes": plan.function_bytes,
+        "dense_bytes": plan.dense_bytes,
+        "expert_bytes": total,
+        "weights_mapped": plan.mapped,
+        "memory_idle_bytes": _PROCESS_BYTES + plan.dense_bytes,
+        "memory_full_bytes": _PROCESS_BYTES + plan.dense_bytes + total + _INSTANCE_BYTES * len(plan.blocks),
+    }
+
+
+def _table(facts: dict[str, Any]) -> Table:
+    table = Table(title=f"{facts['model']} ({facts['architecture']})", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    of = f" of which {facts['experts_per_token']} per token" if facts["experts_per_token"] else ""
+    rows = {
+        "can be served": "yes",
+        "layers": f"{facts['layers']}, {facts['expert_layers']} with experts",
+        "experts a layer": f"{facts['experts']}{of}",
+        "context": f"{facts['context']:,} tokens",
+        "computes in": f"{facts['dtype']}, weights {'mapped' if facts['weights_mapped'] else 'converted on load'}",
+        "functions": f"{facts['functions']} of up to {facts['block_size']} experts",
+        "largest function": _size(facts["function_bytes"]),
+        "dense part": _size(facts["dense_bytes"]),
+        "all experts": _size(facts["expert_bytes"]),
+        "memory when idle": f"about {_size(facts['memory_idle_bytes'])}",
+        "with all functions": f"about {_size(facts['memory_full_bytes'])}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

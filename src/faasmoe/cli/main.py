@@ -1,0 +1,61 @@
+"""The command and its subcommands. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from faasmoe import __version__
+from faasmoe.cli import generate, inspect, models, serve
+from faasmoe.errors import FaasmoeError, UserError
+
+app = typer.Typer(
+    name="faasmoe",
+    help="Serve Mixture-of-Experts language models with the routed experts as serverless functions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("generate")(generate.generate)
+app.command("inspect")(inspect.inspect)
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"faasmoe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def callback(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Serve Mixture-of-Experts language models with the routed experts as serverless functions."""
+
+
+def main() -> None:
+    """Run the command. What the user can mend ends in one line and status 2."""
+    # Threads of the dense part that spin while they wait would take the cores that instances need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        app()
+    except UserError as error:
+        _fail(error, 2)
+    except FaasmoeError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: FaasmoeError, status: int) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+    sys.exit(status)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
