@@ -17,7 +17,7 @@ _LENGTH = struct.Struct("<Q")
 MAX_MESSAGE = 1 << 30  # bytes; a longer announcement is an error, not an allocation
 
 
-class Lost(Exception):  # noqa: N818 - a condition that callers handle, not an error of theirs
+class Lost(Exception):
     """The other side closed the connection, or it broke."""
 
 

@@ -1,0 +1,185 @@
+"""Contract 3: a model served in blocks computes what transformers computes with the same model whole."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from faasmoe.errors import UnsupportedModel
+from faasmoe.experts.handler import load
+from faasmoe.model.architecture import inspect_architecture
+from faasmoe.model.attention import Span
+from faasmoe.model.dense import DenseModel
+from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.orchestrator.dispatch import Dispatch, deploy
+from faasmoe.orchestrator.engine import Engine
+from faasmoe.orchestrator.kv_cache import KVCache
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.serving import local_platform
+from faasmoe.platforms.base import Platform
+from faasmoe.platforms.local.platform import LocalPlatform
+from tests.platforms import InProcessPlatform
+from tests.tiny import save_tiny, tiny_config
+
+NAMED = ("qwen2_moe", "qwen3_moe", "mixtral", "olmoe", "deepseek_v2", "deepseek_v3", "granitemoe", "gpt_oss")
+PROMPTS = [torch.randint(3, 128, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (5, 13, 21)]
+TOLERANCE = 1e-4
+GREEDY = 32  # tokens
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[LocalPlatform]:
+    with local_platform(30) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=NAMED)
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, PreTrainedModel]:
+    folder = tmp_path_factory.mktemp(request.param)
+    return folder, save_tiny(request.param, folder)
+
+
+def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
+    deploy(platform, plan.blocks, folder)
+    dispatch = Dispatch(platform, plan.blocks)
+    return DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, dispatch)
+
+
+def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return reference(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
+
+
+def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) -> float:
+    """Largest difference of any logit, with all prompts decoding together in one flat row."""
+    tokens = [list(prompt) for prompt in PROMPTS]
+    caches, seen, worst = [KVCache() for _ in PROMPTS], [0] * len(PROMPTS), 0.0
+    for _ in range(steps):
+        new = [its[done:] for its, done in zip(tokens, seen, strict=True)]
+        positions = [p for its, done in zip(tokens, seen, strict=True) for p in range(done, len(its))]
+        ends = torch.tensor([len(n) for n in new]).cumsum(0) - 1
+        spans = [Span(cache, len(n)) for cache, n in zip(caches, new, strict=True)]
+        logits = model.forward(sum(new, []), positions, spans, ends.tolist())
+        for i, its in enumerate(tokens):
+            wanted = last_logits(reference, its)
+            worst = max(worst, float((logits[i] - wanted).abs().max()))
+            seen[i] = len(its)
+            its.append(int(wanted.argmax()))
+    return worst
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 8])
+def test_logits_and_greedy_tokens_through_real_functions(
+    checkpoint: tuple[Path, PreTrainedModel], platform: LocalPlatform, tmp_path: Path, block_size: int
+) -> None:
+    folder, reference = checkpoint
+    platform.remove([status.name for status in platform.list()])
+    model = load_model(make_plan(str(folder), block_size), platform, tmp_path)
+    assert worst_difference(model, reference, steps=4) < TOLERANCE
+    assert greedy_tokens(model) == [reference_tokens(reference, prompt) for prompt in PROMPTS]
+
+
+class Ids:
+    """A tokenizer whose text is the token ids."""
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        return "".join(f"{i} " for i in token_ids)
+
+
+def greedy_tokens(model: DenseModel) -> list[list[int]]:
+    """What the engine makes of all prompts at once."""
+    engine = Engine(model, Ids(), end_tokens=frozenset(), max_model_len=128)
+    streams: list[queue.SimpleQueue[Piece]] = []
+    for i, prompt in enumerate(PROMPTS):
+        streams.append(queue.SimpleQueue())
+        params = SamplingParams(max_tokens=GREEDY, temperature=0)
+        engine.submit(GenerationRequest(str(i), tuple(prompt), params), streams[-1].put)
+    texts = []
+    for stream in streams:
+        text = ""
+        while True:
+            piece = stream.get(timeout=120)
+            assert piece.error is None
+            text += piece.text
+            if piece.last:
+                break
+        texts.append([int(token) for token in text.split()])
+    engine.close()
+    return texts
+
+
+def reference_tokens(reference: PreTrainedModel, prompt: list[int]) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(GREEDY):
+        tokens.append(int(last_logits(reference, tokens).argmax()))
+    return tokens[len(prompt) :]
+
+
+def dispatched_types() -> list[str]:
+    """Every causal language model of transformers whose module mentions the registry of experts."""
+    import sys
+
+    found = []
+    for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        try:
+            config = type(AutoConfig.for_model(name))
+            modeling = __import__(config.__module__.replace("configuration_", "modeling_"), fromlist=["x"])
+        except Exception:  # noqa: BLE001 - a type that cannot even be configured is not served either
+            continue
+        if hasattr(sys.modules[modeling.__name__], "use_experts_implementation"):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("model_type", [name for name in dispatched_types() if name not in NAMED])
+def test_any_other_architecture_works_or_is_refused_by_name(model_type: str, tmp_path: Path) -> None:
+    try:
+        config = tiny_config(model_type)
+    except Exception as error:  # noqa: BLE001 - such configs need sizes that the tiny ones lack
+        pytest.skip(f"{model_type}: no tiny config: {str(error).splitlines()[0]}")
+    try:
+        inspect_architecture(config)
+    except UnsupportedModel as refusal:
+        assert model_type in str(refusal)  # noqa: PT017 - either outcome is right
+        return
+    reference = save_tiny(model_type, tmp_path)
+    model = load_model(make_plan(str(tmp_path), 3), InProcessPlatform(), tmp_path / "artifacts")
+    assert worst_difference(model, reference, steps=3) < TOLERANCE
+
+
+def test_many_architectures_are_served() -> None:
+    """So that a change cannot make everything 'refused by name' unnoticed."""
+    served = 0
+    for model_type in dispatched_types():
+        try:
+            inspect_architecture(tiny_config(model_type))
+        except Exception:  # noqa: BLE001 - counted by what is left
+            continue
+        served += 1
+    assert served >= 30
+
+
+def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:
+    """Against float32, the served model errs no more than transformers' own bfloat16 forward."""
+    exact = save_tiny("qwen2_moe", tmp_path)
+    plan = make_plan(str(tmp_path), 3, "bfloat16")
+    model = load_model(plan, InProcessPlatform(), tmp_path / "artifacts")
+    own = type(exact).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    for prompt in PROMPTS:
+        logits = model.forward(prompt, list(range(len(prompt))), [Span(KVCache(), len(prompt))], [len(prompt) - 1])
+        wanted = last_logits(exact, prompt)
+        assert (logits[0] - wanted).abs().mean() < 1.5 * (last_logits(own, prompt) - wanted).abs().mean() + 1e-3
+
+
+def test_the_handler_is_what_platforms_are_given() -> None:
+    from faasmoe.orchestrator.dispatch import HANDLER
+
+    assert f"{load.__module__}:{load.__name__}" == HANDLER

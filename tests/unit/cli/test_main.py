@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from faasmoe.cli import main as command
+from tests.tiny import save_tiny
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["faasmoe", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["inspect", "/gone"], "no such folder: /gone"),
+        (["inspect", "--block-size", "0"], "--block-size 0: must be 1 to 60"),
+        (["inspect", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
+        (["serve", "/gone", "--port", "0"], "no such folder"),
+        (["generate", "--prompt", "x", "--temperature", "3"], "temperature is 3.0: must be 0 to 2"),
+        (["generate", "--prompt", "x", "--max-model-len", "9999"], "--max-model-len 9999: must be 2 to 2048"),
+        (["models", "make", "gpt-5", "--out", "x"], "no such geometry"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr("faasmoe.cli.serve._bind", lambda *_: open("/dev/null"))  # noqa: SIM115
+    assert run(monkeypatch, *arguments) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--help") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("serve", "generate", "inspect", "models"))
+
+
+def test_inspect_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "inspect", "--json", "--block-size", "7") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["servable"], facts["experts"], facts["functions"]) == (True, 60, 6 * 9)
+
+
+def test_inspect_says_why_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    save_tiny("qwen3_next", tmp_path)
+    assert run(monkeypatch, "inspect", "--json", str(tmp_path)) == 2
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["servable"] is False
+    assert "linear_attention" in facts["reason"]

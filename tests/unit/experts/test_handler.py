@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.handler import Handle, load
+from faasmoe.experts.kernels import ExpertForm, Gate
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
+
+H, INNER, E = 8, 6, 3
+
+
+@pytest.fixture
+def weights() -> torch.Tensor:
+    return torch.randn(E, 3 * INNER * H, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def handle(weights: torch.Tensor, tmp_path: Path) -> Handle:
+    (tmp_path / "weights").write_bytes(weights.numpy().tobytes())
+
+    def at(offset: int, *shape: int) -> TensorLocation:
+        return TensorLocation(tmp_path / "weights", 4 * offset, "F32", shape)
+
+    size = INNER * H
+    experts = tuple(
+        ExpertLocations(
+            (at(e * 3 * size, INNER, H), at((3 * e + 1) * size, INNER, H)), at((3 * e + 2) * size, H, INNER)
+        )
+        for e in range(E)
+    )
+    artifact = Artifact(2, tuple(range(E)), "F32", ExpertForm(Gate("glu", "silu")), experts)
+    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    return load(str(tmp_path / "artifact.json"))
+
+
+def ask(handle: Handle, request: Request) -> Reply:
+    data = bytearray(b"".join(encode_request(request)))
+    return decode_reply(bytearray(b"".join(handle(data, 7))))
+
+
+def request(layer: int = 2, width: int = H, experts: tuple[int, ...] = (0, 2, 2)) -> Request:
+    slots = len(experts)
+    return Request(
+        layer,
+        torch.randn(2, width, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 0, 1][:slots], dtype=torch.int32),
+        torch.tensor(experts, dtype=torch.int32),
+        torch.tensor([0.5, 0.25, 2.0][:slots]),
+    )
+
+
+def test_sums_are_weighted_over_the_blocks_experts(handle: Handle, weights: torch.Tensor) -> None:
+    asked = request()
+    wanted = torch.zeros(2, H)
+    for row, expert, weight in zip(asked.row, asked.expert, asked.weight, strict=True):
+        gate, up, down = weights[expert].view(3, -1)
+        x = asked.rows[row]
+        hidden = torch.nn.functional.silu(gate.view(INNER, H) @ x) * (up.view(INNER, H) @ x)
+        wanted[row] += weight * (down.view(H, INNER) @ hidden)
+    assert torch.allclose(ask(handle, asked).sums, wanted, atol=1e-5)
+
+
+def test_only_the_first_reply_is_cold(handle: Handle) -> None:
+    first, second = ask(handle, request()), ask(handle, request())
+    assert first.cold
+    assert first.timings.load > 0
+    assert not second.cold
+    assert (second.timings.load, second.timings.queue) == (0, 7)
+    assert torch.equal(first.sums, second.sums)
+
+
+def test_nothing_of_a_poisoned_call_is_left(handle: Handle) -> None:
+    before = ask(handle, request()).sums
+    poison = request()
+    poison.rows.fill_(float("nan"))
+    assert ask(handle, poison).sums.isnan().any()
+    assert torch.equal(ask(handle, request()).sums, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (request(layer=1), "layer 1"),
+        (request(width=5), "width 5"),
+        (request(experts=(0, 3)), r"outside 0\.\.2"),
+        (request(experts=(-1,)), r"outside 0\.\.2"),
+    ],
+)
+def test_what_is_not_for_this_function_is_an_error_reply(handle: Handle, asked: Request, said: str) -> None:
+    reply = ask(handle, asked)
+    assert reply.sums is None
+    assert reply.error is not None
+    assert reply.error.startswith("PayloadError")
+    assert said.replace("\\", "") in reply.error
+
+
+def test_noise_is_an_error_reply(handle: Handle) -> None:
+    reply = decode_reply(bytearray(b"".join(handle(bytearray(b"noise"), 0))))
+    assert reply.error is not None
+    assert "PayloadError" in reply.error

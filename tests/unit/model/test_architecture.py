@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig, PretrainedConfig
+
+from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.model.architecture import inspect_architecture, read_config
+from tests.tiny import tiny_config
+
+
+def test_geometry() -> None:
+    found = inspect_architecture(tiny_config("deepseek_v3"))
+    assert [e.layer for e in found.experts] == [1, 2]  # the first layer is dense
+    assert {(e.num_experts, e.hidden_size) for e in found.experts} == {(8, 64)}
+    assert found.context_length == 256
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (LlamaConfig(num_hidden_layers=1, hidden_size=32, vocab_size=64), "llama is not a Mixture-of-Experts"),
+        (tiny_config("mixtral", quantization_config={"quant_method": "fp8"}), "mixtral.*quantized with fp8"),
+        (tiny_config("qwen3_next"), "qwen3_next.*linear_attention"),
+        (PretrainedConfig(), "no causal language model"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(config: PretrainedConfig, said: str) -> None:
+    with pytest.raises(UnsupportedModel, match=said):
+        inspect_architecture(config)
+
+
+def test_rotary_embeddings_that_change_with_length_limit_the_context() -> None:
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "long_factor": [1.0] * 8,
+        "short_factor": [1.0] * 8,
+        "original_max_position_embeddings": 100,
+    }
+    config = tiny_config("qwen2_moe", rope_parameters=rope)
+    assert inspect_architecture(config).context_length == 100
+
+
+def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        read_config(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_type"}))
+    with pytest.raises(UnsupportedModel, match=r"config\.json cannot be read"):
+        read_config(tmp_path)

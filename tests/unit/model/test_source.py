@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from faasmoe.errors import CheckpointError
+from faasmoe.model import source
+
+
+def test_nothing_is_the_demo() -> None:
+    found = source.resolve(None)
+    assert found.name == "faasmoe-demo"
+    assert (found.folder / "model.safetensors").stat().st_size > 1_000_000
+
+
+def test_a_folder_is_served_under_its_name(tmp_path: Path) -> None:
+    assert source.resolve(str(tmp_path)) == source.ModelSource(tmp_path.name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./gone", "gone", "a/b/c"])
+def test_what_is_no_folder_and_no_hub_id(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"no such folder: {name}"):
+        source.resolve(name)
+
+
+def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("long story")
+
+    monkeypatch.setattr(source, "snapshot_download", offline)
+    with pytest.raises(CheckpointError, match="org/name is no folder here, is not in the local cache, and the"):
+        source.resolve("org/name")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faasmoe.orchestrator.text import TextStream
+
+
+class Bytes:
+    """A tokenizer whose tokens are single bytes."""
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return bytes(token_ids).decode(errors="replace")
+
+
+def stream(text: str, *stops: str) -> tuple[list[str], TextStream]:
+    out = TextStream(Bytes(), stops)
+    pieces = []
+    for byte in text.encode():
+        pieces.append(out.push(byte))
+        if out.stopped:
+            break
+    return [*pieces, out.flush()], out
+
+
+@given(st.text(max_size=40))
+def test_pieces_make_the_text_and_break_no_character(text: str) -> None:
+    pieces, _ = stream(text)
+    assert "".join(pieces) == text
+    assert all(
+        "\N{REPLACEMENT CHARACTER}" not in piece for piece in pieces if "\N{REPLACEMENT CHARACTER}" not in text
+    )
+
+
+@given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
+def test_text_ends_before_the_first_stop(text: str, stops: list[str]) -> None:
+    pieces, out = stream(text, *stops)
+    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+    if not ends:
+        assert ("".join(pieces), out.stopped) == (text, False)
+        return
+    seen = text[: min(ends)]  # tokens come one by one: the stop that is whole first ends it
+    assert out.stopped
+    assert "".join(pieces) == seen[: min(seen.index(stop) for stop in stops if stop in seen)]
+
+
+@pytest.mark.parametrize("text", ["x🎈y", "e\u0301"])
+def test_nothing_is_shown_of_half_a_character(text: str) -> None:
+    pieces, _ = stream(text)
+    assert [piece for piece in pieces if piece] == list(text)
+
+
+def test_what_may_be_a_stop_is_held_back_until_it_is_not() -> None:
+    pieces, _ = stream("a\n\nb\nc", "\n\nb\nd")
+    assert pieces == ["a", "", "", "", "", "\n\nb\nc", ""]
+
+
+def test_bytes_that_never_become_a_character_come_at_the_end() -> None:
+    out = TextStream(Bytes())
+    assert [out.push(byte) for byte in b"a\xf0\x9f"] == ["a", "", ""]
+    assert out.flush() == "\N{REPLACEMENT CHARACTER}"
