@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ TOLERANCE = 1e-4
 GREEDY = 32  # tokens
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A tiny model on disk, and what transformers makes of it."""
+
+    folder: Path
+    reference: PreTrainedModel
+    greedy: list[list[int]]  # for each of PROMPTS
+
+
 @pytest.fixture(scope="module")
 def platform() -> Iterator[LocalPlatform]:
     with local_platform(30) as running:
@@ -40,11 +50,10 @@ def platform() -> Iterator[LocalPlatform]:
 
 
 @pytest.fixture(scope="module", params=NAMED)
-def checkpoint(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, PreTrainedModel]:
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp(request.param)
-    return folder, save_tiny(request.param, folder)
+    reference = save_tiny(request.param, folder)
+    return Checkpoint(folder, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
 
 
 def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
@@ -67,7 +76,7 @@ def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) 
         positions = [p for its, done in zip(tokens, seen, strict=True) for p in range(done, len(its))]
         ends = torch.tensor([len(n) for n in new]).cumsum(0) - 1
         spans = [Span(cache, len(n)) for cache, n in zip(caches, new, strict=True)]
-        logits = model.forward(sum(new, []), positions, spans, ends.tolist())
+        logits = model.forward([t for n in new for t in n], positions, spans, ends.tolist())
         for i, its in enumerate(tokens):
             wanted = last_logits(reference, its)
             worst = max(worst, float((logits[i] - wanted).abs().max()))
@@ -78,13 +87,12 @@ def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) 
 
 @pytest.mark.parametrize("block_size", [1, 3, 8])
 def test_logits_and_greedy_tokens_through_real_functions(
-    checkpoint: tuple[Path, PreTrainedModel], platform: LocalPlatform, tmp_path: Path, block_size: int
+    checkpoint: Checkpoint, platform: LocalPlatform, tmp_path: Path, block_size: int
 ) -> None:
-    folder, reference = checkpoint
     platform.remove([status.name for status in platform.list()])
-    model = load_model(make_plan(str(folder), block_size), platform, tmp_path)
-    assert worst_difference(model, reference, steps=4) < TOLERANCE
-    assert greedy_tokens(model) == [reference_tokens(reference, prompt) for prompt in PROMPTS]
+    model = load_model(make_plan(str(checkpoint.folder), block_size), platform, tmp_path)
+    assert worst_difference(model, checkpoint.reference, steps=4) < TOLERANCE
+    assert greedy_tokens(model) == checkpoint.greedy
 
 
 class Ids:

@@ -105,7 +105,7 @@ class LocalPlatform:
         deaths: Counter[str] = Counter()
         while len(replies) < len(calls):
             lost = self._try(calls, replies, lost, deadline)
-            deaths.update(lost)
+            deaths.update(lost.keys())
             for name in lost:
                 if deaths[name] >= _MAX_DEATHS:
                     raise PlatformError(NAME, name, f"its instance died {deaths[name]} times during one call")
