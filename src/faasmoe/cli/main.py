@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import typer
@@ -42,6 +43,7 @@ def main() -> None:
     """Run the command. What the user can mend ends in one line and status 2."""
     # Threads of the dense part that spin while they wait would take the cores that instances need.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except UserError as error:
@@ -52,6 +54,11 @@ def main() -> None:
         sys.exit(130)
 
 
+def _terminate(*_: object) -> None:
+    """Unwind, so that whatever was started is stopped."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _fail(error: FaasmoeError, status: int) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
     sys.exit(status)
@@ -59,3 +66,7 @@ def _fail(error: FaasmoeError, status: int) -> None:
 
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from faasmoe.orchestrator.serving import Serving
 
 _BACKLOG = 2048
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 5  # seconds that running requests get at shutdown
 
 
@@ -81,6 +84,16 @@ def _run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> No
     import uvicorn
 
     class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Like uvicorn's, which raises the signal again at the end: we have processes to stop then."""
+            before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             ready()

@@ -1,0 +1,52 @@
+"""Starts the real `faasmoe serve` as a process and finds out where it listens."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: subprocess.Popen[str]
+    greeting: str
+
+    def instances(self) -> list[int]:
+        """Process ids of running instances: the daemon's children."""
+        children = psutil.Process(self.process.pid).children()
+        daemons = [child for child in children if "faasmoe.platforms.local.daemon" in child.cmdline()]
+        return [instance.pid for daemon in daemons for instance in daemon.children()]
+
+
+@contextmanager
+def serve(*arguments: str, cwd: Path | None = None, end: signal.Signals = signal.SIGINT) -> Iterator[Server]:
+    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd, env=environment)
+    assert process.stdout is not None
+    try:
+        greeting = ""
+        while "curl" not in greeting:
+            line = process.stdout.readline()
+            assert line, f"the server ended with {process.wait()} before it was ready"
+            greeting += line
+        found = re.search(r"http://[\d.]+:\d+", greeting)
+        assert found
+        yield Server(found[0], process, greeting)
+    finally:
+        process.send_signal(end)
+        try:
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+            process.stdout.close()

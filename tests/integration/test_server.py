@@ -1,0 +1,292 @@
+"""The whole path: real processes, real sockets, the bundled checkpoint, the real `openai` client."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+import torch
+
+from faasmoe.model.checkpoint import Checkpoint
+from faasmoe.model.source import resolve
+from tests.integration.servers import Server, serve
+from tests.memory import present_bytes, private_memory_holds
+
+MODEL = "faasmoe-demo"
+PROMPT = "It was a dark night, and"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve("--keep-alive", "30", "--block-size", "12") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as made:
+        yield made
+
+
+def greedy(client: openai.OpenAI, tokens: int = 24) -> str:
+    answer = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=tokens, temperature=0)
+    return answer.choices[0].text
+
+
+def test_the_greeting_can_be_pasted(server: Server) -> None:
+    command = next(line for line in server.greeting.splitlines() if line.startswith("curl"))
+    done = subprocess.run(shlex.split(command), capture_output=True, check=True)
+    assert json.loads(done.stdout)["usage"]["completion_tokens"] == 40
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_a_completion_is_what_transformers_generates(client: openai.OpenAI) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = resolve(None).folder
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
+    wanted = whole.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    with serve("--dtype", "float32") as server:
+        own = openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused")
+        assert greedy(own, 12) == tokenizer.decode(wanted)
+
+
+def test_completion(client: openai.OpenAI) -> None:
+    prompts = [PROMPT, "The king"]
+    answer = client.completions.create(model=MODEL, prompt=prompts, max_tokens=5, temperature=0.7, seed=1)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert {choice.finish_reason for choice in answer.choices} == {"length"}
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 10
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 10
+    again = client.completions.create(model=MODEL, prompt=prompts, max_tokens=5, temperature=0.7, seed=1)
+    assert [c.text for c in again.choices] == [c.text for c in answer.choices]
+
+
+def test_streamed_completion(client: openai.OpenAI) -> None:
+    stream = client.completions.create(
+        model=MODEL,
+        prompt=PROMPT,
+        max_tokens=24,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    assert "".join(c.choices[0].text for c in chunks if c.choices) == greedy(client)
+    assert len(chunks) > 10
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 24
+
+
+def test_chat_and_streamed_chat_agree(client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": "Tell me of the sea."}]
+    options = {"model": MODEL, "messages": messages, "max_completion_tokens": 20, "temperature": 0}
+    whole = client.chat.completions.create(**options)
+    assert whole.choices[0].message.role == "assistant"
+    chunks = list(client.chat.completions.create(**options, stream=True))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    assert text == whole.choices[0].message.content
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 20
+
+
+def test_a_stop_string_ends_the_text(client: openai.OpenAI) -> None:
+    text = greedy(client)
+    stop = text[8:14]
+    answer = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=24, temperature=0, stop=stop)
+    assert answer.choices[0].text == text[: text.index(stop)]
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("completions", {"prompt": PROMPT, "max_tokens": "5"}, 400, "max_tokens"),
+        ("completions", {"prompt": PROMPT, "max_tokens": 0}, 400, "max_tokens"),
+        ("completions", {"prompt": PROMPT, "temperature": 9}, 400, "temperature"),
+        ("completions", {"prompt": PROMPT, "n": 3}, 400, "n"),
+        ("completions", {"prompt": PROMPT, "nonsense": 1}, 400, "nonsense"),
+        ("completions", {"prompt": [99999]}, 400, "prompt"),
+        ("completions", {"prompt": ""}, 400, "prompt"),
+        ("completions", {"prompt": []}, 400, "prompt"),
+        ("completions", {}, 400, "prompt"),
+        ("completions", {"prompt": "word " * 3000}, 400, "prompt"),
+        ("completions", {"prompt": PROMPT, "model": "other"}, 404, "model"),
+        ("chat/completions", {"messages": []}, 400, "messages"),
+        ("chat/completions", {"messages": [{"role": "user", "content": 5}]}, 400, "messages"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, 400, "tools"),
+        ("nowhere", {}, 404, None),
+    ],
+)
+def test_bad_bodies_get_openais_error(server: Server, path: str, body: dict, status: int, param: str) -> None:
+    answer = httpx.post(f"{server.url}/v1/{path}", json={"model": MODEL, **body}, timeout=30)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, param)
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+
+
+def test_a_body_that_is_no_json(server: Server) -> None:
+    answer = httpx.post(f"{server.url}/v1/completions", content="{", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "not valid JSON" in answer.json()["error"]["message"]
+
+
+def test_the_client_raises_its_own_errors(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client.completions.create(model="other", prompt=PROMPT)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5000)
+    assert caught.value.code == "context_length_exceeded"
+
+
+def test_many_requests_at_once_give_the_text_of_each_alone(client: openai.OpenAI) -> None:
+    alone = greedy(client)
+    texts: list[str] = []
+    threads = [threading.Thread(target=lambda: texts.append(greedy(client))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts == [alone] * 8
+
+
+def test_killing_every_instance_in_mid_text_changes_no_token(server: Server, client: openai.OpenAI) -> None:
+    wanted = greedy(client, 60)
+    text, killed = "", 0
+    stream = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=60, temperature=0, stream=True)
+    for i, chunk in enumerate(stream):
+        text += chunk.choices[0].text
+        if i % 10 == 5:
+            for pid in server.instances():
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    assert killed > 30
+    assert text == wanted
+
+
+def test_a_client_that_leaves_frees_its_place(server: Server, client: openai.OpenAI) -> None:
+    stream = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=2000, stream=True)
+    next(iter(stream))
+    stream.close()
+    assert wait_for_metric(server, "faasmoe_num_requests_running", 0)
+
+
+def test_health_and_metrics(server: Server, client: openai.OpenAI) -> None:
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    before = metric(server, "faasmoe_generation_tokens_total")
+    greedy(client, 7)
+    assert metric(server, "faasmoe_generation_tokens_total") == before + 7
+    assert metric(server, "faasmoe_functions_deployed") == 6 * 5
+    assert metric(server, "faasmoe_invocations_total") > 6 * 7
+    assert metric(server, "faasmoe_cold_starts_total") >= metric(server, "faasmoe_instances") > 0
+    page = httpx.get(f"{server.url}/metrics").text
+    assert 'faasmoe_requests_total{outcome="length"}' in page
+
+
+def test_no_routed_expert_is_in_the_orchestrator(server: Server, client: openai.OpenAI) -> None:
+    greedy(client)
+    checkpoint = Checkpoint.open(resolve(None).folder)
+    experts = [name for name in checkpoint if ".mlp.experts." in name]
+    dense = [name for name in checkpoint if ".mlp.experts." not in name]
+    pids = [server.process.pid]
+    places = [checkpoint.location(name) for name in experts]
+    assert present_bytes(pids, places) == 0
+    assert present_bytes(pids, [checkpoint.location(name) for name in dense]) > 0
+    assert present_bytes(server.instances(), places) > 0  # so the meter does see experts where they are
+    for name in experts[:: len(experts) // 12]:
+        weights = checkpoint.tensor(name).flatten().view(torch.uint8)[512:576].numpy().tobytes()
+        assert not private_memory_holds(server.process.pid, weights)
+
+
+def metric(server: Server, name: str) -> float:
+    lines = httpx.get(f"{server.url}/metrics", timeout=30).text.splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+def wait_for_metric(server: Server, name: str, value: float, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while metric(server, name) != value and time.monotonic() < end:
+        select.select([], [], [], 0.05)
+    return metric(server, name) == value
+
+
+def left_over() -> set[str]:
+    """Run folders in the places where servers make them."""
+    return {path.name for path in Path(tempfile.gettempdir()).glob("faasmoe-*")}
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_scale_to_zero_and_back_and_a_clean_end(tmp_path: Path, end: signal.Signals) -> None:
+    before_all = left_over()
+    with serve("--keep-alive", "0.5", cwd=tmp_path, end=end) as server:  # outside the repository
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused") as own:
+            before = greedy(own, 8)
+            assert server.instances()
+            assert wait_for_metric(server, "faasmoe_instances", 0)
+            assert server.instances() == []
+            assert greedy(own, 8) == before
+        everybody = psutil.Process(server.process.pid).children(recursive=True)
+    assert server.process.returncode == 0
+    assert left_over() == before_all
+    assert psutil.wait_procs(everybody, timeout=10)[1] == []
+
+
+def test_a_port_in_use_is_an_error_before_anything_starts(server: Server) -> None:
+    port = server.url.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"--port {port}: cannot listen there: Address already in use" in done.stderr
+
+
+def test_generate_ends_with_what_it_took() -> None:
+    command = [sys.executable, "-m", "faasmoe.cli.main", "generate", "--prompt", PROMPT, "--max-tokens", "9"]
+    done = subprocess.run([*command, "--seed", "4"], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.startswith(PROMPT)
+    assert "9 tokens at" in done.stderr
+    assert "of 36 functions touched" in done.stderr
+    told = subprocess.run(
+        [*command, "--seed", "4", "--json"], capture_output=True, text=True, check=True, timeout=120
+    )
+    report = json.loads(told.stdout)
+    assert PROMPT + report["text"] == done.stdout.rstrip("\n")
+    assert report["cold_starts"] == report["functions_touched"] <= report["functions"] == 36
+    assert report["peak_memory_bytes"]["instances"] > 1 << 20
+
+
+def test_an_unreachable_hub_is_one_line() -> None:
+    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", "nobody/no-such-model"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert done.returncode == 2
+    assert "nobody/no-such-model is no folder here, is not in the local cache" in done.stderr
+    assert "Traceback" not in done.stderr

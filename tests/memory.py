@@ -1,0 +1,72 @@
+"""What of a file is in a process's memory, as the kernel's page tables say."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from faasmoe.experts.mapping import TensorLocation
+
+PAGE = mmap.PAGESIZE
+# A fault maps pages around it that happen to be in the page cache: 64 KiB by default (Linux, fault_around_bytes).
+MARGIN = 64 << 10
+
+
+def present_bytes(pids: Iterable[int], places: Sequence[TensorLocation]) -> int:
+    """Bytes of `places` that the page tables of `pids` point to, but for `MARGIN` beside other tensors."""
+    ranges = list(_inner_ranges(places))
+    return sum(_present(pid, file, start, end) for pid in pids for file, start, end in ranges)
+
+
+def private_memory_holds(pid: int, pattern: bytes) -> bool:
+    """Whether `pattern` is anywhere in the anonymous memory of `pid`."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for start, end, _, name in _maps(pid):
+            if name and not name.startswith("[heap"):
+                continue
+            memory.seek(start)
+            try:
+                if pattern in memory.read(end - start):
+                    return True
+            except OSError:  # reserved, not readable
+                continue
+    return False
+
+
+def _inner_ranges(places: Sequence[TensorLocation]) -> Iterator[tuple[Path, int, int]]:
+    """Neighbouring tensors joined, and the margins cut off."""
+    joined: list[list] = []
+    for place in sorted(places, key=lambda p: (str(p.file), p.offset)):
+        if joined and joined[-1][0] == place.file and joined[-1][2] == place.offset:
+            joined[-1][2] += place.nbytes
+        else:
+            joined.append([place.file, place.offset, place.offset + place.nbytes])
+    for file, start, end in joined:
+        if start + MARGIN < end - MARGIN:
+            yield file, start + MARGIN, end - MARGIN
+
+
+def _maps(pid: int) -> Iterator[tuple[int, int, int, str]]:
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        start, end = (int(address, 16) for address in fields[0].split("-"))
+        yield start, end, int(fields[2], 16), fields[5] if len(fields) > 5 else ""
+
+
+def _present(pid: int, file: Path, start: int, end: int) -> int:
+    count = 0
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+        for low, high, offset, name in _maps(pid):
+            if name != str(file):
+                continue
+            first = max(start, offset)
+            last = min(end, offset + high - low)
+            if first >= last:
+                continue
+            pages = range((low + first - offset) // PAGE, -(-(low + last - offset) // PAGE))
+            pagemap.seek(8 * pages.start)
+            entries = pagemap.read(8 * len(pages))
+            count += sum(entry >> 63 for (entry,) in struct.iter_unpack("<Q", entries))
+    return count * PAGE
