@@ -30,7 +30,7 @@ class PeakMemory:
     `groups` gives process ids by group name, asked anew for each sample. `peaks` has the largest sum of each.
     """
 
-    def __init__(self, groups: Callable[[], dict[str, Iterable[int]]], interval: float = 0.1) -> None:
+    def __init__(self, groups: Callable[[], dict[str, Iterable[int]]], interval: float = 1.0) -> None:
         self.peaks: dict[str, int] = {}
         self._groups = groups
         self._interval = interval

@@ -60,7 +60,11 @@ class Dispatch:
         replies = self._platform.invoke_many(calls, time.monotonic() + self._deadline)
         total = torch.zeros(hidden.shape, dtype=torch.float32)
         for name, raw, its_rows in zip(names, replies, rows, strict=True):
-            total.index_add_(0, its_rows, self._sums(name, decode_reply(raw), its_rows, hidden.shape[1]))
+            sums = self._sums(name, decode_reply(raw), its_rows, hidden.shape[1])
+            if len(its_rows) == len(total):
+                total += sums
+            else:
+                total[its_rows] += sums  # its rows are distinct
         self.counts.invocations += len(calls)
         self.counts.functions_touched.update(names)
         return total.to(hidden.dtype)

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from faasmoe.errors import EngineStopped, RequestError
 from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
@@ -43,12 +45,15 @@ class Engine:
         end_tokens: frozenset[int],
         max_model_len: int,
         scheduler: Scheduler | None = None,
+        threads: int | None = None,
     ) -> None:
+        """`threads` for the dense part; None leaves torch's choice."""
         self.max_model_len = max_model_len
         self._model = model
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
         self._scheduler = scheduler or Scheduler()
+        self._threads = threads
         self._requests: dict[str, _Running] = {}
         self._work = threading.Condition()  # guards the two above and `_stopping`
         self._stopping = False
@@ -112,6 +117,8 @@ class Engine:
             )
 
     def _run(self) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)  # holds for the thread that says it
         while True:
             with self._work:
                 while not (self._stopping or self._requests):

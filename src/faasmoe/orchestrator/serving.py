@@ -18,6 +18,10 @@ from faasmoe.orchestrator.engine import Engine
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 
+# A dense part that fits a core's share of the last cache runs faster on one thread than on two that wait for
+# each other: 60 against 40 tokens/s for the demo model on two cores.
+_SMALL_DENSE_BYTES = 16 << 20
+
 
 def local_platform(keep_alive: float) -> LocalPlatform:
     """The embedded platform, able to run expert functions."""
@@ -43,7 +47,11 @@ class Serving:
                 plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch
             )
             self.engine = Engine(
-                self.model, self.tokenizer, end_tokens=self.tokenizer.end_tokens, max_model_len=max_model_len
+                self.model,
+                self.tokenizer,
+                end_tokens=self.tokenizer.end_tokens,
+                max_model_len=max_model_len,
+                threads=1 if plan.dense_bytes < _SMALL_DENSE_BYTES else None,
             )
             undo.callback(self.engine.close)
             self._undo = undo.pop_all()
