@@ -13,7 +13,9 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_the_demo_text_is_what_generate_prints() -> None:
     found = re.search(
-        r"^\$ \.venv/bin/faasmoe (generate .*)\n(.*?)\n\n(\d+ tokens at .*)\n```", README.read_text(), re.M | re.S
+        r"^\$ \.venv/bin/faasmoe (generate [^\n]*)\n(.*?)\n\n(\d+ tokens at [^\n]*)\n```",
+        README.read_text(),
+        re.M | re.S,
     )
     assert found
     arguments, text, summary = found.groups()
