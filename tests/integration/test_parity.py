@@ -18,6 +18,7 @@ from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.source import resolve
 from faasmoe.orchestrator.dispatch import Dispatch, deploy
 from faasmoe.orchestrator.engine import Engine
 from faasmoe.orchestrator.kv_cache import KVCache
@@ -90,7 +91,7 @@ def test_logits_and_greedy_tokens_through_real_functions(
     checkpoint: Checkpoint, platform: LocalPlatform, tmp_path: Path, block_size: int
 ) -> None:
     platform.remove([status.name for status in platform.list()])
-    model = load_model(make_plan(str(checkpoint.folder), block_size), platform, tmp_path)
+    model = load_model(make_plan(resolve(str(checkpoint.folder)), block_size), platform, tmp_path)
     assert worst_difference(model, checkpoint.reference, steps=4) < TOLERANCE
     assert greedy_tokens(model) == checkpoint.greedy
 
@@ -159,7 +160,7 @@ def test_any_other_architecture_works_or_is_refused_by_name(model_type: str, tmp
         assert model_type in str(refusal)  # noqa: PT017 - either outcome is right
         return
     reference = save_tiny(model_type, tmp_path)
-    model = load_model(make_plan(str(tmp_path), 3), InProcessPlatform(), tmp_path / "artifacts")
+    model = load_model(make_plan(resolve(str(tmp_path)), 3), InProcessPlatform(), tmp_path / "artifacts")
     assert worst_difference(model, reference, steps=3) < TOLERANCE
 
 
@@ -178,7 +179,7 @@ def test_many_architectures_are_served() -> None:
 def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:
     """Against float32, the served model errs no more than transformers' own bfloat16 forward."""
     exact = save_tiny("qwen2_moe", tmp_path)
-    plan = make_plan(str(tmp_path), 3, "bfloat16")
+    plan = make_plan(resolve(str(tmp_path)), 3, "bfloat16")
     model = load_model(plan, InProcessPlatform(), tmp_path / "artifacts")
     own = type(exact).from_pretrained(tmp_path, dtype=torch.bfloat16)
     for prompt in PROMPTS:

@@ -155,6 +155,17 @@ def test_a_body_that_is_no_json(server: Server) -> None:
     assert "not valid JSON" in answer.json()["error"]["message"]
 
 
+def test_a_huge_body_is_refused(server: Server) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b'{"model": "faasmoe-demo", "prompt": "'
+        for _ in range(80):
+            yield b"x" * (1 << 16)
+
+    answer = httpx.post(f"{server.url}/v1/completions", content=chunks(), timeout=30)
+    assert answer.status_code == 413
+    assert "larger than" in answer.json()["error"]["message"]
+
+
 def test_the_client_raises_its_own_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="other", prompt=PROMPT)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from faasmoe import __version__
 from faasmoe.api import errors
+from faasmoe.api.body_limit import BodyLimit
 from faasmoe.api.generation import Form, Generation
 from faasmoe.api.metrics import Metrics
 from faasmoe.api.schema import ChatBody, CompletionBody, GenerationBody
@@ -49,6 +50,7 @@ CHAT = Form(
 def create_app(model: str, client: OrchestratorClient, texts: Texts, metrics: Metrics) -> FastAPI:
     """The whole HTTP application, serving one model."""
     app = FastAPI(title="FaaSMoE", version=__version__)
+    app.add_middleware(BodyLimit)
     errors.install(app)
     started = int(time.time())
 

@@ -45,11 +45,14 @@ def generate(
     with errors.status("starting"):
         from faasmoe.evaluation.memory import PeakMemory
         from faasmoe.model.plan import context_length, make_plan
+        from faasmoe.model.source import resolve
         from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
         from faasmoe.orchestrator.serving import Serving, local_platform
 
-        params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
-        plan = make_plan(model, block_size, dtype)
+    params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
+    source = resolve(model)  # a download shows its own progress
+    with errors.status(f"starting {source.name}"):
+        plan = make_plan(source, block_size, dtype)
         length = context_length(plan, max_model_len)
         serving = Serving(plan, local_platform(keep_alive), length)
     with serving, PeakMemory(serving.processes) as memory:

@@ -32,9 +32,10 @@ def inspect(
     Loads no weights. Exits with 2 if the model cannot be served, and says why.
     """
     from faasmoe.model.plan import make_plan
+    from faasmoe.model.source import resolve
 
     try:
-        facts = _facts(make_plan(model, block_size, dtype))
+        facts = _facts(make_plan(resolve(model), block_size, dtype))
     except UnsupportedModel as error:
         if as_json:
             typer.echo(json.dumps({"servable": False, "reason": str(error)}))

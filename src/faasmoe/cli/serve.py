@@ -40,10 +40,13 @@ def serve(
     """
     console = Console(soft_wrap=True, highlight=False)
     with _bind(host, port) as listener:  # first of all: nothing is started if the port is taken
-        with console.status("checking the model"):
+        with console.status("starting"):
             from faasmoe.model.plan import context_length, make_plan
+            from faasmoe.model.source import resolve
 
-            plan = make_plan(model, block_size, dtype)
+        source = resolve(model)  # a download shows its own progress
+        with console.status("checking the model"):
+            plan = make_plan(source, block_size, dtype)
             length = context_length(plan, max_model_len)
         with console.status(f"starting {plan.source.name}"):
             from faasmoe.orchestrator.serving import Serving, local_platform

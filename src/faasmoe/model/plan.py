@@ -12,7 +12,7 @@ from faasmoe.model.architecture import Architecture, inspect_architecture, read_
 from faasmoe.model.blocks import Block, check_block_size, cut
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.layout import Layout, read_layout
-from faasmoe.model.source import ModelSource, resolve
+from faasmoe.model.source import ModelSource
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -54,15 +54,13 @@ class ModelPlan:
         )
 
 
-def make_plan(model: str | None, block_size: int | None = None, dtype: str = "auto") -> ModelPlan:
-    """Check `model` and cut it into blocks.
+def make_plan(source: ModelSource, block_size: int | None = None, dtype: str = "auto") -> ModelPlan:
+    """Check the model and cut it into blocks.
 
-    Raises `UserError` if there is no such model, its files are damaged, it cannot be served, or an option is
-    out of range.
+    Raises `UserError` if its files are damaged, it cannot be served, or an option is out of range.
     """
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
-    source = resolve(model)
     architecture = inspect_architecture(read_config(source.folder))
     size = check_block_size(block_size, architecture)
     checkpoint = Checkpoint.open(source.folder)

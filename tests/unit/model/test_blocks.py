@@ -6,6 +6,7 @@ import pytest
 
 from faasmoe.errors import OptionError
 from faasmoe.model.plan import ModelPlan, context_length, make_plan
+from faasmoe.model.source import resolve
 from tests.tiny import save_tiny
 
 
@@ -17,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(folder: Path, block_size: int | None = None) -> ModelPlan:
-    return make_plan(str(folder), block_size)
+    return make_plan(resolve(str(folder)), block_size)
 
 
 def test_blocks_tile_every_layer_in_order(folder: Path) -> None:

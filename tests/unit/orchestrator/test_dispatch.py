@@ -7,6 +7,7 @@ import torch
 
 from faasmoe.errors import DeadlineExceeded, FunctionError
 from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.source import resolve
 from faasmoe.orchestrator.dispatch import Dispatch, deploy
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
@@ -23,7 +24,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Modul
 def started(
     tiny: tuple[Path, object], tmp_path: Path, block_size: int
 ) -> tuple[ModelPlan, InProcessPlatform, Dispatch]:
-    plan, platform = make_plan(str(tiny[0]), block_size), InProcessPlatform()
+    plan, platform = make_plan(resolve(str(tiny[0])), block_size), InProcessPlatform()
     deploy(platform, plan.blocks, tmp_path)
     return plan, platform, Dispatch(platform, plan.blocks)
 

@@ -9,6 +9,7 @@ import torch
 
 from faasmoe.errors import EngineStopped, RequestError
 from faasmoe.model.plan import make_plan
+from faasmoe.model.source import resolve
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.orchestrator.serving import Serving
 from tests.platforms import InProcessPlatform
@@ -27,7 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Modul
 
 @pytest.fixture
 def serving(tiny: tuple) -> Iterator[Serving]:
-    with Serving(make_plan(str(tiny[0]), 4), InProcessPlatform(), 128) as running:
+    with Serving(make_plan(resolve(str(tiny[0])), 4), InProcessPlatform(), 128) as running:
         yield running
 
 
