@@ -20,6 +20,14 @@ Commands print a `UserError` as one line and exit with 2; anything else is a def
 
 from __future__ import annotations
 
+_LONGEST_CAUSE = 300  # characters of a library's message that are worth repeating
+
+
+def brief(error: BaseException) -> str:
+    """A library's error on one line, for the end of one of ours."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_CAUSE else f"{text[:_LONGEST_CAUSE]} ..."
+
 
 class FaasmoeError(Exception):
     """Base of all errors of this package."""

@@ -148,8 +148,10 @@ def test_a_function_that_always_dies_is_an_error_that_counts(platform: Platform,
 
 def test_a_stuck_function_meets_the_deadline_and_stops_nobody_else(platform: Platform, artifact: Path) -> None:
     platform.deploy([spec("stuck", "stuck", artifact), spec("f", "echo", artifact)])
+    platform.prewarm(["f", "stuck"])
+    assert platform.invoke_many([Call("f", [b"1"])], soon()) == [b"A:1"]
     with pytest.raises(DeadlineExceeded, match="function stuck"):
-        platform.invoke_many([Call("f", [b"1"]), Call("stuck", [b""])], soon(0.3))
+        platform.invoke_many([Call("f", [b"1"]), Call("stuck", [b""])], soon(2))
     assert platform.invoke_many([Call("f", [b"2"])], soon()) == [b"A:2"]
 
 
@@ -191,15 +193,16 @@ def test_the_daemon_ends_with_a_killed_owner(artifact: Path) -> None:
         "import sys, time; from faasmoe.platforms.local.platform import LocalPlatform;"
         "from faasmoe.platforms.base import FunctionSpec; from pathlib import Path;"
         "p = LocalPlatform(30); p.deploy([FunctionSpec('f', 'tests.functions:echo', Path(sys.argv[1]))]);"
-        "p.prewarm(['f']); print(*p.processes(), flush=True); time.sleep(60)"
+        "p.prewarm(['f']); print(p.folder, *p.processes(), flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script, str(artifact)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
-    pids = owner.stdout.readline().split()
+    folder, *pids = owner.stdout.readline().split()
     owner.kill()
     owner.wait()
     owner.stdout.close()
     assert len(pids) == 2
+    assert wait_until(lambda: not Path(folder).exists())
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 

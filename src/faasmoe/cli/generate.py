@@ -54,7 +54,7 @@ def generate(
     with errors.status(f"starting {source.name}"):
         plan = make_plan(source, block_size, dtype)
         length = context_length(plan, max_model_len)
-        serving = Serving(plan, local_platform(keep_alive), length)
+        serving = Serving(plan, lambda: local_platform(keep_alive), length)
     with serving, PeakMemory(serving.processes) as memory:
         request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
         started = time.monotonic()

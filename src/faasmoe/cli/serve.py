@@ -51,7 +51,7 @@ def serve(
         with console.status(f"starting {plan.source.name}"):
             from faasmoe.orchestrator.serving import Serving, local_platform
 
-            serving = Serving(plan, local_platform(keep_alive), length)
+            serving = Serving(plan, lambda: local_platform(keep_alive), length)
         with serving:
             _run(_app(serving), listener, lambda: _greet(console, serving, listener))
     console.print("stopped")

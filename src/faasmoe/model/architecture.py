@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.errors import CheckpointError, UnsupportedModel, brief
 from faasmoe.experts.kernels import ExpertForm
 from faasmoe.model.expert_form import recognise
 
@@ -86,7 +86,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder)
     except Exception as error:  # config classes raise whatever their validation uses
-        raise UnsupportedModel(f"{file} cannot be read: {_first_line(error)}") from error
+        raise UnsupportedModel(f"{file} cannot be read: {brief(error)}") from error
 
 
 def inspect_architecture(config: PretrainedConfig) -> Architecture:
@@ -105,7 +105,7 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
         with torch.device("meta"):
             meta_model = model_class(config)
     except Exception as error:  # model classes raise whatever their code runs into
-        raise UnsupportedModel(f"{name}: transformers cannot build it: {_first_line(error)}") from error
+        raise UnsupportedModel(f"{name}: transformers cannot build it: {brief(error)}") from error
     _check_attention(name, model_class, config)
     experts = tuple(_find_experts(name, meta_model))
     if not experts:
@@ -113,6 +113,8 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
             f"{name} is not a Mixture-of-Experts model that transformers dispatches through its registry "
             f"of experts: {model_class.__name__} has no such module"
         )
+    if len({e.layer for e in experts}) != len(experts):
+        raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which are not told apart yet")
     return Architecture(config, model_class, meta_model, experts)
 
 
@@ -139,7 +141,3 @@ def _check_attention(name: str, model_class: Any, config: PretrainedConfig) -> N
             f"{name}: layers of type {', '.join(sorted(foreign))} keep state that is not served yet "
             f"(only {' and '.join(sorted(SERVED_LAYER_TYPES))} are)"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from faasmoe.errors import CheckpointError
+from faasmoe.errors import CheckpointError, brief
 
 DEMO_NAME = "faasmoe-demo"
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -48,7 +48,6 @@ def _download(model: str) -> Path:
     except HFValidationError as error:
         raise CheckpointError(f"{model} is neither a folder nor a valid hub id: {error}") from error
     except HfHubHTTPError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{model} cannot be had from the Hugging Face hub: {reason}") from error
+        raise CheckpointError(f"{model} cannot be had from the Hugging Face hub: {brief(error)}") from error
     except OSError as error:
         raise CheckpointError(f"{model} cannot be downloaded: {error}") from error

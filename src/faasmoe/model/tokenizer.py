@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
 
-from faasmoe.errors import CheckpointError, RequestError
+from faasmoe.errors import CheckpointError, RequestError, brief
 
 
 class Tokenizer:
@@ -29,8 +29,7 @@ class Tokenizer:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except Exception as error:  # tokenizer classes raise whatever their parsers do
-            reason = (str(error) or repr(error)).strip().splitlines()[0]
-            raise CheckpointError(f"{folder} holds no usable tokenizer: {reason}") from error
+            raise CheckpointError(f"{folder} holds no usable tokenizer: {brief(error)}") from error
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
 
     def encode(self, text: str) -> list[int]:

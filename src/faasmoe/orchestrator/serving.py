@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -31,15 +31,15 @@ def local_platform(keep_alive: float) -> LocalPlatform:
 class Serving:
     """A running model. Use it as a context manager, or call `close`.
 
-    Owns `platform` from here on. Raises `UserError` if the checkpoint turns out to be unusable.
+    `start_platform` is called when the tokenizer is known to be good. Raises `UserError` if the checkpoint turns
+    out to be unusable; nothing is left running then.
     """
 
-    def __init__(self, plan: ModelPlan, platform: Platform, max_model_len: int) -> None:
+    def __init__(self, plan: ModelPlan, start_platform: Callable[[], Platform], max_model_len: int) -> None:
         self.plan = plan
-        self.platform = platform
+        self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
         with ExitStack() as undo:
-            undo.callback(platform.close)
-            self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
+            self.platform = platform = undo.enter_context(start_platform())
             self._folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="faasmoe-artifacts-"))
             deploy(platform, plan.blocks, Path(self._folder))
             self.dispatch = Dispatch(platform, plan.blocks)

@@ -28,7 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Modul
 
 @pytest.fixture
 def serving(tiny: tuple) -> Iterator[Serving]:
-    with Serving(make_plan(resolve(str(tiny[0])), 4), InProcessPlatform(), 128) as running:
+    with Serving(make_plan(resolve(str(tiny[0])), 4), InProcessPlatform, 128) as running:
         yield running
 
 

@@ -12,6 +12,7 @@ import gc
 import importlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -193,7 +194,11 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # collections in instances leave the shared pages alone
     print(READY, flush=True)  # noqa: T201 - read by the client
-    Daemon(listener, Path(path).parent, float(keep_alive)).serve()
+    folder = Path(path).parent
+    try:
+        Daemon(listener, folder, float(keep_alive)).serve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # also when who started us was killed
 
 
 if __name__ == "__main__":
