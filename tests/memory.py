@@ -10,14 +10,23 @@ from pathlib import Path
 from faasmoe.experts.mapping import TensorLocation
 
 PAGE = mmap.PAGESIZE
-# A fault maps pages around it that happen to be in the page cache: 64 KiB by default (Linux, fault_around_bytes).
-MARGIN = 64 << 10
 
 
 def present_bytes(pids: Iterable[int], places: Sequence[TensorLocation]) -> int:
-    """Bytes of `places` that the page tables of `pids` point to, but for `MARGIN` beside other tensors."""
+    """Bytes of `places` that the page tables of `pids` point to. Pages shared with other tensors do not count."""
     ranges = list(_inner_ranges(places))
     return sum(_present(pid, file, start, end) for pid in pids for file, start, end in ranges)
+
+
+def mapped_bytes(pid: int, places: Sequence[TensorLocation]) -> int:
+    """Bytes of `places` within reach of `pid`: in its address space, touched or not."""
+    ranges = list(_inner_ranges(places))
+    return sum(
+        max(0, min(end, offset + high - low) - max(start, offset))
+        for low, high, offset, name in _maps(pid)
+        for file, start, end in ranges
+        if name == str(file)
+    )
 
 
 def private_memory_holds(pid: int, pattern: bytes) -> bool:
@@ -36,7 +45,7 @@ def private_memory_holds(pid: int, pattern: bytes) -> bool:
 
 
 def _inner_ranges(places: Sequence[TensorLocation]) -> Iterator[tuple[Path, int, int]]:
-    """Neighbouring tensors joined, and the margins cut off."""
+    """Neighbouring tensors joined, and cut to whole pages."""
     joined: list[list] = []
     for place in sorted(places, key=lambda p: (str(p.file), p.offset)):
         if joined and joined[-1][0] == place.file and joined[-1][2] == place.offset:
@@ -44,8 +53,9 @@ def _inner_ranges(places: Sequence[TensorLocation]) -> Iterator[tuple[Path, int,
         else:
             joined.append([place.file, place.offset, place.offset + place.nbytes])
     for file, start, end in joined:
-        if start + MARGIN < end - MARGIN:
-            yield file, start + MARGIN, end - MARGIN
+        first, last = -(-start // PAGE) * PAGE, end // PAGE * PAGE
+        if first < last:
+            yield file, first, last
 
 
 def _maps(pid: int) -> Iterator[tuple[int, int, int, str]]:

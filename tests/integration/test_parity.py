@@ -23,6 +23,7 @@ from faasmoe.orchestrator.dispatch import Dispatch, deploy
 from faasmoe.orchestrator.engine import Engine
 from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.scheduler import Scheduler, SchedulerConfig
 from faasmoe.orchestrator.serving import local_platform
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
@@ -96,6 +97,13 @@ def test_logits_and_greedy_tokens_through_real_functions(
     assert greedy_tokens(model) == checkpoint.greedy
 
 
+def test_prompts_in_chunks_beside_decodes_change_nothing(
+    checkpoint: Checkpoint, platform: LocalPlatform, tmp_path: Path
+) -> None:
+    model = load_model(make_plan(resolve(str(checkpoint.folder)), 4), platform, tmp_path)
+    assert greedy_tokens(model, tokens_a_step=4) == checkpoint.greedy
+
+
 class Ids:
     """A tokenizer whose text is the token ids."""
 
@@ -103,9 +111,10 @@ class Ids:
         return "".join(f"{i} " for i in token_ids)
 
 
-def greedy_tokens(model: DenseModel) -> list[list[int]]:
+def greedy_tokens(model: DenseModel, tokens_a_step: int = 512) -> list[list[int]]:
     """What the engine makes of all prompts at once."""
-    engine = Engine(model, Ids(), end_tokens=frozenset(), max_model_len=128)
+    scheduler = Scheduler(SchedulerConfig(max_tokens=tokens_a_step))
+    engine = Engine(model, Ids(), end_tokens=frozenset(), max_model_len=128, scheduler=scheduler)
     streams: list[queue.SimpleQueue[Piece]] = []
     for i, prompt in enumerate(PROMPTS):
         streams.append(queue.SimpleQueue())

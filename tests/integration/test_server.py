@@ -24,7 +24,7 @@ import torch
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.source import resolve
 from tests.integration.servers import Server, serve
-from tests.memory import present_bytes, private_memory_holds
+from tests.memory import mapped_bytes, present_bytes, private_memory_holds
 
 MODEL = "faasmoe-demo"
 PROMPT = "It was a dark night, and"
@@ -223,14 +223,14 @@ def test_no_routed_expert_is_in_the_orchestrator(server: Server, client: openai.
     checkpoint = Checkpoint.open(resolve(None).folder)
     experts = [name for name in checkpoint if ".mlp.experts." in name]
     dense = [name for name in checkpoint if ".mlp.experts." not in name]
-    pids = [server.process.pid]
+    pid = server.process.pid
     places = [checkpoint.location(name) for name in experts]
-    assert present_bytes(pids, places) == 0
-    assert present_bytes(pids, [checkpoint.location(name) for name in dense]) > 0
+    assert mapped_bytes(pid, places) == present_bytes([pid], places) == 0
+    assert present_bytes([pid], [checkpoint.location(name) for name in dense]) > 0
     assert present_bytes(server.instances(), places) > 0  # so the meter does see experts where they are
     for name in experts[:: len(experts) // 12]:
         weights = checkpoint.tensor(name).flatten().view(torch.uint8)[512:576].numpy().tobytes()
-        assert not private_memory_holds(server.process.pid, weights)
+        assert not private_memory_holds(pid, weights)
 
 
 def metric(server: Server, name: str) -> float:

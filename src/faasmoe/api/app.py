@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -47,70 +48,94 @@ CHAT = Form(
 )
 
 
+@dataclass(frozen=True)
+class Served:
+    """The one model of a server, and what answers for it."""
+
+    name: str
+    client: OrchestratorClient
+    texts: Texts
+    metrics: Metrics
+    started: int  # seconds since the epoch
+
+    def card(self) -> dict[str, Any]:
+        """What `/v1/models` says of it."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "faasmoe",
+            "max_model_len": self.client.max_model_len,
+        }
+
+    def check(self, asked: str) -> None:
+        """Raises `RequestError` if a client asks for another model."""
+        if asked != self.name:
+            raise RequestError(
+                f"the model {asked!r} does not exist; this server has {self.name!r}",
+                param="model",
+                code="model_not_found",
+            )
+
+    async def answer(
+        self, form: Form, body: GenerationBody, prompts: Sequence[Sequence[int]], limit: int
+    ) -> Response:
+        """Continue `prompts` by up to `limit` tokens each, whole or as a stream."""
+        params = body.sampling(limit)
+        generation = Generation(self.client, self.metrics, form, self.name, prompts, params)
+        if not body.stream:
+            return JSONResponse(await generation.whole())
+        return StreamingResponse(generation.events(body.include_usage), media_type="text/event-stream")
+
+
 def create_app(model: str, client: OrchestratorClient, texts: Texts, metrics: Metrics) -> FastAPI:
     """The whole HTTP application, serving one model."""
     app = FastAPI(title="FaaSMoE", version=__version__)
     app.add_middleware(BodyLimit)
     errors.install(app)
-    started = int(time.time())
+    served = Served(model, client, texts, metrics, int(time.time()))
+    _add_state(app, served)
+    _add_models(app, served)
+    _add_generation(app, served)
+    return app
 
-    def card() -> dict[str, Any]:
-        length = client.max_model_len
-        return {
-            "id": model,
-            "object": "model",
-            "created": started,
-            "owned_by": "faasmoe",
-            "max_model_len": length,
-        }
 
-    def check_model(asked: str) -> None:
-        if asked != model:
-            raise RequestError(
-                f"the model {asked!r} does not exist; this server has {model!r}",
-                param="model",
-                code="model_not_found",
-            )
-
-    async def answer(form: Form, body: GenerationBody, prompts: Sequence[Sequence[int]], limit: int) -> Response:
-        generation = Generation(client, metrics, form, model, prompts, body.sampling(limit))
-        if not body.stream:
-            return JSONResponse(await generation.whole())
-        return StreamingResponse(generation.events(body.include_usage), media_type="text/event-stream")
-
+def _add_state(app: FastAPI, served: Served) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        alive = client.alive
+        alive = served.client.alive
         return JSONResponse({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
 
     @app.get("/metrics")
     def metrics_page() -> Response:
-        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(served.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+
+def _add_models(app: FastAPI, served: Served) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [card()]}
+        return {"object": "list", "data": [served.card()]}
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
-        check_model(name)
-        return card()
+        served.check(name)
+        return served.card()
 
+
+def _add_generation(app: FastAPI, served: Served) -> None:
     @app.post("/v1/completions")
     async def completions(body: CompletionBody) -> Response:
-        check_model(body.model)
-        prompts = texts.prompts(body.prompt)
+        served.check(body.model)
+        prompts = served.texts.prompts(body.prompt)
         if len(prompts) > MAX_PROMPTS:
             raise RequestError(f"{len(prompts)} prompts: at most {MAX_PROMPTS} in one request", param="prompt")
         limit = 16 if body.max_tokens is None else body.max_tokens
-        return await answer(COMPLETION, body, prompts, limit)
+        return await served.answer(COMPLETION, body, prompts, limit)
 
     @app.post("/v1/chat/completions")
     async def chat(body: ChatBody) -> Response:
-        check_model(body.model)
-        prompt = texts.conversation(body.messages)
+        served.check(body.model)
+        prompt = served.texts.conversation(body.messages)
         asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        limit = max(1, client.max_model_len - len(prompt)) if asked is None else asked
-        return await answer(CHAT, body, [prompt], limit)
-
-    return app
+        limit = max(1, served.client.max_model_len - len(prompt)) if asked is None else asked
+        return await served.answer(CHAT, body, [prompt], limit)

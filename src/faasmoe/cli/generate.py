@@ -66,8 +66,17 @@ def generate(
             if not as_json:
                 typer.echo(piece.text, nl=False)
         seconds = time.monotonic() - started
+    report = _report(serving, text, tokens, seconds, memory.peaks)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo("\n")
+        errors.print(f"[dim]{_summary(report, memory.peaks)}[/]", soft_wrap=True)
+
+
+def _report(serving: Serving, text: str, tokens: int, seconds: float, peaks: dict[str, int]) -> dict[str, object]:
     counts = serving.dispatch.counts
-    report = {
+    return {
         "text": text,
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1),
@@ -75,13 +84,8 @@ def generate(
         "functions": serving.dispatch.functions,
         "invocations": counts.invocations,
         "cold_starts": counts.cold_starts,
-        "peak_memory_bytes": memory.peaks,
+        "peak_memory_bytes": peaks,
     }
-    if as_json:
-        typer.echo(json.dumps(report))
-    else:
-        typer.echo("\n")
-        errors.print(f"[dim]{_summary(report, memory.peaks)}[/]", soft_wrap=True)
 
 
 def _pieces(serving: Serving, request: GenerationRequest) -> Iterator[Piece]:

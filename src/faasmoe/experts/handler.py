@@ -14,7 +14,7 @@ from faasmoe.errors import PayloadError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.kernels import ExpertWeights, expert_forward
-from faasmoe.experts.mapping import FileMaps, TensorLocation
+from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import Buffer, Reply, Request, Timings, decode_request, encode_reply
 
 _FEW_ROWS = 2  # up to this many rows torch's own dot kernel reads weights faster than oneDNN (DESIGN.md)
@@ -26,16 +26,14 @@ class ExpertBlock:
     """The experts of one function, loaded."""
 
     def __init__(self, artifact: Artifact) -> None:
-        maps = FileMaps()
         self.artifact = artifact
         self.dtype = BY_NAME[artifact.dtype]
-        self._experts = [self._load(expert, maps) for expert in artifact.weights]
+        self._experts = [self._load(expert) for expert in artifact.weights]
 
-    def _load(self, expert: ExpertLocations, maps: FileMaps) -> ExpertWeights:
+    def _load(self, expert: ExpertLocations) -> ExpertWeights:
         def get(location: TensorLocation) -> Tensor:  # a mapped view, or a copy if the dtype must change
-            return maps.tensor(location).to(self.dtype)
+            return map_tensor(location, read_ahead=True).to(self.dtype)
 
-        maps.will_need(tuple(expert))
         return ExpertWeights(
             first=tuple(get(location) for location in expert.first),
             down=get(expert.down),

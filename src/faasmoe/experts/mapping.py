@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -38,55 +37,44 @@ class TensorLocation:
         return TensorLocation(self.file, self.offset + index * rest.nbytes, self.dtype, self.shape[1:])
 
 
-class FileMaps:
-    """Maps files once each and hands out tensors over them.
+def map_tensor(location: TensorLocation, read_ahead: bool = False) -> torch.Tensor:
+    """The tensor at `location`, sharing the file's pages. It must not be written to.
 
-    The maps live as long as a tensor over them does.
+    Only the pages that hold it are mapped, so a process's maps tell which weights it can touch. With
+    `read_ahead` the kernel is asked to read them at once, at disk speed. The map lives as long as the tensor.
+    Raises `CheckpointError` if the file is gone or shorter than the location says.
     """
+    dtype, count = BY_NAME[location.dtype], prod(location.shape)
+    if count == 0:
+        return torch.empty(location.shape, dtype=dtype)
+    start = location.offset - location.offset % mmap.ALLOCATIONGRANULARITY
+    mapped = _map(location, start)
+    if read_ahead:
+        mapped.madvise(mmap.MADV_WILLNEED)
+    at = location.offset - start
+    if location.offset % dtype.itemsize == 0:
+        flat = _read_only_view(mapped, dtype, count, at)
+    else:  # torch wants aligned views; such files are rare, so copying them is right
+        flat = torch.frombuffer(bytearray(mapped[at:]), dtype=dtype, count=count)
+    return flat.view(location.shape)
 
-    def __init__(self) -> None:
-        self._maps: dict[Path, mmap.mmap] = {}
 
-    def tensor(self, location: TensorLocation) -> torch.Tensor:
-        """The tensor at `location`, sharing the file's pages. It must not be written to.
-
-        Raises `CheckpointError` if the file is gone or shorter than the location says.
-        """
-        dtype = BY_NAME[location.dtype]
-        mapped = self._map(location.file)
-        if location.offset + location.nbytes > len(mapped):
+def _map(location: TensorLocation, start: int) -> mmap.mmap:
+    end = location.offset + location.nbytes
+    try:
+        fd = os.open(location.file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CheckpointError(f"cannot open {location.file}: {error.strerror}") from error
+    try:
+        size = os.fstat(fd).st_size
+        if end > size:
             raise CheckpointError(
-                f"{location.file} has {len(mapped)} bytes, but a tensor in it should end at byte "
-                f"{location.offset + location.nbytes}: the file was cut short after it was indexed"
+                f"{location.file} has {size} bytes, but a tensor in it should end at byte {end}: "
+                f"the file was cut short after it was indexed"
             )
-        if location.nbytes == 0:
-            return torch.empty(location.shape, dtype=dtype)
-        count = prod(location.shape)
-        if location.offset % dtype.itemsize == 0:
-            flat = _read_only_view(mapped, dtype, count, location.offset)
-        else:  # torch wants aligned views; such files are rare, so copying them is right
-            piece = mapped[location.offset : location.offset + location.nbytes]
-            flat = torch.frombuffer(bytearray(piece), dtype=dtype, count=count)
-        return flat.view(location.shape)
-
-    def will_need(self, locations: Sequence[TensorLocation]) -> None:
-        """Ask the kernel to read the bytes of `locations` ahead, at disk speed."""
-        for location in locations:
-            start = location.offset - location.offset % mmap.PAGESIZE
-            length = location.offset + location.nbytes - start
-            self._map(location.file).madvise(mmap.MADV_WILLNEED, start, length)
-
-    def _map(self, file: Path) -> mmap.mmap:
-        if file not in self._maps:
-            try:
-                fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError as error:
-                raise CheckpointError(f"cannot open {file}: {error.strerror}") from error
-            try:
-                self._maps[file] = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
-            finally:
-                os.close(fd)
-        return self._maps[file]
+        return mmap.mmap(fd, end - start, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, offset=start)
+    finally:
+        os.close(fd)
 
 
 def _read_only_view(mapped: mmap.mmap, dtype: torch.dtype, count: int, offset: int) -> torch.Tensor:

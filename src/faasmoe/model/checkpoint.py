@@ -16,7 +16,7 @@ from torch import Tensor
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
-from faasmoe.experts.mapping import FileMaps, TensorLocation
+from faasmoe.experts.mapping import TensorLocation, map_tensor
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -29,7 +29,6 @@ class Checkpoint:
     def __init__(self, folder: Path, tensors: dict[str, TensorLocation]) -> None:
         self.folder = folder
         self._tensors = tensors
-        self._maps = FileMaps()
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -68,7 +67,7 @@ class Checkpoint:
 
     def tensor(self, name: str) -> Tensor:
         """Tensor `name`, mapped read-only."""
-        return self._maps.tensor(self.location(name))
+        return map_tensor(self.location(name))
 
     def _check_index(self) -> None:
         index = self.folder / INDEX_FILE
