@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,11 +12,9 @@ from torch import Tensor
 from faasmoe.errors import PayloadError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
-from faasmoe.experts.kernels import ExpertWeights, expert_forward
+from faasmoe.experts.kernels import ExpertWeights, expert_forward, linear_backend
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import Buffer, Reply, Request, Timings, decode_request, encode_reply
-
-_FEW_ROWS = 2  # up to this many rows torch's own dot kernel reads weights faster than oneDNN (DESIGN.md)
 
 Handle = Callable[[bytearray, int], list[Buffer]]
 
@@ -52,7 +49,7 @@ class ExpertBlock:
         for index in torch.unique(request.expert).tolist():
             slots = (request.expert == index).nonzero().squeeze(1)
             picked = request.row[slots].long()
-            with _best_backend(len(picked)):
+            with linear_backend(len(picked)):
                 out = expert_forward(rows[picked], self._experts[index], self.artifact.form)
             sums.index_add_(0, picked, out.float() * request.weight[slots, None])
         return sums
@@ -92,15 +89,3 @@ def load(artifact_path: str) -> Handle:
         return encode_reply(Reply(sums, timings, cold, error))
 
     return handle
-
-
-@contextmanager
-def _best_backend(rows: int) -> Iterator[None]:
-    few = rows <= _FEW_ROWS
-    if few:
-        torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        if few:
-            torch._C._set_mkldnn_enabled(True)

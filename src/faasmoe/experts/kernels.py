@@ -6,7 +6,8 @@ recognises which one a transformers class uses by running the class's own gate o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +85,23 @@ class ExpertForm:
     gate: Gate
     transposed: bool = False  # matrices are [in, out]
     interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
+
+
+@contextmanager
+def linear_backend(rows: int) -> Iterator[None]:
+    """The faster kernel for linear layers over `rows` rows, while it is entered.
+
+    For one row torch's own dot kernel reads weights half as fast again as oneDNN, from two rows up oneDNN wins
+    (`python -m benchmarks.linear`, on an AVX-512 server).
+    """
+    if rows != 1:
+        yield
+        return
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(True)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:

@@ -17,6 +17,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.experts.kernels import linear_backend
 from faasmoe.model import attention
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.attention import FlatRow, Span
@@ -122,12 +123,13 @@ class DenseModel:
         """
         self._row.spans = spans
         try:
-            out = self._model(
-                input_ids=torch.tensor([tokens]),
-                position_ids=torch.tensor([positions]),
-                use_cache=False,
-                logits_to_keep=torch.tensor(wanted),
-            )
+            with linear_backend(len(tokens)):
+                out = self._model(
+                    input_ids=torch.tensor([tokens]),
+                    position_ids=torch.tensor([positions]),
+                    use_cache=False,
+                    logits_to_keep=torch.tensor(wanted),
+                )
         finally:
             self._row.spans = []  # keeps no sequence alive
         logits: Tensor = out.logits[0]
