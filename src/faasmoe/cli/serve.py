@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import signal
 import socket
@@ -107,9 +108,13 @@ def _run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> No
 
 def _greet(console: Console, serving: Serving, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
+    if not ipaddress.ip_address(host).is_loopback:
+        console.print(f"[yellow]there are no keys yet: whoever reaches {host}:{port} can use this server[/]")
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     plan = serving.plan
-    body = json.dumps({"model": plan.source.name, "prompt": "It was a dark night, and", "max_tokens": 40})
+    body = json.dumps(
+        {"model": plan.source.name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
+    )
     console.print(
         f"[bold green]ready[/] {plan.source.name} ({plan.architecture.name}) at [bold]{url}[/]\n"
         f"{len(plan.architecture.experts)} layers of experts in {len(plan.blocks)} functions, none running yet\n"
