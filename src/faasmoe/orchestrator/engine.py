@@ -20,6 +20,8 @@ from faasmoe.orchestrator.text import Decoder, TextStream
 
 log = logging.getLogger(__name__)
 
+_CLOSE_SECONDS = 10.0
+
 Listener = Callable[[Piece], None]
 
 
@@ -98,11 +100,13 @@ class Engine:
                 self._scheduler.remove(running.sequence)
 
     def close(self) -> None:
-        """End running requests with an error and stop the thread."""
+        """End running requests with an error and stop the thread, within `_CLOSE_SECONDS`."""
         with self._work:
             self._stopping = True
             self._work.notify()
-        self._thread.join()
+        self._thread.join(_CLOSE_SECONDS)
+        if self._thread.is_alive():  # it waits for a function; it goes with the process
+            log.warning("the engine's last step did not end within %s s", _CLOSE_SECONDS)
 
     def _check(self, request: GenerationRequest) -> None:
         prompt, more = len(request.prompt), request.params.max_tokens

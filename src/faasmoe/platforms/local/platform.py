@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ from faasmoe.platforms.local.daemon import READY
 
 NAME = "local"
 DEFAULT_KEEP_ALIVE = 60.0  # seconds
+_SOCKET = "daemon.sock"
 _START_SECONDS = 60.0
 _CONTROL_SECONDS = 30.0
 _MAX_DEATHS = 20  # an instance that dies this often within one call will not live
@@ -47,7 +49,7 @@ class LocalPlatform:
 
     def __init__(self, keep_alive: float = DEFAULT_KEEP_ALIVE, preload: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="faasmoe-", dir=os.environ.get("XDG_RUNTIME_DIR")))
-        path = self.folder / "daemon.sock"
+        path = self.folder / _SOCKET
         command = [
             sys.executable,
             "-m",
@@ -61,9 +63,7 @@ class LocalPlatform:
         self._sockets: dict[str, _Connection] = {}
         try:
             self._wait_until_ready()
-            self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._control.settimeout(_CONTROL_SECONDS)
-            self._control.connect(str(path))
+            self._control = _connect(path, _CONTROL_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -208,10 +208,17 @@ class LocalPlatform:
                 wire.send_json(self._control, {"operation": operation, **arguments})
                 answer = wire.receive_json(self._control)
             except (wire.Lost, OSError) as error:
+                self._reconnect()
                 raise PlatformError(NAME, "(all)", f"the daemon does not answer: {error}") from error
         if "error" in answer:
             raise PlatformError(NAME, "(all)", f"the daemon refused to {operation}: {answer['error']}")
         return answer["ok"]
+
+    def _reconnect(self) -> None:
+        """A late answer must not be taken for that of the next question."""
+        self._control.close()
+        with suppress(OSError):  # there is no daemon any more: the next question says so
+            self._control = _connect(self.folder / _SOCKET, _CONTROL_SECONDS)
 
     def _wait_until_ready(self) -> None:
         stdout = self._daemon.stdout
@@ -251,9 +258,16 @@ class _Connection:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.socket.connect(path)
-        except OSError:
-            self.socket.close()
-            raise
+        self.socket = _connect(Path(path), None)
+
+
+def _connect(path: Path, timeout: float | None) -> socket.socket:
+    """Raises `OSError` if nobody listens."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
