@@ -43,6 +43,13 @@ SIZES = {
     "eos_token_id": 2,
 }
 
+SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model with experts
+    "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
+    "gemma4_text": {"enable_moe_block": True, "top_k_experts": 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
+    "zaya": {"num_experts_per_tok": 1},
+}
+
 
 def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
     """The architecture's config with every size that it knows made small."""
@@ -50,9 +57,7 @@ def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
     sizes = {k: v for k, v in SIZES.items() if k in known}
     if "kv_lora_rank" in known:  # compressed attention has as many key heads as heads
         sizes |= {"head_dim": 8, "num_key_value_heads": 4}
-    if model_type == "zaya":  # the only one that insists on one expert a token
-        sizes["num_experts_per_tok"] = 1
-    return AutoConfig.for_model(model_type, **{**sizes, **changes})
+    return AutoConfig.for_model(model_type, **{**sizes, **SPECIAL.get(model_type, {}), **changes})
 
 
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel:

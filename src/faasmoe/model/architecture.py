@@ -139,5 +139,5 @@ def _check_attention(name: str, model_class: Any, config: PretrainedConfig) -> N
     if foreign:
         raise UnsupportedModel(
             f"{name}: layers of type {', '.join(sorted(foreign))} keep state that is not served yet "
-            f"(only {' and '.join(sorted(SERVED_LAYER_TYPES))} are)"
+            f"(only {', '.join(sorted(SERVED_LAYER_TYPES))} are)"
         )
