@@ -48,7 +48,7 @@ def inspect(
 
 
 def _facts(plan: ModelPlan) -> dict[str, Any]:
-    config, experts = plan.architecture.config, plan.architecture.experts
+    config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.nbytes for block in plan.blocks)
     if not plan.mapped:  # converted on load: as large as it computes
         total = plan.function_bytes * len(plan.blocks)

@@ -80,7 +80,7 @@ def _app(serving: Serving) -> FastAPI:
     from faasmoe.orchestrator.client import OrchestratorClient
 
     client = OrchestratorClient(serving.engine)
-    texts = Texts(serving.tokenizer, int(serving.plan.architecture.config.vocab_size))
+    texts = Texts(serving.tokenizer, int(serving.plan.architecture.text_config.vocab_size))
     return create_app(serving.plan.source.name, client, texts, Metrics(client, serving.platform.list))
 
 

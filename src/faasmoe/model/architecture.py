@@ -63,13 +63,18 @@ class Architecture:
         return str(self.config.model_type)
 
     @property
+    def text_config(self) -> PretrainedConfig:
+        """The config of the language model: of models that also see or hear, a part of theirs."""
+        return self.config.get_text_config()
+
+    @property
     def context_length(self) -> int:
         """How many tokens a sequence may have; 2,048 if the config does not say.
 
         Where rotary embeddings would change beyond the original context, that is the limit.
         """
-        limits = [int(getattr(self.config, "max_position_embeddings", None) or 2048)]
-        rope = getattr(self.config, "rope_parameters", None) or {}
+        limits = [int(getattr(self.text_config, "max_position_embeddings", None) or 2048)]
+        rope = getattr(self.text_config, "rope_parameters", None) or {}
         for entry in [rope, *(v for v in rope.values() if isinstance(v, dict))]:
             if entry.get("rope_type") in _ROPE_BY_LENGTH:
                 limits.append(int(entry.get("original_max_position_embeddings") or limits[0]))
@@ -101,6 +106,8 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if model_class.config_class is type(config.get_text_config()):  # as AutoModelForCausalLM does
+        config = config.get_text_config()
     try:
         with torch.device("meta"):
             meta_model = model_class(config)
@@ -135,7 +142,7 @@ def _find_experts(architecture: str, model: nn.Module) -> Iterator[ExpertsModule
 def _check_attention(name: str, model_class: Any, config: PretrainedConfig) -> None:
     if not model_class._can_set_attn_implementation():
         raise UnsupportedModel(f"{name}: its attention does not go through transformers' registry")
-    foreign = set(getattr(config, "layer_types", None) or ()) - SERVED_LAYER_TYPES
+    foreign = set(getattr(config.get_text_config(), "layer_types", None) or ()) - SERVED_LAYER_TYPES
     if foreign:
         raise UnsupportedModel(
             f"{name}: layers of type {', '.join(sorted(foreign))} keep state that is not served yet "

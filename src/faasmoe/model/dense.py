@@ -106,7 +106,7 @@ class DenseModel:
             raise UnsupportedModel(f"{name}: {error}") from error
         finally:
             self._row.spans = []
-        layers = int(self._architecture.config.num_hidden_layers)
+        layers = int(self._architecture.text_config.num_hidden_layers)
         if len(self._row.windows) != layers:
             raise UnsupportedModel(
                 f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention"
