@@ -207,6 +207,17 @@ def test_the_daemon_ends_with_a_killed_owner(artifact: Path) -> None:
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
+def test_nonsense_on_the_control_socket_harms_nobody(artifact: Path) -> None:
+    with LocalPlatform(keep_alive=30) as platform:
+        platform.deploy([spec("f", "echo", artifact)])
+        for message in ({}, {"operation": "deploy", "functions": [["too", "short"]]}, {"operation": "rm"}):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(str(platform.folder / "daemon.sock"))
+                wire.send_json(stranger, message)
+                assert "error" in wire.receive_json(stranger)
+        assert platform.invoke_many([Call("f", [b"1"])], soon()) == [b"A:1"]
+
+
 def test_a_connection_that_breaks_or_lies_is_lost() -> None:
     here, there = socket.socketpair()
     with here:

@@ -51,7 +51,7 @@ def install(app: FastAPI) -> None:
         elif first["type"] == "extra_forbidden":
             message = f"{'.'.join(where)}: this server does not know or honour this field"
         else:
-            message = f"{'.'.join(where) or 'body'}: {first['msg']}"
+            message = f"{'.'.join(where) or 'body'}: {first['msg'].removeprefix('Value error, ')}"
         return JSONResponse(error_body(message, "invalid_request_error", param), 400)
 
     @app.exception_handler(HTTPException)

@@ -6,9 +6,9 @@ field that is not served (those are `Literal`s below).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from faasmoe.orchestrator.request import SamplingParams
 
@@ -35,9 +35,9 @@ class GenerationBody(Body):
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = None  # of no effect: nothing is kept about end users
 
     # Known to OpenAI's API and not served: only the neutral value is taken.
+    user: None = None
     n: Literal[1] | None = 1
     presence_penalty: Literal[0] | None = 0
     frequency_penalty: Literal[0] | None = 0
@@ -47,6 +47,12 @@ class GenerationBody(Body):
         """Raises `RequestError` naming the field if a value is out of range."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return SamplingParams(max_tokens, self.temperature, self.top_p, self.seed, stop)
+
+    @model_validator(mode="after")
+    def _options_need_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is for streams only: set stream as well")
+        return self
 
     @property
     def include_usage(self) -> bool:
@@ -98,3 +104,9 @@ class ChatBody(GenerationBody):
     tools: Annotated[list[object], Field(max_length=0)] | None = None
     tool_choice: Literal["none"] | None = None
     response_format: None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("max_tokens and max_completion_tokens mean the same: give one of them")
+        return self

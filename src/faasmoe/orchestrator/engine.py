@@ -21,6 +21,7 @@ from faasmoe.orchestrator.text import Decoder, TextStream
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 10.0
+_CONTEXT_TOKENS = 5  # of the prompt, for the decoder: enough for a character of any script
 
 Listener = Callable[[Piece], None]
 
@@ -83,7 +84,7 @@ class Engine:
             listener,
             Sequence(request),
             Sampler(request.params),
-            TextStream(self._tokenizer, request.params.stop),
+            TextStream(self._tokenizer, request.params.stop, request.prompt[-_CONTEXT_TOKENS:]),
         )
         with self._work:
             if not self.alive:

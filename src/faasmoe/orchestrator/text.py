@@ -19,15 +19,16 @@ class TextStream:
     """Turns one sequence's tokens into text as it becomes certain.
 
     Text is held back while its last bytes are no whole character, and while its end may be the beginning of
-    a stop string.
+    a stop string. `context` is the end of the prompt: many tokenizers drop the space before the first word that
+    they decode, so the first token must not be decoded without what stands before it.
     """
 
-    def __init__(self, tokenizer: Decoder, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Decoder, stops: Sequence[str] = (), context: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
-        self._tokens: list[int] = []
+        self._tokens = list(context)
         self._start = 0  # of the window that is decoded; earlier tokens only give context
-        self._read = 0  # tokens whose text has been taken
+        self._read = len(context)  # tokens whose text has been taken
         self._held = ""
         self.stopped = False  # a stop string was found; nothing follows it
 

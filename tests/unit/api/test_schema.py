@@ -27,6 +27,8 @@ def test_all_forms_of_prompts_are_taken(prompt: object) -> None:
         {"stop": [1]},
         {"prompt": {"text": "p"}},
         {"no_such_field": None},
+        {"user": "somebody"},
+        {"stream_options": {"include_usage": True}},
         {"stream_options": {"include_usage": True, "more": 1}},
     ],
 )
@@ -56,6 +58,13 @@ def test_messages_become_role_and_text() -> None:
         {"role": "system", "content": "s"},
         {"role": "user", "content": "ab"},
     ]
+
+
+def test_two_names_of_one_limit_are_refused() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
+    assert ChatBody.model_validate(body).max_tokens == 3
+    with pytest.raises(ValidationError, match="give one of them"):
+        ChatBody.model_validate({**body, "max_completion_tokens": 4})
 
 
 @pytest.mark.parametrize(

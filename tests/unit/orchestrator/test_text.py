@@ -58,6 +58,17 @@ def test_what_may_be_a_stop_is_held_back_until_it_is_not() -> None:
     assert pieces == ["a", "", "", "", "", "\n\nb\nc", ""]
 
 
+def test_the_space_before_the_first_word_is_kept() -> None:
+    class Words:
+        """Like SentencePiece: a word token brings its space, but the first one decoded loses it."""
+
+        def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+            return "".join(f" w{i}" for i in token_ids).removeprefix(" ")
+
+    assert TextStream(Words()).push(1) == "w1"
+    assert TextStream(Words(), context=[7, 8]).push(1) == " w1"
+
+
 def test_bytes_that_never_become_a_character_come_at_the_end() -> None:
     out = TextStream(Bytes())
     assert [out.push(byte) for byte in b"a\xf0\x9f"] == ["a", "", ""]

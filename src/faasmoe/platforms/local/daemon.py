@@ -16,7 +16,7 @@ import shutil
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ class Function:
     instance: Instance | None = None
     cold_starts: int = 0
     past_invocations: int = 0  # by instances that have ended
-    started: int = field(default=0)  # names sockets, so that no path is used twice
 
 
 class Daemon:
@@ -58,6 +57,7 @@ class Daemon:
         self._folder = folder
         self._keep_alive = keep_alive
         self._functions: dict[str, Function] = {}
+        self._forks = 0  # names sockets, so that no path is used twice
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
@@ -73,13 +73,14 @@ class Daemon:
 
     def _accept(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
+        connection.settimeout(wire.STALL_SECONDS)
         self._selector.register(connection, selectors.EVENT_READ, self._control)
 
     def _control(self, connection: socket.socket) -> None:
         try:
             message = wire.receive_json(connection)
             wire.send_json(connection, self._answer(message))
-        except wire.Lost:
+        except (wire.Lost, TimeoutError):
             self._selector.unregister(connection)
             connection.close()
 
@@ -92,7 +93,7 @@ class Daemon:
         }
         try:
             return {"ok": operations[message["operation"]](message)}
-        except (KeyError, TypeError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
     def _deploy(self, message: dict[str, Any]) -> None:
@@ -123,25 +124,23 @@ class Daemon:
         if function is None:
             return None
         if function.instance is None:
-            function.instance = self._fork(name, function)
+            function.instance = self._fork(function)
         return str(function.instance.path)
 
-    def _fork(self, name: str, function: Function) -> Instance:
-        function.started += 1
-        path = self._folder / f"{name}.{function.started}.sock"
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-        counters = SharedCounters()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            for key in list(self._selector.get_map().values()):  # none of the daemon's business
-                os.close(key.fd)
-            instance.child_main(
-                parent, listener, function.handler, function.artifact, function.keep_alive, counters
-            )
-        listener.close()
+    def _fork(self, function: Function) -> Instance:
+        self._forks += 1
+        path = self._folder / f"{self._forks}.sock"  # short: the kernel takes 107 bytes
+        counters, parent = SharedCounters(), os.getpid()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen(_BACKLOG)
+            pid = os.fork()
+            if pid == 0:
+                for key in list(self._selector.get_map().values()):  # the daemon's, not an instance's
+                    os.close(key.fd)
+                instance.child_main(
+                    parent, listener, function.handler, function.artifact, function.keep_alive, counters
+                )
         function.cold_starts += 1
         made = Instance(pid, os.pidfd_open(pid), path, counters)
         self._selector.register(made.pidfd, selectors.EVENT_READ, lambda _: self._reap(function, made))

@@ -50,6 +50,7 @@ def run(listener: socket.socket, handler: str, artifact: str, keep_alive: float,
         for fd, _ in ready:
             if fd == listener.fileno():
                 connection, _ = listener.accept()
+                connection.settimeout(wire.STALL_SECONDS)
                 connections[connection.fileno()] = connection
                 poll.register(connection, select.POLLIN)
                 continue
@@ -58,7 +59,7 @@ def run(listener: socket.socket, handler: str, artifact: str, keep_alive: float,
                 reply = handle(request, time.perf_counter_ns() - seen)
                 counters.count_invocation()
                 wire.send(connections[fd], reply)
-            except wire.Lost:  # an orchestrator went away; others may still be there
+            except (wire.Lost, TimeoutError):  # an orchestrator went away; others may still be there
                 poll.unregister(fd)
                 connections.pop(fd).close()
 

@@ -127,7 +127,9 @@ class LocalPlatform:
         gone: dict[str, str] = {}
         for name, path in self._activate(sorted(missing), lost).items():
             try:
-                self._sockets[name] = _Connection(path)
+                self._sockets[name] = _Connection(path, self._left(name, deadline))
+            except TimeoutError:
+                raise self._too_late(name) from None
             except OSError:  # it ended between activation and now
                 gone[name] = path
         sent: dict[int, int] = {}  # file descriptor to call
@@ -256,13 +258,13 @@ class LocalPlatform:
 class _Connection:
     """To one instance."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout: float) -> None:
         self.path = path
-        self.socket = _connect(Path(path), None)
+        self.socket = _connect(Path(path), timeout)
 
 
-def _connect(path: Path, timeout: float | None) -> socket.socket:
-    """Raises `OSError` if nobody listens."""
+def _connect(path: Path, timeout: float) -> socket.socket:
+    """Raises `OSError` if nobody listens, `TimeoutError` after `timeout` seconds."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 Buffer = bytes | bytearray | memoryview
 
 _LENGTH = struct.Struct("<Q")
+STALL_SECONDS = 30.0  # a peer that stops in mid-message is given up after this, so that others are served
 MAX_MESSAGE = 1 << 30  # bytes; a longer announcement is an error, not an allocation
 
 
