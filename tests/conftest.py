@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import transformers
 
@@ -10,3 +11,7 @@ def pytest_configure() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)  # tiny models only wait for more
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--platform", help="run tests/conformance through this platform only")

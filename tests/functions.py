@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-Handle = Callable[[bytearray, int], list[bytes]]
+Buffer = bytes | bytearray | memoryview
+Handle = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
 
 
 def echo(artifact: str) -> Handle:
     """Answers with the artifact's content and the request."""
     content = Path(artifact).read_bytes()
-    return lambda data, _: [content, bytes(data)]
+    return lambda payload, *_: content + bytes(payload)
+
+
+def shared(_: str) -> Handle:
+    """Answers with the bytes of the shared buffer between two offsets, in place."""
+
+    def handle(payload: memoryview, shared: memoryview | None, _: int, reserve: Callable[[int], Buffer]) -> Buffer:
+        start, end = map(int, bytes(payload).split())
+        reply = reserve(end - start)
+        memoryview(reply)[:] = (shared or b"")[start:end]
+        return reply
+
+    return handle
 
 
 def pid(_: str) -> Handle:
     """Answers with its process id."""
-    return lambda _data, _queue: [str(os.getpid()).encode()]
+    return lambda *_: str(os.getpid()).encode()
 
 
-def suicide(artifact: str) -> Handle:
-    """Dies in its first calls; the artifact holds how often it still shall."""
+def mortal(artifact: str) -> Handle:
+    """Dies in each call while the artifact exists."""
 
-    def handle(data: bytearray, _: int) -> list[bytes]:
-        left = int(Path(artifact).read_text())
-        if left:
-            Path(artifact).write_text(str(left - 1))
+    def handle(*_: object) -> bytes:
+        if Path(artifact).exists():
             os.kill(os.getpid(), signal.SIGKILL)
-        return [b"alive"]
+        return b"alive"
 
     return handle
 
@@ -38,9 +50,19 @@ def suicide(artifact: str) -> Handle:
 def stuck(_: str) -> Handle:
     """Never answers."""
 
-    def handle(data: bytearray, _: int) -> list[bytes]:
+    def handle(*_: object) -> bytes:
         threading.Event().wait()
-        return []
+        return b""
+
+    return handle
+
+
+def patient(artifact: str) -> Handle:
+    """Answers when the named pipe that the artifact names is written to."""
+
+    def handle(payload: memoryview, *_: object) -> bytes:
+        with Path(artifact).open("rb", buffering=0) as pipe:
+            return bytes(payload) + pipe.read(1)
 
     return handle
 
@@ -48,3 +70,22 @@ def stuck(_: str) -> Handle:
 def unloadable(_: str) -> Handle:
     """Cannot be loaded."""
     raise OSError("no weights here")
+
+
+def hungry(_: str) -> Handle:
+    """Takes as many bytes of memory as the request says."""
+    return lambda payload, *_: str(len(bytearray(int(bytes(payload))))).encode()
+
+
+def prisoner(_: str) -> Handle:
+    """Tries to get out: opens the socket or the file that the request names."""
+
+    def handle(payload: memoryview, *_: object) -> bytes:
+        what = bytes(payload).decode()
+        if what == "socket":
+            socket.socket(socket.AF_INET)
+        else:
+            Path(what).write_text("out")
+        return b"free"
+
+    return handle

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from faasmoe.errors import DeadlineExceeded, UnknownFunction
-from faasmoe.platforms.base import Call, Capabilities, FunctionSpec, FunctionStatus
+from faasmoe.platforms.base import Buffer, Call, Capabilities, FunctionSpec, FunctionStatus, PoolStatus
 
 
 class InProcessPlatform:
     """Implements `platforms.base.Platform` for tests of what uses one."""
 
-    capabilities = Capabilities(True, False, False, None, None)
+    capabilities = Capabilities(True, False, False, None, None, shared_memory=True)
 
     def __init__(self) -> None:
-        self._functions: dict[str, Callable[[bytearray, int], Sequence[bytes]]] = {}
+        self._functions: dict[str, Callable[..., Buffer]] = {}
         self.calls: list[str] = []
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
@@ -28,17 +28,22 @@ class InProcessPlatform:
         for name in names:
             del self._functions[name]
 
-    def invoke_many(self, calls: Sequence[Call], deadline: float) -> list[bytearray]:
-        return [self._invoke(call, deadline) for call in calls]
+    def check_fits(self, names: Sequence[str]) -> None:
+        pass
 
-    def _invoke(self, call: Call, deadline: float) -> bytearray:
+    def invoke_many(
+        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+    ) -> Sequence[memoryview]:
+        return [self._invoke(call, deadline, shared) for call in calls]
+
+    def _invoke(self, call: Call, deadline: float, shared: Buffer | None) -> memoryview:
         if call.function not in self._functions:
-            raise UnknownFunction("in-process", call.function, "it was never deployed")
+            raise UnknownFunction("in-process", call.function, "it is not deployed")
         if time.monotonic() > deadline:
             raise DeadlineExceeded("in-process", call.function, "no answer within the deadline")
         self.calls.append(call.function)
-        reply = self._functions[call.function](bytearray(b"".join(call.payload)), 0)
-        return bytearray(b"".join(reply))
+        payload = memoryview(bytearray(b"".join(call.payload)))
+        return memoryview(self._functions[call.function](payload, shared, 0, bytearray))
 
     def prewarm(self, names: Sequence[str]) -> None:
         pass
@@ -46,8 +51,11 @@ class InProcessPlatform:
     def processes(self) -> Sequence[int]:
         return []
 
-    def list(self) -> list[FunctionStatus]:
-        return [FunctionStatus(name) for name in self._functions]
+    def stop(self, names: Sequence[str]) -> None:
+        pass
+
+    def status(self) -> PoolStatus:
+        return PoolStatus([FunctionStatus(name) for name in self._functions], None, 0, 0, [], {})
 
     def close(self) -> None:
         self._functions.clear()

@@ -47,7 +47,7 @@ class Checkpoint:
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[LocalPlatform]:
-    with local_platform(30) as running:
+    with local_platform() as running:
         yield running
 
 
@@ -91,7 +91,7 @@ def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) 
 def test_logits_and_greedy_tokens_through_real_functions(
     checkpoint: Checkpoint, platform: LocalPlatform, tmp_path: Path, block_size: int
 ) -> None:
-    platform.remove([status.name for status in platform.list()])
+    platform.remove([status.name for status in platform.status().functions])
     model = load_model(make_plan(resolve(str(checkpoint.folder)), block_size), platform, tmp_path)
     assert worst_difference(model, checkpoint.reference, steps=4) < TOLERANCE
     assert greedy_tokens(model) == checkpoint.greedy

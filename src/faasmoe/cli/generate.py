@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from faasmoe.cli.options import BlockSize, Dtype, Json, KeepAlive, MaxModelLen, Model
+from faasmoe.cli.options import (
+    BlockSize,
+    Dtype,
+    Json,
+    KeepAlive,
+    MaxModelLen,
+    MemoryBudget,
+    Model,
+    ReleasePageCache,
+    platform_options,
+)
 from faasmoe.errors import EngineStopped
 
 if TYPE_CHECKING:
@@ -35,6 +45,8 @@ def generate(
     keep_alive: KeepAlive = 60.0,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
+    memory_budget: MemoryBudget = None,
+    release_page_cache: ReleasePageCache = False,
     as_json: Json = False,
 ) -> None:
     """Continue a text, with everything started for it and stopped after it.
@@ -42,6 +54,7 @@ def generate(
     Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
     """
     errors = Console(stderr=True, highlight=False)
+    options = platform_options(keep_alive, memory_budget, release_page_cache)
     with errors.status("starting"):
         from faasmoe.evaluation.memory import PeakMemory
         from faasmoe.model.plan import context_length, make_plan
@@ -54,7 +67,7 @@ def generate(
     with errors.status(f"starting {source.name}"):
         plan = make_plan(source, block_size, dtype)
         length = context_length(plan, max_model_len)
-        serving = Serving(plan, lambda: local_platform(keep_alive), length)
+        serving = Serving(plan, lambda: local_platform(options), length)
     with serving, PeakMemory(serving.processes) as memory:
         request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
         started = time.monotonic()

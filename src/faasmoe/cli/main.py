@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import generate, inspect, models, serve
+from faasmoe.cli import functions, generate, inspect, models, serve
 from faasmoe.errors import FaasmoeError, UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)
 app.command("inspect")(inspect.inspect)
+app.command("functions")(functions.functions)
 app.add_typer(models.app, name="models")
 
 

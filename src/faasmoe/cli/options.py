@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.platforms.local.options import LocalOptions
 
 Model = Annotated[
     str | None,
@@ -37,4 +42,38 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Type to compute in; auto keeps bfloat16 and takes float32 for all else."),
 ]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Most memory for the processes that run functions, such as 4GiB. When it is full, idle instances make "
+        "room for others, and calls wait if none is idle. Default: no limit.",
+        show_default=False,
+    ),
+]
+ReleasePageCache = Annotated[
+    bool,
+    typer.Option(
+        "--release-page-cache",
+        help="Drop a stopped function's weights from the kernel's page cache, so that the memory is really free. "
+        "Starting it again then reads them from disk.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def platform_options(keep_alive: float, memory_budget: str | None, release_page_cache: bool) -> LocalOptions:
+    """Raises `OptionError` if the budget is not a size."""
+    from faasmoe.platforms.local.options import LocalOptions
+
+    nbytes = None if memory_budget is None else _size(memory_budget)
+    return LocalOptions(keep_alive, nbytes, release_page_cache=release_page_cache)
+
+
+def _size(text: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise OptionError(f"--memory-budget {text}: give a size such as 4GiB or 500MB") from error

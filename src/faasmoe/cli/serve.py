@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from faasmoe.cli.options import BlockSize, Dtype, KeepAlive, MaxModelLen, Model
+from faasmoe.cli.options import (
+    BlockSize,
+    Dtype,
+    KeepAlive,
+    MaxModelLen,
+    MemoryBudget,
+    Model,
+    ReleasePageCache,
+    platform_options,
+)
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -34,12 +43,15 @@ def serve(
     keep_alive: KeepAlive = 60.0,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
+    memory_budget: MemoryBudget = None,
+    release_page_cache: ReleasePageCache = False,
 ) -> None:
     """Serve a model over an OpenAI-compatible HTTP API.
 
     Experts run as functions that start when a token is routed to them and stop when they idle.
     """
     console = Console(soft_wrap=True, highlight=False)
+    options = platform_options(keep_alive, memory_budget, release_page_cache)
     with _bind(host, port) as listener:  # first of all: nothing is started if the port is taken
         with console.status("starting"):
             from faasmoe.model.plan import context_length, make_plan
@@ -52,7 +64,7 @@ def serve(
         with console.status(f"starting {plan.source.name}"):
             from faasmoe.orchestrator.serving import Serving, local_platform
 
-            serving = Serving(plan, lambda: local_platform(keep_alive), length)
+            serving = Serving(plan, lambda: local_platform(options), length)
         with serving:
             _run(_app(serving), listener, lambda: _greet(console, serving, listener))
     console.print("stopped")
@@ -81,7 +93,7 @@ def _app(serving: Serving) -> FastAPI:
 
     client = OrchestratorClient(serving.engine)
     texts = Texts(serving.tokenizer, int(serving.plan.architecture.text_config.vocab_size))
-    return create_app(serving.plan.source.name, client, texts, Metrics(client, serving.platform.list))
+    return create_app(serving.plan.source.name, client, texts, Metrics(client, serving.platform.status))
 
 
 def _run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:

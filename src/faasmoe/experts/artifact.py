@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import CheckpointError
+from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
@@ -53,6 +55,12 @@ class Artifact:
     def nbytes(self) -> int:
         """Bytes of weights."""
         return sum(location.nbytes for expert in self.weights for location in expert)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of weights once they are loaded, in the dtype in which they compute."""
+        width = BY_NAME[self.dtype].itemsize
+        return sum(prod(location.shape) * width for expert in self.weights for location in expert)
 
     @property
     def hidden_size(self) -> int:

@@ -3,62 +3,81 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from faasmoe.errors import PayloadError
-from faasmoe.experts.artifact import Artifact, ExpertLocations
-from faasmoe.experts.dtypes import BY_NAME
-from faasmoe.experts.kernels import ExpertWeights, expert_forward, linear_backend
+from faasmoe.errors import PayloadError, brief
+from faasmoe.experts.artifact import Artifact
+from faasmoe.experts.dtypes import BY_NAME, NAME_OF
+from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.mapping import TensorLocation, map_tensor
-from faasmoe.experts.payload import Buffer, Reply, Request, Timings, decode_request, encode_reply
+from faasmoe.experts.payload import (
+    Buffer,
+    Reply,
+    Request,
+    Timings,
+    Writable,
+    decode_request,
+    encode_reply,
+    reply_bytes,
+    reply_sums,
+    seal_reply,
+)
 
-Handle = Callable[[bytearray, int], list[Buffer]]
+Reserve = Callable[[int], Writable]  # room for a reply of so many bytes, where its reader finds it
+Handle = Callable[[Writable, memoryview | None, int, Reserve], Buffer]
 
 
 class ExpertBlock:
     """The experts of one function, loaded."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, experts: Sequence[ExpertWeights]) -> None:
         self.artifact = artifact
         self.dtype = BY_NAME[artifact.dtype]
-        self._experts = [self._load(expert) for expert in artifact.weights]
+        self._experts = experts
+        down = experts[0].down
+        self._width = down.shape[1 if artifact.form.transposed else 0]
 
-    def _load(self, expert: ExpertLocations) -> ExpertWeights:
+    @classmethod
+    def load(cls, artifact: Artifact) -> ExpertBlock:
+        """Map the weights. Raises `CheckpointError` if they are not there."""
+        dtype = BY_NAME[artifact.dtype]
+
         def get(location: TensorLocation) -> Tensor:  # a mapped view, or a copy if the dtype must change
-            return map_tensor(location, read_ahead=True).to(self.dtype)
+            return map_tensor(location, read_ahead=True).to(dtype)
 
-        return ExpertWeights(
-            first=tuple(get(location) for location in expert.first),
-            down=get(expert.down),
-            first_bias=tuple(get(location) for location in expert.first_bias),
-            down_bias=get(expert.down_bias) if expert.down_bias else None,
-        )
+        experts = [
+            ExpertWeights(
+                first=tuple(get(location) for location in expert.first),
+                down=get(expert.down),
+                first_bias=tuple(get(location) for location in expert.first_bias),
+                down_bias=get(expert.down_bias) if expert.down_bias else None,
+            )
+            for expert in artifact.weights
+        ]
+        return cls(artifact, experts)
 
-    def forward(self, request: Request) -> Tensor:
-        """Each row's sum over this block's experts, weighted by the router: `[T, H]` float32.
+    def forward(self, request: Request, sums: Tensor) -> None:
+        """Add each row's sum over this block's experts, weighted by the router, to `sums` `[T, H]` float32.
 
         Raises `PayloadError` if the request is for other experts, another layer or another width.
         """
         self._check(request)
-        sums = torch.zeros(request.rows.shape, dtype=torch.float32)
-        rows = request.rows.to(self.dtype)
         for index in torch.unique(request.expert).tolist():
             slots = (request.expert == index).nonzero().squeeze(1)
-            picked = request.row[slots].long()
-            with linear_backend(len(picked)):
-                out = expert_forward(rows[picked], self._experts[index], self.artifact.form)
-            sums.index_add_(0, picked, out.float() * request.weight[slots, None])
-        return sums
+            row = request.row[slots].long()
+            picked = row if request.picked is None else request.picked[row].long()
+            out = expert_forward(request.rows[picked].to(self.dtype), self._experts[index], self.artifact.form)
+            sums.index_add_(0, row, out.float() * request.weight[slots, None])
 
     def _check(self, request: Request) -> None:
         if request.layer != self.artifact.layer:
             raise PayloadError(f"layer {request.layer} was sent to a function of layer {self.artifact.layer}")
-        if request.rows.shape[1] != self.artifact.hidden_size:
-            raise PayloadError(f"rows of width {request.rows.shape[1]}, not {self.artifact.hidden_size}")
+        if request.rows.shape[1] != self._width:
+            raise PayloadError(f"rows of width {request.rows.shape[1]}, not {self._width}")
         if request.expert.numel() and not (
             0 <= int(request.expert.min()) <= int(request.expert.max()) < len(self._experts)
         ):
@@ -66,26 +85,50 @@ class ExpertBlock:
 
 
 def load(artifact_path: str) -> Handle:
-    """Load a function; what it returns answers one envelope with another, and never raises.
-
-    The second argument is how long the request waited before it was read, in nanoseconds.
-    """
+    """Load a function. Raises `CheckpointError`."""
     start = time.perf_counter_ns()
-    block = ExpertBlock(Artifact.read(Path(artifact_path)))
-    load_ns = time.perf_counter_ns() - start
+    block = ExpertBlock.load(Artifact.read(Path(artifact_path)))
+    return serve(block, time.perf_counter_ns() - start)
+
+
+def serve(block: ExpertBlock, load_ns: int) -> Handle:
+    """The function of a loaded block. It answers one envelope with another, and never raises.
+
+    Its arguments: the envelope, what the call shares with others, how long it has waited in nanoseconds, and where to
+    get room for the reply.
+    """
     first = True
 
     @torch.inference_mode()
-    def handle(data: bytearray, queue_ns: int) -> list[Buffer]:
+    def handle(data: Writable, shared: memoryview | None, queue_ns: int, reserve: Reserve) -> Buffer:
         nonlocal first
         cold, first = first, False
         start = time.perf_counter_ns()
-        sums, error = None, None
         try:
-            sums = block.forward(decode_request(data))
+            request = decode_request(data, shared)
+            tokens, width = request.tokens, request.rows.shape[1]
+            reply = reserve(reply_bytes(tokens, width))
+            block.forward(request, reply_sums(reply, tokens, width))
+            timings = Timings(queue_ns, load_ns if cold else 0, time.perf_counter_ns() - start)
+            seal_reply(reply, tokens, width, timings, cold)
+            return reply
         except Exception as failure:  # noqa: BLE001 - a function reports any failure in its reply
-            error = f"{type(failure).__name__}: {failure}"
-        timings = Timings(queue_ns, load_ns if cold else 0, time.perf_counter_ns() - start)
-        return encode_reply(Reply(sums, timings, cold, error))
+            error = f"{type(failure).__name__}: {brief(failure)}"
+            timings = Timings(queue_ns, load_ns if cold else 0, time.perf_counter_ns() - start)
+            return b"".join(encode_reply(Reply(None, timings, cold, error)))
 
     return handle
+
+
+def warm_up() -> None:
+    """Use once what every call uses, so that a process that forks instances has it initialised for all of them."""
+    form = ExpertForm(Gate("glu", "silu"))
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.zeros(64, 64, dtype=dtype)
+        handle = serve(
+            ExpertBlock(Artifact(0, (0,), NAME_OF[dtype], form, ()), [ExpertWeights((matrix, matrix), matrix)]), 0
+        )
+        for rows in (1, 4):
+            index = torch.zeros(rows, dtype=torch.int32)
+            request = Request(0, torch.zeros(rows, 64, dtype=dtype), index, index, torch.ones(rows))
+            handle(bytearray(b"".join(encode_request(request))), None, 0, bytearray)

@@ -1,6 +1,8 @@
-"""Envelopes between orchestrator and function, version 1. Little-endian, no pickle, every length checked.
+"""Envelopes between orchestrator and function, version 2. Little-endian, no pickle, every length checked.
 
-Request: a header, then `rows` [T, H] in `dtype`, then S slots: row int32[S], expert int32[S], weight float32[S].
+Request: a header, then T rows, then S slots: row int32[S], expert int32[S], weight float32[S]. The rows are either
+their values, [T, H] in `dtype`, or, if the platform hands functions a buffer that they share, int32[T]: which rows of
+that buffer, [*, H] in `dtype`.
 Reply: a header, then either sums float32 [T, H] or a UTF-8 error, "Kind: message".
 All sections start at multiples of 4 bytes, because headers and sections are.
 """
@@ -16,14 +18,15 @@ from torch import Tensor
 from faasmoe.errors import PayloadError
 from faasmoe.experts.dtypes import BY_NAME, NAME_OF
 
-VERSION = 1
-_REQUEST = struct.Struct("<4sHHIIII")  # magic, version, dtype, layer, T, H, S
+VERSION = 2
+_REQUEST = struct.Struct("<4sHBBIIII")  # magic, version, dtype, whether rows are shared, layer, T, H, S
 _REPLY = struct.Struct("<4sHBBIIQQQ")  # magic, version, status, cold, T, H, queue, load, compute in ns
 _REQUEST_MAGIC, _REPLY_MAGIC = b"FMoQ", b"FMoA"
 _DTYPES = ("F32", "BF16")
 _OK, _ERROR = 0, 1
 
 Buffer = bytes | bytearray | memoryview
+Writable = bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,16 @@ class Request:
     """Tokens for the experts of one block. Slot s sends row `row[s]` to expert `expert[s]` of the block."""
 
     layer: int
-    rows: Tensor  # [T, H] float32 or bfloat16
-    row: Tensor  # [S] int32
+    rows: Tensor  # [T, H] float32 or bfloat16; all rows of the shared buffer if `picked` is given
+    row: Tensor  # [S] int32, below T
     expert: Tensor  # [S] int32, index within the block
     weight: Tensor  # [S] float32, the router's weight
+    picked: Tensor | None = None  # [T] int32: which of `rows` are meant
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return len(self.rows if self.picked is None else self.picked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +72,74 @@ def raw(tensor: Tensor) -> memoryview:
 
 
 def encode_request(request: Request) -> list[Buffer]:
-    """The parts of the envelope, for a gathering write."""
-    tokens, width = request.rows.shape
+    """The parts of the envelope, for a gathering write. With `picked`, `rows` must travel as the shared buffer."""
     dtype = _DTYPES.index(NAME_OF[request.rows.dtype])
-    header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, dtype, request.layer, tokens, width, request.row.numel())
-    padding = b"\0" * (-request.rows.nbytes % 4)
-    slots = [raw(request.row), raw(request.expert), raw(request.weight)]
-    return [header, raw(request.rows), padding, *slots]
+    shared, slots = request.picked is not None, request.row.numel()
+    width = request.rows.shape[1]
+    header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, dtype, shared, request.layer, request.tokens, width, slots)
+    rows = raw(request.rows if request.picked is None else request.picked)
+    padding = b"\0" * (-len(rows) % 4)
+    return [header, rows, padding, raw(request.row), raw(request.expert), raw(request.weight)]
 
 
-def decode_request(data: bytearray) -> Request:
+def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     """Raises `PayloadError` on anything but a whole envelope with every index in range.
 
-    The tensors share the memory of `data`.
+    The tensors share the memory of `data` and `shared`.
     """
     if len(data) < _REQUEST.size:
         raise PayloadError(f"a request of {len(data)} bytes is shorter than its header of {_REQUEST.size}")
-    magic, version, dtype, layer, tokens, width, slots = _REQUEST.unpack_from(data)
+    magic, version, dtype, uses_shared, layer, tokens, width, slots = _REQUEST.unpack_from(data)
     _check_kind(magic, _REQUEST_MAGIC, version)
-    if dtype >= len(_DTYPES):
-        raise PayloadError(f"unknown dtype {dtype}")
-    row_bytes = tokens * width * BY_NAME[_DTYPES[dtype]].itemsize
+    if dtype >= len(_DTYPES) or uses_shared > 1:
+        raise PayloadError(f"unknown dtype {dtype} or place of rows {uses_shared}")
+    kind = BY_NAME[_DTYPES[dtype]]
+    row_bytes = 4 * tokens if uses_shared else tokens * width * kind.itemsize
     row_bytes += -row_bytes % 4
     expected = _REQUEST.size + row_bytes + 12 * slots
     if len(data) != expected:
         raise PayloadError(f"{len(data)} bytes, but the header announces {expected}")
-    slots_at = _REQUEST.size + row_bytes
-    rows = _view(data, BY_NAME[_DTYPES[dtype]], tokens * width, _REQUEST.size).view(tokens, width)
-    row = _view(data, torch.int32, slots, slots_at)
-    if slots and not 0 <= int(row.min()) <= int(row.max()) < tokens:
-        raise PayloadError(f"a slot names a row outside 0..{tokens - 1}")
-    expert = _view(data, torch.int32, slots, slots_at + 4 * slots)
-    return Request(layer, rows, row, expert, _view(data, torch.float32, slots, slots_at + 8 * slots))
+    picked = None
+    if uses_shared:
+        rows = _shared_rows(shared, kind, width)
+        picked = _view(data, torch.int32, tokens, _REQUEST.size)
+        _check_indices("the request", picked, len(rows))
+    else:
+        rows = _view(data, kind, tokens * width, _REQUEST.size).view(tokens, width)
+    at = _REQUEST.size + row_bytes
+    row = _view(data, torch.int32, slots, at)
+    _check_indices("a slot", row, tokens)
+    expert = _view(data, torch.int32, slots, at + 4 * slots)
+    return Request(layer, rows, row, expert, _view(data, torch.float32, slots, at + 8 * slots), picked)
+
+
+def _shared_rows(shared: memoryview | None, dtype: torch.dtype, width: int) -> Tensor:
+    if shared is None:
+        raise PayloadError("the request's rows are shared, but no shared buffer came with it")
+    if width == 0 or len(shared) % (width * dtype.itemsize):
+        raise PayloadError(f"a shared buffer of {len(shared)} bytes is no matrix of {width} columns in {dtype}")
+    return _view(shared, dtype, len(shared) // dtype.itemsize, 0).view(-1, width)
+
+
+def _check_indices(what: str, index: Tensor, below: int) -> None:
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < below:
+        raise PayloadError(f"{what} names a row outside 0..{below - 1}")
+
+
+def reply_bytes(tokens: int, width: int) -> int:
+    """Size of a reply's envelope that carries sums `[tokens, width]`."""
+    return _REPLY.size + 4 * tokens * width
+
+
+def reply_sums(buffer: Writable, tokens: int, width: int) -> Tensor:
+    """Zeros `[tokens, width]` float32 in the place of `buffer` where a reply has its sums."""
+    return _view(buffer, torch.float32, tokens * width, _REPLY.size).view(tokens, width).zero_()
+
+
+def seal_reply(buffer: Writable, tokens: int, width: int, timings: Timings, cold: bool) -> None:
+    """Write the header of a reply whose sums are in `buffer` already."""
+    header = (_REPLY_MAGIC, VERSION, _OK, cold, tokens, width, timings.queue, timings.load, timings.compute)
+    _REPLY.pack_into(buffer, 0, *header)
 
 
 def encode_reply(reply: Reply) -> list[Buffer]:
@@ -109,7 +154,7 @@ def encode_reply(reply: Reply) -> list[Buffer]:
     return [_REPLY.pack(*header), raw(reply.sums)]
 
 
-def decode_reply(data: bytearray) -> Reply:
+def decode_reply(data: Writable) -> Reply:
     """Raises `PayloadError` on anything but a whole envelope. `sums` shares the memory of `data`."""
     if len(data) < _REPLY.size:
         raise PayloadError(f"a reply of {len(data)} bytes is shorter than its header of {_REPLY.size}")
@@ -135,7 +180,7 @@ def _check_kind(magic: bytes, wanted: bytes, version: int) -> None:
         raise PayloadError(f"version {version}, this code speaks {VERSION}")
 
 
-def _view(data: bytearray, dtype: torch.dtype, count: int, offset: int) -> Tensor:
+def _view(data: Writable, dtype: torch.dtype, count: int, offset: int) -> Tensor:
     if count == 0:
         return torch.empty(0, dtype=dtype)
     return torch.frombuffer(data, dtype=dtype, count=count, offset=offset)

@@ -42,6 +42,7 @@ class DenseModel:
         self._architecture = architecture
         self._row = FlatRow()
         self._row.attach(model)
+        self.experts_per_token = 0  # K of the layer that has most
         self._probe()
         self._route_to(routed)
 
@@ -95,6 +96,7 @@ class DenseModel:
 
         def no_experts(layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
             called.add(layer)
+            self.experts_per_token = max(self.experts_per_token, index.shape[1])
             return torch.zeros_like(hidden)
 
         self._route_to(no_experts)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from faasmoe.errors import FunctionError, PayloadError
-from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
+from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request, raw, reply_bytes
 from faasmoe.model.blocks import Block
-from faasmoe.platforms.base import Call, FunctionSpec, Platform
+from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
 HANDLER = "faasmoe.experts.handler:load"
+_WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 
 
@@ -55,12 +56,18 @@ class Dispatch:
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises.
         """
-        names, requests, rows = self._group(layer, hidden, index, weight)
-        calls = [Call(name, encode_request(request)) for name, request in zip(names, requests, strict=True)]
-        replies = self._platform.invoke_many(calls, time.monotonic() + self._deadline)
+        width = hidden.shape[1]
+        share = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
+        names, requests, rows = self._group(layer, hidden, index, weight, share)
+        calls = [
+            Call(name, encode_request(request), reply_bytes(request.tokens, width))
+            for name, request in zip(names, requests, strict=True)
+        ]
+        shared = raw(hidden) if share else None
+        replies = self._platform.invoke_many(calls, time.monotonic() + self._deadline, shared)
         total = torch.zeros(hidden.shape, dtype=torch.float32)
-        for name, raw, its_rows in zip(names, replies, rows, strict=True):
-            sums = self._sums(name, decode_reply(raw), its_rows, hidden.shape[1])
+        for name, reply, its_rows in zip(names, replies, rows, strict=True):
+            sums = self._sums(name, decode_reply(reply), its_rows, width)
             if len(its_rows) == len(total):
                 total += sums
             else:
@@ -70,7 +77,7 @@ class Dispatch:
         return total.to(hidden.dtype)
 
     def _group(
-        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor
+        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, share: bool
     ) -> tuple[list[str], list[Request], list[Tensor]]:
         """Slots by function: its name, its request, and which rows of `hidden` the request's rows are."""
         expert = index.reshape(-1)
@@ -87,10 +94,11 @@ class Dispatch:
             its_rows, local = torch.unique(row[mine], return_inverse=True)
             request = Request(
                 layer,
-                hidden if len(its_rows) == len(hidden) else hidden[its_rows],
+                hidden if share or len(its_rows) == len(hidden) else hidden[its_rows],
                 local.int(),
                 (expert[mine] - firsts[expert[mine]]).int(),
                 weights[mine],
+                its_rows.int() if share else None,
             )
             names.append(self._names[layer][owner])
             requests.append(request)
@@ -114,5 +122,31 @@ def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
     for block in blocks:
         artifact = folder / f"{block.name}.json"
         artifact.write_text(block.artifact.to_json())
-        specs.append(FunctionSpec(block.name, HANDLER, artifact))
+        parts = [part for expert in block.artifact.weights for part in expert]
+        files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
+        specs.append(FunctionSpec(block.name, HANDLER, artifact, block.artifact.memory, _joined(files)))
     platform.deploy(specs)
+
+
+def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:
+    """Raises `OptionError` if the platform's memory cannot hold what one token needs in the layer that needs most."""
+    by_layer: dict[int, list[Block]] = {}
+    for block in blocks:
+        by_layer.setdefault(block.artifact.layer, []).append(block)
+    needs = [
+        sorted(its, key=lambda block: block.artifact.memory, reverse=True)[:top_k] for its in by_layer.values()
+    ]
+    worst = max(needs, key=lambda need: sum(block.artifact.memory for block in need), default=[])
+    platform.check_fits([block.name for block in worst])
+
+
+def _joined(files: Sequence[FileRange]) -> tuple[FileRange, ...]:
+    """Neighbouring ranges as one."""
+    joined: list[FileRange] = []
+    for part in sorted(files, key=lambda part: (str(part.file), part.offset)):
+        last = joined[-1] if joined else None
+        if last and last.file == part.file and last.offset + last.length == part.offset:
+            joined[-1] = FileRange(last.file, last.offset, last.length + part.length)
+        else:
+            joined.append(part)
+    return tuple(joined)

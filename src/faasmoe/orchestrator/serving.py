@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from faasmoe.model.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
 from faasmoe.model.tokenizer import Tokenizer
-from faasmoe.orchestrator.dispatch import HANDLER, Dispatch, deploy
+from faasmoe.orchestrator.dispatch import HANDLER, Dispatch, check_fits, deploy
 from faasmoe.orchestrator.engine import Engine
 from faasmoe.platforms.base import Platform
+from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.local.run_folder import RunFolder
 
 # A dense part that fits a core's share of the last cache runs faster on one thread than on several that wait for
 # each other after every small layer.
 _SMALL_DENSE_BYTES = 16 << 20
 
 
-def local_platform(keep_alive: float) -> LocalPlatform:
+def local_platform(options: LocalOptions | None = None) -> LocalPlatform:
     """The embedded platform, able to run expert functions."""
-    return LocalPlatform(keep_alive, preload=[HANDLER.partition(":")[0]])
+    return LocalPlatform(replace(options or LocalOptions(), preload=(HANDLER.partition(":")[0],)))
 
 
 class Serving:
@@ -40,12 +41,12 @@ class Serving:
         self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
         with ExitStack() as undo:
             self.platform = platform = undo.enter_context(start_platform())
-            self._folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="faasmoe-artifacts-"))
-            deploy(platform, plan.blocks, Path(self._folder))
+            deploy(platform, plan.blocks, undo.enter_context(RunFolder()).path / "artifacts")
             self.dispatch = Dispatch(platform, plan.blocks)
             self.model = DenseModel.load(
                 plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch
             )
+            check_fits(platform, plan.blocks, self.model.experts_per_token)
             self.engine = Engine(
                 self.model,
                 self.tokenizer,

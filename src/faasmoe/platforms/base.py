@@ -10,27 +10,47 @@ from typing import Protocol, Self
 
 Buffer = bytes | bytearray | memoryview
 
+USUAL_REPLY_BYTES = 32 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """Bytes of a file that a function maps."""
+
+    file: Path
+    offset: int  # bytes
+    length: int  # bytes
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """A function to deploy.
 
-    `handler` is `module:attribute` of a callable that loads `artifact` and returns the function itself:
-    bytes in, bytes out (`experts.handler.load`).
+    `handler` is `module:attribute` of a callable that loads `artifact` and returns the function itself
+    (`experts.handler.load`). If the module has a `warm_up()`, a platform may call it before it loads anything.
     """
 
     name: str
     handler: str
     artifact: Path
+    memory: int = 0  # bytes that an instance needs for its weights, mapped or not
+    files: tuple[FileRange, ...] = ()  # where those that it maps lie
     keep_alive: float | None = None  # seconds; None: the platform's default
+    min_instances: int = 0  # kept running once the function was called or prewarmed
+    max_instances: int = 1
+    concurrency: int = 1  # calls that an instance runs side by side
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation: the envelope's parts, to be sent as one."""
+    """One invocation: the envelope's parts, to be sent as one.
+
+    `reply_bytes` is the most that the reply may have; a longer one is an error.
+    """
 
     function: str
     payload: Sequence[Buffer]
+    reply_bytes: int = USUAL_REPLY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,7 @@ class Capabilities:
     prewarm: bool
     largest_payload: int | None  # bytes; None: no limit
     most_functions: int | None  # None: no limit
+    shared_memory: bool = False  # `invoke_many` takes a `shared` buffer, written once for all calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +70,49 @@ class FunctionStatus:
     """A deployed function, as the platform sees it."""
 
     name: str
+    state: str = "zero"  # zero (no instance), starting, idle, busy
     instances: tuple[int, ...] = field(default=())  # process ids, or other numbers that tell instances apart
     invocations: int = 0
     cold_starts: int = 0
+    deaths: int = 0  # instances that ended otherwise than by being stopped or idle
+    evictions: int = 0
+    p50: float | None = None  # seconds from a request's arrival at the instance to its reply
+    p99: float | None = None
+    memory: int = 0  # bytes that its instances count for in the pool
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """Everything at once, for those who look."""
+
+    functions: Sequence[FunctionStatus]
+    memory_budget: int | None  # bytes; None: no limit
+    memory_used: int  # bytes counted against the budget
+    waiting: int  # activations that wait for memory
+    latency: Sequence[tuple[float, int]]  # all calls: (at most so many seconds, how many calls), not cumulative
+    cold_start_phases: dict[str, tuple[int, float]]  # phase to how many and their seconds
 
 
 class Platform(Protocol):
-    """Runs functions. Safe to use from one thread at a time."""
+    """Runs functions. `invoke_many` is for one thread at a time; everything else may be called from any."""
 
     capabilities: Capabilities
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
-        """Make functions callable. No instance is started. Deploying a name again replaces it."""
+        """Make functions callable. No instance is started. A name deployed again with another spec is replaced."""
 
     def remove(self, names: Sequence[str]) -> None:
-        """Stop the functions' instances and forget them. Raises `UnknownFunction`."""
+        """Drain the functions' instances and forget the functions. Raises `UnknownFunction`."""
 
-    def invoke_many(self, calls: Sequence[Call], deadline: float) -> list[bytearray]:
-        """Run all calls, side by side; replies come in the order of `calls`.
+    def check_fits(self, names: Sequence[str]) -> None:
+        """Raises `OptionError` if one instance of each of these can never run at the same time."""
 
+    def invoke_many(
+        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+    ) -> Sequence[memoryview]:
+        """Run all calls, side by side; replies come in the order of `calls` and hold until the next `invoke_many`.
+
+        `shared` is handed to every called function beside its payload (`Capabilities.shared_memory`).
         `deadline` is an instant of `time.monotonic`. A call whose instance is lost is tried again elsewhere
         until then. Raises `DeadlineExceeded`, `UnknownFunction` or `PlatformError`, naming function and cause.
         """
@@ -75,11 +120,14 @@ class Platform(Protocol):
     def prewarm(self, names: Sequence[str]) -> None:
         """Start an instance of each function that has none. Raises `UnknownFunction` or `PlatformError`."""
 
+    def stop(self, names: Sequence[str]) -> None:
+        """Drain the functions' instances: what runs is finished, then they end. Raises `UnknownFunction`."""
+
     def processes(self) -> Sequence[int]:
         """Ids of this machine's processes that do the platform's work: its own and all instances."""
 
-    def list(self) -> list[FunctionStatus]:
-        """All deployed functions."""
+    def status(self) -> PoolStatus:
+        """All deployed functions, and the pool they share."""
 
     def close(self) -> None:
         """Stop everything that this object started. May be called twice."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.handler import Handle, load
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
+from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request, raw
 
 H, INNER, E = 8, 6, 3
 
@@ -40,7 +41,8 @@ def handle(weights: torch.Tensor, tmp_path: Path) -> Handle:
 
 def ask(handle: Handle, request: Request) -> Reply:
     data = bytearray(b"".join(encode_request(request)))
-    return decode_reply(bytearray(b"".join(handle(data, 7))))
+    shared = None if request.picked is None else raw(request.rows)
+    return decode_reply(bytearray(handle(data, shared, 7, bytearray)))
 
 
 def request(layer: int = 2, width: int = H, experts: tuple[int, ...] = (0, 2, 2)) -> Request:
@@ -63,6 +65,22 @@ def test_sums_are_weighted_over_the_blocks_experts(handle: Handle, weights: torc
         hidden = torch.nn.functional.silu(gate.view(INNER, H) @ x) * (up.view(INNER, H) @ x)
         wanted[row] += weight * (down.view(H, INNER) @ hidden)
     assert torch.allclose(ask(handle, asked).sums, wanted, atol=1e-5)
+
+
+def test_rows_may_be_picked_from_a_shared_buffer(handle: Handle) -> None:
+    asked = request()
+    everything = torch.randn(7, H)
+    everything[[5, 2]] = asked.rows
+    shared = replace(asked, rows=everything, picked=torch.tensor([5, 2], dtype=torch.int32))
+    assert torch.equal(ask(handle, shared).sums, ask(handle, asked).sums)
+
+
+def test_the_reply_is_written_where_there_is_room_for_it(handle: Handle) -> None:
+    asked = request()
+    room = bytearray(4096)
+    data = bytearray(b"".join(encode_request(asked)))
+    reply = handle(data, None, 0, lambda nbytes: memoryview(room)[:nbytes])
+    assert torch.equal(decode_reply(room[: len(reply)]).sums, ask(handle, asked).sums)
 
 
 def test_only_the_first_reply_is_cold(handle: Handle) -> None:
@@ -100,6 +118,6 @@ def test_what_is_not_for_this_function_is_an_error_reply(handle: Handle, asked: 
 
 
 def test_noise_is_an_error_reply(handle: Handle) -> None:
-    reply = decode_reply(bytearray(b"".join(handle(bytearray(b"noise"), 0))))
+    reply = decode_reply(bytearray(handle(bytearray(b"noise"), None, 0, bytearray)))
     assert reply.error is not None
     assert "PayloadError" in reply.error

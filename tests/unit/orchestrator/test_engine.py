@@ -82,7 +82,7 @@ def test_a_cancelled_request_frees_its_place(serving: Serving) -> None:
 
 
 def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Serving) -> None:
-    names = [status.name for status in serving.platform.list()]
+    names = [status.name for status in serving.platform.status().functions]
     specs = dict(serving.platform._functions)
     serving.platform.remove(names)
     _, last = drain(submit(serving, "a", [1, 2], max_tokens=4))

@@ -1,203 +1,186 @@
-"""The zygote: has imported torch once, and forks an instance whenever a function without one is activated.
+"""The daemon: starts, stops and counts instances. Calls go from orchestrators to instances directly.
 
-It is one thread over one selector. It starts, stops and counts; calls go from orchestrators to instances
-directly. It ends, and with it every instance, when its standard input closes.
+It is small, since it imports nothing that functions need; the zygote does, and forks for it. It ends, and with it
+every other process of the pool, when its standard input closes.
 
-    python -m faasmoe.platforms.local.daemon SOCKET KEEP_ALIVE MODULE...
+    python -m faasmoe.platforms.local.daemon FOLDER OPTIONS
 """
 
 from __future__ import annotations
 
-import gc
-import importlib
+import asyncio
+import json
+import logging
 import os
-import selectors
-import shutil
 import signal
-import socket
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from faasmoe.platforms.local import instance, wire
-from faasmoe.platforms.local.counters import SharedCounters
+from faasmoe.platforms.local import wire
+from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.pool import Function, Pool, deployment_from
+from faasmoe.platforms.local.run_folder import SOCKET
+
+log = logging.getLogger(__name__)
 
 READY = "ready"
-_BACKLOG = 64  # callers that may wait for an instance to load
-
-
-@dataclass
-class Instance:
-    """A forked process and how it is reached."""
-
-    pid: int
-    pidfd: int
-    path: Path
-    counters: SharedCounters
-
-
-@dataclass
-class Function:
-    """A deployed function, and what it did so far."""
-
-    handler: str
-    artifact: str
-    keep_alive: float
-    instance: Instance | None = None
-    cold_starts: int = 0
-    past_invocations: int = 0  # by instances that have ended
+_FUNCTIONS = "functions.json"
+_CLOSE_SECONDS = 3.0
 
 
 class Daemon:
-    """Answers control messages and reaps instances."""
+    """Answers control messages."""
 
-    def __init__(self, listener: socket.socket, folder: Path, keep_alive: float) -> None:
-        self._listener = listener
+    def __init__(self, folder: Path, options: LocalOptions) -> None:
         self._folder = folder
-        self._keep_alive = keep_alive
-        self._functions: dict[str, Function] = {}
-        self._forks = 0  # names sockets, so that no path is used twice
-        self._selector = selectors.DefaultSelector()
+        self._options = options
+        self._pool = Pool(options.memory_budget)
+        self._life = Lifecycle(self._pool, folder, options)
 
-    def serve(self) -> None:
+    async def serve(self) -> None:
         """Run until standard input closes."""
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(sys.stdin, selectors.EVENT_READ, None)
-        while True:
-            for key, _ in self._selector.select():
-                if key.data is None:
-                    self._stop_all()
-                    return
-                key.data(key.fileobj)
+        stopping = asyncio.Event()
+        asyncio.get_running_loop().add_reader(sys.stdin, stopping.set)
+        await self._restore()
+        server = await asyncio.start_unix_server(self._client, self._folder / SOCKET, limit=wire.MAX_MESSAGE)
+        self._life.spawn(self._life.prepare())
+        print(READY, flush=True)  # noqa: T201 - read by the client
+        await stopping.wait()
+        server.close()
+        await self._life.close(_CLOSE_SECONDS)
 
-    def _accept(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        connection.settimeout(wire.STALL_SECONDS)
-        self._selector.register(connection, selectors.EVENT_READ, self._control)
-
-    def _control(self, connection: socket.socket) -> None:
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            message = wire.receive_json(connection)
-            wire.send_json(connection, self._answer(message))
-        except (wire.Lost, TimeoutError):
-            self._selector.unregister(connection)
-            connection.close()
+            while True:
+                length = wire.length_of(await reader.readexactly(8))
+                message = wire.parse(await reader.readexactly(length))
+                if message.get("operation") == "activate":
+                    for wanted in message["wanted"]:
+                        self._life.spawn(self._activate(writer, *wanted, seconds=float(message["seconds"])))
+                else:
+                    writer.write(wire.pack(await self._answer(message)))
+        except (asyncio.IncompleteReadError, ConnectionError, wire.Lost, KeyError, TypeError, ValueError) as error:
+            log.debug("control connection ended: %s", error)
+        finally:
+            writer.close()
 
-    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        operations = {
+    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        operations: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "deploy": self._deploy,
             "remove": self._remove,
-            "activate": self._activate,
-            "list": self._list,
+            "stop": self._stop,
+            "fits": self._fits,
+            "stuck": self._stuck,
+            "prewarm": self._prewarm,
+            "identify": self._identify,
+            "status": self._status,
         }
         try:
-            return {"ok": operations[message["operation"]](message)}
+            return {"ok": await operations[message["operation"]](message)}
+        except Refused as error:
+            return {"error": error.kind, "cause": str(error)}
         except (KeyError, TypeError, ValueError, OSError) as error:
-            return {"error": f"{type(error).__name__}: {error}"}
+            return {"error": "platform", "cause": f"{type(error).__name__}: {error}"}
 
-    def _deploy(self, message: dict[str, Any]) -> None:
-        for name, handler, artifact, keep_alive in message["functions"]:
-            if name in self._functions:
-                self._stop(name)
-            seconds = self._keep_alive if keep_alive is None else float(keep_alive)
-            self._functions[name] = Function(str(handler), str(artifact), seconds)
+    async def _deploy(self, message: dict[str, Any]) -> None:
+        deployments = [deployment_from(raw, self._options.keep_alive) for raw in message["functions"]]
+        await self._life.install(deployments)
+        self._save()
 
-    def _remove(self, message: dict[str, Any]) -> None:
-        for name in message["names"]:
-            self._stop(name)
-            del self._functions[name]
+    async def _remove(self, message: dict[str, Any]) -> None:
+        functions = self._named(message["names"])
+        for function in functions:
+            del self._pool.functions[function.deployment.name]
+        self._save()
+        await self._life.stop(functions)
 
-    def _activate(self, message: dict[str, Any]) -> dict[str, str | None]:
-        """Sockets of running instances, started if need be; None for a function that is not deployed.
+    async def _stop(self, message: dict[str, Any]) -> None:
+        await self._life.stop(self._named(message["names"]))
 
-        `lost` names instances that a caller found dead or silent, so that they are replaced.
-        """
-        for name, path in message.get("lost", {}).items():
-            function = self._functions.get(name)
-            if function and function.instance and str(function.instance.path) == path:
-                self._stop(name)
-        return {name: self._socket_of(name) for name in message["names"]}
+    def _named(self, names: list[str]) -> list[Function]:
+        for name in names:
+            if name not in self._pool.functions:
+                raise Refused("unknown", f"{name}")
+        return [self._pool.functions[name] for name in names]
 
-    def _socket_of(self, name: str) -> str | None:
-        function = self._functions.get(name)
-        if function is None:
-            return None
-        if function.instance is None:
-            function.instance = self._fork(function)
-        return str(function.instance.path)
+    def _save(self) -> None:
+        """So that a new daemon in this folder knows the functions of the one before."""
+        raw = json.dumps([asdict(f.deployment) for f in self._pool.functions.values()])
+        draft = self._folder / f"{_FUNCTIONS}.new"
+        draft.write_text(raw)
+        draft.rename(self._folder / _FUNCTIONS)
 
-    def _fork(self, function: Function) -> Instance:
-        self._forks += 1
-        path = self._folder / f"{self._forks}.sock"  # short: the kernel takes 107 bytes
-        counters, parent = SharedCounters(), os.getpid()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(str(path))
-            listener.listen(_BACKLOG)
-            pid = os.fork()
-            if pid == 0:
-                for key in list(self._selector.get_map().values()):  # the daemon's, not an instance's
-                    os.close(key.fd)
-                instance.child_main(
-                    parent, listener, function.handler, function.artifact, function.keep_alive, counters
-                )
-        function.cold_starts += 1
-        made = Instance(pid, os.pidfd_open(pid), path, counters)
-        self._selector.register(made.pidfd, selectors.EVENT_READ, lambda _: self._reap(function, made))
-        return made
+    async def _restore(self) -> None:
+        for leftover in self._folder.glob("*.sock"):
+            leftover.unlink()
+        with suppress(FileNotFoundError):
+            known = json.loads((self._folder / _FUNCTIONS).read_text())
+            await self._life.install(deployment_from(raw, self._options.keep_alive) for raw in known)
 
-    def _stop(self, name: str) -> None:
-        function = self._functions[name]
-        if function.instance is not None:
-            os.kill(function.instance.pid, signal.SIGKILL)  # it holds nothing that could be lost
-            self._reap(function, function.instance)
+    async def _prewarm(self, message: dict[str, Any]) -> None:
+        await asyncio.gather(*(self._life.prewarm(function) for function in self._named(message["names"])))
 
-    def _reap(self, function: Function, ended: Instance) -> None:
-        if function.instance is not ended:  # stopped by a message that came with the news of its end
+    async def _identify(self, _: dict[str, Any]) -> int:
+        return os.getpid()
+
+    async def _stuck(self, message: dict[str, Any]) -> None:
+        if running := self._pool.instances.get(message["path"]):
+            self._life.stuck(running, float(message["seconds"]))
+
+    async def _fits(self, message: dict[str, Any]) -> None:
+        self._named(message["names"])
+        if self._pool.budget is None:
             return
-        self._selector.unregister(ended.pidfd)
-        os.close(ended.pidfd)
-        os.waitpid(ended.pid, 0)
-        ended.path.unlink(missing_ok=True)
-        function.past_invocations += ended.counters.invocations
-        ended.counters.close()
-        function.instance = None
+        await self._life.zygote_ready()
+        least = self._pool.least(message["names"])
+        if least > self._pool.budget:
+            raise Refused("option", f"{least} {self._pool.own}")
 
-    def _stop_all(self) -> None:
-        for name in self._functions:
-            self._stop(name)
+    async def _activate(
+        self, writer: asyncio.StreamWriter, number: int, name: str, lost: str | None, *, seconds: float
+    ) -> None:
+        try:
+            function = self._named([name])[0]
+            if lost in self._pool.instances:  # its caller knows of its end before we do
+                self._life.drain(self._pool.instances[lost])
+            try:
+                async with asyncio.timeout(seconds):
+                    running = await self._life.obtain(function)
+            except TimeoutError:
+                raise Refused("deadline", self._why_waiting()) from None
+            running.promise(time.monotonic_ns())
+            scalable = function.deployment.max_instances > 1
+            answer = {"id": number, "path": running.path, "scalable": scalable, "last_end": function.last_end}
+        except Refused as error:
+            answer = {"id": number, "error": error.kind, "cause": str(error)}
+        writer.write(wire.pack(answer))
 
-    def _list(self, _: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": name,
-                "instances": [f.instance.pid] if f.instance else [],
-                "invocations": f.past_invocations + (f.instance.counters.invocations if f.instance else 0),
-                "cold_starts": f.cold_starts,
-            }
-            for name, f in self._functions.items()
-        ]
+    def _why_waiting(self) -> str:
+        pool = self._pool
+        if pool.budget is None:
+            return "the platform was still starting"
+        busy = sum(not running.draining for running in pool.instances.values())
+        return (
+            f"the memory budget of {pool.budget} bytes is full: {busy} instances take {pool.used - pool.own} bytes"
+        )
+
+    async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        return asdict(self._pool.status(time.monotonic_ns()))
 
 
 def main() -> None:
-    """Import what functions need, say that the daemon is ready, and serve."""
-    path, keep_alive, *modules = sys.argv[1:]
+    """Serve until standard input closes."""
+    folder, options = sys.argv[1:]
+    logging.basicConfig(format="%(levelname)s: platform: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us closes our standard input
-    for module in modules:
-        importlib.import_module(module)
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # parallelism comes from instances
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(_BACKLOG)
-    gc.collect()
-    gc.freeze()  # collections in instances leave the shared pages alone
-    print(READY, flush=True)  # noqa: T201 - read by the client
-    folder = Path(path).parent
-    try:
-        Daemon(listener, folder, float(keep_alive)).serve()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # also when who started us was killed
+    os.umask(0o077)
+    asyncio.run(Daemon(Path(folder), LocalOptions.from_json(options)).serve())
 
 
 if __name__ == "__main__":

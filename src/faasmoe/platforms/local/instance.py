@@ -1,87 +1,317 @@
-"""One running copy of a function: a forked process that answers calls on a unix socket until it idles out."""
+"""One running copy of a function: a forked process that answers calls on a unix socket.
+
+It starts blank, is told what to become, and ends by itself when it idles out or when the daemon drains it: the
+daemon holds the other end of a socket pair, the lifeline, and shuts it. One thread waits for connections and for
+the end, one more for each connection waits for calls.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import importlib
+import logging
+import mmap
 import os
 import select
 import signal
 import socket
-import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from faasmoe.platforms.local import wire
-from faasmoe.platforms.local.counters import SharedCounters
+from faasmoe.errors import brief
+from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.local import frame, wire
+from faasmoe.platforms.local.frame import INLINE, MAX_INLINE, Header, Status
+from faasmoe.platforms.local.record import Record, bucket_of, map_page
+from faasmoe.platforms.local.sandbox import Sandbox
+from faasmoe.platforms.local.segment import Mapping
 
-Handle = Callable[[bytearray, int], Sequence[wire.Buffer]]
+log = logging.getLogger(__name__)
+
+# payload, shared memory or None, nanoseconds waited, and where to get room for the reply
+Handle = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_MOST_CONNECTIONS = 256
+_STACK_BYTES = 1 << 20  # of a thread; they count against the sandbox's limit of memory
+_DRAIN_SECONDS = 30.0
+_FIRST_CALL = 5.0  # seconds that it waits for one, however short its keep-alive is
 
 
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies, whatever kills that."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(0)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before we asked
 
 
 def resolve(handler: str) -> Callable[[str], Handle]:
-    """The loader that `module:attribute` names."""
+    """The callable that `module:attribute` names."""
     module, _, attribute = handler.partition(":")
     loader: Callable[[str], Handle] = getattr(importlib.import_module(module), attribute)
     return loader
 
 
-def run(listener: socket.socket, handler: str, artifact: str, keep_alive: float, counters: SharedCounters) -> None:
-    """Load the function and serve until nothing was asked for `keep_alive` seconds.
+@dataclass
+class Duty:
+    """What an instance is to be."""
 
-    The listener has been bound before, so that callers can connect and wait while the function loads.
-    """
-    gc.disable()  # a function keeps no state, so it makes no cycles worth looking for
-    handle = resolve(handler)(artifact)
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    connections: dict[int, socket.socket] = {}
-    while ready := poll.poll(keep_alive * 1000):
-        seen = time.perf_counter_ns()
-        for fd, _ in ready:
-            if fd == listener.fileno():
-                connection, _ = listener.accept()
-                connection.settimeout(wire.STALL_SECONDS)
-                connections[connection.fileno()] = connection
-                poll.register(connection, select.POLLIN)
-                continue
+    handler: str
+    artifact: str
+    keep_alive: float | None  # seconds; None: until it is drained
+    concurrency: int
+    listener: socket.socket
+    lifeline: socket.socket
+    record: Record
+    page: mmap.mmap
+
+    @classmethod
+    def receive(cls, message: dict[str, Any], fds: Sequence[int]) -> Duty:
+        """From the zygote's message: the descriptors are listener, lifeline and table of records."""
+        listener, lifeline, table = fds
+        page = map_page(table, message["slot"])
+        os.close(table)  # the other instances' records are none of this one's business
+        return cls(
+            message["handler"],
+            message["artifact"],
+            message["keep_alive"],
+            message["concurrency"],
+            socket.socket(fileno=listener),
+            socket.socket(fileno=lifeline),
+            Record.from_buffer(page),
+            page,
+        )
+
+
+class Instance:
+    """Answers calls until it is drained or idles out."""
+
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
+        self._record = duty.record
+        # a lock is quicker than a semaphore of one
+        self._slots = threading.Lock() if duty.concurrency == 1 else threading.Semaphore(duty.concurrency)
+        self._lock = threading.Lock()  # of the record and of `_connections`
+        self._connections: dict[int, socket.socket] = {}
+        self._idle = threading.Condition(self._lock)
+        self._draining = False
+        self._handle: Handle | None = None
+        self._failure = ""
+
+    def run(self) -> None:
+        """Load the function and serve it. Returns when all calls are answered and no more will be taken."""
+        record = self._record
+        record.forked = record.last_used = time.monotonic_ns()
+        threading.stack_size(_STACK_BYTES)
+        gc.disable()  # a function keeps no state, so it makes no cycles worth looking for
+        try:
+            self._handle = resolve(self._duty.handler)(self._duty.artifact)
+        except Exception as error:  # noqa: BLE001 - callers are told, whatever it is
+            self._failure = f"{type(error).__name__}: {brief(error)}"
+            log.error("function of %s cannot be loaded: %s", self._duty.artifact, self._failure)
+        record.mapped = time.monotonic_ns()
+        self._accept()
+        self._drain()
+
+    def _accept(self) -> None:
+        """Take connections until it is time to end."""
+        poll = select.poll()
+        poll.register(self._duty.listener, select.POLLIN)
+        poll.register(self._duty.lifeline, select.POLLIN)
+        while True:
+            left = self._keep_alive_left()
+            if left is not None and left <= 0:
+                return
+            for fd, _ in poll.poll(left and left * 1000):
+                if fd == self._duty.lifeline.fileno():
+                    return
+                self._connect(self._duty.listener.accept()[0])
+
+    def _keep_alive_left(self) -> float | None:
+        """Seconds; None if there is no end to it."""
+        if self._duty.keep_alive is None:
+            return None
+        with self._lock:
+            if self._record.in_flight:
+                return self._duty.keep_alive or 1e-3
+            patience = (
+                self._duty.keep_alive if self._record.invocations else max(self._duty.keep_alive, _FIRST_CALL)
+            )
+            return patience - (time.monotonic_ns() - self._record.last_used) / 1e9
+
+    def _connect(self, connection: socket.socket) -> None:
+        with self._lock:
+            if len(self._connections) >= _MOST_CONNECTIONS:
+                connection.close()
+                return
+            self._connections[connection.fileno()] = connection
+        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        """One orchestrator's connection, until it closes."""
+        memory = mmap.mmap(-1, frame.BUFFER)  # pages that no call needs are never there
+        caller = _Caller(connection, memoryview(memory))
+        try:
+            while True:
+                self._answer(caller, *frame.receive_call(connection, caller.buffer))
+        except (wire.Lost, ValueError) as error:  # an orchestrator went away or lied; others may still be there
+            log.debug("connection ended: %s", error)
+        finally:
+            with self._lock:
+                self._connections.pop(connection.fileno(), None)
+            connection.close()
+
+    def _answer(self, caller: _Caller, header: Header, inline: memoryview, fds: list[int]) -> None:
+        arrived = time.monotonic_ns()
+        record = self._record
+        with self._lock:
+            refused = self._draining
+            if not refused:
+                if not record.in_flight:
+                    record.busy_since = arrived
+                record.in_flight += 1
+        if refused:
+            frame.close_all(fds)
+            frame.send_reply(caller.connection, Status.DRAINING, False, 0, ())
+            return
+        try:
+            payload, shared = caller.open(header, inline, fds)
+            status, reply = self._run(caller, payload, shared, arrived)
+            crowded = self._count(arrived)
+            rest = () if status == Status.STORED else (reply,)
+            frame.send_reply(caller.connection, status, crowded, len(reply), rest)
+        finally:
+            self._done()
+        if status == Status.UNLOADABLE:
+            self._duty.lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
+
+    def _run(
+        self, caller: _Caller, payload: memoryview, shared: memoryview | None, arrived: int
+    ) -> tuple[Status, Buffer]:
+        with self._slots:
+            if self._handle is None:
+                return Status.UNLOADABLE, self._failure.encode()
             try:
-                request = wire.receive(connections[fd])
-                reply = handle(request, time.perf_counter_ns() - seen)
-                counters.count_invocation()
-                wire.send(connections[fd], reply)
-            except (wire.Lost, TimeoutError):  # an orchestrator went away; others may still be there
-                poll.unregister(fd)
-                connections.pop(fd).close()
+                reply = self._handle(payload, shared, time.monotonic_ns() - arrived, caller.reserve)
+                return caller.stored(reply)
+            except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
+                return Status.FAILED, f"{type(error).__name__}: {brief(error)}".encode()
+
+    def _count(self, arrived: int) -> bool:
+        """Count a call, before its caller can ask for the figures. Returns whether more wait than can run."""
+        now = time.monotonic_ns()
+        record = self._record
+        with self._lock:
+            if not record.invocations:
+                record.touched, record.first_call = now, now - arrived
+            record.invocations += 1
+            record.latency[bucket_of(now - arrived)] += 1
+            record.last_used = now
+            return bool(record.in_flight > self._duty.concurrency)
+
+    def _done(self) -> None:
+        record = self._record
+        with self._lock:
+            record.in_flight -= 1
+            if not record.in_flight:
+                self._idle.notify_all()
+        if record.report:
+            with suppress(OSError):  # the daemon is going; so are we
+                self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
+
+    def _drain(self) -> None:
+        """Finish what runs, refuse what is new."""
+        self._duty.listener.close()
+        with self._lock:
+            self._draining = True
+            self._record.draining = 1
+            with suppress(OSError):
+                self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
+            self._idle.wait_for(lambda: not self._record.in_flight, _DRAIN_SECONDS)
+
+
+class _Caller:
+    """An orchestrator's connection and the shared memory that it brought."""
+
+    def __init__(self, connection: socket.socket, buffer: memoryview) -> None:
+        self.connection = connection
+        self.buffer = buffer
+        self._requests: Mapping | None = None
+        self._replies: Mapping | None = None
+        self._area: memoryview | None = None
+        self._reserved: Buffer | None = None
+
+    def open(self, header: Header, inline: memoryview, fds: list[int]) -> tuple[memoryview, memoryview | None]:
+        """A call's payload, and what it shares with others. Raises `ValueError` if they are not where it says."""
+        if fds:
+            requests, replies = fds
+            self._replies = Mapping(replies, writable=True)
+            self._requests = Mapping(requests, writable=False)
+        self._area = self._reserved = None
+        if header.reply_length:
+            self._area = _inside(self._replies, header.reply_at, header.reply_length)
+        if header.payload_at != INLINE:
+            inline = _inside(self._requests, header.payload_at, header.payload_length)
+        if header.shared_length:
+            return inline, _inside(self._requests, header.shared_at, header.shared_length)
+        return inline, None
+
+    def reserve(self, nbytes: int) -> Buffer:
+        """Room for the reply: in shared memory if it is large and the caller foresaw it."""
+        if nbytes <= MAX_INLINE or self._area is None or nbytes > len(self._area):
+            return bytearray(nbytes)
+        self._reserved = self._area[:nbytes]
+        return self._reserved
+
+    def stored(self, reply: Buffer) -> tuple[Status, Buffer]:
+        """How the reply travels. Raises `ValueError` if it is larger than was foreseen."""
+        if reply is self._reserved:
+            return Status.STORED, reply
+        if len(reply) <= MAX_INLINE:
+            return Status.OK, reply
+        if self._area is None or len(reply) > len(self._area):
+            room = len(self._area) if self._area else MAX_INLINE
+            raise ValueError(f"a reply of {len(reply)} bytes, but the caller foresaw {room}")
+        self._area[: len(reply)] = reply
+        return Status.STORED, reply
+
+
+def _inside(segment: Mapping | None, at: int, length: int) -> memoryview:
+    if segment is None:
+        raise ValueError("a call refers to shared memory, but none was sent")
+    return segment.slice(at, length)
+
+
+def become(message: dict[str, Any], fds: Sequence[int]) -> None:
+    """What a blank process does with the duty it is given."""
+    Instance(Duty.receive(message, fds)).run()
 
 
 def child_main(
-    parent: int,
-    listener: socket.socket,
-    handler: str,
-    artifact: str,
-    keep_alive: float,
-    counters: SharedCounters,
+    parent: int, assignment: socket.socket, sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]
 ) -> None:
-    """What the daemon's child does after the fork. Does not return."""
+    """What the zygote's child does after the fork: prepare, wait for a duty, do it. Does not return."""
     status = 1
     try:
         die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the server to handle
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        run(listener, handler, artifact, keep_alive, counters)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        sandbox.enter()
+        for function in warm_up:
+            function()  # makes the pages private that any call would, before anybody waits
+        with assignment:
+            message, fds = wire.receive(assignment)
+        become(message, fds)
         status = 0
+    except wire.Lost:
+        status = 0  # the zygote has no use for this one
     except Exception as error:  # noqa: BLE001 - the last frame of this process
-        print(f"instance {os.getpid()} of {artifact}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        log.error("instance %d ended: %s: %s", os.getpid(), type(error).__name__, brief(error))
     finally:
-        sys.stderr.flush()
-        os._exit(status)  # no destructors of the daemon's objects
+        os._exit(status)  # no destructors of the zygote's objects

@@ -1,76 +1,94 @@
-"""Framing of the embedded platform: eight bytes of length, then the message, over unix stream sockets.
-
-Towards instances a message is an envelope of bytes, towards the daemon a JSON object.
-"""
+"""JSON messages between daemon, zygote and clients: eight bytes of length, then the text, over unix stream sockets."""
 
 from __future__ import annotations
 
+import array
 import json
 import socket
 import struct
 from collections.abc import Sequence
 from typing import Any
 
-Buffer = bytes | bytearray | memoryview
-
 _LENGTH = struct.Struct("<Q")
-STALL_SECONDS = 30.0  # a peer that stops in mid-message is given up after this, so that others are served
-MAX_MESSAGE = 1 << 30  # bytes; a longer announcement is an error, not an allocation
+MAX_MESSAGE = 1 << 26  # bytes; a longer announcement is an error, not an allocation
+_MAX_FDS = 8
 
 
 class Lost(Exception):
-    """The other side closed the connection, or it broke."""
+    """The other side closed the connection, broke it, or sent what cannot be understood."""
 
 
-def send(sock: socket.socket, parts: Sequence[Buffer]) -> None:
-    """Send one message, gathered from `parts`. Raises `Lost`; `TimeoutError` after the socket's timeout."""
-    views = [memoryview(part).cast("B") for part in parts if len(part)]
-    pending = [memoryview(_LENGTH.pack(sum(map(len, views)))), *views]
-    try:
-        while pending:
-            sent = sock.sendmsg(pending)
-            while pending and sent >= len(pending[0]):
-                sent -= len(pending.pop(0))
-            if sent:
-                pending[0] = pending[0][sent:]
-    except (BrokenPipeError, ConnectionError) as error:
-        raise Lost(str(error)) from error
+def pack(message: dict[str, Any]) -> bytes:
+    """A message as it travels."""
+    text = json.dumps(message).encode()
+    return _LENGTH.pack(len(text)) + text
 
 
-def receive(sock: socket.socket) -> bytearray:
-    """One whole message. Raises `Lost`; `TimeoutError` after the socket's timeout."""
-    (length,) = _LENGTH.unpack(_receive_exactly(sock, _LENGTH.size))
+def length_of(head: bytes) -> int:
+    """Bytes of text that follow a head of 8. Raises `Lost` if they would be too many."""
+    (length,) = _LENGTH.unpack(head)
     if length > MAX_MESSAGE:
         raise Lost(f"a message of {length} bytes was announced, {MAX_MESSAGE} are the limit")
-    return _receive_exactly(sock, length)
+    return int(length)
 
 
-def send_json(sock: socket.socket, message: dict[str, Any]) -> None:
-    """Send a JSON object as one message."""
-    send(sock, [json.dumps(message).encode()])
-
-
-def receive_json(sock: socket.socket) -> dict[str, Any]:
-    """A JSON object. Raises `Lost`, also if the message is something else."""
+def parse(text: bytes | bytearray) -> dict[str, Any]:
+    """A message's text. Raises `Lost` if it is not a JSON object."""
     try:
-        message = json.loads(receive(sock))
-    except ValueError as error:
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise Lost(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise Lost("not a JSON object")
     return message
 
 
-def _receive_exactly(sock: socket.socket, length: int) -> bytearray:
+def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    """Send one message, with descriptors if given. Raises `Lost`; `TimeoutError` after the socket's timeout."""
+    data = pack(message)
+    try:
+        if fds:
+            sent = socket.send_fds(sock, [data], list(fds))
+            data = data[sent:]
+        sock.sendall(data)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise Lost(str(error)) from error
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """One whole message and the descriptors that came with it.
+
+    Raises `Lost`; `TimeoutError` after the socket's timeout.
+    """
+    fds: list[int] = []
+    head = _exactly(sock, _LENGTH.size, fds)
+    return parse(_exactly(sock, length_of(head), fds)), fds
+
+
+def _exactly(sock: socket.socket, length: int, fds: list[int]) -> bytes:
     data = bytearray(length)
-    view = memoryview(data)
-    at = 0
+    view, at = memoryview(data), 0
+    size = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
     try:
         while at < length:
-            got = sock.recv_into(view[at:])
+            got, ancillary, _, _ = sock.recvmsg_into([view[at:]], size)
+            fds += descriptors(ancillary)
             if got == 0:
                 raise Lost("closed by the other side")
             at += got
-    except ConnectionError as error:
+    except TimeoutError:
+        raise
+    except OSError as error:
         raise Lost(str(error)) from error
-    return data
+    return bytes(data)
+
+
+def descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in what came beside a message."""
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)

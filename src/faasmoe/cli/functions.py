@@ -1,0 +1,128 @@
+"""`faasmoe functions`."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from faasmoe.cli.options import Json
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.platforms.base import FunctionStatus, PoolStatus
+    from faasmoe.platforms.local.platform import LocalPlatform
+
+_MIB = 1 << 20
+_EDGE = 4  # lines of a terminal that are not for functions
+
+
+def functions(
+    pool: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of the pool; needed only if several run.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also functions that were never called.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.1)] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """List the functions of a running server: state, instances, calls, cold starts, latency, memory.
+
+    Memory is the proportional set size of a function's instances, weights included.
+    """
+    from faasmoe.platforms.local.platform import LocalPlatform
+
+    with LocalPlatform(folder=pool or _only_pool()) as platform:
+        if as_json:
+            typer.echo(json.dumps(_facts(platform.status())))
+            return
+        console = Console()
+        if not watch:
+            console.print(_picture(platform, every, None))
+            return
+        with Live(_picture(platform, every, console.height), console=console, screen=True) as live:
+            while True:
+                time.sleep(interval)  # a person looks
+                live.update(_picture(platform, every, console.height))
+
+
+def _only_pool() -> Path:
+    from faasmoe.platforms.local.run_folder import pools
+
+    found = pools()
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise OptionError("no server of this user is running; start one with: faasmoe serve")
+    raise OptionError(f"several pools are running, choose one by --pool: {', '.join(map(str, found))}")
+
+
+def _memory(status: FunctionStatus) -> int:
+    from faasmoe.evaluation.memory import proportional_set_size
+
+    return sum(map(proportional_set_size, status.instances))
+
+
+def _facts(status: PoolStatus) -> dict[str, object]:
+    facts = asdict(status)
+    facts.pop("latency")
+    facts["functions"] = [
+        {**asdict(function), "resident_bytes": _memory(function)} for function in status.functions
+    ]
+    facts["cold_start_phases"] = {
+        phase: {"count": count, "mean_seconds": seconds / max(1, count)}
+        for phase, (count, seconds) in status.cold_start_phases.items()
+    }
+    return facts
+
+
+def _picture(platform: LocalPlatform, every: bool, height: int | None) -> RenderableType:
+    status = platform.status()
+    rows = [function for function in status.functions if every or function.cold_starts]
+    rows.sort(key=lambda function: (-len(function.instances), -function.invocations))
+    shown = rows if height is None else rows[: max(1, height - _EDGE - 3)]
+    table = Table(box=None, pad_edge=False)
+    for name in ("function", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("inst.", "calls", "cold", "died", "p50 ms", "p99 ms", "MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for function in shown:
+        counts = [len(function.instances), function.invocations, function.cold_starts, function.deaths]
+        table.add_row(
+            function.name,
+            Text(function.state, style={"busy": "yellow", "idle": "green"}.get(function.state, "dim")),
+            *map(str, counts),
+            _milliseconds(function.p50),
+            _milliseconds(function.p99),
+            f"{_memory(function) / _MIB:.1f}" if function.instances else "",
+        )
+    return Group(table, Text(_summary(status, len(rows) - len(shown)), style="dim"))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:.2f}"
+
+
+def _summary(status: PoolStatus, hidden: int) -> str:
+    instances = sum(len(function.instances) for function in status.functions)
+    budget = "no budget" if status.memory_budget is None else f"of {status.memory_budget / _MIB:.0f} MiB"
+    text = (
+        f"{len(status.functions)} functions, {instances} instances, {status.memory_used / _MIB:.0f} MiB {budget}"
+    )
+    phases = ", ".join(
+        f"{phase.replace('_', ' ')} {1e3 * seconds / count:.1f} ms"
+        for phase, (count, seconds) in status.cold_start_phases.items()
+        if count
+    )
+    if phases:
+        text += f"\nmean cold start: {phases}"
+    return text + (f"\n{hidden} more do not fit here" if hidden else "")

@@ -1,0 +1,135 @@
+"""Connections of a client to the daemon."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from faasmoe.errors import DeadlineExceeded, OptionError, PlatformError, UnknownFunction
+from faasmoe.platforms.local import wire
+from faasmoe.platforms.local.run_folder import SOCKET
+from faasmoe.platforms.local.supervisor import NAME
+
+_ASK_SECONDS = 60.0
+_AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
+
+
+def connect(path: Path | str, timeout: float | None) -> socket.socket:
+    """Raises `OSError` if nobody listens, `TimeoutError` after `timeout` seconds."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def error_of(answer: dict[str, Any], function: str, attempts: int = 1) -> Exception:
+    """What a daemon's refusal becomes."""
+    kind, cause = answer["error"], answer["cause"]
+    tried = "" if attempts == 1 else f" (attempt {attempts})"
+    if kind == "unknown":
+        return UnknownFunction(NAME, cause or function, "it is not deployed")
+    if kind == "deadline":
+        return DeadlineExceeded(NAME, function, f"no instance within the deadline: {cause}{tried}")
+    return PlatformError(NAME, function, f"{cause}{tried}")
+
+
+class Control:
+    """One question at a time; for all threads. A daemon that is being restarted is waited for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SOCKET
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+
+    def ask(self, operation: str, seconds: float = _ASK_SECONDS, **arguments: Any) -> Any:
+        """Raises `PlatformError` if there is no answer within `seconds`, `UnknownFunction`, or `OptionError`."""
+        with self._lock:
+            answer = self._exchange({"operation": operation, **arguments}, time.monotonic() + seconds)
+        if "error" not in answer:
+            return answer["ok"]
+        if answer["error"] == "option":
+            least, own = (int(number) / (1 << 20) for number in answer["cause"].split())
+            raise OptionError(
+                f"the memory budget is too small: a single token needs {least:.0f} MiB, {own:.0f} MiB of them for the "
+                f"platform's own processes"
+            )
+        raise error_of(answer, "(all)")
+
+    def _exchange(self, message: dict[str, Any], deadline: float) -> dict[str, Any]:
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                if left <= 0:
+                    raise PlatformError(NAME, "(all)", "the daemon does not answer")
+                if self._socket is None:
+                    self._socket = connect(self._path, left)
+                self._socket.settimeout(left)
+                wire.send(self._socket, message)
+                return wire.receive(self._socket)[0]
+            except (wire.Lost, OSError):
+                self.close()  # a late answer must not be taken for that of the next question
+                select.select([], [], [], _AGAIN_SECONDS)
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Activator:
+    """Asks for instances without waiting for them; for one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SOCKET
+        self._socket: socket.socket | None = None
+
+    def fileno(self) -> int:
+        """Readable when an answer is there. -1 while there is no connection."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def request(self, wanted: Sequence[tuple[int, str, str | None]], seconds: float) -> bool:
+        """Ask for instances: (number for the answer, function, path of one that was lost). False: no daemon now."""
+        return self._send({"operation": "activate", "wanted": list(wanted), "seconds": seconds})
+
+    def answer(self) -> dict[str, Any] | None:
+        """The next answer; None if the connection was lost: everything must be asked for again."""
+        try:
+            if self._socket is None:
+                return None
+            return wire.receive(self._socket)[0]
+        except (wire.Lost, TimeoutError):
+            self.close()
+            return None
+
+    def report_stuck(self, path: str, seconds: float) -> None:
+        """An instance did not answer a call for `seconds`."""
+        self._send({"operation": "stuck", "path": path, "seconds": seconds})
+        self.close()  # nobody waits for answers any more
+
+    def _send(self, message: dict[str, Any]) -> bool:
+        try:
+            if self._socket is None:
+                self._socket = connect(self._path, _ASK_SECONDS)
+            wire.send(self._socket, message)
+        except (wire.Lost, OSError):
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.close()
+            self._socket = None

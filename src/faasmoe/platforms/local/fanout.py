@@ -1,0 +1,252 @@
+"""Many calls at once: sent to instances over connections that are kept, answered in any order, tried again if lost."""
+
+from __future__ import annotations
+
+import mmap
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
+from faasmoe.platforms.base import Buffer, Call
+from faasmoe.platforms.local import frame
+from faasmoe.platforms.local.control import Activator, connect, error_of
+from faasmoe.platforms.local.exchange import Exchange, Letter
+from faasmoe.platforms.local.frame import Status
+from faasmoe.platforms.local.supervisor import NAME
+from faasmoe.platforms.local.wire import Lost
+
+_MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
+_MOST_LOADS = 3  # attempts at a function that cannot be loaded
+_AGAIN_MS = 20.0  # between attempts to reach a daemon that may be starting again
+_PATIENCE = struct.pack("ll", 0, 100_000)  # seconds and microseconds between looks at the deadline
+
+
+class Connection:
+    """To one instance; carries one call at a time."""
+
+    def __init__(self, path: str, scalable: bool, seconds: float) -> None:
+        """Raises `OSError` if the instance is gone."""
+        self.path = path
+        self.scalable = scalable  # there may be other instances with less to do
+        self.generation = 0  # of the shared memory that the instance knows
+        self.socket = connect(path, seconds)
+        self.socket.settimeout(None)  # a timeout of Python's would cost a system call each time
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
+
+
+@dataclass(slots=True)
+class Pending:
+    """A call that has no reply yet."""
+
+    index: int
+    function: str
+    letter: Letter
+    connection: Connection | None = None
+    attempts: int = 1
+    loads: int = 0
+    cause: str = ""
+
+
+class Fanout:
+    """Runs one batch of calls after the other. For one thread."""
+
+    def __init__(self, activator: Activator) -> None:
+        self.exchange = Exchange()
+        self._activator = activator
+        self._idle: dict[str, list[Connection]] = {}
+        self._buffers: list[memoryview] = []  # for the replies of a batch
+        self._pending: dict[int, Pending] = {}  # by descriptor: sent
+        self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
+        self._unasked: list[tuple[int, str, str | None]] = []  # no daemon to ask
+
+    def run(self, calls: Sequence[Call], deadline: float, shared: Buffer | None) -> list[memoryview]:
+        """See `Platform.invoke_many`."""
+        letters = self.exchange.lay_out(calls, shared)
+        while len(self._buffers) < len(calls):
+            self._buffers.append(memoryview(mmap.mmap(-1, frame.BUFFER)))
+        replies: list[memoryview] = [memoryview(b"")] * len(calls)
+        used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
+        try:
+            for index, (call, letter) in enumerate(zip(calls, letters, strict=True)):
+                self._dispatch(Pending(index, call.function, letter))
+            while self._pending or self._asked:
+                if self._asked:
+                    self._progress(deadline, replies, used)
+                else:  # nothing but replies can come: waiting for one after the other saves system calls
+                    self._collect(next(iter(self._pending)), deadline, replies, used)
+        except BaseException as error:
+            self._abandon(isinstance(error, DeadlineExceeded), deadline)
+            raise
+        finally:
+            for function, connection in used:
+                self._idle.setdefault(function, []).append(connection)
+        return replies
+
+    def _dispatch(self, pending: Pending) -> None:
+        """Send a call over an idle connection, or ask for an instance."""
+        idle = self._idle.get(pending.function)
+        while idle:
+            if self._send(pending, idle.pop()):
+                return
+        self._ask(pending, None)
+
+    def _send(self, pending: Pending, connection: Connection) -> bool:
+        letter = pending.letter
+        fds = self.exchange.introduce(connection.generation) if letter.uses_segments else ()
+        try:
+            head = frame.pack_call(letter.header, bool(fds))
+            self.exchange.sent += frame.send_call(connection.socket, head, letter.inline, fds)
+        except Lost as error:
+            pending.cause = f"its instance went away: {error}"
+            connection.socket.close()
+            return False
+        if fds:
+            connection.generation = self.exchange.generation
+        pending.connection = connection
+        fd = connection.socket.fileno()
+        self._pending[fd] = pending
+        return True
+
+    def _ask(self, pending: Pending, lost: str | None) -> None:
+        pending.connection = None
+        self._asked[pending.index] = pending
+        self._unasked.append((pending.index, pending.function, lost))
+
+    def _progress(self, deadline: float, replies: list[memoryview], used: list[tuple[str, Connection]]) -> None:
+        """Ask for instances, and take what comes first: one of them, or a reply."""
+        left = self._left(deadline)
+        if self._unasked and self._activator.request(self._unasked, left):
+            self._unasked.clear()
+        poll = select.poll()
+        for fd in self._pending:
+            poll.register(fd, select.POLLIN)
+        if self._activator.fileno() >= 0:
+            poll.register(self._activator.fileno(), select.POLLIN)
+        ready = poll.poll(min(left * 1000, _AGAIN_MS) if self._unasked else left * 1000)
+        for fd, _ in ready:
+            if fd == self._activator.fileno():
+                self._activated(deadline)
+            else:
+                self._collect(fd, deadline, replies, used)
+
+    def _left(self, deadline: float) -> float:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self._too_late()
+        return left
+
+    def _activated(self, deadline: float) -> None:
+        """An instance for one of the calls, or why there is none."""
+        answer = self._activator.answer()
+        if answer is None:  # the daemon died: ask the next one
+            for pending in self._asked.values():
+                self._unasked.append((pending.index, pending.function, None))
+            return
+        pending = self._asked.pop(answer["id"])
+        if "error" in answer:
+            if pending.cause and answer["error"] == "deadline":
+                answer["cause"] += f"; {pending.cause}"
+            raise error_of(answer, pending.function, pending.attempts)
+        if answer["last_end"] and pending.attempts > 1:
+            pending.cause = f"its last instance was lost: {answer['last_end']}"
+        try:
+            left = max(1e-3, deadline - time.monotonic())
+            connection = Connection(answer["path"], answer["scalable"], left)
+        except OSError as error:  # it ended between activation and now
+            pending.cause = f"its instance cannot be reached: {error.strerror or error}"
+            self._again(pending, answer["path"])
+        else:
+            if not self._send(pending, connection):
+                self._again(pending, connection.path)
+
+    def _collect(
+        self, fd: int, deadline: float, replies: list[memoryview], used: list[tuple[str, Connection]]
+    ) -> None:
+        """Wait for the reply to one call, or the news that there will be none."""
+        pending = self._pending[fd]
+        connection, buffer = pending.connection, self._buffers[pending.index]
+        if connection is None:
+            raise PlatformError(NAME, pending.function, "a call without connection was sent")  # cannot be
+        try:
+            status, crowded, length, end = frame.receive_reply(connection.socket, buffer)
+        except BlockingIOError:
+            self._left(deadline)
+            return
+        except Lost as error:
+            del self._pending[fd]
+            connection.socket.close()
+            pending.cause = pending.cause or f"its instance was lost: {error}"
+            self._again(pending, connection.path)
+            return
+        del self._pending[fd]
+        self.exchange.received += end
+        if status > Status.STORED:
+            connection.socket.close()
+            text = bytes(buffer[frame.HEADER : end]).decode(errors="replace")
+            self._refused(pending, connection, status, text)
+            return
+        stored = status == Status.STORED
+        replies[pending.index] = (
+            self.exchange.stored(pending.letter, length) if stored else buffer[frame.HEADER : end]
+        )
+        if crowded and connection.scalable:
+            connection.socket.close()  # next time there may be an instance with less to do
+        else:
+            used.append((pending.function, connection))
+
+    def _refused(self, pending: Pending, connection: Connection, status: int, text: str) -> None:
+        if status == Status.DRAINING:
+            self._ask(pending, connection.path)
+            return
+        if status == Status.FAILED:
+            kind, _, message = text.partition(": ")
+            raise FunctionError(pending.function, kind, message)
+        pending.loads += 1
+        pending.cause = f"it cannot be loaded: {text}"
+        if pending.loads >= _MOST_LOADS:
+            raise PlatformError(NAME, pending.function, f"{pending.cause} ({pending.loads} attempts)")
+        self._ask(pending, connection.path)
+
+    def _again(self, pending: Pending, lost: str) -> None:
+        """Try a call elsewhere, if that makes sense."""
+        if pending.attempts >= _MOST_ATTEMPTS:
+            raise PlatformError(NAME, pending.function, f"{pending.attempts} attempts failed; {pending.cause}")
+        pending.attempts += 1
+        self._ask(pending, lost)
+
+    def _too_late(self) -> DeadlineExceeded:
+        waiting = [*self._pending.values(), *self._asked.values()]
+        worst = max(waiting, key=lambda pending: pending.attempts)
+        cause = worst.cause or ("it has not answered" if worst.connection else "it waits for an instance")
+        tried = "1 attempt" if worst.attempts == 1 else f"{worst.attempts} attempts"
+        return DeadlineExceeded(NAME, worst.function, f"no answer within the deadline after {tried}: {cause}")
+
+    def _abandon(self, late: bool, deadline: float) -> None:
+        """Replies that are still on their way belong to no later call."""
+        for pending in self._pending.values():
+            if pending.connection:
+                pending.connection.socket.close()
+                if late:
+                    waited = time.monotonic() - self.exchange.laid_out
+                    self._activator.report_stuck(pending.connection.path, 0.9 * waited)
+        self._pending.clear()
+        self._asked.clear()
+        self._unasked.clear()
+        self._activator.close()
+        self.exchange.renew()
+
+    def forget(self, function: str) -> None:
+        """Close what is kept for a function."""
+        for connection in self._idle.pop(function, ()):
+            connection.socket.close()
+
+    def close(self) -> None:
+        """Close everything. May be called twice."""
+        for function in list(self._idle):
+            self.forget(function)
+        self._activator.close()
+        self.exchange.renew()

@@ -1,0 +1,275 @@
+"""The life of instances: started when there is memory for them, drained, counted when they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import signal
+import socket
+import time
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from faasmoe.platforms.local import page_cache
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.pool import Deployment, Function, Pool, Running
+from faasmoe.platforms.local.record import Table
+from faasmoe.platforms.local.zygote_client import ZygoteClient, ZygoteFailed
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 256  # callers that may wait for an instance to load
+_DRAIN_SECONDS = 35.0  # a little more than an instance takes by itself
+_RETRY_SECONDS = (0.1, 30.0)  # before a kept instance that died is started again: at first, and at most
+
+
+class Refused(Exception):
+    """What was asked for cannot be done. `kind` tells the client which error to raise."""
+
+    def __init__(self, kind: str, cause: str) -> None:
+        super().__init__(cause)
+        self.kind = kind
+
+
+class Lifecycle:
+    """Keeps the books in step with what happens to processes."""
+
+    def __init__(self, pool: Pool, folder: Path, options: LocalOptions) -> None:
+        self._pool = pool
+        self._folder = folder
+        self._options = options
+        self._table = Table()
+        self._lifelines: dict[str, tuple[socket.socket, int, mmap.mmap]] = {}  # by path; with slot and page
+        self._started = 0  # names sockets, so that no path is used twice
+        self._turn = asyncio.Lock()  # first come, first served, for those who need memory
+        self._change = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        self._zygote = ZygoteClient(options.preload, self._zygote_event)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Let `work` go on by itself."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def prepare(self) -> None:
+        """Have the zygote ready before the first call, and know what it takes."""
+        try:
+            await self.zygote_ready()
+        except Refused as error:
+            log.error("%s", error)
+        self._zygote_may_go()
+
+    async def install(self, deployments: Iterable[Deployment]) -> None:
+        """Make functions known, in place of those of the same names. When this returns, none of those runs."""
+        functions = self._pool.functions
+        new = [d for d in deployments if d.name not in functions or functions[d.name].deployment != d]
+        replaced = [functions[d.name] for d in new if d.name in functions]
+        for deployment in new:
+            self._install(deployment)
+        await self.stop(replaced)
+
+    def _install(self, deployment: Deployment) -> None:
+        self._pool.functions[deployment.name] = Function(deployment)
+        for _ in range(deployment.min_instances):
+            self.spawn(self._keep(deployment.name))
+
+    async def stop(self, functions: Iterable[Function]) -> None:
+        """Drain all instances of some functions. When this returns, none of them takes a call any more."""
+        ending = [running for function in functions for running in function.live]
+        for running in ending:
+            self.drain(running)
+        while any(r.path in self._pool.instances and not r.record.draining for r in ending):
+            await self._changed()
+
+    async def close(self, seconds: float) -> None:
+        """Drain everything, and end the zygote and with it whatever is left after `seconds`."""
+        self._closing = True
+        for running in list(self._pool.instances.values()):
+            self.drain(running)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._pool.instances:
+                    await self._changed()
+        self._zygote.close()
+
+    async def prewarm(self, function: Function) -> None:
+        """Returns when the function has an instance that is at least forked."""
+        running = await self.obtain(function)
+        while running.pid is None and running.path in self._pool.instances:
+            await self._changed()
+
+    async def obtain(self, function: Function, kept: bool = False) -> Running:
+        """An instance to call, started if need be, when there is memory for it."""
+        now = time.monotonic_ns
+        if not kept and (running := self._pool.choose(function, now())):
+            return running
+        await self.zygote_ready()
+        async with self._turn:
+            if not kept and (running := self._pool.choose(function, now())):
+                return running
+            charge = function.deployment.charge
+            pool = self._pool
+            if pool.budget is not None and pool.own + charge > pool.budget:
+                raise Refused("platform", f"it needs {charge} bytes and the platform's own processes {pool.own}, "
+                              f"but the memory budget is {pool.budget}")  # fmt: skip
+            pool.waiting += 1
+            try:
+                while pool.shortage(charge):
+                    for victim in pool.evictable(charge, now()):
+                        victim.evicted = True
+                        self.drain(victim)
+                    await self._changed(report=True)
+            finally:
+                pool.waiting -= 1
+                for running in pool.instances.values():
+                    running.record.report = False
+            if (
+                function.deployment
+                is not (self._pool.functions.get(function.deployment.name) or function).deployment
+            ):
+                raise Refused("unknown", function.deployment.name)
+            return self._start(function, kept)
+
+    async def _changed(self, report: bool = False) -> None:
+        """Wait until an instance has ended or, with `report`, answered a call."""
+        self._change.clear()
+        if report:
+            for running in self._pool.instances.values():
+                running.record.report = True
+        await self._change.wait()
+
+    def _start(self, function: Function, kept: bool) -> Running:
+        self._started += 1
+        path = str(self._folder / f"{self._started}.sock")  # short: the kernel takes 107 bytes
+        slot, record, page = self._table.take()
+        record.activated = record.last_used = time.monotonic_ns()
+        ours, theirs = socket.socketpair()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, theirs:
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+            ours.setblocking(False)
+            running = Running(function, path, record, kept)
+            self._lifelines[path] = ours, slot, page
+            self._pool.add(running)
+            deployment = function.deployment
+            order = {
+                "operation": "start",
+                "id": path,
+                "slot": slot,
+                "handler": deployment.handler,
+                "artifact": deployment.artifact,
+                "keep_alive": None if kept else deployment.keep_alive,
+                "concurrency": deployment.concurrency,
+            }
+            asyncio.get_running_loop().add_reader(ours, self._hear, running, ours)
+            self._zygote.send(order, [listener.fileno(), theirs.fileno(), self._table.fd])
+        return running
+
+    async def _keep(self, name: str) -> None:
+        """Have one more of a function's kept instances, after a pause that grows while they die."""
+        function = self._pool.functions.get(name)
+        if function is None:
+            return
+        first, most = _RETRY_SECONDS
+        if function.counts["deaths"]:
+            await asyncio.sleep(min(most, first * 2 ** function.counts["deaths"]))
+        if self._pool.functions.get(name) is function:
+            with suppress(Refused):
+                await self.obtain(function, kept=True)
+
+    def _hear(self, running: Running, lifeline: socket.socket) -> None:
+        """The instance reports the end of a call, or is about to end itself."""
+        with suppress(BlockingIOError):
+            try:
+                if not lifeline.recv(4096):
+                    asyncio.get_running_loop().remove_reader(lifeline)
+                    running.draining = True
+            except ConnectionError:
+                asyncio.get_running_loop().remove_reader(lifeline)
+                running.draining = True
+            self._change.set()
+
+    def drain(self, running: Running) -> None:
+        """Let it finish what it runs, and end."""
+        running.draining = True
+        with suppress(OSError):
+            self._lifelines[running.path][0].shutdown(socket.SHUT_WR)
+        Path(running.path).unlink(missing_ok=True)
+        asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._kill, running)
+
+    def _kill(self, running: Running) -> None:
+        if running.path in self._pool.instances and running.pid:
+            self._zygote.send({"operation": "kill", "pid": running.pid})
+
+    def stuck(self, running: Running, seconds: float) -> None:
+        """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
+        if running.record.in_flight and time.monotonic_ns() - running.record.busy_since >= seconds * 1e9:
+            running.draining = True
+            self._kill(running)
+
+    def _zygote_event(self, event: dict[str, Any] | None) -> None:
+        """Something happened to a child; None: the zygote is gone, and the kernel has killed its children."""
+        running = list(self._pool.instances.values())
+        if event is None:
+            for one in running:
+                self._ended(one, "the zygote ended")
+        elif event["event"] == "started":
+            for one in running:
+                if one.path == event["id"]:
+                    one.pid = event["pid"]
+                    self._change.set()
+        else:
+            for one in running:
+                if one.pid == event["pid"]:
+                    self._ended(one, _cause(event["status"]))
+
+    def _ended(self, running: Running, cause: str) -> None:
+        lifeline, slot, page = self._lifelines.pop(running.path)
+        asyncio.get_running_loop().remove_reader(lifeline)
+        lifeline.close()
+        Path(running.path).unlink(missing_ok=True)
+        self._pool.remove(running, cause)
+        del page  # unmapped with the record
+        self._table.free(slot)
+        self._change.set()
+        deployment = running.function.deployment
+        if self._options.release_page_cache and not running.function.instances:
+            self.spawn(asyncio.to_thread(page_cache.release, deployment.files))
+        if running.kept and not self._closing:
+            self.spawn(self._keep(deployment.name))
+        self._zygote_may_go()
+
+    async def zygote_ready(self) -> None:
+        try:
+            await self._zygote.ready()
+        except ZygoteFailed as error:
+            raise Refused("platform", str(error)) from error
+        self._pool.own = self._pool.own or self._zygote.memory()
+
+    def _zygote_may_go(self) -> None:
+        """End the zygote too when nobody has needed it for long."""
+        if not self._pool.instances:
+            started = self._started
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._options.zygote_keep_alive, self._zygote_goes, started)
+
+    def _zygote_goes(self, started: int) -> None:
+        if started == self._started and not self._pool.instances:
+            self._zygote.close()
+
+
+def _cause(status: int) -> str:
+    """Why a process ended, from its exit code as `os.waitstatus_to_exitcode` gives it; empty if all was well."""
+    if status >= 0:
+        return f"it ended with status {status}" if status else ""
+    reasons = {
+        signal.SIGBUS: "a file that it maps was cut short or cannot be read",
+        signal.SIGKILL: "by somebody, or by the kernel for want of memory",
+    }
+    number = signal.Signals(-status)
+    return f"killed by {number.name}" + (f": {reasons[number]}" if number in reasons else "")

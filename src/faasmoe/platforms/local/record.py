@@ -1,0 +1,93 @@
+"""What an instance tells about itself: a page of memory that it shares with the daemon.
+
+Only the instance writes, but for `report`; numbers are read while they are written, which is good enough for
+deciding and for looking.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import os
+from collections.abc import Sequence
+
+# Durations are counted in buckets that grow by a quarter of an octave: a percentile is off by a fifth at most.
+_SHORTEST_NS = 16_000
+_PER_OCTAVE = 4
+BUCKETS = 88  # up to a minute
+
+IDLE, BUSY = "idle", "busy"
+
+
+class Record(ctypes.Structure):
+    """One instance's figures. Times are nanoseconds of `time.monotonic_ns`; 0 where it has not happened yet."""
+
+    _fields_ = (
+        ("in_flight", ctypes.c_uint32),  # calls that it has received and not answered
+        ("draining", ctypes.c_uint32),  # it refuses calls
+        ("report", ctypes.c_uint32),  # the daemon wants to hear when a call has ended
+        ("invocations", ctypes.c_uint64),
+        ("last_used", ctypes.c_uint64),
+        ("busy_since", ctypes.c_uint64),  # since when it has always had a call
+        ("activated", ctypes.c_uint64),
+        ("forked", ctypes.c_uint64),  # the process runs
+        ("mapped", ctypes.c_uint64),  # the function is loaded
+        ("touched", ctypes.c_uint64),  # the first call is answered
+        ("first_call", ctypes.c_uint64),  # how long that call took
+        ("latency", ctypes.c_uint64 * BUCKETS),
+    )
+
+
+def bucket_of(nanoseconds: int) -> int:
+    """Where a duration is counted."""
+    if nanoseconds <= _SHORTEST_NS:
+        return 0
+    return min(BUCKETS - 1, math.ceil(_PER_OCTAVE * math.log2(nanoseconds / _SHORTEST_NS)))
+
+
+def bound_of(bucket: int) -> float:
+    """The longest duration counted in a bucket, in seconds."""
+    return float(_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) / 1e9)
+
+
+def percentile(counts: Sequence[int], share: float) -> float | None:
+    """Seconds within which `share` of the calls were answered; None if there were none."""
+    wanted = math.ceil(share * sum(counts))
+    if wanted == 0:
+        return None
+    seen = 0
+    for bucket, count in enumerate(counts):
+        seen += count
+        if seen >= wanted:
+            break
+    return bound_of(bucket)
+
+
+class Table:
+    """Pages for the records of all instances, one each, in one piece of memory without a name."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("faasmoe-records", os.MFD_CLOEXEC)
+        self._free: list[int] = []
+        self._slots = 0
+
+    def take(self) -> tuple[int, Record, mmap.mmap]:
+        """A free slot and its record, all zero. Give it back by `free`."""
+        if not self._free:
+            self._slots += 1
+            os.ftruncate(self.fd, self._slots * mmap.PAGESIZE)
+            self._free.append(self._slots - 1)
+        slot = self._free.pop()
+        page = map_page(self.fd, slot)
+        page[:] = bytes(len(page))
+        return slot, Record.from_buffer(page), page
+
+    def free(self, slot: int) -> None:
+        """The slot may be used again; its record must not be."""
+        self._free.append(slot)
+
+
+def map_page(fd: int, slot: int) -> mmap.mmap:
+    """The page of one slot."""
+    return mmap.mmap(fd, mmap.PAGESIZE, offset=slot * mmap.PAGESIZE)

@@ -1,0 +1,96 @@
+"""Starts the daemon, and starts it again when it dies."""
+
+from __future__ import annotations
+
+import logging
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from faasmoe.errors import PlatformError
+from faasmoe.platforms.local.daemon import READY
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+NAME = "local"
+_START_SECONDS = 60.0
+_CLOSE_SECONDS = 10.0
+_SOON = 5.0  # seconds; a daemon that dies younger than this so many times in a row will not live
+_MOST_SOON = 5
+
+
+class Supervisor:
+    """Owns a pool: its folder and its daemon. Raises `PlatformError` if the daemon does not start."""
+
+    def __init__(self, options: LocalOptions) -> None:
+        self._options = options
+        self._run_folder = RunFolder()
+        self._closing = threading.Event()
+        try:
+            self._daemon = self._start()
+        except BaseException:
+            self._run_folder.close()
+            raise
+        self._thread = threading.Thread(target=self._watch, name="platform supervisor", daemon=True)
+        self._thread.start()
+
+    @property
+    def folder(self) -> Path:
+        """Where clients find the pool."""
+        return self._run_folder.path
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable,
+            "-m",
+            "faasmoe.platforms.local.daemon",
+            str(self.folder),
+            self._options.to_json(),
+        ]
+        daemon = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert daemon.stdout is not None  # noqa: S101 - it was asked for
+        ready, _, _ = select.select([daemon.stdout], [], [], _START_SECONDS)
+        if not ready or daemon.stdout.readline().strip() != READY.encode():
+            _end(daemon)
+            raise PlatformError(NAME, "(all)", "the daemon did not start; its messages are above")
+        return daemon
+
+    def _watch(self) -> None:
+        soon = 0
+        while soon < _MOST_SOON:
+            started = time.monotonic()
+            status = self._daemon.wait()
+            if self._closing.is_set():
+                return
+            soon = soon + 1 if time.monotonic() - started < _SOON else 0
+            log.warning("the platform's daemon ended with status %s; starting another", status)
+            _end(self._daemon)
+            try:
+                self._daemon = self._start()
+            except PlatformError as error:
+                log.error("%s", error)
+                soon += 1
+        log.error("the platform's daemon keeps ending; giving up")
+
+    def close(self) -> None:
+        """Stop the daemon and all instances. May be called twice."""
+        self._closing.set()
+        _end(self._daemon)
+        self._thread.join(_CLOSE_SECONDS)
+        self._run_folder.close()
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    for pipe in (daemon.stdin, daemon.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        daemon.wait(_CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()

@@ -1,0 +1,47 @@
+"""The platform that the suite runs through: `pytest tests/conformance --platform NAME`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faasmoe.platforms.base import FunctionSpec, Platform
+from faasmoe.platforms.local.platform import LocalPlatform
+
+PLATFORMS: dict[str, Callable[[], Platform]] = {"local": LocalPlatform}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "platform" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("--platform")
+        metafunc.parametrize("platform", [asked] if asked else list(PLATFORMS), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    with PLATFORMS[request.param]() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_deployed(platform: Platform) -> Iterator[None]:
+    yield
+    platform.remove([status.name for status in platform.status().functions])
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    path = tmp_path / "artifact"
+    path.write_text("A:")
+    return path
+
+
+def spec(name: str, handler: str, artifact: Path, **options: object) -> FunctionSpec:
+    return FunctionSpec(name, f"tests.functions:{handler}", artifact, **options)
+
+
+def soon(seconds: float = 60) -> float:
+    return time.monotonic() + seconds
