@@ -22,6 +22,7 @@ from faasmoe.experts.payload import (
     Writable,
     decode_request,
     encode_reply,
+    encode_request,
     reply_bytes,
     reply_sums,
     seal_reply,

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
+DATA_HEADROOM = 1 << 30  # bytes
 _OOM_SCORE = 800  # of 1000; proc(5), oom_score_adj
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
@@ -281,3 +282,29 @@ def _failure(*steps: Callable[[], None]) -> OSError | None:
     thread.start()
     thread.join()
     return failures[0] if failures else None
+
+
+def prepare(data_headroom: int = DATA_HEADROOM) -> Sandbox:
+    """Find out, before any fork, what this kernel offers; warn of what it does not.
+
+    An instance may allocate `data_headroom` bytes of private memory beyond what it is forked with.
+    """
+    steps: list[Callable[[], None]] = [partial(_yield_memory_first, _OOM_SCORE), _leave_no_core]
+    steps += [partial(_limit_data, data_headroom), _deny_gaining_privileges]
+    try:
+        abi = _landlock_abi()
+    except OSError:
+        abi = 0
+    if abi < _KEEPS_SIGNALS:
+        log.warning("Landlock of this kernel (ABI %d, 0 is none) lets instances signal this user's processes", abi)
+    if abi and _failure(_deny_gaining_privileges, partial(_restrict_files, abi)) is None:
+        steps.append(partial(_restrict_files, abi))
+    machine = MACHINES.get(platform.machine()) if sys.byteorder == "little" else None
+    filtered = False
+    if machine is not None:
+        step = partial(_filter_calls, machine.calls["seccomp"], build_filter(machine, abi < _KEEPS_FILES))
+        filtered = _failure(_deny_gaining_privileges, step) is None
+        steps += [step] * filtered
+    if not filtered:
+        log.warning("no seccomp filter here (%s): instances can open sockets and start programs", platform.machine())
+    return Sandbox(tuple(steps), abi, filtered)
