@@ -1,7 +1,9 @@
-"""Which kernel runs a linear layer faster for few rows: oneDNN's or torch's own?
+"""Which kernel runs a bfloat16 linear layer fastest for few rows?
 
-Prints GB/s of weights read, the median over rounds that alternate between the two. The layer is larger than
-the caches, as weights are when every token uses other experts.
+Compares oneDNN, torch's own, ours (`experts.matvec`), and float32 copies of pieces of the weight that fit a cache,
+multiplied in float32 (upcast). Prints GB/s of weights read, the median over rounds that alternate between them,
+and as the ceiling the rate at which a sum reads the same bytes. The layer is larger than the caches, as weights
+are when every token uses other experts.
 """
 
 from __future__ import annotations
@@ -10,52 +12,83 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.nn.functional import linear
+
+from faasmoe.experts.matvec import linear_rows
 
 SHAPE = (5632, 2048)  # Qwen1.5-MoE's shared expert
-COPIES = 20  # so that no weight is still in a cache when its turn comes again
+COPIES = 6  # 138 MB, so that no weight is still in a cache when its turn comes again
+PIECE = 128  # weight rows that are copied at once
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+
+Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def gigabytes_per_second(rows: int, onednn: bool, rounds: int) -> list[float]:
-    weights = [torch.randn(SHAPE).bfloat16() for _ in range(COPIES)]
+def own(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return linear(x, weight)
+    finally:
+        torch._C._set_mkldnn_enabled(True)
+
+
+def upcast(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    x = x.float()
+    return torch.cat([linear(x, piece.float()) for piece in weight.split(PIECE)], dim=1).bfloat16()
+
+
+def read(_: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return weight.view(torch.int64).sum()
+
+
+KERNELS: dict[str, Kernel] = {
+    "oneDNN": linear,
+    "torch's own": own,
+    "ours": linear_rows,
+    "upcast": upcast,
+    "read": read,
+}
+
+
+def gigabytes_per_second(kernel: Kernel, x: torch.Tensor, weights: list[torch.Tensor]) -> float:
+    start = time.perf_counter()
+    for weight in weights:
+        kernel(x, weight)
+    return sum(weight.nbytes for weight in weights) / (time.perf_counter() - start) / 1e9
+
+
+def measure(rows: int, weights: list[torch.Tensor], rounds: int) -> dict[str, float]:
     x = torch.randn(rows, SHAPE[1]).bfloat16()
-    torch._C._set_mkldnn_enabled(onednn)
-    rates = []
+    rates: dict[str, list[float]] = {name: [] for name in KERNELS}
+    for kernel in KERNELS.values():
+        kernel(x, weights[0])  # compiles, and starts threads
     for _ in range(rounds):
-        start = time.perf_counter()
-        for weight in weights:
-            torch.nn.functional.linear(x, weight)
-        rates.append(sum(w.nbytes for w in weights) / (time.perf_counter() - start) / 1e9)
-    torch._C._set_mkldnn_enabled(True)
-    return rates[1:]  # the first round warms up
-
-
-def measure(rows: int, rounds: int) -> dict[str, float]:
-    rates: dict[bool, list[float]] = {True: [], False: []}
-    for _ in range(rounds):
-        for onednn in (True, False):
-            rates[onednn] += gigabytes_per_second(rows, onednn, 3)
-    return {"rows": rows, "onednn": statistics.median(rates[True]), "own": statistics.median(rates[False])}
+        for name, kernel in KERNELS.items():
+            rates[name].append(gigabytes_per_second(kernel, x, weights))
+    return {name: statistics.median(rate) for name, rate in rates.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; ours uses one")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    figures = [measure(rows, options.rounds) for rows in (1, 2, 4, 8)]
-    table = Table("rows", "oneDNN GB/s", "torch's own GB/s", title=f"{options.threads} threads, bfloat16")
-    for figure in figures:
-        table.add_row(str(figure["rows"]), f"{figure['onednn']:.1f}", f"{figure['own']:.1f}")
+    weights = [torch.randn(SHAPE).bfloat16() for _ in range(COPIES)]
+    figures = {rows: measure(rows, weights, options.rounds) for rows in ROWS}
+    table = Table("rows", *KERNELS, title=f"GB/s, bfloat16, {options.threads} threads")
+    for rows, rates in figures.items():
+        table.add_row(str(rows), *(f"{rate:.1f}" for rate in rates.values()))
     Console().print(table)
     if options.json:
         with open(options.json, "w") as stream:
-            json.dump({"threads": options.threads, "shape": SHAPE, "figures": figures}, stream)
+            json.dump({"threads": options.threads, "shape": SHAPE, "gigabytes_per_second": figures}, stream)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,10 @@ def make_blocks(folder: Path, count: int, inner: int = INNER, block_size: int = 
     ]
     form = ExpertForm(Gate("glu", "silu"))
     return [
-        Block(f"expert-{i}", Artifact(0, tuple(range(i, i + block_size)), "BF16", form, tuple(experts[i:][:block_size])))
+        Block(
+            f"expert-{i}",
+            Artifact(0, tuple(range(i, i + block_size)), "BF16", form, tuple(experts[i:][:block_size])),
+        )
         for i in range(0, count, block_size)
     ]
 
@@ -101,7 +104,12 @@ def measure_calls(platform: LocalPlatform, folder: Path, calls: int) -> Figures:
     artifact.touch()
     platform.deploy([FunctionSpec(f"empty-{i}", "benchmarks.functions:empty", artifact) for i in range(4)])
     four = [Call(f"empty-{i}", [b""]) for i in range(4)]
-    rounds: dict[str, list[float]] = {"warm_call_us": [], "fanout4_us": [], "bare_call_us": [], "bare_fanout4_us": []}
+    rounds: dict[str, list[float]] = {
+        "warm_call_us": [],
+        "fanout4_us": [],
+        "bare_call_us": [],
+        "bare_fanout4_us": [],
+    }
     for _ in range(5):  # in turns, since machines are noisy
         rounds["warm_call_us"].append(median_of(lambda: platform.invoke_many(four[:1], soon()), calls // 5, 1e6))
         rounds["bare_call_us"].append(bare.round_trip_us(1, calls // 5))
@@ -261,7 +269,8 @@ def measure_prefill(platform: LocalPlatform, folder: Path) -> Figures:
     """Bytes copied for a layer of 512 tokens; least possible: its rows are written once, and each sum once."""
     experts, tokens, top_k = 60, 512, 4
     blocks = [
-        Block(f"prefill-{i}", block.artifact) for i, block in enumerate(make_blocks(folder, experts, 64, block_size=10))
+        Block(f"prefill-{i}", block.artifact)
+        for i, block in enumerate(make_blocks(folder, experts, 64, block_size=10))
     ]
     deploy(platform, blocks, folder / "prefill")
     dispatch = Dispatch(platform, blocks)

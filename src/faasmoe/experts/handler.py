@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from faasmoe.errors import PayloadError, brief
-from faasmoe.experts.artifact import Artifact
-from faasmoe.experts.dtypes import BY_NAME, NAME_OF
+from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import (
@@ -66,22 +67,33 @@ class ExpertBlock:
 
         Raises `PayloadError` if the request is for other experts, another layer or another width.
         """
-        self._check(request)
-        for index in torch.unique(request.expert).tolist():
-            slots = (request.expert == index).nonzero().squeeze(1)
-            row = request.row[slots].long()
-            picked = row if request.picked is None else request.picked[row].long()
-            out = expert_forward(request.rows[picked].to(self.dtype), self._experts[index], self.artifact.form)
-            sums.index_add_(0, row, out.float() * request.weight[slots, None])
+        slots: dict[int, list[int]] = {}
+        for slot, expert in enumerate(request.expert.tolist()):
+            slots.setdefault(expert, []).append(slot)
+        self._check(request, slots)
+        for expert in sorted(slots):
+            its = slots[expert]
+            if len(its) == 1:  # nearly every call that generates: a view is quicker than an index
+                row = int(request.row[its[0]])
+                source = row if request.picked is None else int(request.picked[row])
+                out = self._run(expert, request.rows[source : source + 1])
+                sums[row] += out[0].float() * request.weight[its[0]]
+            else:
+                index = torch.tensor(its)
+                rows = request.row[index].long()
+                picked = rows if request.picked is None else request.picked[rows].long()
+                out = self._run(expert, request.rows[picked])
+                sums.index_add_(0, rows, out.float() * request.weight[index, None])
 
-    def _check(self, request: Request) -> None:
+    def _run(self, expert: int, rows: Tensor) -> Tensor:
+        return expert_forward(rows.to(self.dtype), self._experts[expert], self.artifact.form)
+
+    def _check(self, request: Request, experts: Iterable[int]) -> None:
         if request.layer != self.artifact.layer:
             raise PayloadError(f"layer {request.layer} was sent to a function of layer {self.artifact.layer}")
         if request.rows.shape[1] != self._width:
             raise PayloadError(f"rows of width {request.rows.shape[1]}, not {self._width}")
-        if request.expert.numel() and not (
-            0 <= int(request.expert.min()) <= int(request.expert.max()) < len(self._experts)
-        ):
+        if not all(0 <= expert < len(self._experts) for expert in experts):
             raise PayloadError(f"a slot names an expert outside 0..{len(self._experts) - 1}")
 
 
@@ -123,13 +135,29 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
 
 def warm_up() -> None:
     """Use once what every call uses, so that a process that forks instances has it initialised for all of them."""
-    form = ExpertForm(Gate("glu", "silu"))
-    for dtype in (torch.float32, torch.bfloat16):
-        matrix = torch.zeros(64, 64, dtype=dtype)
-        handle = serve(
-            ExpertBlock(Artifact(0, (0,), NAME_OF[dtype], form, ()), [ExpertWeights((matrix, matrix), matrix)]), 0
-        )
-        for rows in (1, 4):
-            index = torch.zeros(rows, dtype=torch.int32)
-            request = Request(0, torch.zeros(rows, 64, dtype=dtype), index, index, torch.ones(rows))
-            handle(bytearray(b"".join(encode_request(request))), None, 0, bytearray)
+    form, side = ExpertForm(Gate("glu", "silu")), 64
+    with TemporaryMemory(bytes(4 * side * side)) as weights:
+        for name in ("F32", "BF16"):
+            matrix = TensorLocation(weights.path, 0, name, (side, side))
+            artifact = Artifact(0, (0,), name, form, (ExpertLocations((matrix, matrix), matrix),))
+            with TemporaryMemory(artifact.to_json().encode()) as file:
+                handle = load(str(file.path))
+            for rows in (1, 4):
+                index = torch.zeros(rows, dtype=torch.int32)
+                request = Request(0, torch.zeros(rows, side, dtype=BY_NAME[name]), index, index, torch.ones(rows))
+                handle(bytearray(b"".join(encode_request(request))), None, 0, bytearray)
+
+
+class TemporaryMemory:
+    """A file in memory, for as long as it is entered; it needs no folder that can be written to."""
+
+    def __init__(self, content: bytes) -> None:
+        self._fd = os.memfd_create("faasmoe-warm-up", os.MFD_CLOEXEC)
+        os.write(self._fd, content)
+        self.path = Path(f"/proc/self/fd/{self._fd}")
+
+    def __enter__(self) -> TemporaryMemory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)

@@ -107,18 +107,22 @@ def linear_backend(rows: int) -> Iterator[None]:
 
 @cache
 def _fast_bfloat16() -> bool:
-    """Whether oneDNN multiplies bfloat16 without a detour. Then it is the faster one from two rows up."""
+    """Whether the CPU multiplies bfloat16 itself. Then oneDNN is the fastest from two rows up.
+
+    Without, our kernel is the fastest for any number of rows (`python -m benchmarks.linear`).
+    """
     return torch.cpu._is_avx512_bf16_supported()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
-    """`x` `[n, in]` to `[n, out]`."""
+    """`x` `[n, in]` to `[n, out]`. `weight` is `[out, in]`, or `[in, out]` if `transposed`."""
     if x.dtype == torch.bfloat16 and not transposed and (len(x) == 1 or not _fast_bfloat16()):
         from faasmoe.experts import matvec  # noqa: PLC0415 - numba is for processes that run experts
 
         if matvec.supports(x, weight, bias):
             return matvec.linear_rows(x, weight, bias)
-    return F.linear(x, weight.t() if transposed else weight, bias)
+    with linear_backend(len(x)):
+        return F.linear(x, weight.t() if transposed else weight, bias)
 
 
 def expert_forward(x: Tensor, weights: ExpertWeights, form: ExpertForm) -> Tensor:

@@ -118,7 +118,16 @@ def _pointer(_context: Any, address: Any) -> Any:
     return types.voidptr(types.intp), generate
 
 
-@njit
+@intrinsic
+def _as_float(_context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = context.cast(builder, arguments[0], signature.args[0], types.uint32)
+        return builder.bitcast(bits, _FLOAT)
+
+    return types.float32(bits), generate
+
+
+@njit(cache=True)
 def _unpack(x: int, unpacked: int, rows: int, words: int) -> None:
     """bfloat16 `x` `[rows, 2 * words]` to float32 `[rows, 2, words]`: the even columns, then the odd ones."""
     values = carray(_pointer(x), (rows, words, 2), np.uint16)
@@ -129,7 +138,7 @@ def _unpack(x: int, unpacked: int, rows: int, words: int) -> None:
             bits[row, 1, word] = values[row, word, 1] << 16
 
 
-@njit
+@njit(cache=True)
 def _round(sums: int, y: int, rows: int, outs: int) -> None:
     """float32 `sums` `[rows, outs]` to bfloat16 `y` of the same shape, to nearest, ties to even."""
     bits = carray(_pointer(sums), (rows * outs,), np.uint32)
@@ -142,18 +151,17 @@ def _round(sums: int, y: int, rows: int, outs: int) -> None:
             rounded[i] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
 
 
-@njit
+@njit(cache=True)
 def _add_bias(sums: int, bias: int, rows: int, outs: int) -> None:
     """Add the bfloat16 vector `bias` to each row of float32 `sums` `[rows, outs]`."""
     values = carray(_pointer(sums), (rows, outs), np.float32)
-    added = np.empty(outs, np.uint32)
-    for out in range(outs):
-        added[out] = carray(_pointer(bias), (outs,), np.uint16)[out] << 16
+    biases = carray(_pointer(bias), (outs,), np.uint16)
     for row in range(rows):
-        values[row] += added.view(np.float32)
+        for out in range(outs):
+            values[row, out] += _as_float(np.uint32(biases[out]) << 16)
 
 
-@njit
+@njit(cache=True)
 def _products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> None:
     """All products of `outs` weight rows with `rows` rows of x, as `_block` wants them."""
     line, whole = 4 * words, outs - outs % _OUTS
@@ -178,10 +186,8 @@ def _products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> No
                 _ONE_OF_ONE(row_w, x + 2 * line * paired, sums + 4 * (outs * paired + out), words, outs)
 
 
-@njit(nogil=True)
-def _linear(
-    x: int, w: int, bias: int, y: int, unpacked: int, sums: int, rows: int, outs: int, words: int
-) -> None:
+@njit(nogil=True, cache=True)
+def _linear(x: int, w: int, bias: int, y: int, unpacked: int, sums: int, rows: int, outs: int, words: int) -> None:
     """`y = x w^T + bias`. The first six are addresses; `bias` is 0 if there is none."""
     _unpack(x, unpacked, rows, words)
     _products(w, unpacked, sums, rows, outs, words)
@@ -225,5 +231,5 @@ def linear_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def warm_up() -> None:
-    """Compile the kernel, which takes a second or two."""
+    """Compile the kernel, which takes about two seconds."""
     linear_rows(*(torch.zeros(1, _STEP, dtype=torch.bfloat16) for _ in range(2)))

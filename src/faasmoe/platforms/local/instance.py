@@ -292,6 +292,32 @@ def become(message: dict[str, Any], fds: Sequence[int]) -> None:
     Instance(Duty.receive(message, fds)).run()
 
 
+def _nothing(_: str) -> Handle:
+    return lambda *_: b""
+
+
+def rehearse() -> None:
+    """Live a whole life once: what every instance writes to on its way becomes this process's own beforehand."""
+    table, listener = os.memfd_create("faasmoe-rehearsal", os.MFD_CLOEXEC), socket.socket(socket.AF_UNIX)
+    os.ftruncate(table, mmap.PAGESIZE)
+    listener.bind("")  # a name of the kernel's choice
+    listener.listen(1)
+    orders, order_end = socket.socketpair()
+    lifeline, lifeline_end = socket.socketpair()
+    caller = socket.socket(socket.AF_UNIX)
+    caller.connect(listener.getsockname())
+    order = {"slot": 0, "handler": f"{__name__}:_nothing", "artifact": "", "keep_alive": 60.0, "concurrency": 1}
+    with orders, order_end, lifeline, caller:
+        wire.send(orders, order, [listener.detach(), lifeline_end.detach(), table])
+        os.close(table)
+        frame.send_call(caller, frame.pack_call(Header(INLINE, 0, 0, 0, 0, 0)), ())
+        thread = threading.Thread(target=lambda: become(*wire.receive(order_end)))
+        thread.start()
+        frame.receive_reply(caller, memoryview(bytearray(frame.BUFFER)))
+        lifeline.shutdown(socket.SHUT_WR)
+        thread.join()
+
+
 def child_main(
     parent: int, assignment: socket.socket, sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]
 ) -> None:
@@ -302,9 +328,10 @@ def child_main(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the server to handle
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        sandbox.enter()
+        rehearse()
         for function in warm_up:
-            function()  # makes the pages private that any call would, before anybody waits
+            function()
+        sandbox.enter()
         with assignment:
             message, fds = wire.receive(assignment)
         become(message, fds)

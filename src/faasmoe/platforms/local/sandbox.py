@@ -1,8 +1,8 @@
 """What an instance gives up before it runs a function: files to write, sockets to make, programs to start.
 
 An instance reads weights, computes, and talks over descriptors that it is given. It needs nothing else, so nothing
-else is left to it, whatever a payload or a checkpoint makes it do. Four mechanisms of the kernel, each of which holds
-without the others; what a kernel does not have is logged once, and instances start nevertheless:
+else is left to it, whatever a payload or a checkpoint makes it do. Four mechanisms of the kernel, each of which
+holds without the others; what a kernel does not have is logged once, and instances start nevertheless:
 
 - Landlock denies writing, making and removing files, running them, TCP, and signals to processes outside.
 - A seccomp filter denies system calls that no function needs. It covers what Landlock leaves open (modes, owners,
@@ -26,6 +26,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 DATA_HEADROOM = 1 << 30  # bytes
-_OOM_SCORE = 800  # of 1000; proc(5), oom_score_adj
+_OOM_SCORE, _OOM_SCORE_ADJ = 800, "/proc/self/oom_score_adj"  # of 1000; proc(5)
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 # linux/landlock.h
@@ -43,11 +44,10 @@ _RULE_PATH_BENEATH = 1
 _CREATE_RULESET_VERSION = 1
 _EXECUTE, _WRITE_FILE = 1 << 0, 1 << 1
 _REMOVE_AND_MAKE = 0x1FF0  # bits 4 (REMOVE_DIR) to 12 (MAKE_SYM)
-_FS_SINCE = {1: _EXECUTE | _WRITE_FILE | _REMOVE_AND_MAKE, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}  # REFER, TRUNCATE, IOCTL_DEV
-_NET_SINCE = {4: 1 << 0 | 1 << 1}  # BIND_TCP, CONNECT_TCP
-_SCOPE_SINCE = {6: 1 << 0 | 1 << 1}  # ABSTRACT_UNIX_SOCKET, SIGNAL
-_KEEPS_FILES = 3  # before this ABI files can be truncated
-_KEEPS_SIGNALS = 6
+# by the ABI that brought them: REFER, TRUNCATE, IOCTL_DEV; BIND_TCP, CONNECT_TCP; ABSTRACT_UNIX_SOCKET, SIGNAL
+_FILES = {1: _EXECUTE | _WRITE_FILE | _REMOVE_AND_MAKE, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
+_NETWORK, _SCOPES = {4: 1 << 0 | 1 << 1}, {6: 1 << 0 | 1 << 1}
+_KEEPS_FILES, _KEEPS_SIGNALS = 3, 6  # before the first, files can be truncated
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # asm-generic/unistd.h, the same everywhere
 
 # System calls that always fail. Landlock has no right for those of `attributes`.
@@ -56,41 +56,43 @@ _FORBIDDEN = {
     "programs": "execve execveat fork vfork",
     "other processes": "ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd pidfd_send_signal",
     "limits": "setrlimit",
-    "attributes": """chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat
-        removexattr lremovexattr fremovexattr removexattrat utime utimes futimesat utimensat file_setattr""",
+    "attributes": """chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr
+        setxattrat removexattr lremovexattr fremovexattr removexattrat utime utimes futimesat utimensat file_setattr""",
     "mounts": """mount umount2 pivot_root chroot move_mount open_tree open_tree_attr fsopen fsconfig fsmount fspick
         mount_setattr unshare setns""",
     "kernel": """bpf perf_event_open userfaultfd add_key request_key keyctl io_uring_setup init_module finit_module
         delete_module kexec_load kexec_file_load reboot swapon swapoff acct iopl ioperm open_by_handle_at""",
     "memory that outlives its maker": "shmget msgget semget mq_open",
 }
-_WRITING = """creat truncate unlink unlinkat rename renameat renameat2 mkdir mkdirat rmdir mknod mknodat link linkat
-    symlink symlinkat"""
+_WRITING = """creat truncate unlink unlinkat rename renameat renameat2 mkdir mkdirat rmdir mknod mknodat link
+    linkat symlink symlinkat"""
 
 # asm/unistd_64.h
-_X86_64 = """socket=41 connect=42 bind=49 listen=50 socketpair=53 clone=56 fork=57 vfork=58 execve=59 execveat=322
-    clone3=435 ptrace=101 process_vm_readv=310 process_vm_writev=311 process_madvise=440 pidfd_getfd=438
-    pidfd_send_signal=424 setrlimit=160 prlimit64=302 ioctl=16 chmod=90 fchmod=91 fchmodat=268 fchmodat2=452 chown=92
-    fchown=93 lchown=94 fchownat=260 setxattr=188 lsetxattr=189 fsetxattr=190 setxattrat=463 removexattr=197
-    lremovexattr=198 fremovexattr=199 removexattrat=466 utime=132 utimes=235 futimesat=261 utimensat=280
-    file_setattr=469 mount=165 umount2=166 pivot_root=155 chroot=161 move_mount=429 open_tree=428 open_tree_attr=467
-    fsopen=430 fsconfig=431 fsmount=432 fspick=433 mount_setattr=442 unshare=272 setns=308 bpf=321 perf_event_open=298
-    userfaultfd=323 add_key=248 request_key=249 keyctl=250 io_uring_setup=425 init_module=175 finit_module=313
-    delete_module=176 kexec_load=246 kexec_file_load=320 reboot=169 swapon=167 swapoff=168 acct=163 iopl=172 ioperm=173
-    open_by_handle_at=304 shmget=29 msgget=68 semget=64 mq_open=240 open=2 openat=257 openat2=437 creat=85 truncate=76
-    unlink=87 unlinkat=263 rename=82 renameat=264 renameat2=316 mkdir=83 mkdirat=258 rmdir=84 mknod=133 mknodat=259
-    link=86 linkat=265 symlink=88 symlinkat=266 seccomp=317"""
+_X86_64 = """socket=41 connect=42 bind=49 listen=50 socketpair=53 clone=56 fork=57 vfork=58 execve=59
+    execveat=322 clone3=435 ptrace=101 process_vm_readv=310 process_vm_writev=311 process_madvise=440
+    pidfd_getfd=438 pidfd_send_signal=424 setrlimit=160 prlimit64=302 ioctl=16 chmod=90 fchmod=91 fchmodat=268
+    fchmodat2=452 chown=92 fchown=93 lchown=94 fchownat=260 setxattr=188 lsetxattr=189 fsetxattr=190
+    setxattrat=463 removexattr=197 lremovexattr=198 fremovexattr=199 removexattrat=466 utime=132 utimes=235
+    futimesat=261 utimensat=280 file_setattr=469 mount=165 umount2=166 pivot_root=155 chroot=161 move_mount=429
+    open_tree=428 open_tree_attr=467 fsopen=430 fsconfig=431 fsmount=432 fspick=433 mount_setattr=442
+    unshare=272 setns=308 bpf=321 perf_event_open=298 userfaultfd=323 add_key=248 request_key=249 keyctl=250
+    io_uring_setup=425 init_module=175 finit_module=313 delete_module=176 kexec_load=246 kexec_file_load=320
+    reboot=169 swapon=167 swapoff=168 acct=163 iopl=172 ioperm=173 open_by_handle_at=304 shmget=29 msgget=68
+    semget=64 mq_open=240 open=2 openat=257 openat2=437 creat=85 truncate=76 unlink=87 unlinkat=263 rename=82
+    renameat=264 renameat2=316 mkdir=83 mkdirat=258 rmdir=84 mknod=133 mknodat=259 link=86 linkat=265 symlink=88
+    symlinkat=266 seccomp=317"""
 # asm-generic/unistd.h
-_AARCH64 = """socket=198 connect=203 bind=200 listen=201 socketpair=199 clone=220 execve=221 execveat=281 clone3=435
-    ptrace=117 process_vm_readv=270 process_vm_writev=271 process_madvise=440 pidfd_getfd=438 pidfd_send_signal=424
-    setrlimit=164 prlimit64=261 ioctl=29 fchmod=52 fchmodat=53 fchmodat2=452 fchown=55 fchownat=54 setxattr=5
-    lsetxattr=6 fsetxattr=7 setxattrat=463 removexattr=14 lremovexattr=15 fremovexattr=16 removexattrat=466
-    utimensat=88 file_setattr=469 mount=40 umount2=39 pivot_root=41 chroot=51 move_mount=429 open_tree=428
-    open_tree_attr=467 fsopen=430 fsconfig=431 fsmount=432 fspick=433 mount_setattr=442 unshare=97 setns=268 bpf=280
-    perf_event_open=241 userfaultfd=282 add_key=217 request_key=218 keyctl=219 io_uring_setup=425 init_module=105
-    finit_module=273 delete_module=106 kexec_load=104 kexec_file_load=294 reboot=142 swapon=224 swapoff=225 acct=89
-    open_by_handle_at=265 shmget=194 msgget=186 semget=190 mq_open=180 openat=56 openat2=437 truncate=45 unlinkat=35
-    renameat=38 renameat2=276 mkdirat=34 mknodat=33 linkat=37 symlinkat=36 seccomp=277"""
+_AARCH64 = """socket=198 connect=203 bind=200 listen=201 socketpair=199 clone=220 execve=221 execveat=281
+    clone3=435 ptrace=117 process_vm_readv=270 process_vm_writev=271 process_madvise=440 pidfd_getfd=438
+    pidfd_send_signal=424 setrlimit=164 prlimit64=261 ioctl=29 fchmod=52 fchmodat=53 fchmodat2=452 fchown=55
+    fchownat=54 setxattr=5 lsetxattr=6 fsetxattr=7 setxattrat=463 removexattr=14 lremovexattr=15 fremovexattr=16
+    removexattrat=466 utimensat=88 file_setattr=469 mount=40 umount2=39 pivot_root=41 chroot=51 move_mount=429
+    open_tree=428 open_tree_attr=467 fsopen=430 fsconfig=431 fsmount=432 fspick=433 mount_setattr=442 unshare=97
+    setns=268 bpf=280 perf_event_open=241 userfaultfd=282 add_key=217 request_key=218 keyctl=219
+    io_uring_setup=425 init_module=105 finit_module=273 delete_module=106 kexec_load=104 kexec_file_load=294
+    reboot=142 swapon=224 swapoff=225 acct=89 open_by_handle_at=265 shmget=194 msgget=186 semget=190 mq_open=180
+    openat=56 openat2=437 truncate=45 unlinkat=35 renameat=38 renameat2=276 mkdirat=34 mknodat=33 linkat=37
+    symlinkat=36 seccomp=277"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # linux/seccomp.h, struct seccomp_data
 _FOREIGN = 0x40000000  # asm/unistd.h, __X32_SYSCALL_BIT
 
-Code = list[tuple[int, int, int, int]]  # linux/filter.h, struct sock_filter: code, jumps if true and if false, operand
+# linux/filter.h, struct sock_filter: code, jumps if true and if false, operand
+Code = list[tuple[int, int, int, int]]
 _ALLOW: Code = [(_RETURN, 0, 0, 0x7FFF0000)]  # linux/seccomp.h, SECCOMP_RET_ALLOW
 
 
@@ -160,7 +163,8 @@ def build_filter(machine: Machine, deny_writes: bool) -> bytes:
     rules[_FOREIGN] = _DENY
     starts, last = [(0, _ALLOW)], _FOREIGN
     for number in sorted(rules):  # between two rules all is allowed, and after the last nothing is
-        starts.append((number, rules[number]))
+        if rules[number] != starts[-1][1]:
+            starts.append((number, rules[number]))
         if number + 1 not in rules and number != last:
             starts.append((number + 1, _ALLOW))
     code: Code = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, machine.audit), *_DENY, (_LOAD, 0, 0, _NUMBER)]
@@ -176,9 +180,9 @@ def _search(starts: list[tuple[int, Code]]) -> Code:
     return [(_AT_LEAST, len(low), 0, starts[middle][0]), *low, *high]
 
 
-def _call(number: int, *arguments: int) -> int:
-    """A system call. Raises `OSError`."""
-    result: int = _LIBC.syscall(*map(ctypes.c_long, (number, *arguments)))
+def _call(number: int, *arguments: int | bytes) -> int:
+    """A system call; bytes are what a pointer points to, and are only read. Raises `OSError`."""
+    result: int = _LIBC.syscall(*(a if isinstance(a, bytes) else ctypes.c_long(a) for a in (number, *arguments)))
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
@@ -196,14 +200,14 @@ def _deny_gaining_privileges() -> None:
 
 def _restrict_files(abi: int) -> None:
     """Landlock: every right to change a file that the kernel knows, but for writing to /dev/null."""
-    handled = [sum(bits for since, bits in right.items() if since <= abi) for right in (_FS_SINCE, _NET_SINCE, _SCOPE_SINCE)]
-    attributes = ctypes.create_string_buffer(struct.pack("=3Q", *handled), 24)  # struct landlock_ruleset_attr
-    ruleset = _call(_CREATE_RULESET, ctypes.addressof(attributes), len(attributes), 0)
+    handled = [sum(r for since, r in rights.items() if since <= abi) for rights in (_FILES, _NETWORK, _SCOPES)]
+    attributes = struct.pack("=3Q", *handled)  # struct landlock_ruleset_attr
+    ruleset = _call(_CREATE_RULESET, attributes, len(attributes), 0)
     try:
         null = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
         try:
-            rule = ctypes.create_string_buffer(struct.pack("=Qi", _WRITE_FILE, null), 12)  # landlock_path_beneath_attr
-            _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.addressof(rule), 0)
+            rule = struct.pack("=Qi", _WRITE_FILE, null)  # struct landlock_path_beneath_attr
+            _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
         finally:
             os.close(null)
         _call(_RESTRICT_SELF, ruleset, 0)
@@ -214,9 +218,8 @@ def _restrict_files(abi: int) -> None:
 def _filter_calls(seccomp: int, program: bytes) -> None:
     """Install a filter, but without the mitigations that kernels before 5.16 would slow all arithmetic with."""
     set_mode_filter, spec_allow = 1, 1 << 2  # linux/seccomp.h
-    code = ctypes.create_string_buffer(program, len(program))
-    description = ctypes.create_string_buffer(struct.pack("HP", len(program) // 8, ctypes.addressof(code)))  # sock_fprog
-    _call(seccomp, set_mode_filter, spec_allow, ctypes.addressof(description))
+    address = ctypes.cast(program, ctypes.c_void_p).value
+    _call(seccomp, set_mode_filter, spec_allow, struct.pack("HP", len(program) // 8, address))  # sock_fprog
 
 
 def _write(path: str, text: bytes) -> None:
@@ -228,13 +231,14 @@ def _write(path: str, text: bytes) -> None:
 
 
 def _yield_memory_first(score: int) -> None:
-    _write("/proc/self/oom_score_adj", b"%d" % score)
+    _write(_OOM_SCORE_ADJ, b"%d" % score)
 
 
 def _leave_no_core() -> None:
-    """A core dump would hold activations. The filter is for dumps into pipes, which no limit stops; see core(5)."""
+    """A core dump would hold activations. The filter is for those that go into a pipe, past the limit: core(5)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write("/proc/self/coredump_filter", b"0")
+    with suppress(FileNotFoundError):  # a kernel that dumps nothing
+        _write("/proc/self/coredump_filter", b"0")
 
 
 def _limit_data(headroom: int) -> None:
@@ -268,7 +272,7 @@ class Sandbox:
 
 
 def _failure(*steps: Callable[[], None]) -> OSError | None:
-    """How steps fail. They are taken by a thread that ends at once, since they bind only the thread that takes them."""
+    """How steps fail. A thread of its own takes them and ends: they bind only the thread that takes them."""
     failures: list[OSError] = []
 
     def take() -> None:
@@ -284,27 +288,50 @@ def _failure(*steps: Callable[[], None]) -> OSError | None:
     return failures[0] if failures else None
 
 
-def prepare(data_headroom: int = DATA_HEADROOM) -> Sandbox:
-    """Find out, before any fork, what this kernel offers; warn of what it does not.
-
-    An instance may allocate `data_headroom` bytes of private memory beyond what it is forked with.
-    """
-    steps: list[Callable[[], None]] = [partial(_yield_memory_first, _OOM_SCORE), _leave_no_core]
-    steps += [partial(_limit_data, data_headroom), _deny_gaining_privileges]
+def _usable_landlock() -> int:
+    """Its ABI, or 0."""
     try:
         abi = _landlock_abi()
-    except OSError:
-        abi = 0
+        failure = _failure(_deny_gaining_privileges, partial(_restrict_files, abi))
+    except OSError as error:
+        failure = error
+    if failure:
+        log.warning("no Landlock (%s): instances can signal this user's processes and read their memory", failure)
+        return 0
     if abi < _KEEPS_SIGNALS:
-        log.warning("Landlock of this kernel (ABI %d, 0 is none) lets instances signal this user's processes", abi)
-    if abi and _failure(_deny_gaining_privileges, partial(_restrict_files, abi)) is None:
+        log.warning("Landlock ABI %d has no scopes: instances can signal this user's processes", abi)
+    return abi
+
+
+def _usable_filter(deny_writes: bool) -> Callable[[], None] | None:
+    """What installs the filter, if that can be done."""
+    name = platform.machine()
+    machine = MACHINES.get(name) if sys.maxsize > 1 << 32 else None  # a 32-bit process calls by other numbers
+    if machine:
+        step = partial(_filter_calls, machine.calls["seccomp"], build_filter(machine, deny_writes))
+        failure = _failure(_deny_gaining_privileges, step)
+        if not failure:
+            return step
+    reason = failure if machine else f"not written for {name} of {struct.calcsize('P') * 8} bits"
+    files = "write files" if deny_writes else "change modes and owners of files"
+    log.warning("no seccomp filter (%s): instances can open sockets, start processes and %s", reason, files)
+    return None
+
+
+def prepare(data_headroom: int = DATA_HEADROOM) -> Sandbox:
+    """Find out what this kernel offers, and log what it lacks. To be called before instances are forked.
+
+    `data_headroom`: bytes of private memory that an instance may take on top of what it was forked with.
+    """
+    steps: list[Callable[[], None]] = [_leave_no_core]
+    try:
+        inherited = int(Path(_OOM_SCORE_ADJ).read_bytes())
+        steps += [partial(_yield_memory_first, max(_OOM_SCORE, inherited)), partial(_limit_data, data_headroom)]
+    except OSError as error:
+        log.warning("no usable /proc (%s): instances' memory is not limited, nor taken first", error)
+    steps.append(_deny_gaining_privileges)
+    if abi := _usable_landlock():
         steps.append(partial(_restrict_files, abi))
-    machine = MACHINES.get(platform.machine()) if sys.byteorder == "little" else None
-    filtered = False
-    if machine is not None:
-        step = partial(_filter_calls, machine.calls["seccomp"], build_filter(machine, abi < _KEEPS_FILES))
-        filtered = _failure(_deny_gaining_privileges, step) is None
-        steps += [step] * filtered
-    if not filtered:
-        log.warning("no seccomp filter here (%s): instances can open sockets and start programs", platform.machine())
-    return Sandbox(tuple(steps), abi, filtered)
+    if install := _usable_filter(deny_writes=abi < _KEEPS_FILES):
+        steps.append(install)
+    return Sandbox(tuple(steps), abi, install is not None)
