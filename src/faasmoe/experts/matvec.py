@@ -110,6 +110,14 @@ _TWO_OF_ONE, _TWO_OF_FOUR = _block(1, 2, ahead=False), _block(_OUTS, 2, ahead=Fa
 _FIRST_TWO_OF_FOUR = _block(_OUTS, 2, ahead=True)
 
 
+def _compiled(function: Any) -> Any:
+    """Compile at the first call, and keep the code beside this file or in the user's cache, if it can."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no folder to keep it in
+        return njit(nogil=True)(function)
+
+
 @intrinsic
 def _pointer(_context: Any, address: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -127,7 +135,7 @@ def _as_float(_context: Any, bits: Any) -> Any:
     return types.float32(bits), generate
 
 
-@njit(cache=True)
+@_compiled
 def _unpack(x: int, unpacked: int, rows: int, words: int) -> None:
     """bfloat16 `x` `[rows, 2 * words]` to float32 `[rows, 2, words]`: the even columns, then the odd ones."""
     values = carray(_pointer(x), (rows, words, 2), np.uint16)
@@ -138,7 +146,7 @@ def _unpack(x: int, unpacked: int, rows: int, words: int) -> None:
             bits[row, 1, word] = values[row, word, 1] << 16
 
 
-@njit(cache=True)
+@_compiled
 def _round(sums: int, y: int, rows: int, outs: int) -> None:
     """float32 `sums` `[rows, outs]` to bfloat16 `y` of the same shape, to nearest, ties to even."""
     bits = carray(_pointer(sums), (rows * outs,), np.uint32)
@@ -151,7 +159,7 @@ def _round(sums: int, y: int, rows: int, outs: int) -> None:
             rounded[i] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
 
 
-@njit(cache=True)
+@_compiled
 def _add_bias(sums: int, bias: int, rows: int, outs: int) -> None:
     """Add the bfloat16 vector `bias` to each row of float32 `sums` `[rows, outs]`."""
     values = carray(_pointer(sums), (rows, outs), np.float32)
@@ -161,7 +169,7 @@ def _add_bias(sums: int, bias: int, rows: int, outs: int) -> None:
             values[row, out] += _as_float(np.uint32(biases[out]) << 16)
 
 
-@njit(cache=True)
+@_compiled
 def _products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> None:
     """All products of `outs` weight rows with `rows` rows of x, as `_block` wants them."""
     line, whole = 4 * words, outs - outs % _OUTS
@@ -186,7 +194,7 @@ def _products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> No
                 _ONE_OF_ONE(row_w, x + 2 * line * paired, sums + 4 * (outs * paired + out), words, outs)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _linear(x: int, w: int, bias: int, y: int, unpacked: int, sums: int, rows: int, outs: int, words: int) -> None:
     """`y = x w^T + bias`. The first six are addresses; `bias` is 0 if there is none."""
     _unpack(x, unpacked, rows, words)
@@ -231,5 +239,5 @@ def linear_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def warm_up() -> None:
-    """Compile the kernel, which takes about two seconds."""
+    """Compile the kernel, which takes about two seconds unless an earlier process kept it."""
     linear_rows(*(torch.zeros(1, _STEP, dtype=torch.bfloat16) for _ in range(2)))

@@ -43,6 +43,7 @@ class Lifecycle:
         self._options = options
         self._table = Table()
         self._lifelines: dict[str, tuple[socket.socket, int, mmap.mmap]] = {}  # by path; with slot and page
+        self._ultimata: dict[str, asyncio.TimerHandle] = {}  # by path: what drains too slowly is killed
         self._started = 0  # names sockets, so that no path is used twice
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
         self._change = asyncio.Event()
@@ -200,7 +201,9 @@ class Lifecycle:
         with suppress(OSError):
             self._lifelines[running.path][0].shutdown(socket.SHUT_WR)
         Path(running.path).unlink(missing_ok=True)
-        asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._kill, running)
+        if running.path not in self._ultimata:
+            loop = asyncio.get_running_loop()
+            self._ultimata[running.path] = loop.call_later(_DRAIN_SECONDS, self._kill, running)
 
     def _kill(self, running: Running) -> None:
         if running.path in self._pool.instances and running.pid:
@@ -229,6 +232,8 @@ class Lifecycle:
                     self._ended(one, _cause(event["status"]))
 
     def _ended(self, running: Running, cause: str) -> None:
+        if ultimatum := self._ultimata.pop(running.path, None):
+            ultimatum.cancel()
         lifeline, slot, page = self._lifelines.pop(running.path)
         asyncio.get_running_loop().remove_reader(lifeline)
         lifeline.close()
