@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,14 +28,14 @@ from faasmoe.evaluation.memory import proportional_set_size
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.experts.payload import Request, encode_request, reply_bytes
+from faasmoe.experts.payload import Request, encode_request
 from faasmoe.model.blocks import Block
 from faasmoe.orchestrator.dispatch import Dispatch, deploy
 from faasmoe.orchestrator.serving import local_platform
 from faasmoe.platforms.base import Call, FunctionSpec
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.local.pool import INSTANCE_BYTES
 
 HIDDEN, INNER = 2048, 1408  # Qwen1.5-MoE's experts
 MIB = 1 << 20
@@ -178,7 +179,7 @@ def measure_cold(platform: LocalPlatform, blocks: Sequence[Block], starts: int) 
         drop(files)
         file, size = files[0][0], sum(part[2] for part in files)
         command = ["dd", f"if={file}", "of=/dev/null", "bs=1M", f"count={-(-size // MIB)}", "status=none"]
-        dd.append(timed(lambda: subprocess.run(command, check=True)))
+        dd.append(timed(partial(subprocess.run, command, check=True)))
     return {
         "cold_start_ms": statistics.median(warm) * 1e3,
         "cold_start_disk_ms": statistics.median(disk) * 1e3,
@@ -327,7 +328,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.calls, options.starts)
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     where = {"cpu": cpu, "cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability(),
              "kernel": machine.release(), "python": machine.python_version(), "torch": torch.__version__}  # fmt: skip
     table = Table("figure", "measured", "limit", "", title=f"{cpu}, {where['capability']}, {where['cores']} cores")

@@ -77,7 +77,9 @@ def _descriptors(pid: int) -> int:
         return 0
 
 
-def load(platform: LocalPlatform, seed: int, done: threading.Event, outcome: Outcome, lock: threading.Lock) -> None:
+def load(
+    platform: LocalPlatform, seed: int, done: threading.Event, outcome: Outcome, lock: threading.Lock
+) -> None:
     """Random fan-outs until `done`; each reply is compared with what the function must answer."""
     choice = random.Random(seed)
     while not done.is_set():
@@ -96,7 +98,9 @@ def load(platform: LocalPlatform, seed: int, done: threading.Event, outcome: Out
             outcome.failed += failed
 
 
-def kill(platform: LocalPlatform, rate: float, daemon_every: float, done: threading.Event, outcome: Outcome) -> None:
+def kill(
+    platform: LocalPlatform, rate: float, daemon_every: float, done: threading.Event, outcome: Outcome
+) -> None:
     """Kill an instance `rate` times a second, and the daemon every so many seconds."""
     choice = random.Random(99)
     last = time.monotonic()

@@ -174,7 +174,9 @@ def test_calls_at_once_use_as_many_instances_as_they_may(
 
 def test_a_function_that_fails_to_load_says_why(platform: Platform, artifact: Path, tmp_path: Path) -> None:
     platform.deploy([spec("bad", "unloadable", artifact), spec("f", "echo", tmp_path / "gone")])
-    with pytest.raises(PlatformError, match=r"function bad: it cannot be loaded: OSError: no weights here \(3 att"):
+    with pytest.raises(
+        PlatformError, match=r"function bad: it cannot be loaded: OSError: no weights here \(3 att"
+    ):
         ask(platform, "bad")
     with pytest.raises(PlatformError, match="function f: it cannot be loaded: FileNotFoundError"):
         ask(platform, "f")

@@ -26,10 +26,10 @@ from typing import Any
 from faasmoe.errors import brief
 from faasmoe.platforms.base import Buffer
 from faasmoe.platforms.local import frame, wire
-from faasmoe.platforms.local.frame import INLINE, MAX_INLINE, Header, Status
+from faasmoe.platforms.local.caller import Caller
+from faasmoe.platforms.local.frame import INLINE, Header, Status
 from faasmoe.platforms.local.record import Record, bucket_of, map_page
 from faasmoe.platforms.local.sandbox import Sandbox
-from faasmoe.platforms.local.segment import Mapping
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Instance:
             patience = (
                 self._duty.keep_alive if self._record.invocations else max(self._duty.keep_alive, _FIRST_CALL)
             )
-            return patience - (time.monotonic_ns() - self._record.last_used) / 1e9
+            return patience - (time.monotonic_ns() - int(self._record.last_used)) / 1e9
 
     def _connect(self, connection: socket.socket) -> None:
         with self._lock:
@@ -155,7 +155,7 @@ class Instance:
     def _serve(self, connection: socket.socket) -> None:
         """One orchestrator's connection, until it closes."""
         memory = mmap.mmap(-1, frame.BUFFER)  # pages that no call needs are never there
-        caller = _Caller(connection, memoryview(memory))
+        caller = Caller(connection, memoryview(memory))
         try:
             while True:
                 self._answer(caller, *frame.receive_call(connection, caller.buffer))
@@ -166,7 +166,7 @@ class Instance:
                 self._connections.pop(connection.fileno(), None)
             connection.close()
 
-    def _answer(self, caller: _Caller, header: Header, inline: memoryview, fds: list[int]) -> None:
+    def _answer(self, caller: Caller, header: Header, inline: memoryview, fds: list[int]) -> None:
         arrived = time.monotonic_ns()
         record = self._record
         with self._lock:
@@ -191,7 +191,7 @@ class Instance:
             self._duty.lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
 
     def _run(
-        self, caller: _Caller, payload: memoryview, shared: memoryview | None, arrived: int
+        self, caller: Caller, payload: memoryview, shared: memoryview | None, arrived: int
     ) -> tuple[Status, Buffer]:
         with self._slots:
             if self._handle is None:
@@ -233,58 +233,6 @@ class Instance:
             with suppress(OSError):
                 self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
             self._idle.wait_for(lambda: not self._record.in_flight, _DRAIN_SECONDS)
-
-
-class _Caller:
-    """An orchestrator's connection and the shared memory that it brought."""
-
-    def __init__(self, connection: socket.socket, buffer: memoryview) -> None:
-        self.connection = connection
-        self.buffer = buffer
-        self._requests: Mapping | None = None
-        self._replies: Mapping | None = None
-        self._area: memoryview | None = None
-        self._reserved: Buffer | None = None
-
-    def open(self, header: Header, inline: memoryview, fds: list[int]) -> tuple[memoryview, memoryview | None]:
-        """A call's payload, and what it shares with others. Raises `ValueError` if they are not where it says."""
-        if fds:
-            requests, replies = fds
-            self._replies = Mapping(replies, writable=True)
-            self._requests = Mapping(requests, writable=False)
-        self._area = self._reserved = None
-        if header.reply_length:
-            self._area = _inside(self._replies, header.reply_at, header.reply_length)
-        if header.payload_at != INLINE:
-            inline = _inside(self._requests, header.payload_at, header.payload_length)
-        if header.shared_length:
-            return inline, _inside(self._requests, header.shared_at, header.shared_length)
-        return inline, None
-
-    def reserve(self, nbytes: int) -> Buffer:
-        """Room for the reply: in shared memory if it is large and the caller foresaw it."""
-        if nbytes <= MAX_INLINE or self._area is None or nbytes > len(self._area):
-            return bytearray(nbytes)
-        self._reserved = self._area[:nbytes]
-        return self._reserved
-
-    def stored(self, reply: Buffer) -> tuple[Status, Buffer]:
-        """How the reply travels. Raises `ValueError` if it is larger than was foreseen."""
-        if reply is self._reserved:
-            return Status.STORED, reply
-        if len(reply) <= MAX_INLINE:
-            return Status.OK, reply
-        if self._area is None or len(reply) > len(self._area):
-            room = len(self._area) if self._area else MAX_INLINE
-            raise ValueError(f"a reply of {len(reply)} bytes, but the caller foresaw {room}")
-        self._area[: len(reply)] = reply
-        return Status.STORED, reply
-
-
-def _inside(segment: Mapping | None, at: int, length: int) -> memoryview:
-    if segment is None:
-        raise ValueError("a call refers to shared memory, but none was sent")
-    return segment.slice(at, length)
 
 
 def become(message: dict[str, Any], fds: Sequence[int]) -> None:

@@ -250,6 +250,7 @@ class Lifecycle:
         self._zygote_may_go()
 
     async def zygote_ready(self) -> None:
+        """Have a zygote. Raises `Refused` if it cannot be started."""
         try:
             await self._zygote.ready()
         except ZygoteFailed as error:

@@ -90,7 +90,7 @@ class Function:
     @property
     def invocations(self) -> int:
         """Of all its instances so far."""
-        return self.counts["invocations"] + sum(running.record.invocations for running in self.instances)
+        return self.counts["invocations"] + sum(int(running.record.invocations) for running in self.instances)
 
     def status(self, now: int) -> FunctionStatus:
         """For those who look."""

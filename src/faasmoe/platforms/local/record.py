@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 
 # Durations are counted in buckets that grow by a quarter of an octave: a percentile is off by a fifth at most.
 _SHORTEST_NS = 16_000
@@ -56,12 +57,7 @@ def percentile(counts: Sequence[int], share: float) -> float | None:
     wanted = math.ceil(share * sum(counts))
     if wanted == 0:
         return None
-    seen = 0
-    for bucket, count in enumerate(counts):
-        seen += count
-        if seen >= wanted:
-            break
-    return bound_of(bucket)
+    return bound_of(next(bucket for bucket, seen in enumerate(accumulate(counts)) if seen >= wanted))
 
 
 class Table:

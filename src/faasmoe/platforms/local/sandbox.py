@@ -33,8 +33,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
 DATA_HEADROOM = 1 << 30  # bytes
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _OOM_SCORE, _OOM_SCORE_ADJ = 800, "/proc/self/oom_score_adj"  # of 1000; proc(5)
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
@@ -101,8 +101,7 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # linux/seccomp.h, struct seccomp_data
 _WORD, _FOREIGN = 0xFFFFFFFF, 0x40000000  # the latter: asm/unistd.h, __X32_SYSCALL_BIT
 
-# linux/filter.h, struct sock_filter: code, jumps if true and if false, operand
-Code = list[tuple[int, int, int, int]]
+Code = list[tuple[int, int, int, int]]  # linux/filter.h, struct sock_filter: code, jumps if true and not, operand
 _ALLOW: Code = [(_RETURN, 0, 0, 0x7FFF0000)]  # linux/seccomp.h, SECCOMP_RET_ALLOW
 _DENY: Code = [(_RETURN, 0, 0, 0x00050000 | errno.EPERM)]  # SECCOMP_RET_ERRNO
 _LACK: Code = [(_RETURN, 0, 0, 0x00050000 | errno.ENOSYS)]

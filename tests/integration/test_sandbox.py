@@ -1,0 +1,524 @@
+"""What a process can no longer do in the sandbox, and what it still can."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import mmap
+import os
+import pickle
+import platform
+import re
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from faasmoe.platforms.local import sandbox
+from faasmoe.platforms.local.sandbox import MACHINES, Sandbox, build_filter, prepare
+
+# 3.12 and later: of a process with threads, which torch may have made
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+X32 = 0x40000000
+REFUSED = ("EPERM", "EACCES")
+
+
+@pytest.fixture
+def kept() -> Sandbox:
+    """The sandbox of this machine. Tests that need all of it skip where the kernel lacks some."""
+    made = prepare()
+    if not made.landlock_abi:
+        pytest.skip("this kernel has no Landlock")
+    if not made.filtered:
+        pytest.skip("this kernel has no seccomp filters")
+    return made
+
+
+def lack(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """Make system calls fail as on a kernel without them."""
+    real = sandbox._call
+
+    def call(number: int, *arguments: int | bytes) -> int:
+        if number in calls:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return real(number, *arguments)
+
+    monkeypatch.setattr(sandbox, "_call", call)
+
+
+def without_landlock(monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    lack(monkeypatch, 444, 445, 446)
+    made = prepare()
+    if not made.filtered:
+        pytest.skip("this kernel has no seccomp filters")
+    return made
+
+
+def without_filter(monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.setattr(platform, "machine", lambda: "vax")
+    made = prepare()
+    if not made.landlock_abi:
+        pytest.skip("this kernel has no Landlock")
+    return made
+
+
+def run_inside(box: Sandbox, probe: Callable[[], Any]) -> Any:
+    """What the probe returns in a child that has entered the sandbox, or the name of its error."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read)
+            box.enter()
+            os.write(write, pickle.dumps(attempt(probe)))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        answer = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0, "the child died"
+    return pickle.loads(answer)
+
+
+def attempt(probe: Callable[[], Any]) -> Any:
+    """What a probe returns; the name of the error number or of the exception if it fails."""
+    try:
+        return probe()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    except (MemoryError, ValueError, AssertionError, RuntimeError) as error:
+        return type(error).__name__
+
+
+def all_inside(box: Sandbox, probes: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    return run_inside(box, lambda: {name: attempt(probe) for name, probe in probes.items()})
+
+
+def syscall(number: int, *arguments: int) -> int:
+    """As libc's, so raises `OSError`."""
+    result: int = LIBC.syscall(*map(ctypes.c_long, (number, *arguments)))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return result
+
+
+def close(*descriptors: int) -> str:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return "done"
+
+
+def opened(path: Path | str, flags: int) -> str:
+    return close(os.open(path, flags, 0o600))
+
+
+def status_of_self() -> dict[str, str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def changes(folder: Path) -> dict[str, Callable[[], Any]]:
+    """Everything that changes files of `folder`, which holds `file` and `sub`."""
+    file, new = folder / "file", folder / "new"
+    return {
+        "write": lambda: opened(file, os.O_WRONLY),
+        "read and write": lambda: opened(file, os.O_RDWR),
+        "append": lambda: opened(file, os.O_WRONLY | os.O_APPEND),
+        "truncate at open": lambda: opened(file, os.O_RDONLY | os.O_TRUNC),
+        "truncate": lambda: os.truncate(file, 0),
+        "create": lambda: opened(new, os.O_RDONLY | os.O_CREAT),
+        "unnamed": lambda: opened(folder, os.O_RDWR | os.O_TMPFILE),
+        "unlink": lambda: os.unlink(file),
+        "rename": lambda: os.rename(file, new),
+        "link": lambda: os.link(file, new),
+        "symlink": lambda: os.symlink(file, new),
+        "mkdir": lambda: os.mkdir(new),
+        "rmdir": lambda: os.rmdir(folder / "sub"),
+        "mkfifo": lambda: os.mkfifo(new),
+    }
+
+
+def attribute_changes(folder: Path) -> dict[str, Callable[[], Any]]:
+    file = folder / "file"
+    return {
+        "chmod": lambda: os.chmod(file, 0o777),
+        "chown": lambda: os.chown(file, os.getuid(), os.getgid()),
+        "utime": lambda: os.utime(file, (0, 0)),
+        "setxattr": lambda: os.setxattr(file, "user.test", b"1"),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(b"weights")
+    (tmp_path / "sub").mkdir()
+    return tmp_path
+
+
+def untouched(folder: Path) -> bool:
+    names = sorted(path.name for path in folder.iterdir())
+    return names == ["file", "sub"] and (folder / "file").read_bytes() == b"weights"
+
+
+def test_all_of_it_works_outside(folder: Path) -> None:
+    for number, name in enumerate(changes(folder)):
+        own = folder / str(number)
+        (own / "sub").mkdir(parents=True)
+        (own / "file").write_bytes(b"weights")
+        assert attempt(changes(own)[name]) in {None, "done"}, name
+
+
+# What is gone
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK])
+def test_no_socket_can_be_made(kept: Sandbox, family: int) -> None:
+    assert run_inside(kept, lambda: socket.socket(family, socket.SOCK_DGRAM).close()) == "EPERM"
+
+
+def test_a_given_socket_cannot_be_turned_elsewhere(kept: Sandbox, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as given, socket.socket(socket.AF_UNIX) as outside:
+        outside.bind(str(tmp_path / "outside"))
+        outside.listen()
+        said = all_inside(
+            kept,
+            {
+                "connect": lambda: given.connect(str(tmp_path / "outside")),
+                "bind": lambda: given.bind(str(tmp_path / "mine")),
+                "listen": outside.listen,
+                "datagrams": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
+            },
+        )
+    assert set(said.values()) == {"EPERM"}, said
+
+
+def test_no_file_can_be_changed(kept: Sandbox, folder: Path) -> None:
+    said = all_inside(kept, changes(folder) | attribute_changes(folder))
+    assert {name for name, result in said.items() if result not in REFUSED} == set(), said
+    assert untouched(folder)
+
+
+def test_no_program_and_no_process_can_be_started(kept: Sandbox) -> None:
+    said = all_inside(
+        kept,
+        {
+            "exec": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
+            "fork": lambda: os.fork() or os._exit(3),
+            "spawn": lambda: os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {}),
+        },
+    )
+    assert {name for name, result in said.items() if result not in REFUSED} == set(), said
+
+
+def test_other_processes_are_out_of_reach(kept: Sandbox) -> None:
+    if kept.landlock_abi < 6:
+        pytest.skip("this kernel's Landlock cannot scope signals")
+    parent = os.getpid()
+    said = all_inside(
+        kept,
+        {
+            "signal": lambda: os.kill(parent, 0),
+            "memory": lambda: opened(f"/proc/{parent}/mem", os.O_RDONLY),
+            "limits": lambda: resource.prlimit(parent, resource.RLIMIT_CPU, (1, 1)),
+            "itself": lambda: os.kill(os.getpid(), 0),
+        },
+    )
+    assert said.pop("itself") is None
+    assert {name for name, result in said.items() if result not in REFUSED} == set(), said
+
+
+def test_calls_of_another_convention_are_refused(kept: Sandbox) -> None:
+    number = MACHINES[platform.machine()][1]["socket"]
+    assert run_inside(kept, lambda: syscall(X32 + number, 1, 1, 0)) == "EPERM"
+
+
+def test_limits_cannot_be_lifted(kept: Sandbox) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert run_inside(kept, lambda: resource.setrlimit(resource.RLIMIT_DATA, unlimited)) in {"EPERM", "ValueError"}
+    assert run_inside(kept, lambda: resource.getrlimit(resource.RLIMIT_CORE)) == (0, 0)
+
+
+def test_an_allocation_that_runs_away_fails_here() -> None:
+    headroom = 64 << 20
+
+    def allocate() -> tuple[int, str]:
+        fits = len(bytearray(headroom // 4))
+        return fits, attempt(lambda: len(bytearray(2 * headroom)))
+
+    assert run_inside(prepare(headroom), allocate) == (headroom // 4, "MemoryError")
+
+
+def test_no_privileges_no_core_and_first_to_go(kept: Sandbox) -> None:
+    said = all_inside(
+        kept,
+        {
+            "status": status_of_self,
+            "core": lambda: resource.getrlimit(resource.RLIMIT_CORE),
+            "dumped": lambda: int(Path("/proc/self/coredump_filter").read_text(), 16),
+            "score": lambda: int(Path("/proc/self/oom_score_adj").read_text()),
+        },
+    )
+    assert (said["status"]["NoNewPrivs"], said["status"]["Seccomp"]) == ("1", "2")
+    assert said["core"] == (0, 0)
+    assert said["dumped"] in {0, "ENOENT"}
+    assert said["score"] >= 800
+
+
+# What is left
+
+
+def test_files_can_be_read_and_mapped(kept: Sandbox, folder: Path) -> None:
+    def read() -> tuple[bytes, bytes, list[str]]:
+        with (folder / "file").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            return file.read(), mapped[:], sorted(os.listdir(folder))
+
+    assert run_inside(kept, read) == (b"weights", b"weights", ["file", "sub"])
+
+
+def test_open_descriptors_and_dev_null_go_on_working(kept: Sandbox, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    errors = os.open(tmp_path / "errors", os.O_WRONLY | os.O_CREAT, 0o600)
+    stderr = os.dup(2)
+    os.dup2(errors, 2)
+    try:
+        said = all_inside(
+            kept,
+            {
+                "pipe": lambda: os.write(write, b"said"),
+                "stderr": lambda: os.write(2, b"cried"),
+                "null": lambda: opened(os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+                "memory": lambda: close(os.memfd_create("anything")),
+            },
+        )
+        assert os.read(read, 16) == b"said"
+    finally:
+        os.dup2(stderr, 2)
+        close(stderr, errors, read, write)
+    assert said == {"pipe": 4, "stderr": 5, "null": "done", "memory": "done"}
+    assert (tmp_path / "errors").read_bytes() == b"cried"
+
+
+def test_calls_are_accepted_on_a_given_listener(kept: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "shared").write_bytes(b"descriptor")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(str(tmp_path / "listener"))
+        listener.listen()
+        caller.connect(str(tmp_path / "listener"))
+        with (tmp_path / "shared").open("rb") as shared:
+            socket.send_fds(caller, [b"ping"], [shared.fileno()])
+
+        def serve() -> bytes:
+            connection, _ = listener.accept()
+            with connection:
+                request, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
+                connection.sendmsg([request, b" pong"])
+                return os.read(descriptors[0], 16)
+
+        assert run_inside(kept, serve) == b"descriptor"
+        assert caller.recv(16) == b"ping pong"
+
+
+def test_threads_and_arithmetic_work(kept: Sandbox) -> None:
+    def compute() -> tuple[list[int], list[list[float]]]:
+        done: list[int] = []
+        threads = [threading.Thread(target=done.append, args=(n,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.send(b"\3")
+            done.append(theirs.recv(1)[0])
+        torch.set_num_threads(2)
+        big = torch.ones(256, 256)
+        assert (big @ big == 256).all()
+        return sorted(done), (torch.arange(4.0).view(2, 2) @ torch.eye(2)).tolist()
+
+    assert run_inside(kept, compute) == ([0, 1, 2, 3], [[0.0, 1.0], [2.0, 3.0]])
+
+
+def test_preparing_binds_nobody(folder: Path) -> None:
+    before = status_of_self()
+    prepare()
+    after = status_of_self()
+    for field in ("NoNewPrivs", "Seccomp"):
+        assert after[field] == before[field]
+    assert opened(folder / "new", os.O_WRONLY | os.O_CREAT) == "done"
+    assert run_inside(Sandbox(()), lambda: opened(folder / "newer", os.O_WRONLY | os.O_CREAT)) == "done"
+
+
+# Kernels that lack something
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_without_landlock_the_filter_guards_files(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, folder: Path
+) -> None:
+    box = without_landlock(monkeypatch)
+    [warning] = warnings_of(caplog)
+    assert "Landlock" in warning
+    assert "signal" in warning
+    said = all_inside(box, changes(folder) | attribute_changes(folder))
+    assert {name for name, result in said.items() if result not in REFUSED} == set(), said
+    assert untouched(folder)
+    assert run_inside(box, (folder / "file").read_bytes) == b"weights"
+    assert run_inside(box, lambda: socket.socket().close()) == "EPERM"
+
+
+def test_without_a_filter_landlock_guards_files(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, folder: Path
+) -> None:
+    box = without_filter(monkeypatch)
+    assert not box.filtered
+    [warning] = [message for message in warnings_of(caplog) if "seccomp" in message]
+    assert "vax" in warning
+    assert "sockets" in warning
+    said = all_inside(box, changes(folder))
+    assert {name for name, result in said.items() if result not in (*REFUSED, "EXDEV")} == set(), said
+    assert untouched(folder)
+    assert run_inside(box, lambda: os.execv(sys.executable, [sys.executable])) == "EACCES"
+    assert run_inside(box, status_of_self)["NoNewPrivs"] == "1"
+
+
+def test_without_either_the_limits_hold(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    lack(monkeypatch, 444, 445, 446, *(calls["seccomp"] for _, calls in MACHINES.values()))
+    box = prepare(64 << 20)
+    assert [("Landlock" in message, "seccomp" in message) for message in warnings_of(caplog)] == [
+        (True, False),
+        (False, True),
+    ]
+    assert "write files" in caplog.messages[1]
+    said = all_inside(
+        box,
+        {
+            "allocation": lambda: len(bytearray(128 << 20)),
+            "core": lambda: resource.getrlimit(resource.RLIMIT_CORE),
+        },
+    )
+    assert said == {"allocation": "MemoryError", "core": (0, 0)}
+
+
+def test_an_older_landlock_leaves_less_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kept: Sandbox, folder: Path
+) -> None:
+    caplog.clear()
+    real = sandbox._call
+    version = (444, 0, 0, 1)
+    monkeypatch.setattr(sandbox, "_call", lambda *call: 2 if call == version else real(*call))
+    box = prepare()
+    assert box.landlock_abi == 2
+    [warning] = warnings_of(caplog)
+    assert "ABI 2" in warning
+    said = all_inside(box, changes(folder))
+    assert {name for name, result in said.items() if result not in REFUSED} == set(), said
+    assert untouched(folder)
+
+
+def test_a_step_that_fails_stops_no_instance() -> None:
+    def fail() -> None:
+        raise OSError(errno.EPERM, "no")
+
+    box = Sandbox((fail, lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))))
+    assert run_inside(box, lambda: resource.getrlimit(resource.RLIMIT_CORE)) == (0, 0)
+
+
+# The filter itself, also for machines that this is not
+
+
+def verdict(machine: str, deny_writes: bool, name: str | int, *arguments: int, audit: int | None = None) -> str:
+    """Interpret the filter as the kernel does."""
+    expected, calls = MACHINES[machine]
+    number = calls[name] if isinstance(name, str) else name
+    padded = (*arguments, *[0] * (6 - len(arguments)))
+    data = struct.pack("=IIQ6Q", number, expected if audit is None else audit, 0, *padded)
+    program = list(struct.iter_unpack("=HBBI", build_filter(machine, deny_writes)))
+    at, word = 0, 0
+    while True:
+        code, true, false, operand = program[at]
+        match code:
+            case 0x20:  # load
+                (word,) = struct.unpack_from("=I", data, operand)
+                at += 1
+            case 0x06:  # return
+                return {0x7FFF0000: "allow"}.get(operand) or errno.errorcode[operand & 0xFFFF]
+            case _:
+                holds = {0x15: word == operand, 0x35: word >= operand, 0x45: bool(word & operand)}[code]
+                at += 1 + (true if holds else false)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("deny_writes", [False, True])
+def test_the_filter_denies_what_it_names_and_nothing_else(machine: str, deny_writes: bool) -> None:
+    calls = MACHINES[machine][1]
+    names = " ".join(sandbox._FORBIDDEN.values()).split() + sandbox._WRITING.split() * deny_writes
+    denied = {calls[name] for name in names if name in calls}
+    special = {calls[name] for name in ("clone3", "openat2", "clone") if name in calls}
+    for number in range(600):
+        if number not in special:
+            assert (verdict(machine, deny_writes, number) == "EPERM") == (number in denied), number
+    assert verdict(machine, deny_writes, 600, audit=0x40000003) == "EPERM"  # i386
+    assert verdict(machine, deny_writes, X32) == "EPERM"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_filter_looks_at_arguments(machine: str) -> None:
+    thread, creating = 0x3D0F00, os.O_CREAT | os.O_RDONLY
+    assert verdict(machine, False, "clone", thread) == "allow"
+    assert verdict(machine, False, "clone", signal.SIGCHLD) == "EPERM"
+    assert verdict(machine, False, "clone3") == "ENOSYS"
+    assert (
+        verdict(machine, False, "socketpair", socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) == "allow"
+    )
+    assert verdict(machine, False, "socketpair", socket.AF_UNIX, socket.SOCK_DGRAM) == "EPERM"
+    assert verdict(machine, False, "socketpair", socket.AF_INET, socket.SOCK_STREAM) == "EPERM"
+    assert verdict(machine, False, "prlimit64", 0, 7, 0) == "allow"
+    assert verdict(machine, False, "prlimit64", 0, 7, 1 << 40) == "EPERM"
+    assert verdict(machine, False, "prlimit64", 0, 7, 16) == "EPERM"
+    assert verdict(machine, False, "ioctl", 2, 0x5413) == "allow"
+    assert verdict(machine, False, "ioctl", 2, 0x5412) == "EPERM"
+    assert verdict(machine, False, "openat", 0, 0, creating) == "allow"
+    assert verdict(machine, True, "openat", 0, 0, creating) == "EPERM"
+    assert verdict(machine, True, "openat", 0, 0, os.O_RDONLY | os.O_CLOEXEC) == "allow"
+    assert verdict(machine, True, "openat2") == "ENOSYS"
+
+
+@pytest.mark.parametrize(
+    ("machine", "header", "prefix"),
+    [
+        ("x86_64", "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "__NR_"),
+        ("aarch64", "/usr/include/asm-generic/unistd.h", "__NR(?:3264)?_"),
+    ],
+)
+def test_numbers_are_those_of_the_headers(machine: str, header: str, prefix: str) -> None:
+    if not Path(header).exists():
+        pytest.skip(f"there is no {header}")
+    found = re.findall(rf"^#define {prefix}(\w+)\s+(\d+)", Path(header).read_text(), re.MULTILINE)
+    numbers = {name: int(number) for name, number in found}
+    calls = MACHINES[machine][1]
+    known = {name: number for name, number in calls.items() if name in numbers}
+    assert known == {name: numbers[name] for name in known}
+    assert len(known) > 60
+    assert {number for name, number in calls.items() if name not in numbers} <= set(range(430, 500))  # newer
+
+
+def test_every_name_is_one_of_a_system_call() -> None:
+    known = set().union(*(calls for _, calls in MACHINES.values()))
+    assert set(sandbox._rules(deny_writes=True)) <= known
