@@ -132,7 +132,7 @@ def test_stopping_lets_a_running_call_finish(platform: Platform, tmp_path: Path)
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(lambda: ask(platform, "f", payload=b"calm "))
         assert wait_until(lambda: status(platform).state == "busy")
-        with (tmp_path / "pipe").open("wb") as pipe:
+        with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
             platform.stop(["f"])
             pipe.write(b".")
         assert asked.result(60) == [b"calm ."]
@@ -164,10 +164,9 @@ def test_calls_at_once_use_as_many_instances_as_they_may(
     platform.deploy([spec("f", "patient", tmp_path / "pipe", **options)])
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(lambda: ask(platform, "f", "f", payload=b"x"))
-        with (tmp_path / "pipe").open("wb") as pipe:
+        with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
             assert wait_until(lambda: len(status(platform).instances) == instances)
             pipe.write(b"..")
-            pipe.flush()
             assert asked.result(60) == [b"x."] * 2
     assert len(status(platform).instances) == instances
 

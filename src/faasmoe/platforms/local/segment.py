@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from faasmoe.platforms.base import Buffer
 
+_F_SEAL_FUTURE_WRITE = 0x0010  # linux/fcntl.h; only our own mapping may write from then on
 _ALIGN = 64  # bytes: a cache line, and any dtype's alignment
 _SMALLEST = 1 << 20
 LARGEST = 1 << 32
@@ -30,8 +31,11 @@ class Segment:
         own = os.memfd_create("faasmoe-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(own, size)
-            fcntl.fcntl(own, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._map = mmap.mmap(own, size)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            if not writable:  # else it could be opened again, for writing, through /proc
+                seals |= _F_SEAL_FUTURE_WRITE
+            fcntl.fcntl(own, fcntl.F_ADD_SEALS, seals)
             flags = os.O_RDWR if writable else os.O_RDONLY
             self.fd = os.open(f"/proc/self/fd/{own}", flags | os.O_CLOEXEC)
         finally:
