@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from faasmoe.platforms.local.platform import LocalPlatform
+
 
 @dataclass(frozen=True)
 class Server:
@@ -21,11 +23,16 @@ class Server:
     process: subprocess.Popen[str]
     greeting: str
 
+    def pool(self) -> Path:
+        """The run folder of its pool."""
+        module = "faasmoe.platforms.local.daemon"
+        commands = [child.cmdline() for child in psutil.Process(self.process.pid).children()]
+        return next(Path(command[command.index(module) + 1]) for command in commands if module in command)
+
     def instances(self) -> list[int]:
-        """Process ids of running instances: the daemon's children."""
-        children = psutil.Process(self.process.pid).children()
-        daemons = [child for child in children if "faasmoe.platforms.local.daemon" in child.cmdline()]
-        return [instance.pid for daemon in daemons for instance in daemon.children()]
+        """Process ids of running instances."""
+        with LocalPlatform(folder=self.pool()) as platform:
+            return [pid for status in platform.status().functions for pid in status.instances]
 
 
 @contextmanager

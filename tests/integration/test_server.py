@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shlex
 import signal
@@ -213,9 +214,35 @@ def test_health_and_metrics(server: Server, client: openai.OpenAI) -> None:
     assert metric(server, "faasmoe_generation_tokens_total") == before + 7
     assert metric(server, "faasmoe_functions_deployed") == 6 * 5
     assert metric(server, "faasmoe_invocations_total") > 6 * 7
+    assert metric(server, "faasmoe_invocation_seconds_count") == metric(server, "faasmoe_invocations_total")
     assert metric(server, "faasmoe_cold_starts_total") >= metric(server, "faasmoe_instances") > 0
-    page = httpx.get(f"{server.url}/metrics").text
-    assert 'faasmoe_requests_total{outcome="length"}' in page
+    assert metric(server, 'faasmoe_cold_start_seconds_count{phase="first_touch"}') > 0
+    assert metric(server, "faasmoe_pool_memory_bytes") > metric(server, "faasmoe_instance_memory_bytes") > 0
+
+
+def test_functions_can_be_looked_at(server: Server, client: openai.OpenAI) -> None:
+    greedy(client, 3)
+    command = [sys.executable, "-m", "faasmoe.cli.main", "functions", "--pool", str(server.pool())]
+    told = json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True, timeout=60).stdout)
+    used = [function for function in told["functions"] if function["instances"]]
+    assert len(told["functions"]) == 30
+    assert used
+    assert all(f["resident_bytes"] > 0 and f["p50"] <= f["p99"] and f["cold_starts"] > 0 for f in used)
+    assert told["cold_start_phases"]["map"]["count"] >= len(used)
+    shown = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60, env={**os.environ, "COLUMNS": "80"}
+    ).stdout
+    assert used[0]["name"] in shown
+    assert "30 functions" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_budget_too_small_for_a_token_is_refused_and_names_the_least() -> None:
+    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", "--memory-budget"]
+    for size, said in (("100MB", "a single token needs"), ("much", "--memory-budget much: give a size")):
+        done = subprocess.run([*command, size], capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr
 
 
 def test_no_routed_expert_is_in_the_orchestrator(server: Server, client: openai.OpenAI) -> None:
@@ -234,8 +261,11 @@ def test_no_routed_expert_is_in_the_orchestrator(server: Server, client: openai.
 
 
 def metric(server: Server, name: str) -> float:
+    """Summed over its labels."""
     lines = httpx.get(f"{server.url}/metrics", timeout=30).text.splitlines()
-    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+    values = [float(line.split()[-1]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line)]
+    assert values
+    return sum(values)
 
 
 def wait_for_metric(server: Server, name: str, value: float, seconds: float = 20) -> bool:

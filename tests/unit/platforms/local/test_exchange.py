@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -42,7 +43,7 @@ def payload(number: int, length: int) -> list[bytes]:
 
 def disjoint(places: list[tuple[int, int]]) -> bool:
     places = sorted(place for place in places if place[1])
-    return all(at + length <= after for (at, length), (after, _) in zip(places, places[1:], strict=False))
+    return all(at + length <= after for (at, length), (after, _) in pairwise(places))
 
 
 @given(st.lists(st.tuples(SMALL, st.integers(0, MAX_INLINE)), max_size=5))

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,7 @@ class Pieces:
 
     def __init__(self, data: bytes, cuts: list[int]) -> None:
         edges = [0, *sorted(cut for cut in set(cuts) if 0 < cut < len(data)), len(data)]
-        self._pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        self._pieces = [data[a:b] for a, b in pairwise(edges)]
 
     def recv_into(self, buffer: memoryview) -> int:
         piece = self._pieces.pop(0) if self._pieces else b""

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.platforms.local.policy import Candidate, victims
 
+SIZES = st.integers(0, 100)
+
 
 @st.composite
-def candidates(draw: st.DrawFn, nbytes: st.SearchStrategy[int] | None = None) -> list[Candidate]:
+def candidates(draw: st.DrawFn, sizes: st.SearchStrategy[int] = SIZES) -> list[Candidate]:
     count = draw(st.integers(0, 12))
     keys = draw(st.permutations(range(count)))
     return [
@@ -17,7 +20,7 @@ def candidates(draw: st.DrawFn, nbytes: st.SearchStrategy[int] | None = None) ->
             key=key,
             uses=draw(st.integers(0, 1000)),
             idle_seconds=draw(st.floats(0, 1e6)),
-            nbytes=draw(nbytes or st.integers(0, 100)),
+            nbytes=draw(sizes),
             cold_start_seconds=draw(st.floats(1e-3, 1e3)),
         )
         for key in keys
@@ -38,7 +41,7 @@ def test_the_chosen_free_enough_and_none_is_chosen_needlessly(given_: list[Candi
     assert all(freed - sizes[key] < nbytes for key in chosen)
 
 
-@given(candidates(nbytes=st.just(7)), st.integers(1, 90))
+@given(candidates(st.just(7)), st.integers(1, 90))
 def test_of_equal_size_the_least_valuable_go(given_: list[Candidate], nbytes: int) -> None:
     chosen = victims(given_, nbytes)
     if chosen is None:
@@ -56,7 +59,7 @@ def test_nothing_goes_when_nothing_is_missing(given_: list[Candidate], nbytes: i
 
 
 @given(candidates(), st.integers(1, 1300), st.randoms())
-def test_the_order_of_the_candidates_does_not_matter(given_: list[Candidate], nbytes: int, random: object) -> None:
+def test_the_order_of_the_candidates_does_not_matter(given_: list[Candidate], nbytes: int, random: Random) -> None:
     shuffled = given_[:]
     random.shuffle(shuffled)
     assert victims(given_, nbytes) == victims(shuffled, nbytes)

@@ -15,11 +15,11 @@ from faasmoe.platforms.local import wire
 from faasmoe.platforms.local.wire import Lost
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=15,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
 )
-MESSAGES = st.dictionaries(st.text(max_size=10), VALUES, max_size=5)
+MESSAGES = st.dictionaries(st.text(max_size=5), VALUES, max_size=3)
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def headed(text: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-@given(st.lists(MESSAGES, min_size=1, max_size=3))
+@given(st.lists(MESSAGES, min_size=1, max_size=2))
 def test_messages_arrive_one_by_one_and_whole(messages: list[dict[str, Any]]) -> None:
     with pair() as (ours, theirs):
         for message in messages:
