@@ -87,7 +87,9 @@ def test_a_call_waits_for_memory_and_then_says_so(tight: LocalPlatform, artifact
         waiting = threading.Thread(target=ask, args=(other, "busy0", "busy1"))
         waiting.start()
         assert wait_until(lambda: [s.state for s in tight.status().functions[:2]] == ["busy", "busy"])
-        with pytest.raises(DeadlineExceeded, match=r"function f: no instance within the deadline: the memory budget"):
+        with pytest.raises(
+            DeadlineExceeded, match=r"function f: no instance within the deadline: the memory budget"
+        ):
             ask(tight, "f", seconds=0.5)
         with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
             pipe.write(b"..")
@@ -97,11 +99,13 @@ def test_a_call_waits_for_memory_and_then_says_so(tight: LocalPlatform, artifact
 
 
 def test_a_budget_that_can_never_do_is_refused(tight: LocalPlatform, artifact: Path) -> None:
-    tight.deploy([spec(f"f{i}", "echo", artifact) for i in range(3)] + [spec("big", "echo", artifact, memory=1 << 40)])
+    tight.deploy(
+        [spec(f"f{i}", "echo", artifact) for i in range(3)] + [spec("big", "echo", artifact, memory=1 << 40)]
+    )
     tight.check_fits(["f0", "f1"])
-    with pytest.raises(OptionError, match="memory budget is too small: a single token needs [0-9]+ MiB"):
+    with pytest.raises(OptionError, match=r"memory budget is too small: a single token needs [0-9]+ MiB"):
         tight.check_fits(["f0", "f1", "f2"])
-    with pytest.raises(PlatformError, match="function big: it needs .* but the memory budget is"):
+    with pytest.raises(PlatformError, match=r"function big: it needs .* but the memory budget is"):
         ask(tight, "big")
 
 
@@ -148,7 +152,9 @@ def test_a_call_whose_instance_dies_is_tried_again(platform: LocalPlatform, arti
 
 def test_a_function_that_always_dies_is_an_error_that_counts(platform: LocalPlatform, artifact: Path) -> None:
     platform.deploy([spec("f", "mortal", artifact)])
-    with pytest.raises(PlatformError, match=r"function f: 20 attempts failed; its last instance was lost: killed by"):
+    with pytest.raises(
+        PlatformError, match=r"function f: 20 attempts failed; its last instance was lost: killed by"
+    ):
         ask(platform, "f")
 
 
@@ -273,8 +279,12 @@ def test_nonsense_on_the_control_socket_harms_nobody(
     assert ask(platform, "f", payload=b"2") == [b"A:2"]
 
 
-@pytest.mark.parametrize("noise", [b"", b"x", b"FMcq", b"\0" * 64, b"FMcq\1\0\0\0" + b"\xff" * 56, os.urandom(4096)])
-def test_nonsense_on_an_instances_socket_harms_nobody(platform: LocalPlatform, artifact: Path, noise: bytes) -> None:
+@pytest.mark.parametrize(
+    "noise", [b"", b"x", b"FMcq", b"\0" * 64, b"FMcq\1\0\0\0" + b"\xff" * 56, os.urandom(4096)]
+)
+def test_nonsense_on_an_instances_socket_harms_nobody(
+    platform: LocalPlatform, artifact: Path, noise: bytes
+) -> None:
     platform.deploy([spec("f", "pid", artifact)])
     before = ask(platform, "f")
     (path,) = (path for path in platform.folder.glob("*.sock") if path.name != "daemon.sock")

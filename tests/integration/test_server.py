@@ -214,6 +214,7 @@ def test_health_and_metrics(server: Server, client: openai.OpenAI) -> None:
     assert metric(server, "faasmoe_generation_tokens_total") == before + 7
     assert metric(server, "faasmoe_functions_deployed") == 6 * 5
     assert metric(server, "faasmoe_invocations_total") > 6 * 7
+    assert metric(server, 'faasmoe_requests_total{outcome="length"}') > 0
     assert metric(server, "faasmoe_invocation_seconds_count") == metric(server, "faasmoe_invocations_total")
     assert metric(server, "faasmoe_cold_starts_total") >= metric(server, "faasmoe_instances") > 0
     assert metric(server, 'faasmoe_cold_start_seconds_count{phase="first_touch"}') > 0

@@ -24,7 +24,11 @@ class Caller:
         """A call's payload, and what it shares with others. Raises `ValueError` if they are not where it says."""
         if fds:
             requests, replies = fds
-            self._replies = Mapping(replies, writable=True)
+            try:
+                self._replies = Mapping(replies, writable=True)
+            except ValueError:
+                socket.close(requests)
+                raise
             self._requests = Mapping(requests, writable=False)
         self._area = self._reserved = None
         if header.reply_length:

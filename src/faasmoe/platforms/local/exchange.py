@@ -62,8 +62,13 @@ class Exchange:
             self._requests.clear()
             self._replies.clear()
             return self._requests, self._replies
+        if (
+            self._requests and self._replies
+        ):  # never smaller, or batches of different kinds would renew them each time
+            out, back = max(out, self._requests.size), max(back, self._replies.size)
         self.renew()
-        self._requests, self._replies = Segment(out, writable=False), Segment(back, writable=True)
+        self._requests = Segment(out, writable=False)
+        self._replies = Segment(back, writable=True)
         return self._requests, self._replies
 
     def introduce(self, generation: int) -> Sequence[int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
@@ -16,6 +18,7 @@ from faasmoe.platforms.local import frame
 from faasmoe.platforms.local.control import Activator, connect, error_of
 from faasmoe.platforms.local.exchange import Exchange, Letter
 from faasmoe.platforms.local.frame import Status
+from faasmoe.platforms.local.spread import ANY, assign
 from faasmoe.platforms.local.supervisor import NAME
 from faasmoe.platforms.local.wire import Lost
 
@@ -32,6 +35,8 @@ class Connection:
         """Raises `OSError` if the instance is gone."""
         self.path = path
         self.scalable = scalable  # there may be other instances with less to do
+        self.thread = 0  # of the instance, that serves this connection; known after the first reply
+        self.core = ANY  # to which that is bound
         self.generation = 0  # of the shared memory that the instance knows
         self.socket = connect(path, seconds)
         self.socket.settimeout(None)  # a timeout of Python's would cost a system call each time
@@ -58,6 +63,7 @@ class Fanout:
         self.exchange = Exchange()
         self._activator = activator
         self._idle: dict[str, list[Connection]] = {}
+        self._cores = sorted(os.sched_getaffinity(0))
         self._buffers: list[memoryview] = []  # for the replies of a batch
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
         self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
@@ -71,8 +77,7 @@ class Fanout:
         replies: list[memoryview] = [memoryview(b"")] * len(calls)
         used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
         try:
-            for index, (call, letter) in enumerate(zip(calls, letters, strict=True)):
-                self._dispatch(Pending(index, call.function, letter))
+            self._dispatch([Pending(i, call.function, letters[i]) for i, call in enumerate(calls)])
             while self._pending or self._asked:
                 if self._asked:
                     self._progress(deadline, replies, used)
@@ -86,13 +91,26 @@ class Fanout:
                 self._idle.setdefault(function, []).append(connection)
         return replies
 
-    def _dispatch(self, pending: Pending) -> None:
-        """Send a call over an idle connection, or ask for an instance."""
-        idle = self._idle.get(pending.function)
-        while idle:
-            if self._send(pending, idle.pop()):
-                return
-        self._ask(pending, None)
+    def _dispatch(self, calls: Sequence[Pending]) -> None:
+        """Send calls over idle connections, spread over the cores; ask for instances where there are none."""
+        warm: list[tuple[Pending, Connection]] = []
+        for pending in calls:
+            if idle := self._idle.get(pending.function):
+                warm.append((pending, idle.pop()))
+            else:
+                self._ask(pending, None)
+        cores = assign([connection.core for _, connection in warm], self._cores)
+        for (pending, connection), core in zip(warm, cores, strict=True):
+            self._bind(connection, core)
+            if not self._send(pending, connection):
+                self._ask(pending, connection.path)
+
+    def _bind(self, connection: Connection, core: int) -> None:
+        """Have an instance run on a core, before it is woken."""
+        if connection.thread and connection.core != core:
+            connection.core = core
+            with suppress(OSError):  # it has just died
+                os.sched_setaffinity(connection.thread, self._cores if core == ANY else (core,))
 
     def _send(self, pending: Pending, connection: Connection) -> bool:
         letter = pending.letter
@@ -173,7 +191,7 @@ class Fanout:
         if connection is None:
             raise PlatformError(NAME, pending.function, "a call without connection was sent")  # cannot be
         try:
-            status, crowded, length, end = frame.receive_reply(connection.socket, buffer)
+            status, crowded, length, connection.thread, end = frame.receive_reply(connection.socket, buffer)
         except BlockingIOError:
             self._left(deadline)
             return

@@ -23,7 +23,7 @@ VERSION = 1
 MAX_INLINE = 32 << 10  # bytes; above it shared memory is cheaper than two copies through the kernel
 INLINE = (1 << 64) - 1  # instead of a place in shared memory
 _CALL = struct.Struct("<4sHHQQQQQQ8x")  # 64 bytes, so that the payload is aligned for any dtype
-_REPLY = struct.Struct("<4sHBBQ48x")
+_REPLY = struct.Struct("<4sHBBQI44x")
 HEADER = _CALL.size
 _CALL_MAGIC, _REPLY_MAGIC = b"FMcq", b"FMca"
 _SEGMENTS = 1  # flag of a call: two descriptors come with it
@@ -69,10 +69,12 @@ def send_call(sock: socket.socket, head: bytes, inline: Sequence[Buffer], fds: S
         raise Lost(str(error)) from error
 
 
-def send_reply(sock: socket.socket, status: Status, crowded: bool, length: int, inline: Sequence[Buffer]) -> None:
-    """Send a reply. Raises `Lost`."""
+def send_reply(
+    sock: socket.socket, status: Status, crowded: bool, length: int, inline: Sequence[Buffer], thread: int = 0
+) -> None:
+    """Send a reply. `thread` is the kernel's id of the one that serves this connection. Raises `Lost`."""
     try:
-        sock.sendmsg([_REPLY.pack(_REPLY_MAGIC, VERSION, status, crowded, length), *inline])
+        sock.sendmsg([_REPLY.pack(_REPLY_MAGIC, VERSION, status, crowded, length, thread), *inline])
     except OSError as error:
         raise Lost(str(error)) from error
 
@@ -84,7 +86,7 @@ def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memor
     """
     fds: list[int] = []
     try:
-        got, ancillary, flags, _ = sock.recvmsg_into([buffer], _FDS)
+        got, ancillary, flags, _ = sock.recvmsg_into([buffer], _FDS, socket.MSG_CMSG_CLOEXEC)
         if ancillary:
             fds = descriptors(ancillary)
         if flags & socket.MSG_CTRUNC:
@@ -110,8 +112,8 @@ def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memor
         raise Lost(str(error)) from error
 
 
-def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, int, int]:
-    """Status, whether others wait for the instance, length, and where in `buffer` the bytes in the frame end.
+def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, int, int, int]:
+    """Status, whether others wait for the instance, length, its thread, where in `buffer` the bytes in the frame end.
 
     They start at `HEADER`. Raises `Lost`; `BlockingIOError` if nothing came within the socket's patience.
     """
@@ -119,7 +121,7 @@ def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, in
         got = sock.recv_into(buffer)
         if got < HEADER:
             got = _until(sock, buffer, got, HEADER)
-        magic, version, status, crowded, length = _REPLY.unpack_from(buffer)
+        magic, version, status, crowded, length, thread = _REPLY.unpack_from(buffer)
         if magic != _REPLY_MAGIC or version != VERSION or status > Status.UNLOADABLE or crowded > 1:
             raise Lost(f"not a reply of version {VERSION}: {magic!r}, version {version}, status {status}")
         end = HEADER + (0 if status == Status.STORED else length)
@@ -129,7 +131,7 @@ def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, in
             got = _until(sock, buffer, got, end)
         if got != end:
             raise Lost("bytes after the end of the reply")
-        return status, crowded, length, end
+        return status, crowded, length, thread, end
     except BlockingIOError:
         raise
     except OSError as error:

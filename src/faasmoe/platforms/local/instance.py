@@ -184,7 +184,7 @@ class Instance:
             status, reply = self._run(caller, payload, shared, arrived)
             crowded = self._count(arrived)
             rest = () if status == Status.STORED else (reply,)
-            frame.send_reply(caller.connection, status, crowded, len(reply), rest)
+            frame.send_reply(caller.connection, status, crowded, len(reply), rest, threading.get_native_id())
         finally:
             self._done()
         if status == Status.UNLOADABLE:

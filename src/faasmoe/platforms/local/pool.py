@@ -255,6 +255,6 @@ def deployment_from(raw: dict[str, Any], keep_alive: float) -> Deployment:
         raise ValueError(
             f"{deployment.name}: from {deployment.min_instances} to {deployment.max_instances} instances is no range"
         )
-    if deployment.concurrency < 1 or deployment.keep_alive < 0 or deployment.memory < 0:
+    if deployment.concurrency < 1 or not deployment.keep_alive >= 0 or deployment.memory < 0:
         raise ValueError(f"{deployment.name}: concurrency is at least 1, keep-alive and memory at least 0")
     return deployment

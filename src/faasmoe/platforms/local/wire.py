@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -63,8 +64,13 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     Raises `Lost`; `TimeoutError` after the socket's timeout.
     """
     fds: list[int] = []
-    head = _exactly(sock, _LENGTH.size, fds)
-    return parse(_exactly(sock, length_of(head), fds)), fds
+    try:
+        head = _exactly(sock, _LENGTH.size, fds)
+        return parse(_exactly(sock, length_of(head), fds)), fds
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 def _exactly(sock: socket.socket, length: int, fds: list[int]) -> bytes:
@@ -73,8 +79,10 @@ def _exactly(sock: socket.socket, length: int, fds: list[int]) -> bytes:
     size = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
     try:
         while at < length:
-            got, ancillary, _, _ = sock.recvmsg_into([view[at:]], size)
+            got, ancillary, flags, _ = sock.recvmsg_into([view[at:]], size, socket.MSG_CMSG_CLOEXEC)
             fds += descriptors(ancillary)
+            if flags & socket.MSG_CTRUNC:
+                raise Lost("more descriptors than a message may bring")
             if got == 0:
                 raise Lost("closed by the other side")
             at += got

@@ -55,7 +55,7 @@ def reply_after(data: bytes) -> tuple[int, int, int, bytes]:
         theirs.sendall(data)
         theirs.close()
         buffer = fresh()
-        status, crowded, length, end = frame.receive_reply(ours, buffer)
+        status, crowded, length, _, end = frame.receive_reply(ours, buffer)
         return status, crowded, length, bytes(buffer[HEADER:end])
 
 
@@ -75,7 +75,7 @@ class Pieces:
         buffer[: len(piece)] = piece
         return len(piece)
 
-    def recvmsg_into(self, buffers: list[memoryview], _: int) -> tuple[int, list[object], int, None]:
+    def recvmsg_into(self, buffers: list[memoryview], *_: int) -> tuple[int, list[object], int, None]:
         return self.recv_into(buffers[0]), [], 0, None
 
 
@@ -107,8 +107,8 @@ def test_reply_round_trip(status: Status, crowded: bool, parts: list[bytes], sto
     with pair() as (ours, theirs):
         frame.send_reply(theirs, status, crowded, length, parts)
         buffer = fresh()
-        *again, end = frame.receive_reply(ours, buffer)
-        assert again == [status, crowded, length]
+        *again, thread, end = frame.receive_reply(ours, buffer)
+        assert (again, thread) == ([status, crowded, length], 0)
         assert bytes(buffer[HEADER:end]) == b"".join(parts)
 
 
@@ -121,7 +121,7 @@ def test_the_largest_frames_go_through_an_empty_socket() -> None:
         assert inline == payload
         frame.send_reply(theirs, Status.OK, False, MAX_INLINE, [payload])
         buffer = fresh()
-        assert frame.receive_reply(ours, buffer)[3] == BUFFER
+        assert frame.receive_reply(ours, buffer)[-1] == BUFFER
         assert buffer[HEADER:] == payload
 
 
@@ -145,7 +145,7 @@ def test_a_call_may_arrive_in_pieces(call: tuple[Header, list[bytes]], cuts: lis
 def test_a_reply_may_arrive_in_pieces(text: bytes, cuts: list[int]) -> None:
     data = reply_bytes(Status.FAILED, 1, len(text), text)
     buffer = fresh()
-    status, crowded, length, end = frame.receive_reply(Pieces(data, cuts), buffer)
+    status, crowded, length, _, end = frame.receive_reply(Pieces(data, cuts), buffer)
     assert (status, crowded, length) == (Status.FAILED, 1, len(text))
     assert buffer[HEADER:end] == text
 

@@ -94,6 +94,20 @@ def test_a_segment_for_reading_cannot_be_written_by_others() -> None:
             mapping.slice(0, 1)[:] = b"x"
 
 
+def test_a_segment_for_reading_cannot_be_written_when_it_is_opened_again() -> None:
+    with closing(Segment(1, writable=False)) as segment:
+        again = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with pytest.raises(PermissionError):
+                os.pwrite(again, b"x", 0)
+            with pytest.raises(PermissionError):
+                mmap.mmap(again, segment.size)
+        finally:
+            os.close(again)
+        segment.write([b"its maker can"])
+        assert Mapping(os.dup(segment.fd), writable=False).slice(0, 13) == b"its maker can"
+
+
 @pytest.mark.parametrize("writable", [True, False])
 def test_nobody_can_change_the_size_of_a_segment(writable: bool) -> None:
     with closing(Segment(1, writable=writable)) as segment:
