@@ -29,17 +29,6 @@ X32 = 0x40000000
 REFUSED = ("EPERM", "EACCES")
 
 
-@pytest.fixture
-def kept() -> Sandbox:
-    """The sandbox of this machine. Tests that need all of it skip where the kernel lacks some."""
-    made = prepare()
-    if not made.landlock_abi:
-        pytest.skip("this kernel has no Landlock")
-    if not made.filtered:
-        pytest.skip("this kernel has no seccomp filters")
-    return made
-
-
 def run_inside(box: Sandbox, probe: Callable[[], Any]) -> Any:
     """What the probe returns in a child that has entered the sandbox, or the name of its error."""
     read, write = os.pipe()
@@ -126,13 +115,6 @@ def attribute_changes(folder: Path) -> dict[str, Callable[[], Any]]:
         "utime": lambda: os.utime(file, (0, 0)),
         "setxattr": lambda: os.setxattr(file, "user.test", b"1"),
     }
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "file").write_bytes(b"weights")
-    (tmp_path / "sub").mkdir()
-    return tmp_path
 
 
 def untouched(folder: Path) -> bool:

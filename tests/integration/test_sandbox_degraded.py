@@ -25,6 +25,8 @@ from tests.integration.test_sandbox import (
     untouched,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 
 def lack(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     """Make system calls fail as on a kernel without them."""
