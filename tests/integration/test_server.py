@@ -238,6 +238,13 @@ def test_functions_can_be_looked_at(server: Server, client: openai.OpenAI) -> No
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_functions_of_no_pool_are_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "faasmoe.cli.main", "functions", "--pool", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "no pool of this user runs there" in done.stderr
+
+
 def test_a_budget_too_small_for_a_token_is_refused_and_names_the_least() -> None:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", "--memory-budget"]
     for size, said in (("100MB", "a single token needs"), ("much", "--memory-budget much: give a size")):

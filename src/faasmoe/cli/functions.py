@@ -40,7 +40,10 @@ def functions(
     Memory is the proportional set size of a function's instances, weights included.
     """
     from faasmoe.platforms.local.platform import LocalPlatform
+    from faasmoe.platforms.local.run_folder import pools
 
+    if pool and pool not in pools():
+        raise OptionError(f"--pool {pool}: no pool of this user runs there")
     with LocalPlatform(folder=pool or _only_pool()) as platform:
         if as_json:
             typer.echo(json.dumps(_facts(platform.status())))
