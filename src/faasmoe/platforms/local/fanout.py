@@ -84,7 +84,7 @@ class Fanout:
                 else:  # nothing but replies can come: waiting for one after the other saves system calls
                     self._collect(next(iter(self._pending)), deadline, replies, used)
         except BaseException as error:
-            self._abandon(isinstance(error, DeadlineExceeded), deadline)
+            self._abandon(isinstance(error, DeadlineExceeded))
             raise
         finally:
             for function, connection in used:
@@ -244,7 +244,7 @@ class Fanout:
         tried = "1 attempt" if worst.attempts == 1 else f"{worst.attempts} attempts"
         return DeadlineExceeded(NAME, worst.function, f"no answer within the deadline after {tried}: {cause}")
 
-    def _abandon(self, late: bool, deadline: float) -> None:
+    def _abandon(self, late: bool) -> None:
         """Replies that are still on their way belong to no later call."""
         for pending in self._pending.values():
             if pending.connection:

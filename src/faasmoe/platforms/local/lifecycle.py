@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 256  # callers that may wait for an instance to load
 _DRAIN_SECONDS = 35.0  # a little more than an instance takes by itself
+_KEEP_SECONDS = 10.0  # that a kept instance waits for memory
 _RETRY_SECONDS = (0.1, 30.0)  # before a kept instance that died is started again: at first, and at most
 
 
@@ -180,8 +181,11 @@ class Lifecycle:
         if function.counts["deaths"]:
             await asyncio.sleep(min(most, first * 2 ** function.counts["deaths"]))
         if self._pool.functions.get(name) is function:
-            with suppress(Refused):
-                await self.obtain(function, kept=True)
+            try:
+                async with asyncio.timeout(_KEEP_SECONDS):  # those who wait behind it have calls to make
+                    await self.obtain(function, kept=True)
+            except (Refused, TimeoutError) as error:
+                log.warning("%s has fewer instances than its minimum: %s", name, error or "no memory for one")
 
     def _hear(self, running: Running, lifeline: socket.socket) -> None:
         """The instance reports the end of a call, or is about to end itself."""
