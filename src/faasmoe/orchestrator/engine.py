@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from faasmoe.errors import EngineStopped, RequestError
 from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
-from faasmoe.orchestrator.request import GenerationRequest, Piece
-from faasmoe.orchestrator.sampler import Sampler
+from faasmoe.orchestrator.request import GenerationRequest
+from faasmoe.orchestrator.running import Listener, Running
 from faasmoe.orchestrator.scheduler import Scheduler, Work
-from faasmoe.orchestrator.sequence import Sequence
-from faasmoe.orchestrator.text import Decoder, TextStream
+from faasmoe.orchestrator.text import Decoder
 
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 10.0
-_CONTEXT_TOKENS = 5  # of the prompt, for the decoder: enough for a character of any script
-
-Listener = Callable[[Piece], None]
-
-
-@dataclass
-class _Running:
-    """Everything that belongs to a request in the engine."""
-
-    request: GenerationRequest
-    listener: Listener  # called on the engine's thread; must not block
-    sequence: Sequence
-    sampler: Sampler
-    text: TextStream
 
 
 class Engine:
@@ -57,7 +40,7 @@ class Engine:
         self._end_tokens = end_tokens
         self._scheduler = scheduler or Scheduler()
         self._threads = threads
-        self._requests: dict[str, _Running] = {}
+        self._requests: dict[str, Running] = {}
         self._work = threading.Condition()  # guards the two above and `_stopping`
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -79,13 +62,7 @@ class Engine:
         Raises `RequestError` if it does not fit the model, `EngineBusy`, or `EngineStopped` after `close`.
         """
         self._check(request)
-        running = _Running(
-            request,
-            listener,
-            Sequence(request),
-            Sampler(request.params),
-            TextStream(self._tokenizer, request.params.stop, request.prompt[-_CONTEXT_TOKENS:]),
-        )
+        running = Running(request, listener, self._tokenizer, self._end_tokens)
         with self._work:
             if not self.alive:
                 raise EngineStopped("the orchestrator is shutting down")
@@ -141,48 +118,37 @@ class Engine:
     def _step(self, work: list[Work]) -> None:
         tokens: list[int] = []
         positions: list[int] = []
-        spans, ends = [], []
+        spans = []
+        wanted: list[int] = []  # rows of the step whose logits somebody needs
+        takers: list[tuple[Running, int]] = []  # and how many of them
         for w in work:
             start = w.sequence.computed
+            running = self._requests.get(w.sequence.id)  # None if cancelled since the step was planned
+            offsets = running.wanted(w) if running else ()
+            if running and offsets:
+                wanted += [len(tokens) + offset for offset in offsets]
+                takers.append((running, len(offsets)))
             tokens += w.sequence.tokens[start : start + w.count]
             positions += range(start, start + w.count)
             spans.append(Span(w.sequence.cache, w.count))
-            ends.append(len(tokens) - 1)
-        complete = [(w, end) for w, end in zip(work, ends, strict=True) if w.completes]
         # a step of prompt chunks alone needs no logits, but models must be asked for some
-        logits = self._model.forward(tokens, positions, spans, [end for _, end in complete] or [0])
-        picked = {w.sequence.id: row for (w, _), row in zip(complete, logits, strict=False)}
+        logits = self._model.forward(tokens, positions, spans, wanted or [0])
         for w in work:
             w.sequence.computed += w.count
         with self._work:
-            for request_id, row in picked.items():
-                if running := self._requests.get(request_id):  # else cancelled meanwhile
-                    self._advance(running, running.sampler.pick(row))
-
-    def _advance(self, running: _Running, token: int) -> None:
-        sequence, text = running.sequence, running.text
-        sequence.tokens.append(token)
-        ended = token in self._end_tokens
-        shown = "" if ended else text.push(token)
-        reason = None
-        if ended or text.stopped:
-            reason = "stop"
-        elif sequence.generated == running.request.params.max_tokens:
-            reason = "length"
-        if reason:
-            shown += text.flush()
-            reason = "stop" if text.stopped else reason
-            self._drop(running)
-        if shown or reason:
-            running.listener(Piece(shown, sequence.generated, reason))
+            at = 0
+            for running, count in takers:
+                if running.request.id in self._requests and running.advance(logits[at : at + count]):
+                    self._drop(running)
+                at += count
 
     def _fail(self, request_ids: list[str], message: str) -> None:
         with self._work:
             for request_id in request_ids:
                 if running := self._requests.get(request_id):
                     self._drop(running)
-                    running.listener(Piece("", running.sequence.generated, error=message))
+                    running.fail(message)
 
-    def _drop(self, running: _Running) -> None:
+    def _drop(self, running: Running) -> None:
         del self._requests[running.request.id]
         self._scheduler.remove(running.sequence)

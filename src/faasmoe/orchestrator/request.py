@@ -46,6 +46,7 @@ class GenerationRequest:
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
+    tenant: str = ""  # who asks; requests without one share the nameless tenant
 
 
 @dataclass(frozen=True, slots=True)
