@@ -96,9 +96,10 @@ class Instance:
         self._record = duty.record
         # a lock is quicker than a semaphore of one
         self._slots = threading.Lock() if duty.concurrency == 1 else threading.Semaphore(duty.concurrency)
-        self._lock = threading.Lock()  # of the record and of `_connections`
+        self._lock = threading.Lock()  # of the record and of the three below
         self._connections: dict[int, socket.socket] = {}
-        self._idle = threading.Condition(self._lock)
+        self._answering = 0  # calls received whose replies are not sent
+        self._silent = threading.Condition(self._lock)  # there are none
         self._draining = False
         self._handle: Handle | None = None
         self._failure = ""
@@ -168,27 +169,34 @@ class Instance:
 
     def _answer(self, caller: Caller, header: Header, inline: memoryview, fds: list[int]) -> None:
         arrived = time.monotonic_ns()
-        record = self._record
-        with self._lock:
-            refused = self._draining
-            if not refused:
-                if not record.in_flight:
-                    record.busy_since = arrived
-                record.in_flight += 1
-        if refused:
+        if not self._begin(arrived):
             frame.close_all(fds)
             frame.send_reply(caller.connection, Status.DRAINING, False, 0, ())
             return
         try:
-            payload, shared = caller.open(header, inline, fds)
-            status, reply = self._run(caller, payload, shared, arrived)
-            crowded = self._count(arrived)
+            try:
+                payload, shared = caller.open(header, inline, fds)
+                status, reply = self._run(caller, payload, shared, arrived)
+            finally:  # before the reply: whoever has it finds the instance idle and the call counted
+                crowded = self._end(arrived)
             rest = () if status == Status.STORED else (reply,)
             frame.send_reply(caller.connection, status, crowded, len(reply), rest, threading.get_native_id())
         finally:
-            self._done()
+            self._answered()
         if status == Status.UNLOADABLE:
             self._duty.lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
+
+    def _begin(self, arrived: int) -> bool:
+        """Note a call. Returns whether it may run."""
+        record = self._record
+        with self._lock:
+            if self._draining:
+                return False
+            self._answering += 1
+            if not record.in_flight:
+                record.busy_since = arrived
+            record.in_flight += 1
+            return True
 
     def _run(
         self, caller: Caller, payload: memoryview, shared: memoryview | None, arrived: int
@@ -202,8 +210,8 @@ class Instance:
             except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
                 return Status.FAILED, f"{type(error).__name__}: {brief(error)}".encode()
 
-    def _count(self, arrived: int) -> bool:
-        """Count a call, before its caller can ask for the figures. Returns whether more wait than can run."""
+    def _end(self, arrived: int) -> bool:
+        """Count a call that has run. Returns whether more waited than can run."""
         now = time.monotonic_ns()
         record = self._record
         with self._lock:
@@ -212,15 +220,16 @@ class Instance:
             record.invocations += 1
             record.latency[bucket_of(now - arrived)] += 1
             record.last_used = now
-            return bool(record.in_flight > self._duty.concurrency)
-
-    def _done(self) -> None:
-        record = self._record
-        with self._lock:
+            crowded = bool(record.in_flight > self._duty.concurrency)
             record.in_flight -= 1
-            if not record.in_flight:
-                self._idle.notify_all()
-        if record.report:
+            return crowded
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._answering -= 1
+            if not self._answering:
+                self._silent.notify_all()
+        if self._record.report:
             with suppress(OSError):  # the daemon is going; so are we
                 self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
 
@@ -232,7 +241,7 @@ class Instance:
             self._record.draining = 1
             with suppress(OSError):
                 self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
-            self._idle.wait_for(lambda: not self._record.in_flight, _DRAIN_SECONDS)
+            self._silent.wait_for(lambda: not self._answering, _DRAIN_SECONDS)
 
 
 def become(message: dict[str, Any], fds: Sequence[int]) -> None:

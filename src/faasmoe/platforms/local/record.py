@@ -25,7 +25,7 @@ class Record(ctypes.Structure):
     """One instance's figures. Times are nanoseconds of `time.monotonic_ns`; 0 where it has not happened yet."""
 
     _fields_ = (
-        ("in_flight", ctypes.c_uint32),  # calls that it has received and not answered
+        ("in_flight", ctypes.c_uint32),  # calls that wait or run
         ("draining", ctypes.c_uint32),  # it refuses calls
         ("report", ctypes.c_uint32),  # the daemon wants to hear when a call has ended
         ("invocations", ctypes.c_uint64),
