@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from faasmoe.errors import PayloadError, brief
+from faasmoe.experts import fused
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
-from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.fused import FusedExperts
+from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import (
     Buffer,
@@ -42,6 +44,7 @@ class ExpertBlock:
         self._experts = experts
         down = experts[0].down
         self._width = down.shape[1 if artifact.form.transposed else 0]
+        self._fused = FusedExperts(experts, artifact.form) if fused.supports(experts, artifact.form) else None
 
     @classmethod
     def load(cls, artifact: Artifact) -> ExpertBlock:
@@ -67,34 +70,30 @@ class ExpertBlock:
 
         Raises `PayloadError` if the request is for other experts, another layer or another width.
         """
-        slots: dict[int, list[int]] = {}
-        for slot, expert in enumerate(request.expert.tolist()):
-            slots.setdefault(expert, []).append(slot)
-        self._check(request, slots)
-        for expert in sorted(slots):
-            its = slots[expert]
-            if len(its) == 1:  # nearly every call that generates: a view is quicker than an index
-                row = int(request.row[its[0]])
-                source = row if request.picked is None else int(request.picked[row])
-                out = self._run(expert, request.rows[source : source + 1])
-                sums[row] += out[0].float() * request.weight[its[0]]
-            else:
-                index = torch.tensor(its)
-                rows = request.row[index].long()
-                picked = rows if request.picked is None else request.picked[rows].long()
-                out = self._run(expert, request.rows[picked])
-                sums.index_add_(0, rows, out.float() * request.weight[index, None])
+        self._check(request)
+        if self._fused and request.rows.dtype == self.dtype and own_kernel(_most_slots(request)):
+            self._fused.forward(request, sums)
+            return
+        for expert in sorted(set(request.expert.tolist())):
+            its = (request.expert == expert).nonzero().squeeze(1)
+            rows = request.row[its].long()
+            picked = rows if request.picked is None else request.picked[rows].long()
+            out = expert_forward(request.rows[picked].to(self.dtype), self._experts[expert], self.artifact.form)
+            sums.index_add_(0, rows, out.float() * request.weight[its, None])
 
-    def _run(self, expert: int, rows: Tensor) -> Tensor:
-        return expert_forward(rows.to(self.dtype), self._experts[expert], self.artifact.form)
-
-    def _check(self, request: Request, experts: Iterable[int]) -> None:
+    def _check(self, request: Request) -> None:
         if request.layer != self.artifact.layer:
             raise PayloadError(f"layer {request.layer} was sent to a function of layer {self.artifact.layer}")
         if request.rows.shape[1] != self._width:
             raise PayloadError(f"rows of width {request.rows.shape[1]}, not {self._width}")
-        if not all(0 <= expert < len(self._experts) for expert in experts):
+        experts = request.expert.tolist()
+        if experts and not 0 <= min(experts) <= max(experts) < len(self._experts):
             raise PayloadError(f"a slot names an expert outside 0..{len(self._experts) - 1}")
+
+
+def _most_slots(request: Request) -> int:
+    """Of one expert."""
+    return 1 if request.expert.numel() == 1 else int(request.expert.bincount(minlength=1).max())
 
 
 def load(artifact_path: str) -> Handle:

@@ -107,16 +107,21 @@ def linear_backend(rows: int) -> Iterator[None]:
 
 @cache
 def _fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself. Then oneDNN is the fastest from two rows up.
-
-    Without, our kernel is the fastest for any number of rows (`python -m benchmarks.linear`).
-    """
+    """Whether the CPU multiplies bfloat16 itself."""
     return torch.cpu._is_avx512_bf16_supported()
+
+
+def own_kernel(rows: int) -> bool:
+    """Whether `matvec` is the fastest for `rows` rows in bfloat16 (`python -m benchmarks.linear`).
+
+    Where the CPU multiplies bfloat16 itself, oneDNN is from two rows up.
+    """
+    return rows == 1 or not _fast_bfloat16()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
     """`x` `[n, in]` to `[n, out]`. `weight` is `[out, in]`, or `[in, out]` if `transposed`."""
-    if x.dtype == torch.bfloat16 and not transposed and (len(x) == 1 or not _fast_bfloat16()):
+    if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x)):
         from faasmoe.experts import matvec  # noqa: PLC0415 - numba is for processes that run experts
 
         if matvec.supports(x, weight, bias):

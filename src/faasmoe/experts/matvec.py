@@ -110,7 +110,7 @@ _TWO_OF_ONE, _TWO_OF_FOUR = _block(1, 2, ahead=False), _block(_OUTS, 2, ahead=Fa
 _FIRST_TWO_OF_FOUR = _block(_OUTS, 2, ahead=True)
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
     """Compile at the first call, and keep the code beside this file or in the user's cache, if it can."""
     try:
         return njit(nogil=True, cache=True)(function)
@@ -119,7 +119,9 @@ def _compiled(function: Any) -> Any:
 
 
 @intrinsic
-def _pointer(_context: Any, address: Any) -> Any:
+def pointer(_context: Any, address: Any) -> Any:
+    """In compiled code: an address as a pointer, for `carray`."""
+
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], _BYTE.as_pointer())
 
@@ -135,22 +137,22 @@ def _as_float(_context: Any, bits: Any) -> Any:
     return types.float32(bits), generate
 
 
-@_compiled
-def _unpack(x: int, unpacked: int, rows: int, words: int) -> None:
+@compiled
+def unpack(x: int, unpacked: int, rows: int, words: int) -> None:
     """bfloat16 `x` `[rows, 2 * words]` to float32 `[rows, 2, words]`: the even columns, then the odd ones."""
-    values = carray(_pointer(x), (rows, words, 2), np.uint16)
-    bits = carray(_pointer(unpacked), (rows, 2, words), np.uint32)
+    values = carray(pointer(x), (rows, words, 2), np.uint16)
+    bits = carray(pointer(unpacked), (rows, 2, words), np.uint32)
     for row in range(rows):
         for word in range(words):
             bits[row, 0, word] = values[row, word, 0] << 16
             bits[row, 1, word] = values[row, word, 1] << 16
 
 
-@_compiled
+@compiled
 def _round(sums: int, y: int, rows: int, outs: int) -> None:
     """float32 `sums` `[rows, outs]` to bfloat16 `y` of the same shape, to nearest, ties to even."""
-    bits = carray(_pointer(sums), (rows * outs,), np.uint32)
-    rounded = carray(_pointer(y), (rows * outs,), np.uint16)
+    bits = carray(pointer(sums), (rows * outs,), np.uint32)
+    rounded = carray(pointer(y), (rows * outs,), np.uint16)
     for i in range(rows * outs):
         value = bits[i]
         if value & 0x7FFFFFFF > 0x7F800000:  # a nan, whose bits the rounding could carry into an infinity
@@ -159,18 +161,18 @@ def _round(sums: int, y: int, rows: int, outs: int) -> None:
             rounded[i] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
 
 
-@_compiled
-def _add_bias(sums: int, bias: int, rows: int, outs: int) -> None:
+@compiled
+def add_bias(sums: int, bias: int, rows: int, outs: int) -> None:
     """Add the bfloat16 vector `bias` to each row of float32 `sums` `[rows, outs]`."""
-    values = carray(_pointer(sums), (rows, outs), np.float32)
-    biases = carray(_pointer(bias), (outs,), np.uint16)
+    values = carray(pointer(sums), (rows, outs), np.float32)
+    biases = carray(pointer(bias), (outs,), np.uint16)
     for row in range(rows):
         for out in range(outs):
             values[row, out] += _as_float(np.uint32(biases[out]) << 16)
 
 
-@_compiled
-def _products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> None:
+@compiled
+def products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> None:
     """All products of `outs` weight rows with `rows` rows of x, as `_block` wants them."""
     line, whole = 4 * words, outs - outs % _OUTS
     for tile in range(0, rows, _X_TILE):
@@ -194,28 +196,35 @@ def _products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> No
                 _ONE_OF_ONE(row_w, x + 2 * line * paired, sums + 4 * (outs * paired + out), words, outs)
 
 
-@_compiled
+@compiled
 def _linear(x: int, w: int, bias: int, y: int, unpacked: int, sums: int, rows: int, outs: int, words: int) -> None:
     """`y = x w^T + bias`. The first six are addresses; `bias` is 0 if there is none."""
-    _unpack(x, unpacked, rows, words)
-    _products(w, unpacked, sums, rows, outs, words)
+    unpack(x, unpacked, rows, words)
+    products(w, unpacked, sums, rows, outs, words)
     if bias:
-        _add_bias(sums, bias, rows, outs)
+        add_bias(sums, bias, rows, outs)
     _round(sums, y, rows, outs)
 
 
-def supports(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether `linear_rows` takes them: bfloat16 in memory, `in` a multiple of 16, weight rows contiguous.
-
-    A transposed weight's are not.
-    """
+def readable(weight: Tensor) -> bool:
+    """Whether the kernels can read a matrix: bfloat16 in memory, `in` a multiple of 16, rows contiguous."""
     return (
-        x.dtype == weight.dtype == torch.bfloat16
-        and x.dim() == weight.dim() == 2
-        and x.shape[1] == weight.shape[1]
-        and x.shape[1] % _STEP == 0
+        weight.dtype == torch.bfloat16
+        and weight.dim() == 2
+        and weight.shape[1] % _STEP == 0
         and weight.is_contiguous()
-        and x.device.type == weight.device.type == "cpu"
+        and weight.device.type == "cpu"
+    )
+
+
+def supports(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether `linear_rows` takes them: bfloat16 in memory, and a weight that is `readable`, so not transposed."""
+    return (
+        readable(weight)
+        and x.dtype == torch.bfloat16
+        and x.dim() == 2
+        and x.shape[1] == weight.shape[1]
+        and x.device.type == "cpu"
         and (bias is None or (bias.dtype == torch.bfloat16 and bias.shape == weight.shape[:1]))
     )
 

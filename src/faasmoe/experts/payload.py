@@ -102,13 +102,11 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     picked = None
     if uses_shared:
         rows = _shared_rows(shared, kind, width)
-        picked = _view(data, torch.int32, tokens, _REQUEST.size)
-        _check_indices("the request", picked, len(rows))
+        picked = _indices("the request", data, tokens, _REQUEST.size, len(rows))
     else:
         rows = _view(data, kind, tokens * width, _REQUEST.size).view(tokens, width)
     at = _REQUEST.size + row_bytes
-    row = _view(data, torch.int32, slots, at)
-    _check_indices("a slot", row, tokens)
+    row = _indices("a slot", data, slots, at, tokens)
     expert = _view(data, torch.int32, slots, at + 4 * slots)
     return Request(layer, rows, row, expert, _view(data, torch.float32, slots, at + 8 * slots), picked)
 
@@ -121,9 +119,12 @@ def _shared_rows(shared: memoryview | None, dtype: torch.dtype, width: int) -> T
     return _view(shared, dtype, len(shared) // dtype.itemsize, 0).view(-1, width)
 
 
-def _check_indices(what: str, index: Tensor, below: int) -> None:
-    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < below:
+def _indices(what: str, data: Writable, count: int, offset: int, below: int) -> Tensor:
+    # a list of a few is looked through sooner than a tensor
+    values = memoryview(data)[offset : offset + 4 * count].cast("i").tolist()
+    if values and not 0 <= min(values) <= max(values) < below:
         raise PayloadError(f"{what} names a row outside 0..{below - 1}")
+    return _view(data, torch.int32, count, offset)
 
 
 def reply_bytes(tokens: int, width: int) -> int:
