@@ -8,6 +8,7 @@
      │   └─ RequestError        an API request that cannot be honoured (carries the field)
      └─ ServingError          something failed while serving
          ├─ PayloadError        an envelope between orchestrator and function is malformed
+         ├─ MessageError        a message between gateway and orchestrator is malformed
          ├─ FunctionError       a function answered with an error (carries function and cause)
          ├─ PlatformError       the platform could not run a function (carries function and cause)
          │   ├─ DeadlineExceeded  no answer within the deadline
@@ -69,6 +70,10 @@ class PayloadError(ServingError):
     """An envelope between orchestrator and function is malformed."""
 
 
+class MessageError(ServingError):
+    """A message between gateway and orchestrator is malformed."""
+
+
 class FunctionError(ServingError):
     """A function answered with an error."""
 
@@ -97,7 +102,11 @@ class UnknownFunction(PlatformError):
 
 
 class EngineBusy(ServingError):
-    """Too many requests wait already; try later."""
+    """Too many requests wait already; try later: after `retry_after` seconds, if that can be told."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class EngineStopped(ServingError):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import transformers  # its names are looked up where they are used: most of them bring torch
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
 
 from faasmoe.errors import CheckpointError, RequestError, brief
+from faasmoe.model.token_bytes import TokenBytes
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 class Tokenizer:
@@ -21,16 +25,28 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, end_tokens: frozenset[int]) -> None:
         self._tokenizer = tokenizer
+        self._bytes = TokenBytes(tokenizer)
         self.end_tokens = end_tokens  # ids after which a sequence is over
 
     @classmethod
     def load(cls, folder: Path, config: PretrainedConfig) -> Tokenizer:
         """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read."""
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         except Exception as error:  # tokenizer classes raise whatever their parsers do
             raise CheckpointError(f"{folder} holds no usable tokenizer: {brief(error)}") from error
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
+
+    def save(self, folder: Path) -> None:
+        """Write what `saved` needs."""
+        self._tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def saved(cls, folder: Path) -> Tokenizer:
+        """What `save` wrote, for encoding: it knows no end tokens. Brings torch only if it is no fast tokenizer."""
+        fast = (folder / "tokenizer.json").exists()
+        kind = transformers.PreTrainedTokenizerFast if fast else transformers.AutoTokenizer
+        return cls(kind.from_pretrained(folder), frozenset())
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, with the tokens that the model wants before a text."""
@@ -59,11 +75,15 @@ class Tokenizer:
             )
         )
 
+    def token_bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes that `token` stands for, which may begin or end within a character."""
+        return self._bytes(token)
+
 
 def _end_tokens(folder: Path, config: PretrainedConfig, tokenizer: Any) -> set[int]:
     sources: list[Any] = [getattr(config, "eos_token_id", None), tokenizer.eos_token_id]
     if (folder / "generation_config.json").exists():
-        sources.append(GenerationConfig.from_pretrained(folder).eos_token_id)
+        sources.append(transformers.GenerationConfig.from_pretrained(folder).eos_token_id)
     ends: set[int] = set()
     for source in sources:
         ends.update(source if isinstance(source, list) else [] if source is None else [source])

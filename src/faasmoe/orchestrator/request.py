@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 from faasmoe.errors import RequestError
 
 MAX_STOPS = 4  # as in OpenAI's API
+MAX_LOGPROBS = 20  # alternatives a token, as in OpenAI's chat API
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are picked. Temperature 0 is greedy.
+    """How tokens are picked, and what is told of them.
 
-    Raises `RequestError` naming the field if a value is out of range.
+    Names and meanings are those of OpenAI's API (https://platform.openai.com/docs/api-reference), and of vLLM's
+    `SamplingParams` where OpenAI has none (`top_k`, `min_p`, `repetition_penalty`, `ignore_eos`). `Sampler` says what
+    is applied when. Raises `RequestError` naming the field if a value is out of range.
     """
 
-    max_tokens: int = 16
-    temperature: float = 1.0
+    max_tokens: int = 16  # 0 is taken with `echo` only
+    temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int = 0  # 0 and -1 keep all
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token ids, each once, and what is added to their logits
+    logprobs: int | None = None  # log-probabilities of every token, and of this many likeliest ones in its place
+    echo: bool = False  # the answer begins with the prompt
+    ignore_eos: bool = False  # end tokens end nothing
 
     def __post_init__(self) -> None:
-        def refuse(field_name: str, value: object, right: str) -> None:
-            raise RequestError(f"{field_name} is {value!r}: must be {right}", param=field_name)
+        def within(name: str, low: float, high: float) -> None:
+            if not low <= getattr(self, name) <= high:  # so that NaN is refused
+                _refuse(name, getattr(self, name), f"{low} to {high}")
 
-        if self.max_tokens < 1:
-            refuse("max_tokens", self.max_tokens, "at least 1")
-        if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 2):
-            refuse("temperature", self.temperature, "0 to 2")
+        if self.max_tokens < (0 if self.echo else 1):
+            _refuse("max_tokens", self.max_tokens, "at least 1, or 0 with echo")
+        within("temperature", 0, 2)
         if not 0 < self.top_p <= 1:
-            refuse("top_p", self.top_p, "above 0 and at most 1")
+            _refuse("top_p", self.top_p, "above 0 and at most 1")
+        if self.top_k < -1:
+            _refuse("top_k", self.top_k, "at least 1, or 0 or -1 to keep all tokens")
+        within("min_p", 0, 1)
+        within("presence_penalty", -2, 2)
+        within("frequency_penalty", -2, 2)
+        within("repetition_penalty", 0.1, 10)  # beyond, float32 logits overflow
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
-            refuse("seed", self.seed, "a 64-bit integer")
+            _refuse("seed", self.seed, "a 64-bit integer")
         if len(self.stop) > MAX_STOPS or "" in self.stop:
-            refuse("stop", list(self.stop), f"at most {MAX_STOPS} strings, none empty")
+            _refuse("stop", list(self.stop), f"at most {MAX_STOPS} strings, none empty")
+        for token, bias in self.logit_bias:
+            if not -100 <= bias <= 100:
+                _refuse("logit_bias", {token: bias}, "-100 to 100 for every token")
+        if self.logprobs is not None:
+            within("logprobs", 0, MAX_LOGPROBS)
+
+    def choice(self, index: int) -> SamplingParams:
+        """The params of one of several choices for a prompt. The first has the seed, others seeds made of it."""
+        if self.seed is None or index == 0:
+            return self
+        digest = blake2b(f"{self.seed}/{index}".encode(), digest_size=8).digest()
+        return replace(self, seed=int.from_bytes(digest, signed=True))
+
+
+def _refuse(name: str, value: object, right: str) -> None:
+    raise RequestError(f"{name} is {value!r}: must be {right}", param=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +82,29 @@ class GenerationRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
     tenant: str = ""  # who asks; requests without one share the nameless tenant
 
+    @property
+    def needs_all_logits(self) -> bool:
+        """Whether the model has to see every token of the prompt anew: each one's log-probability is asked for."""
+        return self.params.echo and self.params.logprobs is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token in some place, and how likely the model holds it there."""
+
+    token: int
+    data: bytes  # its text in UTF-8, which may begin or end within a character
+    logprob: float | None  # natural; None for the first token of a prompt, which nothing predicts
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer, and what else could have stood there."""
+
+    chosen: Candidate
+    top: tuple[Candidate, ...]  # the likeliest, most likely first
+    offset: int  # characters of the answer's text before it
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -57,6 +114,7 @@ class Piece:
     tokens: int  # completion tokens so far
     finish_reason: str | None = None  # "stop" or "length"
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
 
     @property
     def last(self) -> bool:

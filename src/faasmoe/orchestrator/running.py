@@ -7,7 +7,9 @@ from collections.abc import Sequence as Many
 
 from torch import Tensor
 
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.orchestrator.echo import Echo
+from faasmoe.orchestrator.logprobs import Scorer
+from faasmoe.orchestrator.request import GenerationRequest, Piece, TokenLogprob
 from faasmoe.orchestrator.sampler import Sampler
 from faasmoe.orchestrator.scheduler import Work
 from faasmoe.orchestrator.sequence import Sequence
@@ -19,28 +21,73 @@ Listener = Callable[[Piece], None]
 
 
 class Running:
-    """Everything that belongs to a request in the engine. For the engine's thread."""
+    """Everything that belongs to a request in the engine. For the engine's thread.
+
+    Each step calls `wanted` and then `advance`, which `wanted` prepares. A sequence may lose its cache and start anew
+    (`sequence.computed` is 0 again) between two steps; what it has said stays said.
+    """
 
     def __init__(
         self, request: GenerationRequest, listener: Listener, tokenizer: Decoder, end_tokens: frozenset[int]
     ) -> None:
         """`listener` is called on the engine's thread and must not block."""
+        params = request.params
         self.request = request
         self.sequence = Sequence(request)
         self._listener = listener
-        self._end_tokens = end_tokens
-        self._sampler = Sampler(request.params)
-        self._text = TextStream(tokenizer, request.params.stop, request.prompt[-_CONTEXT_TOKENS:])
+        self._end_tokens = frozenset[int]() if params.ignore_eos else end_tokens
+        self._sampler = Sampler(params, request.prompt)
+        self._text = TextStream(tokenizer, params.stop, request.prompt[-_CONTEXT_TOKENS:])
+        self._scorer = None if params.logprobs is None else Scorer(tokenizer, params.logprobs)
+        self._echo = Echo(request.prompt, tokenizer, self._scorer) if params.echo else None  # until it is out
+        self._echoed = 0  # characters of the prompt in the answer
+        self._samples = False  # whether the last of the wanted logits are for the next token
+        self._scores: list[TokenLogprob] = []  # of tokens since the last piece
 
     def wanted(self, work: Work) -> Many[int]:
         """For which of the step's tokens of this sequence logits are needed: offsets below `work.count`."""
-        return (work.count - 1,) if work.completes else ()
+        prompt = self._echo.wanted(work.sequence.computed, work.count) if self._echo else ()
+        self._samples = work.completes
+        return [*prompt, work.count - 1] if self._samples else prompt
 
     def advance(self, logits: Tensor) -> bool:
         """Take the logits that were wanted, `[n, vocabulary]` float32, n > 0. Returns whether the request has ended."""
-        token = self._sampler.pick(logits[-1])
-        self.sequence.tokens.append(token)
+        of_prompt = len(logits) - self._samples
+        if self._echo and of_prompt:
+            self._echo.take(logits[:of_prompt])
+        return self._samples and self._next(logits[-1])
+
+    def fail(self, message: str) -> None:
+        """Tell the listener that nothing more will come."""
+        self._listener(Piece("", self.sequence.generated, error=message))
+
+    def _next(self, logits: Tensor) -> bool:
+        """Pick the next token and say what has become certain. Returns whether it was the last."""
+        shown = self._opening()
+        reason: str | None = "length"
+        if self.request.params.max_tokens > 0:  # 0: only the prompt was asked for
+            more, reason = self._pick(logits)
+            shown += more
+        if shown or reason:
+            self._listener(Piece(shown, self.sequence.generated, reason, logprobs=tuple(self._scores)))
+            self._scores.clear()
+        return reason is not None
+
+    def _opening(self) -> str:
+        """The prompt, if it is to be echoed and has not been."""
+        if not self._echo:
+            return ""
+        text, self._scores = self._echo.finish()
+        self._echo, self._echoed = None, len(text)
+        return text
+
+    def _pick(self, logits: Tensor) -> tuple[str, str | None]:
+        """Text that has become certain with the next token, and why it is the last, if it is."""
         text = self._text
+        token = self._sampler.pick(logits)
+        if self._scorer:
+            self._scores.append(self._scorer.score(logits, token, self._echoed + text.length))
+        self.sequence.tokens.append(token)
         ended = token in self._end_tokens
         shown = "" if ended else text.push(token)
         reason = None
@@ -51,10 +98,4 @@ class Running:
         if reason:
             shown += text.flush()
             reason = "stop" if text.stopped else reason
-        if shown or reason:
-            self._listener(Piece(shown, self.sequence.generated, reason))
-        return reason is not None
-
-    def fail(self, message: str) -> None:
-        """Tell the listener that nothing more will come."""
-        self._listener(Piece("", self.sequence.generated, error=message))
+        return shown, reason

@@ -14,6 +14,9 @@ class Decoder(Protocol):
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = ...) -> str:
         """Text of `token_ids`."""
 
+    def token_bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes that `token` stands for, which may begin or end within a character."""
+
 
 class TextStream:
     """Turns one sequence's tokens into text as it becomes certain.
@@ -30,6 +33,7 @@ class TextStream:
         self._start = 0  # of the window that is decoded; earlier tokens only give context
         self._read = len(context)  # tokens whose text has been taken
         self._held = ""
+        self.length = 0  # characters that have become certain, whether released, held back or cut off
         self.stopped = False  # a stop string was found; nothing follows it
 
     def push(self, token: int) -> str:
@@ -40,6 +44,7 @@ class TextStream:
         if now.endswith(_UNFINISHED) or len(now) <= len(before):
             return ""
         self._start, self._read = self._read, len(self._tokens)
+        self.length += len(now) - len(before)
         return self._release(self._held + now[len(before) :])
 
     def flush(self) -> str:
