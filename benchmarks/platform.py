@@ -31,7 +31,7 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, encode_request
 from faasmoe.model.blocks import Block
 from faasmoe.orchestrator.dispatch import Dispatch, deploy
-from faasmoe.orchestrator.serving import local_platform
+from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Call, FunctionSpec
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform

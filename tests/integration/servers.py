@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -26,8 +27,14 @@ class Server:
     def pool(self) -> Path:
         """The run folder of its pool."""
         module = "faasmoe.platforms.local.daemon"
-        commands = [child.cmdline() for child in psutil.Process(self.process.pid).children()]
+        commands = [_command(child) for child in psutil.Process(self.process.pid).children()]
         return next(Path(command[command.index(module) + 1]) for command in commands if module in command)
+
+    def orchestrator(self) -> int | None:
+        """Process id of its orchestrator, None if there is none now."""
+        module = "faasmoe.orchestrator.process"
+        children = psutil.Process(self.process.pid).children()
+        return next((child.pid for child in children if module in _command(child)), None)
 
     def instances(self) -> list[int]:
         """Process ids of running instances."""
@@ -35,11 +42,22 @@ class Server:
             return [pid for status in platform.status().functions for pid in status.instances]
 
 
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return []
+
+
 @contextmanager
-def serve(*arguments: str, cwd: Path | None = None, end: signal.Signals = signal.SIGINT) -> Iterator[Server]:
+def serve(
+    *arguments: str, cwd: Path | None = None, end: signal.Signals = signal.SIGINT, stderr: IO[str] | None = None
+) -> Iterator[Server]:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd, env=environment
+    )
     assert process.stdout is not None
     try:
         greeting = ""

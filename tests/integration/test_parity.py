@@ -24,7 +24,7 @@ from faasmoe.orchestrator.engine import Engine
 from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.orchestrator.scheduler import Scheduler, SchedulerConfig
-from faasmoe.orchestrator.serving import local_platform
+from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 from tests.platforms import InProcessPlatform

@@ -214,10 +214,17 @@ def test_health_and_metrics(server: Server, client: openai.OpenAI) -> None:
     assert metric(server, "faasmoe_generation_tokens_total") == before + 7
     assert metric(server, "faasmoe_functions_deployed") == 6 * 5
     assert metric(server, "faasmoe_invocations_total") > 6 * 7
-    assert metric(server, 'faasmoe_requests_total{outcome="length"}') > 0
+    assert metric(server, 'faasmoe_requests_total{outcome="length",tenant=""}') > 0
     assert metric(server, "faasmoe_invocation_seconds_count") == metric(server, "faasmoe_invocations_total")
     assert metric(server, "faasmoe_cold_starts_total") >= metric(server, "faasmoe_instances") > 0
     assert metric(server, 'faasmoe_cold_start_seconds_count{phase="first_touch"}') > 0
+    assert metric(server, "faasmoe_iteration_tokens_total_sum") >= metric(server, "faasmoe_iteration_seconds_count")
+    assert metric(server, "faasmoe_iteration_functions_sum") == metric(server, "faasmoe_invocations_total")
+    assert metric(server, "faasmoe_cold_starts_met_total") > 0
+    assert metric(server, "faasmoe_time_per_output_token_seconds_count") > 7
+    assert metric(server, "faasmoe_prompt_tokens_total") > 0
+    assert 0 <= metric(server, "faasmoe_kv_cache_usage_perc") <= 1
+    assert metric(server, "faasmoe_orchestrator_restarts_total") == 0
     assert metric(server, "faasmoe_pool_memory_bytes") > metric(server, "faasmoe_instance_memory_bytes") > 0
 
 
@@ -258,7 +265,7 @@ def test_no_routed_expert_is_in_the_orchestrator(server: Server, client: openai.
     checkpoint = Checkpoint.open(resolve(None).folder)
     experts = [name for name in checkpoint if ".mlp.experts." in name]
     dense = [name for name in checkpoint if ".mlp.experts." not in name]
-    pid = server.process.pid
+    pid = server.orchestrator()
     places = [checkpoint.location(name) for name in experts]
     assert mapped_bytes(pid, places) == present_bytes([pid], places) == 0
     assert present_bytes([pid], [checkpoint.location(name) for name in dense]) > 0

@@ -83,6 +83,7 @@ class Served:
         """Continue `prompts` by up to `limit` tokens each, whole or as a stream."""
         params = body.sampling(limit)
         generation = Generation(self.client, self.metrics, form, self.name, prompts, params)
+        await generation.start()
         if not body.stream:
             return JSONResponse(await generation.whole())
         return StreamingResponse(generation.events(body.include_usage), media_type="text/event-stream")
@@ -103,12 +104,12 @@ def create_app(model: str, client: OrchestratorClient, texts: Texts, metrics: Me
 def _add_state(app: FastAPI, served: Served) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        alive = served.client.alive
-        return JSONResponse({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
+        state = served.client.state
+        return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
     @app.get("/metrics")
-    def metrics_page() -> Response:
-        return Response(served.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics_page() -> Response:
+        return Response(await served.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_models(app: FastAPI, served: Served) -> None:

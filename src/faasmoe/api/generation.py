@@ -15,6 +15,7 @@ from faasmoe.api.errors import describe
 from faasmoe.api.metrics import Metrics
 from faasmoe.errors import FaasmoeError
 from faasmoe.orchestrator.client import OrchestratorClient
+from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 
 
@@ -48,8 +49,13 @@ class Generation:
         self._model = model
         self._prompt_tokens = sum(map(len, prompts))
         self._completion_tokens = [0] * len(prompts)
-        requests = [GenerationRequest(f"{self._id}-{i}", tuple(p), params) for i, p in enumerate(prompts)]
-        self._streams = _submit_all(client, requests)
+        self._client = client
+        self._requests = [GenerationRequest(f"{self._id}-{i}", tuple(p), params) for i, p in enumerate(prompts)]
+        self._streams: list[PieceStream] = []
+
+    async def start(self) -> None:
+        """Hand all prompts to the orchestrator. Raises what it refuses them with."""
+        self._streams = await self._client.submit(self._requests)
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object. Raises `EngineStopped` if the orchestrator fails."""
@@ -84,7 +90,7 @@ class Generation:
         return _merge([self._watch(i) for i in range(len(self._streams))])
 
     async def _watch(self, index: int) -> AsyncGenerator[tuple[int, Piece]]:
-        with self._metrics.request() as watch:
+        with self._metrics.request(self._requests[index]) as watch:
             async with aclosing(self._streams[index]) as pieces:
                 async for piece in pieces:
                     watch.piece(piece)
@@ -99,19 +105,6 @@ class Generation:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _submit_all(client: OrchestratorClient, requests: Sequence[GenerationRequest]) -> list[AsyncGenerator[Piece]]:
-    """All or none: if one is refused, those before it are cancelled."""
-    streams = []
-    try:
-        for request in requests:
-            streams.append(client.submit(request))  # noqa: PERF401 - those submitted must be known on failure
-    except FaasmoeError:
-        for request in requests[: len(streams)]:
-            client.cancel(request.id)
-        raise
-    return streams
-
-
 async def _merge(streams: Sequence[AsyncGenerator[tuple[int, Piece]]]) -> AsyncGenerator[tuple[int, Piece]]:
     """Items of all streams as they come. Closing it closes them; the first error ends it."""
     if len(streams) == 1:
@@ -119,15 +112,17 @@ async def _merge(streams: Sequence[AsyncGenerator[tuple[int, Piece]]]) -> AsyncG
             async for item in only:
                 yield item
         return
-    queue: asyncio.Queue[tuple[int, Piece] | None] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, Piece] | None] = asyncio.Queue(len(streams))  # a slow reader is seen by all
 
     async def feed(stream: AsyncGenerator[tuple[int, Piece]]) -> None:
         try:
             async with aclosing(stream) as items:
                 async for item in items:
-                    queue.put_nowait(item)
-        finally:
-            queue.put_nowait(None)
+                    await queue.put(item)
+        except Exception:
+            await queue.put(None)
+            raise
+        await queue.put(None)
 
     tasks = [asyncio.create_task(feed(stream)) for stream in streams]
     try:

@@ -2,145 +2,143 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-    SummaryMetricFamily,
-)
+from prometheus_client.core import CounterMetricFamily, Metric
 
+from faasmoe.api.series import function_series, orchestrator_series, pool_series
 from faasmoe.errors import PlatformError
 from faasmoe.orchestrator.client import OrchestratorClient
-from faasmoe.orchestrator.request import Piece
-from faasmoe.platforms.base import FunctionStatus, PoolStatus
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.platforms.base import PoolStatus
 
 log = logging.getLogger(__name__)
 
+MOST_TENANTS = 50  # with series of their own, those who came first; the others share one
+_OTHERS = "other"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-
-@dataclass
-class RequestWatch:
-    """What is measured of one request."""
-
-    first: Histogram
-    tokens: Counter
-    started: float = field(default_factory=time.monotonic)
-    seen: int = 0
-    outcome: str = "cancelled"  # until something else happens
-
-    def piece(self, piece: Piece) -> None:
-        """Note a piece of text."""
-        if self.seen == 0:
-            self.first.observe(time.monotonic() - self.started)
-        self.tokens.inc(piece.tokens - self.seen)
-        self.seen = piece.tokens
-        if piece.finish_reason:
-            self.outcome = piece.finish_reason
+_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 
 
 class Metrics:
     """All series of one server."""
 
     def __init__(self, client: OrchestratorClient, pool: Callable[[], PoolStatus]) -> None:
+        self._client = client
+        self._pool = pool
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "faasmoe_requests", "Requests ended, by outcome", ["outcome"], registry=self._registry
-        )
-        self._tokens = Counter("faasmoe_generation_tokens", "Tokens generated", registry=self._registry)
-        self._first = Histogram(
-            "faasmoe_time_to_first_token_seconds",
-            "From submission",
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._duration = Histogram(
-            "faasmoe_e2e_request_latency_seconds",
-            "From submission",
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._registry.register(_State(client, pool))
+        self._snapshots = _Snapshots()
+        self._registry.register(self._snapshots)
+        self._tenants: set[str] = set()
+        self.requests = self._counter("requests", "Requests ended, by outcome", "outcome")
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
+        self.tokens = self._counter("generation_tokens", "Tokens generated")
+        self.first = self._histogram("time_to_first_token_seconds", "From submission", _SECONDS)
+        self.each = self._histogram("time_per_output_token_seconds", "From one to the next", _TOKEN_SECONDS)
+        self.duration = self._histogram("e2e_request_latency_seconds", "From submission", _SECONDS)
 
     @contextmanager
-    def request(self) -> Iterator[RequestWatch]:
-        """Counts a request when it ends, however it does."""
-        watch = RequestWatch(self._first, self._tokens)
+    def request(self, request: GenerationRequest) -> Iterator[RequestWatch]:
+        """Counts a request, and logs it, when it ends, however it does."""
+        watch = RequestWatch(self, request, self.tenant(request.tenant))
         try:
             yield watch
         except Exception:
             watch.outcome = "error"
             raise
         finally:
-            self._requests.labels(watch.outcome).inc()
-            self._duration.observe(time.monotonic() - watch.started)
+            watch.end()
 
-    def page(self) -> bytes:
+    def tenant(self, name: str) -> str:
+        """The label for a tenant: its name, unless there are too many."""
+        if name not in self._tenants and len(self._tenants) == MOST_TENANTS:
+            return _OTHERS
+        self._tenants.add(name)
+        return name
+
+    async def page(self) -> bytes:
         """The text that Prometheus scrapes."""
-        return generate_latest(self._registry)
-
-
-class _State:
-    """Asks orchestrator and platform when a page is wanted."""
-
-    def __init__(self, client: OrchestratorClient, pool: Callable[[], PoolStatus]) -> None:
-        self._client = client
-        self._pool = pool
-
-    def collect(self) -> Iterable[Metric]:
-        running, waiting = self._client.load()
-        yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", running)
-        yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", waiting)
+        self._snapshots.figures = await self._client.figures()
+        self._snapshots.restarts = self._client.restarts
         try:
-            pool = self._pool()
+            self._snapshots.pool = await asyncio.to_thread(self._pool)
         except PlatformError as error:  # the rest of the page is worth having
             log.warning("no figures of the platform: %s", error)
-            return
-        yield from _pool_series(pool)
-        yield from _function_series(pool.functions)
+            self._snapshots.pool = None
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"faasmoe_{name}", text, [*labels, "tenant"], registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"faasmoe_{name}", text, ["tenant"], buckets=buckets, registry=self._registry)
 
 
-def _pool_series(pool: PoolStatus) -> Iterator[Metric]:
-    yield GaugeMetricFamily("faasmoe_functions_deployed", "Functions deployed", len(pool.functions))
-    yield GaugeMetricFamily("faasmoe_pool_memory_bytes", "Memory counted in the pool", pool.memory_used)
-    if pool.memory_budget is not None:
-        yield GaugeMetricFamily("faasmoe_pool_memory_budget_bytes", "Most it may take", pool.memory_budget)
-    yield GaugeMetricFamily("faasmoe_activations_waiting", "Activations that wait for memory", pool.waiting)
-    total, buckets = 0, []
-    for bound, count in pool.latency:
-        total += count
-        buckets.append((f"{bound:.6g}", total))
-    seconds = sum(bound * count for bound, count in pool.latency)  # bounds, so too much by a tenth
-    buckets.append(("+Inf", total))
-    yield HistogramMetricFamily(
-        "faasmoe_invocation_seconds", "From a call's arrival at an instance to its reply", buckets, seconds
-    )
-    phases = SummaryMetricFamily("faasmoe_cold_start_seconds", "Cold starts by phase", labels=["phase"])
-    for phase, (count, seconds) in pool.cold_start_phases.items():
-        phases.add_metric([phase], count, seconds)
-    yield phases
+class RequestWatch:
+    """What is measured of one request."""
+
+    def __init__(self, metrics: Metrics, request: GenerationRequest, tenant: str) -> None:
+        self._metrics = metrics
+        self._request = request
+        self._tenant = tenant  # as a label
+        self._started = self._latest = time.monotonic()
+        self._first: float | None = None  # seconds to the first piece
+        self._tokens = 0
+        self.outcome = "cancelled"  # until something else happens
+
+    def piece(self, piece: Piece) -> None:
+        """Note a piece of text."""
+        now = time.monotonic()
+        new = piece.tokens - self._tokens
+        if self._first is None:
+            self._first = now - self._started
+            self._metrics.first.labels(self._tenant).observe(self._first)
+            self._metrics.prompt_tokens.labels(self._tenant).inc(len(self._request.prompt))
+        else:
+            each = self._metrics.each.labels(self._tenant)
+            for _ in range(new):  # a piece may end several tokens, whose text was not certain before
+                each.observe((now - self._latest) / new)
+        self._metrics.tokens.labels(self._tenant).inc(new)
+        self._tokens, self._latest = piece.tokens, now
+        if piece.finish_reason:
+            self.outcome = piece.finish_reason
+
+    def end(self) -> None:
+        """Note that it is over."""
+        seconds = time.monotonic() - self._started
+        self._metrics.requests.labels(self.outcome, self._tenant).inc()
+        self._metrics.duration.labels(self._tenant).observe(seconds)
+        figures = {
+            "request": self._request.id,
+            "tenant": self._request.tenant,
+            "outcome": self.outcome,
+            "prompt_tokens": len(self._request.prompt),
+            "generation_tokens": self._tokens,
+            "first_token_seconds": None if self._first is None else round(self._first, 4),
+            "seconds": round(seconds, 4),
+        }
+        log.info("request ended", extra=figures)
 
 
-def _function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
-    """By function: as many series as functions, whoever calls them."""
-    values: dict[str, tuple[type[Metric], str, Callable[[FunctionStatus], float]]] = {
-        "instances": (GaugeMetricFamily, "Instances running", lambda f: len(f.instances)),
-        "instance_memory_bytes": (GaugeMetricFamily, "Memory that its instances count for", lambda f: f.memory),
-        "invocations": (CounterMetricFamily, "Calls answered by instances", lambda f: f.invocations),
-        "cold_starts": (CounterMetricFamily, "Instances started", lambda f: f.cold_starts),
-        "instance_deaths": (CounterMetricFamily, "Instances that died", lambda f: f.deaths),
-        "evictions": (CounterMetricFamily, "Instances stopped to make room", lambda f: f.evictions),
-    }
-    for name, (kind, text, value) in values.items():
-        family = kind(f"faasmoe_{name}", text, labels=["function"])  # type: ignore[call-arg]
-        for function in functions:
-            family.add_metric([function.name], value(function))  # type: ignore[attr-defined]
-        yield family
+class _Snapshots:
+    """Series of what others count, as it was told last."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+        self.restarts = 0
+        self.pool: PoolStatus | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        yield from orchestrator_series(self.figures)
+        yield CounterMetricFamily(
+            "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", self.restarts
+        )
+        if self.pool is not None:
+            yield from pool_series(self.pool)
+            yield from function_series(self.pool.functions)

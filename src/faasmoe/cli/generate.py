@@ -59,8 +59,9 @@ def generate(
         from faasmoe.evaluation.memory import PeakMemory
         from faasmoe.model.plan import context_length, make_plan
         from faasmoe.model.source import resolve
+        from faasmoe.orchestrator.pool import local_platform
         from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
-        from faasmoe.orchestrator.serving import Serving, local_platform
+        from faasmoe.orchestrator.serving import Serving
 
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
     source = resolve(model)  # a download shows its own progress

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -26,13 +25,11 @@ from faasmoe.cli.options import (
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from faasmoe.orchestrator.serving import Serving
+    from faasmoe.orchestrator.config import ServingConfig
+    from faasmoe.orchestrator.messages import Ready
+    from faasmoe.platforms.local.options import LocalOptions
 
 _BACKLOG = 2048
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-_GRACE = 5  # seconds that running requests get at shutdown
 
 
 def serve(
@@ -45,29 +42,57 @@ def serve(
     dtype: Dtype = "auto",
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="Least severity of log lines. From info on there is one for each request."),
+    ] = "warning",
 ) -> None:
     """Serve a model over an OpenAI-compatible HTTP API.
 
     Experts run as functions that start when a token is routed to them and stop when they idle.
     """
+    from faasmoe import logs
+
+    logs.configure("gateway", log_format, log_level)
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     with _bind(host, port) as listener:  # first of all: nothing is started if the port is taken
         with console.status("starting"):
-            from faasmoe.model.plan import context_length, make_plan
             from faasmoe.model.source import resolve
+            from faasmoe.orchestrator.config import ServingConfig
 
         source = resolve(model)  # a download shows its own progress
-        with console.status("checking the model"):
-            plan = make_plan(source, block_size, dtype)
-            length = context_length(plan, max_model_len)
-        with console.status(f"starting {plan.source.name}"):
-            from faasmoe.orchestrator.serving import Serving, local_platform
-
-            serving = Serving(plan, lambda: local_platform(options), length)
-        with serving:
-            _run(_app(serving), listener, lambda: _greet(console, serving, listener))
+        config = ServingConfig(source.name, str(source.folder), block_size, dtype, max_model_len)
+        asyncio.run(_serve(console, config, options, listener))
     console.print("stopped")
+
+
+async def _serve(console: Console, config: ServingConfig, options: LocalOptions, listener: socket.socket) -> None:
+    """The gateway, with the platform and the orchestrator started for it and stopped after it."""
+    from faasmoe.api.app import create_app
+    from faasmoe.api.http_server import HttpServer
+    from faasmoe.api.metrics import Metrics
+    from faasmoe.api.texts import Texts
+    from faasmoe.model.tokenizer import Tokenizer
+    from faasmoe.orchestrator.client import OrchestratorClient
+    from faasmoe.orchestrator.messages import Start
+    from faasmoe.orchestrator.pool import local_platform
+    from faasmoe.orchestrator.process import TOKENIZER
+    from faasmoe.orchestrator.supervisor import Supervisor
+    from faasmoe.platforms.local.run_folder import RunFolder
+
+    client = OrchestratorClient()
+    with RunFolder() as folder, local_platform(options) as platform, ExitStack() as shown:
+        shown.enter_context(console.status(f"starting {config.name}"))
+        async with Supervisor(client, Start(config, str(platform.folder), str(folder.path))) as ready:
+            texts = Texts(Tokenizer.saved(folder.path / TOKENIZER), ready.vocabulary)
+            app = create_app(config.name, client, texts, Metrics(client, platform.status))
+            shown.close()
+            server = HttpServer(app, client, lambda: _greet(console, config.name, ready, listener))
+            await server.serve(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -85,51 +110,15 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _app(serving: Serving) -> FastAPI:
-    from faasmoe.api.app import create_app
-    from faasmoe.api.metrics import Metrics
-    from faasmoe.api.texts import Texts
-    from faasmoe.orchestrator.client import OrchestratorClient
-
-    client = OrchestratorClient(serving.engine)
-    texts = Texts(serving.tokenizer, int(serving.plan.architecture.text_config.vocab_size))
-    return create_app(serving.plan.source.name, client, texts, Metrics(client, serving.platform.status))
-
-
-def _run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Like uvicorn's, which raises the signal again at the end: we have processes to stop then."""
-            before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready()
-
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
-    Server(config).run(sockets=[listener])
-
-
-def _greet(console: Console, serving: Serving, listener: socket.socket) -> None:
+def _greet(console: Console, name: str, about: Ready, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(host).is_loopback:
         console.print(f"[yellow]there are no keys yet: whoever reaches {host}:{port} can use this server[/]")
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    plan = serving.plan
-    body = json.dumps(
-        {"model": plan.source.name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
-    )
+    body = json.dumps({"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6})
     console.print(
-        f"[bold green]ready[/] {plan.source.name} ({plan.architecture.name}) at [bold]{url}[/]\n"
-        f"{len(plan.architecture.experts)} layers of experts in {len(plan.blocks)} functions, none running yet\n"
+        f"[bold green]ready[/] {name} ({about.architecture}) at [bold]{url}[/]\n"
+        f"{about.layers} layers of experts in {about.functions} functions, none running yet\n"
         f"try it:"
     )
     console.print(f"curl {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'", markup=False)

@@ -13,9 +13,9 @@ from torch import Tensor
 from faasmoe.errors import FunctionError, PayloadError
 from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request, raw, reply_bytes
 from faasmoe.model.blocks import Block
+from faasmoe.orchestrator.pool import HANDLER
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
-HANDLER = "faasmoe.experts.handler:load"
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 

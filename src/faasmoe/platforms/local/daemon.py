@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from faasmoe import logs
 from faasmoe.platforms.local import wire
 from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
 from faasmoe.platforms.local.options import LocalOptions
@@ -177,7 +178,7 @@ class Daemon:
 def main() -> None:
     """Serve until standard input closes."""
     folder, options = sys.argv[1:]
-    logging.basicConfig(format="%(levelname)s: platform: %(message)s")
+    logs.inherit("platform")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us closes our standard input
     os.umask(0o077)
     asyncio.run(Daemon(Path(folder), LocalOptions.from_json(options)).serve())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
-import logging
 import os
 import select
 import signal
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faasmoe import logs
 from faasmoe.platforms.local import frame, wire
 from faasmoe.platforms.local.instance import child_main, die_with_parent
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
@@ -136,15 +136,15 @@ def join_pages() -> None:
 
 def main() -> None:
     """Import and warm up what functions need, then serve."""
+    gc.disable()
     descriptor, parent, *names = sys.argv[1:]
-    logging.basicConfig(format="%(levelname)s: instances: %(message)s")
+    logs.inherit("instances")
     die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us decides when to end
     modules = [importlib.import_module(name) for name in names]
     warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
     for function in warm_up:
         function()
-    gc.collect()
     gc.freeze()  # collections in instances leave the shared pages alone
     join_pages()
     with suppress(wire.Lost):

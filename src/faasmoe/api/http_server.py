@@ -1,0 +1,58 @@
+"""The HTTP server: uvicorn, with another way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from faasmoe.orchestrator.client import OrchestratorClient
+
+GRACE = 5  # seconds that running requests get at shutdown
+_LAST_WORDS = 2  # seconds for telling those that are still there
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_REASON = "the server is shutting down"
+
+
+class HttpServer(uvicorn.Server):
+    """Serves `app` until a signal ends it. `ready` is called when requests are taken.
+
+    On SIGINT or SIGTERM new requests are refused and running ones may go on for `GRACE` seconds. What is left is
+    ended with an error: 503, or an event in a stream. A second SIGINT cuts everything off.
+    """
+
+    def __init__(self, app: FastAPI, client: OrchestratorClient, ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE + _LAST_WORDS)
+        )
+        self._client = client
+        self._ready = ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Like uvicorn's, which raises the signal again at the end: we have processes to stop then."""
+        before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`, which would cut off what is not done in time."""
+        self._client.refuse(_REASON)
+        end = asyncio.get_running_loop().call_later(GRACE, self._client.detach, _REASON)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            end.cancel()

@@ -1,0 +1,98 @@
+"""Snapshots of orchestrator and platform as Prometheus series. Names follow vLLM's where it has the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+
+from faasmoe.orchestrator.figures import Distribution, Figures
+from faasmoe.platforms.base import FunctionStatus, PoolStatus
+
+_ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
+    "kv_cache_tokens": (GaugeMetricFamily, "Tokens whose keys and values there is memory for"),
+    "kv_cache_tokens_used": (GaugeMetricFamily, "Of them, those that running sequences have"),
+    "kv_cache_tokens_kept": (GaugeMetricFamily, "Of them, those kept for prompts that begin alike"),
+    "preemptions": (CounterMetricFamily, "Sequences that gave up their memory and began again"),
+    "prompt_tokens_cached": (CounterMetricFamily, "Tokens of prompts that were found in the cache"),
+}
+
+
+def orchestrator_series(figures: Figures) -> Iterator[Metric]:
+    """What the engine does. All but the two gauges begin at zero again with each orchestrator."""
+    yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", figures.running)
+    yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", figures.waiting)
+    yield _histogram("faasmoe_iteration_seconds", "Wall-clock time of a step", figures.step_seconds)
+    yield _histogram("faasmoe_iteration_tokens_total", "Tokens that the model ran in a step", figures.step_tokens)
+    yield _histogram("faasmoe_iteration_sequences", "Sequences that took part in a step", figures.step_sequences)
+    yield _histogram("faasmoe_iteration_functions", "Functions that a step touched", figures.step_functions)
+    phases = CounterMetricFamily("faasmoe_iteration_phase_seconds", "Time of steps by phase", labels=["phase"])
+    for phase, seconds in figures.phases.items():
+        phases.add_metric([phase], seconds)
+    yield phases
+    yield CounterMetricFamily(
+        "faasmoe_cold_starts_met", "Invocations that waited for a cold start", figures.cold_starts
+    )
+    yield from _engine_series(figures.engine)
+
+
+def _engine_series(figures: Mapping[str, float]) -> Iterator[Metric]:
+    for name, (kind, text) in _ENGINE.items():
+        if name in figures:
+            yield kind(f"faasmoe_{name}", text, figures[name])
+    if total := figures.get("kv_cache_tokens"):
+        used = figures.get("kv_cache_tokens_used", 0) / total
+        yield GaugeMetricFamily("faasmoe_kv_cache_usage_perc", "Share of it that sequences use; 1 is all", used)
+
+
+def _histogram(name: str, text: str, values: Distribution) -> Metric:
+    total, buckets = 0, []
+    for bound, count in zip([*(f"{bound:g}" for bound in values.bounds), "+Inf"], values.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return HistogramMetricFamily(name, text, buckets, values.total)
+
+
+def pool_series(pool: PoolStatus) -> Iterator[Metric]:
+    """What the platform's pool holds."""
+    yield GaugeMetricFamily("faasmoe_functions_deployed", "Functions deployed", len(pool.functions))
+    yield GaugeMetricFamily("faasmoe_pool_memory_bytes", "Memory counted in the pool", pool.memory_used)
+    if pool.memory_budget is not None:
+        yield GaugeMetricFamily("faasmoe_pool_memory_budget_bytes", "Most it may take", pool.memory_budget)
+    yield GaugeMetricFamily("faasmoe_activations_waiting", "Activations that wait for memory", pool.waiting)
+    total, buckets = 0, []
+    for bound, count in pool.latency:
+        total += count
+        buckets.append((f"{bound:.6g}", total))
+    seconds = sum(bound * count for bound, count in pool.latency)  # bounds, so too much by a tenth
+    buckets.append(("+Inf", total))
+    yield HistogramMetricFamily(
+        "faasmoe_invocation_seconds", "From a call's arrival at an instance to its reply", buckets, seconds
+    )
+    phases = SummaryMetricFamily("faasmoe_cold_start_seconds", "Cold starts by phase", labels=["phase"])
+    for phase, (count, seconds) in pool.cold_start_phases.items():
+        phases.add_metric([phase], count, seconds)
+    yield phases
+
+
+def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
+    """By function: as many series as functions, whoever calls them."""
+    values: dict[str, tuple[type[Metric], str, Callable[[FunctionStatus], float]]] = {
+        "instances": (GaugeMetricFamily, "Instances running", lambda f: len(f.instances)),
+        "instance_memory_bytes": (GaugeMetricFamily, "Memory that its instances count for", lambda f: f.memory),
+        "invocations": (CounterMetricFamily, "Calls answered by instances", lambda f: f.invocations),
+        "cold_starts": (CounterMetricFamily, "Instances started", lambda f: f.cold_starts),
+        "instance_deaths": (CounterMetricFamily, "Instances that died", lambda f: f.deaths),
+        "evictions": (CounterMetricFamily, "Instances stopped to make room", lambda f: f.evictions),
+    }
+    for name, (kind, text, value) in values.items():
+        family = kind(f"faasmoe_{name}", text, labels=["function"])  # type: ignore[call-arg]
+        for function in functions:
+            family.add_metric([function.name], value(function))  # type: ignore[attr-defined]
+        yield family

@@ -1,0 +1,54 @@
+"""What an orchestrator counts while it runs, in the form in which the gateway gets it."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+MANY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+@dataclass(slots=True)
+class Distribution:
+    """A histogram: how many values were at most each bound, and above the last."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)  # one more than bounds; not cumulative
+    total: float = 0.0  # sum of all values
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+        if len(self.counts) != len(self.bounds) + 1:
+            raise ValueError(
+                f"{len(self.bounds)} bounds need {len(self.bounds) + 1} counts, not {len(self.counts)}"
+            )
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+def _seconds() -> Distribution:
+    return Distribution(SECONDS)
+
+
+def _many() -> Distribution:
+    return Distribution(MANY)
+
+
+@dataclass(slots=True)
+class Figures:
+    """Everything since the orchestrator's start; it begins at zero again with the next one."""
+
+    running: int = 0  # requests
+    waiting: int = 0  # requests
+    step_seconds: Distribution = field(default_factory=_seconds)
+    step_tokens: Distribution = field(default_factory=_many)
+    step_sequences: Distribution = field(default_factory=_many)
+    step_functions: Distribution = field(default_factory=_many)  # functions that a step touched
+    phases: dict[str, float] = field(default_factory=dict)  # part of a step to its seconds in all
+    invocations: int = 0
+    cold_starts: int = 0  # invocations that had to wait for one
+    engine: dict[str, float] = field(default_factory=dict)  # its own figures, by name (`Engine.gauges`)

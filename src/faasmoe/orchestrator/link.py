@@ -1,0 +1,164 @@
+"""The gateway's end of its socket to one orchestrator process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn, Self
+
+from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.messages import (
+    HEADER,
+    LARGEST,
+    Accepted,
+    Ask,
+    Cancel,
+    Pieces,
+    Refused,
+    Report,
+    ToGateway,
+    body_length,
+    error_of,
+    pack,
+    read_answer,
+)
+from faasmoe.orchestrator.piece_stream import Inbox, PieceStream
+
+SILENCE = (
+    60.0  # seconds without a sign of life after which an orchestrator counts as dead; one is sent each second
+)
+
+
+class Link:
+    """Requests on their way through one orchestrator. For one asyncio loop."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence: float = SILENCE
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._silence = silence
+        self._inboxes: dict[str, Inbox] = {}  # by request
+        self._answers: dict[int, asyncio.Future[None]] = {}  # by number of the Submit
+        self._report: asyncio.Future[Figures] | None = None  # somebody waits for it
+        self._failed: str | None = None  # why
+
+    @classmethod
+    async def over(cls, connection: socket.socket) -> Self:
+        """A link over a connected socket, which it then owns."""
+        return cls(*await asyncio.open_unix_connection(sock=connection))
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing comes through it any more."""
+        return self._failed is not None
+
+    async def receive(self) -> ToGateway:
+        """The next message. Raises `EngineStopped` if the orchestrator is gone or silent, `MessageError`."""
+        try:
+            async with asyncio.timeout(self._silence):
+                header = await self._reader.readexactly(HEADER.size)
+                return read_answer(await self._reader.readexactly(body_length(header)))
+        except (asyncio.IncompleteReadError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise EngineStopped(f"the orchestrator was silent for {self._silence:g} s") from error
+            raise EngineStopped("the orchestrator has ended") from error
+
+    async def run(self) -> NoReturn:
+        """Hand out what comes, until `receive` raises."""
+        while True:
+            message = await self.receive()
+            if isinstance(message, Pieces):
+                self._deliver(message)
+            elif isinstance(message, Accepted):
+                self._answer(message.number, None)
+            elif isinstance(message, Refused):
+                self._answer(message.number, error_of(message.error))
+            elif isinstance(message, Report):
+                if self._report and not self._report.done():
+                    self._report.set_result(message.figures)
+            else:
+                raise MessageError(f"{type(message).__name__} is not expected from a running orchestrator")
+
+    def send(self, frame: bytes) -> None:
+        """Raises `EngineBusy` if the orchestrator does not take what it was sent before."""
+        if self._writer.transport.get_write_buffer_size() > LARGEST:
+            raise EngineBusy("the orchestrator does not keep up with requests")
+        self._writer.write(frame)
+
+    async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[PieceStream]:
+        """Send a packed `Submit` of requests `ids` and wait for its answer. Raises the error of a refusal."""
+        if self._failed is not None:
+            raise EngineStopped(self._failed)
+        self.send(frame)
+        streams = []
+        for request_id in ids:
+            inbox = self._inboxes[request_id] = Inbox()
+            streams.append(PieceStream(inbox, partial(self.cancel, request_id)))
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            await answer
+        except BaseException:
+            for stream in streams:
+                await stream.aclose()
+            raise
+        finally:
+            self._answers.pop(number, None)
+        return streams
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request. Unknown ids are fine."""
+        if self._inboxes.pop(request_id, None) is not None and self._failed is None:
+            with suppress(EngineBusy):  # then nothing it sends is taken either, and it is soon given up
+                self.send(pack(Cancel((request_id,))))
+
+    async def figures(self) -> Figures | None:
+        """Newest figures. None if the orchestrator ended meanwhile."""
+        if self._report is None or self._report.done():
+            self._report = asyncio.get_running_loop().create_future()
+            self.send(pack(Ask()))
+        report = self._report
+        await asyncio.wait([report])
+        return None if report.cancelled() else report.result()
+
+    def fail(self, reason: str) -> None:
+        """Let everything that runs fail with `EngineStopped`. May be called twice."""
+        self._failed = reason
+        for inbox in self._inboxes.values():
+            inbox.fail(EngineStopped(reason))
+        self._inboxes.clear()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(EngineStopped(reason))
+        if self._report:
+            self._report.cancel()
+
+    async def close(self) -> None:
+        """Hang up. May be called twice."""
+        self.fail("the orchestrator was ended")
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
+
+    def _deliver(self, message: Pieces) -> None:
+        for request_id, piece in message.pieces:
+            inbox = self._inboxes.get(request_id)
+            if inbox is None:
+                continue  # it was cancelled
+            if piece.last:
+                del self._inboxes[request_id]
+            if not inbox.put(piece):
+                self.cancel(request_id)
+
+    def _answer(self, number: int, error: FaasmoeError | None) -> None:
+        answer = self._answers.get(number)
+        if answer is None or answer.done():
+            return  # whoever asked has gone
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)

@@ -1,0 +1,186 @@
+"""What gateway and orchestrator say to each other, and its form on their socket.
+
+A message is six bytes of header, the version and the length of what follows, and then MessagePack. Requests and
+pieces travel as the plain dataclasses that they are, so a new field of simple type needs no change here.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeVar
+
+import msgspec
+
+from faasmoe import errors
+from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, UserError, brief
+from faasmoe.orchestrator.config import ServingConfig
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.request import GenerationRequest, Piece
+
+VERSION = 1
+LARGEST = 32 << 20  # bytes of one message: prompts of several million tokens
+HEADER = struct.Struct("<HI")  # version, length
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all messages; on the wire an array that begins with the class's name."""
+
+
+class Start(Message, frozen=True):
+    """To the orchestrator, once and first."""
+
+    config: ServingConfig
+    pool: str  # run folder of the platform
+    folder: str  # private to gateway and orchestrator: artifacts, and the tokenizer for the gateway
+
+
+class Submit(Message, frozen=True):
+    """To the orchestrator: run all of these, or none. Answered by `Accepted` or `Refused`."""
+
+    number: int
+    requests: tuple[GenerationRequest, ...]
+
+
+class Cancel(Message, frozen=True):
+    """To the orchestrator: drop requests. Unknown ids are fine."""
+
+    ids: tuple[str, ...]
+
+
+class Ask(Message, frozen=True):
+    """To the orchestrator: send a `Report` now."""
+
+
+class Starting(Message, frozen=True):
+    """To the gateway, once a second while the model is loaded."""
+
+
+class Ready(Message, frozen=True):
+    """To the gateway: requests are taken from now on."""
+
+    architecture: str
+    layers: int  # with routed experts
+    functions: int
+    vocabulary: int
+    max_model_len: int
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An error of `faasmoe.errors` under way."""
+
+    kind: str
+    message: str
+    fields: dict[str, str | float | None]
+
+
+class Failed(Message, frozen=True):
+    """To the gateway: it cannot start. The orchestrator ends after it."""
+
+    error: Failure
+
+
+class Accepted(Message, frozen=True):
+    """To the gateway: a `Submit` has been taken; pieces may have come before this."""
+
+    number: int
+
+
+class Refused(Message, frozen=True):
+    """To the gateway: none of a `Submit` runs."""
+
+    number: int
+    error: Failure
+
+
+class Pieces(Message, frozen=True):
+    """To the gateway: what a step brought, each piece with its request's id."""
+
+    pieces: tuple[tuple[str, Piece], ...]
+
+
+class Report(Message, frozen=True):
+    """To the gateway, once a second and when asked: figures, and a sign of life."""
+
+    figures: Figures
+
+
+_M = TypeVar("_M")
+
+ToOrchestrator = Start | Submit | Cancel | Ask
+ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | Report
+
+_encoder = msgspec.msgpack.Encoder()
+_to_orchestrator: msgspec.msgpack.Decoder[ToOrchestrator] = msgspec.msgpack.Decoder(ToOrchestrator)
+_to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(ToGateway)
+
+
+def pack(message: Message) -> bytes:
+    """Header and body. Raises `MessageError` if a value cannot travel or it is too long."""
+    try:
+        body = _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageError(f"{type(message).__name__} cannot be sent: {type(error).__name__}") from error
+    if len(body) > LARGEST:
+        raise MessageError(f"{type(message).__name__} has {len(body)} bytes; at most {LARGEST} are taken")
+    return HEADER.pack(VERSION, len(body)) + body
+
+
+def body_length(header: bytes) -> int:
+    """How many bytes follow a header. Raises `MessageError` if it is of another version or announces too many."""
+    version, length = HEADER.unpack(header)
+    if version != VERSION:
+        raise MessageError(f"a message of version {version}; this is version {VERSION}")
+    if length > LARGEST:
+        raise MessageError(f"a message of {length} bytes was announced; at most {LARGEST} are taken")
+    return int(length)
+
+
+def read_order(body: bytes) -> ToOrchestrator:
+    """A message to the orchestrator. Raises `MessageError`."""
+    return _read(_to_orchestrator, body)
+
+
+def read_answer(body: bytes) -> ToGateway:
+    """A message to the gateway. Raises `MessageError`."""
+    return _read(_to_gateway, body)
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_M], body: bytes) -> _M:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, FaasmoeError, ValueError, TypeError, RecursionError) as error:
+        # what the library says of a malformed message is about types and places, never about values
+        cause = brief(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
+        raise MessageError(f"a malformed message: {cause}") from error
+
+
+def failure_of(error: Exception) -> Failure:
+    """An error made ready to travel. What is not the user's or the engine's doing arrives as `EngineStopped`."""
+    kind = type(error).__name__
+    if _travels(kind):
+        fields = {key: value for key, value in vars(error).items() if _simple(value)}
+        return Failure(kind, str(error), fields)
+    message = str(error) if isinstance(error, FaasmoeError) else f"{kind}: {brief(error)}"
+    return Failure(EngineStopped.__name__, message, {})
+
+
+def error_of(failure: Failure) -> FaasmoeError:
+    """The error that has travelled."""
+    if not _travels(failure.kind):
+        return EngineStopped(failure.message)
+    kind: Any = getattr(errors, failure.kind)
+    try:
+        error: FaasmoeError = kind(failure.message, **failure.fields)
+    except TypeError:  # fields of another version
+        error = EngineStopped(failure.message)
+    return error
+
+
+def _travels(kind: str) -> bool:
+    """Whether an error is made of a message and simple fields."""
+    found = getattr(errors, kind, None)
+    return isinstance(found, type) and issubclass(found, (UserError, EngineBusy, EngineStopped))
+
+
+def _simple(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float))

@@ -1,0 +1,45 @@
+"""Counts what an engine does, for the gateway's metrics."""
+
+from __future__ import annotations
+
+import threading
+from copy import deepcopy
+from typing import Protocol
+
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.step_report import StepReport
+
+
+class Counts(Protocol):
+    """What dispatch counts, from its start."""
+
+    invocations: int
+    cold_starts: int
+
+
+class Meter:
+    """Fed by the engine after each step, read by whoever reports. `counts` are those of the engine's dispatch."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._figures = Figures()
+        self._lock = threading.Lock()
+
+    def step(self, report: StepReport) -> None:
+        """Note a step. A function is invoked once in a step, so new invocations are functions touched."""
+        with self._lock:
+            figures, counts = self._figures, self._counts
+            figures.step_seconds.observe(report.seconds)
+            figures.step_tokens.observe(report.tokens)
+            figures.step_sequences.observe(report.sequences)
+            figures.step_functions.observe(counts.invocations - figures.invocations)
+            for phase, seconds in report.phases.items():
+                figures.phases[phase] = figures.phases.get(phase, 0.0) + seconds
+            figures.invocations, figures.cold_starts = counts.invocations, counts.cold_starts
+
+    def read(self, running: int, waiting: int, engine: dict[str, float]) -> Figures:
+        """All figures up to now, with the engine's own."""
+        with self._lock:
+            figures = deepcopy(self._figures)
+        figures.running, figures.waiting, figures.engine = running, waiting, engine
+        return figures

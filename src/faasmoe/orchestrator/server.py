@@ -1,0 +1,175 @@
+"""The orchestrator's end of its socket: one thread reads what the gateway wants, one writes what comes of it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.messages import (
+    HEADER,
+    Accepted,
+    Ask,
+    Cancel,
+    Failed,
+    Message,
+    Pieces,
+    Ready,
+    Refused,
+    Report,
+    Start,
+    Starting,
+    Submit,
+    ToOrchestrator,
+    body_length,
+    failure_of,
+    pack,
+    read_order,
+)
+from faasmoe.orchestrator.outbox import Outbox
+from faasmoe.orchestrator.request import GenerationRequest, Piece
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 1.0
+_TOO_LARGE = "a piece of text is too large to be sent"
+
+
+class Runner(Protocol):
+    """The part of an engine that is needed here."""
+
+    def submit(self, request: GenerationRequest, listener: Callable[[Piece], None]) -> None:
+        """Take a request; `listener` gets its pieces and must not block."""
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request."""
+
+
+class Server:
+    """Speaks with one gateway over `connection`.
+
+    `gone` is called with an exit status, on one of the two threads, when there is nobody to speak with any more: 0 if
+    the gateway has hung up, 1 if it sends what is no message.
+    """
+
+    def __init__(self, connection: socket.socket, gone: Callable[[int], None]) -> None:
+        self._connection = connection
+        self._gone = gone
+        self._outbox = Outbox()
+        self._runner: Runner | None = None
+        self._report: Callable[[], Message] = Starting
+
+    def listen(self) -> Start:
+        """The first message. From then on signs of life are sent. Raises `MessageError`, or `OSError` at the end."""
+        start = self._receive()
+        if not isinstance(start, Start):
+            raise MessageError(f"{type(start).__name__} came first, not Start")
+        for work in (self._read, self._write):
+            threading.Thread(target=work, name=f"gateway{work.__name__}", daemon=True).start()
+        return start
+
+    def serve(self, runner: Runner, ready: Ready, figures: Callable[[], Figures]) -> None:
+        """Take requests from now on."""
+        self._runner = runner
+        self._report = lambda: Report(figures())
+        self._outbox.post(ready)
+
+    def fail(self, error: Exception) -> None:
+        """Say why there will be no service. The gateway hangs up then."""
+        self._outbox.post(Failed(failure_of(error)))
+
+    def next_dropped(self, seconds: float) -> str | None:
+        """Wait for a request that must be cancelled, because the gateway does not take its pieces: its id."""
+        try:
+            return self._outbox.dropped.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._obey(self._receive())
+        except OSError:
+            self._gone(0)
+        except MessageError as error:
+            log.error("the gateway sent %s", error)
+            self._gone(1)
+
+    def _receive(self) -> ToOrchestrator:
+        header = self._exactly(HEADER.size)
+        return read_order(self._exactly(body_length(header)))
+
+    def _exactly(self, count: int) -> bytes:
+        """Raises `ConnectionError` if the gateway has hung up."""
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            got = self._connection.recv_into(view)
+            if got == 0:
+                raise ConnectionError("the gateway has hung up")
+            view = view[got:]
+        return bytes(data)
+
+    def _obey(self, order: ToOrchestrator) -> None:
+        if isinstance(order, Submit):
+            self._submit(order)
+        elif isinstance(order, Cancel):
+            self._cancel(order.ids)
+        elif isinstance(order, Ask):
+            self._outbox.post(self._report())
+        else:
+            raise MessageError("Start twice")
+
+    def _submit(self, order: Submit) -> None:
+        taken: list[str] = []
+        try:
+            if self._runner is None:
+                raise EngineStopped("the orchestrator is still starting")
+            for request in order.requests:
+                self._runner.submit(request, partial(self._outbox.piece, request.id))
+                taken.append(request.id)
+        except FaasmoeError as error:
+            self._cancel(tuple(taken))
+            self._outbox.post(Refused(order.number, failure_of(error)))
+        else:
+            self._outbox.post(Accepted(order.number))
+
+    def _cancel(self, ids: tuple[str, ...]) -> None:
+        for request_id in ids:
+            if self._runner:
+                self._runner.cancel(request_id)
+            self._outbox.forget(request_id)
+
+    def _write(self) -> None:
+        due = time.monotonic()
+        while True:
+            messages = self._outbox.take(due)
+            if time.monotonic() >= due:
+                messages.append(self._report())
+                due = time.monotonic() + REPORT_SECONDS
+            try:
+                self._connection.sendall(b"".join(map(packed, messages)))
+            except OSError:
+                self._gone(0)
+                return
+
+
+def packed(message: Message) -> bytes:
+    """A message as it is sent. Pieces that are too much for one message are sent in several, or as an error."""
+    try:
+        return pack(message)
+    except MessageError:
+        if not isinstance(message, Pieces):
+            raise
+    half = len(message.pieces) // 2
+    if half:
+        return packed(Pieces(message.pieces[:half])) + packed(Pieces(message.pieces[half:]))
+    request_id, piece = message.pieces[0]
+    return pack(Pieces(((request_id, Piece("", piece.tokens, error=_TOO_LARGE)),)))
