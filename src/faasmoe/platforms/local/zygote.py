@@ -136,7 +136,6 @@ def join_pages() -> None:
 
 def main() -> None:
     """Import and warm up what functions need, then serve."""
-    gc.disable()
     descriptor, parent, *names = sys.argv[1:]
     logs.inherit("instances")
     die_with_parent(int(parent))
@@ -145,6 +144,7 @@ def main() -> None:
     warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
     for function in warm_up:
         function()
+    gc.collect()
     gc.freeze()  # collections in instances leave the shared pages alone
     join_pages()
     with suppress(wire.Lost):
