@@ -47,6 +47,7 @@ class FlatRow:
 
     spans: list[Span] = field(default_factory=list)
     windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
+    kv_bytes: dict[int, int] = field(default_factory=dict)  # layer to the bytes of one token's keys and values
 
     def note_window(self, layer: int, width: int) -> None:
         """Raises `UnsupportedModel` if `width` is `_NO_WINDOW`."""
@@ -78,6 +79,7 @@ def flat_attention(
     row: FlatRow = owner.flat_row
     if attention_mask is not None:  # the probe
         row.note_window(layer, int(attention_mask))
+        row.kv_bytes[layer] = (key.nbytes + value.nbytes) // key.shape[2]
     window = row.windows.get(layer) or sliding_window
     sinks = s_aux if s_aux is not None else getattr(module, "sinks", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)

@@ -6,7 +6,7 @@ its attention and its experts are called through transformers' registries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -136,6 +136,11 @@ class DenseModel:
             self._row.spans = []  # keeps no sequence alive
         logits: Tensor = out.logits[0]
         return logits.float()
+
+    @property
+    def kv_bytes(self) -> Mapping[int, int]:
+        """Bytes of one token's keys and values, by layer."""
+        return self._row.kv_bytes
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight that this process holds, by name."""

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor
 
 from faasmoe.errors import EngineStopped, RequestError
-from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
+from faasmoe.orchestrator.batch import Batch
+from faasmoe.orchestrator.kv_memory import KVMemory
+from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.request import GenerationRequest
 from faasmoe.orchestrator.running import Listener, Running
-from faasmoe.orchestrator.scheduler import Scheduler, Work
+from faasmoe.orchestrator.scheduler import Scheduler
+from faasmoe.orchestrator.step_report import StepReport
 from faasmoe.orchestrator.text import Decoder
 
 log = logging.getLogger(__name__)
@@ -21,7 +27,7 @@ _CLOSE_SECONDS = 10.0
 
 
 class Engine:
-    """Runs requests on a model. `submit` and `cancel` may be called from any thread."""
+    """Runs requests on a model. `submit`, `cancel` and `set_weight` may be called from any thread."""
 
     def __init__(
         self,
@@ -30,18 +36,25 @@ class Engine:
         *,
         end_tokens: frozenset[int],
         max_model_len: int,
-        scheduler: Scheduler | None = None,
         threads: int | None = None,
+        options: EngineOptions | None = None,
+        observer: Callable[[StepReport], None] | None = None,
     ) -> None:
-        """`threads` for the dense part; None leaves torch's choice."""
+        """`threads` for the dense part; None leaves torch's choice. `observer` is called after each step.
+
+        Raises `OptionError` if the memory for keys and values cannot hold a single token.
+        """
         self.max_model_len = max_model_len
+        self.options = options or EngineOptions()
         self._model = model
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
-        self._scheduler = scheduler or Scheduler()
+        self._memory = KVMemory.of(self.options, model.kv_bytes)
+        self._scheduler = Scheduler(self.options, self._memory)
         self._threads = threads
+        self._observer = observer
         self._requests: dict[str, Running] = {}
-        self._work = threading.Condition()  # guards the two above and `_stopping`
+        self._work = threading.Condition()  # guards scheduler, memory, requests and `_stopping`
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -56,16 +69,33 @@ class Engine:
         with self._work:
             return self._scheduler.running, self._scheduler.waiting
 
+    def gauges(self) -> dict[str, float]:
+        """Figures of the memory for keys and values, in tokens, and of what its lack has led to."""
+        with self._work:
+            return {
+                "kv_cache_tokens": self._memory.total,
+                "kv_cache_tokens_used": self._memory.used,
+                "kv_cache_tokens_kept": self._memory.prefixes.capacity,
+                "preemptions": self._scheduler.preemptions,
+            }
+
+    def set_weight(self, tenant: str, weight: float) -> None:
+        """Give a tenant `weight` times the tokens of others, from the next step on. Raises `OptionError`."""
+        with self._work:
+            self._scheduler.set_weight(tenant, weight)
+
     def submit(self, request: GenerationRequest, listener: Listener) -> None:
         """Take a request; `listener` gets its pieces, the last one with a finish reason or an error.
 
-        Raises `RequestError` if it does not fit the model, `EngineBusy`, or `EngineStopped` after `close`.
+        Raises `RequestError` if it fits neither the model nor the memory, `EngineBusy`, or `EngineStopped`.
         """
         self._check(request)
         running = Running(request, listener, self._tokenizer, self._end_tokens)
         with self._work:
             if not self.alive:
-                raise EngineStopped("the orchestrator is shutting down")
+                raise EngineStopped("the orchestrator is shutting down, or has failed")
+            if request.id in self._requests:
+                raise RequestError(f"a request with the id {request.id} runs already", param="id")
             self._scheduler.add(running.sequence)
             self._requests[request.id] = running
             self._work.notify()
@@ -73,9 +103,8 @@ class Engine:
     def cancel(self, request_id: str) -> None:
         """Drop a request within one step; its listener is not called again. Unknown ids are fine."""
         with self._work:
-            running = self._requests.pop(request_id, None)
-            if running:
-                self._scheduler.remove(running.sequence)
+            if running := self._requests.get(request_id):
+                self._drop(running)
 
     def close(self) -> None:
         """End running requests with an error and stop the thread, within `_CLOSE_SECONDS`."""
@@ -90,65 +119,110 @@ class Engine:
         prompt, more = len(request.prompt), request.params.max_tokens
         if prompt == 0:
             raise RequestError("the prompt is empty", param="prompt")
-        if prompt + more > self.max_model_len:
-            raise RequestError(
-                f"this model takes {self.max_model_len} tokens; the prompt has {prompt} and max_tokens asks for "
-                f"{more} more",
-                param="prompt" if prompt >= self.max_model_len else "max_tokens",
-                code="context_length_exceeded",
-            )
+        limits = {
+            "this model takes": self.max_model_len,
+            "the memory for keys and values holds": self._memory.total,
+        }
+        for what, most in limits.items():
+            if prompt + more > most:
+                raise RequestError(
+                    f"{what} {most} tokens; the prompt has {prompt} and max_tokens asks for {more} more",
+                    param="prompt" if prompt >= most else "max_tokens",
+                    code="context_length_exceeded",
+                )
 
     def _run(self) -> None:
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)  # holds for the thread that says it
-        while True:
+        message = "the orchestrator is shutting down"
+        try:
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)  # holds for the thread that says it
+            with torch.inference_mode():
+                while self._step():
+                    pass
+        except BaseException as error:  # nobody above would hear of it
+            message = f"the orchestrator has failed: {type(error).__name__}: {error}"
+            log.critical("the engine has failed", exc_info=True)
+        with self._work:
+            self._stopping = True
+            requests, self._requests = self._requests, {}
+            self._scheduler = Scheduler(self.options)  # whatever state the other one is in
+            for running in requests.values():
+                self._tell(running, f"EngineStopped: {message}")
+
+    def _step(self) -> bool:
+        """Wait for work and run one step of it. False when the engine is to stop."""
+        with self._work:
+            while not (self._stopping or self._requests):
+                self._work.wait()
+            if self._stopping:
+                return False
+            started = time.perf_counter()
+            batch = self._plan()
+            waiting = self._scheduler.waiting
+        planned = time.perf_counter()
+        try:
+            # a step of prompt chunks alone needs no logits, but models must be asked for some
+            logits = self._model.forward(batch.tokens, batch.positions, batch.spans, batch.wanted or [0])
+        except Exception as error:  # noqa: BLE001 - one bad step must not end the engine
+            log.error("step failed: %s: %s", type(error).__name__, error)
             with self._work:
-                while not (self._stopping or self._requests):
-                    self._work.wait()
-                if self._stopping:
-                    break
-                work = self._scheduler.next_step()
-            try:
-                self._step(work)
-            except Exception as error:  # noqa: BLE001 - one bad step must not end the engine
-                log.error("step failed: %s: %s", type(error).__name__, error)
-                self._fail([w.sequence.id for w in work], f"{type(error).__name__}: {error}")
-        self._fail(list(self._requests), "EngineStopped: the orchestrator is shutting down")
+                self._fail(batch.members, f"{type(error).__name__}: {error}")
+            return True
+        computed = time.perf_counter()
+        self._sample(batch, logits)
+        ended = time.perf_counter()
+        phases = {"schedule": planned - started, "forward": computed - planned, "sample": ended - computed}
+        self._report(
+            StepReport(ended - started, phases, len(batch.tokens), batch.prompt_tokens, len(batch.work), waiting)
+        )
+        return True
 
-    def _step(self, work: list[Work]) -> None:
-        tokens: list[int] = []
-        positions: list[int] = []
-        spans = []
-        wanted: list[int] = []  # rows of the step whose logits somebody needs
-        takers: list[tuple[Running, int]] = []  # and how many of them
-        for w in work:
-            start = w.sequence.computed
-            running = self._requests.get(w.sequence.id)  # None if cancelled since the step was planned
-            offsets = running.wanted(w) if running else ()
-            if running and offsets:
-                wanted += [len(tokens) + offset for offset in offsets]
-                takers.append((running, len(offsets)))
-            tokens += w.sequence.tokens[start : start + w.count]
-            positions += range(start, start + w.count)
-            spans.append(Span(w.sequence.cache, w.count))
-        # a step of prompt chunks alone needs no logits, but models must be asked for some
-        logits = self._model.forward(tokens, positions, spans, wanted or [0])
-        for w in work:
-            w.sequence.computed += w.count
+    def _plan(self) -> Batch:
+        work = self._scheduler.next_step()
+        if not work:
+            raise RuntimeError(f"none of {len(self._requests)} requests can go on")  # a defect: the oldest can
+        return Batch.of(work, (self._requests[w.sequence.id] for w in work))
+
+    def _sample(self, batch: Batch, logits: Tensor) -> None:
+        """Hand out logits `[len(batch.wanted), vocabulary]`. The lock is held for one request at a time."""
         with self._work:
-            at = 0
-            for running, count in takers:
-                if running.request.id in self._requests and running.advance(logits[at : at + count]):
+            batch.advance()
+        for taker in batch.takers:
+            running = taker.running
+            with self._work:
+                if self._requests.get(running.request.id) is not running:  # cancelled during the step
+                    continue
+                try:
+                    ended = running.advance(logits[taker.first : taker.first + taker.count])
+                except Exception as error:  # noqa: BLE001 - a fault in one request's sampling ends that request
+                    log.error("sampling failed: %s: %s", type(error).__name__, error)
+                    self._fail([running], f"{type(error).__name__}: {error}")
+                    continue
+                if ended:
                     self._drop(running)
-                at += count
 
-    def _fail(self, request_ids: list[str], message: str) -> None:
-        with self._work:
-            for request_id in request_ids:
-                if running := self._requests.get(request_id):
-                    self._drop(running)
-                    running.fail(message)
+    def _report(self, report: StepReport) -> None:
+        if self._observer is None:
+            return
+        try:
+            self._observer(report)
+        except Exception as error:  # noqa: BLE001 - requests must not suffer from who counts them
+            log.error("a step could not be reported: %s: %s", type(error).__name__, error)
 
-    def _drop(self, running: Running) -> None:
+    def _fail(self, those: Iterable[Running], message: str) -> None:
+        """End requests with an error, unless they have ended. Their keys and values may be incomplete."""
+        for running in those:
+            if self._requests.get(running.request.id) is not running:
+                continue
+            self._drop(running, keep=False)
+            self._tell(running, message)
+
+    def _tell(self, running: Running, message: str) -> None:
+        try:
+            running.fail(message)
+        except Exception as error:  # noqa: BLE001 - others have to be told as well
+            log.error("a listener failed: %s: %s", type(error).__name__, error)
+
+    def _drop(self, running: Running, *, keep: bool = True) -> None:
         del self._requests[running.request.id]
-        self._scheduler.remove(running.sequence)
+        self._scheduler.remove(running.sequence, keep=keep)

@@ -1,4 +1,4 @@
-"""Keys and values of one sequence, in buffers that grow by doubling."""
+"""Keys and values of one sequence: for each layer a buffer that is contiguous in memory."""
 
 from __future__ import annotations
 
@@ -8,17 +8,51 @@ _FIRST_CAPACITY = 64  # tokens
 
 
 class KVCache:
-    """Implements `model.attention.SequenceCache`."""
+    """Implements `model.attention.SequenceCache`.
+
+    Its buffers grow by themselves, to twice their size, unless `reserve` has said what they may have.
+    """
 
     def __init__(self) -> None:
         self._layers: dict[int, _LayerCache] = {}
+        self._capacity = 0  # tokens; 0: nobody has said
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add `[heads, n, dim]` of n new tokens; returns views of all so far, `[heads, length, dim]`."""
+        """Add `[heads, n, dim]` of n new tokens; returns views of all so far, `[heads, length, dim]`.
+
+        Raises `ValueError` for more than `reserve` has said.
+        """
         cache = self._layers.get(layer)
         if cache is None:
             cache = self._layers[layer] = _LayerCache(key, value)
+        end = cache.length + key.shape[1]
+        if end > cache.capacity:
+            cache.resize(self._room_for(end, cache.capacity))
         return cache.append(key, value)
+
+    def reserve(self, tokens: int) -> None:
+        """Have memory for `tokens` tokens in every layer, neither more nor less. Layer by layer: one exists twice."""
+        if tokens != self._capacity:
+            self._capacity = tokens
+            for cache in self._layers.values():
+                cache.resize(tokens)
+
+    def truncate(self, tokens: int) -> None:
+        """Forget all but the first `tokens` tokens."""
+        for cache in self._layers.values():
+            cache.length = tokens
+
+    def copy_from(self, other: KVCache, tokens: int) -> None:
+        """Begin with the first `tokens` tokens of `other`. For a cache that is empty and has memory for them."""
+        for layer, source in other._layers.items():
+            self.append(layer, source.keys[:, :tokens], source.values[:, :tokens])
+
+    def _room_for(self, tokens: int, capacity: int) -> int:
+        if not self._capacity:
+            return max(_FIRST_CAPACITY, 2 * capacity, tokens)
+        if tokens > self._capacity:
+            raise ValueError(f"{tokens} tokens; {self._capacity} are reserved")
+        return self._capacity
 
     @property
     def nbytes(self) -> int:
@@ -27,24 +61,30 @@ class KVCache:
 
 
 class _LayerCache:
+    """`keys` and `values` `[heads, capacity, dim]`, of which the first `length` tokens are in use."""
+
     def __init__(self, key: Tensor, value: Tensor) -> None:
         self.keys = key.new_empty(key.shape[0], 0, key.shape[2])
         self.values = value.new_empty(value.shape[0], 0, value.shape[2])
         self.length = 0
 
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[1]
+
+    def resize(self, capacity: int) -> None:
+        self.keys = _resized(self.keys, self.length, capacity)
+        self.values = _resized(self.values, self.length, capacity)
+
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        end = self.length + key.shape[1]
-        if end > self.keys.shape[1]:
-            capacity = max(_FIRST_CAPACITY, 2 * self.keys.shape[1], end)
-            self.keys = _grown(self.keys, self.length, capacity)
-            self.values = _grown(self.values, self.length, capacity)
-        self.keys[:, self.length : end] = key
-        self.values[:, self.length : end] = value
+        start, end = self.length, self.length + key.shape[1]
+        self.keys[:, start:end] = key
+        self.values[:, start:end] = value
         self.length = end
         return self.keys[:, :end], self.values[:, :end]
 
 
-def _grown(buffer: Tensor, used: int, capacity: int) -> Tensor:
-    grown = buffer.new_empty(buffer.shape[0], capacity, buffer.shape[2])
-    grown[:, :used] = buffer[:, :used]
-    return grown
+def _resized(buffer: Tensor, used: int, capacity: int) -> Tensor:
+    resized = buffer.new_empty(buffer.shape[0], capacity, buffer.shape[2])
+    resized[:, :used] = buffer[:, :used]
+    return resized

@@ -1,21 +1,21 @@
-"""Which tokens run in the next step. A plain data structure: no tensors, no sockets, no clock."""
+"""Which tokens run in the next step. A plain data structure: no tensors, no sockets, and the clock is given."""
 
 from __future__ import annotations
 
+import heapq
+import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from faasmoe.errors import EngineBusy
+from faasmoe.orchestrator.fair_share import FairShare
+from faasmoe.orchestrator.kv_memory import KVMemory
+from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.sequence import Sequence
 
-
-@dataclass(frozen=True, slots=True)
-class SchedulerConfig:
-    """Limits of a step."""
-
-    max_tokens: int = 512  # tokens a step
-    max_sequences: int = 32  # sequences that run at once; others wait
-    max_waiting: int = 1024  # sequences that may wait; more are refused
+_RATE_OVER = 64  # sequences that began last, from which the rate is measured
+_LONGEST_WAIT = 60.0  # seconds that a refused client is told to stay away at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,47 +31,241 @@ class Work:
         return self.count == self.sequence.pending
 
 
-class Scheduler:
-    """Decodes first, then prompts in chunks, first come first served, up to the step's token budget."""
+@dataclass(slots=True)
+class _Queue:
+    """A tenant's sequences in the order of arrival: those that have memory, then those that wait for it."""
 
-    def __init__(self, config: SchedulerConfig | None = None) -> None:
-        self.config = config or SchedulerConfig()
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+    tenant: str
+    started: list[Sequence] = field(default_factory=list)
+    waiting: deque[Sequence] = field(default_factory=deque)
+    # the rest holds for one step
+    cursor: int = 0  # index of the next in `started`
+    blocked: bool = False  # nothing more is started
+
+    @property
+    def first(self) -> int:
+        """Arrival of its oldest sequence."""
+        return (self.started[0] if self.started else self.waiting[0]).arrival
+
+    def __len__(self) -> int:
+        return len(self.started) + len(self.waiting)
+
+
+class _Step:
+    """A step while it is put together."""
+
+    def __init__(self, options: EngineOptions, decodes: int) -> None:
+        self.counts: dict[Sequence, int] = {}
+        self._slots = options.max_sequences
+        self._tokens = self._prompts = options.max_step_tokens
+        if decodes:
+            beside = options.max_step_tokens - min(decodes, options.max_sequences)
+            self._prompts = max(1, min(options.max_prompt_tokens, beside))
+
+    @property
+    def full(self) -> bool:
+        return not self._tokens or len(self.counts) == self._slots
+
+    def room(self, pending: int) -> int:
+        """How many of `pending` tokens of a sequence it takes."""
+        return min(pending, self._tokens, self._prompts if pending > 1 else 1)
+
+    def add(self, sequence: Sequence, count: int) -> None:
+        self.counts[sequence] = count
+        self._tokens -= count
+        if sequence.pending > 1:
+            self._prompts -= count
+
+    def drop(self, sequence: Sequence) -> int:
+        """Take it out again. Returns the tokens that it would have got; they are not given to others."""
+        return self.counts.pop(sequence, 0)
+
+
+class Scheduler:
+    """Decodes and chunks of prompts of many sequences, up to a step's budget, in turns that are fair to tenants.
+
+    Within a tenant first come, first served. A sequence that needs memory may take it from others, which
+    start anew later: the victim is the youngest of the tenant that is furthest over its share. The oldest
+    sequence of all takes from anybody and loses to nobody, so it always gets on, and each is the oldest in turn.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions | None = None,
+        memory: KVMemory | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options or EngineOptions()
+        self.memory = memory or KVMemory()
+        self.preemptions = 0
+        self._clock = clock
+        self._fair = FairShare()
+        self._queues: dict[str, _Queue] = {}  # of tenants that have sequences
+        self._satisfied: set[str] = set()  # tenants of which the last step took all it could
+        self._arrivals = 0
+        self._begun: deque[float] = deque(maxlen=_RATE_OVER)  # when sequences took part for the first time
+
+    def set_weight(self, tenant: str, weight: float) -> None:
+        """Its share of tokens from the next step on, beside others' weights of 1. Raises `OptionError`."""
+        self._fair.set_weight(tenant, weight)
 
     def add(self, sequence: Sequence) -> None:
-        """Let `sequence` take part from the next step on. Raises `EngineBusy` if too many wait."""
-        if len(self._waiting) >= self.config.max_waiting:
-            raise EngineBusy(f"{len(self._waiting)} requests are waiting already")
-        self._waiting.append(sequence)
+        """Let `sequence` take part from the next step on.
 
-    def remove(self, sequence: Sequence) -> None:
-        """Forget `sequence`, wherever it is."""
-        if sequence in self._running:
-            self._running.remove(sequence)
-        elif sequence in self._waiting:
-            self._waiting.remove(sequence)
+        Raises `EngineBusy` if too many wait; a tenant of whom nobody waits is let in even so.
+        """
+        queue = self._queues.get(sequence.tenant)
+        if self.waiting >= self.options.max_waiting and queue and queue.waiting:
+            raise EngineBusy(f"{self.waiting} requests are waiting already", retry_after=self.retry_after())
+        if queue is None:
+            queue = self._queues[sequence.tenant] = _Queue(sequence.tenant)
+            self._fair.join(sequence.tenant)
+        self._arrivals += 1
+        sequence.arrival = self._arrivals
+        sequence.submitted = self._clock()
+        queue.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Forget `sequence`, wherever it is. `keep` says whether its keys and values may serve others."""
+        queue = self._queues.get(sequence.tenant)
+        if queue and sequence in queue.started:
+            queue.started.remove(sequence)
+            self.memory.end(sequence, keep=keep)
+        elif queue and sequence in queue.waiting:
+            queue.waiting.remove(sequence)
+        if queue is not None and not len(queue):
+            del self._queues[sequence.tenant]
+            self._satisfied.discard(sequence.tenant)
+            self._fair.leave(sequence.tenant)
 
     @property
     def waiting(self) -> int:
-        """Sequences that have not started."""
-        return len(self._waiting)
+        """Sequences that hold no memory: not started yet, or preempted."""
+        return sum(len(queue.waiting) for queue in self._queues.values())
 
     @property
     def running(self) -> int:
-        """Sequences that have started."""
-        return len(self._running)
+        """Sequences that hold memory."""
+        return sum(len(queue.started) for queue in self._queues.values())
+
+    def retry_after(self) -> float:
+        """Seconds in which those that wait now will have begun, at the rate of late; 1 to `_LONGEST_WAIT`."""
+        if len(self._begun) < 2:
+            return 1.0
+        seconds = self._clock() - self._begun[0]
+        return min(max(1.0, self.waiting * seconds / len(self._begun)), _LONGEST_WAIT)
 
     def next_step(self) -> list[Work]:
-        """Work for one step, empty if there is none. Starts waiting sequences while there is room."""
-        while self._waiting and len(self._running) < self.config.max_sequences:
-            self._running.append(self._waiting.popleft())
-        budget = self.config.max_tokens
-        work = []
-        for sequence in sorted(self._running, key=lambda s: s.pending > 1):  # stable: decodes come first
-            if budget == 0:
-                break
-            count = min(sequence.pending, budget)
-            work.append(Work(sequence, count))
-            budget -= count
+        """Work for one step, empty if there is none. Sequences are given memory for it, or lose theirs."""
+        decodes = 0
+        for queue in self._queues.values():
+            queue.cursor, queue.blocked = 0, False
+            decodes += sum(sequence.pending == 1 for sequence in queue.started)
+            if queue.tenant in self._satisfied:
+                self._fair.join(queue.tenant)
+        step = _Step(self.options, decodes)
+        oldest = min((queue.first for queue in self._queues.values()), default=0)
+        turns = [(self._fair.tag(tenant), queue.first, queue) for tenant, queue in self._queues.items()]
+        heapq.heapify(turns)
+        while turns and not step.full:
+            _, first, queue = turns[0]
+            if self._serve(queue, step, oldest):
+                heapq.heapreplace(turns, (self._fair.tag(queue.tenant), first, queue))
+            else:
+                heapq.heappop(turns)
+        return self._planned(step)
+
+    def _planned(self, step: _Step) -> list[Work]:
+        work = [Work(sequence, count) for sequence, count in step.counts.items()]
+        hungry = {queue.tenant for queue in self._queues.values() if queue.waiting}
+        for queue in self._queues.values():
+            if any(step.counts.get(sequence) != sequence.pending for sequence in queue.started):
+                hungry.add(queue.tenant)
+        self._satisfied = self._queues.keys() - hungry
+        now = self._clock()
+        for w in work:
+            if w.sequence.started is None:
+                w.sequence.started = now
+                self._begun.append(now)
         return work
+
+    def _serve(self, queue: _Queue, step: _Step, oldest: int) -> bool:
+        """Give tokens to the next of a tenant's sequences that can have some. Returns whether there was one."""
+        while queue.cursor < len(queue.started):
+            sequence = queue.started[queue.cursor]
+            queue.cursor += 1
+            count = step.room(sequence.pending)
+            if count and self._make_room(sequence, sequence.computed + count, step, oldest):
+                self.memory.reserve(sequence, sequence.computed + count)
+                self._give(sequence, count, step)
+                return True
+        if queue.blocked or not queue.waiting:
+            return False
+        queue.blocked = not self._start(queue, step, oldest)
+        return not queue.blocked
+
+    def _start(self, queue: _Queue, step: _Step, oldest: int) -> bool:
+        """Let the first that waits begin. Returns whether it could."""
+        sequence = queue.waiting[0]
+        if not step.room(sequence.pending) or not self._make_room(sequence, len(sequence.tokens), step, oldest):
+            return False
+        self.memory.begin(sequence)
+        queue.started.append(queue.waiting.popleft())
+        queue.cursor += 1
+        self._give(sequence, step.room(sequence.pending), step)
+        return True
+
+    def _give(self, sequence: Sequence, count: int, step: _Step) -> None:
+        step.add(sequence, count)
+        self._fair.serve(sequence.tenant, count)
+
+    def _make_room(self, sequence: Sequence, tokens: int, step: _Step, oldest: int) -> bool:
+        """Preempt others, if that helps, so that `sequence` can have memory for `tokens`. Returns whether it can."""
+        missing = self.memory.missing(sequence, tokens)
+        if not missing:
+            return True
+        victims = self._victims(sequence, tokens, missing, oldest)
+        for victim in victims:
+            queue = self._queues[victim.tenant]
+            queue.started.remove(victim)
+            queue.waiting.appendleft(victim)  # it is older than all who wait there
+            queue.blocked = True
+            self._fair.refund(victim.tenant, step.drop(victim))
+            self.memory.release(victim)
+        self.preemptions += len(victims)
+        return bool(victims)
+
+    def _victims(self, sequence: Sequence, tokens: int, missing: int, oldest: int) -> list[Sequence]:
+        """Who has to go so that `sequence` gets the memory that is missing, empty if too few may be taken.
+
+        One after the other the youngest of the tenant that is furthest over its share then. Another tenant's goes
+        only if that tenant keeps as large a part, or has more than twice as much: two tenants must not take the
+        same memory from each other in turns.
+        """
+        left = {tenant: list(queue.started) for tenant, queue in self._queues.items()}
+        held = {tenant: self.memory.held(tenant) for tenant in left}
+        held[sequence.tenant] += tokens - sequence.capacity
+        victims: list[Sequence] = []
+
+        def level(tenant: str, less: int = 0) -> float:
+            return (held[tenant] - less) / self._fair.weight(tenant)
+
+        def may_lose(tenant: str) -> bool:
+            if not left[tenant] or left[tenant][-1] is sequence or left[tenant][-1].arrival == oldest:
+                return False
+            if sequence.arrival == oldest:
+                return True
+            youngest, wanted = left[tenant][-1], level(sequence.tenant)
+            if tenant == sequence.tenant:
+                return youngest.arrival > sequence.arrival
+            return level(tenant) > 2 * wanted or level(tenant, youngest.capacity) >= wanted
+
+        while missing > 0:
+            tenants = [tenant for tenant in left if may_lose(tenant)]
+            if not tenants:
+                return []
+            furthest = max(tenants, key=level)
+            victims.append(left[furthest].pop())
+            held[furthest] -= victims[-1].capacity
+            missing -= victims[-1].capacity
+        return victims

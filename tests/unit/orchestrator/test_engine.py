@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import logging
 import queue
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from faasmoe.errors import EngineStopped, RequestError
+from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 from faasmoe.model.plan import make_plan
 from faasmoe.model.source import resolve
+from faasmoe.orchestrator.engine import Engine
+from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.orchestrator.serving import Serving
+from faasmoe.orchestrator.step_report import StepReport
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
 
@@ -32,9 +37,37 @@ def serving(tiny: tuple) -> Iterator[Serving]:
         yield running
 
 
-def submit(serving: Serving, name: str, prompt: list[int], **params: object) -> queue.SimpleQueue[Piece]:
+@pytest.fixture
+def engine_with(serving: Serving) -> Iterator[Callable[..., Engine]]:
+    """Engines on the same model, with other options."""
+    engines = []
+
+    def start(observer: Callable[[StepReport], None] | None = None, **options: int) -> Engine:
+        engines.append(
+            Engine(
+                serving.model,
+                serving.tokenizer,
+                end_tokens=serving.tokenizer.end_tokens,
+                max_model_len=128,
+                options=EngineOptions(**options),
+                observer=observer,
+            )
+        )
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.close()
+
+
+def submit(
+    to: Serving | Engine, name: str, prompt: list[int], *, tenant: str = "", **params: object
+) -> queue.SimpleQueue[Piece]:
+    """Greedy unless told otherwise: whatever is sampled may be the end token."""
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
-    serving.engine.submit(GenerationRequest(name, tuple(prompt), SamplingParams(**params)), pieces.put)
+    engine = to.engine if isinstance(to, Serving) else to
+    sampling = SamplingParams(**{"temperature": 0, **params})
+    engine.submit(GenerationRequest(name, tuple(prompt), sampling, tenant), pieces.put)
     return pieces
 
 
@@ -57,7 +90,7 @@ def greedy(model: torch.nn.Module, prompt: list[int], count: int) -> list[int]:
 
 def test_requests_together_give_what_each_gives_alone(serving: Serving, tiny: tuple) -> None:
     prompts = [[5, 6, 7], list(range(40)), [99]]
-    streams = [submit(serving, str(i), p, max_tokens=12, temperature=0) for i, p in enumerate(prompts)]
+    streams = [submit(serving, str(i), p, max_tokens=12) for i, p in enumerate(prompts)]
     for prompt, stream in zip(prompts, streams, strict=True):
         text, last = drain(stream)
         assert text == serving.tokenizer.decode(greedy(tiny[1], prompt, 12))
@@ -74,7 +107,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(serving: Serving) -> 
 
 
 def test_a_cancelled_request_frees_its_place(serving: Serving) -> None:
-    pieces = submit(serving, "a", [1, 2], max_tokens=100, temperature=0)
+    pieces = submit(serving, "a", [1, 2], max_tokens=100)
     pieces.get(timeout=60)
     serving.engine.cancel("a")
     serving.engine.cancel("a")
@@ -92,8 +125,164 @@ def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Serving) -
     assert drain(submit(serving, "b", [1, 2], max_tokens=4))[1].finish_reason == "length"
 
 
+def test_a_fault_in_sampling_ends_one_request(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    from faasmoe.orchestrator.sampler import Sampler
+
+    pick = Sampler.pick
+    odd: list[Sampler] = []
+
+    def fails_for_the_first(self: Sampler, *args: object) -> object:
+        odd[:] = odd or [self]
+        if self is odd[0]:
+            raise ValueError("nothing to pick from")
+        return pick(self, *args)
+
+    monkeypatch.setattr(Sampler, "pick", fails_for_the_first)
+    first = submit(serving, "a", [1, 2], max_tokens=4)
+    second = submit(serving, "b", [3, 4], max_tokens=4)
+    assert "nothing to pick from" in (drain(first)[1].error or "")
+    assert drain(second)[1].finish_reason == "length"
+
+
+def test_a_listener_that_fails_does_not_reach_others(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    def deaf(piece: Piece) -> None:
+        raise OSError("nobody listens")
+
+    serving.engine.submit(GenerationRequest("a", (1, 2), SamplingParams(temperature=0)), deaf)
+    assert drain(submit(serving, "b", [3, 4], max_tokens=4))[1].finish_reason == "length"
+    assert "nobody listens" in caplog.text
+    assert serving.engine.load() == (0, 0)
+
+
+def test_an_engine_that_fails_says_so(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise KeyError("plan")
+
+    monkeypatch.setattr(serving.engine._scheduler, "next_step", broken)
+    pieces = submit(serving, "a", [1, 2])
+    assert "the orchestrator has failed: KeyError" in (drain(pieces)[1].error or "")
+    assert not serving.engine.alive
+    assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+    with pytest.raises(EngineStopped):
+        submit(serving, "b", [1, 2])
+
+
+def test_a_request_that_was_cancelled_in_a_failing_step_fails_no_other_of_its_id(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    forward = serving.model.forward
+
+    def fails_once(*args: object) -> torch.Tensor:
+        if not inside.is_set():
+            inside.set()
+            go_on.wait(60)
+            raise RuntimeError("this step only")
+        return forward(*args)
+
+    monkeypatch.setattr(serving.model, "forward", fails_once)
+    first = submit(serving, "a", [1, 2])
+    assert inside.wait(60)
+    with pytest.raises(RequestError, match="runs already"):
+        submit(serving, "a", [1, 2])
+    serving.engine.cancel("a")
+    second = submit(serving, "a", [1, 2], max_tokens=4)
+    go_on.set()
+    assert drain(second)[1].finish_reason == "length"
+    assert first.empty()
+
+
+def test_little_memory_changes_nothing_but_time(tiny: tuple, engine_with: Callable[..., Engine]) -> None:
+    engine = engine_with(kv_cache_bytes=64 * 4 * 512)
+    total = engine.gauges()["kv_cache_tokens"]
+    prompts = [[5 + i, *range(20)] for i in range(4)]
+    streams = [submit(engine, str(i), p, max_tokens=30, tenant=str(i % 2)) for i, p in enumerate(prompts)]
+    for prompt, stream in zip(prompts, streams, strict=True):
+        assert drain(stream)[0] == engine._tokenizer.decode(greedy(tiny[1], prompt, 30))
+    assert total < 4 * 50
+    assert engine.gauges()["preemptions"] > 0
+    assert engine.gauges()["kv_cache_tokens_used"] <= total
+
+
+def test_what_never_fits_in_memory_is_refused(engine_with: Callable[..., Engine]) -> None:
+    engine = engine_with(kv_cache_bytes=32 * 4 * 512)
+    total = int(engine.gauges()["kv_cache_tokens"])
+    with pytest.raises(RequestError, match=f"memory for keys and values holds {total} tokens") as caught:
+        submit(engine, "a", [1] * 10, max_tokens=total)
+    assert caught.value.param == "max_tokens"
+
+
+def test_too_many_that_wait_are_sent_away(
+    serving: Serving, engine_with: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    forward = serving.model.forward
+
+    def slow(*args: object) -> torch.Tensor:
+        inside.set()
+        go_on.wait(60)
+        return forward(*args)
+
+    monkeypatch.setattr(serving.model, "forward", slow)
+    engine = engine_with(max_sequences=1, max_waiting=1)
+    streams = [submit(engine, "0", [1])]
+    assert inside.wait(60)
+    streams.append(submit(engine, "1", [1]))
+    with pytest.raises(EngineBusy) as caught:
+        submit(engine, "2", [1])
+    assert caught.value.retry_after == 1
+    streams.append(submit(engine, "3", [1], tenant="another"))
+    go_on.set()
+    assert [drain(stream)[1].error for stream in streams] == [None] * 3
+
+
+def test_weights_are_taken_while_it_runs(engine_with: Callable[..., Engine]) -> None:
+    engine = engine_with()
+    pieces = submit(engine, "a", [1], max_tokens=20, tenant="a")
+    engine.set_weight("a", 2)
+    assert drain(pieces)[1].tokens == 20
+
+
+def test_a_conversation_computes_what_is_new(tiny: tuple, engine_with: Callable[..., Engine]) -> None:
+    reports: queue.SimpleQueue[StepReport] = queue.SimpleQueue()
+    engine = engine_with(reports.put)
+    prompt = list(range(40))
+    drain(submit(engine, "a", prompt, max_tokens=4))
+    longer = [*prompt, *greedy(tiny[1], prompt, 4), 7, 8]
+    answers = [
+        drain(submit(engine, f"b{tenant}{i}", longer, max_tokens=5, tenant=tenant))[0]
+        for i, tenant in enumerate(["", "other", ""])
+    ]
+    assert answers == [engine._tokenizer.decode(greedy(tiny[1], longer, 5))] * 3
+    engine.close()
+    prompts = [size for size in iter_reports(reports) if size]
+    assert prompts == [40, 46 - 43, 46, 1]
+
+
+def iter_reports(reports: queue.SimpleQueue[StepReport]) -> Iterator[int]:
+    while not reports.empty():
+        report = reports.get()
+        assert set(report.phases) == {"schedule", "forward", "sample"}
+        assert 0 < sum(report.phases.values()) <= report.seconds * 1.001
+        assert (report.sequences, report.waiting) == (1, 0)
+        assert report.tokens == (report.prompt_tokens or 1)
+        yield report.prompt_tokens
+
+
+def test_a_failing_observer_is_no_requests_concern(
+    engine_with: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(report: StepReport) -> None:
+        raise ZeroDivisionError
+
+    assert drain(submit(engine_with(broken), "a", [1], max_tokens=3))[1].finish_reason == "length"
+    assert "could not be reported: ZeroDivisionError" in caplog.text
+
+
 def test_closing_ends_what_runs(serving: Serving) -> None:
-    pieces = submit(serving, "a", [1, 2], max_tokens=120, temperature=0)
+    pieces = submit(serving, "a", [1, 2], max_tokens=120)
     serving.engine.close()
     assert "EngineStopped" in (drain(pieces)[1].error or "")
     assert not serving.engine.alive
@@ -111,6 +300,6 @@ def test_the_end_token_ends_without_showing(serving: Serving, monkeypatch: pytes
         return logits
 
     monkeypatch.setattr(serving.model, "forward", ends_soon)
-    text, last = drain(submit(serving, "a", [65, 66], max_tokens=50, temperature=0))
+    text, last = drain(submit(serving, "a", [65, 66], max_tokens=50))
     assert (last.finish_reason, last.tokens) == ("stop", 4)
     assert "endoftext" not in text

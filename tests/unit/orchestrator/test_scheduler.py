@@ -1,72 +1,251 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.errors import EngineBusy
-from faasmoe.orchestrator.request import GenerationRequest
-from faasmoe.orchestrator.scheduler import Scheduler, SchedulerConfig
+from faasmoe.orchestrator.kv_memory import KVMemory
+from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.orchestrator.scheduler import Scheduler
 from faasmoe.orchestrator.sequence import Sequence
+from tests.unit.orchestrator.sequences import ended, run, sequence
 
 
-def sequence(name: str, prompt: int) -> Sequence:
-    return Sequence(GenerationRequest(name, tuple(range(prompt))))
-
-
-def run(scheduler: Scheduler) -> list[tuple[str, int]]:
-    """One step: what ran, with its effects applied."""
-    work = scheduler.next_step()
-    for w in work:
-        complete = w.completes
-        w.sequence.computed += w.count
-        if complete:
-            w.sequence.tokens.append(0)
-    return [(w.sequence.id, w.count) for w in work]
-
-
-def test_decodes_come_before_prompts_and_prompts_in_chunks() -> None:
-    scheduler = Scheduler(SchedulerConfig(max_tokens=8))
+def test_decodes_go_on_beside_chunks_of_prompts() -> None:
+    scheduler = Scheduler(EngineOptions(max_step_tokens=8, max_prompt_tokens=4))
     scheduler.add(sequence("long", 20))
     assert run(scheduler) == [("long", 8)]
-    scheduler.add(sequence("short", 3))
     assert run(scheduler) == [("long", 8)]
+    scheduler.add(sequence("short", 3))
     assert run(scheduler) == [("long", 4), ("short", 3)]
     scheduler.add(sequence("late", 10))
-    assert run(scheduler) == [("long", 1), ("short", 1), ("late", 6)]
     assert run(scheduler) == [("long", 1), ("short", 1), ("late", 4)]
+    assert run(scheduler) == [("long", 1), ("short", 1), ("late", 4)]
+    assert run(scheduler) == [("long", 1), ("short", 1), ("late", 2)]
 
 
 def test_too_many_sequences_wait_and_then_are_refused() -> None:
-    scheduler = Scheduler(SchedulerConfig(max_sequences=1, max_waiting=1))
+    scheduler = Scheduler(EngineOptions(max_sequences=1, max_waiting=1))
     first, second = sequence("a", 1), sequence("b", 1)
     scheduler.add(first)
     assert run(scheduler) == [("a", 1)]
     scheduler.add(second)
     assert (scheduler.running, scheduler.waiting) == (1, 1)
-    with pytest.raises(EngineBusy):
+    with pytest.raises(EngineBusy) as refusal:
         scheduler.add(sequence("c", 1))
+    assert refusal.value.retry_after is not None
+    assert refusal.value.retry_after >= 1
+    scheduler.add(sequence("d", 1, tenant="of whom nobody waits"))
     scheduler.remove(first)
-    assert run(scheduler) == [("b", 1)]
+    assert set(run(scheduler)) < {("b", 1), ("d", 1)}
     scheduler.remove(second)
     scheduler.remove(second)  # twice is fine
-    assert run(scheduler) == []
+    assert run(scheduler) == [("d", 1)]
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 16), st.integers(1, 4))
-def test_every_prompt_is_computed_once_and_within_budget(prompts: list[int], budget: int, most: int) -> None:
-    scheduler = Scheduler(SchedulerConfig(max_tokens=budget, max_sequences=most))
-    sequences = [sequence(str(i), n) for i, n in enumerate(prompts)]
+def test_a_refused_client_is_told_when_those_before_it_will_have_begun() -> None:
+    now = [100.0]
+    scheduler = Scheduler(EngineOptions(max_sequences=1, max_waiting=10), clock=lambda: now[0])
+    waiting = [sequence(str(i), 1, more=1) for i in range(14)]
+    for s in waiting[:5]:
+        scheduler.add(s)
+    for s in waiting[:4]:  # one in two seconds
+        assert run(scheduler) == [(s.id, 1)]
+        scheduler.remove(s)
+        now[0] += 2
+    assert waiting[3].queue_seconds == 6
+    assert waiting[4].queue_seconds == 0
+    for s in waiting[5:]:
+        scheduler.add(s)
+    assert scheduler.retry_after() == 2 * 10
+
+
+def drain(scheduler: Scheduler, sequences: list[Sequence], most_steps: int) -> None:
+    """Run until all have ended; what holds at every step is checked."""
+    options, memory = scheduler.options, scheduler.memory
+    for _ in range(most_steps):
+        oldest = min((s for s in sequences if not ended(s)), key=lambda s: s.arrival, default=None)
+        before = oldest.computed if oldest else 0
+        work = scheduler.next_step()
+        if not work:
+            break
+        assert sum(w.count for w in work) <= options.max_step_tokens
+        assert len({w.sequence for w in work}) == len(work) <= options.max_sequences
+        assert memory.used <= memory.total
+        assert all(w.sequence.computed + w.count <= w.sequence.capacity for w in work)
+        assert memory.used == sum(s.capacity for s in sequences) + memory.prefixes.capacity
+        assert oldest is not None
+        assert oldest.computed >= before  # nobody takes its memory
+        for w in work:
+            complete = w.completes
+            w.sequence.advance(w.count)
+            if complete:
+                w.sequence.tokens.append(0)
+            if ended(w.sequence):
+                scheduler.remove(w.sequence)
+    assert all(ended(s) for s in sequences)
+
+
+tenants = st.sampled_from(["a", "b", "c"])
+requests = st.lists(st.tuples(tenants, st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=14)
+
+
+@given(requests, st.integers(1, 16), st.integers(1, 4), st.integers(1, 16))
+def test_every_sequence_ends_within_budget(
+    asked: list[tuple[str, int, int]], budget: int, most: int, prompts: int
+) -> None:
+    scheduler = Scheduler(EngineOptions(max_step_tokens=budget, max_sequences=most, max_prompt_tokens=prompts))
+    sequences = [sequence(str(i), n, tenant=t, more=m) for i, (t, n, m) in enumerate(asked)]
     for s in sequences:
         scheduler.add(s)
-    for _ in range(10 * (sum(prompts) + len(prompts))):
-        done = run(scheduler)
-        assert sum(count for _, count in done) <= budget
-        assert len({name for name, _ in done}) == len(done) <= most
-        for s in sequences:
-            if s.generated:
-                scheduler.remove(s)
-        if not done:
-            break
-    assert [s.computed for s in sequences] == prompts
-    assert all(s.generated == 1 for s in sequences)
+    drain(scheduler, sequences, sum(s.limit for s in sequences))
+    assert all(s.seen == s.limit - 1 for s in sequences)
+    assert (scheduler.running, scheduler.waiting, scheduler.preemptions) == (0, 0, 0)
+
+
+@settings(max_examples=300)
+@given(requests, st.integers(1, 64), st.integers(1, 6), st.floats(0.2, 5), st.data())
+def test_every_sequence_ends_however_little_memory_there_is(
+    asked: list[tuple[str, int, int]], budget: int, most: int, weight: float, data: st.DataObject
+) -> None:
+    largest = max(n + m for _, n, m in asked)
+    memory = KVMemory(data.draw(st.integers(largest, 3 * largest)))
+    scheduler = Scheduler(EngineOptions(max_step_tokens=budget, max_sequences=most), memory)
+    scheduler.set_weight("a", weight)
+    sequences, left = [], list(enumerate(asked))
+    while left:  # they arrive while others run, and some are cancelled
+        i, (tenant, prompt, more) = left.pop()
+        beginning = data.draw(st.integers(0, 1))
+        s = sequence(str(i), [beginning, *range(1, prompt)], tenant=tenant, more=more)
+        scheduler.add(s)
+        if data.draw(st.booleans()):
+            run(scheduler)
+        for one in [*sequences, s]:
+            if ended(one):
+                scheduler.remove(one)
+        if data.draw(st.integers(0, 5)) == 0:
+            scheduler.remove(s)
+        else:
+            sequences.append(s)
+    for one in sequences:
+        if ended(one):
+            scheduler.remove(one)
+    drain(scheduler, sequences, 50 * sum(s.limit for s in sequences) + 1)
+    assert memory.used == memory.prefixes.capacity
+
+
+def saturate(scheduler: Scheduler, steps: int, prompt: int, more: int, tenants: str) -> Counter[str]:
+    """Tokens that each tenant's sequences got, with always twenty of each there."""
+    got: Counter[str] = Counter()
+    for i in range(20):
+        for tenant in tenants:
+            scheduler.add(sequence(f"{tenant}{i}", prompt, tenant=tenant, more=more))
+    for _ in range(steps):
+        work = scheduler.next_step()
+        for w in work:
+            got[w.sequence.tenant] += w.count
+            complete = w.completes
+            w.sequence.advance(w.count)
+            if complete:
+                w.sequence.tokens.append(0)
+            if ended(w.sequence):
+                scheduler.remove(w.sequence, keep=False)
+                scheduler.add(sequence(w.sequence.id, prompt, tenant=w.sequence.tenant, more=more))
+    return got
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(2, 8), st.sampled_from([None, 400, 1000]))
+def test_two_saturated_tenants_get_tokens_as_their_weights(
+    prompt: int, more: int, most: int, memory: int | None
+) -> None:
+    options = EngineOptions(max_step_tokens=64, max_sequences=most, max_prompt_tokens=16)
+    scheduler = Scheduler(options, KVMemory(memory) if memory else None)
+    scheduler.set_weight("a", 3)
+    got = saturate(scheduler, 1500, prompt, more, "ab")
+    assert got["a"] / got["b"] == pytest.approx(3, rel=0.1)
+
+
+def test_weights_may_change_while_it_runs() -> None:
+    scheduler = Scheduler(EngineOptions(max_sequences=8))
+    got = saturate(scheduler, 500, 10, 10, "ab")
+    assert got["a"] / got["b"] == pytest.approx(1, rel=0.05)
+    scheduler.set_weight("b", 4)
+    got = saturate(scheduler, 500, 10, 10, "ab")
+    assert got["b"] / got["a"] == pytest.approx(4, rel=0.05)
+
+
+def test_many_that_wait_do_not_delay_another_tenants_first() -> None:
+    scheduler = Scheduler(EngineOptions(max_sequences=4))
+    for i in range(50):
+        scheduler.add(sequence(f"a{i}", 5, tenant="a", more=100))
+    for _ in range(10):
+        run(scheduler)
+    scheduler.add(sequence("b", 5, tenant="b"))
+    assert ("b", 5) in run(scheduler)
+    for _ in range(5):
+        assert ("b", 1) in run(scheduler)
+
+
+def test_many_that_hold_all_memory_do_not_delay_another_tenants_first() -> None:
+    scheduler = Scheduler(EngineOptions(), KVMemory(160))
+    for i in range(50):
+        scheduler.add(sequence(f"a{i}", 16, tenant="a", more=16))
+    for _ in range(3):
+        run(scheduler)
+    assert scheduler.memory.used == 160
+    scheduler.add(sequence("b", 20, tenant="b"))
+    assert ("b", 20) in run(scheduler)
+    assert 1 <= scheduler.preemptions <= 2
+
+
+def test_a_tenant_that_idled_has_no_credit() -> None:
+    scheduler = Scheduler(EngineOptions(max_sequences=4))
+    saturate(scheduler, 300, 10, 10, "a")
+    got = saturate(scheduler, 40, 10, 10, "b")
+    assert got["b"] / got["a"] == pytest.approx(1, rel=0.2)
+
+
+def test_the_youngest_of_the_tenant_that_has_most_goes_first() -> None:
+    scheduler = Scheduler(EngineOptions(), KVMemory(128))
+    sequences = [sequence(f"{t}{i}", 28, tenant=t, more=36) for t, i in ("a0", "b0", "b1")]
+    for s in sequences:
+        scheduler.add(s)
+    while not scheduler.preemptions:
+        run(scheduler)
+    a0, b0, b1 = sequences
+    assert (a0.computed > 0, b0.computed > 0, b1.computed) == (True, True, 0)
+    assert b1.seen > 28
+    drain(scheduler, sequences, 200)
+
+
+def test_a_sequence_that_was_preempted_runs_all_its_tokens_again() -> None:
+    scheduler = Scheduler(EngineOptions(), KVMemory(64))
+    old, young = sequence("old", 16, more=40), sequence("young", 16, more=40)
+    scheduler.add(old)
+    scheduler.add(young)
+    while young.capacity or not young.seen:
+        run(scheduler)
+    tokens = list(young.tokens)
+    while not ended(old):
+        assert run(scheduler)[0][0] == "old"
+    scheduler.remove(old, keep=False)
+    assert ("young", len(tokens)) in run(scheduler)
+    assert young.tokens[:-1] == tokens
+    assert young.seen == young.computed
+
+
+def test_prefixes_go_before_anybody_is_preempted() -> None:
+    scheduler = Scheduler(EngineOptions(), KVMemory(64))
+    first = sequence("first", 30, more=2)
+    scheduler.add(first)
+    run(scheduler)
+    scheduler.remove(first)
+    assert len(scheduler.memory.prefixes) == 1
+    scheduler.add(sequence("second", [9, *range(40)], more=20))
+    assert run(scheduler) == [("second", 41)]
+    assert len(scheduler.memory.prefixes) == 0
+    assert scheduler.preemptions == 0

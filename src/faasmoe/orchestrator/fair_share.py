@@ -1,0 +1,57 @@
+"""Whose turn it is: weighted fairness between tenants, counted in tokens.
+
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): serving n tokens moves a tenant's start tag on by
+n / weight, the least tag is served first, and virtual time is the largest tag served so far. A tenant that had
+nothing left to serve starts again at virtual time, so idling earns nothing. With tokens as the cost it is the
+virtual token counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024).
+"""
+
+from __future__ import annotations
+
+import math
+
+from faasmoe.errors import OptionError
+
+
+class FairShare:
+    """Start tags of tenants. A plain data structure."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, float] = {}  # where it is not 1
+        self._tags: dict[str, float] = {}
+        self._now = 0.0  # virtual time
+
+    def set_weight(self, tenant: str, weight: float) -> None:
+        """Give `tenant` `weight` times the tokens of a tenant of weight 1, from now on.
+
+        Raises `OptionError` if `weight` is not a positive number.
+        """
+        if not (math.isfinite(weight) and weight > 0):
+            raise OptionError(f"weight of tenant {tenant!r} is {weight}: must be a positive number")
+        self._weights[tenant] = weight
+
+    def weight(self, tenant: str) -> float:
+        """1 until set."""
+        return self._weights.get(tenant, 1.0)
+
+    def tag(self, tenant: str) -> float:
+        """The virtual time at which it is served next."""
+        return self._tags[tenant]
+
+    def join(self, tenant: str) -> None:
+        """It has work again, after all that it had was served."""
+        self._tags[tenant] = max(self._tags.get(tenant, 0.0), self._now)
+
+    def leave(self, tenant: str) -> None:
+        """It has no more work. What it was served beyond virtual time is remembered."""
+        if self._tags.get(tenant, 0.0) <= self._now:
+            self._tags.pop(tenant, None)
+
+    def serve(self, tenant: str, tokens: int) -> None:
+        """It got `tokens`."""
+        self._now = max(self._now, self._tags[tenant])
+        self._tags[tenant] += tokens / self.weight(tenant)
+
+    def refund(self, tenant: str, tokens: int) -> None:
+        """It did not get `tokens` after all."""
+        self._tags[tenant] -= tokens / self.weight(tenant)

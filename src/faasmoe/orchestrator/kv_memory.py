@@ -1,0 +1,134 @@
+"""Who has how much of the memory for keys and values: counts tokens, and has caches grow to what was counted."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import psutil
+
+from faasmoe.errors import OptionError
+from faasmoe.orchestrator.kv_cache import KVCache
+from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.orchestrator.prefix_cache import LEAST, Prefix, PrefixCache
+from faasmoe.orchestrator.sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+UNLIMITED = sys.maxsize
+_SHARE = 0.2  # of available memory, unless set: the rest is for instances, and for weights in the page cache
+_QUANTUM = 16  # tokens: caches grow by no less, because growing copies them
+_SPARE = 4  # they grow by a quarter at least, if there is memory
+
+
+class KVMemory:
+    """Memory for `total` tokens, shared by sequences and by prefixes that are kept for reuse.
+
+    What counts is what a cache may hold, not what it holds. Prefixes go, the least recently used first, when
+    a sequence needs their memory.
+    """
+
+    def __init__(self, total: int = UNLIMITED) -> None:
+        self.total = total
+        self.prefixes = PrefixCache()
+        self._held: Counter[str] = Counter()  # tokens of sequences, by tenant
+
+    @classmethod
+    def of(cls, options: EngineOptions, kv_bytes: Mapping[int, int]) -> KVMemory:
+        """The memory that `options` give a model whose layers take `kv_bytes` bytes for a token's keys and values.
+
+        While a cache grows, one of its layers exists twice; so a token is counted with its largest layer twice.
+        Raises `OptionError` if that is not enough for a token.
+        """
+        a_token = sum(kv_bytes.values()) + max(kv_bytes.values())
+        if options.kv_cache_bytes is None:
+            nbytes = int(_SHARE * psutil.virtual_memory().available)
+            how = f"{_SHARE:.0%} of the memory that is available"
+        else:
+            nbytes, how = options.kv_cache_bytes, "as set"
+        total = nbytes // a_token
+        if not total:
+            raise OptionError(
+                f"kv_cache_bytes is {nbytes}: must be {a_token} at least, for one token of this model"
+            )
+        log.info("keys and values: %d MiB (%s), %d tokens of %d bytes", nbytes >> 20, how, total, a_token)
+        return cls(total)
+
+    @property
+    def used(self) -> int:
+        """Tokens that memory is taken for."""
+        return self._held.total() + self.prefixes.capacity
+
+    def held(self, tenant: str) -> int:
+        """Tokens that a tenant's sequences have memory for."""
+        return self._held[tenant]
+
+    def missing(self, sequence: Sequence, tokens: int) -> int:
+        """How many tokens' memory others would have to give up before `sequence` can have it for `tokens`."""
+        free = self.total - self.used + self.prefixes.capacity
+        return max(0, self._least(sequence, tokens) - sequence.capacity - free)
+
+    def reserve(self, sequence: Sequence, tokens: int) -> None:
+        """Give `sequence` memory for at least `tokens` tokens, of which none is `missing`, and some to spare."""
+        if tokens <= sequence.capacity:
+            return
+        best = min(_round_up(tokens + tokens // _SPARE), sequence.limit)
+        wanted = max(self._least(sequence, tokens), best) - sequence.capacity
+        free = self.total - self.used
+        while free < wanted and (evicted := self.prefixes.evict()):
+            free += evicted
+        self._change(sequence, min(free, wanted))
+        sequence.cache.reserve(sequence.capacity)
+
+    def begin(self, sequence: Sequence) -> None:
+        """Give memory to `sequence` for all tokens it has, of which none is `missing`, and what a prefix knows."""
+        tokens = len(sequence.tokens)
+        found = self.prefixes.find(sequence.tenant, sequence.tokens) if sequence.reusable else None
+        if found is None:
+            self.reserve(sequence, tokens)
+            return
+        prefix, common = found
+        fits_beside = self.missing(sequence, tokens + prefix.capacity) == 0
+        if fits_beside and common < len(prefix.tokens):  # others may have use for the rest
+            self.prefixes.touch(prefix)
+            self.reserve(sequence, tokens)
+            sequence.cache.copy_from(prefix.cache, common)
+        else:
+            self.prefixes.remove(prefix)
+            sequence.cache = prefix.cache
+            sequence.cache.truncate(common)
+            self._change(sequence, prefix.capacity)
+            self.reserve(sequence, tokens)
+        sequence.computed = common
+        if not sequence.seen:
+            sequence.cached_tokens = common
+
+    def release(self, sequence: Sequence) -> None:
+        """Take its memory from `sequence`, which computes all tokens again when it gets some."""
+        self._change(sequence, -sequence.capacity)
+        sequence.cache, sequence.computed = KVCache(), 0
+
+    def end(self, sequence: Sequence, *, keep: bool) -> None:
+        """`sequence` needs its memory no longer. With `keep` its keys and values wait for a request they fit."""
+        capacity, computed, cache = sequence.capacity, sequence.computed, sequence.cache
+        self.release(sequence)
+        if keep and computed >= LEAST:
+            tokens = np.array(sequence.tokens[:computed], dtype=np.int64)
+            self.prefixes.add(Prefix(sequence.tenant, tokens, cache, capacity))
+
+    def _change(self, sequence: Sequence, tokens: int) -> None:
+        sequence.capacity += tokens
+        self._held[sequence.tenant] += tokens
+        if not self._held[sequence.tenant]:
+            del self._held[sequence.tenant]
+
+    def _least(self, sequence: Sequence, tokens: int) -> int:
+        """What it must have for `tokens` tokens."""
+        return max(tokens, min(_round_up(tokens), sequence.limit))
+
+
+def _round_up(tokens: int) -> int:
+    return -(-tokens // _QUANTUM) * _QUANTUM
