@@ -22,9 +22,9 @@ from faasmoe.model.source import resolve
 from faasmoe.orchestrator.dispatch import Dispatch, deploy
 from faasmoe.orchestrator.engine import Engine
 from faasmoe.orchestrator.kv_cache import KVCache
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.scheduler import Scheduler, SchedulerConfig
+from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.pool import local_platform
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 from tests.platforms import InProcessPlatform
@@ -113,8 +113,8 @@ class Ids:
 
 def greedy_tokens(model: DenseModel, tokens_a_step: int = 512) -> list[list[int]]:
     """What the engine makes of all prompts at once."""
-    scheduler = Scheduler(SchedulerConfig(max_tokens=tokens_a_step))
-    engine = Engine(model, Ids(), end_tokens=frozenset(), max_model_len=128, scheduler=scheduler)
+    options = EngineOptions(max_step_tokens=tokens_a_step)
+    engine = Engine(model, Ids(), end_tokens=frozenset(), max_model_len=128, options=options)
     streams: list[queue.SimpleQueue[Piece]] = []
     for i, prompt in enumerate(PROMPTS):
         streams.append(queue.SimpleQueue())
