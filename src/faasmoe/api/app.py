@@ -7,45 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from faasmoe import __version__
 from faasmoe.api import errors
 from faasmoe.api.body_limit import BodyLimit
-from faasmoe.api.generation import Form, Generation
+from faasmoe.api.forms import CHAT, COMPLETION, Form
+from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.metrics import Metrics
-from faasmoe.api.schema import ChatBody, CompletionBody, GenerationBody
+from faasmoe.api.presence import while_connected
+from faasmoe.api.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.texts import Texts
 from faasmoe.errors import RequestError
 from faasmoe.orchestrator.client import OrchestratorClient
 
-MAX_PROMPTS = 64  # in one completion request
-
-COMPLETION = Form(
-    "cmpl",
-    "text_completion",
-    "text_completion",
-    lambda i, text, reason: {"index": i, "text": text, "logprobs": None, "finish_reason": reason},
-    lambda i, text, reason, _: {"index": i, "text": text, "logprobs": None, "finish_reason": reason},
-)
-CHAT = Form(
-    "chatcmpl",
-    "chat.completion",
-    "chat.completion.chunk",
-    lambda i, text, reason: {
-        "index": i,
-        "message": {"role": "assistant", "content": text, "refusal": None},
-        "logprobs": None,
-        "finish_reason": reason,
-    },
-    lambda i, text, reason, first: {
-        "index": i,
-        "delta": {"role": "assistant", "content": text} if first else {"content": text},
-        "logprobs": None,
-        "finish_reason": reason,
-    },
-)
+CLIENT_LEFT = 499  # nginx's; nobody reads it
 
 
 @dataclass(frozen=True)
@@ -78,15 +55,23 @@ class Served:
             )
 
     async def answer(
-        self, form: Form, body: GenerationBody, prompts: Sequence[Sequence[int]], limit: int
+        self, request: Request, form: Form, body: GenerationBody, prompts: Sequence[Sequence[int]], limit: int
     ) -> Response:
-        """Continue `prompts` by up to `limit` tokens each, whole or as a stream."""
+        """Continue `prompts` by up to `limit` tokens each, whole or as a stream, while the client is there."""
+        answers = len(prompts) * body.choices
+        if answers > MAX_CHOICES:
+            raise RequestError(
+                f"{len(prompts)} prompts with n={body.choices}: one request gets at most {MAX_CHOICES} answers",
+                param="prompt" if len(prompts) > MAX_CHOICES else "n",
+            )
         params = body.sampling(limit)
-        generation = Generation(self.client, self.metrics, form, self.name, prompts, params)
-        await generation.start()
-        if not body.stream:
-            return JSONResponse(await generation.whole())
-        return StreamingResponse(generation.events(body.include_usage), media_type="text/event-stream")
+        self.texts.check([token for token, _ in params.logit_bias], "logit_bias")
+        generation = Generation(self.client, self.metrics, form, self.name, prompts, params, body.choices)
+        if body.stream:
+            await generation.start()
+            return EventStream(generation, body.include_usage)
+        whole = await while_connected(request.receive, generation.whole())
+        return Response(status_code=CLIENT_LEFT) if whole is None else JSONResponse(whole)
 
 
 def create_app(model: str, client: OrchestratorClient, texts: Texts, metrics: Metrics) -> FastAPI:
@@ -125,18 +110,15 @@ def _add_models(app: FastAPI, served: Served) -> None:
 
 def _add_generation(app: FastAPI, served: Served) -> None:
     @app.post("/v1/completions")
-    async def completions(body: CompletionBody) -> Response:
+    async def completions(body: CompletionBody, request: Request) -> Response:
         served.check(body.model)
         prompts = served.texts.prompts(body.prompt)
-        if len(prompts) > MAX_PROMPTS:
-            raise RequestError(f"{len(prompts)} prompts: at most {MAX_PROMPTS} in one request", param="prompt")
         limit = 16 if body.max_tokens is None else body.max_tokens
-        return await served.answer(COMPLETION, body, prompts, limit)
+        return await served.answer(request, COMPLETION, body, prompts, limit)
 
     @app.post("/v1/chat/completions")
-    async def chat(body: ChatBody) -> Response:
+    async def chat(body: ChatBody, request: Request) -> Response:
         served.check(body.model)
         prompt = served.texts.conversation(body.messages)
-        asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        limit = max(1, served.client.max_model_len - len(prompt)) if asked is None else asked
-        return await served.answer(CHAT, body, [prompt], limit)
+        limit = max(1, served.client.max_model_len - len(prompt)) if body.limit is None else body.limit
+        return await served.answer(request, CHAT, body, [prompt], limit)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,18 +16,20 @@ from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, RequestError
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER = "1"  # seconds
+RETRY_AFTER = 1  # seconds, where nobody knows better
+_UNION_MEMBER = re.compile(r"\W|^str$")  # what pydantic adds to a field's path where it tries several types
 
 
 def error_body(
     message: str, kind: str, param: str | None = None, code: str | None = None
 ) -> dict[str, dict[str, str | None]]:
     """The object that OpenAI's clients look for."""
+    message = message.encode(errors="backslashreplace").decode()  # it may quote what is not Unicode
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Status code and body for an error of this package; others are hidden behind 500."""
+    """Status code and body for an error of this package; others are logged and hidden behind 500."""
     if isinstance(error, RequestError):
         status = 404 if error.code == "model_not_found" else 400
         return status, error_body(str(error), "invalid_request_error", error.param, error.code)
@@ -35,7 +39,15 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
         return 503, error_body(str(error), "server_error", code="engine_stopped")
     if isinstance(error, FaasmoeError):
         return 500, error_body(str(error), "server_error")
+    log.error("unexpected %s", type(error).__name__)  # its message may quote a tenant's text
     return 500, error_body("internal error; the server's log has it", "server_error")
+
+
+def headers(error: Exception) -> dict[str, str] | None:
+    """When to try again, for errors that are about the moment."""
+    if isinstance(error, EngineBusy) and error.retry_after is not None:
+        return {"Retry-After": str(max(RETRY_AFTER, math.ceil(error.retry_after)))}
+    return {"Retry-After": str(RETRY_AFTER)} if isinstance(error, (EngineBusy, EngineStopped)) else None
 
 
 def install(app: FastAPI) -> None:
@@ -45,14 +57,9 @@ def install(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = [str(part) for part in first["loc"] if part != "body"]
-        param = where[0] if where else None
-        if first["type"] == "json_invalid":
-            message, param = f"the body is not valid JSON: {first['ctx']['error']}", None
-        elif first["type"] == "extra_forbidden":
-            message = f"{'.'.join(where)}: this server does not know or honour this field"
-        else:
-            message = f"{'.'.join(where) or 'body'}: {first['msg'].removeprefix('Value error, ')}"
-        return JSONResponse(error_body(message, "invalid_request_error", param), 400)
+        param = where[0] if where and first["type"] != "json_invalid" else None
+        field = ".".join(part for part in where if not _UNION_MEMBER.search(part))
+        return JSONResponse(error_body(_complaint(first, field), "invalid_request_error", param), 400)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
@@ -62,11 +69,23 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(FaasmoeError)
     async def ours(_: Request, error: FaasmoeError) -> JSONResponse:
         status, body = describe(error)
-        headers = {"Retry-After": RETRY_AFTER} if status in (429, 503) else None
-        return JSONResponse(body, status, headers=headers)
+        return JSONResponse(body, status, headers=headers(error))
 
     @app.exception_handler(Exception)
     async def defect(_: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected %s", type(error).__name__)  # its message may quote a tenant's text
         status, body = describe(error)
         return JSONResponse(body, status)
+
+
+def _complaint(error: dict[str, Any], field: str) -> str:
+    """What pydantic found wrong with a body, in this server's words where its own would mislead."""
+    match error["type"]:
+        case "json_invalid":
+            return f"the body is not valid JSON: {error['ctx']['error']}"
+        case "extra_forbidden":
+            return f"{field}: this server does not know or honour this field"
+        case "none_required":
+            return f"{field}: this server does not honour this field; leave it out"
+        case "literal_error" if not field.endswith("role"):
+            return f"{field}: this server does not honour this; it takes only {error['ctx']['expected']}"
+    return f"{field or 'body'}: {error['msg'].removeprefix('Value error, ')}"

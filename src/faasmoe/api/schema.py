@@ -1,16 +1,46 @@
 """Bodies of OpenAI's API that this server takes. Source: https://platform.openai.com/docs/api-reference.
 
-A field is honoured or refused: unknown names are an error, and so is any value but the neutral one of a known
-field that is not served (those are `Literal`s below).
+A field is honoured or refused: unknown names are an error, and so is any value but the neutral ones of a known
+field that is not served (those are `None` and `Literal`s below). `docs/api.md` has the whole table.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from faasmoe.errors import RequestError
 from faasmoe.orchestrator.request import SamplingParams
+
+MAX_CHOICES = 128  # of all prompts of a request together; as many as `n` can be in OpenAI's API
+
+_SAMPLED_AS_NAMED = (  # fields that go to the orchestrator as they are; null leaves them at their neutral values
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "ignore_eos",
+)
+
+
+def _well_formed(text: str) -> str:
+    if any(
+        "\ud800" <= character <= "\udfff" for character in text
+    ):  # JSON can escape them, UTF-8 has no such thing
+        raise ValueError("half of a surrogate pair is no character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_well_formed)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
+NoItems = Annotated[list[object], Field(max_length=0)]
+NoEntries = Annotated[dict[str, object], Field(max_length=0)]
 
 
 class Body(BaseModel):
@@ -22,69 +52,113 @@ class Body(BaseModel):
 class StreamOptions(Body):
     """What a stream carries besides text."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
+    include_obfuscation: Literal[False] | None = None
 
 
 class GenerationBody(Body):
     """What completions and chat completions have in common."""
 
-    model: str
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    stream: bool = False
+    model: Text
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
+    temperature: float | None = 1.0
+    top_p: float | None = 1.0
+    seed: Integer | None = None
+    stop: Text | list[Text] | None = None
+    presence_penalty: float | None = 0.0
+    frequency_penalty: float | None = 0.0
+    logit_bias: dict[TokenId, float] | None = None
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
 
-    # Known to OpenAI's API and not served: only the neutral value is taken.
+    # vLLM's, beside OpenAI's
+    top_k: Integer | None = 0
+    min_p: float | None = 0.0
+    repetition_penalty: float | None = 1.0
+    ignore_eos: bool | None = False
+
+    # known to OpenAI's API and not served
     user: None = None
-    n: Literal[1] | None = 1
-    presence_penalty: Literal[0] | None = 0
-    frequency_penalty: Literal[0] | None = 0
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
-    def sampling(self, max_tokens: int) -> SamplingParams:
-        """Raises `RequestError` naming the field if a value is out of range."""
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        return SamplingParams(max_tokens, self.temperature, self.top_p, self.seed, stop)
-
-    @model_validator(mode="after")
-    def _options_need_a_stream(self) -> Self:
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is for streams only: set stream as well")
-        return self
+    @property
+    def choices(self) -> int:
+        """How many answers a prompt gets."""
+        return self.n or 1
 
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with a chunk that has the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    def sampling(self, max_tokens: int) -> SamplingParams:
+        """Raises `RequestError` naming the field if a value is out of range."""
+        given = {name: getattr(self, name) for name in _SAMPLED_AS_NAMED if getattr(self, name) is not None}
+        return SamplingParams(
+            max_tokens,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
+            **given,
+            **self._told(),
+        )
+
+    def _told(self) -> dict[str, Any]:
+        """What is told besides the completion, as `SamplingParams` has it."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _options_need_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise RequestError("stream_options is for streams only: set stream as well", param="stream_options")
+        return self
+
 
 class CompletionBody(GenerationBody):
     """POST /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
-    max_tokens: int | None = 16
+    prompt: Text | list[Text] | list[int] | list[list[int]]
+    max_tokens: Integer | None = 16
+    echo: bool | None = False
+    logprobs: Integer | None = None
+    best_of: Integer | None = None  # honoured as far as it asks for no more than n
 
-    best_of: Literal[1] | None = 1
-    echo: Literal[False] | None = False
-    logprobs: None = None
-    suffix: None = None
+    # known to OpenAI's API and not served
+    suffix: Literal[""] | None = None
+
+    def _told(self) -> dict[str, Any]:
+        return {"logprobs": self.logprobs, "echo": bool(self.echo)}
+
+    @model_validator(mode="after")
+    def _all_are_answered(self) -> Self:
+        if self.best_of is not None and self.best_of != self.choices:
+            raise RequestError(
+                f"best_of is {self.best_of}: this server answers with all it generates, so leave it out or make it "
+                f"equal to n, which is {self.choices}",
+                param="best_of",
+            )
+        return self
 
 
 class TextPart(Body):
     """A part of a message's content; only text is taken."""
 
     type: Literal["text"]
-    text: str
+    text: Text
+    prompt_cache_breakpoint: None = None
 
 
 class Message(Body):
-    """One turn of a conversation."""
+    """One turn of a conversation. Those of the assistant may be what this server has answered."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
+
+    # known to OpenAI's API and not served
     name: None = None
+    refusal: None = None
+    annotations: NoItems | None = None
+    audio: None = None
+    tool_calls: NoItems | None = None
+    function_call: None = None
 
     def plain(self) -> dict[str, str]:
         """Role and text, as chat templates want them."""
@@ -96,17 +170,60 @@ class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_tokens: int | None = None  # until the context is full
-    max_completion_tokens: int | None = None  # newer name of the same
+    max_tokens: Integer | None = None  # until the context is full
+    max_completion_tokens: Integer | None = None  # newer name of the same
+    logprobs: bool | None = False
+    top_logprobs: Integer | None = None
 
-    logprobs: Literal[False] | None = False
-    top_logprobs: None = None
-    tools: Annotated[list[object], Field(max_length=0)] | None = None
+    # known to OpenAI's API and not served
+    audio: None = None
+    function_call: Literal["none"] | None = None
+    functions: NoItems | None = None
+    metadata: NoEntries | None = None
+    modalities: list[Literal["text"]] | None = None
+    moderation: None = None
+    parallel_tool_calls: Literal[True] | None = None
+    prediction: None = None
+    prompt_cache_key: None = None
+    prompt_cache_options: None = None
+    prompt_cache_retention: None = None
+    reasoning_effort: None = None
+    response_format: TextFormat | None = None
+    safety_identifier: None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = False
     tool_choice: Literal["none"] | None = None
-    response_format: None = None
+    tools: NoItems | None = None
+    verbosity: Literal["medium"] | None = None
+    web_search_options: None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of an answer, if there is a limit."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def _told(self) -> dict[str, Any]:
+        return {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise ValueError("max_tokens and max_completion_tokens mean the same: give one of them")
+            raise RequestError(
+                "max_tokens and max_completion_tokens mean the same: give one of them",
+                param="max_completion_tokens",
+            )
         return self
+
+    @model_validator(mode="after")
+    def _alternatives_need_logprobs(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError(
+                "top_logprobs is for answers with logprobs: set logprobs as well", param="top_logprobs"
+            )
+        return self
+
+
+class TextFormat(Body):
+    """What answers are without any format."""
+
+    type: Literal["text"]

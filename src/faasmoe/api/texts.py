@@ -34,14 +34,15 @@ class Texts:
             raise RequestError("the prompt is empty", param="prompt")
         if isinstance(prompt[0], int):
             prompt = [prompt]
-        return [self._encoder.encode(p) if isinstance(p, str) else self._checked(p) for p in prompt]
+        return [self._encoder.encode(p) if isinstance(p, str) else self.check(p, "prompt") for p in prompt]
 
     def conversation(self, messages: Sequence[Message]) -> list[int]:
         """The prompt of a chat request. Raises `RequestError`."""
         return self._encoder.encode_chat([message.plain() for message in messages])
 
-    def _checked(self, ids: list[int]) -> list[int]:
+    def check(self, ids: list[int], field: str) -> list[int]:
+        """`ids` as they are. Raises `RequestError` naming `field` if the model has no such tokens."""
         wrong = next((i for i in ids if not 0 <= i < self._vocabulary), None)
         if wrong is not None:
-            raise RequestError(f"token {wrong}: ids are 0 to {self._vocabulary - 1}", param="prompt")
+            raise RequestError(f"{field} has token {wrong}: ids are 0 to {self._vocabulary - 1}", param=field)
         return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -41,4 +40,4 @@ class TokenBytes:
 
 def _is_byte_level(tokenizer: Any) -> bool:
     backend = getattr(tokenizer, "backend_tokenizer", None)  # only fast tokenizers have one
-    return backend is not None and '"ByteLevel"' in json.dumps(json.loads(backend.to_str())["decoder"])
+    return backend is not None and "ByteLevel" in str(backend.decoder)

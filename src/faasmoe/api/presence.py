@@ -1,0 +1,32 @@
+"""Whether the client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from starlette.types import Receive
+
+T = TypeVar("T")
+
+
+async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T | None:
+    """What `work` returns or raises; None, and `work` cancelled, if the client leaves first.
+
+    `receive` belongs to a request whose body has been read: all that can still come is that the client has left.
+    """
+    answer = asyncio.create_task(work)
+    left = asyncio.create_task(_departure(receive))
+    try:
+        await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else None
+    finally:
+        answer.cancel()
+        left.cancel()
+        await asyncio.gather(answer, left, return_exceptions=True)
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
