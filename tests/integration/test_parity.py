@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.step_report import StepReport
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 from tests.platforms import InProcessPlatform
@@ -101,7 +103,52 @@ def test_prompts_in_chunks_beside_decodes_change_nothing(
     checkpoint: Checkpoint, platform: LocalPlatform, tmp_path: Path
 ) -> None:
     model = load_model(make_plan(resolve(str(checkpoint.folder)), 4), platform, tmp_path)
-    assert greedy_tokens(model, tokens_a_step=4) == checkpoint.greedy
+    assert greedy_tokens(model, max_step_tokens=4) == checkpoint.greedy
+
+
+def test_preempted_and_prefix_reusing_runs_change_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model = load_model(make_plan(resolve(str(checkpoint.folder)), 4), InProcessPlatform(), tmp_path)
+    check_preemption(model, checkpoint)
+    check_reuse(model, checkpoint)
+
+
+def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions(
+    platform: LocalPlatform, tmp_path: Path
+) -> None:
+    platform.remove([status.name for status in platform.status().functions])
+    reference = save_tiny("qwen2_moe", tmp_path)
+    checkpoint = Checkpoint(tmp_path, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
+    model = load_model(make_plan(resolve(str(tmp_path)), 3), platform, tmp_path / "artifacts")
+    check_preemption(model, checkpoint)
+    check_reuse(model, checkpoint)
+
+
+def check_preemption(model: DenseModel, checkpoint: Checkpoint) -> None:
+    """All prompts at once, with memory for little more than the longest of them, in small steps and large ones."""
+    a_token = sum(model.kv_bytes.values()) + max(model.kv_bytes.values())
+    for step in (7, 512):
+        with engine_on(model, kv_cache_bytes=64 * a_token, max_step_tokens=step) as engine:
+            assert ask(engine, PROMPTS, ["a", "b", "a"]) == checkpoint.greedy
+            assert engine.gauges()["preemptions"] > 0
+
+
+def check_reuse(model: DenseModel, checkpoint: Checkpoint) -> None:
+    """Prompts that begin like ones before: what is known of them is copied, or taken over, or another tenant's."""
+    prompt, answer = PROMPTS[-1], checkpoint.greedy[-1]
+    again = [[*prompt, *answer[:9], 7, 9], [*prompt, 8], prompt, [*prompt, *answer, 5]]
+    wanted = [reference_tokens(checkpoint.reference, its) for its in again]
+    reports: list[StepReport] = []
+    with engine_on(model, reports.append, max_step_tokens=24) as engine:
+        assert ask(engine, [prompt], ["a"]) == [answer]
+        reports.clear()
+        assert ask(engine, again, ["a"] * 4) == wanted
+    # the last prompt is computed from the last token of the answer on: the model had not seen it
+    assert sum(report.prompt_tokens for report in reports) == 2 + 1 + 1 + 2
+    with engine_on(model, reports.append) as engine:
+        assert ask(engine, [prompt], ["a"]) == [answer]
+        reports.clear()
+        assert ask(engine, again, ["b"] * 4) == wanted
+    assert sum(report.prompt_tokens for report in reports) == sum(map(len, again))
 
 
 class Ids:
@@ -111,15 +158,29 @@ class Ids:
         return "".join(f"{i} " for i in token_ids)
 
 
-def greedy_tokens(model: DenseModel, tokens_a_step: int = 512) -> list[list[int]]:
+@contextmanager
+def engine_on(
+    model: DenseModel, observer: Callable[[StepReport], None] | None = None, **options: int
+) -> Iterator[Engine]:
+    engine = Engine(
+        model,
+        Ids(),
+        end_tokens=frozenset(),
+        max_model_len=128,
+        options=EngineOptions(**options),
+        observer=observer,
+    )
+    yield engine
+    engine.close()
+
+
+def ask(engine: Engine, prompts: list[list[int]], tenants: list[str]) -> list[list[int]]:
     """What the engine makes of all prompts at once."""
-    options = EngineOptions(max_step_tokens=tokens_a_step)
-    engine = Engine(model, Ids(), end_tokens=frozenset(), max_model_len=128, options=options)
     streams: list[queue.SimpleQueue[Piece]] = []
-    for i, prompt in enumerate(PROMPTS):
+    for i, (prompt, tenant) in enumerate(zip(prompts, tenants, strict=True)):
         streams.append(queue.SimpleQueue())
         params = SamplingParams(max_tokens=GREEDY, temperature=0)
-        engine.submit(GenerationRequest(str(i), tuple(prompt), params), streams[-1].put)
+        engine.submit(GenerationRequest(str(i), tuple(prompt), params, tenant), streams[-1].put)
     texts = []
     for stream in streams:
         text = ""
@@ -130,8 +191,13 @@ def greedy_tokens(model: DenseModel, tokens_a_step: int = 512) -> list[list[int]
             if piece.last:
                 break
         texts.append([int(token) for token in text.split()])
-    engine.close()
     return texts
+
+
+def greedy_tokens(model: DenseModel, **options: int) -> list[list[int]]:
+    """What an engine makes of all prompts at once."""
+    with engine_on(model, **options) as engine:
+        return ask(engine, PROMPTS, [""] * len(PROMPTS))
 
 
 def reference_tokens(reference: PreTrainedModel, prompt: list[int]) -> list[int]:
