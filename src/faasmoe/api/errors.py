@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -55,7 +56,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
+        first = _most_telling(error.errors())
         where = [str(part) for part in first["loc"] if part != "body"]
         param = where[0] if where and first["type"] != "json_invalid" else None
         field = ".".join(part for part in where if not _UNION_MEMBER.search(part))
@@ -75,6 +76,12 @@ def install(app: FastAPI) -> None:
     async def defect(_: Request, error: Exception) -> JSONResponse:
         status, body = describe(error)
         return JSONResponse(body, status)
+
+
+def _most_telling(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The deepest error of the first field: where pydantic tried several types, the one that came furthest."""
+    field = found[0]["loc"][:2]
+    return max((error for error in found if error["loc"][:2] == field), key=lambda error: len(error["loc"]))
 
 
 def _complaint(error: dict[str, Any], field: str) -> str:

@@ -1,0 +1,231 @@
+"""The whole application, called without a socket, with a client that plays the orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from faasmoe.api.app import create_app
+from faasmoe.api.metrics import Metrics
+from faasmoe.api.texts import Texts
+from faasmoe.errors import EngineBusy, EngineStopped
+from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.platforms.base import PoolStatus
+from tests.unit.api.test_texts import Letters
+
+
+class Stream:
+    """Pieces that are there, then an error, or nothing more for ever."""
+
+    def __init__(self, pieces: Sequence[Piece], end: Exception | None) -> None:
+        self._pieces = list(pieces)
+        self._end = end
+        self.closed = False
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        return self
+
+    async def __anext__(self) -> Piece:
+        if self._pieces:
+            return self._pieces.pop(0)
+        if self._end:
+            raise self._end
+        return await asyncio.get_running_loop().create_future()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Orchestrator:
+    """Answers each request with `pieces` and then `end`; or refuses all with `refusal`."""
+
+    max_model_len = 100
+    state = "ok"
+    restarts = 0
+
+    def __init__(
+        self, pieces: Sequence[Piece] = (), end: Exception | None = None, refusal: Exception | None = None
+    ):
+        self._pieces, self._end, self._refusal = pieces, end, refusal
+        self.requests: list[GenerationRequest] = []
+        self.streams: list[Stream] = []
+        self.submitted = asyncio.Event()
+
+    async def submit(self, requests: Sequence[GenerationRequest]) -> list[Stream]:
+        if self._refusal:
+            raise self._refusal
+        self.requests += requests
+        self.streams = [Stream(self._pieces, StopAsyncIteration() if self._done else self._end) for _ in requests]
+        self.submitted.set()
+        return self.streams
+
+    @property
+    def _done(self) -> bool:
+        return bool(self._pieces) and self._pieces[-1].last
+
+
+ANSWER = [Piece("夜", 2), Piece(" 🎈", 5, "stop")]
+BODY = {"model": "m", "prompt": "p"}
+
+
+def app_of(orchestrator: Orchestrator) -> Any:
+    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}))
+    return create_app("m", orchestrator, Texts(Letters(), 256), metrics)
+
+
+def post(orchestrator: Orchestrator, body: dict, path: str = "completions") -> httpx.Response:
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(app_of(orchestrator), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            content = json.dumps(body)
+            return await client.post(f"/v1/{path}", content=content, headers={"Content-Type": "application/json"})
+
+    return asyncio.run(run())
+
+
+def events(answer: httpx.Response) -> list:
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def test_choices_come_prompt_by_prompt_with_seeds_of_their_own() -> None:
+    orchestrator = Orchestrator(ANSWER)
+    answer = post(orchestrator, {**BODY, "prompt": ["a", "bc"], "n": 2, "seed": 7}).json()
+    assert [(c["index"], c["text"], c["finish_reason"]) for c in answer["choices"]] == [
+        (i, "夜 🎈", "stop") for i in range(4)
+    ]
+    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 20, "total_tokens": 23}
+    assert [bytes(request.prompt) for request in orchestrator.requests] == [b"a", b"a", b"bc", b"bc"]
+    seeds = [request.params.seed for request in orchestrator.requests]
+    assert seeds == [7, seeds[1], 7, seeds[1]]
+    assert seeds[1] != 7
+    assert len({request.id for request in orchestrator.requests}) == 4
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_a_stream_is_whole_events_of_whole_characters(include_usage: bool) -> None:
+    body = {**BODY, "n": 2, "stream": True, "stream_options": {"include_usage": include_usage}}
+    answer = post(Orchestrator(ANSWER), body)
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *chunks, done = events(answer)
+    assert done == "[DONE]"
+    usage = chunks.pop() if include_usage else None
+    for index in range(2):
+        mine = [c["choices"][0] for c in chunks if c["choices"][0]["index"] == index]
+        assert [(c["text"], c["finish_reason"]) for c in mine] == [("夜", None), (" 🎈", "stop")]
+    if usage:
+        assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 10)
+    assert all(("usage" in chunk) == include_usage for chunk in chunks)
+
+
+def test_each_answer_of_a_chat_begins_with_its_role() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 2, "stream": True}
+    *chunks, _ = events(post(Orchestrator(ANSWER), body, "chat/completions"))
+    for index in range(2):
+        deltas = [c["choices"][0]["delta"] for c in chunks if c["choices"][0]["index"] == index]
+        assert deltas == [{"role": "assistant", "content": "夜"}, {"content": " 🎈"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (EngineStopped("it was killed"), "engine_stopped", "it was killed"),
+        (LookupError("a tenant's words"), None, "internal error; the server's log has it"),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_stream_that_fails_ends_with_an_error(error: Exception, code: str | None, message: str, n: int) -> None:
+    orchestrator = Orchestrator([Piece("a", 1)], error)
+    answer = post(orchestrator, {**BODY, "stream": True, "n": n})
+    *chunks, last = events(answer)
+    assert (last["error"]["type"], last["error"]["code"]) == ("server_error", code)
+    assert last["error"]["message"] == message
+    assert len(chunks) <= n
+    assert all(stream.closed for stream in orchestrator.streams)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("error", "status", "wait"),
+    [
+        (EngineBusy("too many"), 429, "1"),
+        (EngineBusy("too many", retry_after=2.1), 429, "3"),
+        (EngineBusy("too many", retry_after=0.0), 429, "1"),
+        (EngineStopped("gone"), 503, "1"),
+        (LookupError(), 500, None),
+    ],
+)
+def test_refusals_say_when_to_come_again(stream: bool, error: Exception, status: int, wait: str | None) -> None:
+    answer = post(Orchestrator(refusal=error), {**BODY, "stream": stream})
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, wait)
+    assert answer.json()["error"]["message"]
+
+
+def test_whole_answers_fail_with_the_status_of_the_error() -> None:
+    assert post(Orchestrator([Piece("a", 1)], EngineStopped("gone")), BODY).status_code == 503
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_its_generation(stream: bool) -> None:
+    orchestrator = Orchestrator([Piece("a", 1)])
+
+    async def run() -> None:
+        body = json.dumps({**BODY, "n": 2, "stream": stream}).encode()
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict:
+            if messages:
+                return messages.pop(0)
+            await orchestrator.submitted.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: dict) -> None:
+            pass
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/completions",
+            "headers": headers,
+            "query_string": b"",
+        }
+        await asyncio.wait_for(app_of(orchestrator)(scope, receive, send), 30)
+
+    asyncio.run(run())
+    assert [stream.closed for stream in orchestrator.streams] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({"n": 128, "prompt": ["a", "b"]}, "n", "at most 128 answers"),
+        ({"prompt": ["a"] * 129}, "prompt", "at most 128 answers"),
+        ({"logit_bias": {"256": 1}}, "logit_bias", "ids are 0 to 255"),
+        ({"logit_bias": {"\ud800": 1}}, "logit_bias", "logit_bias"),
+        ({"prompt": "\ud800"}, "prompt", "prompt: half of a surrogate pair"),
+        ({"stop": ["a", "\udfff"]}, "stop", "half of a surrogate pair"),
+        ({"model": "\ud800"}, "model", "half of a surrogate pair"),
+        ({"\ud800": 1}, None, "body"),
+        ({"user": "u"}, "user", "user: this server does not honour this field; leave it out"),
+        ({"suffix": "u"}, "suffix", "suffix: this server does not honour this; it takes only ''"),
+        ({"temperature": float("nan")}, "temperature", "must be 0 to 2"),
+        ({"max_tokens": 2**70}, "max_tokens", "less than"),
+        ({"prompt": 5}, "prompt", "prompt: Input should be a valid string"),
+        ({"prompt": [1, "a"]}, "prompt", "prompt.0: Input should be a valid string"),
+        ({"best_of": 4}, "best_of", "equal to n"),
+        ({"nonsense": 4}, "nonsense", "does not know"),
+    ],
+)
+def test_what_is_refused_is_named(body: dict, param: str | None, message: str) -> None:
+    orchestrator = Orchestrator(ANSWER)
+    answer = post(orchestrator, {**BODY, **body})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert message in error["message"]
+    assert not orchestrator.requests
