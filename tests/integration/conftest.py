@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "file").write_bytes(b"weights")
     (tmp_path / "sub").mkdir()
     return tmp_path
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """An empty folder for run folders, with a path that leaves room for names of sockets."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        yield Path(folder)

@@ -51,13 +51,18 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextmanager
 def serve(
-    *arguments: str, cwd: Path | None = None, end: signal.Signals = signal.SIGINT, stderr: IO[str] | None = None
+    *arguments: str,
+    cwd: Path | None = None,
+    end: signal.Signals = signal.SIGINT,
+    runtime: Path | None = None,
+    stderr: IO[str] | None = None,
 ) -> Iterator[Server]:
+    """`runtime` is where it makes its run folders."""
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd, env=environment
-    )
+    if runtime:
+        environment["XDG_RUNTIME_DIR"] = str(runtime)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd, env=environment)
     assert process.stdout is not None
     try:
         greeting = ""

@@ -1,0 +1,270 @@
+"""The orchestrator as a process: what its death does to requests, and what ends with whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from faasmoe.model.source import resolve
+from faasmoe.orchestrator.config import ServingConfig
+from faasmoe.orchestrator.messages import HEADER, VERSION, Ask, Cancel, Start, Submit, pack
+from tests.integration.servers import Server, serve
+from tests.waiting import alive, wait_until
+
+PROMPT = "It was a dark night, and"
+LONG = 2000  # tokens; some minutes
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+def body(**more: object) -> dict[str, object]:
+    return {"model": "faasmoe-demo", "prompt": PROMPT, "temperature": 0, "max_tokens": 8, **more}
+
+
+def complete(server: Server, **more: object) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/completions", json=body(**more), timeout=100)
+
+
+def events(server: Server, began: threading.Event, **more: object) -> list[str]:
+    """Data of all events of a stream; `began` is set with the first."""
+    found = []
+    url = f"{server.url}/v1/completions"
+    with httpx.stream("POST", url, json=body(stream=True, **more), timeout=100) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line:
+                found.append(line.removeprefix("data: "))
+                began.set()
+    return found
+
+
+def health(server: Server) -> tuple[int, str]:
+    answer = httpx.get(f"{server.url}/health", timeout=30)
+    return answer.status_code, answer.json()["status"]
+
+
+def running(server: Server) -> float:
+    page = httpx.get(f"{server.url}/metrics", timeout=30).text
+    return next(
+        float(line.split()[1]) for line in page.splitlines() if line.startswith("faasmoe_num_requests_running")
+    )
+
+
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def next_orchestrator(server: Server, after: int | None) -> int:
+    found: list[int] = []
+
+    def there() -> bool:
+        pid = server.orchestrator()
+        if pid is not None and pid != after:
+            found.append(pid)
+        return bool(found)
+
+    assert wait_until(there, 60)
+    return found[0]
+
+
+def check_503(answer: httpx.Response) -> None:
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "engine_stopped"
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_killed_orchestrator_fails_what_runs_and_the_next_serves_what_comes(server: Server) -> None:
+    wanted = complete(server).json()["choices"][0]["text"]
+    instances = set(server.instances())
+    killed = server.orchestrator()
+    began = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        stream = pool.submit(events, server, began, max_tokens=LONG)
+        whole = pool.submit(complete, server, max_tokens=LONG)
+        assert began.wait(60)
+        assert wait_until(lambda: running(server) == 2)
+        kill(killed)
+        data = stream.result(60)
+        check_503(whole.result(60))
+    assert json.loads(data[-1])["error"]["code"] == "engine_stopped"
+    assert "[DONE]" not in data
+    assert len(data) > 1
+    answer = complete(server)  # waits for the next one
+    assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, wanted)
+    assert health(server) == (200, "ok")
+    assert server.orchestrator() != killed
+    assert instances & set(server.instances())  # functions outlive the orchestrator that called them
+    assert "faasmoe_orchestrator_restarts_total 1.0" in httpx.get(f"{server.url}/metrics", timeout=30).text
+
+
+def test_one_killed_while_it_starts_is_followed_by_another(server: Server) -> None:
+    first = server.orchestrator()
+    kill(first)
+    assert wait_until(lambda: health(server) == (503, "starting"))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(complete, server)
+        second = next_orchestrator(server, after=first)
+        kill(second)
+        next_orchestrator(server, after=second)
+        assert waiting.result(100).status_code == 200
+    assert health(server) == (200, "ok")
+
+
+def test_ten_kills_in_a_row_under_load(server: Server) -> None:
+    wanted = complete(server, max_tokens=40).json()["choices"][0]["text"]
+    done = threading.Event()
+
+    def client() -> list[httpx.Response]:
+        answers = []
+        while not done.is_set():
+            answers.append(complete(server, max_tokens=40))
+        return answers
+
+    with ThreadPoolExecutor() as pool:
+        clients = [pool.submit(client) for _ in range(4)]
+        try:
+            last = None
+            for i in range(10):
+                last = next_orchestrator(server, after=last)
+                if i % 5 == 0:  # the others are killed while they start
+                    assert wait_until(lambda: health(server) == (200, "ok") and running(server) > 0, 100)
+                kill(last)
+        finally:
+            done.set()
+        answers = [answer for each in clients for answer in each.result(200)]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    for answer in answers:
+        if answer.status_code == 503:
+            check_503(answer)
+        else:
+            assert answer.json()["choices"][0]["text"] == wanted
+    assert complete(server, max_tokens=40).json()["choices"][0]["text"] == wanted
+
+
+def test_an_orchestrator_that_cannot_start_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve(None).folder, folder)
+    errors = tmp_path / "errors"
+    with errors.open("w") as stderr, serve(str(folder), stderr=stderr) as server:
+        (folder / "config.json").rename(folder / "gone.json")
+        kill(server.orchestrator())
+        assert wait_until(lambda: errors.read_text().count("holds no config.json") >= 2, 100)
+        assert health(server) == (503, "starting")
+        (folder / "gone.json").rename(folder / "config.json")
+        assert wait_until(lambda: health(server) == (200, "ok"), 100)
+        assert complete(server, model="model").status_code == 200
+    assert "the orchestrator did not start, trying again in 0.5 s" in errors.read_text()
+    assert "Traceback" not in errors.read_text()
+
+
+def test_a_killed_gateway_leaves_nothing_that_the_next_does_not_sweep(runtime: Path) -> None:
+    with serve(runtime=runtime) as server:
+        assert complete(server).status_code == 200
+        everybody = [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)]
+        assert len(everybody) > 10
+        os.kill(server.process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not any(map(alive, everybody)))
+    left = set(runtime.iterdir())
+    assert left
+    with serve(runtime=runtime):
+        assert not left & set(runtime.iterdir())
+    assert list(runtime.iterdir()) == []
+
+
+def test_a_killed_gateway_takes_a_stopped_orchestrator_along(runtime: Path) -> None:
+    with serve(runtime=runtime) as server:
+        orchestrator = server.orchestrator()
+        assert orchestrator is not None
+        os.kill(orchestrator, signal.SIGSTOP)
+        os.kill(server.process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not alive(orchestrator))
+
+
+def test_shutdown_ends_streams_with_an_error_and_takes_nothing_new() -> None:
+    began = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        with serve(end=signal.SIGTERM) as server:
+            short = pool.submit(events, server, began, max_tokens=20)
+            long = pool.submit(events, server, threading.Event(), max_tokens=LONG)
+            assert began.wait(60)
+            assert wait_until(lambda: running(server) > 0)
+        assert short.result(10)[-1] == "[DONE]"
+        last = json.loads(long.result(10)[-1])
+    assert last["error"]["message"] == "the server is shutting down"
+    assert server.process.returncode == 0
+
+
+START = pack(Start(ServingConfig("m", "/gone"), "/gone", "/gone"))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        bytes(64),
+        HEADER.pack(VERSION, (1 << 32) - 1),
+        HEADER.pack(VERSION + 1, 3) + b"abc",
+        HEADER.pack(VERSION, 3) + b"\xff\xff\xff",
+        HEADER.pack(VERSION, 40) + b"\x91" * 40,
+        pack(Cancel(("a",))),
+        START + HEADER.pack(VERSION, 1) + b"\xc1",
+        START + pack(Ask()) + START,
+        os.urandom(1 << 16),
+    ],
+    ids=["http", "zeros", "huge", "version", "garbage", "deep", "order", "later", "twice", "random"],
+)
+def test_hostile_bytes_end_the_orchestrator_with_one_line(sent: bytes) -> None:
+    with orchestrator() as (process, ours):
+        ours.sendall(sent)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the gateway sent" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x01", HEADER.pack(VERSION, 100) + b"x", START, START + pack(Submit(1, ()))]
+)
+def test_a_gateway_that_hangs_up_ends_the_orchestrator(sent: bytes) -> None:
+    with orchestrator() as (process, ours):
+        ours.sendall(sent)
+        ours.shutdown(socket.SHUT_WR)
+        assert process.wait(60) == 0
+
+
+class orchestrator:  # noqa: N801 - a context manager
+    """The process, and the gateway's end of its socket."""
+
+    def __enter__(self) -> tuple[subprocess.Popen[str], socket.socket]:
+        self._ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "faasmoe.orchestrator.process", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        theirs.close()
+        return self._process, self._ours
+
+    def __exit__(self, *_: object) -> None:
+        self._ours.close()
+        self._process.kill()
+        self._process.communicate()
