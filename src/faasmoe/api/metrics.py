@@ -38,7 +38,9 @@ class Metrics:
         self._tenants: set[str] = set()
         self.requests = self._counter("requests", "Requests ended, by outcome", "outcome")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
+        self.cached = self._counter("prompt_tokens_cached", "Of them, those whose keys and values were there")
         self.tokens = self._counter("generation_tokens", "Tokens generated")
+        self.queue = self._histogram("request_queue_time_seconds", "From submission to the first step", _SECONDS)
         self.first = self._histogram("time_to_first_token_seconds", "From submission", _SECONDS)
         self.each = self._histogram("time_per_output_token_seconds", "From one to the next", _TOKEN_SECONDS)
         self.duration = self._histogram("e2e_request_latency_seconds", "From submission", _SECONDS)
@@ -89,7 +91,7 @@ class RequestWatch:
         self._tenant = tenant  # as a label
         self._started = self._latest = time.monotonic()
         self._first: float | None = None  # seconds to the first piece
-        self._tokens = 0
+        self._tokens = self._cached = 0
         self.outcome = "cancelled"  # until something else happens
 
     def piece(self, piece: Piece) -> None:
@@ -99,7 +101,10 @@ class RequestWatch:
         if self._first is None:
             self._first = now - self._started
             self._metrics.first.labels(self._tenant).observe(self._first)
+            self._metrics.queue.labels(self._tenant).observe(piece.queue_seconds)
             self._metrics.prompt_tokens.labels(self._tenant).inc(len(self._request.prompt))
+            self._metrics.cached.labels(self._tenant).inc(piece.cached_tokens)
+            self._cached = piece.cached_tokens
         else:
             each = self._metrics.each.labels(self._tenant)
             for _ in range(new):  # a piece may end several tokens, whose text was not certain before
@@ -119,6 +124,7 @@ class RequestWatch:
             "tenant": self._request.tenant,
             "outcome": self.outcome,
             "prompt_tokens": len(self._request.prompt),
+            "cached_tokens": self._cached,
             "generation_tokens": self._tokens,
             "first_token_seconds": None if self._first is None else round(self._first, 4),
             "seconds": round(seconds, 4),

@@ -20,7 +20,6 @@ _ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
     "kv_cache_tokens_used": (GaugeMetricFamily, "Of them, those that running sequences have"),
     "kv_cache_tokens_kept": (GaugeMetricFamily, "Of them, those kept for prompts that begin alike"),
     "preemptions": (CounterMetricFamily, "Sequences that gave up their memory and began again"),
-    "prompt_tokens_cached": (CounterMetricFamily, "Tokens of prompts that were found in the cache"),
 }
 
 

@@ -9,6 +9,7 @@ import typer
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
+    from faasmoe.orchestrator.options import EngineOptions
     from faasmoe.platforms.local.options import LocalOptions
 
 Model = Annotated[
@@ -59,6 +60,17 @@ ReleasePageCache = Annotated[
         "Starting it again then reads them from disk.",
     ),
 ]
+KvCacheMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for keys and values of all sequences, such as 2GiB. When it is full, sequences give theirs up and "
+        "run again later. Default: a fifth of the memory that is available at start.",
+        show_default=False,
+    ),
+]
+MaxSequences = Annotated[int, typer.Option(help="Most sequences in one step; others take turns with them.", min=1)]
+MaxStepTokens = Annotated[int, typer.Option(help="Most tokens in one step, of prompts and answers.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -66,14 +78,22 @@ def platform_options(keep_alive: float, memory_budget: str | None, release_page_
     """Raises `OptionError` if the budget is not a size."""
     from faasmoe.platforms.local.options import LocalOptions
 
-    nbytes = None if memory_budget is None else _size(memory_budget)
+    nbytes = None if memory_budget is None else _size("--memory-budget", memory_budget)
     return LocalOptions(keep_alive, nbytes, release_page_cache=release_page_cache)
 
 
-def _size(text: str) -> int:
+def engine_options(kv_cache_memory: str | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
+    """Raises `OptionError` if the memory is not a size."""
+    from faasmoe.orchestrator.options import EngineOptions
+
+    nbytes = None if kv_cache_memory is None else _size("--kv-cache-memory", kv_cache_memory)
+    return EngineOptions(nbytes, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
+
+
+def _size(option: str, text: str) -> int:
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError as error:
-        raise OptionError(f"--memory-budget {text}: give a size such as 4GiB or 500MB") from error
+        raise OptionError(f"{option} {text}: give a size such as 4GiB or 500MB") from error

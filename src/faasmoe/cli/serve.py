@@ -16,10 +16,14 @@ from faasmoe.cli.options import (
     BlockSize,
     Dtype,
     KeepAlive,
+    KvCacheMemory,
     MaxModelLen,
+    MaxSequences,
+    MaxStepTokens,
     MemoryBudget,
     Model,
     ReleasePageCache,
+    engine_options,
     platform_options,
 )
 from faasmoe.errors import OptionError
@@ -42,6 +46,9 @@ def serve(
     dtype: Dtype = "auto",
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
+    kv_cache_memory: KvCacheMemory = None,
+    max_sequences: MaxSequences = 64,
+    max_step_tokens: MaxStepTokens = 512,
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")
     ] = "text",
@@ -59,13 +66,14 @@ def serve(
     logs.configure("gateway", log_format, log_level)
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
+    engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     with _bind(host, port) as listener:  # first of all: nothing is started if the port is taken
         with console.status("starting"):
             from faasmoe.model.source import resolve
             from faasmoe.orchestrator.config import ServingConfig
 
         source = resolve(model)  # a download shows its own progress
-        config = ServingConfig(source.name, str(source.folder), block_size, dtype, max_model_len)
+        config = ServingConfig(source.name, str(source.folder), block_size, dtype, max_model_len, engine)
         asyncio.run(_serve(console, config, options, listener))
     console.print("stopped")
 

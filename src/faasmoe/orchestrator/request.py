@@ -115,6 +115,8 @@ class Piece:
     finish_reason: str | None = None  # "stop" or "length"
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
+    cached_tokens: int = 0  # of the prompt, whose keys and values were there already
+    queue_seconds: float = 0.0  # from submission to the first step that it took part in
 
     @property
     def last(self) -> bool:

@@ -59,7 +59,12 @@ class Running:
 
     def fail(self, message: str) -> None:
         """Tell the listener that nothing more will come."""
-        self._listener(Piece("", self.sequence.generated, error=message))
+        self._tell("", error=message)
+
+    def _tell(self, text: str, reason: str | None = None, error: str | None = None) -> None:
+        its, scores = self.sequence, tuple(self._scores)
+        self._scores.clear()
+        self._listener(Piece(text, its.generated, reason, error, scores, its.cached_tokens, its.queue_seconds))
 
     def _next(self, logits: Tensor) -> bool:
         """Pick the next token and say what has become certain. Returns whether it was the last."""
@@ -69,8 +74,7 @@ class Running:
             more, reason = self._pick(logits)
             shown += more
         if shown or reason:
-            self._listener(Piece(shown, self.sequence.generated, reason, logprobs=tuple(self._scores)))
-            self._scores.clear()
+            self._tell(shown, reason)
         return reason is not None
 
     def _opening(self) -> str:
