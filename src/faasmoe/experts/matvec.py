@@ -149,16 +149,17 @@ def unpack(x: int, unpacked: int, rows: int, words: int) -> None:
 
 
 @compiled
-def _round(sums: int, y: int, rows: int, outs: int) -> None:
-    """float32 `sums` `[rows, outs]` to bfloat16 `y` of the same shape, to nearest, ties to even."""
-    bits = carray(pointer(sums), (rows * outs,), np.uint32)
-    rounded = carray(pointer(y), (rows * outs,), np.uint16)
-    for i in range(rows * outs):
-        value = bits[i]
-        if value & 0x7FFFFFFF > 0x7F800000:  # a nan, whose bits the rounding could carry into an infinity
-            rounded[i] = 0x7FC0
-        else:
-            rounded[i] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
+def _round(sums: int, y: int, rows: int, outs: int, stride: int) -> None:
+    """float32 `sums` `[rows, outs]` to bfloat16 `y`, whose rows are `stride` apart, to nearest, ties to even."""
+    bits = carray(pointer(sums), (rows, outs), np.uint32)
+    for row in range(rows):
+        rounded = carray(pointer(y + 2 * stride * row), (outs,), np.uint16)
+        for out in range(outs):
+            value = bits[row, out]
+            if value & 0x7FFFFFFF > 0x7F800000:  # a nan, whose bits the rounding could carry into an infinity
+                rounded[out] = 0x7FC0
+            else:
+                rounded[out] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
 
 
 @compiled
@@ -197,13 +198,19 @@ def products(w: int, x: int, sums: int, rows: int, outs: int, words: int) -> Non
 
 
 @compiled
-def _linear(x: int, w: int, bias: int, y: int, unpacked: int, sums: int, rows: int, outs: int, words: int) -> None:
-    """`y = x w^T + bias`. The first six are addresses; `bias` is 0 if there is none."""
-    unpack(x, unpacked, rows, words)
-    products(w, unpacked, sums, rows, outs, words)
+def linear_part(
+    x: int, w: int, bias: int, y: int, rows: int, outs: int, words: int, first: int, last: int
+) -> None:
+    """Columns `first` to `last` of `y = x w^T + bias`, `[rows, outs]` bfloat16.
+
+    The first four are addresses, x of what `unpack` gave; `bias` is 0 if there is none.
+    """
+    sums = np.empty((rows, last - first), np.float32)
+    at = sums.ctypes.data
+    products(w + 4 * words * first, x, at, rows, last - first, words)
     if bias:
-        add_bias(sums, bias, rows, outs)
-    _round(sums, y, rows, outs)
+        add_bias(at, bias + 2 * first, rows, last - first)
+    _round(at, y + 2 * first, rows, last - first, outs)
 
 
 def readable(weight: Tensor) -> bool:
@@ -229,21 +236,26 @@ def supports(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     )
 
 
+def check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raises `ValueError` for what `supports` refuses."""
+    if not supports(x, weight, bias):
+        raise ValueError(f"no kernel for {x.dtype} {tuple(x.shape)} by {weight.dtype} {tuple(weight.shape)}")
+
+
 def linear_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x` `[n, in]`, `weight` `[out, in]` and `bias` `[out]` to `[n, out]`, all bfloat16.
 
     Sums are float32 and rounded once, after the bias was added. The weight may be a read-only map. Runs on the
     calling thread alone, without Python's lock. Raises `ValueError` for what `supports` refuses.
     """
-    if not supports(x, weight, bias):
-        raise ValueError(f"no kernel for {x.dtype} {tuple(x.shape)} by {weight.dtype} {tuple(weight.shape)}")
+    check(x, weight, bias)
     rows, (outs, ins) = len(x), weight.shape
     x, bias = x.contiguous(), None if bias is None else bias.contiguous()
-    unpacked, sums = torch.empty(rows, 2, ins // 2), torch.empty(rows, outs)  # kept alive until the end
+    unpacked = torch.empty(rows, 2, ins // 2)
     y = torch.empty(rows, outs, dtype=torch.bfloat16)
     at_bias = 0 if bias is None else bias.data_ptr()
-    addresses = (x.data_ptr(), weight.data_ptr(), at_bias, y.data_ptr(), unpacked.data_ptr(), sums.data_ptr())
-    _linear(*addresses, rows, outs, ins // 2)
+    unpack(x.data_ptr(), unpacked.data_ptr(), rows, ins // 2)
+    linear_part(unpacked.data_ptr(), weight.data_ptr(), at_bias, y.data_ptr(), rows, outs, ins // 2, 0, outs)
     return y
 
 

@@ -116,12 +116,12 @@ def test_a_cancelled_request_frees_its_place(serving: Serving) -> None:
 
 def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Serving) -> None:
     names = [status.name for status in serving.platform.status().functions]
-    specs = dict(serving.platform._functions)
+    specs = dict(serving.platform._specs)
     serving.platform.remove(names)
     _, last = drain(submit(serving, "a", [1, 2], max_tokens=4))
     assert last.error is not None
     assert "UnknownFunction" in last.error
-    serving.platform._functions.update(specs)
+    serving.platform._specs.update(specs)
     assert drain(submit(serving, "b", [1, 2], max_tokens=4))[1].finish_reason == "length"
 
 

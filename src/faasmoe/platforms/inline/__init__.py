@@ -1,0 +1,1 @@
+"""Functions in the calling process: what serving costs without a platform, for comparison and for tests."""

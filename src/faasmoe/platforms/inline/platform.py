@@ -1,0 +1,121 @@
+"""A platform without processes: functions are loaded and called here, by a thread for each core.
+
+It serves a whole model in one process, with everything else as on any platform. Nothing scales to zero by itself,
+nothing is isolated, and a call that has begun cannot be stopped by its deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from types import TracebackType
+from typing import Self
+
+from faasmoe.errors import DeadlineExceeded, FaasmoeError, PlatformError, UnknownFunction, brief
+from faasmoe.platforms.base import Buffer, Call, Capabilities, FunctionSpec, FunctionStatus, PoolStatus
+
+NAME = "inline"
+
+Function = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
+
+
+class InlinePlatform:
+    """Implements `platforms.base.Platform`."""
+
+    capabilities = Capabilities(True, False, True, None, None, shared_memory=True)
+
+    def __init__(self) -> None:
+        self._specs: dict[str, FunctionSpec] = {}
+        self._loaded: dict[str, Function] = {}
+        self._invocations: dict[str, int] = {}
+        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "function")
+
+    def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        """See `Platform.deploy`."""
+        for spec in specs:
+            if self._specs.get(spec.name) != spec:
+                self._loaded.pop(spec.name, None)
+                self._specs[spec.name] = spec
+                self._invocations[spec.name] = 0
+
+    def remove(self, names: Sequence[str]) -> None:
+        """See `Platform.remove`."""
+        self.stop(names)
+        for name in names:
+            del self._specs[name]
+
+    def check_fits(self, names: Sequence[str]) -> None:
+        """Everything fits: there is no budget."""
+
+    def invoke_many(
+        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+    ) -> Sequence[memoryview]:
+        """See `Platform.invoke_many`."""
+        self.prewarm([call.function for call in calls])
+        common = None if shared is None else memoryview(shared)
+        return list(self._threads.map(lambda call: self._invoke(call, deadline, common), calls))
+
+    def _invoke(self, call: Call, deadline: float, shared: memoryview | None) -> memoryview:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(NAME, call.function, "no answer within the deadline: it has not begun")
+        payload = memoryview(bytearray().join(call.payload))
+        reply = memoryview(self._loaded[call.function](payload, shared, 0, bytearray))
+        self._invocations[call.function] += 1
+        return reply
+
+    def prewarm(self, names: Sequence[str]) -> None:
+        """See `Platform.prewarm`."""
+        for name in names:
+            spec = self._spec(name)
+            if name not in self._loaded:
+                module, _, attribute = spec.handler.partition(":")
+                try:
+                    self._loaded[name] = getattr(import_module(module), attribute)(str(spec.artifact))
+                except (FaasmoeError, OSError) as error:
+                    cause = f"it cannot be loaded: {type(error).__name__}: {brief(error)}"
+                    raise PlatformError(NAME, name, cause) from error
+
+    def stop(self, names: Sequence[str]) -> None:
+        """See `Platform.stop`."""
+        for name in names:
+            self._spec(name)
+            self._loaded.pop(name, None)
+
+    def _spec(self, name: str) -> FunctionSpec:
+        if name not in self._specs:
+            raise UnknownFunction(NAME, name, "it is not deployed")
+        return self._specs[name]
+
+    def processes(self) -> Sequence[int]:
+        """None but the caller's own."""
+        return []
+
+    def status(self) -> PoolStatus:
+        """See `Platform.status`."""
+        functions = [
+            FunctionStatus(
+                name,
+                "idle" if name in self._loaded else "zero",
+                instances=(0,) if name in self._loaded else (),
+                invocations=self._invocations[name],
+                memory=spec.memory if name in self._loaded else 0,
+            )
+            for name, spec in self._specs.items()
+        ]
+        return PoolStatus(functions, None, sum(function.memory for function in functions), 0, [], {})
+
+    def close(self) -> None:
+        """See `Platform.close`."""
+        self._threads.shutdown()
+        self._loaded.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

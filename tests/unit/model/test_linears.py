@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from faasmoe.experts import kernels
+from faasmoe.model.linears import StepLinear, use_own_kernels
+
+
+class Scaled(nn.Linear):
+    """A layer that is no plain linear layer."""
+
+
+def make_model() -> nn.Module:
+    model = nn.ModuleDict({
+        "in": nn.Linear(32, 48),
+        "odd": nn.Linear(30, 8),
+        "scaled": Scaled(32, 8),
+        "norm": nn.LayerNorm(32),
+    })  # fmt: skip
+    return model.bfloat16().requires_grad_(False)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_layer_that_is_replaced_computes_the_same(
+    monkeypatch: pytest.MonkeyPatch, rows: int, fast: bool
+) -> None:
+    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: fast)
+    torch.manual_seed(1)
+    model, x = make_model(), torch.randn(1, rows, 32).bfloat16()
+    wanted = model["in"].double()(x.double())
+    model["in"].bfloat16()
+    names = dict(model.named_parameters())
+    use_own_kernels(model)
+    assert isinstance(model["in"], StepLinear)
+    assert dict(model.named_parameters()).keys() == names.keys()
+    got = model["in"](x)
+    assert got.shape == (1, rows, 48)
+    torch.testing.assert_close(got.double(), wanted, atol=2e-2, rtol=2**-8)
+
+
+def test_only_plain_layers_that_the_kernel_reads_are_replaced() -> None:
+    model = make_model()
+    use_own_kernels(model)
+    kinds = {name: type(layer) for name, layer in model.named_children()}
+    assert kinds == {"in": StepLinear, "odd": nn.Linear, "scaled": Scaled, "norm": nn.LayerNorm}
+    whole = nn.Sequential(nn.Linear(32, 16))
+    use_own_kernels(whole)
+    assert type(whole[0]) is nn.Linear  # float32 stays torch's
