@@ -118,6 +118,8 @@ class Link:
 
     async def figures(self) -> Figures | None:
         """Newest figures. None if the orchestrator ended meanwhile."""
+        if self._failed is not None:
+            return None
         if self._report is None or self._report.done():
             self._report = asyncio.get_running_loop().create_future()
             self.send(pack(Ask()))
@@ -126,7 +128,9 @@ class Link:
         return None if report.cancelled() else report.result()
 
     def fail(self, reason: str) -> None:
-        """Let everything that runs fail with `EngineStopped`. May be called twice."""
+        """Let everything that runs fail with `EngineStopped`. May be called twice: the first reason stays."""
+        if self._failed is not None:
+            return
         self._failed = reason
         for inbox in self._inboxes.values():
             inbox.fail(EngineStopped(reason))
