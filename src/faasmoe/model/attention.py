@@ -21,6 +21,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from faasmoe.errors import UnsupportedModel
+from faasmoe.model import decode_kernel
+from faasmoe.model.decode_kernel import Place
 
 NAME = "faasmoe_flat"
 _NO_WINDOW = -1
@@ -32,6 +34,9 @@ class SequenceCache(Protocol):
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add those of n new tokens, `[heads, n, dim]`; returns all so far, `[heads, length, dim]`."""
 
+    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
+        """Count one more token, whose keys and values are about to be written there: like some of `key` and `value`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -39,6 +44,16 @@ class Span:
 
     cache: SequenceCache
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a layer attends."""
+
+    scale: float
+    window: int  # how many of the last positions are seen; 0: all
+    softcap: float  # scores are bent to stay below it; 0: they are not
+    sinks: Tensor | None  # [heads]: scores that take weight and give no value
 
 
 @dataclass
@@ -80,42 +95,49 @@ def flat_attention(
     if attention_mask is not None:  # the probe
         row.note_window(layer, int(attention_mask))
         row.kv_bytes[layer] = (key.nbytes + value.nbytes) // key.shape[2]
-    window = row.windows.get(layer) or sliding_window
-    sinks = s_aux if s_aux is not None else getattr(module, "sinks", None)
-    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+        decode_kernel.warm_up(key.dtype)
+    rule = Rule(
+        query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        row.windows.get(layer) or sliding_window or 0,
+        softcap or 0.0,
+        s_aux if s_aux is not None else getattr(module, "sinks", None),
+    )
+    compiled = attention_mask is None and decode_kernel.supports(key.dtype)
     out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
-    start = 0
+    start, decodes = 0, {}
     for span in row.spans:
-        here = slice(start, start + span.count)
-        keys, values = span.cache.append(layer, key[0, :, here], value[0, :, here])
-        out[here] = _attend(query[0, :, here], keys, values, scale, window, softcap, sinks).transpose(0, 1)
+        if span.count == 1 and compiled:
+            decodes[start] = span.cache.place(layer, key[0], value[0])
+        else:
+            here = slice(start, start + span.count)
+            keys, values = span.cache.append(layer, key[0, :, here], value[0, :, here])
+            out[here] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
         start += span.count
+    if decodes:
+        rows = slice(None) if len(decodes) == start else torch.tensor(list(decodes))
+        q, k, v = (tensor[0].transpose(0, 1)[rows] for tensor in (query, key, value))
+        out[rows] = decode_kernel.attend(
+            list(decodes.values()), q, k, v, rule.scale, rule.window, rule.softcap, rule.sinks
+        ).to(out.dtype)
     return out[None], None
 
 
-def _attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-    sinks: Tensor | None,
-) -> Tensor:
+def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
     """`query` `[heads, n, dim]`, the last n positions of `keys`, `values` `[kv_heads, length, dim]`."""
-    count, length = query.shape[1], keys.shape[1]
-    if window and count == 1 and length > window:  # one row sees the last `window` positions, all of them
-        keys, values, length, window = keys[:, -window:], values[:, -window:], window, None
+    count, length, window = query.shape[1], keys.shape[1], rule.window
+    if window and length >= count + window:  # nobody sees what lies before
+        keys, values = keys[:, 1 - count - window :], values[:, 1 - count - window :]
+        length = count + window - 1
     mask = None if count == 1 else _visible(count, length, window)
-    if softcap or sinks is not None:
-        return _attend_by_hand(query, keys, values, mask, scale, softcap, sinks)
+    if rule.softcap or rule.sinks is not None:
+        return _attend_by_hand(query, keys, values, mask, rule)
     gqa = query.shape[0] != keys.shape[0]
     return F.scaled_dot_product_attention(
         query[None],
         keys[None],
         values[None],
         None if mask is None else mask[None, None],
-        scale=scale,
+        scale=rule.scale,
         enable_gqa=gqa,
     )[0]
 
@@ -132,20 +154,18 @@ def _attend_by_hand(
     keys: Tensor,
     values: Tensor,
     mask: Tensor | None,
-    scale: float,
-    softcap: float | None,
-    sinks: Tensor | None,
+    rule: Rule,
 ) -> Tensor:
     """Attention with what torch's own lacks: a cap on scores (Gemma 2) and sinks (gpt-oss)."""
     group = query.shape[0] // keys.shape[0]
     keys, values = keys.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
-    scores = (query @ keys.transpose(1, 2)).float() * scale
-    if softcap:
-        scores = torch.tanh(scores / softcap) * softcap
+    scores = (query @ keys.transpose(1, 2)).float() * rule.scale
+    if rule.softcap:
+        scores = torch.tanh(scores / rule.softcap) * rule.softcap
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    if sinks is not None:  # a score that takes weight and gives no value
-        sink = sinks.float().reshape(-1, 1, 1).expand(-1, scores.shape[1], 1)
+    if rule.sinks is not None:  # a score that takes weight and gives no value
+        sink = rule.sinks.float().reshape(-1, 1, 1).expand(-1, scores.shape[1], 1)
         scores = torch.cat([scores, sink], -1)
     weights = torch.softmax(scores, -1)[..., : keys.shape[1]]
     return weights.to(values.dtype) @ values

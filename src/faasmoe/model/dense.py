@@ -22,7 +22,9 @@ from faasmoe.model import attention
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.attention import FlatRow, Span
 from faasmoe.model.checkpoint import Checkpoint
+from faasmoe.model.decode_kernel import Place
 from faasmoe.model.layout import Layout
+from faasmoe.model.linears import use_own_kernels
 
 EXPERTS_NAME = "faasmoe_functions"
 
@@ -75,6 +77,7 @@ class DenseModel:
         if report["mismatched_keys"]:
             raise CheckpointError(f"{checkpoint.folder}: wrong shape of {sorted(report['mismatched_keys'])[0]}")
         model.eval().requires_grad_(False)
+        use_own_kernels(model)
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
         return cls(model, routed, architecture)
@@ -152,6 +155,9 @@ class _NoHistory:
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         return key, value
+
+    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
+        raise NotImplementedError("the probe keeps nothing")
 
 
 def _without_experts(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from faasmoe.model.decode_kernel import Place
+
 _FIRST_CAPACITY = 64  # tokens
 
 
@@ -22,13 +24,26 @@ class KVCache:
 
         Raises `ValueError` for more than `reserve` has said.
         """
+        return self._extended(layer, key, value, key.shape[1]).write(key, value)
+
+    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
+        """Count one more token and tell where to write it. `key` and `value` `[heads, ..., dim]` are examples.
+
+        Raises `ValueError` as `append` does.
+        """
+        cache = self._extended(layer, key, value, 1)
+        return cache.keys.data_ptr(), cache.values.data_ptr(), cache.capacity, cache.length
+
+    def _extended(self, layer: int, key: Tensor, value: Tensor, count: int) -> _LayerCache:
+        """The layer's cache, with `count` more tokens that are still to be written."""
         cache = self._layers.get(layer)
         if cache is None:
             cache = self._layers[layer] = _LayerCache(key, value)
-        end = cache.length + key.shape[1]
+        end = cache.length + count
         if end > cache.capacity:
             cache.resize(self._room_for(end, cache.capacity))
-        return cache.append(key, value)
+        cache.length = end
+        return cache
 
     def reserve(self, tokens: int) -> None:
         """Have memory for `tokens` tokens in every layer, neither more nor less. Layer by layer: one exists twice."""
@@ -76,11 +91,11 @@ class _LayerCache:
         self.keys = _resized(self.keys, self.length, capacity)
         self.values = _resized(self.values, self.length, capacity)
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        start, end = self.length, self.length + key.shape[1]
+    def write(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The last tokens. Returns views of all."""
+        start, end = self.length - key.shape[1], self.length
         self.keys[:, start:end] = key
         self.values[:, start:end] = value
-        self.length = end
         return self.keys[:, :end], self.values[:, :end]
 
 
