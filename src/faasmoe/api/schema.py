@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from faasmoe.errors import RequestError
-from faasmoe.orchestrator.request import SamplingParams
+from faasmoe.orchestrator.request import MAX_STOPS, RANGES, SamplingParams
 
 MAX_CHOICES = 128  # of all prompts of a request together; as many as `n` can be in OpenAI's API
 
@@ -36,8 +36,14 @@ def _well_formed(text: str) -> str:
     return text
 
 
+def _range(name: str) -> Any:
+    low, high = RANGES[name]
+    return Field(ge=low, le=high)
+
+
 Text = Annotated[str, AfterValidator(_well_formed)]
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
 NoItems = Annotated[list[object], Field(max_length=0)]
 NoEntries = Annotated[dict[str, object], Field(max_length=0)]
@@ -61,20 +67,20 @@ class GenerationBody(Body):
 
     model: Text
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
-    temperature: float | None = 1.0
-    top_p: float | None = 1.0
+    temperature: Annotated[float, _range("temperature")] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     seed: Integer | None = None
-    stop: Text | list[Text] | None = None
-    presence_penalty: float | None = 0.0
-    frequency_penalty: float | None = 0.0
-    logit_bias: dict[TokenId, float] | None = None
+    stop: Text | Annotated[list[Text], Field(max_length=MAX_STOPS)] | None = None
+    presence_penalty: Annotated[float, _range("presence_penalty")] | None = 0.0
+    frequency_penalty: Annotated[float, _range("frequency_penalty")] | None = 0.0
+    logit_bias: dict[TokenId, Annotated[float, _range("logit_bias")]] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
 
     # vLLM's, beside OpenAI's
-    top_k: Integer | None = 0
-    min_p: float | None = 0.0
-    repetition_penalty: float | None = 1.0
+    top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = 0
+    min_p: Annotated[float, _range("min_p")] | None = 0.0
+    repetition_penalty: Annotated[float, _range("repetition_penalty")] | None = 1.0
     ignore_eos: bool | None = False
 
     # known to OpenAI's API and not served
@@ -116,9 +122,9 @@ class CompletionBody(GenerationBody):
     """POST /v1/completions."""
 
     prompt: Text | list[Text] | list[int] | list[list[int]]
-    max_tokens: Integer | None = 16
+    max_tokens: Count | None = 16
     echo: bool | None = False
-    logprobs: Integer | None = None
+    logprobs: Annotated[int, _range("logprobs")] | None = None
     best_of: Integer | None = None  # honoured as far as it asks for no more than n
 
     # known to OpenAI's API and not served
@@ -170,10 +176,10 @@ class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_tokens: Integer | None = None  # until the context is full
-    max_completion_tokens: Integer | None = None  # newer name of the same
+    max_tokens: Count | None = None  # until the context is full
+    max_completion_tokens: Count | None = None  # newer name of the same
     logprobs: bool | None = False
-    top_logprobs: Integer | None = None
+    top_logprobs: Annotated[int, _range("logprobs")] | None = None
 
     # known to OpenAI's API and not served
     audio: None = None

@@ -8,7 +8,15 @@ from hashlib import blake2b
 from faasmoe.errors import RequestError
 
 MAX_STOPS = 4  # as in OpenAI's API
-MAX_LOGPROBS = 20  # alternatives a token, as in OpenAI's chat API
+RANGES: dict[str, tuple[float, float]] = {  # least and greatest value
+    "temperature": (0, 2),
+    "min_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0.1, 10),  # beyond, float32 logits overflow
+    "logit_bias": (-100, 100),
+    "logprobs": (0, 20),  # as OpenAI's chat API has it for top_logprobs
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +44,21 @@ class SamplingParams:
     ignore_eos: bool = False  # end tokens end nothing
 
     def __post_init__(self) -> None:
-        def within(name: str, low: float, high: float) -> None:
-            if not low <= getattr(self, name) <= high:  # so that NaN is refused
-                _refuse(name, getattr(self, name), f"{low} to {high}")
-
+        for name in RANGES:
+            if name != "logit_bias" and getattr(self, name) is not None:
+                _check_range(name, getattr(self, name))
+        for _, bias in self.logit_bias:
+            _check_range("logit_bias", bias)
         if self.max_tokens < (0 if self.echo else 1):
             _refuse("max_tokens", self.max_tokens, "at least 1, or 0 with echo")
-        within("temperature", 0, 2)
         if not 0 < self.top_p <= 1:
             _refuse("top_p", self.top_p, "above 0 and at most 1")
         if self.top_k < -1:
             _refuse("top_k", self.top_k, "at least 1, or 0 or -1 to keep all tokens")
-        within("min_p", 0, 1)
-        within("presence_penalty", -2, 2)
-        within("frequency_penalty", -2, 2)
-        within("repetition_penalty", 0.1, 10)  # beyond, float32 logits overflow
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
             _refuse("seed", self.seed, "a 64-bit integer")
         if len(self.stop) > MAX_STOPS or "" in self.stop:
             _refuse("stop", list(self.stop), f"at most {MAX_STOPS} strings, none empty")
-        for token, bias in self.logit_bias:
-            if not -100 <= bias <= 100:
-                _refuse("logit_bias", {token: bias}, "-100 to 100 for every token")
-        if self.logprobs is not None:
-            within("logprobs", 0, MAX_LOGPROBS)
 
     def choice(self, index: int) -> SamplingParams:
         """The params of one of several choices for a prompt. The first has the seed, others seeds made of it."""
@@ -67,6 +66,12 @@ class SamplingParams:
             return self
         digest = blake2b(f"{self.seed}/{index}".encode(), digest_size=8).digest()
         return replace(self, seed=int.from_bytes(digest, signed=True))
+
+
+def _check_range(name: str, value: float) -> None:
+    low, high = RANGES[name]
+    if not low <= value <= high:  # so that NaN is refused
+        _refuse(name, value, f"{low} to {high}")
 
 
 def _refuse(name: str, value: object, right: str) -> None:

@@ -40,7 +40,7 @@ class Sampler:
             token = int(self._adjusted(logits).argmax())
         else:
             tokens, probabilities = self.distribution(logits)
-            drawn = int(torch.multinomial(probabilities, 1, generator=self._generator))
+            drawn = self._draw(probabilities)
             token = drawn if tokens is None else int(tokens[drawn])
         if self._penalties:
             self._penalties.note(token)
@@ -62,6 +62,12 @@ class Sampler:
             scores, kept = _nucleus(scores, params.top_p)
             tokens = kept if tokens is None else tokens[kept]
         return tokens, torch.softmax(scores, -1)
+
+    def _draw(self, probabilities: Tensor) -> int:
+        """A place in `probabilities` `[n]`, by inversion: one random number, where `multinomial` takes one a token."""
+        below = probabilities.cumsum(-1, dtype=torch.float64)
+        at = torch.rand((), generator=self._generator, dtype=torch.float64) * below[-1]
+        return min(int(torch.searchsorted(below, at, right=True)), len(below) - 1)
 
     def _adjusted(self, logits: Tensor) -> Tensor:
         if not (self._bias or self._penalties):
@@ -86,7 +92,7 @@ def _nucleus(scores: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
         probabilities = (ordered - total).exp()
         reached = probabilities.cumsum(-1)
         if count == len(scores) or reached[-1] >= top_p:
-            kept = int((reached - probabilities < top_p).sum())
+            kept = max(1, int((reached - probabilities < top_p).sum()))  # 1 where float32 takes `top_p` for 0
             return ordered[:kept], places[:kept]
         count = min(count * _NUCLEUS_GROWTH, len(scores))
 

@@ -163,7 +163,9 @@ def test_draws_come_from_what_is_left(top_p: float, top_k: int) -> None:
 
 
 def test_the_likeliest_token_always_stays() -> None:
-    assert set(draws(50, top_p=1e-9)) == set(draws(50, min_p=1.0)) == set(draws(50, top_k=1)) == {0}
+    for params in ({"top_p": 1e-9}, {"top_p": 5e-324}, {"min_p": 1.0}, {"top_k": 1}, {"temperature": 1e-5}):
+        assert set(draws(50, **params)) == {0}
+    assert set(draws(500, seed=1, min_p=5e-324)) == {0, 1, 2, 3}
 
 
 def test_a_seed_repeats_and_no_seed_does_not() -> None:

@@ -1,0 +1,88 @@
+"""Requests of every shape, made from the server's own schema: none may find a defect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.integration.servers import Server, serve
+from tests.integration.test_server import MODEL
+
+EXAMPLES = 50  # a route and a mode of generation
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve("--keep-alive", "60") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def schema(server: Server) -> schemathesis.BaseSchema:
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+def served_soon(body: Any) -> Any:
+    """A body as it came, but for the model that is there and no more tokens than can be waited for."""
+    if isinstance(body, dict) and "model" in body:
+        body = {**body, "model": MODEL}
+        for name in ("max_tokens", "max_completion_tokens"):
+            if isinstance(body.get(name), int) and body[name] > 3:
+                body[name] = 3
+        if "messages" in body and body.get("max_completion_tokens") is None and body.get("max_tokens") is None:
+            body["max_tokens"] = 3
+        if isinstance(body.get("n"), int) and body["n"] > 3:
+            body["n"] = 3
+    return body
+
+
+VALID, INVALID = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "mode", "reached"),
+    [
+        ("POST", "/v1/completions", VALID, {200, 400}),
+        ("POST", "/v1/completions", INVALID, {400}),
+        ("POST", "/v1/chat/completions", VALID, {200, 400}),
+        ("POST", "/v1/chat/completions", INVALID, {400}),
+        ("GET", "/v1/models/{name}", VALID, {404}),
+    ],
+)
+def test_nothing_that_is_sent_finds_a_defect(
+    server: Server,
+    schema: schemathesis.BaseSchema,
+    method: str,
+    path: str,
+    mode: schemathesis.GenerationMode,
+    reached: set[int],
+) -> None:
+    statuses: Counter[int] = Counter()
+
+    @settings(
+        derandomize=True,
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema[path][method].as_strategy(generation_mode=mode))
+    def send(case: schemathesis.Case) -> None:
+        case.body = served_soon(case.body)
+        answer = case.call()
+        statuses[answer.status_code] += 1
+        assert answer.status_code < 500, (answer.status_code, answer.text)
+        if answer.status_code >= 400:
+            assert answer.json()["error"]["message"]
+        elif "text/event-stream" in answer.headers.get("content-type", [""])[0]:
+            assert answer.text.endswith("data: [DONE]\n\n")
+
+    send()
+    assert reached <= set(statuses), statuses
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
