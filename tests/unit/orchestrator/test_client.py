@@ -1,0 +1,149 @@
+"""The client with links that are played."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from faasmoe.errors import EngineStopped, RequestError
+from faasmoe.orchestrator.client import OrchestratorClient
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.messages import HEADER, Ready, Submit, read_order
+from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
+
+READY = Ready("arch", 1, 2, 3, max_model_len=40)
+
+
+class Link:
+    """Takes requests, or is lost with the first one."""
+
+    def __init__(self, dies: bool = False) -> None:
+        self._dies = dies
+        self.lost = False
+        self.taken: list[str] = []
+        self.cancelled: list[str] = []
+        self.reason = ""
+
+    async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[str]:
+        assert isinstance(read_order(frame[HEADER.size :]), Submit)
+        if self._dies:
+            self.lost = True
+            raise EngineStopped("killed")
+        self.taken += ids
+        return list(ids)
+
+    def cancel(self, request_id: str) -> None:
+        self.cancelled.append(request_id)
+
+    async def figures(self) -> Figures | None:
+        return None if self.lost else Figures(running=3)
+
+    def fail(self, reason: str) -> None:
+        self.lost, self.reason = True, reason
+
+
+REQUESTS = [GenerationRequest("a", (1,)), GenerationRequest("b", (1,))]
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(coroutine)
+
+
+def attach(client: OrchestratorClient, link: Link) -> None:
+    client.attach(link, READY)  # type: ignore[arg-type]
+
+
+def test_requests_go_to_the_orchestrator_that_is_there() -> None:
+    async def test() -> None:
+        client, link = OrchestratorClient(), Link()
+        assert client.state == "starting"
+        with pytest.raises(EngineStopped):
+            _ = client.max_model_len
+        attach(client, link)
+        assert (client.state, client.max_model_len) == ("ok", 40)
+        assert await client.submit(REQUESTS) == ["a", "b"]
+        client.cancel("a")
+        assert link.cancelled == ["a"]
+        assert (await client.figures()).running == 3
+
+    run(test())
+
+
+def test_requests_wait_for_the_next_orchestrator() -> None:
+    async def test() -> None:
+        client, first, second = OrchestratorClient(), Link(), Link()
+        attach(client, first)
+        client.detach("killed")
+        assert (client.state, first.reason, client.max_model_len) == ("starting", "killed", 40)
+        assert (await client.figures()).running == 0
+        client.cancel("gone")
+        waiting = asyncio.create_task(client.submit(REQUESTS))
+        await asyncio.sleep(0)
+        attach(client, second)
+        assert await waiting == ["a", "b"]
+
+    run(test())
+
+
+def test_they_do_not_wait_for_ever() -> None:
+    async def test() -> None:
+        with pytest.raises(EngineStopped, match="starting; try again"):
+            await OrchestratorClient(patience=0.01).submit(REQUESTS)
+
+    run(test())
+
+
+def test_requests_that_a_dying_orchestrator_had_not_taken_are_sent_again_once() -> None:
+    async def test() -> None:
+        client, third = OrchestratorClient(), Link()
+        attach(client, Link(dies=True))
+        waiting = asyncio.create_task(client.submit(REQUESTS))
+        client.detach("killed")
+        attach(client, third)
+        assert await waiting == third.taken == ["a", "b"]
+        client.detach("killed")
+        attach(client, Link(dies=True))
+        with pytest.raises(EngineStopped, match="killed"):
+            await client.submit(REQUESTS)
+
+    run(test())
+
+
+def test_a_server_that_ends_refuses_and_lets_run_what_runs() -> None:
+    async def test() -> None:
+        client, link = OrchestratorClient(), Link()
+        attach(client, link)
+        client.refuse("shutting down")
+        assert (client.state, link.lost) == ("stopped", False)
+        with pytest.raises(EngineStopped, match="shutting down"):
+            await client.submit(REQUESTS)
+        client.detach("time is up")
+        assert link.reason == "time is up"
+        assert client.state == "stopped"
+
+    run(test())
+
+
+def test_those_who_wait_when_a_server_ends_are_refused() -> None:
+    async def test() -> None:
+        client = OrchestratorClient()
+        waiting = asyncio.create_task(client.submit(REQUESTS))
+        await asyncio.sleep(0)
+        client.refuse("shutting down")
+        with pytest.raises(EngineStopped, match="shutting down"):
+            await waiting
+
+    run(test())
+
+
+def test_what_cannot_be_sent_is_the_clients_mistake() -> None:
+    async def test() -> None:
+        client = OrchestratorClient()
+        attach(client, Link())
+        with pytest.raises(RequestError, match="cannot be sent"):
+            await client.submit([GenerationRequest("a", (1,), SamplingParams(max_tokens=10**30))])
+
+    run(test())
