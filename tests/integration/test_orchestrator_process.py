@@ -212,6 +212,43 @@ def test_shutdown_ends_streams_with_an_error_and_takes_nothing_new() -> None:
     assert server.process.returncode == 0
 
 
+def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(tmp_path: Path) -> None:
+    marker = "zyxwabcd"
+    chat = {"model": "faasmoe-demo", "messages": [{"role": "user", "content": f"Say {marker}."}], "max_tokens": 5}
+    logged = tmp_path / "log"
+    options = ("--log-format", "json", "--log-level", "debug")
+    with logged.open("w") as stderr, serve(*options, stderr=stderr) as server:
+        answer = complete(server, prompt=f"{PROMPT} {marker}", max_tokens=30, echo=True)
+        text = answer.json()["choices"][0]["text"]
+        assert marker in text
+        assert json.loads(events(server, threading.Event(), prompt=marker, stop=marker)[0])["id"]
+        url = f"{server.url}/v1/chat/completions"
+        assert httpx.post(url, json=chat, timeout=100).status_code == 200
+        assert httpx.post(url, json={**chat, "messages": marker}, timeout=100).status_code == 400
+        assert complete(server, prompt=marker * 9000).status_code == 400
+        assert complete(server, stop=[marker] * 9).status_code == 400
+        with ThreadPoolExecutor() as pool:
+            began = threading.Event()
+            broken = pool.submit(events, server, began, prompt=marker, max_tokens=LONG)
+            assert began.wait(60)
+            kill(server.orchestrator())
+            assert "error" in json.loads(broken.result(60)[-1])
+        assert complete(server, prompt=marker).status_code == 200
+    log = logged.read_text()
+    assert marker not in log
+    assert text.removeprefix(f"{PROMPT} {marker}").strip()[:20] not in log
+    lines = [json.loads(line) for line in log.splitlines()]  # nothing else is printed
+    assert all({"time", "level", "process", "logger", "message"} <= line.keys() for line in lines)
+    assert {"gateway", "orchestrator"} <= {line["process"] for line in lines}
+    ended = [line for line in lines if line["message"] == "request ended"]
+    assert [line["outcome"] for line in ended] == ["length", "length", "length", "error", "length"]
+    first = ended[0]
+    assert first["request"].startswith(answer.json()["id"])
+    assert first["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
+    assert first["generation_tokens"] == 30
+    assert 0 < first["first_token_seconds"] <= first["seconds"]
+
+
 START = pack(Start(ServingConfig("m", "/gone"), "/gone", "/gone"))
 
 
