@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import FunctionError, PayloadError
@@ -16,8 +19,13 @@ from faasmoe.model.blocks import Block
 from faasmoe.orchestrator.pool import HANDLER
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
+Array = NDArray[np.int64]
+
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
+
+
+PHASES = ("pack", "invoke", "combine")  # routing to envelopes, the platform's work, replies to one tensor
 
 
 @dataclass
@@ -27,6 +35,7 @@ class DispatchCounts:
     invocations: int = 0
     cold_starts: int = 0
     functions_touched: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
 
 class Dispatch:
@@ -35,8 +44,8 @@ class Dispatch:
     def __init__(self, platform: Platform, blocks: Sequence[Block], deadline: float = DEADLINE) -> None:
         self._platform = platform
         self._deadline = deadline
-        self._function_of: dict[int, Tensor] = {}  # layer to [E]: the block of each expert
-        self._first_of: dict[int, Tensor] = {}  # layer to [E]: the first expert of its block
+        self._function_of: dict[int, Array] = {}  # layer to [E]: the block of each expert
+        self._first_of: dict[int, Array] = {}  # layer to [E]: the first expert of its block
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
         self.counts = DispatchCounts()
@@ -46,8 +55,8 @@ class Dispatch:
         for layer, its in by_layer.items():
             owner = [i for i, block in enumerate(its) for _ in block.artifact.experts]
             first = [block.artifact.experts[0] for block in its for _ in block.artifact.experts]
-            self._function_of[layer] = torch.tensor(owner)
-            self._first_of[layer] = torch.tensor(first)
+            self._function_of[layer] = np.array(owner)
+            self._first_of[layer] = np.array(first)
             self._names[layer] = [block.name for block in its]
 
     def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -56,6 +65,7 @@ class Dispatch:
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises.
         """
+        started = time.perf_counter()
         width = hidden.shape[1]
         share = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         names, requests, rows = self._group(layer, hidden, index, weight, share)
@@ -64,43 +74,52 @@ class Dispatch:
             for name, request in zip(names, requests, strict=True)
         ]
         shared = raw(hidden) if share else None
+        packed = time.perf_counter()
         replies = self._platform.invoke_many(calls, time.monotonic() + self._deadline, shared)
+        invoked = time.perf_counter()
         total = torch.zeros(hidden.shape, dtype=torch.float32)
         for name, reply, its_rows in zip(names, replies, rows, strict=True):
             sums = self._sums(name, decode_reply(reply), its_rows, width)
             if len(its_rows) == len(total):
                 total += sums
             else:
-                total[its_rows] += sums  # its rows are distinct
+                total.index_add_(0, its_rows, sums)  # its rows are distinct
         self.counts.invocations += len(calls)
         self.counts.functions_touched.update(names)
+        took = (packed - started, invoked - packed, time.perf_counter() - invoked)
+        for phase, seconds in zip(PHASES, took, strict=True):
+            self.counts.seconds[phase] += seconds
         return total.to(hidden.dtype)
 
     def _group(
         self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, share: bool
     ) -> tuple[list[str], list[Request], list[Tensor]]:
         """Slots by function: its name, its request, and which rows of `hidden` the request's rows are."""
-        expert = index.reshape(-1)
-        row = torch.arange(len(hidden)).repeat_interleave(index.shape[1])
-        weights = weight.reshape(-1).float()
+        expert, weights = index.reshape(-1).numpy(), weight.reshape(-1).float().numpy()
         owners, firsts = self._function_of[layer], self._first_of[layer]
-        real = expert < len(owners)
-        if not bool(real.all()):
-            expert, row, weights = expert[real], row[real], weights[real]
-        block = owners[expert]
+        slots = np.flatnonzero(expert < len(owners))
+        slots = slots[np.argsort(owners[expert[slots]], kind="stable")]  # by function, and by row within it
+        expert, row, weights = expert[slots], slots // index.shape[1], weights[slots]
+        owner = owners[expert]
+        changes = np.diff(owner, prepend=-1) != 0
+        bounds = [*np.flatnonzero(changes).tolist(), len(slots)]
+        distinct = changes | (np.diff(row, prepend=-1) != 0)  # the first slot of a row in its function
+        place = np.cumsum(distinct) - 1  # of a slot's row among all of `its_rows`
+        all_rows = torch.from_numpy(row[distinct])
+        local = (place - np.repeat(place[bounds[:-1]], np.diff(bounds))).astype(np.int32)
+        inside = (expert - firsts[expert]).astype(np.int32)
         names, requests, rows = [], [], []
-        for owner in torch.unique(block).tolist():
-            mine = (block == owner).nonzero().squeeze(1)
-            its_rows, local = torch.unique(row[mine], return_inverse=True)
+        for start, end in pairwise(bounds):
+            its_rows = all_rows[place[start] : place[end - 1] + 1]
             request = Request(
                 layer,
                 hidden if share or len(its_rows) == len(hidden) else hidden[its_rows],
-                local.int(),
-                (expert[mine] - firsts[expert[mine]]).int(),
-                weights[mine],
+                torch.from_numpy(local[start:end]),
+                torch.from_numpy(inside[start:end]),
+                torch.from_numpy(weights[start:end]),
                 its_rows.int() if share else None,
             )
-            names.append(self._names[layer][owner])
+            names.append(self._names[layer][owner[start]])
             requests.append(request)
             rows.append(its_rows)
         return names, requests, rows
