@@ -115,6 +115,14 @@ def test_a_killed_orchestrator_fails_what_runs_and_the_next_serves_what_comes(se
     assert "faasmoe_orchestrator_restarts_total 1.0" in httpx.get(f"{server.url}/metrics", timeout=30).text
 
 
+def test_the_gateway_is_small(server: Server) -> None:
+    assert complete(server).status_code == 200
+    pid = server.process.pid
+    assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{server.orchestrator()}/maps").read_text()
+    assert psutil.Process(pid).memory_full_info().pss < 120 << 20
+
+
 def test_one_killed_while_it_starts_is_followed_by_another(server: Server) -> None:
     first = server.orchestrator()
     kill(first)
