@@ -6,6 +6,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -45,7 +46,7 @@ class KVMemory:
         """
         a_token = sum(kv_bytes.values()) + max(kv_bytes.values())
         if options.kv_cache_bytes is None:
-            nbytes = int(_SHARE * psutil.virtual_memory().available)
+            nbytes = int(_SHARE * _available())
             how = f"{_SHARE:.0%} of the memory that is available"
         else:
             nbytes, how = options.kv_cache_bytes, "as set"
@@ -128,6 +129,16 @@ class KVMemory:
     def _least(self, sequence: Sequence, tokens: int) -> int:
         """What it must have for `tokens` tokens."""
         return max(tokens, min(_round_up(tokens), sequence.limit))
+
+
+def _available() -> int:
+    """Bytes of memory that are free, or the container's limit if that is less."""
+    free: int = psutil.virtual_memory().available
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:  # no control group of version 2 tells a limit
+        return free
+    return free if limit == "max" else min(free, int(limit))
 
 
 def _round_up(tokens: int) -> int:
