@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform as machine
 import random
 import statistics
 import struct
@@ -21,9 +20,9 @@ from pathlib import Path
 import psutil
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import bare
+from benchmarks.figures import Figures, report
 from faasmoe.evaluation.memory import proportional_set_size
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels import ExpertForm, Gate
@@ -52,8 +51,6 @@ LIMITS = {
     "budget_overshoot_percent": 5,
     "prefill_bytes_copied_ratio": 2,
 }
-
-Figures = dict[str, float]
 
 
 def soon() -> float:
@@ -328,18 +325,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.calls, options.starts)
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    where = {"cpu": cpu, "cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability(),
-             "kernel": machine.release(), "python": machine.python_version(), "torch": torch.__version__}  # fmt: skip
-    table = Table("figure", "measured", "limit", "", title=f"{cpu}, {where['capability']}, {where['cores']} cores")
-    for name, value in figures.items():
-        limit = LIMITS.get(name)
-        met = "" if limit is None else "[green]met[/]" if value <= limit else "[red]missed[/]"
-        table.add_row(name, f"{value:,.2f}", "" if limit is None else f"{limit}", met)
-    Console().print(table)
-    if options.json:
-        Path(options.json).write_text(json.dumps({"machine": where, "limits": LIMITS, **figures}, indent=1))
+    report(figures, LIMITS, options.json)
 
 
 if __name__ == "__main__":

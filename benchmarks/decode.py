@@ -1,0 +1,222 @@
+"""Tokens per second against transformers and llama.cpp on the same weights, and where the time of a step goes.
+
+Takes turns with each peer, round after round. Needs `pip install 'faasmoe[peers]'` and 25 GB of disk in --folder,
+where the model (Qwen1.5-MoE-A2.7B's geometry, 4 layers) and llama.cpp's copies of it are kept for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+from benchmarks.figures import Figures, report
+from benchmarks.peers import Peer, Task, Took
+from faasmoe.model.plan import make_plan
+from faasmoe.model.source import resolve
+from faasmoe.model.synthesis import _byte_tokenizer
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.serving import Serving
+from faasmoe.platforms.base import Platform
+from faasmoe.platforms.inline.platform import InlinePlatform
+from faasmoe.platforms.local.options import LocalOptions
+
+LIMITS = {
+    "decode_vs_transformers": 2.5,
+    "decode_vs_llamacpp": 0.9,
+    "decode_int8_vs_llamacpp_q8": 0.9,
+    "batch8_vs_llamacpp": 0.9,
+    "prefill512_vs_llamacpp": 0.9,
+    "faas_overhead_percent": 8.0,
+    "step_overhead_ms": 4.0,
+}
+AT_MOST = {"faas_overhead_percent", "step_overhead_ms"}
+
+ONE, EIGHT, PREFILL = Task(1, 16, 32, 0), Task(8, 16, 24, 0), Task(1, 512, 1, 0)
+
+Run = Callable[[Task], Took]
+console = Console(stderr=True)
+
+
+@dataclass
+class Ours:
+    """A model that this project serves."""
+
+    serving: Serving
+    asked: int = 0
+
+    def run(self, task: Task) -> Took:
+        """Prefill is the time of the same task with one token, decode what the others take beyond it."""
+        first = self._time(replace(task, tokens=1))
+        return Took(first, self._time(replace(task, seed=task.seed + 1, tokens=task.tokens + 1)) - first)
+
+    def _time(self, task: Task) -> float:
+        torch.manual_seed(task.seed)
+        vocabulary = int(self.serving.plan.architecture.text_config.vocab_size)
+        prompts = torch.randint(vocabulary, (task.sequences, task.prompt)).tolist()
+        params = SamplingParams(max_tokens=task.tokens, temperature=0, ignore_eos=True)
+        pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
+        start = time.perf_counter()
+        for tenant, prompt in enumerate(prompts):
+            self.asked += 1
+            request = GenerationRequest(f"{self.asked}", tuple(prompt), params, tenant=f"tenant-{tenant}")
+            self.serving.engine.submit(request, pieces.put)
+        ended = 0
+        while ended < task.sequences:
+            piece = pieces.get(timeout=600)
+            if piece.error:
+                raise RuntimeError(piece.error)
+            ended += piece.last
+        return time.perf_counter() - start
+
+
+@contextmanager
+def ours(folder: Path, platform: Callable[[], Platform], **plan: object) -> Iterator[Ours]:
+    """With its functions started and its weights in the page cache."""
+    with Serving(make_plan(resolve(str(folder)), **plan), platform, 4096) as serving:  # type: ignore[arg-type]
+        running = Ours(serving)
+        serving.platform.prewarm([block.name for block in serving.plan.blocks])
+        running.run(EIGHT)
+        yield running
+
+
+def functions() -> Platform:
+    return local_platform(LocalOptions(keep_alive=3600))
+
+
+def take_turns(runs: dict[str, Run], tasks: dict[str, Task], rounds: int) -> dict[str, dict[str, list[Took]]]:
+    """By task and by who ran it."""
+    took: dict[str, dict[str, list[Took]]] = {task: {name: [] for name in runs} for task in tasks}
+    for number in range(-1, rounds):  # the first round warms up
+        for task_name, task in tasks.items():
+            for name, run in runs.items():
+                console.print(f"round {number + 1}/{rounds}: {task_name}, {name}", end="\r")
+                result = run(replace(task, seed=10 * number + 100))
+                if number >= 0:
+                    took[task_name][name].append(result)
+    return took
+
+
+def rate(tooks: list[Took], task: Task) -> float:
+    """Median tokens per second of decoding."""
+    return statistics.median(task.sequences * task.tokens / took.decode for took in tooks)
+
+
+def prefill_rate(tooks: list[Took], task: Task) -> float:
+    return statistics.median(task.prompt / took.prefill for took in tooks)
+
+
+def against_transformers(folder: Path, rounds: int) -> Figures:
+    with ours(folder, functions) as mine, Peer("benchmarks.peers.transformers_eager", folder) as peer:
+        took = take_turns({"ours": mine.run, peer.tell: peer.run}, {"decode": ONE}, rounds)["decode"]
+        own, other = rate(took["ours"], ONE), rate(took[peer.tell], ONE)
+    return {"transformers_tokens_s": other, "decode_vs_transformers": own / other}
+
+
+def against_llamacpp(folder: Path, threads: int, rounds: int) -> Figures:
+    tasks = {"one": ONE, "eight": EIGHT, "prefill": PREFILL}
+    with ExitStack() as stack:
+        mine = stack.enter_context(ours(folder, functions))
+        whole = stack.enter_context(ours(folder, InlinePlatform))
+        gguf = folder.with_name(f"{folder.name}-bf16.gguf")
+        peer = stack.enter_context(Peer("benchmarks.peers.llamacpp", folder, gguf, "BF16", f"{threads}"))
+        took = take_turns({"ours": mine.run, "inline": whole.run, "llama.cpp": peer.run}, tasks, rounds)
+    one = {name: rate(tooks, ONE) for name, tooks in took["one"].items()}
+    eight = {name: rate(tooks, EIGHT) for name, tooks in took["eight"].items()}
+    prefill = {name: prefill_rate(tooks, PREFILL) for name, tooks in took["prefill"].items()}
+    overheads = [
+        100 * (with_functions.decode / inline.decode - 1)
+        for with_functions, inline in zip(took["one"]["ours"], took["one"]["inline"], strict=True)
+    ]
+    return {
+        **{f"decode_{name}_tokens_s": value for name, value in one.items()},
+        **{f"batch8_{name}_tokens_s": value for name, value in eight.items()},
+        **{f"prefill512_{name}_tokens_s": value for name, value in prefill.items()},
+        "decode_vs_llamacpp": one["ours"] / one["llama.cpp"],
+        "batch8_vs_llamacpp": eight["ours"] / eight["llama.cpp"],
+        "prefill512_vs_llamacpp": prefill["ours"] / prefill["llama.cpp"],
+        "faas_overhead_percent": statistics.median(overheads),
+    }
+
+
+def step_times(folder: Path, task: Task) -> Figures:
+    """Median milliseconds of a decoding step by phase."""
+    with ours(folder, functions) as mine:
+        engine, counts = mine.serving.engine, mine.serving.dispatch.counts
+        steps: list[dict[str, float]] = []
+        before = dict(counts.seconds)
+
+        def observe(report: object) -> None:
+            nonlocal before
+            now = dict(counts.seconds)
+            phases = dict(report.phases)  # type: ignore[attr-defined]
+            routed = {phase: now[phase] - before[phase] for phase in now}
+            phases["dense"] = phases.pop("forward") - sum(routed.values())
+            if report.prompt_tokens == 0:  # type: ignore[attr-defined]
+                steps.append({**phases, **routed})
+            before = now
+
+        engine._observer = observe
+        mine.run(task)
+    return {phase: 1e3 * statistics.median(step[phase] for step in steps) for phase in steps[0]}
+
+
+def step_overhead(folder: Path) -> Figures:
+    """Everything of a step but the model's own layers and the platform's work."""
+    times = step_times(folder, Task(16, 16, 100, 0))
+    return {"step_overhead_ms": sum(times.values()) - times["dense"] - times["invoke"]}
+
+
+def make(folder: Path, *options: str) -> Path:
+    if not folder.exists():
+        command = [sys.executable, "-m", "faasmoe.cli.main", "models", "make", "qwen1.5-moe-a2.7b"]
+        subprocess.run([*command, "--out", str(folder), *options], check=True)
+    return folder
+
+
+def make_tiny(folder: Path) -> Path:
+    """24 layers of a tiny model, so that a step is nothing but overhead."""
+    config = Qwen2MoeConfig(
+        vocab_size=257, hidden_size=32, intermediate_size=32, moe_intermediate_size=16, num_hidden_layers=24,
+        shared_expert_intermediate_size=32, num_attention_heads=2, num_key_value_heads=2, num_experts=8,
+        num_experts_per_tok=2, eos_token_id=256,
+    )  # fmt: skip
+    Qwen2MoeForCausalLM(config).bfloat16().save_pretrained(folder)
+    _byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/faasmoe/benchmarks")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    folder = make(args.folder / "qwen1.5-moe-a2.7b-4", "--layers", "4")
+    threads = len(os.sched_getaffinity(0))
+    figures = against_transformers(folder, args.rounds)
+    figures |= against_llamacpp(folder, threads, args.rounds)
+    figures |= {f"step_{phase}_ms": took for phase, took in step_times(folder, ONE).items()}
+    figures |= {f"step8_{phase}_ms": took for phase, took in step_times(folder, EIGHT).items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        figures |= step_overhead(make_tiny(Path(temporary) / "tiny"))
+    report(figures, LIMITS, args.json, at_least=LIMITS.keys() - AT_MOST)
+
+
+if __name__ == "__main__":
+    main()
