@@ -206,6 +206,24 @@ def test_a_killed_gateway_takes_a_stopped_orchestrator_along(runtime: Path) -> N
         assert wait_until(lambda: not alive(orchestrator))
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, end: signal.Signals) -> None:
+    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+    )
+    try:
+        starting = Server("", process, "")
+        assert wait_until(lambda: starting.orchestrator() is not None)
+        everybody = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        process.send_signal(end)
+        assert process.wait(60) == 128 + end
+        assert wait_until(lambda: not any(map(alive, everybody)))
+        assert list(runtime.iterdir()) == []
+    finally:
+        process.kill()
+
+
 def test_shutdown_ends_streams_with_an_error_and_takes_nothing_new() -> None:
     began = threading.Event()
     with ThreadPoolExecutor() as pool:
@@ -249,7 +267,7 @@ def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(tmp_path: Pat
     assert all({"time", "level", "process", "logger", "message"} <= line.keys() for line in lines)
     assert {"gateway", "orchestrator"} <= {line["process"] for line in lines}
     ended = [line for line in lines if line["message"] == "request ended"]
-    assert [line["outcome"] for line in ended] == ["length", "length", "length", "error", "length"]
+    assert [line["outcome"] for line in ended] == ["length", "length", "length", "refused", "error", "length"]
     first = ended[0]
     assert first["request"].startswith(answer.json()["id"])
     assert first["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]

@@ -37,6 +37,7 @@ class Generation:
         self._form = form
         self._metrics = metrics
         self._created = int(time.time())
+        self._submitted = time.monotonic()
         self._id = f"{form.prefix}-{uuid.uuid4().hex}"
         self._model = model
         self._prompt_tokens = sum(map(len, prompts))
@@ -49,7 +50,8 @@ class Generation:
 
     async def start(self) -> None:
         """Hand all prompts to the orchestrator. Raises what it refuses them with."""
-        self._streams = await self._client.submit(self._requests)
+        with self._metrics.refusals(self._requests):
+            self._streams = await self._client.submit(self._requests)
 
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""
@@ -88,7 +90,7 @@ class Generation:
         return _merge([self._watch(i) for i in range(len(self._streams))])
 
     async def _watch(self, index: int) -> AsyncGenerator[tuple[int, Piece]]:
-        with self._metrics.request(self._requests[index]) as watch:
+        with self._metrics.request(self._requests[index], self._submitted) as watch:
             async with aclosing(self._streams[index]) as pieces:
                 async for piece in pieces:
                     watch.piece(piece)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from faasmoe.api.series import function_series, orchestrator_series, pool_series
-from faasmoe.errors import PlatformError
+from faasmoe.errors import FaasmoeError, PlatformError
 from faasmoe.orchestrator.client import OrchestratorClient
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.request import GenerationRequest, Piece
@@ -46,9 +46,9 @@ class Metrics:
         self.duration = self._histogram("e2e_request_latency_seconds", "From submission", _SECONDS)
 
     @contextmanager
-    def request(self, request: GenerationRequest) -> Iterator[RequestWatch]:
-        """Counts a request, and logs it, when it ends, however it does."""
-        watch = RequestWatch(self, request, self.tenant(request.tenant))
+    def request(self, request: GenerationRequest, submitted: float) -> Iterator[RequestWatch]:
+        """Counts a request, and logs it, when it ends, however it does. `submitted` is of `time.monotonic`."""
+        watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
         try:
             yield watch
         except Exception:
@@ -56,6 +56,19 @@ class Metrics:
             raise
         finally:
             watch.end()
+
+    @contextmanager
+    def refusals(self, requests: Sequence[GenerationRequest]) -> Iterator[None]:
+        """Counts and logs requests that an error keeps from being run."""
+        submitted = time.monotonic()
+        try:
+            yield
+        except FaasmoeError:
+            for request in requests:
+                watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
+                watch.outcome = "refused"
+                watch.end()
+            raise
 
     def tenant(self, name: str) -> str:
         """The label for a tenant: its name, unless there are too many."""
@@ -85,11 +98,11 @@ class Metrics:
 class RequestWatch:
     """What is measured of one request."""
 
-    def __init__(self, metrics: Metrics, request: GenerationRequest, tenant: str) -> None:
+    def __init__(self, metrics: Metrics, request: GenerationRequest, tenant: str, submitted: float) -> None:
         self._metrics = metrics
         self._request = request
         self._tenant = tenant  # as a label
-        self._started = self._latest = time.monotonic()
+        self._started = self._latest = submitted
         self._first: float | None = None  # seconds to the first piece
         self._tokens = self._cached = 0
         self.outcome = "cancelled"  # until something else happens

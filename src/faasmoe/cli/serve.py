@@ -54,8 +54,8 @@ def serve(
     ] = "text",
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        typer.Option(help="Least severity of log lines. From info on there is one for each request."),
-    ] = "warning",
+        typer.Option(help="Least severity of log lines. At info there is one for each request."),
+    ] = "info",
 ) -> None:
     """Serve a model over an OpenAI-compatible HTTP API.
 

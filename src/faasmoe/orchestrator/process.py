@@ -57,8 +57,7 @@ def main() -> None:
         return
     server.serve(serving.engine, _ready(serving), serving.figures)
     while serving.engine.alive:
-        if dropped := server.next_dropped(_LOOK_SECONDS):
-            serving.engine.cancel(dropped)
+        server.cancel_dropped(_LOOK_SECONDS)
     log.error("the engine has ended")
     os._exit(1)
 

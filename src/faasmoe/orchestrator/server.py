@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -85,12 +86,10 @@ class Server:
         """Say why there will be no service. The gateway hangs up then."""
         self._outbox.post(Failed(failure_of(error)))
 
-    def next_dropped(self, seconds: float) -> str | None:
-        """Wait for a request that must be cancelled, because the gateway does not take its pieces: its id."""
-        try:
-            return self._outbox.dropped.get(timeout=seconds)
-        except queue.Empty:
-            return None
+    def cancel_dropped(self, seconds: float) -> None:
+        """Cancel a request whose pieces the gateway does not take; wait for one that long."""
+        with suppress(queue.Empty):
+            self._cancel((self._outbox.dropped.get(timeout=seconds),))
 
     def _read(self) -> None:
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from faasmoe.api.metrics import MOST_TENANTS, Metrics
-from faasmoe.errors import PlatformError
+from faasmoe.errors import EngineBusy, PlatformError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import FunctionStatus, PoolStatus
@@ -43,7 +44,7 @@ def page(of: Metrics) -> dict[str, float]:
 
 
 def ask(of: Metrics, *pieces: Piece, tenant: str = "t", prompt: int = 3) -> None:
-    with of.request(GenerationRequest("id", (7,) * prompt, tenant=tenant)) as watch:
+    with of.request(GenerationRequest("id", (7,) * prompt, tenant=tenant), time.monotonic()) as watch:
         for piece in pieces:
             watch.piece(piece)
 
@@ -53,7 +54,7 @@ def test_requests_are_counted_by_tenant_and_outcome() -> None:
     ask(made, Piece("a", 1, cached_tokens=2, queue_seconds=0.3), Piece("b", 4), Piece("", 5, "stop"))
     ask(made, Piece("a", 2, "length"), tenant="u", prompt=10)
     ask(made, Piece("a", 1))
-    with pytest.raises(ValueError, match="defect"), made.request(GenerationRequest("id", (1,))):
+    with pytest.raises(ValueError, match="defect"), made.request(GenerationRequest("id", (1,)), 0):
         raise ValueError("defect")
     found = page(made)
     assert found["faasmoe_requests_total,outcome=stop,tenant=t"] == 1
@@ -67,6 +68,15 @@ def test_requests_are_counted_by_tenant_and_outcome() -> None:
     assert found["faasmoe_time_to_first_token_seconds_count,tenant=t"] == 2
     assert found["faasmoe_time_per_output_token_seconds_count,tenant=t"] == 4
     assert found["faasmoe_e2e_request_latency_seconds_count,tenant=t"] == 2
+
+
+def test_refused_requests_are_counted() -> None:
+    made = metrics()
+    with pytest.raises(EngineBusy), made.refusals([GenerationRequest("a", (1,)), GenerationRequest("b", (1,))]):
+        raise EngineBusy("full")
+    with made.refusals([GenerationRequest("c", (1,))]):
+        pass
+    assert page(made)["faasmoe_requests_total,outcome=refused,tenant="] == 2
 
 
 def test_the_number_of_tenants_with_series_is_bounded() -> None:

@@ -168,8 +168,10 @@ def test_a_request_that_the_gateway_does_not_keep_up_with_is_dropped(ready: Play
     ready.connection.sendall = lambda _: ready.gone.get()  # type: ignore[method-assign] - blocks
     for i in range(3 * MOST_UNSENT):
         ready.engine.listeners["a"](Piece("x", i))  # never does
-    assert ready.server.next_dropped(30) == "a"
-    assert ready.server.next_dropped(0) is None
+    ready.server.cancel_dropped(30)
+    assert ready.engine.cancelled.get_nowait() == "a"
+    ready.server.cancel_dropped(0.01)
+    assert ready.engine.cancelled.empty()
     ready.gone.put(0)
 
 
