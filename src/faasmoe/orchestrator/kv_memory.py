@@ -14,7 +14,7 @@ import psutil
 from faasmoe.errors import OptionError
 from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.options import EngineOptions
-from faasmoe.orchestrator.prefix_cache import LEAST, Prefix, PrefixCache
+from faasmoe.orchestrator.prefix_cache import LEAST, Prefix, PrefixCache, Tokens, common_length
 from faasmoe.orchestrator.sequence import Sequence
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class KVMemory:
         self.total = total
         self.prefixes = PrefixCache()
         self._held: Counter[str] = Counter()  # tokens of sequences, by tenant
+        self._began: dict[str, dict[Sequence, Tokens]] = {}  # a tenant's sequences, and what they began with
 
     @classmethod
     def of(cls, options: EngineOptions, kv_bytes: Mapping[int, int]) -> KVMemory:
@@ -85,32 +86,54 @@ class KVMemory:
         sequence.cache.reserve(sequence.capacity)
 
     def begin(self, sequence: Sequence) -> None:
-        """Give memory to `sequence` for all tokens it has, of which none is `missing`, and what a prefix knows."""
-        tokens = len(sequence.tokens)
-        found = self.prefixes.find(sequence.tenant, sequence.tokens) if sequence.reusable else None
-        if found is None:
-            self.reserve(sequence, tokens)
-            return
-        prefix, common = found
-        fits_beside = self.missing(sequence, tokens + prefix.capacity) == 0
+        """Give memory to `sequence` for all tokens it has, of which none is `missing`, and what others know of them."""
+        tokens = np.array(sequence.tokens, dtype=np.int64)
+        known = self._reuse(sequence, tokens) if sequence.reusable else 0
+        self.reserve(sequence, len(tokens))
+        sequence.computed = known
+        if not sequence.seen:
+            sequence.cached_tokens = known
+        self._began.setdefault(sequence.tenant, {})[sequence] = tokens
+
+    def _reuse(self, sequence: Sequence, tokens: Tokens) -> int:
+        """Start its cache with what a kept prefix or a running sequence has of `tokens`. Returns how many it has."""
+        donor, known = self._donor(sequence.tenant, tokens)
+        prefix, common = self.prefixes.find(sequence.tenant, tokens) or (None, 0)
+        if donor and known >= max(common, LEAST):
+            self.reserve(sequence, len(tokens))
+            sequence.cache.copy_from(donor.cache, known)
+            return known
+        if prefix is None:
+            return 0
+        fits_beside = self.missing(sequence, len(tokens) + prefix.capacity) == 0
         if fits_beside and common < len(prefix.tokens):  # others may have use for the rest
             self.prefixes.touch(prefix)
-            self.reserve(sequence, tokens)
+            self.reserve(sequence, len(tokens))
             sequence.cache.copy_from(prefix.cache, common)
         else:
             self.prefixes.remove(prefix)
             sequence.cache = prefix.cache
             sequence.cache.truncate(common)
             self._change(sequence, prefix.capacity)
-            self.reserve(sequence, tokens)
-        sequence.computed = common
-        if not sequence.seen:
-            sequence.cached_tokens = common
+        return common
+
+    def _donor(self, tenant: str, tokens: Tokens) -> tuple[Sequence | None, int]:
+        """The running sequence that has most in common with all of `tokens` but the last, and how many."""
+        best, most = None, 0
+        for other, its in self._began.get(tenant, {}).items():
+            known = min(common_length(its, tokens[:-1]), other.computed)
+            if known > most:
+                best, most = other, known
+        return best, most
 
     def release(self, sequence: Sequence) -> None:
         """Take its memory from `sequence`, which computes all tokens again when it gets some."""
         self._change(sequence, -sequence.capacity)
         sequence.cache, sequence.computed = KVCache(), 0
+        began = self._began.get(sequence.tenant, {})
+        began.pop(sequence, None)
+        if not began:
+            self._began.pop(sequence.tenant, None)
 
     def end(self, sequence: Sequence, *, keep: bool) -> None:
         """`sequence` needs its memory no longer. With `keep` its keys and values wait for a request they fit."""

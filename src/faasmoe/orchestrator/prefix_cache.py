@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,12 +42,12 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._by_use)
 
-    def find(self, tenant: str, tokens: Sequence[int]) -> tuple[Prefix, int] | None:
+    def find(self, tenant: str, tokens: Tokens) -> tuple[Prefix, int] | None:
         """The prefix that has most in common with `tokens`, and how many: at least `LEAST`, and never all of them."""
-        wanted = np.array(tokens[:-1], dtype=np.int64)
+        wanted = tokens[:-1]
         best, most = None, LEAST - 1
         for prefix in self._buckets.get((tenant, wanted[:LEAST].tobytes()), ()):
-            if (common := _common(prefix.tokens, wanted)) > most:
+            if (common := common_length(prefix.tokens, wanted)) > most:
                 best, most = prefix, common
         return (best, most) if best else None
 
@@ -56,7 +55,7 @@ class PrefixCache:
         """Keep it, instead of those that it continues. False if one that is kept holds all of it."""
         bucket = self._buckets.setdefault(prefix.bucket, [])
         for other in list(bucket):
-            common = _common(other.tokens, prefix.tokens)
+            common = common_length(other.tokens, prefix.tokens)
             if common == len(prefix.tokens):
                 self.touch(other)
                 return False
@@ -89,7 +88,7 @@ class PrefixCache:
         return prefix.capacity
 
 
-def _common(one: Tokens, other: Tokens) -> int:
+def common_length(one: Tokens, other: Tokens) -> int:
     """How many tokens both start with."""
     length = min(len(one), len(other))
     differing = np.flatnonzero(one[:length] != other[:length])

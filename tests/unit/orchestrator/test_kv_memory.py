@@ -87,6 +87,22 @@ def test_without_memory_for_both_the_beginning_is_taken_over() -> None:
     assert keys(second) == second.tokens
 
 
+def test_what_a_running_sequence_knows_is_copied() -> None:
+    memory = KVMemory(1000)
+    memory.end(computed(memory, sequence("before", 18)), keep=True)
+    running = computed(memory, sequence("a", 30))
+    second = computed(memory, sequence("b", [*range(25), 7, 7]))
+    assert second.cached_tokens == 25
+    assert keys(second) == second.tokens
+    assert keys(running) == running.tokens
+    half = sequence("c", [5, *range(30)])
+    memory.begin(half)
+    assert computed(memory, sequence("d", [5, *range(30)])).cached_tokens == 0  # nothing of it is known yet
+    memory.end(running, keep=False)
+    memory.end(second, keep=False)
+    assert computed(memory, sequence("e", [*range(25), 7, 7])).cached_tokens == 0
+
+
 def test_what_has_to_be_computed_or_belongs_to_others_is_not_reused() -> None:
     memory = KVMemory()
     memory.end(computed(memory, sequence("a", 30)), keep=True)

@@ -15,28 +15,28 @@ def test_what_has_most_in_common_is_found() -> None:
     short, long = prefix(list(range(20))), prefix([*range(18), 99, *range(30)])
     assert kept.add(short)
     assert kept.add(long)
-    assert kept.find("a", [*range(18), 99, 0, 1, 7]) == (long, 21)
-    assert kept.find("a", list(range(40))) == (short, 20)
-    assert kept.find("a", [*range(LEAST), 7, 7]) is not None
-    assert kept.find("a", [*range(LEAST - 1), 7, 7]) is None
+    assert kept.find("a", np.array([*range(18), 99, 0, 1, 7])) == (long, 21)
+    assert kept.find("a", np.array(list(range(40)))) == (short, 20)
+    assert kept.find("a", np.array([*range(LEAST), 7, 7])) is not None
+    assert kept.find("a", np.array([*range(LEAST - 1), 7, 7])) is None
 
 
 def test_one_token_is_always_left_to_compute() -> None:
     kept = PrefixCache()
     kept.add(prefix(list(range(20))))
-    found = kept.find("a", list(range(20)))
+    found = kept.find("a", np.array(list(range(20))))
     assert found is not None
     assert found[1] == 19
-    assert kept.find("a", list(range(LEAST))) is None
+    assert kept.find("a", np.array(list(range(LEAST)))) is None
 
 
 def test_no_tenant_finds_another_tenants() -> None:
     kept = PrefixCache()
     for tenant in ("a", ""):
         kept.add(prefix(list(range(30)), tenant))
-    assert kept.find("b", list(range(30))) is None
+    assert kept.find("b", np.array(list(range(30)))) is None
     for tenant in ("a", ""):
-        found = kept.find(tenant, list(range(30)))
+        found = kept.find(tenant, np.array(list(range(30))))
         assert found is not None
         assert found[0].tenant == tenant
 
@@ -58,4 +58,4 @@ def test_the_least_recently_used_goes_first() -> None:
     kept.touch(those[0])
     assert [kept.evict() for _ in range(4)] == [those[1].capacity, those[2].capacity, those[0].capacity, 0]
     assert (len(kept), kept.capacity) == (0, 0)
-    assert kept.find("a", [0, *range(20)]) is None
+    assert kept.find("a", np.array([0, *range(20)])) is None
