@@ -63,7 +63,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
     deploy(platform, plan.blocks, folder)
     dispatch = Dispatch(platform, plan.blocks)
-    return DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, dispatch)
+    return DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, dispatch, threads=1)
 
 
 def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:

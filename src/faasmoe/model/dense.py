@@ -24,7 +24,7 @@ from faasmoe.model.attention import FlatRow, Span
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.decode_kernel import Place
 from faasmoe.model.layout import Layout
-from faasmoe.model.linears import use_own_kernels
+from faasmoe.model.linears import Crew
 
 EXPERTS_NAME = "faasmoe_functions"
 
@@ -39,8 +39,12 @@ class RoutedExperts(Protocol):
 class DenseModel:
     """A model that computes everything but its routed experts."""
 
-    def __init__(self, model: PreTrainedModel, routed: RoutedExperts, architecture: Architecture) -> None:
+    def __init__(
+        self, model: PreTrainedModel, routed: RoutedExperts, architecture: Architecture, threads: int
+    ) -> None:
         self._model = model
+        self._crew = Crew(threads)
+        self._crew.take_over(model)
         self._architecture = architecture
         self._row = FlatRow()
         self._row.attach(model)
@@ -56,8 +60,9 @@ class DenseModel:
         checkpoint: Checkpoint,
         dtype: torch.dtype,
         routed: RoutedExperts,
+        threads: int,
     ) -> DenseModel:
-        """Map the dense weights. Those whose dtype or layout must change are copied.
+        """Map the dense weights. Those whose dtype or layout must change are copied. Steps run on `threads` threads.
 
         Raises `CheckpointError` if a weight is missing or of the wrong shape.
         """
@@ -77,16 +82,19 @@ class DenseModel:
         if report["mismatched_keys"]:
             raise CheckpointError(f"{checkpoint.folder}: wrong shape of {sorted(report['mismatched_keys'])[0]}")
         model.eval().requires_grad_(False)
-        use_own_kernels(model)
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
-        return cls(model, routed, architecture)
+        return cls(model, routed, architecture, threads)
 
     def _route_to(self, routed: RoutedExperts) -> None:
         layers = {experts.name: experts.layer for experts in self._architecture.experts}
         for name, module in self._model.named_modules():
             if name in layers:
-                module.__dict__["routed"] = partial(routed, layers[name])
+                module.__dict__["routed"] = partial(self._run, routed, layers[name])
+
+    def _run(self, routed: RoutedExperts, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        self._crew.rest()  # the experts need the cores
+        return routed(layer, hidden, index, weight)
 
     @torch.inference_mode()
     def _probe(self) -> None:
@@ -127,6 +135,7 @@ class DenseModel:
         rows `wanted`, `[len(wanted), vocabulary]` float32.
         """
         self._row.spans = spans
+        self._crew.begin(len(tokens))
         try:
             with linear_backend(len(tokens)):
                 out = self._model(

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import FunctionError, PayloadError
-from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request, raw, reply_bytes
+from faasmoe.experts.payload import Reply, decode_reply, encode_slots, raw, reply_bytes
 from faasmoe.model.blocks import Block
+from faasmoe.orchestrator.grouping import Grouping, Part
 from faasmoe.orchestrator.pool import HANDLER
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
-Array = NDArray[np.int64]
-
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
+_WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 
 
@@ -33,6 +31,7 @@ class DispatchCounts:
     """What dispatch did so far."""
 
     invocations: int = 0
+    functions: int = 0  # called, each once a layer however many parts its work had
     cold_starts: int = 0
     functions_touched: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
@@ -44,8 +43,7 @@ class Dispatch:
     def __init__(self, platform: Platform, blocks: Sequence[Block], deadline: float = DEADLINE) -> None:
         self._platform = platform
         self._deadline = deadline
-        self._function_of: dict[int, Array] = {}  # layer to [E]: the block of each expert
-        self._first_of: dict[int, Array] = {}  # layer to [E]: the first expert of its block
+        self._groupings: dict[int, Grouping] = {}  # by layer
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
         self.counts = DispatchCounts()
@@ -53,10 +51,8 @@ class Dispatch:
         for block in blocks:
             by_layer.setdefault(block.artifact.layer, []).append(block)
         for layer, its in by_layer.items():
-            owner = [i for i, block in enumerate(its) for _ in block.artifact.experts]
-            first = [block.artifact.experts[0] for block in its for _ in block.artifact.experts]
-            self._function_of[layer] = np.array(owner)
-            self._first_of[layer] = np.array(first)
+            sizes = [len(block.artifact.experts) for block in its]
+            self._groupings[layer] = Grouping(sizes, max(map(_parts_at_once, its)))
             self._names[layer] = [block.name for block in its]
 
     def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -66,70 +62,51 @@ class Dispatch:
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises.
         """
         started = time.perf_counter()
-        width = hidden.shape[1]
-        share = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
-        names, requests, rows = self._group(layer, hidden, index, weight, share)
-        calls = [
-            Call(name, encode_request(request), reply_bytes(request.tokens, width))
-            for name, request in zip(names, requests, strict=True)
-        ]
-        shared = raw(hidden) if share else None
+        shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
+        parts = self._groupings[layer].parts(index.tolist(), weight.tolist())
+        calls, rows = self._pack(layer, hidden, parts, shared)
         packed = time.perf_counter()
-        replies = self._platform.invoke_many(calls, time.monotonic() + self._deadline, shared)
+        deadline = time.monotonic() + self._deadline
+        replies = self._platform.invoke_many(calls, deadline, raw(hidden) if shared else None)
         invoked = time.perf_counter()
         total = torch.zeros(hidden.shape, dtype=torch.float32)
-        for name, reply, its_rows in zip(names, replies, rows, strict=True):
-            sums = self._sums(name, decode_reply(reply), its_rows, width)
+        for call, reply, its_rows in zip(calls, replies, rows, strict=True):
+            sums = self._sums(call.function, decode_reply(reply), len(its_rows), hidden.shape[1])
             if len(its_rows) == len(total):
                 total += sums
             else:
                 total.index_add_(0, its_rows, sums)  # its rows are distinct
+        names = {call.function for call in calls}
         self.counts.invocations += len(calls)
-        self.counts.functions_touched.update(names)
+        self.counts.functions += len(names)
+        self.counts.functions_touched |= names
         took = (packed - started, invoked - packed, time.perf_counter() - invoked)
         for phase, seconds in zip(PHASES, took, strict=True):
             self.counts.seconds[phase] += seconds
         return total.to(hidden.dtype)
 
-    def _group(
-        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, share: bool
-    ) -> tuple[list[str], list[Request], list[Tensor]]:
-        """Slots by function: its name, its request, and which rows of `hidden` the request's rows are."""
-        expert, weights = index.reshape(-1).numpy(), weight.reshape(-1).float().numpy()
-        owners, firsts = self._function_of[layer], self._first_of[layer]
-        slots = np.flatnonzero(expert < len(owners))
-        slots = slots[np.argsort(owners[expert[slots]], kind="stable")]  # by function, and by row within it
-        expert, row, weights = expert[slots], slots // index.shape[1], weights[slots]
-        owner = owners[expert]
-        changes = np.diff(owner, prepend=-1) != 0
-        bounds = [*np.flatnonzero(changes).tolist(), len(slots)]
-        distinct = changes | (np.diff(row, prepend=-1) != 0)  # the first slot of a row in its function
-        place = np.cumsum(distinct) - 1  # of a slot's row among all of `its_rows`
-        all_rows = torch.from_numpy(row[distinct])
-        local = (place - np.repeat(place[bounds[:-1]], np.diff(bounds))).astype(np.int32)
-        inside = (expert - firsts[expert]).astype(np.int32)
-        names, requests, rows = [], [], []
-        for start, end in pairwise(bounds):
-            its_rows = all_rows[place[start] : place[end - 1] + 1]
-            request = Request(
-                layer,
-                hidden if share or len(its_rows) == len(hidden) else hidden[its_rows],
-                torch.from_numpy(local[start:end]),
-                torch.from_numpy(inside[start:end]),
-                torch.from_numpy(weights[start:end]),
-                its_rows.int() if share else None,
-            )
-            names.append(self._names[layer][owner[start]])
-            requests.append(request)
+    def _pack(
+        self, layer: int, hidden: Tensor, parts: Sequence[Part], shared: bool
+    ) -> tuple[list[Call], list[Tensor]]:
+        """A call for each part, and which rows of `hidden` it is about."""
+        width = hidden.shape[1]
+        calls, rows = [], []
+        for part in parts:
+            its_rows = torch.tensor(part.rows, dtype=torch.int32)
+            whole = len(part.rows) == len(hidden)
+            sent = its_rows if shared else hidden if whole else hidden[its_rows]
+            payload = encode_slots(layer, raw(sent), hidden.dtype, len(part.rows), width, part.slots, shared)
+            size = reply_bytes(len(part.rows), width)
+            calls.append(Call(self._names[layer][part.block], payload, size, part.work))
             rows.append(its_rows)
-        return names, requests, rows
+        return calls, rows
 
-    def _sums(self, name: str, reply: Reply, rows: Tensor, width: int) -> Tensor:
+    def _sums(self, name: str, reply: Reply, rows: int, width: int) -> Tensor:
         if reply.sums is None:
             kind, _, message = (reply.error or "").partition(": ")
             raise FunctionError(name, kind, message)
-        if reply.sums.shape != (len(rows), width):
-            raise PayloadError(f"function {name} answered {tuple(reply.sums.shape)}, not {(len(rows), width)}")
+        if reply.sums.shape != (rows, width):
+            raise PayloadError(f"function {name} answered {tuple(reply.sums.shape)}, not {(rows, width)}")
         self.counts.cold_starts += reply.cold
         return reply.sums
 
@@ -143,8 +120,22 @@ def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
         artifact.write_text(block.artifact.to_json())
         parts = [part for expert in block.artifact.weights for part in expert]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
-        specs.append(FunctionSpec(block.name, HANDLER, artifact, block.artifact.memory, _joined(files)))
+        at_once = min(
+            len(block.artifact.experts), len(os.sched_getaffinity(0))
+        )  # parts that `Grouping` makes of it
+        spec = FunctionSpec(
+            block.name, HANDLER, artifact, block.artifact.memory, _joined(files), concurrency=at_once
+        )
+        specs.append(spec)
     platform.deploy(specs)
+
+
+def _parts_at_once(block: Block) -> int:
+    """Calls of one block that run side by side: one for each core, if its experts are worth the further calls."""
+    experts = len(block.artifact.experts)
+    if block.artifact.memory < _WORTH_SPLITTING * experts:
+        return 1
+    return min(experts, len(os.sched_getaffinity(0)))
 
 
 def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:

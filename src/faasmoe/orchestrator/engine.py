@@ -36,11 +36,10 @@ class Engine:
         *,
         end_tokens: frozenset[int],
         max_model_len: int,
-        threads: int | None = None,
         options: EngineOptions | None = None,
         observer: Callable[[StepReport], None] | None = None,
     ) -> None:
-        """`threads` for the dense part; None leaves torch's choice. `observer` is called after each step.
+        """`observer` is called after each step.
 
         Raises `OptionError` if the memory for keys and values cannot hold a single token.
         """
@@ -51,7 +50,6 @@ class Engine:
         self._end_tokens = end_tokens
         self._memory = KVMemory.of(self.options, model.kv_bytes)
         self._scheduler = Scheduler(self.options, self._memory)
-        self._threads = threads
         self._observer = observer
         self._requests: dict[str, Running] = {}
         self._work = threading.Condition()  # guards scheduler, memory, requests and `_stopping`
@@ -134,8 +132,6 @@ class Engine:
     def _run(self) -> None:
         message = "the orchestrator is shutting down"
         try:
-            if self._threads is not None:
-                torch.set_num_threads(self._threads)  # holds for the thread that says it
             with torch.inference_mode():
                 while self._step():
                     pass

@@ -14,6 +14,7 @@ class Counts(Protocol):
     """What dispatch counts, from its start."""
 
     invocations: int
+    functions: int
     cold_starts: int
 
 
@@ -23,16 +24,18 @@ class Meter:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._figures = Figures()
+        self._functions = 0  # that `counts` had at the last step
         self._lock = threading.Lock()
 
     def step(self, report: StepReport) -> None:
-        """Note a step. A function is invoked once in a step, so new invocations are functions touched."""
+        """Note a step."""
         with self._lock:
             figures, counts = self._figures, self._counts
             figures.step_seconds.observe(report.seconds)
             figures.step_tokens.observe(report.tokens)
             figures.step_sequences.observe(report.sequences)
-            figures.step_functions.observe(counts.invocations - figures.invocations)
+            figures.step_functions.observe(counts.functions - self._functions)
+            self._functions = counts.functions
             for phase, seconds in report.phases.items():
                 figures.phases[phase] = figures.phases.get(phase, 0.0) + seconds
             figures.invocations, figures.cold_starts = counts.invocations, counts.cold_starts

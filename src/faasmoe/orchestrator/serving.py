@@ -47,8 +47,9 @@ class Serving:
             self.platform = platform = undo.enter_context(start_platform())
             deploy(platform, plan.blocks, artifacts or undo.enter_context(RunFolder()).path / "artifacts")
             self.dispatch = Dispatch(platform, plan.blocks)
+            threads = 1 if plan.dense_bytes < _SMALL_DENSE_BYTES else len(os.sched_getaffinity(0))
             self.model = DenseModel.load(
-                plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch
+                plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch, threads
             )
             check_fits(platform, plan.blocks, self.model.experts_per_token)
             self._meter = Meter(self.dispatch.counts)
@@ -57,7 +58,6 @@ class Serving:
                 self.tokenizer,
                 end_tokens=self.tokenizer.end_tokens,
                 max_model_len=max_model_len,
-                threads=1 if plan.dense_bytes < _SMALL_DENSE_BYTES else None,
                 options=options,
                 observer=self._meter.step,
             )

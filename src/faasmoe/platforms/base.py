@@ -45,12 +45,14 @@ class FunctionSpec:
 class Call:
     """One invocation: the envelope's parts, to be sent as one.
 
-    `reply_bytes` is the most that the reply may have; a longer one is an error.
+    `reply_bytes` is the most that the reply may have; a longer one is an error. `work` is how long it will take,
+    in any unit that is the same for all calls of a batch: a hint for spreading them over cores.
     """
 
     function: str
     payload: Sequence[Buffer]
     reply_bytes: int = USUAL_REPLY_BYTES
+    work: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def test_counts_must_fit_the_bounds() -> None:
 
 
 def test_steps_add_up() -> None:
-    counts = SimpleNamespace(invocations=0, cold_starts=0)
+    counts = SimpleNamespace(functions=0, invocations=0, cold_starts=0)
     meter = Meter(counts)
     for touched, cold in ((4, 4), (3, 0)):
         counts.invocations += touched
@@ -38,7 +38,7 @@ def test_steps_add_up() -> None:
 
 
 def test_what_was_read_does_not_change() -> None:
-    counts = SimpleNamespace(invocations=1, cold_starts=0)
+    counts = SimpleNamespace(functions=1, invocations=1, cold_starts=0)
     meter = Meter(counts)
     before = meter.read(0, 0, {})
     meter.step(StepReport(0.5, {}, tokens=1, prompt_tokens=1, sequences=1, waiting=0))

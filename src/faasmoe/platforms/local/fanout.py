@@ -50,6 +50,7 @@ class Pending:
     index: int
     function: str
     letter: Letter
+    work: float
     connection: Connection | None = None
     attempts: int = 1
     loads: int = 0
@@ -77,7 +78,7 @@ class Fanout:
         replies: list[memoryview] = [memoryview(b"")] * len(calls)
         used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
         try:
-            self._dispatch([Pending(i, call.function, letters[i]) for i, call in enumerate(calls)])
+            self._dispatch([Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)])
             while self._pending or self._asked:
                 if self._asked:
                     self._progress(deadline, replies, used)
@@ -99,7 +100,8 @@ class Fanout:
                 warm.append((pending, idle.pop()))
             else:
                 self._ask(pending, None)
-        cores = assign([connection.core for _, connection in warm], self._cores)
+        bound, work = [connection.core for _, connection in warm], [pending.work for pending, _ in warm]
+        cores = assign(bound, work, self._cores)
         for (pending, connection), core in zip(warm, cores, strict=True):
             self._bind(connection, core)
             if not self._send(pending, connection):

@@ -11,21 +11,20 @@ from collections.abc import Sequence
 ANY = -1  # the kernel's choice
 
 
-def assign(current: Sequence[int], cores: Sequence[int]) -> list[int]:
-    """A core for each call, given where its instance is bound now: as few changes as possible, as many on each core.
+def assign(current: Sequence[int], work: Sequence[float], cores: Sequence[int]) -> list[int]:
+    """A core for each call, given where its instance is bound now and how long the call will take beside the others.
 
-    Calls that are left over when each core has as many as the others are not bound, so that they go where a core falls
-    idle first; neither is a single call.
+    The longest first, each to the core that has least to do (Graham 1969), and to its own if that is one of them.
+    Calls that are left over when all cores have the same to do are not bound: they go where a core falls idle first.
     """
-    share = len(current) // len(cores)
-    room = dict.fromkeys(cores, share if len(current) > 1 else 0)
+    loads = dict.fromkeys(cores, 0.0)
     assigned = [ANY] * len(current)
-    for i, core in enumerate(current):
-        if room.get(core, 0):
-            room[core] -= 1
-            assigned[i] = core
-    free = [core for core, left in room.items() for _ in range(left)]
-    for i, core in enumerate(assigned):
-        if core == ANY and free:
-            assigned[i] = free.pop()
+    order = sorted(range(len(current)), key=lambda i: -work[i])
+    for place, i in enumerate(order):
+        least = min(loads.values())
+        if len(order) - place < len(cores) and max(loads.values()) == least:
+            break
+        core = current[i] if loads.get(current[i]) == least else min(loads, key=loads.__getitem__)
+        loads[core] += work[i]
+        assigned[i] = core
     return assigned
