@@ -1,4 +1,4 @@
-"""A block of experts over few rows in bfloat16, in one compiled call.
+"""A block of experts over few rows, with weights in bfloat16 or int8, in one compiled call.
 
 The linear layers are those of `matvec`; gather, gate, router weight and sum happen between them, in float32 and
 without rounding. So a row has the same bits whatever rows come with it, and Python is entered once a call, not
@@ -17,6 +17,7 @@ from numba import carray
 from torch import Tensor
 
 from faasmoe.experts import matvec
+from faasmoe.experts.int8 import Int8Matrix
 from faasmoe.experts.kernels import ACTIVATIONS, GATE_KINDS, ExpertForm, ExpertWeights
 from faasmoe.experts.matvec import compiled, pointer
 from faasmoe.experts.payload import Request
@@ -61,37 +62,38 @@ def _gate(kind: int, activation: int, limit: Any, alpha: Any, gate: Any, up: Any
 
 @compiled
 def _expert(
-    addresses: Any,  # int64 [6], see `_addresses`
+    addresses: Any,  # int64 [9], see `_addresses`
     form: tuple[int, int, Any, Any],
     x: Any,
     hidden: int,
     inner: int,
 ) -> Any:
-    """One expert on rows `x` `[n, 2, hidden / 2]` float32, as `matvec.unpack` lays them out; `[n, hidden]` float32."""
+    """One expert on rows `x` `[n, hidden]` float32, as `matvec.unpack` lays them out; `[n, hidden]` float32."""
     kind, activation, limit, alpha = form
+    weights, scales, biases = addresses[:3], addresses[3:6], addresses[6:]
     count = len(x)
     first = np.empty((2, count, inner), np.float32)
     for i in range(2):
-        if addresses[i]:
-            at = first[i].ctypes.data
-            matvec.products(addresses[i], x.ctypes.data, at, count, inner, hidden // 2)
-            if addresses[3 + i]:
-                matvec.add_bias(at, addresses[3 + i], count, inner)
-    gated = np.empty((count, 2, inner // 2), np.float32)
+        if weights[i]:
+            matvec.products(weights[i], scales[i], x, first[i])
+            if biases[i]:
+                matvec.add_bias(first[i], biases[i])
+    gated = np.empty((count, inner), np.float32)
     for row in range(count):
         for i in range(inner):
             up = first[1, row, i] if kind != _NONE else np.float32(0)
-            gated[row, i % 2, i // 2] = _gate(kind, activation, limit, alpha, first[0, row, i], up)
+            place = i if scales[2] else i % 2 * (inner // 2) + i // 2
+            gated[row, place] = _gate(kind, activation, limit, alpha, first[0, row, i], up)
     out = np.empty((count, hidden), np.float32)
-    matvec.products(addresses[2], gated.ctypes.data, out.ctypes.data, count, hidden, inner // 2)
-    if addresses[5]:
-        matvec.add_bias(out.ctypes.data, addresses[5], count, hidden)
+    matvec.products(weights[2], scales[2], gated, out)
+    if biases[2]:
+        matvec.add_bias(out, biases[2])
     return out
 
 
 @compiled
 def _forward(
-    table: Any,  # int64 [experts, 6]
+    table: Any,  # int64 [experts, 9]
     form: tuple[int, int, Any, Any],
     hidden: int,
     inner: int,
@@ -108,12 +110,12 @@ def _forward(
         its = np.nonzero(expert == number)[0]
         if len(its) == 0:
             continue
-        x = np.empty((len(its), 2, hidden // 2), np.float32)
+        x, int8 = np.empty((len(its), hidden), np.float32), table[number, 3]
         for i in range(len(its)):
             source = np.int64(row[its[i]])
             if picked:
                 source = np.int64(carray(pointer(picked), (source + 1,), np.int32)[source])
-            matvec.unpack(rows + 2 * hidden * source, x[i].ctypes.data, 1, hidden // 2)
+            matvec.unpack(rows + 2 * hidden * source, x.ctypes.data + 4 * hidden * i, 1, hidden, int8)
         out = _expert(table[number], form, x, hidden, inner)
         for i in range(len(its)):
             to = carray(pointer(sums + 4 * hidden * np.int64(row[its[i]])), (hidden,), np.float32)
@@ -155,30 +157,30 @@ class FusedExperts:
 
 
 def _addresses(expert: ExpertWeights, form: ExpertForm) -> list[int]:
-    """Of gate, up and down, then of their biases; 0 for what there is not."""
+    """Of gate, up and down, then of the scales of these, then of their biases; 0 for what there is not."""
     inner = expert.down.shape[1]
     firsts, biases = list(expert.first), list(expert.first_bias)
     if len(firsts) == 1 and form.gate.kind != "none":  # gate and up in one
         firsts = [firsts[0][:inner], firsts[0][inner:]]
         biases = [bias[part] for bias in biases for part in (slice(inner), slice(inner, None))]
-    weights = [tensor.data_ptr() for tensor in firsts] + [0] * (2 - len(firsts))
+    places = [matvec.addresses(matrix) for matrix in firsts] + [(0, 0)] * (2 - len(firsts))
+    places.append(matvec.addresses(expert.down))
     vectors = [tensor.data_ptr() for tensor in biases] + [0] * (2 - len(biases))
-    return [
-        *weights,
-        expert.down.data_ptr(),
-        *vectors,
-        0 if expert.down_bias is None else expert.down_bias.data_ptr(),
-    ]
+    vectors.append(0 if expert.down_bias is None else expert.down_bias.data_ptr())
+    return [weights for weights, _ in places] + [scales for _, scales in places] + vectors
 
 
 def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
-    """Whether `FusedExperts` takes them: all in bfloat16, in memory, both widths multiples of 16, rows contiguous."""
+    """Whether `FusedExperts` takes them: matrices in bfloat16 or all in int8, biases in bfloat16.
+
+    All lie in memory, both widths are multiples of 16, rows contiguous.
+    """
     if form.transposed or form.interleaved:
         return False
-    for expert in experts:
-        vectors = (*expert.first_bias, *([] if expert.down_bias is None else [expert.down_bias]))
-        if not all(matvec.readable(matrix) for matrix in (*expert.first, expert.down)):
-            return False
-        if not all(vector.dtype == torch.bfloat16 and vector.is_contiguous() for vector in vectors):
-            return False
-    return True
+    matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
+    vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
+    return (
+        len({isinstance(matrix, Int8Matrix) for matrix in matrices}) == 1
+        and all(matvec.readable(matrix) for matrix in matrices)
+        and all(v is None or (v.dtype == torch.bfloat16 and v.is_contiguous()) for v in vectors)
+    )

@@ -71,7 +71,11 @@ class ExpertBlock:
         Raises `PayloadError` if the request is for other experts, another layer or another width.
         """
         self._check(request)
-        if self._fused and request.rows.dtype == self.dtype and own_kernel(_most_slots(request)):
+        if (
+            self._fused
+            and request.rows.dtype == self.dtype
+            and own_kernel(_most_slots(request), self._experts[0].down)
+        ):
             self._fused.forward(request, sums)
             return
         for expert in sorted(set(request.expert.tolist())):

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from faasmoe.experts.int8 import Int8Matrix, Matrix
+
 
 def _quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)  # Hendrycks & Gimpel 2016, section 2
@@ -70,11 +72,12 @@ class ExpertWeights:
     """One expert's weights, as they lie in the checkpoint.
 
     `first` holds the first layer's matrices: one (no gate, or gate and up in one) or two (gate, up);
-    `first_bias` as many vectors, or none. A matrix is `[out, in]`, or `[in, out]` if `transposed`.
+    `first_bias` as many vectors, or none. A matrix is `[out, in]`, or `[in, out]` if `transposed`; in int8 only
+    the former.
     """
 
-    first: tuple[Tensor, ...]
-    down: Tensor
+    first: tuple[Matrix, ...]
+    down: Matrix
     first_bias: tuple[Tensor, ...] = ()
     down_bias: Tensor | None = None
 
@@ -111,21 +114,26 @@ def _fast_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
-def own_kernel(rows: int) -> bool:
+def own_kernel(rows: int, weight: Matrix) -> bool:
     """Whether `matvec` is the fastest for `rows` rows in bfloat16 (`python -m benchmarks.linear`).
 
-    Where the CPU multiplies bfloat16 itself, oneDNN is from two rows up.
+    Where the CPU multiplies bfloat16 itself, oneDNN is from two rows up, but it does not read our int8.
     """
-    return rows == 1 or not _fast_bfloat16()
+    return rows == 1 or isinstance(weight, Int8Matrix) or not _fast_bfloat16()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
-    """`x` `[n, in]` to `[n, out]`. `weight` is `[out, in]`, or `[in, out]` if `transposed`."""
-    if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x)):
+def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
+    """`x` `[n, in]` to `[n, out]`. `weight` is `[out, in]`, or `[in, out]` if `transposed`.
+
+    Raises `ValueError` for a weight in int8 if `matvec` does not take the operands.
+    """
+    if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x), weight):
         from faasmoe.experts import matvec  # noqa: PLC0415 - numba is for processes that run experts
 
-        if matvec.supports(x, weight, bias):
+        if isinstance(weight, Int8Matrix) or matvec.supports(x, weight, bias):
             return matvec.linear_rows(x, weight, bias)
+    if isinstance(weight, Int8Matrix):
+        raise ValueError(f"int8 weights are for rows in bfloat16, not {x.dtype}, and are not transposed")
     with linear_backend(len(x)):
         return F.linear(x, weight.t() if transposed else weight, bias)
 

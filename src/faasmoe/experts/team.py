@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
 from faasmoe.experts import matvec
+from faasmoe.experts.int8 import Matrix
 from faasmoe.experts.matvec import compiled
 
 _SPINS = 4_000  # looks for work before a helper sleeps, some 100 microseconds
@@ -29,7 +29,7 @@ _MOST_THREADS = 16
 # The board, int64: the number of the job that is open (0: none), how many helpers are at it, the piece to claim
 # next, and the job. The first three are on cache lines of their own.
 _OPEN, _INSIDE, _NEXT, _JOB = 0, 8, 16, 24
-_FIELDS = 9  # of a job: x, w, bias, y, rows, outs, words, outs a piece, pieces
+_FIELDS = 10  # of a job: x, w, scale, bias, y, rows, outs, ins, outs a piece, pieces
 _WORD = ir.IntType(64)
 
 
@@ -60,12 +60,12 @@ def _load(_context: Any, address: Any) -> Any:
 @compiled
 def _take_pieces(board: Any) -> None:
     """Run pieces of the job on the board until all are claimed."""
-    x, w, bias, y, rows, outs, words, piece, pieces = board[_JOB : _JOB + _FIELDS]
+    x, w, scale, bias, y, rows, outs, ins, piece, pieces = board[_JOB : _JOB + _FIELDS]
     claim = board.ctypes.data + 8 * _NEXT
     number = _ADD(claim, 1)
     while number < pieces:
         first = number * piece
-        matvec.linear_part(x, w, bias, y, rows, outs, words, first, min(first + piece, outs))
+        matvec.linear_part(x, w, scale, bias, y, rows, outs, ins, first, min(first + piece, outs))
         number = _ADD(claim, 1)
 
 
@@ -117,25 +117,20 @@ class Team:
         for number in range(len(self._alarms)):
             threading.Thread(target=self._work, args=(number,), name=f"linear-{number}", daemon=True).start()
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
         """As `matvec.linear_rows`, by all threads; the same bits."""
-        matvec.check(x, weight, bias)
-        rows, (outs, ins) = len(x), weight.shape
-        x, bias = x.contiguous(), None if bias is None else bias.contiguous()
-        unpacked = torch.empty(rows, 2, ins // 2)
-        y = torch.empty(rows, outs, dtype=torch.bfloat16)
-        at_bias = 0 if bias is None else bias.data_ptr()
-        piece = max(16, _PIECE_BYTES // (2 * ins) // 16 * 16)
-        job = (unpacked.data_ptr(), weight.data_ptr(), at_bias, y.data_ptr(), rows, outs, ins // 2, piece)
+        operands = matvec.Operands(x, weight, bias)
+        line = operands.ins if operands.scale else 2 * operands.ins  # bytes
+        piece = max(16, _PIECE_BYTES // line // 16 * 16)
         with self._turn:
-            matvec.unpack(x.data_ptr(), unpacked.data_ptr(), rows, ins // 2)
-            self._board[_JOB : _JOB + _FIELDS] = (*job, -(-outs // piece))
+            operands.unpack()
+            self._board[_JOB : _JOB + _FIELDS] = (*operands.job, piece, -(-operands.outs // piece))
             self._jobs += 1
             _open(self._board, self._jobs)
             while self._asleep:
                 self._alarms[self._asleep.pop()].release()
             _lead(self._board)
-        return y
+        return operands.y
 
     def _work(self, number: int) -> None:
         seen = 0

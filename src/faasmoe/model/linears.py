@@ -21,7 +21,7 @@ class StepLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
         rows = x.reshape(-1, self.in_features)
-        if own_kernel(len(rows)) and supports(rows, self.weight, self.bias):
+        if own_kernel(len(rows), self.weight) and supports(rows, self.weight, self.bias):
             y = team(torch.get_num_threads()).linear(rows, self.weight, self.bias)
         else:
             y = linear(rows, self.weight, self.bias, transposed=False)
