@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.experts.fused import FusedExperts, supports
+from faasmoe.experts.int8 import Int8Matrix
 from faasmoe.experts.kernels import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.payload import Request
 
@@ -91,6 +94,21 @@ def test_slots_find_their_rows_experts_and_weights(rows: int, slots: int, picked
     sums = torch.zeros(rows, HIDDEN)
     FusedExperts(experts, form).forward(request, sums)
     torch.testing.assert_close(sums.double(), expected(experts, form, request), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_experts_in_int8_are_those_that_they_stand_for(merged: bool) -> None:
+    torch.manual_seed(3)
+    form, request = ExpertForm(Gate("glu", "silu")), make_request(9, 30, 2)
+    plain = [make_expert(form.gate, merged, True) for _ in range(2)]
+    packed = [
+        replace(e, first=tuple(map(Int8Matrix.nearest, e.first)), down=Int8Matrix.nearest(e.down)) for e in plain
+    ]
+    meant = [replace(e, first=tuple(m.exact() for m in e.first), down=e.down.exact()) for e in packed]
+    sums = torch.zeros(9, HIDDEN)
+    FusedExperts(packed, form).forward(request, sums)
+    torch.testing.assert_close(sums.double(), expected(meant, form, request), atol=1e-4, rtol=1e-4)
+    assert not supports([packed[0], plain[0]], form)
 
 
 def test_a_row_has_the_same_bits_in_any_company() -> None:
