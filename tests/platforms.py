@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from faasmoe.platforms.base import Buffer, Call
 from faasmoe.platforms.inline.platform import InlinePlatform
@@ -16,7 +16,11 @@ class InProcessPlatform(InlinePlatform):
         self.calls: list[str] = []
 
     def invoke_many(
-        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Sequence[memoryview]:
         self.calls += [call.function for call in calls]
-        return super().invoke_many(calls, deadline, shared)
+        return super().invoke_many(calls, deadline, shared, meanwhile)

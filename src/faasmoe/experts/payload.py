@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from struct import pack
 
 import torch
 from torch import Tensor
@@ -71,15 +72,35 @@ def raw(tensor: Tensor) -> memoryview:
     return flat.numpy().data
 
 
-def encode_request(request: Request) -> list[Buffer]:
-    """The parts of the envelope, for a gathering write. With `picked`, `rows` must travel as the shared buffer."""
-    dtype = _DTYPES.index(NAME_OF[request.rows.dtype])
-    shared, slots = request.picked is not None, request.row.numel()
-    width = request.rows.shape[1]
-    header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, dtype, shared, request.layer, request.tokens, width, slots)
-    rows = raw(request.rows if request.picked is None else request.picked)
+@dataclass(slots=True)
+class Slots:
+    """What a request asks of its rows, as lists: for the few slots of a token they are quicker than tensors."""
+
+    row: list[int] = field(default_factory=list)
+    expert: list[int] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+
+
+def encode_slots(
+    layer: int, rows: Buffer, dtype: torch.dtype, tokens: int, width: int, slots: Slots, shared: bool
+) -> list[Buffer]:
+    """The parts of a request's envelope, for a gathering write.
+
+    `rows` are the bytes of `[tokens, width]` in `dtype`, or if they are `shared` of int32 `[tokens]`.
+    """
+    count = len(slots.row)
+    kind = _DTYPES.index(NAME_OF[dtype])
+    header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, kind, shared, layer, tokens, width, count)
     padding = b"\0" * (-len(rows) % 4)
-    return [header, rows, padding, raw(request.row), raw(request.expert), raw(request.weight)]
+    return [header, rows, padding, pack(f"<{2 * count}i{count}f", *slots.row, *slots.expert, *slots.weight)]
+
+
+def encode_request(request: Request) -> list[Buffer]:
+    """As `encode_slots`. With `picked`, `rows` must travel as the shared buffer."""
+    shared, width = request.picked is not None, request.rows.shape[1]
+    slots = Slots(request.row.tolist(), request.expert.tolist(), request.weight.tolist())
+    rows = raw(request.rows if request.picked is None else request.picked)
+    return encode_slots(request.layer, rows, request.rows.dtype, request.tokens, width, slots, shared)
 
 
 def decode_request(data: Writable, shared: memoryview | None = None) -> Request:

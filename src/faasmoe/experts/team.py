@@ -1,15 +1,14 @@
 """Several threads that share one linear layer after the other.
 
 A layer takes less than a millisecond, about what it takes to wake a thread twice. So the helpers look for work in
-compiled code, without Python's lock, for a moment after each layer (`_SPINS`), and sleep only then: between two
-layers of one step they are awake, while experts run elsewhere they leave their cores to them. Work is claimed in
-pieces, so that a helper that wakes late or loses its core is not waited for.
+compiled code, without Python's lock, for a moment after each layer (`_SPINS`), and sleep only then or when they are
+told to: between two layers of one step they are awake, while experts run elsewhere they leave their cores to them.
+Work is claimed in pieces, so that a helper that wakes late or loses its core is not waited for.
 """
 
 from __future__ import annotations
 
 import threading
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,14 @@ from faasmoe.experts import matvec
 from faasmoe.experts.int8 import Matrix
 from faasmoe.experts.matvec import compiled
 
-_SPINS = 4_000  # looks for work before a helper sleeps, some 100 microseconds
+_SPINS = 1_000_000  # looks for work before a helper sleeps, about half a millisecond
 _PIECE_BYTES = 256 << 10  # of weights: long enough to stream, short enough to share
 _MOST_THREADS = 16
 
-# The board, int64: the number of the job that is open (0: none), how many helpers are at it, the piece to claim
-# next, and the job. The first three are on cache lines of their own.
+# The board, int64: the number of the job that is open (0: none, `_REST`: none will be soon), how many helpers are at
+# it, the piece to claim next, and the job. The first three are on cache lines of their own.
 _OPEN, _INSIDE, _NEXT, _JOB = 0, 8, 16, 24
+_REST = -1
 _FIELDS = 10  # of a job: x, w, scale, bias, y, rows, outs, ins, outs a piece, pieces
 _WORD = ir.IntType(64)
 
@@ -76,6 +76,8 @@ def _help(board: Any, seen: int, spins: int) -> int:
     left = spins
     while left > 0:
         job = _load(at + 8 * _OPEN)
+        if job == _REST:
+            break
         if job in (0, seen):
             left -= 1
             continue
@@ -132,18 +134,19 @@ class Team:
             _lead(self._board)
         return operands.y
 
+    def rest(self) -> None:
+        """Send the helpers to sleep until the next layer: somebody else needs their cores now."""
+        with self._turn:
+            self._board[_OPEN] = _REST
+
     def _work(self, number: int) -> None:
         seen = 0
         while True:
             seen = _help(self._board, seen, _SPINS)
             self._asleep.add(number)
-            if self._board[_OPEN] not in (0, seen) and number in self._asleep:  # opened before we were asleep
+            if (
+                self._board[_OPEN] not in (0, seen, _REST) and number in self._asleep
+            ):  # opened before we were asleep
                 self._asleep.discard(number)
                 continue
             self._alarms[number].acquire()
-
-
-@cache
-def team(threads: int) -> Team:
-    """The process's team of so many threads."""
-    return Team(threads)

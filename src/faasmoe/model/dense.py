@@ -6,7 +6,7 @@ its attention and its experts are called through transformers' registries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.decode_kernel import Place
 from faasmoe.model.layout import Layout
 from faasmoe.model.linears import Crew
+from faasmoe.model.overlap import Overlapped, overlap
 
 EXPERTS_NAME = "faasmoe_functions"
 
@@ -32,8 +33,13 @@ EXPERTS_NAME = "faasmoe_functions"
 class RoutedExperts(Protocol):
     """Runs the routed experts of a layer, wherever they are."""
 
-    def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype."""
+    def __call__(
+        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
+    ) -> Tensor:
+        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
+
+        `meanwhile` is called once or not at all, when the experts have been sent for.
+        """
 
 
 class DenseModel:
@@ -46,6 +52,7 @@ class DenseModel:
         self._crew = Crew(threads)
         self._crew.take_over(model)
         self._architecture = architecture
+        self._overlapped = self._overlap()
         self._row = FlatRow()
         self._row.attach(model)
         self.experts_per_token = 0  # K of the layer that has most
@@ -92,9 +99,21 @@ class DenseModel:
             if name in layers:
                 module.__dict__["routed"] = partial(self._run, routed, layers[name])
 
+    def _overlap(self) -> dict[int, list[Overlapped]]:
+        """Shared experts by layer."""
+        modules = dict(self._model.named_modules())
+        return {
+            experts.layer: overlap(modules[experts.name.rpartition(".")[0]], modules[experts.name])
+            for experts in self._architecture.experts
+        }
+
     def _run(self, routed: RoutedExperts, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        self._crew.rest()  # the experts need the cores
-        return routed(layer, hidden, index, weight)
+        def meanwhile() -> None:
+            for shared in self._overlapped[layer]:
+                shared.run(hidden)
+
+        with self._crew.resting():  # the experts need the cores
+            return routed(layer, hidden, index, weight, meanwhile)
 
     @torch.inference_mode()
     def _probe(self) -> None:
@@ -105,8 +124,12 @@ class DenseModel:
         name = self._architecture.name
         called: set[int] = set()
 
-        def no_experts(layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        def no_experts(
+            layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
+        ) -> Tensor:
             called.add(layer)
+            for shared in self._overlapped[layer]:
+                shared.learn(hidden)
             self.experts_per_token = max(self.experts_per_token, index.shape[1])
             return torch.zeros_like(hidden)
 

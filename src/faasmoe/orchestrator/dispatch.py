@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Dispatch:
     def __init__(self, platform: Platform, blocks: Sequence[Block], deadline: float = DEADLINE) -> None:
         self._platform = platform
         self._deadline = deadline
+        self._cores = len(os.sched_getaffinity(0))
         self._groupings: dict[int, Grouping] = {}  # by layer
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
@@ -55,9 +56,18 @@ class Dispatch:
             self._groupings[layer] = Grouping(sizes, max(map(_parts_at_once, its)))
             self._names[layer] = [block.name for block in its]
 
-    def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    def __call__(
+        self,
+        layer: int,
+        hidden: Tensor,
+        index: Tensor,
+        weight: Tensor,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Tensor:
         """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
 
+        `meanwhile` may be called when the experts have been sent for: if they leave a core idle. Where they do not,
+        it would only take turns with them (docs/performance.md).
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises.
         """
@@ -65,9 +75,11 @@ class Dispatch:
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         parts = self._groupings[layer].parts(index.tolist(), weight.tolist())
         calls, rows = self._pack(layer, hidden, parts, shared)
+        if len(calls) >= self._cores:
+            meanwhile = None
         packed = time.perf_counter()
         deadline = time.monotonic() + self._deadline
-        replies = self._platform.invoke_many(calls, deadline, raw(hidden) if shared else None)
+        replies = self._platform.invoke_many(calls, deadline, raw(hidden) if shared else None, meanwhile)
         invoked = time.perf_counter()
         total = torch.zeros(hidden.shape, dtype=torch.float32)
         for call, reply, its_rows in zip(calls, replies, rows, strict=True):

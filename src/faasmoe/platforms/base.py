@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -110,11 +110,16 @@ class Platform(Protocol):
         """Raises `OptionError` if one instance of each of these can never run at the same time."""
 
     def invoke_many(
-        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Sequence[memoryview]:
         """Run all calls, side by side; replies come in the order of `calls` and hold until the next `invoke_many`.
 
         `shared` is handed to every called function beside its payload (`Capabilities.shared_memory`).
+        `meanwhile` is called once, on the calling thread, when the calls have been sent or instances asked for.
         `deadline` is an instant of `time.monotonic`. A call whose instance is lost is tried again elsewhere
         until then. Raises `DeadlineExceeded`, `UnknownFunction` or `PlatformError`, naming function and cause.
         """

@@ -25,12 +25,13 @@ def test_steps_add_up() -> None:
     counts = SimpleNamespace(functions=0, invocations=0, cold_starts=0)
     meter = Meter(counts)
     for touched, cold in ((4, 4), (3, 0)):
-        counts.invocations += touched
+        counts.functions += touched
+        counts.invocations += touched + 1
         counts.cold_starts += cold
         meter.step(StepReport(0.5, {"forward": 0.25}, tokens=10, prompt_tokens=8, sequences=2, waiting=1))
     figures = meter.read(2, 1, {"preemptions": 3})
     assert (figures.running, figures.waiting, figures.engine) == (2, 1, {"preemptions": 3})
-    assert figures.step_functions.total == figures.invocations == 7
+    assert (figures.step_functions.total, figures.invocations) == (7, 9)
     assert sum(figures.step_functions.counts) == 2
     assert (figures.step_tokens.total, figures.step_sequences.total, figures.step_seconds.total) == (20, 4, 1)
     assert figures.phases == {"forward": 0.5}

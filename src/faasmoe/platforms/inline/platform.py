@@ -51,12 +51,19 @@ class InlinePlatform:
         """Everything fits: there is no budget."""
 
     def invoke_many(
-        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Sequence[memoryview]:
         """See `Platform.invoke_many`."""
         self.prewarm([call.function for call in calls])
         common = None if shared is None else memoryview(shared)
-        return list(self._threads.map(lambda call: self._invoke(call, deadline, common), calls))
+        replies = self._threads.map(lambda call: self._invoke(call, deadline, common), calls)
+        if meanwhile is not None:
+            meanwhile()
+        return list(replies)
 
     def _invoke(self, call: Call, deadline: float, shared: memoryview | None) -> memoryview:
         if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -70,7 +70,13 @@ class Fanout:
         self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
         self._unasked: list[tuple[int, str, str | None]] = []  # no daemon to ask
 
-    def run(self, calls: Sequence[Call], deadline: float, shared: Buffer | None) -> list[memoryview]:
+    def run(
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[memoryview]:
         """See `Platform.invoke_many`."""
         letters = self.exchange.lay_out(calls, shared)
         while len(self._buffers) < len(calls):
@@ -79,6 +85,10 @@ class Fanout:
         used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
         try:
             self._dispatch([Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)])
+            if self._unasked:
+                self._request(deadline)
+            if meanwhile is not None:
+                meanwhile()
             while self._pending or self._asked:
                 if self._asked:
                     self._progress(deadline, replies, used)
@@ -138,10 +148,7 @@ class Fanout:
 
     def _progress(self, deadline: float, replies: list[memoryview], used: list[tuple[str, Connection]]) -> None:
         """Ask for instances, and take what comes first: one of them, or a reply."""
-        left = self._left(deadline)
-        # the daemon gives up a little earlier than we do: it knows why there is no instance
-        if self._unasked and self._activator.request(self._unasked, left - min(0.2, left / 5)):
-            self._unasked.clear()
+        left = self._request(deadline)
         poll = select.poll()
         for fd in self._pending:
             poll.register(fd, select.POLLIN)
@@ -153,6 +160,14 @@ class Fanout:
                 self._activated(deadline)
             else:
                 self._collect(fd, deadline, replies, used)
+
+    def _request(self, deadline: float) -> float:
+        """Ask the daemon, if there is one, for instances that it was not asked for yet. Returns seconds left."""
+        left = self._left(deadline)
+        # the daemon gives up a little earlier than we do: it knows why there is no instance
+        if self._unasked and self._activator.request(self._unasked, left - min(0.2, left / 5)):
+            self._unasked.clear()
+        return left
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()

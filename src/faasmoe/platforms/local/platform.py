@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -70,10 +70,14 @@ class LocalPlatform:
         self._control.ask("fits", names=list(names))
 
     def invoke_many(
-        self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> builtins.list[memoryview]:
         """See `Platform.invoke_many`."""
-        return self._fanout.run(calls, deadline, shared)
+        return self._fanout.run(calls, deadline, shared, meanwhile)
 
     def prewarm(self, names: Sequence[str]) -> None:
         """See `Platform.prewarm`."""

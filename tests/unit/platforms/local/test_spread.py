@@ -44,7 +44,8 @@ def test_what_is_well_spread_is_left_alone(calls: list, cores: list[int]) -> Non
 
 
 def test_calls_stay_where_they_are_if_there_is_room() -> None:
-    assert assign([1, 1, ANY, 0], [1.0] * 4, [0, 1]) == [1, 1, 0, 0]
+    assert assign([1, 0, 1, 0], [1.0] * 4, [0, 1]) == [1, 0, 1, 0]
+    assert assign([1, 1, ANY], [2.0, 1.0, 1.0], [0, 1]) == [1, 0, 0]
     assert sorted(assign([0, 0], [1.0] * 2, [0, 1])) == [0, 1]
     assert assign([5], [1.0], [0, 1]) == [ANY]
 
