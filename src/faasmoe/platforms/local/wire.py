@@ -51,7 +51,8 @@ def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) 
         if fds:
             sent = socket.send_fds(sock, [data], list(fds))
             data = data[sent:]
-        sock.sendall(data)
+        if data:  # sending nothing fails if the other side has all of it and hung up
+            sock.sendall(data)
     except TimeoutError:
         raise
     except OSError as error:

@@ -50,6 +50,26 @@ def test_messages_arrive_one_by_one_and_whole(messages: list[dict[str, Any]]) ->
             assert wire.receive(ours) == (message, [])
 
 
+class Hasty(socket.socket):
+    """The other side hangs up as soon as it has the message."""
+
+    peer: socket.socket
+
+    def sendmsg(self, *args: Any) -> int:
+        sent = super().sendmsg(*args)
+        message, fds = wire.receive(self.peer)
+        os.close(*fds)
+        assert message == {"a": 1}
+        self.peer.close()
+        return sent
+
+
+def test_who_has_the_whole_message_may_hang_up() -> None:
+    with pair() as (ours, theirs), Hasty(fileno=ours.detach()) as hasty:
+        hasty.peer = theirs
+        wire.send(hasty, {"a": 1}, [0])  # else it would be sent to somebody else again
+
+
 @given(MESSAGES)
 def test_packed_messages_are_taken_apart_by_head_and_text(message: dict[str, Any]) -> None:
     data = wire.pack(message)
