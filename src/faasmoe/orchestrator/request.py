@@ -86,6 +86,8 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     tenant: str = ""  # who asks; requests without one share the nameless tenant
+    weight: float = 1.0  # the tenant's share of tokens beside others'; the newest request's holds
+    priority: int = 0  # within the tenant: requests of a higher one go first
 
     @property
     def needs_all_logits(self) -> bool:
@@ -112,6 +114,17 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """What a request has used. A step or call that served several is split between them by tokens."""
+
+    invocations: float = 0.0  # of functions
+    expert_seconds: float = 0.0  # that functions computed
+    gb_seconds: float = 0.0  # 10^9 bytes of instances times the seconds that they were busy with it
+    cold_starts: float = 0.0  # instances started for it
+    orchestrator_cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Text that has become certain. The last piece of a request carries `finish_reason` or `error`."""
 
@@ -122,6 +135,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
     cached_tokens: int = 0  # of the prompt, whose keys and values were there already
     queue_seconds: float = 0.0  # from submission to the first step that it took part in
+    used: Used | None = None  # with the last piece, however the request ended
 
     @property
     def last(self) -> bool:
