@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, overload
 
 Buffer = bytes | bytearray | memoryview
 
@@ -55,6 +55,33 @@ class Call:
     work: float = 1.0
 
 
+class Replies(Sequence[memoryview]):
+    """The replies of a batch in the order of its calls, and what each has taken.
+
+    Only the attempt that was answered counts: work that is lost with an instance is nobody's (docs/metering.md).
+    """
+
+    def __init__(self, count: int) -> None:
+        self.data = [memoryview(b"")] * count
+        self.busy = [0.0] * count  # seconds that an instance worked on it; what ran side by side there shares them
+        self.memory = [0] * count  # bytes that this instance counts for
+
+    @overload
+    def __getitem__(self, index: int) -> memoryview: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[memoryview]: ...
+
+    def __getitem__(self, index: int | slice) -> memoryview | list[memoryview]:
+        return self.data[index]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a platform can do."""
@@ -84,6 +111,29 @@ class FunctionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolTotals:
+    """What all instances have taken and done since the pool's start, those included that have ended.
+
+    What they live beyond `busy_gb_seconds` is overhead: starting, idling, draining, and work that was lost with one.
+    """
+
+    instance_gb_seconds: float = 0.0  # 10^9 bytes that they count for times seconds, from activation to the end
+    busy_gb_seconds: float = 0.0  # of them, while they worked on calls that they have answered
+    busy_seconds: float = 0.0  # the same time, whatever they count for
+    invocations: int = 0  # that they have answered
+    cold_starts: int = 0  # of instances
+
+    def __add__(self, other: PoolTotals) -> PoolTotals:
+        return PoolTotals(
+            self.instance_gb_seconds + other.instance_gb_seconds,
+            self.busy_gb_seconds + other.busy_gb_seconds,
+            self.busy_seconds + other.busy_seconds,
+            self.invocations + other.invocations,
+            self.cold_starts + other.cold_starts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """Everything at once, for those who look."""
 
@@ -93,6 +143,7 @@ class PoolStatus:
     waiting: int  # activations that wait for memory
     latency: Sequence[tuple[float, int]]  # all calls: (at most so many seconds, how many calls), not cumulative
     cold_start_phases: dict[str, tuple[int, float]]  # phase to how many and their seconds
+    totals: PoolTotals = field(default_factory=PoolTotals)
 
 
 class Platform(Protocol):
@@ -115,7 +166,7 @@ class Platform(Protocol):
         deadline: float,
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
-    ) -> Sequence[memoryview]:
+    ) -> Replies:
         """Run all calls, side by side; replies come in the order of `calls` and hold until the next `invoke_many`.
 
         `shared` is handed to every called function beside its payload (`Capabilities.shared_memory`).

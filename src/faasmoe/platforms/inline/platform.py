@@ -7,6 +7,7 @@ nothing is isolated, and a call that has begun cannot be stopped by its deadline
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,57 @@ from types import TracebackType
 from typing import Self
 
 from faasmoe.errors import DeadlineExceeded, FaasmoeError, PlatformError, UnknownFunction, brief
-from faasmoe.platforms.base import Buffer, Call, Capabilities, FunctionSpec, FunctionStatus, PoolStatus
+from faasmoe.platforms.base import (
+    Buffer,
+    Call,
+    Capabilities,
+    FunctionSpec,
+    FunctionStatus,
+    PoolStatus,
+    PoolTotals,
+    Replies,
+)
+from faasmoe.platforms.busy_time import BusyTime
 
 NAME = "inline"
 
 Function = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
+
+
+class _Instance:
+    """A function that is loaded."""
+
+    def __init__(self, memory: int, function: Function) -> None:
+        self._gb = memory / 1e9
+        self._function = function
+        self._loaded = time.monotonic_ns()
+        self._lock = threading.Lock()  # of all below
+        self._busy = BusyTime()
+        self._busy_seconds = 0.0
+        self._invocations = 0
+
+    def call(self, payload: memoryview, shared: memoryview | None) -> tuple[memoryview, float]:
+        """The reply, and the call's share of the busy time in seconds."""
+        with self._lock:
+            begun = self._busy.begin(time.monotonic_ns())
+        try:
+            return memoryview(self._function(payload, shared, 0, bytearray)), self._end(begun)
+        except BaseException:
+            self._end(begun)
+            raise
+
+    def _end(self, begun: int) -> float:
+        with self._lock:
+            busy = self._busy.end(time.monotonic_ns(), begun) / 1e9
+            self._busy_seconds += busy
+            self._invocations += 1
+            return busy
+
+    def totals(self) -> PoolTotals:
+        """Up to now."""
+        with self._lock:
+            lived, busy = (time.monotonic_ns() - self._loaded) / 1e9, self._busy_seconds
+            return PoolTotals(self._gb * lived, self._gb * busy, busy, self._invocations, 1)
 
 
 class InlinePlatform:
@@ -29,7 +76,8 @@ class InlinePlatform:
 
     def __init__(self) -> None:
         self._specs: dict[str, FunctionSpec] = {}
-        self._loaded: dict[str, Function] = {}
+        self._loaded: dict[str, _Instance] = {}
+        self._gone = PoolTotals()  # of instances that are no more
         self._invocations: dict[str, int] = {}
         self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "function")
 
@@ -37,7 +85,7 @@ class InlinePlatform:
         """See `Platform.deploy`."""
         for spec in specs:
             if self._specs.get(spec.name) != spec:
-                self._loaded.pop(spec.name, None)
+                self._unload(spec.name)
                 self._specs[spec.name] = spec
                 self._invocations[spec.name] = 0
 
@@ -56,22 +104,25 @@ class InlinePlatform:
         deadline: float,
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
-    ) -> Sequence[memoryview]:
+    ) -> Replies:
         """See `Platform.invoke_many`."""
         self.prewarm([call.function for call in calls])
         common = None if shared is None else memoryview(shared)
-        replies = self._threads.map(lambda call: self._invoke(call, deadline, common), calls)
+        answers = self._threads.map(lambda call: self._invoke(call, deadline, common), calls)
         if meanwhile is not None:
             meanwhile()
-        return list(replies)
+        replies = Replies(len(calls))
+        for i, (call, (reply, busy)) in enumerate(zip(calls, answers, strict=True)):
+            replies.data[i], replies.busy[i], replies.memory[i] = reply, busy, self._specs[call.function].memory
+        return replies
 
-    def _invoke(self, call: Call, deadline: float, shared: memoryview | None) -> memoryview:
+    def _invoke(self, call: Call, deadline: float, shared: memoryview | None) -> tuple[memoryview, float]:
         if time.monotonic() > deadline:
             raise DeadlineExceeded(NAME, call.function, "no answer within the deadline: it has not begun")
         payload = memoryview(bytearray().join(call.payload))
-        reply = memoryview(self._loaded[call.function](payload, shared, 0, bytearray))
+        answer = self._loaded[call.function].call(payload, shared)
         self._invocations[call.function] += 1
-        return reply
+        return answer
 
     def prewarm(self, names: Sequence[str]) -> None:
         """See `Platform.prewarm`."""
@@ -80,7 +131,8 @@ class InlinePlatform:
             if name not in self._loaded:
                 module, _, attribute = spec.handler.partition(":")
                 try:
-                    self._loaded[name] = getattr(import_module(module), attribute)(str(spec.artifact))
+                    function = getattr(import_module(module), attribute)(str(spec.artifact))
+                    self._loaded[name] = _Instance(spec.memory, function)
                 except (FaasmoeError, OSError) as error:
                     cause = f"it cannot be loaded: {type(error).__name__}: {brief(error)}"
                     raise PlatformError(NAME, name, cause) from error
@@ -89,7 +141,11 @@ class InlinePlatform:
         """See `Platform.stop`."""
         for name in names:
             self._spec(name)
-            self._loaded.pop(name, None)
+            self._unload(name)
+
+    def _unload(self, name: str) -> None:
+        if instance := self._loaded.pop(name, None):
+            self._gone += instance.totals()
 
     def _spec(self, name: str) -> FunctionSpec:
         if name not in self._specs:
@@ -112,7 +168,9 @@ class InlinePlatform:
             )
             for name, spec in self._specs.items()
         ]
-        return PoolStatus(functions, None, sum(function.memory for function in functions), 0, [], {})
+        used = sum(function.memory for function in functions)
+        totals = sum((instance.totals() for instance in list(self._loaded.values())), self._gone)
+        return PoolStatus(functions, None, used, 0, [], {}, totals)
 
     def close(self) -> None:
         """See `Platform.close`."""

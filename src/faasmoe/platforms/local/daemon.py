@@ -157,7 +157,13 @@ class Daemon:
                 raise Refused("deadline", self._why_waiting()) from None
             running.promise(time.monotonic_ns())
             scalable = function.deployment.max_instances > 1
-            answer = {"id": number, "path": running.path, "scalable": scalable, "last_end": function.last_end}
+            answer = {
+                "id": number,
+                "path": running.path,
+                "scalable": scalable,
+                "memory": running.charge,
+                "last_end": function.last_end,
+            }
         except Refused as error:
             answer = {"id": number, "error": error.kind, "cause": str(error)}
         writer.write(wire.pack(answer))

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
-from faasmoe.platforms.base import Buffer, Call
+from faasmoe.platforms.base import Buffer, Call, Replies
 from faasmoe.platforms.local import frame
 from faasmoe.platforms.local.control import Activator, connect, error_of
 from faasmoe.platforms.local.exchange import Exchange, Letter
@@ -31,10 +31,11 @@ _PATIENCE = struct.pack("ll", 0, 100_000)  # seconds and microseconds between lo
 class Connection:
     """To one instance; carries one call at a time."""
 
-    def __init__(self, path: str, scalable: bool, seconds: float) -> None:
+    def __init__(self, path: str, scalable: bool, memory: int, seconds: float) -> None:
         """Raises `OSError` if the instance is gone."""
         self.path = path
         self.scalable = scalable  # there may be other instances with less to do
+        self.memory = memory  # bytes that the instance counts for
         self.thread = 0  # of the instance, that serves this connection; known after the first reply
         self.core = ANY  # to which that is bound
         self.generation = 0  # of the shared memory that the instance knows
@@ -76,12 +77,12 @@ class Fanout:
         deadline: float,
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
-    ) -> list[memoryview]:
+    ) -> Replies:
         """See `Platform.invoke_many`."""
         letters = self.exchange.lay_out(calls, shared)
         while len(self._buffers) < len(calls):
             self._buffers.append(memoryview(mmap.mmap(-1, frame.BUFFER)))
-        replies: list[memoryview] = [memoryview(b"")] * len(calls)
+        replies = Replies(len(calls))
         used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
         try:
             self._dispatch([Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)])
@@ -146,7 +147,7 @@ class Fanout:
         self._asked[pending.index] = pending
         self._unasked.append((pending.index, pending.function, lost))
 
-    def _progress(self, deadline: float, replies: list[memoryview], used: list[tuple[str, Connection]]) -> None:
+    def _progress(self, deadline: float, replies: Replies, used: list[tuple[str, Connection]]) -> None:
         """Ask for instances, and take what comes first: one of them, or a reply."""
         left = self._request(deadline)
         poll = select.poll()
@@ -191,7 +192,7 @@ class Fanout:
             pending.cause = f"its last instance was lost: {answer['last_end']}"
         try:
             left = max(1e-3, deadline - time.monotonic())
-            connection = Connection(answer["path"], answer["scalable"], left)
+            connection = Connection(answer["path"], answer["scalable"], answer["memory"], left)
         except OSError as error:  # it ended between activation and now
             pending.cause = f"its instance cannot be reached: {error.strerror or error}"
             self._again(pending, answer["path"])
@@ -199,16 +200,14 @@ class Fanout:
             if not self._send(pending, connection):
                 self._again(pending, connection.path)
 
-    def _collect(
-        self, fd: int, deadline: float, replies: list[memoryview], used: list[tuple[str, Connection]]
-    ) -> None:
+    def _collect(self, fd: int, deadline: float, replies: Replies, used: list[tuple[str, Connection]]) -> None:
         """Wait for the reply to one call, or the news that there will be none."""
         pending = self._pending[fd]
         connection, buffer = pending.connection, self._buffers[pending.index]
         if connection is None:
             raise PlatformError(NAME, pending.function, "a call without connection was sent")  # cannot be
         try:
-            status, crowded, length, connection.thread, end = frame.receive_reply(connection.socket, buffer)
+            answer, end = frame.receive_reply(connection.socket, buffer)
         except BlockingIOError:
             self._left(deadline)
             return
@@ -220,16 +219,19 @@ class Fanout:
             return
         del self._pending[fd]
         self.exchange.received += end
-        if status > Status.STORED:
+        connection.thread = answer.thread
+        if answer.status > Status.STORED:
             connection.socket.close()
             text = bytes(buffer[frame.HEADER : end]).decode(errors="replace")
-            self._refused(pending, connection, status, text)
+            self._refused(pending, connection, answer.status, text)
             return
-        stored = status == Status.STORED
-        replies[pending.index] = (
-            self.exchange.stored(pending.letter, length) if stored else buffer[frame.HEADER : end]
+        stored = answer.status == Status.STORED
+        at = pending.index
+        replies.data[at] = (
+            self.exchange.stored(pending.letter, answer.length) if stored else buffer[frame.HEADER : end]
         )
-        if crowded and connection.scalable:
+        replies.busy[at], replies.memory[at] = answer.busy / 1e9, connection.memory
+        if answer.crowded and connection.scalable:
             connection.socket.close()  # next time there may be an instance with less to do
         else:
             used.append((pending.function, connection))

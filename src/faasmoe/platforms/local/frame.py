@@ -4,7 +4,7 @@ What is larger lies in shared memory (`segment`), and the header says where. So 
 buffer and sending one never waits. A connection carries one call at a time. Numbers are little-endian.
 
     call:  magic FMcq, version, flags, payload (at, length), shared (at, length), reply area (at, length)
-    reply: magic FMca, version, status, flags, length
+    reply: magic FMca, version, status, flags, length, thread, busy nanoseconds
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = 1
 MAX_INLINE = 32 << 10  # bytes; above it shared memory is cheaper than two copies through the kernel
 INLINE = (1 << 64) - 1  # instead of a place in shared memory
 _CALL = struct.Struct("<4sHHQQQQQQ8x")  # 64 bytes, so that the payload is aligned for any dtype
-_REPLY = struct.Struct("<4sHBBQI44x")
+_REPLY = struct.Struct("<4sHBBQIQ36x")
 HEADER = _CALL.size
 _CALL_MAGIC, _REPLY_MAGIC = b"FMcq", b"FMca"
 _SEGMENTS = 1  # flag of a call: two descriptors come with it
@@ -69,12 +69,20 @@ def send_call(sock: socket.socket, head: bytes, inline: Sequence[Buffer], fds: S
         raise Lost(str(error)) from error
 
 
-def send_reply(
-    sock: socket.socket, status: Status, crowded: bool, length: int, inline: Sequence[Buffer], thread: int = 0
-) -> None:
-    """Send a reply. `thread` is the kernel's id of the one that serves this connection. Raises `Lost`."""
+class Answer(NamedTuple):
+    """The header of a reply."""
+
+    status: int  # a `Status`
+    crowded: int = 0  # whether others wait for the instance
+    length: int = 0  # bytes of the reply
+    thread: int = 0  # the kernel's id of the one that serves this connection
+    busy: int = 0  # nanoseconds that the instance worked on the call (`BusyTime`)
+
+
+def send_reply(sock: socket.socket, answer: Answer, inline: Sequence[Buffer]) -> None:
+    """Send a reply. Raises `Lost`."""
     try:
-        sock.sendmsg([_REPLY.pack(_REPLY_MAGIC, VERSION, status, crowded, length, thread), *inline])
+        sock.sendmsg([_REPLY.pack(_REPLY_MAGIC, VERSION, *answer), *inline])
     except OSError as error:
         raise Lost(str(error)) from error
 
@@ -112,8 +120,8 @@ def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memor
         raise Lost(str(error)) from error
 
 
-def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, int, int, int]:
-    """Status, whether others wait for the instance, length, its thread, where in `buffer` the bytes in the frame end.
+def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[Answer, int]:
+    """A reply's header, and where in `buffer` the bytes in the frame end.
 
     They start at `HEADER`. Raises `Lost`; `BlockingIOError` if nothing came within the socket's patience.
     """
@@ -121,7 +129,7 @@ def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, in
         got = sock.recv_into(buffer)
         if got < HEADER:
             got = _until(sock, buffer, got, HEADER)
-        magic, version, status, crowded, length, thread = _REPLY.unpack_from(buffer)
+        magic, version, status, crowded, length, thread, busy = _REPLY.unpack_from(buffer)
         if magic != _REPLY_MAGIC or version != VERSION or status > Status.UNLOADABLE or crowded > 1:
             raise Lost(f"not a reply of version {VERSION}: {magic!r}, version {version}, status {status}")
         end = HEADER + (0 if status == Status.STORED else length)
@@ -131,7 +139,7 @@ def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[int, int, in
             got = _until(sock, buffer, got, end)
         if got != end:
             raise Lost("bytes after the end of the reply")
-        return status, crowded, length, thread, end
+        return Answer(status, crowded, length, thread, busy), end
     except BlockingIOError:
         raise
     except OSError as error:

@@ -25,9 +25,10 @@ from typing import Any
 
 from faasmoe.errors import brief
 from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.local import frame, wire
 from faasmoe.platforms.local.caller import Caller
-from faasmoe.platforms.local.frame import INLINE, Header, Status
+from faasmoe.platforms.local.frame import INLINE, Answer, Header, Status
 from faasmoe.platforms.local.record import Record, bucket_of, map_page
 from faasmoe.platforms.local.sandbox import Sandbox
 
@@ -96,7 +97,8 @@ class Instance:
         self._record = duty.record
         # a lock is quicker than a semaphore of one
         self._slots = threading.Lock() if duty.concurrency == 1 else threading.Semaphore(duty.concurrency)
-        self._lock = threading.Lock()  # of the record and of the three below
+        self._lock = threading.Lock()  # of the record and of the four below
+        self._busy = BusyTime()
         self._connections: dict[int, socket.socket] = {}
         self._answering = 0  # calls received whose replies are not sent
         self._silent = threading.Condition(self._lock)  # there are none
@@ -171,16 +173,19 @@ class Instance:
         arrived = time.monotonic_ns()
         if not self._begin(arrived):
             frame.close_all(fds)
-            frame.send_reply(caller.connection, Status.DRAINING, False, 0, ())
+            frame.send_reply(caller.connection, Answer(Status.DRAINING), ())
             return
         try:
-            try:
-                payload, shared = caller.open(header, inline, fds)
-                status, reply = self._run(caller, payload, shared, arrived)
-            finally:  # before the reply: whoever has it finds the instance idle and the call counted
-                crowded = self._end(arrived)
+            with self._slots:
+                began, begun = self._start()
+                try:
+                    payload, shared = caller.open(header, inline, fds)
+                    status, reply = self._run(caller, payload, shared, began - arrived)
+                finally:  # before the reply: whoever has it finds the instance idle and the call counted
+                    crowded, busy = self._end(arrived, begun)
             rest = () if status == Status.STORED else (reply,)
-            frame.send_reply(caller.connection, status, crowded, len(reply), rest, threading.get_native_id())
+            answer = Answer(status, crowded, len(reply), threading.get_native_id(), busy)
+            frame.send_reply(caller.connection, answer, rest)
         finally:
             self._answered()
         if status == Status.UNLOADABLE:
@@ -198,23 +203,29 @@ class Instance:
             record.in_flight += 1
             return True
 
-    def _run(
-        self, caller: Caller, payload: memoryview, shared: memoryview | None, arrived: int
-    ) -> tuple[Status, Buffer]:
-        with self._slots:
-            if self._handle is None:
-                return Status.UNLOADABLE, self._failure.encode()
-            try:
-                reply = self._handle(payload, shared, time.monotonic_ns() - arrived, caller.reserve)
-                return caller.stored(reply)
-            except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
-                return Status.FAILED, f"{type(error).__name__}: {brief(error)}".encode()
+    def _start(self) -> tuple[int, int]:
+        """A call has its slot. Returns since when, and what `BusyTime.end` wants to know."""
+        with self._lock:
+            now = time.monotonic_ns()
+            return now, self._busy.begin(now)
 
-    def _end(self, arrived: int) -> bool:
-        """Count a call that has run. Returns whether more waited than can run."""
-        now = time.monotonic_ns()
+    def _run(
+        self, caller: Caller, payload: memoryview, shared: memoryview | None, waited: int
+    ) -> tuple[Status, Buffer]:
+        if self._handle is None:
+            return Status.UNLOADABLE, self._failure.encode()
+        try:
+            return caller.stored(self._handle(payload, shared, waited, caller.reserve))
+        except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
+            return Status.FAILED, f"{type(error).__name__}: {brief(error)}".encode()
+
+    def _end(self, arrived: int, begun: int) -> tuple[bool, int]:
+        """Count a call that has run. Returns whether more waited than can run, and its share of the busy time."""
         record = self._record
         with self._lock:
+            now = time.monotonic_ns()
+            busy = self._busy.end(now, begun)
+            record.busy += busy
             if not record.invocations:
                 record.touched, record.first_call = now, now - arrived
             record.invocations += 1
@@ -222,7 +233,7 @@ class Instance:
             record.last_used = now
             crowded = bool(record.in_flight > self._duty.concurrency)
             record.in_flight -= 1
-            return crowded
+            return crowded, busy
 
     def _answered(self) -> None:
         with self._lock:

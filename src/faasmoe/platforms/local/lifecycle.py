@@ -242,7 +242,7 @@ class Lifecycle:
         asyncio.get_running_loop().remove_reader(lifeline)
         lifeline.close()
         Path(running.path).unlink(missing_ok=True)
-        self._pool.remove(running, cause)
+        self._pool.remove(running, cause, time.monotonic_ns())
         del page  # unmapped with the record
         self._table.free(slot)
         self._change.set()

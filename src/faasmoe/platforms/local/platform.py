@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,7 +11,16 @@ from typing import Self
 
 import psutil
 
-from faasmoe.platforms.base import Buffer, Call, Capabilities, FunctionSpec, FunctionStatus, PoolStatus
+from faasmoe.platforms.base import (
+    Buffer,
+    Call,
+    Capabilities,
+    FunctionSpec,
+    FunctionStatus,
+    PoolStatus,
+    PoolTotals,
+    Replies,
+)
 from faasmoe.platforms.local.control import Activator, Control
 from faasmoe.platforms.local.fanout import Fanout
 from faasmoe.platforms.local.options import LocalOptions
@@ -75,7 +83,7 @@ class LocalPlatform:
         deadline: float,
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
-    ) -> builtins.list[memoryview]:
+    ) -> Replies:
         """See `Platform.invoke_many`."""
         return self._fanout.run(calls, deadline, shared, meanwhile)
 
@@ -98,7 +106,10 @@ class LocalPlatform:
             phase: (int(count), float(seconds)) for phase, (count, seconds) in raw["cold_start_phases"].items()
         }
         latency = [(float(bound), int(count)) for bound, count in raw["latency"]]
-        return PoolStatus(functions, raw["memory_budget"], raw["memory_used"], raw["waiting"], latency, phases)
+        totals = PoolTotals(**raw["totals"])
+        return PoolStatus(
+            functions, raw["memory_budget"], raw["memory_used"], raw["waiting"], latency, phases, totals
+        )
 
     def copied_bytes(self) -> int:
         """Bytes that calls of this client have cost: through sockets twice, into shared memory once."""

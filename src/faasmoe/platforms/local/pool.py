@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faasmoe.platforms.base import FunctionStatus, PoolStatus
+from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.platforms.local.policy import Candidate, victims
 from faasmoe.platforms.local.record import BUCKETS, Record, bound_of, percentile
 
@@ -56,6 +56,12 @@ class Running:
     def charge(self) -> int:
         """Bytes that it counts for."""
         return self.function.deployment.charge
+
+    def totals(self, now: int) -> PoolTotals:
+        """What it has taken and done from its activation to `now`."""
+        record, gb = self.record, self.charge / 1e9
+        busy = record.busy / 1e9
+        return PoolTotals(gb * (now - record.activated) / 1e9, gb * busy, busy, int(record.invocations), 1)
 
     def promise(self, now: int) -> None:
         """A caller is about to call it."""
@@ -131,6 +137,7 @@ class Pool:
         self.functions: dict[str, Function] = {}
         self.instances: dict[str, Running] = {}  # by path
         self.phases: dict[str, tuple[int, float]] = {}
+        self._ended = PoolTotals()  # of instances that are no more
 
     @property
     def used(self) -> int:
@@ -188,9 +195,10 @@ class Pool:
         running.function.counts["cold_starts"] += 1
         self.instances[running.path] = running
 
-    def remove(self, running: Running, cause: str) -> None:
+    def remove(self, running: Running, cause: str, now: int) -> None:
         """An instance has ended, because of `cause` if that was not intended."""
         function, record = running.function, running.record
+        self._ended += running.totals(now)
         function.instances.remove(running)
         del self.instances[running.path]
         function.latency = [a + b for a, b in zip(function.latency or [0] * BUCKETS, record.latency, strict=True)]
@@ -223,6 +231,7 @@ class Pool:
             waiting=self.waiting,
             latency=[(bound_of(bucket), count) for bucket, count in enumerate(latency)],
             cold_start_phases=totals,
+            totals=sum((running.totals(now) for running in self.instances.values()), self._ended),
         )
 
 

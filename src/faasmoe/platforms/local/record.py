@@ -29,6 +29,7 @@ class Record(ctypes.Structure):
         ("draining", ctypes.c_uint32),  # it refuses calls
         ("report", ctypes.c_uint32),  # the daemon wants to hear when a call has ended
         ("invocations", ctypes.c_uint64),
+        ("busy", ctypes.c_uint64),  # how long it worked on those
         ("last_used", ctypes.c_uint64),
         ("busy_since", ctypes.c_uint64),  # since when it has always had a call
         ("activated", ctypes.c_uint64),

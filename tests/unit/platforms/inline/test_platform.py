@@ -44,6 +44,22 @@ def test_functions_are_loaded_when_they_are_called(platform: InlinePlatform, art
     assert ask(platform, "g") == [b"A:xg"]
 
 
+def test_totals_count_what_was_called_and_how_long_functions_were_there(
+    platform: InlinePlatform, artifact: Path
+) -> None:
+    platform.deploy([spec(name, artifact) for name in "fg"])
+    replies = platform.invoke_many([Call(name, [b""]) for name in "fgf"], time.monotonic() + 60)
+    assert replies.memory == [7] * 3
+    platform.stop(["g"])
+    totals = platform.status().totals
+    assert (totals.invocations, totals.cold_starts) == (3, 2)
+    assert totals.busy_seconds == pytest.approx(sum(replies.busy))
+    assert 0 < totals.busy_gb_seconds == pytest.approx(7e-9 * totals.busy_seconds)
+    assert totals.busy_gb_seconds <= totals.instance_gb_seconds
+    platform.deploy([FunctionSpec("f", "tests.functions:echo", artifact, memory=8)])
+    assert platform.status().totals.invocations == 3
+
+
 def test_what_is_deployed_again_is_loaded_again(platform: InlinePlatform, artifact: Path, tmp_path: Path) -> None:
     platform.deploy([spec("f", artifact)])
     assert ask(platform, "f") == [b"A:xf"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.platforms.local import frame
-from faasmoe.platforms.local.frame import BUFFER, HEADER, INLINE, MAX_INLINE, Header, Status
+from faasmoe.platforms.local.frame import BUFFER, HEADER, INLINE, MAX_INLINE, Answer, Header, Status
 from faasmoe.platforms.local.wire import Lost
 
 NUMBER = st.integers(0, 2**64 - 1)
@@ -55,8 +55,8 @@ def reply_after(data: bytes) -> tuple[int, int, int, bytes]:
         theirs.sendall(data)
         theirs.close()
         buffer = fresh()
-        status, crowded, length, _, end = frame.receive_reply(ours, buffer)
-        return status, crowded, length, bytes(buffer[HEADER:end])
+        answer, end = frame.receive_reply(ours, buffer)
+        return *answer[:3], bytes(buffer[HEADER:end])
 
 
 def reply_bytes(status: int, crowded: int, length: int, inline: bytes = b"") -> bytes:
@@ -98,17 +98,18 @@ def test_call_round_trip(call: tuple[Header, list[bytes]]) -> None:
         assert (again, bytes(inline), fds) == (header, b"".join(parts), [])
 
 
-@given(st.sampled_from(Status), st.booleans(), st.lists(st.binary(max_size=300), max_size=4), NUMBER)
-def test_reply_round_trip(status: Status, crowded: bool, parts: list[bytes], stored: int) -> None:
+@given(st.sampled_from(Status), st.booleans(), st.lists(st.binary(max_size=300), max_size=4), NUMBER, NUMBER)
+def test_reply_round_trip(status: Status, crowded: bool, parts: list[bytes], stored: int, busy: int) -> None:
     if status == Status.STORED:
         parts, length = [], stored
     else:
         length = sum(map(len, parts))
     with pair() as (ours, theirs):
-        frame.send_reply(theirs, status, crowded, length, parts)
+        sent = Answer(status, crowded, length, 4711, busy)
+        frame.send_reply(theirs, sent, parts)
         buffer = fresh()
-        *again, thread, end = frame.receive_reply(ours, buffer)
-        assert (again, thread) == ([status, crowded, length], 0)
+        again, end = frame.receive_reply(ours, buffer)
+        assert again == sent
         assert bytes(buffer[HEADER:end]) == b"".join(parts)
 
 
@@ -119,7 +120,7 @@ def test_the_largest_frames_go_through_an_empty_socket() -> None:
         frame.send_call(theirs, frame.pack_call(EMPTY._replace(payload_length=MAX_INLINE)), [payload])
         _, inline, _ = frame.receive_call(ours, fresh())
         assert inline == payload
-        frame.send_reply(theirs, Status.OK, False, MAX_INLINE, [payload])
+        frame.send_reply(theirs, Answer(Status.OK, length=MAX_INLINE), [payload])
         buffer = fresh()
         assert frame.receive_reply(ours, buffer)[-1] == BUFFER
         assert buffer[HEADER:] == payload
@@ -145,8 +146,8 @@ def test_a_call_may_arrive_in_pieces(call: tuple[Header, list[bytes]], cuts: lis
 def test_a_reply_may_arrive_in_pieces(text: bytes, cuts: list[int]) -> None:
     data = reply_bytes(Status.FAILED, 1, len(text), text)
     buffer = fresh()
-    status, crowded, length, _, end = frame.receive_reply(Pieces(data, cuts), buffer)
-    assert (status, crowded, length) == (Status.FAILED, 1, len(text))
+    answer, end = frame.receive_reply(Pieces(data, cuts), buffer)
+    assert answer == Answer(Status.FAILED, 1, len(text))
     assert buffer[HEADER:end] == text
 
 
@@ -287,7 +288,7 @@ def test_sending_to_a_closed_connection_is_lost() -> None:
         with pytest.raises(Lost):
             frame.send_call(theirs, frame.pack_call(EMPTY), ())
         with pytest.raises(Lost):
-            frame.send_reply(theirs, Status.OK, False, 0, ())
+            frame.send_reply(theirs, Answer(Status.OK), ())
 
 
 def test_a_reply_that_did_not_come_yet_is_not_lost_but_half_a_one_is() -> None:

@@ -212,11 +212,11 @@ def test_with_the_evicted_and_the_draining_gone_the_newcomer_fits(pool: Pool, me
     assert len(set(map(id, evicted))) == len(evicted)
     assert all(any(running is one for one in idle) for running in evicted)
     for running in [running for running in pool.instances.values() if running.draining]:
-        pool.remove(running, "")
+        pool.remove(running, "", NOW)
     enough_without = pool.shortage(charge) == 0
     assert not (enough_without and evicted)
     for running in evicted or idle:
-        pool.remove(running, "")
+        pool.remove(running, "", NOW)
     if evicted:
         assert pool.shortage(charge) == 0
     elif not enough_without:
@@ -245,7 +245,7 @@ def test_the_budget_is_never_exceeded(budget: int, events: list[tuple[str, int, 
                 victims = pool.evictable(charge, now)
                 for victim in victims:
                     victim.evicted = True
-                    pool.remove(victim, "")
+                    pool.remove(victim, "", NOW)
                 assert not victims or pool.shortage(charge) == 0
             if running is None and pool.shortage(charge) == 0:
                 running = start(pool, function)
@@ -254,7 +254,7 @@ def test_the_budget_is_never_exceeded(budget: int, events: list[tuple[str, int, 
         elif function.instances:
             running = function.instances[pick % len(function.instances)]
             if event == "end":
-                pool.remove(running, "it died")
+                pool.remove(running, "it died", NOW)
             elif running.record.in_flight:
                 running.record.in_flight -= 1
                 running.record.last_used = now
@@ -302,8 +302,8 @@ def test_states() -> None:
     status = function.status(NOW + 3 * SECOND)
     assert (status.state, status.instances) == ("busy", (4711, 4712))
     assert status.memory == 2 * function.deployment.charge
-    pool.remove(running, "")
-    pool.remove(second, "")
+    pool.remove(running, "", NOW)
+    pool.remove(second, "", NOW)
     assert function.status(NOW).state == "zero"
     assert function.status(NOW).memory == 0
 
@@ -316,9 +316,9 @@ def test_sums_survive_the_end_of_instances() -> None:
     answer(evicted, 100)
     answer(alive, 100, 100)
     before = pool.status(NOW)
-    pool.remove(gone, "killed by SIGKILL")
+    pool.remove(gone, "killed by SIGKILL", NOW)
     evicted.evicted = True
-    pool.remove(evicted, "")
+    pool.remove(evicted, "", NOW)
     after = pool.status(NOW)
     assert after.latency == before.latency
     assert len(after.latency) == BUCKETS
@@ -331,6 +331,24 @@ def test_sums_survive_the_end_of_instances() -> None:
     assert (never.invocations, never.p50, never.p99, never.state) == (0, None, None, "zero")
     assert after.memory_used == pool.used == function.deployment.charge
     assert pool.instances == {alive.path: alive}
+
+
+@given(st.integers(0, 100), st.integers(0, 1000), st.booleans())
+def test_totals_survive_the_end_of_instances_and_of_functions(idle: int, later: int, removed: bool) -> None:
+    pool = pool_of(None, deployment(), deployment("g", memory=50 * MIB))
+    first, second = (start(pool, pool.functions[name]) for name in "fg")
+    for running, busy in ((first, SECOND), (second, SECOND // 2)):
+        answer(running, busy)
+        running.record.busy = busy
+    gb = [running.charge / 1e9 for running in (first, second)]
+    pool.remove(first, "", NOW + idle)
+    if removed:
+        del pool.functions["f"]
+    totals = pool.status(NOW + later).totals
+    lived = [2 + idle / 1e9, 2 + later / 1e9]
+    assert totals.instance_gb_seconds == pytest.approx(gb[0] * lived[0] + gb[1] * lived[1])
+    assert totals.busy_gb_seconds == pytest.approx(gb[0] + gb[1] / 2)
+    assert (totals.busy_seconds, totals.invocations, totals.cold_starts) == (1.5, 2, 2)
 
 
 def test_pool_status_says_what_memory_is_there_and_who_waits() -> None:
@@ -362,7 +380,7 @@ def test_cold_start_phases_of_living_and_ended_instances_add_up() -> None:
     expected = {"fork": (2, 0.01), "map": (2, 1.99), "first_touch": (2, 0.75)}
     for ending in (None, first, third, second):
         if ending:
-            pool.remove(ending, "")
+            pool.remove(ending, "", NOW)
         found = pool.status(NOW).cold_start_phases
         assert found.keys() == expected.keys()
         for phase, (count, seconds) in expected.items():
