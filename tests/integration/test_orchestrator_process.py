@@ -210,7 +210,9 @@ def test_a_killed_gateway_takes_a_stopped_orchestrator_along(runtime: Path) -> N
 def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, end: signal.Signals) -> None:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0"]
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+        ["sh", "-c", 'trap "" INT; exec "$@"', "in the background", *command],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
     )
     try:
         starting = Server("", process, "")

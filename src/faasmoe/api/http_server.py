@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,15 +14,14 @@ from faasmoe.orchestrator.client import OrchestratorClient
 
 GRACE = 5  # seconds that running requests get at shutdown
 _LAST_WORDS = 2  # seconds for telling those that are still there
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 _REASON = "the server is shutting down"
 
 
 class HttpServer(uvicorn.Server):
-    """Serves `app` until a signal ends it. `ready` is called when requests are taken.
+    """Serves `app` until `end` is called. `ready` is called when requests are taken.
 
-    On SIGINT or SIGTERM new requests are refused and running ones may go on for `GRACE` seconds. What is left is
-    ended with an error: 503, or an event in a stream. A second SIGINT cuts everything off.
+    At the end new requests are refused and running ones may go on for `GRACE` seconds. What is left is ended with an
+    error: 503, or an event in a stream. A second SIGINT cuts everything off.
     """
 
     def __init__(self, app: FastAPI, client: OrchestratorClient, ready: Callable[[], None]) -> None:
@@ -33,15 +31,14 @@ class HttpServer(uvicorn.Server):
         self._client = client
         self._ready = ready
 
+    def end(self, number: int) -> None:
+        """A signal of this number has come."""
+        self.handle_exit(number, None)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Like uvicorn's, which raises the signal again at the end: we have processes to stop then."""
-        before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Uvicorn's would take signals from whoever starts processes for us and has to stop them."""
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import functions, generate, inspect, models, serve
+from faasmoe.cli import functions, generate, inspect, models, serve, signals
 from faasmoe.errors import FaasmoeError, UserError
 
 app = typer.Typer(
@@ -44,20 +43,13 @@ def main() -> None:
     """Run the command. What the user can mend ends in one line and status 2."""
     # Threads of the dense part that spin while they wait would take the cores that instances need.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.unwind()
     try:
         app()
     except UserError as error:
         _fail(error, 2)
     except FaasmoeError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _terminate(*_: object) -> None:
-    """Unwind, so that whatever was started is stopped."""
-    sys.exit(128 + signal.SIGTERM)
 
 
 def _fail(error: FaasmoeError, status: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 import socket
@@ -26,6 +25,7 @@ from faasmoe.cli.options import (
     engine_options,
     platform_options,
 )
+from faasmoe.cli.signals import EndedBySignals
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -74,11 +74,14 @@ def serve(
 
         source = resolve(model)  # a download shows its own progress
         config = ServingConfig(source.name, str(source.folder), block_size, dtype, max_model_len, engine)
-        asyncio.run(_serve(console, config, options, listener))
+        ended = EndedBySignals()
+        ended.run(_serve(console, config, options, listener, ended))
     console.print("stopped")
 
 
-async def _serve(console: Console, config: ServingConfig, options: LocalOptions, listener: socket.socket) -> None:
+async def _serve(
+    console: Console, config: ServingConfig, options: LocalOptions, listener: socket.socket, ended: EndedBySignals
+) -> None:
     """The gateway, with the platform and the orchestrator started for it and stopped after it."""
     from faasmoe.api.app import create_app
     from faasmoe.api.http_server import HttpServer
@@ -100,7 +103,8 @@ async def _serve(console: Console, config: ServingConfig, options: LocalOptions,
             app = create_app(config.name, client, texts, Metrics(client, platform.status))
             shown.close()
             server = HttpServer(app, client, lambda: _greet(console, config.name, ready, listener))
-            await server.serve(sockets=[listener])
+            with ended.by(server.end):
+                await server.serve(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -142,9 +142,9 @@ class Link:
             self._report.cancel()
 
     async def close(self) -> None:
-        """Hang up. May be called twice."""
+        """Hang up, whether it has read what it was sent or not. May be called twice."""
         self.fail("the orchestrator was ended")
-        self._writer.close()
+        self._writer.transport.abort()
         with suppress(OSError):
             await self._writer.wait_closed()
 

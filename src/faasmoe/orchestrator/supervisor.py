@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from types import TracebackType
 
 from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
@@ -34,13 +33,13 @@ class Supervisor:
     def __init__(self, client: OrchestratorClient, start: Start) -> None:
         self._client = client
         self._start = start
+        self._child: Child  # the newest
 
     async def __aenter__(self) -> Ready:
-        child = await Child.launch(self._start)
-        self._client.attach(child.link, child.ready)
-        self._task = asyncio.create_task(self._keep(child))
+        await self._launch()
+        self._task = asyncio.create_task(self._keep())
         self._task.add_done_callback(self._ended)
-        return child.ready
+        return self._child.ready
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -48,30 +47,32 @@ class Supervisor:
         """Ends the orchestrator and what it runs."""
         self._client.refuse("the server is shutting down")
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])  # if it has failed, `_ended` has said so
         self._client.detach("the server is shutting down")
+        await self._child.end()
 
-    async def _keep(self, child: Child) -> None:
+    async def _keep(self) -> None:
         while True:
-            try:
-                reason = await child.serve()
-                self._client.detach(reason)
-            finally:
-                status = await child.end()
+            reason = await self._child.serve()
+            self._client.detach(reason)
+            status = await self._child.end()
             if self._client.state == "stopped":
                 return
             log.error("%s (%s); starting another", reason, status)
-            child = await self._relaunch()
+            await self._relaunch()
             self._client.restarts += 1
-            self._client.attach(child.link, child.ready)
             log.warning("another orchestrator is running")
 
-    async def _relaunch(self) -> Child:
+    async def _launch(self) -> None:
+        self._child = await Child.launch(self._start)
+        self._client.attach(self._child.link, self._child.ready)
+
+    async def _relaunch(self) -> None:
         delay = _FIRST_DELAY
         while True:
             try:
-                return await Child.launch(self._start)
+                await self._launch()
+                return
             except (FaasmoeError, OSError) as error:
                 log.error("the orchestrator did not start, trying again in %g s: %s", delay, error)
             await asyncio.sleep(delay)
@@ -97,6 +98,7 @@ class Child:
         """Start a process and wait until it is ready. Raises what it could not start for."""
         ours, theirs = socket.socketpair()
         with theirs:
+            link = await Link.over(ours)
             command = ("-m", "faasmoe.orchestrator.process", str(theirs.fileno()), str(os.getpid()))
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -107,9 +109,9 @@ class Child:
                     pass_fds=[theirs.fileno()],
                 )
             except BaseException:
-                ours.close()
+                await link.close()
                 raise
-        child = cls(process, await Link.over(ours))
+        child = cls(process, link)
         try:
             child.link.send(pack(start))
             child.ready = await child._until_ready()
