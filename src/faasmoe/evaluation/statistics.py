@@ -1,0 +1,111 @@
+"""What trials say: means with intervals, ratios with intervals, percentiles.
+
+Intervals hold with 95 % confidence if trials are independent and roughly normal. A ratio of two strategies is taken
+from trials in pairs (both ran on the same requests, one after the other) where there are pairs, and by Fieller's
+theorem where not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and what is known of it. `low` and `high` are NaN where trials do not tell."""
+
+    value: float
+    low: float
+    high: float
+    trials: int
+    deviation: float = math.nan  # standard deviation between trials, with n - 1
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
+
+
+def mean(samples: Sequence[float]) -> Estimate:
+    """The mean and its interval by Student's t distribution. Raises `ValueError` if there is no sample."""
+    values = _finite(samples)
+    centre = float(values.mean())
+    if len(values) == 1:
+        return Estimate(centre, math.nan, math.nan, 1)
+    deviation = float(values.std(ddof=1))
+    half = _t(len(values) - 1) * deviation / math.sqrt(len(values))
+    return Estimate(centre, centre - half, centre + half, len(values), deviation)
+
+
+def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+    """How many times one is the other, from trials in pairs: the geometric mean of the pairs' ratios.
+
+    The interval is Student's for the mean of the logarithms. Raises `ValueError` if there are not as many of both, or
+    one is not above 0.
+    """
+    above, below = _finite(numerator), _finite(denominator)
+    if len(above) != len(below):
+        raise ValueError(f"{len(above)} and {len(below)} samples make no pairs")
+    if min(above.min(), below.min()) <= 0:
+        raise ValueError("ratios are taken of values above 0")
+    logs = mean(list(np.log(above / below)))
+    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.trials, logs.deviation)
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+    """How many times one mean is the other, from independent trials. Raises `ValueError` as `paired_ratio` does.
+
+    The interval is Fieller's (Fieller 1954), with Welch's degrees of freedom. Its bounds are infinite where the
+    denominator is not distinct from 0.
+    """
+    above, below = _finite(numerator), _finite(denominator)
+    if below.mean() <= 0:
+        raise ValueError("ratios are taken over values above 0")
+    value = float(above.mean() / below.mean())
+    if min(len(above), len(below)) == 1:
+        return Estimate(value, math.nan, math.nan, 1)
+    var_above, var_below = float(above.var(ddof=1) / len(above)), float(below.var(ddof=1) / len(below))
+    t = _t(_welch(var_above, len(above), var_below * value**2, len(below)))
+    return Estimate(value, *_fieller(float(above.mean()), float(below.mean()), var_above, var_below, t),
+                    trials=min(len(above), len(below)))  # fmt: skip
+
+
+def percentiles(samples: Sequence[float], shares: Sequence[float] = (0.5, 0.95, 0.99)) -> dict[str, float]:
+    """`p50` and so on, interpolated between neighbours. Raises `ValueError` if there is no sample."""
+    values = _finite(samples)
+    return {f"p{share * 100:g}": float(np.quantile(values, share)) for share in shares}
+
+
+def _fieller(above: float, below: float, var_above: float, var_below: float, t: float) -> tuple[float, float]:
+    """The roots of (above - r below)² = t² (var_above + r² var_below)."""
+    a = below**2 - t**2 * var_below
+    if a <= 0:
+        return -math.inf, math.inf
+    b = -2 * above * below
+    root = math.sqrt(max(0.0, b**2 - 4 * a * (above**2 - t**2 * var_above)))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+def _welch(one: float, its: int, other: float, others: int) -> float:
+    """Degrees of freedom for a difference, from the variances of both means and how many samples they have."""
+    if one + other == 0:
+        return its + others - 2
+    return (one + other) ** 2 / (one**2 / (its - 1) + other**2 / (others - 1))
+
+
+def _t(freedom: float) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+def _finite(samples: Sequence[float]) -> np.ndarray:
+    values = np.asarray(samples, dtype=float)
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"{values.size} samples, of which {int(np.isfinite(values).sum())} are finite numbers")
+    return values
