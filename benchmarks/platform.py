@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks import bare
 from benchmarks.figures import Figures, report
-from faasmoe.evaluation.memory import proportional_set_size
+from faasmoe.evaluation.meters.processes import proportional_set_size
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation

@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from faasmoe.errors import FaasmoeError
-from faasmoe.evaluation.memory import proportional_set_size
+from faasmoe.evaluation.meters.processes import proportional_set_size
 from faasmoe.platforms.base import Call, FunctionSpec
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform

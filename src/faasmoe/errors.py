@@ -6,6 +6,7 @@
      │   ├─ CheckpointError     a checkpoint's files are missing, damaged or inconsistent
      │   ├─ UnsupportedModel    a sound checkpoint of a model that cannot be served
      │   └─ RequestError        an API request that cannot be honoured (carries the field)
+     ├─ MeasurementError      something cannot be measured here
      └─ ServingError          something failed while serving
          ├─ PayloadError        an envelope between orchestrator and function is malformed
          ├─ MessageError        a message between gateway and orchestrator is malformed
@@ -60,6 +61,10 @@ class RequestError(UserError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class MeasurementError(FaasmoeError):
+    """Something cannot be measured here."""
 
 
 class ServingError(FaasmoeError):

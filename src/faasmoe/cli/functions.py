@@ -70,7 +70,7 @@ def _only_pool() -> Path:
 
 
 def _memory(status: FunctionStatus) -> int:
-    from faasmoe.evaluation.memory import proportional_set_size
+    from faasmoe.evaluation.meters.processes import proportional_set_size
 
     return sum(map(proportional_set_size, status.instances))
 

@@ -56,7 +56,7 @@ def generate(
     errors = Console(stderr=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     with errors.status("starting"):
-        from faasmoe.evaluation.memory import PeakMemory
+        from faasmoe.evaluation.meters.meter import Meter
         from faasmoe.model.plan import context_length, make_plan
         from faasmoe.model.source import resolve
         from faasmoe.orchestrator.pool import local_platform
@@ -69,7 +69,7 @@ def generate(
         plan = make_plan(source, block_size, dtype)
         length = context_length(plan, max_model_len)
         serving = Serving(plan, lambda: local_platform(options), length)
-    with serving, PeakMemory(serving.processes) as memory:
+    with serving, Meter("orchestrator") as meter:
         request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
         started = time.monotonic()
         text, tokens = "", 0
@@ -80,12 +80,12 @@ def generate(
             if not as_json:
                 typer.echo(piece.text, nl=False)
         seconds = time.monotonic() - started
-    report = _report(serving, text, tokens, seconds, memory.peaks)
+    report = _report(serving, text, tokens, seconds, meter.usage.peak)
     if as_json:
         typer.echo(json.dumps(report))
     else:
         typer.echo("\n")
-        errors.print(f"[dim]{_summary(report, memory.peaks)}[/]", soft_wrap=True)
+        errors.print(f"[dim]{_summary(report, meter.usage.peak)}[/]", soft_wrap=True)
 
 
 def _report(serving: Serving, text: str, tokens: int, seconds: float, peaks: dict[str, int]) -> dict[str, object]:

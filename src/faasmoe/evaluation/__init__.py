@@ -1,1 +1,1 @@
-"""Workloads, strategies, resource meters, statistics, reports. So far: the memory meter."""
+"""Workloads, strategies, resource meters, statistics, reports."""

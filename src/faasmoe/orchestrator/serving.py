@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -67,10 +67,6 @@ class Serving:
     def figures(self) -> Figures:
         """What the engine did so far."""
         return self._meter.read(*self.engine.load(), self.engine.gauges())
-
-    def processes(self) -> dict[str, Iterable[int]]:
-        """Process ids by role. The orchestrator is this process; what forks instances counts with them."""
-        return {"orchestrator": [os.getpid()], "instances": self.platform.processes()}
 
     def close(self) -> None:
         """Stop the engine, then the platform. May be called twice."""

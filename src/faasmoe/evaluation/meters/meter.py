@@ -1,0 +1,140 @@
+"""Measures a system while it is entered: processor time and memory by role, and the meter's own cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import TracebackType
+from typing import IO, Any, Self
+
+from faasmoe.errors import MeasurementError
+from faasmoe.evaluation.meters.residency import Range
+
+INTERVAL = 0.1  # seconds between samples
+_DEADLINE = 60.0  # seconds for an answer of the sampler, on a machine that is busy with what it samples
+
+
+@dataclass(frozen=True, slots=True)
+class MeterCost:
+    """What measuring took."""
+
+    cpu_seconds: float
+    samples: int
+    missed: int  # samples that were left out because one before took too long
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a system took. Memory is proportional set size; `resident` is page cache by group of files."""
+
+    times: Sequence[float]  # seconds after the first sample
+    pss: Mapping[str, Sequence[int]]  # role to bytes at those times
+    cpu: Mapping[str, Sequence[float]]  # role to seconds of processor time until then
+    resident_times: Sequence[float]
+    resident: Mapping[str, Sequence[int]]  # group of files to bytes at those times
+    meter: MeterCost
+
+    @property
+    def seconds(self) -> float:
+        """How long it was measured."""
+        return self.times[-1]
+
+    @property
+    def cpu_seconds(self) -> dict[str, float]:
+        """By role."""
+        return {role: column[-1] for role, column in self.cpu.items()}
+
+    @property
+    def cpu_percent(self) -> float:
+        """Of one core, all roles together, on average."""
+        return 100 * sum(self.cpu_seconds.values()) / self.seconds
+
+    @property
+    def peak(self) -> dict[str, int]:
+        """Bytes by role, each at its own time."""
+        return {role: max(column) for role, column in self.pss.items()}
+
+    @property
+    def total(self) -> list[int]:
+        """Bytes of all roles together, at `times`."""
+        return [sum(row) for row in zip(*self.pss.values(), strict=True)]
+
+    @property
+    def gb_seconds(self) -> dict[str, float]:
+        """10^9 bytes times seconds, by role."""
+        return {role: integral(self.times, column) / 1e9 for role, column in self.pss.items()}
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Bytes by role, averaged over time."""
+        return {role: 1e9 * amount / self.seconds for role, amount in self.gb_seconds.items()}
+
+
+def integral(times: Sequence[float], values: Sequence[float]) -> float:
+    """Of a curve through these points."""
+    points = zip(times, values, strict=True)
+    return sum((t2 - t1) * (v1 + v2) / 2 for (t1, v1), (t2, v2) in pairwise(points))
+
+
+class Meter:
+    """Has a process sample `root` and its descendants while it is entered; `usage` is there afterwards.
+
+    `role` is the root's. `files` are groups of file ranges whose page-cache residency is wanted. Raises
+    `MeasurementError` if the sampler fails or the kernel does not tell what is asked for.
+    """
+
+    usage: Usage
+
+    def __init__(
+        self,
+        role: str,
+        root: int | None = None,
+        files: Mapping[str, Sequence[Range]] | None = None,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._orders = {
+            "root": root or os.getpid(), "role": role, "files": dict(files or {}), "interval": interval
+        }  # fmt: skip
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "faasmoe.evaluation.meters.sampler"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self._begin(self._process.stdin, self._process.stdout)  # type: ignore[arg-type]
+        except BaseException:
+            self._process.kill()
+            self._process.communicate()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            text, _ = self._process.communicate(timeout=_DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            text = json.dumps({"error": f"it did not end within {_DEADLINE} s"}).encode()
+        if error is not None:  # what went wrong inside matters more
+            return
+        raw = json.loads(text or b'{"error": "it died"}')
+        self._check(raw)
+        cost = MeterCost(raw.pop("cpu_seconds"), len(raw["times"]), raw.pop("missed"))
+        self.usage = Usage(**raw, meter=cost)
+
+    def _begin(self, orders: IO[bytes], answers: IO[bytes]) -> None:
+        orders.write(json.dumps(self._orders).encode() + b"\n")
+        orders.flush()
+        there = select.select([answers], [], [], _DEADLINE)[0]
+        self._check(json.loads((there and answers.readline()) or b'{"error": "it did not start"}'))
+
+    def _check(self, answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            raise MeasurementError(f"the process that measures: {answer['error']}")

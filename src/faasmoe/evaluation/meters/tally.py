@@ -1,0 +1,77 @@
+"""Adds samples of processes up: processor time by role, though processes come and go between samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from faasmoe.evaluation.meters.processes import Seen, role_of_child
+
+Account = Counter[str]  # seconds by role
+
+
+@dataclass
+class _Member:
+    """A process that is there."""
+
+    role: str
+    now: Seen
+    cpu_before: float = 0.0  # seconds that do not count: it had them when the tally began
+    reaped_before: float = 0.0
+    ended: Account = field(default_factory=Counter)  # what its children had when they were last seen
+
+    def account(self) -> Account:
+        """What it and those that it has waited for took.
+
+        The kernel adds a child to `reaped` when it is waited for. What is there beyond the children as they were last
+        seen is what they took after that, or what was never seen at all.
+        """
+        unseen = max(0.0, self.now.reaped - self.reaped_before - self.ended.total())
+        main = self.ended.most_common(1)[0][0] if self.ended else role_of_child(self.role)
+        return self.ended + Counter({self.role: self.now.cpu - self.cpu_before}) + Counter({main: unseen})
+
+
+class CpuTally:
+    """Seconds of processor time by role, from the first `add` on.
+
+    What a process took between the last look at it and its end is in its parent's account, who waited for it. A process
+    whose parent ended with it counts as far as it was seen.
+    """
+
+    def __init__(self) -> None:
+        self._members: dict[int, _Member] = {}
+        self._orphans: Account = Counter()
+        self._begun = False
+
+    def add(self, members: dict[str, list[Seen]]) -> None:
+        """Everybody who is there now, by role."""
+        there = {one.pid: (role, one) for role, its in members.items() for one in its}
+        for pid in self._ended(there):
+            gone = self._members.pop(pid)
+            parent = self._members.get(gone.now.parent)
+            (parent.ended if parent else self._orphans).update(gone.account())
+        for pid, (role, one) in there.items():
+            if pid in self._members:
+                self._members[pid].now = one
+            elif self._begun:
+                self._members[pid] = _Member(role, one)
+            else:
+                self._members[pid] = _Member(role, one, one.cpu, one.reaped)
+        self._begun = True
+
+    def _ended(self, there: dict[int, tuple[str, Seen]]) -> list[int]:
+        """Who is not there any more, children before parents."""
+        ended = [
+            pid
+            for pid, member in self._members.items()
+            if pid not in there or there[pid][1].started != member.now.started
+        ]
+        return sorted(ended, key=lambda pid: self._members[pid].now.started, reverse=True)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By role, so far."""
+        total = Counter(self._orphans)
+        for member in self._members.values():
+            total.update(dict.fromkeys([member.role], 0.0) | member.account())
+        return dict(total)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from faasmoe.evaluation.meters.processes import Family, look, proportional_set_size
+
+
+def test_memory_that_is_touched_is_counted() -> None:
+    before = proportional_set_size(os.getpid())
+    block = bytearray(os.urandom(1 << 20)) * 64
+    assert proportional_set_size(os.getpid()) - before > 0.9 * len(block)
+
+
+def test_a_process_that_is_gone_counts_nothing() -> None:
+    assert proportional_set_size(2**22 + 1) == 0
+    assert look(2**22 + 1) is None
+
+
+def test_what_the_kernel_says_of_this_process() -> None:
+    seen = look(os.getpid())
+    assert seen is not None
+    assert (seen.pid, seen.parent) == (os.getpid(), os.getppid())
+    assert seen.cpu == pytest.approx(time.process_time(), abs=0.1)
+
+
+def test_a_family_begins_at_its_root_and_ends_with_it() -> None:
+    family = Family(os.getpid(), "orchestrator")
+    members = family.look()
+    assert members["orchestrator"][0].pid == os.getpid()
+    assert os.getppid() not in {one.pid for its in members.values() for one in its}
+    assert Family(2**22 + 1, "gateway").look() == {}
