@@ -5,7 +5,11 @@
      │   ├─ OptionError         an option's value is out of range
      │   ├─ CheckpointError     a checkpoint's files are missing, damaged or inconsistent
      │   ├─ UnsupportedModel    a sound checkpoint of a model that cannot be served
-     │   └─ RequestError        an API request that cannot be honoured (carries the field)
+     │   ├─ RequestError        an API request that cannot be honoured (carries the field)
+     │   ├─ Unauthenticated     an API request without a key that is good for it
+     │   └─ TenancyError        a tenant, key or price that cannot be as it was asked for
+     │       ├─ NoSuchName        there is none of that name
+     │       └─ NameTaken         there is or was one of that name
      ├─ MeasurementError      something cannot be measured here
      └─ ServingError          something failed while serving
          ├─ PayloadError        an envelope between orchestrator and function is malformed
@@ -14,6 +18,8 @@
          ├─ PlatformError       the platform could not run a function (carries function and cause)
          │   ├─ DeadlineExceeded  no answer within the deadline
          │   └─ UnknownFunction   the function was never deployed, or was removed
+         ├─ DatabaseError       the database of tenants cannot be used now
+         ├─ LimitExceeded       a tenant's limit is reached (carries when to come again)
          ├─ EngineBusy          too many requests wait already; try later
          └─ EngineStopped       the orchestrator is shutting down, or has failed
 
@@ -63,6 +69,22 @@ class RequestError(UserError):
         self.code = code
 
 
+class Unauthenticated(UserError):
+    """An API request without a key that is good for it."""
+
+
+class TenancyError(UserError):
+    """A tenant, key or price that cannot be as it was asked for."""
+
+
+class NoSuchName(TenancyError):
+    """There is no tenant or key of that name."""
+
+
+class NameTaken(TenancyError):
+    """There is or was a tenant of that name."""
+
+
 class MeasurementError(FaasmoeError):
     """Something cannot be measured here."""
 
@@ -104,6 +126,23 @@ class DeadlineExceeded(PlatformError):
 
 class UnknownFunction(PlatformError):
     """The function was never deployed, or was removed."""
+
+
+class DatabaseError(ServingError):
+    """The database of tenants cannot be used now."""
+
+
+class LimitExceeded(ServingError):
+    """A tenant's limit is reached. `retry_after` is in seconds, None if the same request can never be taken.
+
+    `code` is the machine-readable reason in OpenAI's style, `limit` says which limit in a word.
+    """
+
+    def __init__(self, message: str, *, code: str, limit: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class EngineBusy(ServingError):

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import functions, generate, inspect, models, serve, signals
+from faasmoe.cli import database, functions, generate, inspect, keys, models, serve, signals, tenants
 from faasmoe.errors import FaasmoeError, UserError
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app.command("generate")(generate.generate)
 app.command("inspect")(inspect.inspect)
 app.command("functions")(functions.functions)
 app.add_typer(models.app, name="models")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(keys.app, name="keys")
+app.add_typer(database.app, name="database")
 
 
 def _version(wanted: bool) -> None:

@@ -71,6 +71,16 @@ KvCacheMemory = Annotated[
 ]
 MaxSequences = Annotated[int, typer.Option(help="Most sequences in one step; others take turns with them.", min=1)]
 MaxStepTokens = Annotated[int, typer.Option(help="Most tokens in one step, of prompts and answers.", min=1)]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="FAASMOE_DATABASE",
+        help="Where tenants, keys and the ledger are: sqlite:////folder/file.db or postgresql://user@host/name. "
+        "Default: an SQLite file in this user's data folder.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
