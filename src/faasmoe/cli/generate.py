@@ -19,9 +19,11 @@ from faasmoe.cli.options import (
     MaxModelLen,
     MemoryBudget,
     Model,
+    Quantize,
     ReleasePageCache,
     platform_options,
 )
+from faasmoe.cli.progress import writing
 from faasmoe.errors import EngineStopped
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def generate(
     keep_alive: KeepAlive = 60.0,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
     as_json: Json = False,
@@ -66,8 +69,12 @@ def generate(
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
     source = resolve(model)  # a download shows its own progress
     with errors.status(f"starting {source.name}"):
-        plan = make_plan(source, block_size, dtype)
+        plan = make_plan(source, block_size, dtype, quantize)
         length = context_length(plan, max_model_len)
+    if plan.quantised and plan.quantised.missing:
+        with writing("weights in eight bits", plan.quantised.missing) as advance:
+            plan.quantised.make(advance)
+    with errors.status(f"starting {source.name}"):
         serving = Serving(plan, lambda: local_platform(options), length)
     with serving, Meter("orchestrator") as meter:
         request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)

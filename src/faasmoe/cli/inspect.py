@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from faasmoe.cli.options import BlockSize, Dtype, Json
+from faasmoe.cli.options import BlockSize, Dtype, Json, Quantize
 from faasmoe.errors import UnsupportedModel
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def inspect(
     ] = None,
     block_size: BlockSize = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model is made of, and what it takes to serve it.
@@ -36,7 +37,7 @@ def inspect(
     from faasmoe.model.source import resolve
 
     try:
-        facts = _facts(make_plan(resolve(model), block_size, dtype))
+        facts = _facts(make_plan(resolve(model), block_size, dtype, quantize))
     except UnsupportedModel as error:
         if as_json:
             typer.echo(json.dumps({"servable": False, "reason": str(error)}))
@@ -50,9 +51,7 @@ def inspect(
 
 def _facts(plan: ModelPlan) -> dict[str, Any]:
     config, experts = plan.architecture.text_config, plan.architecture.experts
-    total = sum(block.artifact.nbytes for block in plan.blocks)
-    if not plan.mapped:  # converted on load: as large as it computes
-        total = plan.function_bytes * len(plan.blocks)
+    total = sum(block.artifact.memory for block in plan.blocks)
     return {
         "servable": True,
         "model": plan.source.name,
@@ -69,6 +68,15 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
         "dense_bytes": plan.dense_bytes,
         "expert_bytes": total,
         "weights_mapped": plan.mapped,
+        "quantized": {
+            "experts": sum(len(experts) for experts in plan.quantised.experts.values()),
+            "dense_layers": len(plan.linears),
+            "folder": str(plan.quantised.folder),
+            "bytes": plan.quantised.nbytes,
+            "missing_bytes": plan.quantised.missing,
+        }
+        if plan.quantised
+        else None,
         "memory_idle_bytes": _PROCESS_BYTES + plan.dense_bytes,
         "memory_full_bytes": _PROCESS_BYTES + plan.dense_bytes + total + _INSTANCE_BYTES * len(plan.blocks),
     }
@@ -92,6 +100,10 @@ def _table(facts: dict[str, Any]) -> Table:
         "memory when idle": f"about {_size(facts['memory_idle_bytes'])}",
         "with all functions": f"about {_size(facts['memory_full_bytes'])}",
     }
+    if about := facts["quantized"]:
+        made = "to be written at the first start" if about["missing_bytes"] else "there"
+        rows["in eight bits"] = f"{about['experts']:,} experts, {about['dense_layers']:,} dense layers"
+        rows["their copy"] = f"{_size(about['bytes'])} in {about['folder']}, {made}"
     for name, value in rows.items():
         table.add_row(name, value)
     return table

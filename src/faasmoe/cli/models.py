@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from faasmoe.cli.options import Json
+from faasmoe.cli.progress import writing
 
 app = typer.Typer(help="Make checkpoints to try things with.", no_args_is_help=True)
 
@@ -40,10 +39,8 @@ def make(
     from faasmoe.model.synthesis import Synthesis
 
     synthesis = Synthesis(name, layers, vocab, seed)
-    columns = (TextColumn("writing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=synthesis.nbytes)
-        synthesis.write(out, lambda done: progress.advance(task, done))
+    with writing(str(out), synthesis.nbytes) as advance:
+        synthesis.write(out, advance)
     facts = {"folder": str(out), "parameters": synthesis.nbytes // 2, "bytes": synthesis.nbytes}
     if as_json:
         typer.echo(json.dumps(facts))

@@ -43,6 +43,14 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Type to compute in; auto keeps bfloat16 and takes float32 for all else."),
 ]
+Quantize = Annotated[
+    Literal["int8"] | None,
+    typer.Option(
+        help="Use the experts' weights and those of the large dense layers in eight bits: half the memory, and faster. "
+        "A copy of the model in eight bits is made at the first start and kept. Default: weights as they are.",
+        show_default=False,
+    ),
+]
 MemoryBudget = Annotated[
     str | None,
     typer.Option(

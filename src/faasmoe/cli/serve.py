@@ -21,6 +21,7 @@ from faasmoe.cli.options import (
     MaxStepTokens,
     MemoryBudget,
     Model,
+    Quantize,
     ReleasePageCache,
     engine_options,
     platform_options,
@@ -44,6 +45,7 @@ def serve(
     keep_alive: KeepAlive = 60.0,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
     kv_cache_memory: KvCacheMemory = None,
@@ -73,7 +75,7 @@ def serve(
             from faasmoe.orchestrator.config import ServingConfig
 
         source = resolve(model)  # a download shows its own progress
-        config = ServingConfig(source.name, str(source.folder), block_size, dtype, max_model_len, engine)
+        config = ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
         ended = EndedBySignals()
         ended.run(_serve(console, config, options, listener, ended))
     console.print("stopped")

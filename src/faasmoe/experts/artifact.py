@@ -1,10 +1,13 @@
 """The artifact of a function: a small JSON file that says where its experts' weights lie.
 
-Weights are not copied into it: a function maps them from the checkpoint (or from a converted file where the
-checkpoint's layout does not allow that). Format, version 1:
+Weights are not copied into it: a function maps them from the checkpoint, or from its copy in eight bits. Format,
+version 2:
 
-    {"version": 1, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
-     "weights": [{"first": [[file, offset, dtype, shape], ...], "down": ..., ...}, ...]}
+    {"version": 2, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
+     "weights": [{"first": [PLACE, ...], "down": PLACE, "first_bias": [PLACE, ...], "down_bias": PLACE or null}, ...]}
+
+A PLACE is `[file, offset, dtype, shape]`; that of a matrix in eight bits is `{"int8": its values' place, "scale": that
+of its rows' scales}`.
 """
 
 from __future__ import annotations
@@ -18,27 +21,43 @@ from typing import Any
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.int8 import Int8Location, MatrixLocation
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertLocations:
     """Where one expert's weights lie; the fields are those of `kernels.ExpertWeights`."""
 
-    first: tuple[TensorLocation, ...]
-    down: TensorLocation
+    first: tuple[MatrixLocation, ...]
+    down: MatrixLocation
     first_bias: tuple[TensorLocation, ...] = ()
     down_bias: TensorLocation | None = None
 
+    @property
+    def matrices(self) -> tuple[MatrixLocation, ...]:
+        """Of both layers, in order."""
+        return (*self.first, self.down)
+
+    @property
+    def biases(self) -> tuple[TensorLocation, ...]:
+        """Of both layers, as many as there are."""
+        return (*self.first_bias, *((self.down_bias,) if self.down_bias else ()))
+
     def __iter__(self) -> Iterator[TensorLocation]:
-        yield from self.first
-        yield self.down
-        yield from self.first_bias
-        if self.down_bias:
-            yield self.down_bias
+        """Every array, scales too."""
+        for matrix in self.matrices:
+            yield from (matrix.values, matrix.scale) if isinstance(matrix, Int8Location) else (matrix,)
+        yield from self.biases
+
+    def memory(self, width: int) -> int:
+        """Bytes once they are loaded, with `width` for each number that is not in eight bits."""
+        converted = (*(m for m in self.matrices if isinstance(m, TensorLocation)), *self.biases)
+        kept = (m for m in self.matrices if isinstance(m, Int8Location))
+        return sum(width * prod(location.shape) for location in converted) + sum(m.nbytes for m in kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +77,8 @@ class Artifact:
 
     @property
     def memory(self) -> int:
-        """Bytes of weights once they are loaded, in the dtype in which they compute."""
-        width = BY_NAME[self.dtype].itemsize
-        return sum(prod(location.shape) * width for expert in self.weights for location in expert)
+        """Bytes of weights once they are loaded: in the dtype in which they compute, or in eight bits."""
+        return sum(expert.memory(BY_NAME[self.dtype].itemsize) for expert in self.weights)
 
     @property
     def hidden_size(self) -> int:
@@ -107,8 +125,14 @@ class Artifact:
             raise CheckpointError(f"cannot read artifact {path}: {error.strerror}") from error
 
 
-def _dump(location: TensorLocation) -> list[Any]:
+def _dump(location: MatrixLocation) -> Any:
+    if isinstance(location, Int8Location):
+        return {"int8": _dump(location.values), "scale": _dump(location.scale)}
     return [str(location.file), location.offset, location.dtype, location.shape]
+
+
+def _load_matrix(raw: Any) -> MatrixLocation:
+    return Int8Location(_load(raw["int8"]), _load(raw["scale"])) if isinstance(raw, dict) else _load(raw)
 
 
 def _load(raw: list[Any]) -> TensorLocation:
@@ -126,8 +150,8 @@ def _dump_expert(expert: ExpertLocations) -> dict[str, Any]:
 
 def _load_expert(raw: dict[str, Any]) -> ExpertLocations:
     return ExpertLocations(
-        first=tuple(map(_load, raw["first"])),
-        down=_load(raw["down"]),
+        first=tuple(map(_load_matrix, raw["first"])),
+        down=_load_matrix(raw["down"]),
         first_bias=tuple(map(_load, raw["first_bias"])),
         down_bias=raw["down_bias"] and _load(raw["down_bias"]),
     )

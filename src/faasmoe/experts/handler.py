@@ -15,6 +15,7 @@ from faasmoe.experts import fused
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.fused import FusedExperts
+from faasmoe.experts.int8 import Int8Location, Matrix, MatrixLocation
 from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import (
@@ -54,10 +55,13 @@ class ExpertBlock:
         def get(location: TensorLocation) -> Tensor:  # a mapped view, or a copy if the dtype must change
             return map_tensor(location, read_ahead=True).to(dtype)
 
+        def matrix(location: MatrixLocation) -> Matrix:
+            return location.map(read_ahead=True) if isinstance(location, Int8Location) else get(location)
+
         experts = [
             ExpertWeights(
-                first=tuple(get(location) for location in expert.first),
-                down=get(expert.down),
+                first=tuple(matrix(location) for location in expert.first),
+                down=matrix(expert.down),
                 first_bias=tuple(get(location) for location in expert.first_bias),
                 down_bias=get(expert.down_bias) if expert.down_bias else None,
             )

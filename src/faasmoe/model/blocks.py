@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faasmoe.errors import OptionError
 from faasmoe.experts.artifact import Artifact
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.layout import Layout, locate_experts
+from faasmoe.model.quantised import QuantisedCopy
 
 DEFAULT_BLOCK_SIZE = 10
 
@@ -32,7 +33,12 @@ def check_block_size(block_size: int | None, architecture: Architecture) -> int:
 
 
 def cut(
-    architecture: Architecture, layout: Layout, checkpoint: Checkpoint, block_size: int, dtype: str
+    architecture: Architecture,
+    layout: Layout,
+    checkpoint: Checkpoint,
+    block_size: int,
+    dtype: str,
+    quantised: QuantisedCopy | None = None,
 ) -> list[Block]:
     """All blocks of the model, computing in `dtype` ("F32", "BF16"). The last of a layer may be smaller.
 
@@ -40,10 +46,15 @@ def cut(
     """
     blocks = []
     for module in architecture.experts:
-        locations = locate_experts(module, layout.experts[module.name], checkpoint)
+        if quantised:
+            locations = quantised.experts[module.name]
+            form = replace(module.form, transposed=False)  # the copy's matrices are all [out, in]
+        else:
+            locations = locate_experts(module, layout.experts[module.name], checkpoint)
+            form = module.form
         for number, start in enumerate(range(0, module.num_experts, block_size)):
             experts = tuple(range(start, min(start + block_size, module.num_experts)))
             weights = tuple(locations[e] for e in experts)
-            artifact = Artifact(module.layer, experts, dtype, module.form, weights)
+            artifact = Artifact(module.layer, experts, dtype, form, weights)
             blocks.append(Block(f"layer-{module.layer:02}-block-{number:02}", artifact))
     return blocks

@@ -6,7 +6,7 @@ its attention and its experts are called through transformers' registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,13 +17,14 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.experts.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.kernels import linear_backend
 from faasmoe.model import attention
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.attention import FlatRow, Span
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.decode_kernel import Place
-from faasmoe.model.layout import Layout
+from faasmoe.model.layout import Layout, dense_tensors
 from faasmoe.model.linears import Crew
 from faasmoe.model.overlap import Overlapped, overlap
 
@@ -46,11 +47,16 @@ class DenseModel:
     """A model that computes everything but its routed experts."""
 
     def __init__(
-        self, model: PreTrainedModel, routed: RoutedExperts, architecture: Architecture, threads: int
+        self,
+        model: PreTrainedModel,
+        routed: RoutedExperts,
+        architecture: Architecture,
+        threads: int,
+        int8: Mapping[str, Int8Matrix],
     ) -> None:
         self._model = model
         self._crew = Crew(threads)
-        self._crew.take_over(model)
+        self._crew.take_over(model, int8)
         self._architecture = architecture
         self._overlapped = self._overlap()
         self._row = FlatRow()
@@ -68,20 +74,24 @@ class DenseModel:
         dtype: torch.dtype,
         routed: RoutedExperts,
         threads: int,
+        quantised: Mapping[str, Int8Location] | None = None,
     ) -> DenseModel:
         """Map the dense weights. Those whose dtype or layout must change are copied. Steps run on `threads` threads.
 
+        The weights of the linear layers `quantised` are mapped from there instead of from the checkpoint.
         Raises `CheckpointError` if a weight is missing or of the wrong shape.
         """
-        tensors = {name: checkpoint.tensor(name) for name in layout.dense}
-        hollow = _without_experts(architecture.model_class)
+        quantised = quantised or {}
+        tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
+        hollow = _hollow(architecture.model_class, quantised)
         transformers_logging.set_verbosity_error()  # the report below says it in our words
         transformers_logging.disable_progress_bar()
         model, report = hollow.from_pretrained(
             None, config=architecture.config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
         prefixes = tuple(f"{experts.name}." for experts in architecture.experts)
-        missing = sorted(key for key in report["missing_keys"] if not key.startswith(prefixes))
+        elsewhere = {f"{name}.weight" for name in quantised}
+        missing = sorted(key for key in report["missing_keys"] - elsewhere if not key.startswith(prefixes))
         if missing:
             raise CheckpointError(
                 f"{checkpoint.folder} lacks {len(missing)} tensors of the dense part, the first is {missing[0]}"
@@ -91,7 +101,8 @@ class DenseModel:
         model.eval().requires_grad_(False)
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
-        return cls(model, routed, architecture, threads)
+        int8 = {name: location.map() for name, location in quantised.items()}
+        return cls(model, routed, architecture, threads, int8)
 
     def _route_to(self, routed: RoutedExperts) -> None:
         layers = {experts.name: experts.layer for experts in self._architecture.experts}
@@ -177,10 +188,6 @@ class DenseModel:
         """Bytes of one token's keys and values, by layer."""
         return self._row.kv_bytes
 
-    def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight that this process holds, by name."""
-        yield from self._model.named_parameters()
-
 
 class _NoHistory:
     """The cache of a sequence that is not continued."""
@@ -192,8 +199,8 @@ class _NoHistory:
         raise NotImplementedError("the probe keeps nothing")
 
 
-def _without_experts(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """The same class, whose experts modules hold empty parameters.
+def _hollow(model_class: type[PreTrainedModel], linears: Collection[str]) -> type[PreTrainedModel]:
+    """The same class, whose experts modules hold empty parameters, and the linear layers named empty weights.
 
     It keeps its name, because transformers finds checkpoint conversions by it.
     """
@@ -203,6 +210,8 @@ def _without_experts(model_class: type[PreTrainedModel]) -> type[PreTrainedModel
         for module in filter(is_experts, self.modules()):
             for name in module._parameters:
                 module._parameters[name] = nn.Parameter(torch.empty(0), requires_grad=False)
+        for linear in linears:
+            self.get_submodule(linear)._parameters["weight"] = nn.Parameter(torch.empty(0), requires_grad=False)
 
     body = {"__init__": init, "__module__": model_class.__module__}
     return type(model_class.__name__, (model_class,), body)

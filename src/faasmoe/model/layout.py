@@ -8,6 +8,7 @@ whose checkpoints need any other conversion is refused by name.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ class Source:
 class Layout:
     """A checkpoint's tensors, told apart."""
 
-    dense: tuple[str, ...]  # names of tensors of the dense part
+    dense: dict[str, str | None]  # tensors of the dense part to the parameters that they are; None: parts of one
     experts: dict[str, dict[str, Source]]  # experts module to its parameters ("down_proj") to their sources
 
 
@@ -65,7 +66,8 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     targets = {f"{e.name}.{p}": (e.name, p) for e in architecture.experts for p in e.parameters}
     state: dict[str, Any] = model.state_dict()
 
-    dense, grouped = [], defaultdict[str, dict[str | None, list[str]]](dict)
+    dense: dict[str, str | None] = {}
+    grouped = defaultdict[str, dict[str | None, list[str]]](dict)
     for name in sorted(checkpoint, key=dot_natural_key):
         target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
         if target not in state and name in state:
@@ -73,7 +75,7 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
         if target in targets:
             grouped[target].setdefault(pattern, []).append(name)
         else:
-            dense.append(name)
+            dense[name] = target if pattern is None else None
 
     experts: dict[str, dict[str, Source]] = defaultdict(dict)
     for target, (module, parameter) in targets.items():
@@ -87,7 +89,7 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
                 f"{source.converter.operations if source.converter else 'a conversion'}"
             )
         experts[module][parameter] = source
-    return Layout(tuple(dense), dict(experts))
+    return Layout(dense, dict(experts))
 
 
 def _source(target: str, patterns: dict[str | None, list[str]], by_pattern: dict[str, WeightConverter]) -> Source:
@@ -97,6 +99,15 @@ def _source(target: str, patterns: dict[str | None, list[str]], by_pattern: dict
     converter = by_pattern[next(iter(named))]
     ordered = {p: named[p] for p in converter.source_patterns if p in named}
     return Source(target, converter, ordered)
+
+
+def dense_tensors(layout: Layout, replaced: Container[str]) -> list[str]:
+    """Names of the dense part's tensors but for the weights of the modules `replaced`."""
+    return [
+        name
+        for name, target in layout.dense.items()
+        if not (target and target.endswith(".weight") and target.removesuffix(".weight") in replaced)
+    ]
 
 
 def locate_experts(

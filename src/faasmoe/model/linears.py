@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from faasmoe.experts.int8 import Int8Matrix, Matrix
 from faasmoe.experts.kernels import linear, own_kernel
 from faasmoe.experts.matvec import linear_rows, readable, supports
 from faasmoe.experts.team import Team
@@ -40,24 +41,29 @@ class Crew:
         finally:
             self.alone = False
 
-    def take_over(self, model: nn.Module) -> None:
-        """Put a `StepLinear` in the place of every linear layer whose weights our kernel reads."""
+    def take_over(self, model: nn.Module, int8: Mapping[str, Int8Matrix] | None = None) -> None:
+        """Put a `StepLinear` in the place of every linear layer whose weights our kernel reads.
+
+        The layers named in `int8` compute with these weights instead of their own.
+        """
+        weights = int8 or {}
         found = [
-            (name, layer)
+            (name, layer, weights.get(name, layer.weight))
             for name, layer in model.named_modules()
-            if type(layer) is nn.Linear and readable(layer.weight)  # a subclass may compute something else
+            if type(layer) is nn.Linear  # a subclass may compute something else
         ]
-        for name, layer in found:
-            self._layer = StepLinear(layer, self)
-            model.set_submodule(name, self._layer)
+        for name, layer, weight in found:
+            if readable(weight):
+                self._layer = StepLinear(layer, weight, self)
+                model.set_submodule(name, self._layer)
 
 
 class StepLinear(nn.Module):
-    """Stands in for an `nn.Linear` in bfloat16 and keeps its parameters under their names."""
+    """Stands in for an `nn.Linear` in bfloat16 and keeps its parameters under their names, but for a weight in int8."""
 
-    def __init__(self, layer: nn.Linear, crew: Crew) -> None:
+    def __init__(self, layer: nn.Linear, weight: Matrix, crew: Crew) -> None:
         super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight, self.bias = weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self._crew = crew
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
 from faasmoe.errors import OptionError
-from faasmoe.experts.dtypes import BY_NAME, NAME_OF
+from faasmoe.experts.dtypes import NAME_OF
+from faasmoe.experts.int8 import Int8Location
 from faasmoe.model.architecture import Architecture, inspect_architecture, read_config
 from faasmoe.model.blocks import Block, check_block_size, cut
 from faasmoe.model.checkpoint import Checkpoint
-from faasmoe.model.layout import Layout, read_layout
+from faasmoe.model.layout import Layout, dense_tensors, read_layout
+from faasmoe.model.quantised import QuantisedCopy, plan_copy
 from faasmoe.model.source import ModelSource
 
+QUANTISATIONS = (None, "int8")
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -28,46 +32,55 @@ class ModelPlan:
     block_size: int
     dtype: torch.dtype  # in which it computes
     blocks: tuple[Block, ...]
+    quantised: QuantisedCopy | None = None  # what it uses instead of the checkpoint's matrices; to be made first
 
     @property
     def dense_bytes(self) -> int:
         """Bytes of the dense part's weights as they will lie in memory."""
-        locations = [self.checkpoint.location(name) for name in self.layout.dense]
-        return sum(_bytes_in(location.shape, self.dtype) for location in locations)
+        plain = [self.checkpoint.location(name).shape for name in dense_tensors(self.layout, self.linears)]
+        int8 = [location.nbytes for location in self.linears.values()]
+        return sum(prod(shape) * self.dtype.itemsize for shape in plain) + sum(int8)
+
+    @property
+    def linears(self) -> dict[str, Int8Location]:
+        """Linear layers of the dense part that compute in eight bits."""
+        return self.quantised.linears if self.quantised else {}
 
     @property
     def function_bytes(self) -> int:
         """Bytes of the weights of the largest function."""
-        return max(
-            sum(_bytes_in(location.shape, self.dtype) for expert in b.artifact.weights for location in expert)
-            for b in self.blocks
-        )
+        return max(block.artifact.memory for block in self.blocks)
 
     @property
     def mapped(self) -> bool:
-        """Whether weights are used as they lie in the files, without a copy."""
-        return all(
-            BY_NAME[location.dtype] == self.dtype
-            for block in self.blocks
-            for expert in block.artifact.weights
-            for location in expert
-        )
+        """Whether experts' weights are used as they lie in the files, without a copy."""
+        return all(block.artifact.memory == block.artifact.nbytes for block in self.blocks)
 
 
-def make_plan(source: ModelSource, block_size: int | None = None, dtype: str = "auto") -> ModelPlan:
+def make_plan(
+    source: ModelSource, block_size: int | None = None, dtype: str = "auto", quantize: str | None = None
+) -> ModelPlan:
     """Check the model and cut it into blocks.
 
-    Raises `UserError` if its files are damaged, it cannot be served, or an option is out of range.
+    With `quantize` its large matrices are to be used in eight bits, and all else in bfloat16. Raises `UserError` if
+    its files are damaged, it cannot be served, or an option is out of range.
     """
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
+    if quantize not in QUANTISATIONS:
+        raise OptionError(f"--quantize {quantize}: must be int8, or not be given")
+    if quantize and dtype == "float32":
+        raise OptionError(
+            "--dtype float32: weights in eight bits compute in bfloat16; leave out one of the options"
+        )
     architecture = inspect_architecture(read_config(source.folder))
     size = check_block_size(block_size, architecture)
     checkpoint = Checkpoint.open(source.folder)
     layout = read_layout(architecture, checkpoint)
-    chosen = _choose_dtype(dtype, checkpoint, layout)
-    blocks = cut(architecture, layout, checkpoint, size, NAME_OF[chosen])
-    return ModelPlan(source, architecture, checkpoint, layout, size, chosen, tuple(blocks))
+    chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
+    quantised = plan_copy(source.name, architecture, layout, checkpoint) if quantize else None
+    blocks = cut(architecture, layout, checkpoint, size, NAME_OF[chosen], quantised)
+    return ModelPlan(source, architecture, checkpoint, layout, size, chosen, tuple(blocks), quantised)
 
 
 def context_length(plan: ModelPlan, asked: int | None) -> int:
@@ -87,10 +100,3 @@ def _choose_dtype(dtype: str, checkpoint: Checkpoint, layout: Layout) -> torch.d
     first = next(iter(next(iter(layout.experts.values())).values()))
     name = next(iter(first.tensors.values()))[0]
     return torch.bfloat16 if checkpoint.location(name).dtype == "BF16" else torch.float32
-
-
-def _bytes_in(shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count * dtype.itemsize

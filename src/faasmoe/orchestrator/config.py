@@ -15,5 +15,6 @@ class ServingConfig:
     folder: str  # of the checkpoint
     block_size: int | None = None  # None: the default
     dtype: str = "auto"
+    quantize: str | None = None
     max_model_len: int | None = None  # None: the model's context
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -70,7 +70,8 @@ def load(start: Start) -> Serving:
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
 
     config, folder = start.config, Path(start.folder)
-    plan = make_plan(ModelSource(config.name, Path(config.folder)), config.block_size, config.dtype)
+    source = ModelSource(config.name, Path(config.folder))
+    plan = make_plan(source, config.block_size, config.dtype, config.quantize)
     length = context_length(plan, config.max_model_len)
     serving = Serving(
         plan, lambda: LocalPlatform(folder=Path(start.pool)), length, config.engine, folder / _ARTIFACTS

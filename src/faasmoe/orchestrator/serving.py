@@ -43,13 +43,15 @@ class Serving:
     ) -> None:
         self.plan = plan
         self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
+        if plan.quantised:
+            plan.quantised.make()
         with ExitStack() as undo:
             self.platform = platform = undo.enter_context(start_platform())
             deploy(platform, plan.blocks, artifacts or undo.enter_context(RunFolder()).path / "artifacts")
             self.dispatch = Dispatch(platform, plan.blocks)
             threads = 1 if plan.dense_bytes < _SMALL_DENSE_BYTES else len(os.sched_getaffinity(0))
             self.model = DenseModel.load(
-                plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch, threads
+                plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch, threads, plan.linears
             )
             check_fits(platform, plan.blocks, self.model.experts_per_token)
             self._meter = Meter(self.dispatch.counts)

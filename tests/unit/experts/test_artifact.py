@@ -38,7 +38,7 @@ def test_sizes() -> None:
     assert ARTIFACT.hidden_size == 8
 
 
-@pytest.mark.parametrize("damage", [{"version": 2}, {"form": {}}, {"weights": [{}]}, {"layer": "x"}])
+@pytest.mark.parametrize("damage", [{"version": 1}, {"form": {}}, {"weights": [{}]}, {"layer": "x"}])
 def test_damaged_artifacts_are_refused(damage: dict) -> None:
     text = json.dumps({**json.loads(ARTIFACT.to_json()), **damage})
     with pytest.raises(CheckpointError, match="artifact"):
