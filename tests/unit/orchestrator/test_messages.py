@@ -68,7 +68,14 @@ pieces = st.builds(
     reals,
 )
 configs = st.builds(
-    ServingConfig, texts, texts, st.none() | numbers, texts, st.none() | numbers, st.builds(EngineOptions)
+    ServingConfig,
+    texts,
+    texts,
+    st.none() | numbers,
+    texts,
+    st.none() | texts,
+    st.none() | numbers,
+    st.builds(EngineOptions),
 )
 failures = st.builds(Failure, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
 figures = st.builds(
