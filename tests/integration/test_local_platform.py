@@ -11,13 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, PlatformError
+from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, PlatformError, UnknownFunction
 from faasmoe.platforms.base import Call, FileRange
 from faasmoe.platforms.local import wire
+from faasmoe.platforms.local.control import Activator
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.pool import INSTANCE_BYTES
@@ -96,6 +99,44 @@ def test_a_call_waits_for_memory_and_then_says_so(tight: LocalPlatform, artifact
             assert ask(tight, "f") == [b"A:"]  # as soon as one of the others is idle
             waiting.join(60)
     assert not waiting.is_alive()
+
+
+def test_instances_that_nobody_calls_make_room(tight: LocalPlatform, artifact: Path) -> None:
+    tight.deploy([spec(name, "echo", artifact) for name in ("a", "b", "c", "d", "e")])
+    tight.prewarm(["a", "b"])
+    assert ask(tight, "c", "d", seconds=20) == [b"A:"] * 2
+    dreamer = Activator(tight.folder)
+    assert dreamer.request([(0, "a", None), (1, "b", None)], 20)
+    assert all("path" in (dreamer.answer() or {}) for _ in range(2))  # promised to somebody who will not call
+    assert ask(tight, "e", seconds=20) == [b"A:"]
+    dreamer.close()
+
+
+def test_who_waits_for_memory_gets_what_is_deployed_by_then(tight: LocalPlatform, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "new").write_text("B:")
+    tight.deploy([spec(name, "patient", tmp_path / "pipe") for name in ("busy0", "busy1")])
+    tight.deploy([spec(name, "echo", tmp_path / "gone") for name in ("f", "g", "h")])
+    with ExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(4))
+        clients = [stack.enter_context(LocalPlatform(folder=tight.folder)) for _ in range(3)]
+        busy = executor.submit(ask, tight, "busy0", "busy1")
+        assert wait_until(lambda: [s.state for s in tight.status().functions[:2]] == ["busy", "busy"])
+        given_up = Activator(tight.folder)
+        assert given_up.request([(0, "h", None)], 60)
+        assert wait_until(lambda: tight.status().waiting == 1)
+        waiting = [executor.submit(ask, c, name) for c, name in zip(clients, ("f", "g"), strict=False)]
+        assert wait_until(lambda: tight.status().waiting == 3)
+        given_up.close()
+        assert wait_until(lambda: tight.status().waiting == 2)
+        tight.deploy([spec("f", "echo", tmp_path / "new")])
+        tight.remove(["g"])
+        with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
+            pipe.write(b"..")
+            assert busy.result(60) == [b"."] * 2
+        assert waiting[0].result(60) == [b"B:"]
+        with pytest.raises(UnknownFunction, match="function g: it is not deployed"):
+            waiting[1].result(60)
 
 
 def test_a_budget_that_can_never_do_is_refused(tight: LocalPlatform, artifact: Path) -> None:
@@ -219,15 +260,21 @@ def run_client(code: str, folder: Path) -> subprocess.Popen[str]:
 # Endings and leftovers
 
 
-def test_close_leaves_no_process_and_no_file(artifact: Path) -> None:
+def test_close_leaves_no_process_and_no_file_and_says_nothing(
+    artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     platform = LocalPlatform()
     assert stat.S_IMODE(platform.folder.stat().st_mode) == 0o700
     assert platform.folder in pools()
     platform.deploy([spec("f", "echo", artifact)])
     platform.prewarm(["f"])
     pids = platform.processes()
+    capfd.readouterr()
+    with LocalPlatform(folder=platform.folder) as other:
+        other.status()
+        platform.close()  # while somebody is connected
     platform.close()
-    platform.close()
+    assert capfd.readouterr().err == ""
     assert len(pids) >= 3
     assert wait_until(lambda: not any(map(alive, pids)))
     assert not platform.folder.exists()

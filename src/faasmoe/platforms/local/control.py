@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +17,8 @@ from faasmoe.platforms.local.run_folder import SOCKET
 from faasmoe.platforms.local.supervisor import NAME
 
 _ASK_SECONDS = 60.0
+_GRACE_SECONDS = 1.0  # the daemon gives up a little earlier than we do: it knows why
+_STALL_SECONDS = 5.0  # for a message that has begun, and for one that fits into the socket's buffer
 _AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
 
 
@@ -44,19 +46,20 @@ def error_of(answer: dict[str, Any], function: str, attempts: int = 1) -> Except
 
 
 class Control:
-    """One question at a time; for all threads. A daemon that is being restarted is waited for."""
+    """Asks the daemon and waits for its answer; for all threads. One that is being restarted is waited for."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / SOCKET
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
+        self._idle: deque[socket.socket] = deque()  # as many as were ever needed at once
 
     def ask(self, operation: str, seconds: float = _ASK_SECONDS, **arguments: Any) -> Any:
         """Raises `PlatformError` if there is no answer within `seconds`, `UnknownFunction`, or `OptionError`."""
-        with self._lock:
-            answer = self._exchange({"operation": operation, **arguments}, time.monotonic() + seconds)
+        message = {"operation": operation, "seconds": seconds, **arguments}
+        answer, attempts = self._exchange(message, time.monotonic() + seconds + _GRACE_SECONDS)
         if "error" not in answer:
             return answer["ok"]
+        if operation == "remove" and answer["error"] == "unknown" and attempts > 1:
+            return None  # done by a daemon that died before it could say so
         if answer["error"] == "option":
             least, own = (int(number) / (1 << 20) for number in answer["cause"].split())
             raise OptionError(
@@ -65,26 +68,37 @@ class Control:
             )
         raise error_of(answer, "(all)")
 
-    def _exchange(self, message: dict[str, Any], deadline: float) -> dict[str, Any]:
-        while True:
-            left = deadline - time.monotonic()
+    def _exchange(self, message: dict[str, Any], deadline: float) -> tuple[dict[str, Any], int]:
+        """The answer, and how often it was asked for."""
+        attempts = 0
+        while (left := deadline - time.monotonic()) > 0:
+            connection = None
             try:
-                if left <= 0:
-                    raise PlatformError(NAME, "(all)", "the daemon does not answer")
-                if self._socket is None:
-                    self._socket = connect(self._path, left)
-                self._socket.settimeout(left)
-                wire.send(self._socket, message)
-                return wire.receive(self._socket)[0]
+                connection = self._connection(left)
+                connection.settimeout(left)
+                attempts += 1
+                wire.send(connection, message)
+                answer = wire.receive(connection)[0]
             except (wire.Lost, OSError):
-                self.close()  # a late answer must not be taken for that of the next question
+                if connection is not None:
+                    connection.close()  # a late answer must not be taken for that of the next question
                 select.select([], [], [], _AGAIN_SECONDS)
+            else:
+                self._idle.append(connection)
+                return answer, attempts
+        raise PlatformError(NAME, "(all)", f"the daemon has not answered to {message['operation']!r} in time")
+
+    def _connection(self, seconds: float) -> socket.socket:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return connect(self._path, seconds)
 
     def close(self) -> None:
         """May be called twice."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 class Activator:
@@ -99,11 +113,17 @@ class Activator:
         return -1 if self._socket is None else self._socket.fileno()
 
     def request(self, wanted: Sequence[tuple[int, str, str | None]], seconds: float) -> bool:
-        """Ask for instances: (number for the answer, function, path of one that was lost). False: no daemon now."""
-        return self._send({"operation": "activate", "wanted": list(wanted), "seconds": seconds})
+        """Ask for instances: (number for the answer, function, path of one that was lost).
+
+        False: there is no daemon now, and what was asked for before must be asked for again.
+        """
+        return self._send({"operation": "activate", "wanted": list(wanted), "seconds": seconds}, seconds)
 
     def answer(self) -> dict[str, Any] | None:
-        """The next answer; None if the connection was lost: everything must be asked for again."""
+        """The next answer; None if the connection was lost: everything must be asked for again.
+
+        To be called when the connection is readable.
+        """
         try:
             if self._socket is None:
                 return None
@@ -114,13 +134,13 @@ class Activator:
 
     def report_stuck(self, path: str, seconds: float) -> None:
         """An instance did not answer a call for `seconds`."""
-        self._send({"operation": "stuck", "path": path, "seconds": seconds})
-        self.close()  # nobody waits for answers any more
+        self._send({"operation": "stuck", "path": path, "seconds": seconds}, _GRACE_SECONDS)
 
-    def _send(self, message: dict[str, Any]) -> bool:
+    def _send(self, message: dict[str, Any], seconds: float) -> bool:
         try:
             if self._socket is None:
-                self._socket = connect(self._path, _ASK_SECONDS)
+                self._socket = connect(self._path, seconds)
+                self._socket.settimeout(_STALL_SECONDS)
             wire.send(self._socket, message)
         except (wire.Lost, OSError):
             self.close()

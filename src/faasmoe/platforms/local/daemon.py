@@ -27,6 +27,7 @@ from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import Function, Pool, deployment_from
 from faasmoe.platforms.local.run_folder import SOCKET
+from faasmoe.platforms.local.wire import raise_descriptor_limit
 
 log = logging.getLogger(__name__)
 
@@ -49,26 +50,35 @@ class Daemon:
         stopping = asyncio.Event()
         asyncio.get_running_loop().add_reader(sys.stdin, stopping.set)
         await self._restore()
-        server = await asyncio.start_unix_server(self._client, self._folder / SOCKET, limit=wire.MAX_MESSAGE)
+        server = await asyncio.start_unix_server(self._connected, self._folder / SOCKET, limit=wire.MAX_MESSAGE)
         self._life.spawn(self._life.prepare())
         print(READY, flush=True)  # noqa: T201 - read by the client
         await stopping.wait()
         server.close()
         await self._life.close(_CLOSE_SECONDS)
 
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._life.spawn(self._client(reader, writer))  # asyncio's own task would be logged when it is cancelled
+
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        activations: set[asyncio.Task[None]] = set()
         try:
             while True:
                 length = wire.length_of(await reader.readexactly(8))
                 message = wire.parse(await reader.readexactly(length))
                 if message.get("operation") == "activate":
                     for wanted in message["wanted"]:
-                        self._life.spawn(self._activate(writer, *wanted, seconds=float(message["seconds"])))
+                        task = self._life.spawn(self._activate(writer, *wanted, seconds=float(message["seconds"])))
+                        activations.add(task)
+                        task.add_done_callback(activations.discard)
                 else:
                     writer.write(wire.pack(await self._answer(message)))
+                    await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, wire.Lost, KeyError, TypeError, ValueError) as error:
             log.debug("control connection ended: %s", error)
         finally:
+            for task in list(activations):  # nobody waits for these any more
+                task.cancel()
             writer.close()
 
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +107,7 @@ class Daemon:
     async def _remove(self, message: dict[str, Any]) -> None:
         functions = self._named(message["names"])
         for function in functions:
-            del self._pool.functions[function.deployment.name]
+            self._pool.functions.pop(function.deployment.name, None)
         self._save()
         await self._life.stop(functions)
 
@@ -105,10 +115,7 @@ class Daemon:
         await self._life.stop(self._named(message["names"]))
 
     def _named(self, names: list[str]) -> list[Function]:
-        for name in names:
-            if name not in self._pool.functions:
-                raise Refused("unknown", f"{name}")
-        return [self._pool.functions[name] for name in names]
+        return [self._life.function(name) for name in names]
 
     def _save(self) -> None:
         """So that a new daemon in this folder knows the functions of the one before."""
@@ -125,7 +132,12 @@ class Daemon:
             await self._life.install(deployment_from(raw, self._options.keep_alive) for raw in known)
 
     async def _prewarm(self, message: dict[str, Any]) -> None:
-        await asyncio.gather(*(self._life.prewarm(function) for function in self._named(message["names"])))
+        names = [function.deployment.name for function in self._named(message["names"])]
+        try:
+            async with asyncio.timeout(float(message["seconds"])):
+                await asyncio.gather(*map(self._life.prewarm, names))
+        except TimeoutError:
+            raise Refused("deadline", self._why_waiting()) from None
 
     async def _identify(self, _: dict[str, Any]) -> int:
         return os.getpid()
@@ -147,15 +159,15 @@ class Daemon:
         self, writer: asyncio.StreamWriter, number: int, name: str, lost: str | None, *, seconds: float
     ) -> None:
         try:
-            function = self._named([name])[0]
             if lost in self._pool.instances:  # its caller knows of its end before we do
                 self._life.drain(self._pool.instances[lost])
             try:
                 async with asyncio.timeout(seconds):
-                    running = await self._life.obtain(function)
+                    running = await self._life.obtain(name)
             except TimeoutError:
                 raise Refused("deadline", self._why_waiting()) from None
             running.promise(time.monotonic_ns())
+            function = running.function
             scalable = function.deployment.max_instances > 1
             answer = {
                 "id": number,
@@ -186,6 +198,7 @@ def main() -> None:
     folder, options = sys.argv[1:]
     logs.inherit("platform")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us closes our standard input
+    raise_descriptor_limit()
     os.umask(0o077)
     asyncio.run(Daemon(Path(folder), LocalOptions.from_json(options)).serve())
 

@@ -69,7 +69,7 @@ class Fanout:
         self._buffers: list[memoryview] = []  # for the replies of a batch
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
         self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
-        self._unasked: list[tuple[int, str, str | None]] = []  # no daemon to ask
+        self._unasked: dict[int, tuple[int, str, str | None]] = {}  # of these, those that the daemon was not told
 
     def run(
         self,
@@ -145,7 +145,7 @@ class Fanout:
     def _ask(self, pending: Pending, lost: str | None) -> None:
         pending.connection = None
         self._asked[pending.index] = pending
-        self._unasked.append((pending.index, pending.function, lost))
+        self._unasked[pending.index] = pending.index, pending.function, lost
 
     def _progress(self, deadline: float, replies: Replies, used: list[tuple[str, Connection]]) -> None:
         """Ask for instances, and take what comes first: one of them, or a reply."""
@@ -165,10 +165,18 @@ class Fanout:
     def _request(self, deadline: float) -> float:
         """Ask the daemon, if there is one, for instances that it was not asked for yet. Returns seconds left."""
         left = self._left(deadline)
-        # the daemon gives up a little earlier than we do: it knows why there is no instance
-        if self._unasked and self._activator.request(self._unasked, left - min(0.2, left / 5)):
-            self._unasked.clear()
+        if self._unasked:
+            # the daemon gives up a little earlier than we do: it knows why there is no instance
+            if self._activator.request(list(self._unasked.values()), left - min(0.2, left / 5)):
+                self._unasked.clear()
+            else:
+                self._forgotten()
         return left
+
+    def _forgotten(self) -> None:
+        """The daemon is gone, and with it all that it was asked for."""
+        asked = {index: (index, pending.function, None) for index, pending in self._asked.items()}
+        self._unasked = {**asked, **self._unasked}
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
@@ -179,9 +187,8 @@ class Fanout:
     def _activated(self, deadline: float) -> None:
         """An instance for one of the calls, or why there is none."""
         answer = self._activator.answer()
-        if answer is None:  # the daemon died: ask the next one
-            for pending in self._asked.values():
-                self._unasked.append((pending.index, pending.function, None))
+        if answer is None:
+            self._forgotten()
             return
         pending = self._asked.pop(answer["id"])
         if "error" in answer:

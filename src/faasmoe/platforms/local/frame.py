@@ -29,6 +29,7 @@ _CALL_MAGIC, _REPLY_MAGIC = b"FMcq", b"FMca"
 _SEGMENTS = 1  # flag of a call: two descriptors come with it
 _FDS = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 BUFFER = HEADER + MAX_INLINE
+_MOST_LOOKS = 50  # of a socket's patience each, for the rest of a frame
 
 
 class Status(IntEnum):
@@ -150,10 +151,14 @@ def _until(sock: socket.socket, buffer: memoryview, got: int, wanted: int) -> in
     """Receive on until at least `wanted` bytes are there. Returns how many are."""
     if got == 0:
         raise Lost("closed by the other side")
+    looks = 0
     while got < wanted:
         try:
             more = sock.recv_into(buffer[got:])
         except BlockingIOError as error:
+            looks += 1  # the other side may have lost its core in the middle of sending
+            if looks < _MOST_LOOKS:
+                continue
             raise Lost("the other side stopped in the middle") from error
         if more == 0:
             raise Lost("closed by the other side")

@@ -118,6 +118,8 @@ class Instance:
             self._failure = f"{type(error).__name__}: {brief(error)}"
             log.error("function of %s cannot be loaded: %s", self._duty.artifact, self._failure)
         record.mapped = time.monotonic_ns()
+        if record.report:
+            self._tell()
         self._accept()
         self._drain()
 
@@ -241,8 +243,12 @@ class Instance:
             if not self._answering:
                 self._silent.notify_all()
         if self._record.report:
-            with suppress(OSError):  # the daemon is going; so are we
-                self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Have the daemon look at the record."""
+        with suppress(OSError):  # it is going; so are we
+            self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
 
     def _drain(self) -> None:
         """Finish what runs, refuse what is new."""
@@ -250,8 +256,7 @@ class Instance:
         with self._lock:
             self._draining = True
             self._record.draining = 1
-            with suppress(OSError):
-                self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
+            self._tell()
             self._silent.wait_for(lambda: not self._answering, _DRAIN_SECONDS)
 
 

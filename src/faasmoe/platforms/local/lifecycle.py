@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
+import secrets
 import signal
 import socket
 import time
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from faasmoe.platforms.local import page_cache
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.pool import Deployment, Function, Pool, Running
+from faasmoe.platforms.local.pool import INSTANCE_BYTES, PROMISE_NS, Deployment, Function, Pool, Running
 from faasmoe.platforms.local.record import Table
-from faasmoe.platforms.local.zygote_client import ZygoteClient, ZygoteFailed
+from faasmoe.platforms.local.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +46,20 @@ class Lifecycle:
         self._table = Table()
         self._lifelines: dict[str, tuple[socket.socket, int, mmap.mmap]] = {}  # by path; with slot and page
         self._ultimata: dict[str, asyncio.TimerHandle] = {}  # by path: what drains too slowly is killed
-        self._started = 0  # names sockets, so that no path is used twice
+        self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
+        self._mark = secrets.token_hex(4)
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
         self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._zygote = ZygoteClient(options.preload, self._zygote_event)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Let `work` go on by itself."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def prepare(self) -> None:
         """Have the zygote ready before the first call, and know what it takes."""
@@ -99,78 +102,97 @@ class Lifecycle:
                     await self._changed()
         self._zygote.close()
 
-    async def prewarm(self, function: Function) -> None:
+    async def prewarm(self, name: str) -> None:
         """Returns when the function has an instance that is at least forked."""
-        running = await self.obtain(function)
+        running = await self.obtain(name)
         while running.pid is None and running.path in self._pool.instances:
             await self._changed()
 
-    async def obtain(self, function: Function, kept: bool = False) -> Running:
-        """An instance to call, started if need be, when there is memory for it."""
-        now = time.monotonic_ns
-        if not kept and (running := self._pool.choose(function, now())):
+    async def obtain(self, name: str, kept: bool = False) -> Running:
+        """An instance to call, started if need be, when there is memory for it. Raises `Refused`."""
+        if not kept and (running := self._pool.choose(self.function(name), time.monotonic_ns())):
             return running
         await self.zygote_ready()
-        async with self._turn:
-            if not kept and (running := self._pool.choose(function, now())):
-                return running
-            charge = function.deployment.charge
-            pool = self._pool
-            if pool.budget is not None and pool.own + charge > pool.budget:
-                raise Refused("platform", f"it needs {charge} bytes and the platform's own processes {pool.own}, "
-                              f"but the memory budget is {pool.budget}")  # fmt: skip
-            pool.waiting += 1
-            try:
-                while pool.shortage(charge):
-                    for victim in pool.evictable(charge, now()):
-                        victim.evicted = True
-                        self.drain(victim)
-                    await self._changed(report=True)
-            finally:
-                pool.waiting -= 1
-                for running in pool.instances.values():
-                    running.record.report = False
-            if (
-                function.deployment
-                is not (self._pool.functions.get(function.deployment.name) or function).deployment
-            ):
-                raise Refused("unknown", function.deployment.name)
-            return self._start(function, kept)
+        self._pool.waiting += 1
+        try:
+            async with self._turn:
+                while True:
+                    function = self.function(name)  # it may have been replaced while we waited
+                    if not kept and (running := self._pool.choose(function, time.monotonic_ns())):
+                        return running
+                    if not self._pool.shortage(function.deployment.charge):
+                        return self._start(function, kept)
+                    await self._room(function.deployment.charge)
+        finally:
+            self._pool.waiting -= 1
 
-    async def _changed(self, report: bool = False) -> None:
-        """Wait until an instance has ended or, with `report`, answered a call."""
-        self._change.clear()
-        if report:
-            for running in self._pool.instances.values():
+    def function(self, name: str) -> Function:
+        """The one that is deployed now. Raises `Refused`."""
+        if function := self._pool.functions.get(name):
+            return function
+        raise Refused("unknown", name)
+
+    async def _room(self, charge: int) -> None:
+        """Stop idle instances if that makes room for `charge`, and wait for the next change. Raises `Refused`."""
+        pool = self._pool
+        if pool.budget is not None and pool.own + charge > pool.budget:
+            raise Refused("platform", f"it needs {charge} bytes and the platform's own processes {pool.own}, "
+                          f"but the memory budget is {pool.budget}")  # fmt: skip
+        try:
+            for running in pool.instances.values():  # before looking, or a call that ends now would be missed
                 running.record.report = True
+            for victim in pool.evictable(charge, time.monotonic_ns()):
+                victim.evicted = True
+                self.drain(victim)
+            with suppress(TimeoutError):  # nothing tells when a promise has expired
+                async with asyncio.timeout(PROMISE_NS / 1e9):
+                    await self._changed()
+        finally:
+            for running in pool.instances.values():
+                running.record.report = False
+
+    async def _changed(self) -> None:
+        """Wait until an instance has been forked, loaded or stopped, or was asked to report and has answered a call."""
+        self._change.clear()
         await self._change.wait()
 
     def _start(self, function: Function, kept: bool) -> Running:
         self._started += 1
-        path = str(self._folder / f"{self._started}.sock")  # short: the kernel takes 107 bytes
-        slot, record, page = self._table.take()
-        record.activated = record.last_used = time.monotonic_ns()
-        ours, theirs = socket.socketpair()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, theirs:
-            listener.bind(path)
-            listener.listen(_BACKLOG)
-            ours.setblocking(False)
-            running = Running(function, path, record, kept)
-            self._lifelines[path] = ours, slot, page
-            self._pool.add(running)
-            deployment = function.deployment
-            order = {
-                "operation": "start",
-                "id": path,
-                "slot": slot,
-                "handler": deployment.handler,
-                "artifact": deployment.artifact,
-                "keep_alive": None if kept else deployment.keep_alive,
-                "concurrency": deployment.concurrency,
-            }
-            asyncio.get_running_loop().add_reader(ours, self._hear, running, ours)
-            self._zygote.send(order, [listener.fileno(), theirs.fileno(), self._table.fd])
+        path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
+        with ExitStack() as undo:
+            try:
+                slot, record, page = self._table.take()
+                undo.callback(self._table.free, slot)
+                record.activated = record.last_used = time.monotonic_ns()
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                ours.setblocking(False)
+                with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                    undo.callback(Path(path).unlink, missing_ok=True)
+                    listener.bind(path)
+                    listener.listen(_BACKLOG)
+                    running = Running(function, path, record, kept)
+                    self._lifelines[path] = ours, slot, page
+                    self._pool.add(running)
+                    asyncio.get_running_loop().add_reader(ours, self._hear, running, ours)
+                    undo.pop_all()
+                    order = self._order(running, slot)
+                    self._zygote.send(order, [listener.fileno(), theirs.fileno(), self._table.fd])
+            except OSError as error:
+                raise Refused("platform", f"no instance can be started: {error}") from error
         return running
+
+    def _order(self, running: Running, slot: int) -> dict[str, Any]:
+        deployment = running.function.deployment
+        return {
+            "operation": "start",
+            "id": running.path,
+            "slot": slot,
+            "handler": deployment.handler,
+            "artifact": deployment.artifact,
+            "keep_alive": None if running.kept else deployment.keep_alive,
+            "concurrency": deployment.concurrency,
+        }
 
     async def _keep(self, name: str) -> None:
         """Have one more of a function's kept instances, after a pause that grows while they die."""
@@ -183,7 +205,7 @@ class Lifecycle:
         if self._pool.functions.get(name) is function:
             try:
                 async with asyncio.timeout(_KEEP_SECONDS):  # those who wait behind it have calls to make
-                    await self.obtain(function, kept=True)
+                    await self.obtain(name, kept=True)
             except (Refused, TimeoutError) as error:
                 log.warning("%s has fewer instances than its minimum: %s", name, error or "no memory for one")
 
@@ -216,24 +238,25 @@ class Lifecycle:
     def stuck(self, running: Running, seconds: float) -> None:
         """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
         if running.record.in_flight and time.monotonic_ns() - running.record.busy_since >= seconds * 1e9:
-            running.draining = True
+            self.drain(running)
             self._kill(running)
 
     def _zygote_event(self, event: dict[str, Any] | None) -> None:
         """Something happened to a child; None: the zygote is gone, and the kernel has killed its children."""
-        running = list(self._pool.instances.values())
         if event is None:
-            for one in running:
-                self._ended(one, "the zygote ended")
-        elif event["event"] == "started":
-            for one in running:
-                if one.path == event["id"]:
-                    one.pid = event["pid"]
-                    self._change.set()
-        else:
-            for one in running:
-                if one.pid == event["pid"]:
-                    self._ended(one, _cause(event["status"]))
+            for running in list(self._pool.instances.values()):
+                self._ended(running, "the zygote ended")
+            self._table.close()
+            self._table = Table()  # what is being killed may still write into the old one
+        elif event["event"] == "ended":
+            for running in [r for r in self._pool.instances.values() if r.pid == event["pid"]]:
+                self._ended(running, _cause(event["status"]))
+        elif concerned := self._pool.instances.get(event["id"]):
+            if event["event"] == "started":
+                concerned.pid = event["pid"]
+                self._change.set()
+            else:
+                self._ended(concerned, event["cause"])
 
     def _ended(self, running: Running, cause: str) -> None:
         if ultimatum := self._ultimata.pop(running.path, None):
@@ -259,7 +282,7 @@ class Lifecycle:
             await self._zygote.ready()
         except ZygoteFailed as error:
             raise Refused("platform", str(error)) from error
-        self._pool.own = self._pool.own or self._zygote.memory()
+        self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
 
     def _zygote_may_go(self) -> None:
         """End the zygote too when nobody has needed it for long."""

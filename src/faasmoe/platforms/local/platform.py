@@ -26,6 +26,7 @@ from faasmoe.platforms.local.fanout import Fanout
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.segment import LARGEST
 from faasmoe.platforms.local.supervisor import Supervisor
+from faasmoe.platforms.local.wire import raise_descriptor_limit
 
 _PREWARM_SECONDS = 60.0
 
@@ -48,6 +49,7 @@ class LocalPlatform:
 
     def __init__(self, options: LocalOptions | None = None, *, folder: Path | None = None) -> None:
         """Raises `PlatformError` if the daemon does not start, or does not answer."""
+        raise_descriptor_limit()  # each instance that is called takes one
         self._supervisor = Supervisor(options or LocalOptions()) if folder is None else None
         self.folder = self._supervisor.folder if self._supervisor else Path(str(folder))
         self._control = Control(self.folder)
@@ -89,7 +91,7 @@ class LocalPlatform:
 
     def prewarm(self, names: Sequence[str]) -> None:
         """See `Platform.prewarm`."""
-        self._control.ask("prewarm", seconds=_PREWARM_SECONDS, names=list(names))
+        self._control.ask("prewarm", _PREWARM_SECONDS, names=list(names))
 
     def processes(self) -> Sequence[int]:
         """See `Platform.processes`."""

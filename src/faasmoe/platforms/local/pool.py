@@ -13,7 +13,7 @@ from faasmoe.platforms.local.record import BUCKETS, Record, bound_of, percentile
 
 # What an instance takes beside its weights: 3 MB of its own, and room for the rows it computes on.
 INSTANCE_BYTES = 6 << 20
-_PROMISE_NS = 2_000_000_000  # an instance that was handed out is called within this, or it counts as idle again
+PROMISE_NS = 2_000_000_000  # an instance that was handed out is called within this, or it counts as idle again
 _DISK_BYTES_PER_SECOND = 1e9  # to guess a cold start that was not measured yet
 _FORK_SECONDS = 0.005
 
@@ -69,12 +69,11 @@ class Running:
 
     def idle(self, now: int) -> bool:
         """Whether stopping it disturbs nobody."""
-        promised = self.promised_after == self.record.invocations and now - self.promised_at < _PROMISE_NS
-        return bool(self.record.mapped) and not self.record.in_flight and not promised
+        return bool(self.record.mapped) and not self.load(now)
 
     def load(self, now: int) -> int:
         """Calls that it has or is about to get."""
-        promised = self.promised_after == self.record.invocations and now - self.promised_at < _PROMISE_NS
+        promised = self.promised_after == self.record.invocations and now - self.promised_at < PROMISE_NS
         return max(int(self.record.in_flight), int(promised))
 
 
@@ -91,23 +90,25 @@ class Function:
     @property
     def live(self) -> list[Running]:
         """Instances that may be called."""
-        return [running for running in self.instances if not running.draining]
+        return [r for r in self.instances if not r.draining and not r.record.draining]
 
     @property
     def invocations(self) -> int:
         """Of all its instances so far."""
         return self.counts["invocations"] + sum(int(running.record.invocations) for running in self.instances)
 
-    def status(self, now: int) -> FunctionStatus:
+    def status(self) -> FunctionStatus:
         """For those who look."""
         latency = self.latencies()
-        loads = [running.load(now) for running in self.instances]
-        states = ["busy" if any(loads) else "idle"] if self.instances else ["zero"]
-        if self.instances and not any(running.record.mapped for running in self.instances):
-            states = ["starting"]
+        state = "zero"
+        if self.instances:
+            loaded = any(running.record.mapped for running in self.instances)
+            state = "idle" if loaded else "starting"
+        if any(running.record.in_flight for running in self.instances):
+            state = "busy"
         return FunctionStatus(
             name=self.deployment.name,
-            state=states[0],
+            state=state,
             instances=tuple(running.pid for running in self.instances if running.pid),
             invocations=self.invocations,
             cold_starts=self.counts["cold_starts"],
@@ -225,7 +226,7 @@ class Pool:
             if function.latency or function.instances:
                 latency = [a + b for a, b in zip(latency, function.latencies(), strict=True)]
         return PoolStatus(
-            functions=[function.status(now) for function in self.functions.values()],
+            functions=[function.status() for function in self.functions.values()],
             memory_budget=self.budget,
             memory_used=self.used,
             waiting=self.waiting,

@@ -75,14 +75,18 @@ class Table:
             self._slots += 1
             os.ftruncate(self.fd, self._slots * mmap.PAGESIZE)
             self._free.append(self._slots - 1)
-        slot = self._free.pop()
+        slot = self._free[-1]
         page = map_page(self.fd, slot)
         page[:] = bytes(len(page))
-        return slot, Record.from_buffer(page), page
+        return self._free.pop(), Record.from_buffer(page), page
 
     def free(self, slot: int) -> None:
         """The slot may be used again; its record must not be."""
         self._free.append(slot)
+
+    def close(self) -> None:
+        """Nothing more is taken; records that are in use stay what they are."""
+        os.close(self.fd)
 
 
 def map_page(fd: int, slot: int) -> mmap.mmap:

@@ -54,8 +54,9 @@ class Supervisor:
         ]
         daemon = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert daemon.stdout is not None  # noqa: S101 - it was asked for
-        ready, _, _ = select.select([daemon.stdout], [], [], _START_SECONDS)
-        if not ready or daemon.stdout.readline().strip() != READY.encode():
+        poll = select.poll()
+        poll.register(daemon.stdout, select.POLLIN)
+        if not poll.poll(_START_SECONDS * 1000) or daemon.stdout.readline().strip() != READY.encode():
             _end(daemon)
             raise PlatformError(NAME, "(all)", "the daemon did not start; its messages are above")
         return daemon
@@ -75,6 +76,9 @@ class Supervisor:
             except PlatformError as error:
                 log.error("%s", error)
                 soon += 1
+            if self._closing.is_set():  # `close` has ended the one before
+                _end(self._daemon)
+                return
         log.error("the platform's daemon keeps ending; giving up")
 
     def close(self) -> None:

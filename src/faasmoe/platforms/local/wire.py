@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import resource
 import socket
 import struct
 from collections.abc import Sequence
@@ -17,6 +18,12 @@ _MAX_FDS = 8
 
 class Lost(Exception):
     """The other side closed the connection, broke it, or sent what cannot be understood."""
+
+
+def raise_descriptor_limit() -> None:
+    """Have as many descriptors as this process may: daemon and clients need some for each instance."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def pack(message: dict[str, Any]) -> bytes:

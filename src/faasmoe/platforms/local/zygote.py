@@ -3,7 +3,7 @@
 It obeys the daemon over a socket that it inherits, and ends when that closes. A few children are forked ahead of time
 and wait for a duty, so that an activation does not wait for a fork.
 
-    python -m faasmoe.platforms.local.zygote DESCRIPTOR MODULE...
+    python -m faasmoe.platforms.local.zygote DESCRIPTOR PARENT SPARES MODULE...
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import logging
 import os
 import select
 import signal
@@ -27,8 +28,10 @@ from faasmoe.platforms.local import frame, wire
 from faasmoe.platforms.local.instance import child_main, die_with_parent
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
 
-_SPARES = 2
+log = logging.getLogger(__name__)
+
 _ASSIGN_SECONDS = 5.0
+_AGAIN_MS = 500.0  # after a fork that failed
 _MADV_COLLAPSE = 25  # linux/mman.h
 _HUGE = 2 << 20
 
@@ -44,8 +47,11 @@ class Spare:
 class Zygote:
     """Forks, reaps, and tells the daemon about both."""
 
-    def __init__(self, daemon: socket.socket, sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]) -> None:
+    def __init__(
+        self, daemon: socket.socket, spares: int, sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]
+    ) -> None:
         self._daemon = daemon
+        self._wanted = spares
         self._sandbox = sandbox
         self._warm_up = warm_up
         self._spares: list[Spare] = []
@@ -60,16 +66,25 @@ class Zygote:
         poll.register(self._daemon, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         wire.send(self._daemon, {"event": "ready"})
+        pause = 0.0  # milliseconds; a pending order comes before new spares
         while True:
-            # a pending order comes before new spares
-            for fd, _ in poll.poll(0 if len(self._spares) < _SPARES else None) or [(-1, 0)]:
+            for fd, _ in poll.poll(pause if len(self._spares) < self._wanted else None) or [(-1, 0)]:
                 if fd == self._daemon.fileno():
                     self._obey(*wire.receive(self._daemon))
                 elif fd == self._wake:
                     os.read(self._wake, 4096)
                     self._reap()
                 else:
-                    self._spares.append(self._fork())
+                    pause = self._add_spare()
+
+    def _add_spare(self) -> float:
+        """Returns milliseconds to wait before the next."""
+        try:
+            self._spares.append(self._fork())
+        except OSError as error:
+            log.warning("no spare child: %s", error)
+            return _AGAIN_MS
+        return 0.0
 
     def _obey(self, order: dict[str, Any], fds: list[int]) -> None:
         try:
@@ -82,7 +97,11 @@ class Zygote:
 
     def _start(self, order: dict[str, Any], fds: list[int]) -> None:
         while True:
-            spare = self._spares.pop(0) if self._spares else self._fork()
+            try:
+                spare = self._spares.pop(0) if self._spares else self._fork()
+            except OSError as error:
+                wire.send(self._daemon, {"event": "failed", "id": order["id"], "cause": f"fork: {error.strerror}"})
+                return
             with spare.assignment:
                 self._instances.add(spare.pid)
                 try:
@@ -94,9 +113,14 @@ class Zygote:
             return
 
     def _fork(self) -> Spare:
-        ours, theirs = socket.socketpair()
         parent = os.getpid()
-        pid = os.fork()
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for fd in (self._daemon.fileno(), self._wake, self._child_ended, ours.detach()):
@@ -136,7 +160,7 @@ def join_pages() -> None:
 
 def main() -> None:
     """Import and warm up what functions need, then serve."""
-    descriptor, parent, *names = sys.argv[1:]
+    descriptor, parent, spares, *names = sys.argv[1:]
     logs.inherit("instances")
     die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us decides when to end
@@ -148,7 +172,7 @@ def main() -> None:
     gc.freeze()  # collections in instances leave the shared pages alone
     join_pages()
     with suppress(wire.Lost):
-        Zygote(socket.socket(fileno=int(descriptor)), prepare(), warm_up).serve()
+        Zygote(socket.socket(fileno=int(descriptor)), int(spares), prepare(), warm_up).serve()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 120.0  # importing from a slow disk included
 _STALL_SECONDS = 10.0
+SPARES = 2  # blank children that the zygote keeps
 
 Event = Callable[[dict[str, Any] | None], None]
 
@@ -55,7 +55,7 @@ class ZygoteClient:
         ours, theirs = socket.socketpair()
         ours.settimeout(_STALL_SECONDS)
         command = [sys.executable, "-m", "faasmoe.platforms.local.zygote"]
-        command += [str(theirs.fileno()), str(os.getpid()), *self._modules]
+        command += [str(theirs.fileno()), str(os.getpid()), str(SPARES), *self._modules]
         # one compute thread an instance, parallelism comes from instances; one arena, so that what is freed is found
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         with theirs:
@@ -69,9 +69,15 @@ class ZygoteClient:
 
     def send(self, order: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Give an order. If the zygote is gone, its listener hears of that."""
-        if self._socket is not None:
-            with suppress(wire.Lost, TimeoutError):
-                wire.send(self._socket, order, fds)
+        if self._socket is None:
+            return
+        try:
+            wire.send(self._socket, order, fds)
+        except TimeoutError:
+            log.error("the process that forks instances takes no orders; another is started")
+            self.close()
+        except wire.Lost:
+            return  # we are about to hear of its end
 
     def memory(self) -> int:
         """Bytes that the zygote and this process have in memory."""
