@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,12 +62,24 @@ class Outcome:
 def gauge(platform: LocalPlatform) -> dict[str, int]:
     """Resources of this process and of the pool."""
     pids = [os.getpid(), *platform.processes()]
-    kept = pids[:2] + [p.pid for p in psutil.Process(pids[1]).children()] if len(pids) > 1 else pids
+    kept = pids[:2]
+    with suppress(psutil.NoSuchProcess):  # the daemon may be killed at any time
+        kept += [p.pid for pid in pids[1:2] for p in psutil.Process(pid).children()]
     return {
         "descriptors": sum(_descriptors(pid) for pid in kept),
         "processes": len(pids),
         "memory": sum(map(proportional_set_size, pids)),
     }
+
+
+def peak(platform: LocalPlatform, seconds: float, done: threading.Event) -> dict[str, int]:
+    """The most that `gauge` shows within a while: instances come and go all the time."""
+    most: dict[str, int] = {}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        most = {what: max(value, most.get(what, 0)) for what, value in gauge(platform).items()}
+        done.wait(seconds / 20)
+    return most
 
 
 def _descriptors(pid: int) -> int:
@@ -149,14 +161,15 @@ def soak(seconds: float, rate: float = 20, daemon_every: float = 60) -> Outcome:
             killer = threading.Thread(target=kill, args=(observer, rate, daemon_every, done, outcome))
             for thread in clients:
                 thread.start()
-            done.wait(min(5.0, seconds / 4))
-            outcome.start = gauge(observer)
             killer.start()
-            done.wait(seconds)
+            part = min(15.0, seconds / 4)
+            done.wait(part / 2)
+            outcome.start = peak(observer, part, done)
+            done.wait(seconds - 2.5 * part)
+            outcome.end = peak(observer, part, done)
             done.set()
             for thread in (*clients, killer):
                 thread.join()
-            outcome.end = gauge(observer)
             outcome.activations = sum(status.cold_starts for status in observer.status().functions)
     return outcome
 

@@ -39,7 +39,7 @@ class Daemon(Activator):
         return self._answers.pop(0)
 
 
-GONE = {"id": 0, "path": "gone", "scalable": False, "last_end": ""}
+GONE = {"id": 0, "path": "gone", "scalable": False, "memory": 0, "last_end": ""}
 LATE = {"id": 0, "error": "deadline", "cause": "full"}
 
 
