@@ -30,11 +30,24 @@ class Server:
         commands = [_command(child) for child in psutil.Process(self.process.pid).children()]
         return next(Path(command[command.index(module) + 1]) for command in commands if module in command)
 
-    def orchestrator(self) -> int | None:
-        """Process id of its orchestrator, None if there is none now."""
-        module = "faasmoe.orchestrator.process"
+    def template(self) -> int | None:
+        """Process id of what forks its orchestrators, None if there is none now."""
+        module = "faasmoe.orchestrator.template"
         children = psutil.Process(self.process.pid).children()
         return next((child.pid for child in children if module in _command(child)), None)
+
+    def orchestrators(self) -> list[int]:
+        """Process ids of its orchestrators, in the order of their starts."""
+        template = self.template()
+        try:
+            children = psutil.Process(template).children() if template else []
+            return [child.pid for child in sorted(children, key=psutil.Process.create_time)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def orchestrator(self) -> int | None:
+        """Process id of its only orchestrator, None if there is none now."""
+        return next(iter(self.orchestrators()), None)
 
     def instances(self) -> list[int]:
         """Process ids of running instances."""

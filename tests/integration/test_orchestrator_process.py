@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
@@ -20,7 +21,23 @@ import pytest
 
 from faasmoe.model.source import resolve
 from faasmoe.orchestrator.config import ServingConfig
-from faasmoe.orchestrator.messages import HEADER, VERSION, Ask, Cancel, Start, Submit, pack
+from faasmoe.orchestrator.messages import (
+    HEADER,
+    LARGEST_PACKET,
+    VERSION,
+    Ask,
+    Ended,
+    Failed,
+    Fork,
+    FromTemplate,
+    Kill,
+    Prepared,
+    Start,
+    Submit,
+    pack,
+    read_template_answer,
+)
+from faasmoe.orchestrator.pool import local_platform
 from tests.integration.servers import Server, serve
 from tests.waiting import alive, wait_until
 
@@ -72,11 +89,11 @@ def kill(pid: int | None) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def next_orchestrator(server: Server, after: int | None) -> int:
+def next_process(look: Callable[[], int | None], after: int | None) -> int:
     found: list[int] = []
 
     def there() -> bool:
-        pid = server.orchestrator()
+        pid = look()
         if pid is not None and pid != after:
             found.append(pid)
         return bool(found)
@@ -124,14 +141,17 @@ def test_the_gateway_is_small(server: Server) -> None:
 
 
 def test_one_killed_while_it_starts_is_followed_by_another(server: Server) -> None:
-    first = server.orchestrator()
-    kill(first)
+    assert complete(server).status_code == 200
+    orchestrator, first = server.orchestrator(), server.template()
+    kill(first)  # and the kernel its orchestrator
     assert wait_until(lambda: health(server) == (503, "starting"))
+    assert orchestrator is not None
+    assert not alive(orchestrator)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(complete, server)
-        second = next_orchestrator(server, after=first)
+        second = next_process(server.template, after=first)
         kill(second)
-        next_orchestrator(server, after=second)
+        next_process(server.template, after=second)
         assert waiting.result(100).status_code == 200
     assert health(server) == (200, "ok")
 
@@ -151,7 +171,7 @@ def test_ten_kills_in_a_row_under_load(server: Server) -> None:
         try:
             last = None
             for i in range(10):
-                last = next_orchestrator(server, after=last)
+                last = next_process(server.orchestrator, after=last)
                 if i % 5 == 0:  # the others are killed while they start
                     assert wait_until(lambda: health(server) == (200, "ok") and running(server) > 0, 100)
                 kill(last)
@@ -172,8 +192,9 @@ def test_an_orchestrator_that_cannot_start_again_is_tried_until_it_can(tmp_path:
     shutil.copytree(resolve(None).folder, folder)
     errors = tmp_path / "errors"
     with errors.open("w") as stderr, serve(str(folder), stderr=stderr) as server:
+        assert complete(server, model="model").status_code == 200
         (folder / "config.json").rename(folder / "gone.json")
-        kill(server.orchestrator())
+        kill(server.template())
         assert wait_until(lambda: errors.read_text().count("holds no config.json") >= 2, 100)
         assert health(server) == (503, "starting")
         (folder / "gone.json").rename(folder / "config.json")
@@ -199,11 +220,13 @@ def test_a_killed_gateway_leaves_nothing_that_the_next_does_not_sweep(runtime: P
 
 def test_a_killed_gateway_takes_a_stopped_orchestrator_along(runtime: Path) -> None:
     with serve(runtime=runtime) as server:
-        orchestrator = server.orchestrator()
-        assert orchestrator is not None
-        os.kill(orchestrator, signal.SIGSTOP)
+        assert complete(server).status_code == 200
+        stopped = server.orchestrators() + [pid for pid in [server.template()] if pid]
+        assert len(stopped) == 2
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
         os.kill(server.process.pid, signal.SIGKILL)
-        assert wait_until(lambda: not alive(orchestrator))
+        assert wait_until(lambda: not any(map(alive, stopped)))
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
@@ -216,7 +239,7 @@ def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, en
     )
     try:
         starting = Server("", process, "")
-        assert wait_until(lambda: starting.orchestrator() is not None)
+        assert wait_until(lambda: starting.template() is not None)
         everybody = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         process.send_signal(end)
         assert process.wait(60) == 128 + end
@@ -267,7 +290,7 @@ def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(tmp_path: Pat
     assert text.removeprefix(f"{PROMPT} {marker}").strip()[:20] not in log
     lines = [json.loads(line) for line in log.splitlines()]  # nothing else is printed
     assert all({"time", "level", "process", "logger", "message"} <= line.keys() for line in lines)
-    assert {"gateway", "orchestrator"} <= {line["process"] for line in lines}
+    assert {"gateway", "template"} <= {line["process"] for line in lines}
     ended = [line for line in lines if line["message"] == "request ended"]
     assert [line["outcome"] for line in ended] == ["length", "length", "length", "refused", "error", "length"]
     first = ended[0]
@@ -277,7 +300,59 @@ def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(tmp_path: Pat
     assert 0 < first["first_token_seconds"] <= first["seconds"]
 
 
-START = pack(Start(ServingConfig("m", "/gone"), "/gone", "/gone"))
+class Template:
+    """The process that forks orchestrators, and the gateway's part in it."""
+
+    def __init__(self, stderr: IO[str]) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "faasmoe.orchestrator.template", str(theirs.fileno()), str(os.getpid())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=stderr)
+        theirs.close()
+        self._ours.settimeout(100)
+        self._forks = 0
+
+    def send(self, packet: bytes) -> None:
+        self._ours.send(packet)
+
+    def receive(self) -> FromTemplate:
+        return read_template_answer(self._ours.recv(LARGEST_PACKET))
+
+    def fork(self) -> socket.socket:
+        self._forks += 1
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._ours, [pack(Fork(self._forks))], [theirs.fileno()])
+        return ours
+
+    def status(self) -> int:
+        """Of the orchestrator that was forked last, when it has ended."""
+        ended = self.receive()
+        assert isinstance(ended, Ended)
+        assert ended.number == self._forks
+        return ended.status
+
+    def close(self) -> None:
+        self._ours.close()
+        try:
+            assert self.process.wait(30) in (0, 1)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("template") / "log"
+
+
+@pytest.fixture(scope="module")
+def template(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    config = ServingConfig("demo", str(resolve(None).folder))
+    with local_platform() as pool, log.open("w") as stderr:
+        made = Template(stderr)
+        made.send(pack(Start(config, str(pool.folder), str(tmp_path_factory.mktemp("artifacts")))))
+        assert isinstance(made.receive(), Prepared)
+        yield made
+        made.close()
 
 
 @pytest.mark.parametrize(
@@ -289,47 +364,53 @@ START = pack(Start(ServingConfig("m", "/gone"), "/gone", "/gone"))
         HEADER.pack(VERSION + 1, 3) + b"abc",
         HEADER.pack(VERSION, 3) + b"\xff\xff\xff",
         HEADER.pack(VERSION, 40) + b"\x91" * 40,
-        pack(Cancel(("a",))),
-        START + HEADER.pack(VERSION, 1) + b"\xc1",
-        START + pack(Ask()) + START,
+        pack(Fork(1)),
+        pack(Ask()) + HEADER.pack(VERSION, 1) + b"\xc1",
         os.urandom(1 << 16),
     ],
-    ids=["http", "zeros", "huge", "version", "garbage", "deep", "order", "later", "twice", "random"],
+    ids=["http", "zeros", "huge", "version", "garbage", "deep", "order", "later", "random"],
 )
-def test_hostile_bytes_end_the_orchestrator_with_one_line(sent: bytes) -> None:
-    with orchestrator() as (process, ours):
-        ours.sendall(sent)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "the gateway sent" in errors
-    assert "Traceback" not in errors
+def test_hostile_bytes_end_that_orchestrator_with_one_line(template: Template, log: Path, sent: bytes) -> None:
+    before = log.read_text()
+    with template.fork() as link:
+        link.sendall(sent)
+        assert template.status() == 1
+    more = log.read_text().removeprefix(before)
+    assert "the gateway sent" in more
+    assert "Traceback" not in more
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\x01", HEADER.pack(VERSION, 100) + b"x", START, START + pack(Submit(1, ()))]
+    "sent", [b"", b"\x01", HEADER.pack(VERSION, 100) + b"x", pack(Ask()), pack(Submit(1, ()))]
 )
-def test_a_gateway_that_hangs_up_ends_the_orchestrator(sent: bytes) -> None:
-    with orchestrator() as (process, ours):
-        ours.sendall(sent)
-        ours.shutdown(socket.SHUT_WR)
-        assert process.wait(60) == 0
+def test_a_gateway_that_hangs_up_ends_the_orchestrator(template: Template, sent: bytes) -> None:
+    with template.fork() as link:
+        link.sendall(sent)
+        link.shutdown(socket.SHUT_WR)
+        assert template.status() == 0
 
 
-class orchestrator:  # noqa: N801 - a context manager
-    """The process, and the gateway's end of its socket."""
+def test_one_that_does_not_end_by_itself_is_killed(template: Template) -> None:
+    with template.fork():
+        template.send(pack(Kill(99)))  # unknown
+        template.send(pack(Kill(template._forks)))
+        assert template.status() == -signal.SIGKILL
 
-    def __enter__(self) -> tuple[subprocess.Popen[str], socket.socket]:
-        self._ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "faasmoe.orchestrator.process", str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        theirs.close()
-        return self._process, self._ours
 
-    def __exit__(self, *_: object) -> None:
-        self._ours.close()
-        self._process.kill()
-        self._process.communicate()
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x00", os.urandom(600), pack(Ask()), pack(Kill(1)), pack(Start(ServingConfig("m", "/gone"), "/", "/"))],
+)
+def test_a_template_that_is_told_nonsense_ends(tmp_path: Path, sent: bytes) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        made = Template(stderr)
+        made.send(sent)
+        if b"Start" in sent:
+            failed = made.receive()
+            assert isinstance(failed, Failed)
+            assert "/gone" in failed.error.message
+        made.process.wait(60)
+        made.close()
+    assert ("the gateway sent" in log.read_text()) == (b"Start" not in sent)
+    assert "Traceback" not in log.read_text()

@@ -63,7 +63,9 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
     deploy(platform, plan.blocks, folder)
     dispatch = Dispatch(platform, plan.blocks)
-    return DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, dispatch, threads=1)
+    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
+    model.start(dispatch, threads=1)
+    return model
 
 
 def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:

@@ -20,7 +20,7 @@ from faasmoe.api.presence import while_connected
 from faasmoe.api.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.texts import Texts
 from faasmoe.errors import RequestError
-from faasmoe.orchestrator.client import OrchestratorClient
+from faasmoe.orchestrator.fleet import Fleet
 
 CLIENT_LEFT = 499  # nginx's; nobody reads it
 
@@ -30,7 +30,7 @@ class Served:
     """The one model of a server, and what answers for it."""
 
     name: str
-    client: OrchestratorClient
+    fleet: Fleet
     texts: Texts
     metrics: Metrics
     started: int  # seconds since the epoch
@@ -42,7 +42,7 @@ class Served:
             "object": "model",
             "created": self.started,
             "owned_by": "faasmoe",
-            "max_model_len": self.client.max_model_len,
+            "max_model_len": self.fleet.about.max_model_len,
         }
 
     def check(self, asked: str) -> None:
@@ -66,7 +66,7 @@ class Served:
             )
         params = body.sampling(limit)
         self.texts.check([token for token, _ in params.logit_bias], "logit_bias")
-        generation = Generation(self.client, self.metrics, form, self.name, prompts, params, body.choices)
+        generation = Generation(self.fleet, self.metrics, form, self.name, prompts, params, body.choices)
         if body.stream:
             await generation.start()
             return EventStream(generation, body.include_usage)
@@ -74,12 +74,12 @@ class Served:
         return Response(status_code=CLIENT_LEFT) if whole is None else JSONResponse(whole)
 
 
-def create_app(model: str, client: OrchestratorClient, texts: Texts, metrics: Metrics) -> FastAPI:
+def create_app(model: str, fleet: Fleet, texts: Texts, metrics: Metrics) -> FastAPI:
     """The whole HTTP application, serving one model."""
     app = FastAPI(title="FaaSMoE", version=__version__)
     app.add_middleware(BodyLimit)
     errors.install(app)
-    served = Served(model, client, texts, metrics, int(time.time()))
+    served = Served(model, fleet, texts, metrics, int(time.time()))
     _add_state(app, served)
     _add_models(app, served)
     _add_generation(app, served)
@@ -89,7 +89,7 @@ def create_app(model: str, client: OrchestratorClient, texts: Texts, metrics: Me
 def _add_state(app: FastAPI, served: Served) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        state = served.client.state
+        state = served.fleet.state
         return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
     @app.get("/metrics")
@@ -120,5 +120,5 @@ def _add_generation(app: FastAPI, served: Served) -> None:
     async def chat(body: ChatBody, request: Request) -> Response:
         served.check(body.model)
         prompt = served.texts.conversation(body.messages)
-        limit = max(1, served.client.max_model_len - len(prompt)) if body.limit is None else body.limit
+        limit = max(1, served.fleet.about.max_model_len - len(prompt)) if body.limit is None else body.limit
         return await served.answer(request, CHAT, body, [prompt], limit)

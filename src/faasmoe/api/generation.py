@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from faasmoe.api.errors import describe
 from faasmoe.api.forms import Form
 from faasmoe.api.metrics import Metrics
-from faasmoe.orchestrator.client import OrchestratorClient
+from faasmoe.orchestrator.fleet import Fleet
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, TokenLogprob
 
@@ -26,7 +26,7 @@ class Generation:
 
     def __init__(
         self,
-        client: OrchestratorClient,
+        fleet: Fleet,
         metrics: Metrics,
         form: Form,
         model: str,
@@ -41,7 +41,7 @@ class Generation:
         self._id = f"{form.prefix}-{uuid.uuid4().hex}"
         self._model = model
         self._prompt_tokens = sum(map(len, prompts))
-        self._client = client
+        self._fleet = fleet
         each = [params.choice(i) for i in range(choices)]
         asked = [(tuple(prompt), its) for prompt in prompts for its in each]
         self._requests = [GenerationRequest(f"{self._id}-{i}", *one) for i, one in enumerate(asked)]
@@ -51,7 +51,7 @@ class Generation:
     async def start(self) -> None:
         """Hand all prompts to the orchestrator. Raises what it refuses them with."""
         with self._metrics.refusals(self._requests):
-            self._streams = await self._client.submit(self._requests)
+            self._streams = await self._fleet.submit(self._requests)
 
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from faasmoe.orchestrator.client import OrchestratorClient
+from faasmoe.orchestrator.fleet import Fleet
 
 GRACE = 5  # seconds that running requests get at shutdown
 _LAST_WORDS = 2  # seconds for telling those that are still there
@@ -24,11 +24,11 @@ class HttpServer(uvicorn.Server):
     error: 503, or an event in a stream. A second SIGINT cuts everything off.
     """
 
-    def __init__(self, app: FastAPI, client: OrchestratorClient, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, fleet: Fleet, ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE + _LAST_WORDS)
         )
-        self._client = client
+        self._fleet = fleet
         self._ready = ready
 
     def end(self, number: int) -> None:
@@ -47,8 +47,8 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`, which would cut off what is not done in time."""
-        self._client.refuse(_REASON)
-        end = asyncio.get_running_loop().call_later(GRACE, self._client.detach, _REASON)
+        self._fleet.refuse(_REASON)
+        end = asyncio.get_running_loop().call_later(GRACE, self._fleet.detach, _REASON)
         try:
             await super().shutdown(sockets)
         finally:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import Metric
 
-from faasmoe.api.series import function_series, orchestrator_series, pool_series
+from faasmoe.api.series import fleet_series, function_series, orchestrator_series, pool_series
 from faasmoe.errors import FaasmoeError, PlatformError
-from faasmoe.orchestrator.client import OrchestratorClient
 from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.fleet import Fleet, Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import PoolStatus
 
@@ -29,8 +29,8 @@ _TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 
 class Metrics:
     """All series of one server."""
 
-    def __init__(self, client: OrchestratorClient, pool: Callable[[], PoolStatus]) -> None:
-        self._client = client
+    def __init__(self, fleet: Fleet, pool: Callable[[], PoolStatus]) -> None:
+        self._fleet = fleet
         self._pool = pool
         self._registry = CollectorRegistry()
         self._snapshots = _Snapshots()
@@ -79,8 +79,8 @@ class Metrics:
 
     async def page(self) -> bytes:
         """The text that Prometheus scrapes."""
-        self._snapshots.figures = await self._client.figures()
-        self._snapshots.restarts = self._client.restarts
+        self._snapshots.figures = await self._fleet.figures()
+        self._snapshots.running, self._snapshots.starts = self._fleet.running, self._fleet.starts
         try:
             self._snapshots.pool = await asyncio.to_thread(self._pool)
         except PlatformError as error:  # the rest of the page is worth having
@@ -150,14 +150,13 @@ class _Snapshots:
 
     def __init__(self) -> None:
         self.figures = Figures()
-        self.restarts = 0
+        self.running = 0
+        self.starts = Starts()
         self.pool: PoolStatus | None = None
 
     def collect(self) -> Iterable[Metric]:
         yield from orchestrator_series(self.figures)
-        yield CounterMetricFamily(
-            "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", self.restarts
-        )
+        yield from fleet_series(self.running, self.starts)
         if self.pool is not None:
             yield from pool_series(self.pool)
             yield from function_series(self.pool.functions)

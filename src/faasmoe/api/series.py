@@ -13,6 +13,7 @@ from prometheus_client.core import (
 )
 
 from faasmoe.orchestrator.figures import Distribution, Figures
+from faasmoe.orchestrator.fleet import Starts
 from faasmoe.platforms.base import FunctionStatus, PoolStatus
 
 _ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
@@ -24,7 +25,7 @@ _ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
 
 
 def orchestrator_series(figures: Figures) -> Iterator[Metric]:
-    """What the engine does. All but the two gauges begin at zero again with each orchestrator."""
+    """What engines do, all of them together. Counts go on when an orchestrator ends."""
     yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", figures.running)
     yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", figures.waiting)
     yield _histogram("faasmoe_iteration_seconds", "Wall-clock time of a step", figures.step_seconds)
@@ -39,6 +40,17 @@ def orchestrator_series(figures: Figures) -> Iterator[Metric]:
         "faasmoe_cold_starts_met", "Invocations that waited for a cold start", figures.cold_starts
     )
     yield from _engine_series(figures.engine)
+
+
+def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
+    """How many orchestrators there are, and what it took to start them."""
+    yield GaugeMetricFamily("faasmoe_orchestrators", "Orchestrators that take requests", running)
+    yield CounterMetricFamily(
+        "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", starts.again
+    )
+    yield _histogram(
+        "faasmoe_orchestrator_start_seconds", "From its first request to its readiness", starts.seconds
+    )
 
 
 def _engine_series(figures: Mapping[str, float]) -> Iterator[Metric]:

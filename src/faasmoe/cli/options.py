@@ -9,6 +9,7 @@ import typer
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
+    from faasmoe.orchestrator.config import FleetOptions, Strategy
     from faasmoe.orchestrator.options import EngineOptions
     from faasmoe.platforms.local.options import LocalOptions
 
@@ -106,6 +107,15 @@ def engine_options(kv_cache_memory: str | None, max_sequences: int, max_step_tok
 
     nbytes = None if kv_cache_memory is None else _size("--kv-cache-memory", kv_cache_memory)
     return EngineOptions(nbytes, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
+
+
+def fleet_options(strategy: Strategy, keep_alive: float, most: int | None) -> FleetOptions:
+    """Raises `OptionError` if a value is out of range, or of no use."""
+    from faasmoe.orchestrator.config import DEFAULT_MOST, FleetOptions
+
+    if most is not None and strategy == "shared":
+        raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")
+    return FleetOptions(strategy, keep_alive, DEFAULT_MOST if most is None else most)
 
 
 def _size(option: str, text: str) -> int:

@@ -24,14 +24,14 @@ from faasmoe.cli.options import (
     Quantize,
     ReleasePageCache,
     engine_options,
+    fleet_options,
     platform_options,
 )
 from faasmoe.cli.signals import EndedBySignals
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.orchestrator.config import ServingConfig
-    from faasmoe.orchestrator.messages import Ready
+    from faasmoe.orchestrator.config import About, FleetOptions, ServingConfig
     from faasmoe.platforms.local.options import LocalOptions
 
 _BACKLOG = 2048
@@ -51,6 +51,30 @@ def serve(
     kv_cache_memory: KvCacheMemory = None,
     max_sequences: MaxSequences = 64,
     max_step_tokens: MaxStepTokens = 512,
+    strategy: Annotated[
+        Literal["shared", "private"],
+        typer.Option(
+            help="Who has an orchestrator, the process that holds keys and values and takes turns between requests: "
+            "all tenants one, or each tenant its own. Functions and the dense weights are shared in any case."
+        ),
+    ] = "shared",
+    orchestrator_keep_alive: Annotated[
+        float,
+        typer.Option(
+            help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
+            "model is unloaded; inf: never.",
+            min=0,
+        ),
+    ] = 300.0,
+    max_orchestrators: Annotated[
+        int | None,
+        typer.Option(
+            help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. One more "
+            "takes the place of one that idles, or waits. Default: 8.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")
     ] = "text",
@@ -69,6 +93,7 @@ def serve(
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
+    fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
     with _bind(host, port) as listener:  # first of all: nothing is started if the port is taken
         with console.status("starting"):
             from faasmoe.model.source import resolve
@@ -77,34 +102,39 @@ def serve(
         source = resolve(model)  # a download shows its own progress
         config = ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
         ended = EndedBySignals()
-        ended.run(_serve(console, config, options, listener, ended))
+        ended.run(_serve(console, config, options, fleet, listener, ended))
     console.print("stopped")
 
 
 async def _serve(
-    console: Console, config: ServingConfig, options: LocalOptions, listener: socket.socket, ended: EndedBySignals
+    console: Console,
+    config: ServingConfig,
+    options: LocalOptions,
+    orchestrators: FleetOptions,
+    listener: socket.socket,
+    ended: EndedBySignals,
 ) -> None:
-    """The gateway, with the platform and the orchestrator started for it and stopped after it."""
+    """The gateway, with the platform and orchestrators started for it and stopped after it."""
     from faasmoe.api.app import create_app
     from faasmoe.api.http_server import HttpServer
     from faasmoe.api.metrics import Metrics
     from faasmoe.api.texts import Texts
     from faasmoe.model.tokenizer import Tokenizer
-    from faasmoe.orchestrator.client import OrchestratorClient
+    from faasmoe.orchestrator.fleet import Fleet
     from faasmoe.orchestrator.messages import Start
     from faasmoe.orchestrator.pool import local_platform
-    from faasmoe.orchestrator.process import TOKENIZER
-    from faasmoe.orchestrator.supervisor import Supervisor
+    from faasmoe.orchestrator.template import TOKENIZER
+    from faasmoe.orchestrator.template_client import TemplateClient
     from faasmoe.platforms.local.run_folder import RunFolder
 
-    client = OrchestratorClient()
     with RunFolder() as folder, local_platform(options) as platform, ExitStack() as shown:
         shown.enter_context(console.status(f"starting {config.name}"))
-        async with Supervisor(client, Start(config, str(platform.folder), str(folder.path))) as ready:
-            texts = Texts(Tokenizer.saved(folder.path / TOKENIZER), ready.vocabulary)
-            app = create_app(config.name, client, texts, Metrics(client, platform.status))
+        start = Start(config, str(platform.folder), str(folder.path), orchestrators.orchestrators)
+        async with Fleet(TemplateClient(start), orchestrators) as fleet:
+            texts = Texts(Tokenizer.saved(folder.path / TOKENIZER), fleet.about.vocabulary)
+            app = create_app(config.name, fleet, texts, Metrics(fleet, platform.status))
             shown.close()
-            server = HttpServer(app, client, lambda: _greet(console, config.name, ready, listener))
+            server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, listener))
             with ended.by(server.end):
                 await server.serve(sockets=[listener])
 
@@ -124,7 +154,7 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _greet(console: Console, name: str, about: Ready, listener: socket.socket) -> None:
+def _greet(console: Console, name: str, about: About, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(host).is_loopback:
         console.print(f"[yellow]there are no keys yet: whoever reaches {host}:{port} can use this server[/]")

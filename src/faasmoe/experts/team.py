@@ -112,6 +112,7 @@ class Team:
     def __init__(self, threads: int) -> None:
         """`threads` counts the caller's as well."""
         self._board = np.zeros(_JOB + _FIELDS, np.int64)
+        _help(self._board, 0, 0)  # compiled, or read from where numba keeps it, before anybody waits
         self._jobs = 0
         self._turn = threading.Lock()
         self._asleep: set[int] = set()  # helpers; changed with Python's lock held

@@ -44,18 +44,14 @@ class RoutedExperts(Protocol):
 
 
 class DenseModel:
-    """A model that computes everything but its routed experts."""
+    """A model that computes everything but its routed experts, which it is given by `start`.
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        routed: RoutedExperts,
-        architecture: Architecture,
-        threads: int,
-        int8: Mapping[str, Int8Matrix],
-    ) -> None:
+    Until then it runs without them and has no threads, so that a process that has loaded it can be forked.
+    """
+
+    def __init__(self, model: PreTrainedModel, architecture: Architecture, int8: Mapping[str, Int8Matrix]) -> None:
         self._model = model
-        self._crew = Crew(threads)
+        self._crew = Crew()
         self._crew.take_over(model, int8)
         self._architecture = architecture
         self._overlapped = self._overlap()
@@ -63,7 +59,6 @@ class DenseModel:
         self._row.attach(model)
         self.experts_per_token = 0  # K of the layer that has most
         self._probe()
-        self._route_to(routed)
 
     @classmethod
     def load(
@@ -72,11 +67,9 @@ class DenseModel:
         layout: Layout,
         checkpoint: Checkpoint,
         dtype: torch.dtype,
-        routed: RoutedExperts,
-        threads: int,
         quantised: Mapping[str, Int8Location] | None = None,
     ) -> DenseModel:
-        """Map the dense weights. Those whose dtype or layout must change are copied. Steps run on `threads` threads.
+        """Map the dense weights. Those whose dtype or layout must change are copied.
 
         The weights of the linear layers `quantised` are mapped from there instead of from the checkpoint.
         Raises `CheckpointError` if a weight is missing or of the wrong shape.
@@ -102,7 +95,12 @@ class DenseModel:
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
         int8 = {name: location.map() for name, location in quantised.items()}
-        return cls(model, routed, architecture, threads, int8)
+        return cls(model, architecture, int8)
+
+    def start(self, routed: RoutedExperts, threads: int) -> None:
+        """Run steps on `threads` threads from now on, with these experts."""
+        self._crew.start(threads)
+        self._route_to(routed)
 
     def _route_to(self, routed: RoutedExperts) -> None:
         layers = {experts.name: experts.layer for experts in self._architecture.experts}
@@ -135,7 +133,7 @@ class DenseModel:
         name = self._architecture.name
         called: set[int] = set()
 
-        def no_experts(
+        def note(
             layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
         ) -> Tensor:
             called.add(layer)
@@ -144,7 +142,7 @@ class DenseModel:
             self.experts_per_token = max(self.experts_per_token, index.shape[1])
             return torch.zeros_like(hidden)
 
-        self._route_to(no_experts)
+        self._route_to(note)
         self._row.spans = [Span(_NoHistory(), 1)]
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
@@ -153,6 +151,7 @@ class DenseModel:
             raise UnsupportedModel(f"{name}: {error}") from error
         finally:
             self._row.spans = []
+            self._route_to(_no_experts)
         layers = int(self._architecture.text_config.num_hidden_layers)
         if len(self._row.windows) != layers:
             raise UnsupportedModel(
@@ -187,6 +186,12 @@ class DenseModel:
     def kv_bytes(self) -> Mapping[int, int]:
         """Bytes of one token's keys and values, by layer."""
         return self._row.kv_bytes
+
+
+def _no_experts(
+    layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
+) -> Tensor:
+    return torch.zeros_like(hidden)
 
 
 class _NoHistory:

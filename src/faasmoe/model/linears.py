@@ -20,11 +20,16 @@ _SMALL_BYTES = 256 << 10  # of a weight that one thread has read before another 
 class Crew:
     """The threads of a dense part: our kernels' or torch's. Torch's look for work as well, so not both at once."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self.team = Team(threads)
+    def __init__(self) -> None:
+        self._threads = 1
+        self.team = Team(1)
         self.alone = False  # layers run on the calling thread
         self._layer: StepLinear | None = None  # one of those that are ours
+
+    def start(self, threads: int) -> None:
+        """Have so many threads from now on. Until then there is the caller's alone, and the process may be forked."""
+        self._threads = threads
+        self.team = Team(threads)
 
     def begin(self, rows: int) -> None:
         """Before a step of so many rows, on the thread that runs it."""

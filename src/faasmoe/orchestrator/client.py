@@ -1,4 +1,4 @@
-"""How the gateway talks to an orchestrator: one async stream of pieces a request, whichever process is behind it."""
+"""How the gateway talks to one orchestrator, whichever process is behind it at the moment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Literal
 from faasmoe.errors import EngineBusy, EngineStopped, MessageError, RequestError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.link import Link
-from faasmoe.orchestrator.messages import Ready, Submit, pack
+from faasmoe.orchestrator.messages import Submit, pack
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest
 
-_PATIENCE = 30.0  # seconds that a request waits for an orchestrator that is starting
+PATIENCE = 60.0  # seconds that a request waits for an orchestrator that is starting
+MOST_WAITING = 1024  # requests that wait for one
 _FRESH_SECONDS = 1.0  # that a page of figures waits for new ones
 
 State = Literal["starting", "ok", "stopped"]
@@ -24,18 +25,21 @@ State = Literal["starting", "ok", "stopped"]
 class OrchestratorClient:
     """Sends requests to the orchestrator that is there, and waits for the next one where there is none.
 
-    For one asyncio loop. `orchestrator.supervisor` says which link to use.
+    For one asyncio loop. `orchestrator.supervisor` says which link to use. `tenant` is whose orchestrator it is, "" for
+    everybody's; `why` is what those are told who wait in vain.
     """
 
-    def __init__(self, patience: float = _PATIENCE) -> None:
+    def __init__(self, tenant: str = "", patience: float = PATIENCE) -> None:
+        self.whose = {"tenant": tenant}  # for log lines
+        self.why = ""
+        self.lost = False  # one was lost or could not start, and there is no other yet
         self._patience = patience
         self._link: Link | None = None
         self._settled = asyncio.Event()  # there is a link, or there will never be one
         self._stopped: str | None = None  # why
         self._numbers = itertools.count()
-        self._figures = Figures()
-        self.ready: Ready | None = None  # of the newest orchestrator
-        self.restarts = 0
+        self._waiting = 0  # requests that no orchestrator has taken yet
+        self._past = Figures()  # of orchestrators that have ended
 
     @property
     def state(self) -> State:
@@ -45,22 +49,27 @@ class OrchestratorClient:
         return "starting" if self._link is None else "ok"
 
     @property
-    def max_model_len(self) -> int:
-        """Most tokens of prompt and completion together. Raises `EngineStopped` before the first start."""
-        if self.ready is None:
-            raise EngineStopped("the orchestrator is starting; try again")
-        return self.ready.max_model_len
+    def busy(self) -> bool:
+        """Whether there is any request."""
+        return bool(self._waiting) or (self._link is not None and self._link.busy)
 
-    def attach(self, link: Link, ready: Ready) -> None:
+    @property
+    def figures(self) -> Figures:
+        """What this and earlier orchestrators have told last."""
+        return self._past if self._link is None else self._past + self._link.latest
+
+    def attach(self, link: Link) -> None:
         """Send requests here from now on."""
-        self.ready, self._link = ready, link
+        self._link, self.lost = link, False
         self._settled.set()
 
     def detach(self, reason: str) -> None:
         """The orchestrator is lost: what it had fails with `EngineStopped`, what comes waits for the next."""
         if self._link is not None:
-            link, self._link = self._link, None
-            self._settled.clear()
+            link, self._link, self.lost = self._link, None, True
+            self._past += link.latest.counted()
+            if self._stopped is None:
+                self._settled.clear()
             link.fail(reason)
 
     def refuse(self, reason: str) -> None:
@@ -68,20 +77,12 @@ class OrchestratorClient:
         self._stopped = reason
         self._settled.set()
 
-    async def figures(self) -> Figures:
-        """What the orchestrator has counted, as new as can be had without waiting long."""
-        if self._link is None:
-            self._figures.running = self._figures.waiting = 0
-        else:
+    async def refresh(self) -> None:
+        """Have figures that are as new as can be had without waiting long."""
+        if self._link is not None:
             with suppress(TimeoutError, EngineBusy):
                 async with asyncio.timeout(_FRESH_SECONDS):
-                    self._figures = await self._link.figures() or self._figures
-        return self._figures
-
-    def cancel(self, request_id: str) -> None:
-        """Drop a request. Unknown ids are fine."""
-        if self._link is not None:
-            self._link.cancel(request_id)
+                    await self._link.refresh()
 
     async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
         """Start all of these, or none; iterate the streams for their pieces. Closing one cancels its request.
@@ -89,6 +90,15 @@ class OrchestratorClient:
         Raises `RequestError`, `EngineBusy` or `EngineStopped`, and streams raise `EngineStopped` if the orchestrator
         fails under way. One that fails before it has taken the requests is made up for by the next, once.
         """
+        if self._link is None and self._waiting + len(requests) > MOST_WAITING:
+            raise EngineBusy(f"{self._waiting} requests wait for the orchestrator already; try again later")
+        self._waiting += len(requests)
+        try:
+            return await self._submit(requests)
+        finally:
+            self._waiting -= len(requests)
+
+    async def _submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
         number = next(self._numbers)
         try:
             frame = pack(Submit(number, tuple(requests)))
@@ -108,7 +118,7 @@ class OrchestratorClient:
             async with asyncio.timeout(self._patience):
                 await self._settled.wait()
         except TimeoutError:
-            raise EngineStopped("the orchestrator is starting; try again") from None
+            raise EngineStopped(self.why) from None
         if self._stopped is not None or self._link is None:
             raise EngineStopped(self._stopped or "the orchestrator has just ended; try again")
         return self._link

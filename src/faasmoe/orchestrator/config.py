@@ -1,10 +1,17 @@
-"""What an orchestrator is told when it starts."""
+"""What orchestrators are told when they start, and how many of them there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from faasmoe.errors import OptionError
 from faasmoe.orchestrator.options import EngineOptions
+
+Strategy = Literal["shared", "private"]
+
+DEFAULT_KEEP_ALIVE = 300.0
+DEFAULT_MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +25,38 @@ class ServingConfig:
     quantize: str | None = None
     max_model_len: int | None = None  # None: the model's context
     engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a model once it is loaded."""
+
+    architecture: str
+    layers: int  # with routed experts
+    functions: int
+    vocabulary: int
+    max_model_len: int  # tokens of prompt and completion together
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """Who gets an orchestrator, and for how long. Raises `OptionError` naming the option if one is out of range."""
+
+    strategy: Strategy = "shared"
+    keep_alive: float = DEFAULT_KEEP_ALIVE  # idle seconds; infinity: it stays
+    most: int = DEFAULT_MOST  # orchestrators at a time, where each tenant has one
+
+    def __post_init__(self) -> None:
+        if not self.keep_alive >= 0:
+            raise OptionError(f"--orchestrator-keep-alive {self.keep_alive}: must be at least 0 seconds, or inf")
+        if self.most < 1:
+            raise OptionError(f"--max-orchestrators {self.most}: must be at least 1")
+
+    @property
+    def orchestrators(self) -> int:
+        """How many run at most."""
+        return 1 if self.strategy == "shared" else self.most
+
+    def of(self, tenant: str) -> str:
+        """Whose orchestrator runs a tenant's requests; "" is everybody's."""
+        return "" if self.strategy == "shared" else tenant

@@ -125,11 +125,21 @@ class Dispatch:
 
 def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
     """Write the blocks' artifacts into `folder` and deploy them as functions."""
+    platform.deploy(write_functions(blocks, folder))
+
+
+def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]:
+    """Write the blocks' artifacts into `folder`, and return what is to be deployed.
+
+    An artifact that is there is replaced in one instant: an instance may be reading it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     specs = []
     for block in blocks:
         artifact = folder / f"{block.name}.json"
-        artifact.write_text(block.artifact.to_json())
+        draft = artifact.with_suffix(".new")
+        draft.write_text(block.artifact.to_json())
+        draft.replace(artifact)
         parts = [part for expert in block.artifact.weights for part in expert]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
         at_once = min(
@@ -139,7 +149,7 @@ def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
             block.name, HANDLER, artifact, block.artifact.memory, _joined(files), concurrency=at_once
         )
         specs.append(spec)
-    platform.deploy(specs)
+    return specs
 
 
 def _parts_at_once(block: Block) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+COUNTED = frozenset({"preemptions"})  # of the engine's own figures; the others are about the moment
 MANY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -29,6 +31,10 @@ class Distribution:
         self.counts[bisect.bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def __add__(self, other: Self) -> Distribution:
+        counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        return Distribution(self.bounds, counts, self.total + other.total)
+
 
 def _seconds() -> Distribution:
     return Distribution(SECONDS)
@@ -40,7 +46,7 @@ def _many() -> Distribution:
 
 @dataclass(slots=True)
 class Figures:
-    """Everything since the orchestrator's start; it begins at zero again with the next one."""
+    """Everything since an orchestrator's start. Those of several can be added."""
 
     running: int = 0  # requests
     waiting: int = 0  # requests
@@ -52,3 +58,18 @@ class Figures:
     invocations: int = 0
     cold_starts: int = 0  # invocations that had to wait for one
     engine: dict[str, float] = field(default_factory=dict)  # its own figures, by name (`Engine.gauges`)
+
+    def __add__(self, other: Figures) -> Figures:
+        sums = {f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return Figures(**sums)
+
+    def counted(self) -> Figures:
+        """Only what stays true when the orchestrator is gone."""
+        lasting = {name: value for name, value in self.engine.items() if name in COUNTED}
+        return replace(self, running=0, waiting=0, engine=lasting)
+
+
+def _sum(a: Any, b: Any) -> Any:
+    if isinstance(a, dict):
+        return {key: a.get(key, 0) + b.get(key, 0) for key in {**a, **b}}
+    return a + b

@@ -46,17 +46,12 @@ class KVMemory:
         Raises `OptionError` if that is not enough for a token.
         """
         a_token = sum(kv_bytes.values()) + max(kv_bytes.values())
-        if options.kv_cache_bytes is None:
-            nbytes = int(_SHARE * _available())
-            how = f"{_SHARE:.0%} of the memory that is available"
-        else:
-            nbytes, how = options.kv_cache_bytes, "as set"
+        nbytes = budget(options)
         total = nbytes // a_token
         if not total:
             raise OptionError(
                 f"kv_cache_bytes is {nbytes}: must be {a_token} at least, for one token of this model"
             )
-        log.info("keys and values: %d MiB (%s), %d tokens of %d bytes", nbytes >> 20, how, total, a_token)
         return cls(total)
 
     @property
@@ -152,6 +147,11 @@ class KVMemory:
     def _least(self, sequence: Sequence, tokens: int) -> int:
         """What it must have for `tokens` tokens."""
         return max(tokens, min(_round_up(tokens), sequence.limit))
+
+
+def budget(options: EngineOptions) -> int:
+    """Bytes for keys and values: as set, or a share of the memory that is available now."""
+    return options.kv_cache_bytes or int(_SHARE * _available())
 
 
 def _available() -> int:

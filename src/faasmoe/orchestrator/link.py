@@ -44,8 +44,9 @@ class Link:
         self._silence = silence
         self._inboxes: dict[str, Inbox] = {}  # by request
         self._answers: dict[int, asyncio.Future[None]] = {}  # by number of the Submit
-        self._report: asyncio.Future[Figures] | None = None  # somebody waits for it
+        self._report: asyncio.Future[None] | None = None  # somebody waits for it
         self._failed: str | None = None  # why
+        self.latest = Figures()  # that it has told
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:
@@ -56,6 +57,11 @@ class Link:
     def lost(self) -> bool:
         """Whether nothing comes through it any more."""
         return self._failed is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is under way."""
+        return bool(self._inboxes or self._answers)
 
     async def receive(self) -> ToGateway:
         """The next message. Raises `EngineStopped` if the orchestrator is gone or silent, `MessageError`."""
@@ -79,8 +85,9 @@ class Link:
             elif isinstance(message, Refused):
                 self._answer(message.number, error_of(message.error))
             elif isinstance(message, Report):
+                self.latest = message.figures
                 if self._report and not self._report.done():
-                    self._report.set_result(message.figures)
+                    self._report.set_result(None)
             else:
                 raise MessageError(f"{type(message).__name__} is not expected from a running orchestrator")
 
@@ -116,16 +123,14 @@ class Link:
             with suppress(EngineBusy):  # then nothing it sends is taken either, and it is soon given up
                 self.send(pack(Cancel((request_id,))))
 
-    async def figures(self) -> Figures | None:
-        """Newest figures. None if the orchestrator ended meanwhile."""
+    async def refresh(self) -> None:
+        """Have the newest figures in `latest`, unless the orchestrator ends meanwhile."""
         if self._failed is not None:
-            return None
+            return
         if self._report is None or self._report.done():
             self._report = asyncio.get_running_loop().create_future()
             self.send(pack(Ask()))
-        report = self._report
-        await asyncio.wait([report])
-        return None if report.cancelled() else report.result()
+        await asyncio.wait([self._report])
 
     def fail(self, reason: str) -> None:
         """Let everything that runs fail with `EngineStopped`. May be called twice: the first reason stays."""

@@ -1,4 +1,4 @@
-"""What gateway and orchestrator say to each other, and its form on their socket.
+"""What the gateway, orchestrators and the template that they are forked from say to each other, and its form.
 
 A message is six bytes of header, the version and the length of what follows, and then MessagePack. Requests and
 pieces travel as the plain dataclasses that they are, so a new field of simple type needs no change here.
@@ -13,12 +13,13 @@ import msgspec
 
 from faasmoe import errors
 from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, UserError, brief
-from faasmoe.orchestrator.config import ServingConfig
+from faasmoe.orchestrator.config import About, ServingConfig
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 
 VERSION = 1
 LARGEST = 32 << 20  # bytes of one message: prompts of several million tokens
+LARGEST_PACKET = 64 << 10  # bytes of a message to or from the template, which travel as packets
 HEADER = struct.Struct("<HI")  # version, length
 
 
@@ -27,11 +28,24 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Start(Message, frozen=True):
-    """To the orchestrator, once and first."""
+    """To the template, once and first. Answered by `Prepared` or `Failed`."""
 
     config: ServingConfig
     pool: str  # run folder of the platform
-    folder: str  # private to gateway and orchestrator: artifacts, and the tokenizer for the gateway
+    folder: str  # private to the gateway and these: artifacts, and the tokenizer for the gateway
+    orchestrators: int = 1  # that share the memory for keys and values
+
+
+class Fork(Message, frozen=True):
+    """To the template, with a descriptor: start an orchestrator that speaks through it. `Ended` comes some day."""
+
+    number: int
+
+
+class Kill(Message, frozen=True):
+    """To the template: end an orchestrator that does not end by itself. Unknown ones are fine."""
+
+    number: int
 
 
 class Submit(Message, frozen=True):
@@ -52,17 +66,11 @@ class Ask(Message, frozen=True):
 
 
 class Starting(Message, frozen=True):
-    """To the gateway, once a second while the model is loaded."""
+    """To the gateway, once a second until requests are taken."""
 
 
 class Ready(Message, frozen=True):
     """To the gateway: requests are taken from now on."""
-
-    architecture: str
-    layers: int  # with routed experts
-    functions: int
-    vocabulary: int
-    max_model_len: int
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -74,9 +82,22 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Failed(Message, frozen=True):
-    """To the gateway: it cannot start. The orchestrator ends after it."""
+    """To the gateway: who sends this cannot start, and ends after it."""
 
     error: Failure
+
+
+class Prepared(Message, frozen=True):
+    """From the template: the model is loaded and its functions are deployed."""
+
+    about: About
+
+
+class Ended(Message, frozen=True):
+    """From the template: an orchestrator is gone."""
+
+    number: int
+    status: int  # as it exited, or minus the signal that killed it
 
 
 class Accepted(Message, frozen=True):
@@ -106,10 +127,14 @@ class Report(Message, frozen=True):
 
 _M = TypeVar("_M")
 
-ToOrchestrator = Start | Submit | Cancel | Ask
+ToTemplate = Start | Fork | Kill
+FromTemplate = Prepared | Failed | Ended
+ToOrchestrator = Submit | Cancel | Ask
 ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | Report
 
 _encoder = msgspec.msgpack.Encoder()
+_to_template: msgspec.msgpack.Decoder[ToTemplate] = msgspec.msgpack.Decoder(ToTemplate)
+_from_template: msgspec.msgpack.Decoder[FromTemplate] = msgspec.msgpack.Decoder(FromTemplate)
 _to_orchestrator: msgspec.msgpack.Decoder[ToOrchestrator] = msgspec.msgpack.Decoder(ToOrchestrator)
 _to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(ToGateway)
 
@@ -143,6 +168,22 @@ def read_order(body: bytes) -> ToOrchestrator:
 def read_answer(body: bytes) -> ToGateway:
     """A message to the gateway. Raises `MessageError`."""
     return _read(_to_gateway, body)
+
+
+def read_template_order(packet: bytes) -> ToTemplate:
+    """A whole message to the template, header included. Raises `MessageError`."""
+    return _read(_to_template, _body(packet))
+
+
+def read_template_answer(packet: bytes) -> FromTemplate:
+    """A whole message from the template, header included. Raises `MessageError`."""
+    return _read(_from_template, _body(packet))
+
+
+def _body(packet: bytes) -> bytes:
+    if len(packet) < HEADER.size or body_length(packet[: HEADER.size]) != len(packet) - HEADER.size:
+        raise MessageError(f"a packet of {len(packet)} bytes is no message")
+    return packet[HEADER.size :]
 
 
 def _read(decoder: msgspec.msgpack.Decoder[_M], body: bytes) -> _M:

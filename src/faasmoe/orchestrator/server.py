@@ -17,7 +17,6 @@ from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.messages import (
     HEADER,
     Accepted,
-    Ask,
     Cancel,
     Failed,
     Message,
@@ -25,7 +24,6 @@ from faasmoe.orchestrator.messages import (
     Ready,
     Refused,
     Report,
-    Start,
     Starting,
     Submit,
     ToOrchestrator,
@@ -67,20 +65,16 @@ class Server:
         self._runner: Runner | None = None
         self._report: Callable[[], Message] = Starting
 
-    def listen(self) -> Start:
-        """The first message. From then on signs of life are sent. Raises `MessageError`, or `OSError` at the end."""
-        start = self._receive()
-        if not isinstance(start, Start):
-            raise MessageError(f"{type(start).__name__} came first, not Start")
+    def start(self) -> None:
+        """Send signs of life from now on."""
         for work in (self._read, self._write):
             threading.Thread(target=work, name=f"gateway{work.__name__}", daemon=True).start()
-        return start
 
-    def serve(self, runner: Runner, ready: Ready, figures: Callable[[], Figures]) -> None:
+    def serve(self, runner: Runner, figures: Callable[[], Figures]) -> None:
         """Take requests from now on."""
         self._runner = runner
         self._report = lambda: Report(figures())
-        self._outbox.post(ready)
+        self._outbox.post(Ready())
 
     def fail(self, error: Exception) -> None:
         """Say why there will be no service. The gateway hangs up then."""
@@ -121,10 +115,8 @@ class Server:
             self._submit(order)
         elif isinstance(order, Cancel):
             self._cancel(order.ids)
-        elif isinstance(order, Ask):
-            self._outbox.post(self._report())
         else:
-            raise MessageError("Start twice")
+            self._outbox.post(self._report())
 
     def _submit(self, order: Submit) -> None:
         taken: list[str] = []

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from faasmoe.model.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
-from faasmoe.model.tokenizer import Tokenizer
-from faasmoe.orchestrator.dispatch import Dispatch, check_fits, deploy
+from faasmoe.orchestrator.dispatch import Dispatch, check_fits
 from faasmoe.orchestrator.engine import Engine
 from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.loaded import Loaded
 from faasmoe.orchestrator.meter import Meter
 from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.platforms.base import Platform
@@ -25,35 +23,36 @@ from faasmoe.platforms.local.run_folder import RunFolder
 _SMALL_DENSE_BYTES = 16 << 20
 
 
+def install(model: Loaded, platform: Platform) -> None:
+    """Deploy the model's functions. Raises `OptionError` if the platform cannot hold what a token needs of them."""
+    platform.deploy(model.functions)
+    check_fits(platform, model.plan.blocks, model.model.experts_per_token)
+
+
 class Serving:
     """A running model. Use it as a context manager, or call `close`.
 
-    `start_platform` is called when the tokenizer is known to be good. The functions' artifacts are written to
-    `artifacts`, or to a folder that goes with this object. Raises `UserError` if the checkpoint turns out to be
-    unusable; nothing is left running then.
+    A plan is loaded first, its functions' artifacts into a folder that goes with this object. `start_platform` is
+    called when the model is in memory. Raises `UserError` if the checkpoint turns out to be unusable or the platform's
+    memory too small; nothing is left running then.
     """
 
     def __init__(
         self,
-        plan: ModelPlan,
+        model: ModelPlan | Loaded,
         start_platform: Callable[[], Platform],
         max_model_len: int,
         options: EngineOptions | None = None,
-        artifacts: Path | None = None,
     ) -> None:
-        self.plan = plan
-        self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
-        if plan.quantised:
-            plan.quantised.make()
         with ExitStack() as undo:
-            self.platform = platform = undo.enter_context(start_platform())
-            deploy(platform, plan.blocks, artifacts or undo.enter_context(RunFolder()).path / "artifacts")
-            self.dispatch = Dispatch(platform, plan.blocks)
-            threads = 1 if plan.dense_bytes < _SMALL_DENSE_BYTES else len(os.sched_getaffinity(0))
-            self.model = DenseModel.load(
-                plan.architecture, plan.layout, plan.checkpoint, plan.dtype, self.dispatch, threads, plan.linears
-            )
-            check_fits(platform, plan.blocks, self.model.experts_per_token)
+            if isinstance(model, ModelPlan):
+                model = Loaded(model, undo.enter_context(RunFolder()).path / "artifacts")
+            self.plan, self.model, self.tokenizer = model.plan, model.model, model.tokenizer
+            self.platform = undo.enter_context(start_platform())
+            install(model, self.platform)
+            self.dispatch = Dispatch(self.platform, self.plan.blocks)
+            small = self.plan.dense_bytes < _SMALL_DENSE_BYTES
+            self.model.start(self.dispatch, 1 if small else len(os.sched_getaffinity(0)))
             self._meter = Meter(self.dispatch.counts)
             self.engine = Engine(
                 self.model,

@@ -1,151 +1,97 @@
-"""Starts the orchestrator, and starts it again when it dies."""
+"""Keeps an orchestrator running behind a client, and starts another when it dies."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
-from types import TracebackType
+import time
+from collections.abc import Awaitable, Callable
 
-from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
+from faasmoe.errors import FaasmoeError
+from faasmoe.orchestrator.child import Child
 from faasmoe.orchestrator.client import OrchestratorClient
-from faasmoe.orchestrator.link import Link
-from faasmoe.orchestrator.messages import Failed, Ready, Start, Starting, error_of, pack
 
 log = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 5.0
 _FIRST_DELAY = 0.5  # seconds after an orchestrator that did not start; doubled each time
 _LONGEST_DELAY = 30.0
-_STDERR = 2
+_SOON = 1.0  # seconds after which the death of an orchestrator is followed by another at once
 
 
 class Supervisor:
-    """Owns the orchestrator process behind a client. Use it as an async context manager.
+    """Has an orchestrator started when it is its `turn`, and keeps one there until it is closed.
 
-    Entering it waits for the first start, and raises the `UserError` or `EngineStopped` that was in the way.
+    `started` hears of each that takes requests: after how many seconds, and whether it follows one that was lost.
     """
 
-    def __init__(self, client: OrchestratorClient, start: Start) -> None:
+    def __init__(
+        self,
+        client: OrchestratorClient,
+        launch: Callable[[], Awaitable[Child]],
+        turn: asyncio.Semaphore,
+        started: Callable[[float, bool], None],
+    ) -> None:
         self._client = client
-        self._start = start
-        self._child: Child  # the newest
-
-    async def __aenter__(self) -> Ready:
-        await self._launch()
+        self._launch = launch
+        self._turn = turn
+        self._started = started
+        self.waits = True  # for its turn
+        self._child: Child | None = None  # the newest
         self._task = asyncio.create_task(self._keep())
         self._task.add_done_callback(self._ended)
-        return self._child.ready
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends the orchestrator and what it runs."""
-        self._client.refuse("the server is shutting down")
+    async def close(self, reason: str) -> None:
+        """End the orchestrator and what it runs."""
+        self._client.refuse(reason)
         self._task.cancel()
         await asyncio.wait([self._task])  # if it has failed, `_ended` has said so
-        self._client.detach("the server is shutting down")
-        await self._child.end()
+        self._client.detach(reason)
+        try:
+            if self._child:
+                await self._child.end()
+        finally:
+            if not self.waits:
+                self._turn.release()
 
     async def _keep(self) -> None:
+        self._client.why = "as many orchestrators as may run are busy with other tenants; try again"
+        await self._turn.acquire()
+        self.waits = False
+        self._client.why = "the orchestrator is starting; try again"
+        again = False
         while True:
-            reason = await self._child.serve()
+            self._child = child = await self._start(again)
+            began = time.monotonic()
+            self._client.attach(child.link)
+            reason = await child.serve()
             self._client.detach(reason)
-            status = await self._child.end()
+            status = await child.end()
             if self._client.state == "stopped":
                 return
-            log.error("%s (%s); starting another", reason, status)
-            await self._relaunch()
-            self._client.restarts += 1
-            log.warning("another orchestrator is running")
+            log.error("%s (%s); starting another", reason, status, extra=self._client.whose)
+            again = True
+            if time.monotonic() - began < _SOON:
+                await asyncio.sleep(_FIRST_DELAY)
 
-    async def _launch(self) -> None:
-        self._child = await Child.launch(self._start)
-        self._client.attach(self._child.link, self._child.ready)
-
-    async def _relaunch(self) -> None:
-        delay = _FIRST_DELAY
+    async def _start(self, again: bool) -> Child:
+        asked, delay = time.monotonic(), _FIRST_DELAY
         while True:
             try:
-                await self._launch()
-                return
+                child = await self._launch()
+                break
             except (FaasmoeError, OSError) as error:
                 log.error("the orchestrator did not start, trying again in %g s: %s", delay, error)
+            self._client.lost = True
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
+        seconds = time.monotonic() - asked
+        self._started(seconds, again)
+        text = "another orchestrator is running" if again else "an orchestrator is running"
+        log.info(text, extra={**self._client.whose, "seconds": round(seconds, 3)})
+        return child
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             log.critical("the orchestrator is no longer watched", exc_info=error)
             self._client.refuse("the orchestrator is no longer watched")
             self._client.detach("the orchestrator is no longer watched")
-
-
-class Child:
-    """One orchestrator process that is ready."""
-
-    def __init__(self, process: asyncio.subprocess.Process, link: Link) -> None:
-        self._process = process
-        self.link = link
-        self.ready: Ready
-
-    @classmethod
-    async def launch(cls, start: Start) -> Child:
-        """Start a process and wait until it is ready. Raises what it could not start for."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            link = await Link.over(ours)
-            command = ("-m", "faasmoe.orchestrator.process", str(theirs.fileno()), str(os.getpid()))
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=_STDERR,  # what a library prints must not get among our own output
-                    pass_fds=[theirs.fileno()],
-                )
-            except BaseException:
-                await link.close()
-                raise
-        child = cls(process, link)
-        try:
-            child.link.send(pack(start))
-            child.ready = await child._until_ready()
-        except BaseException as error:
-            status = await child.end()
-            if isinstance(error, EngineStopped):
-                raise EngineStopped(f"{error} ({status})") from error
-            raise
-        return child
-
-    async def _until_ready(self) -> Ready:
-        while isinstance(message := await self.link.receive(), Starting):
-            pass
-        if isinstance(message, Ready):
-            return message
-        if isinstance(message, Failed):
-            raise error_of(message.error)
-        raise MessageError(f"{type(message).__name__} is not expected from an orchestrator that starts")
-
-    async def serve(self) -> str:
-        """Until it is lost. Returns why."""
-        try:
-            await self.link.run()
-        except FaasmoeError as error:
-            return str(error)
-
-    async def end(self) -> str:
-        """Hang up, and make sure that the process is gone. Returns how it ended."""
-        await self.link.close()
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        code = self._process.returncode or 0
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"status {code}"

@@ -14,6 +14,8 @@ from faasmoe.api.app import create_app
 from faasmoe.api.metrics import Metrics
 from faasmoe.api.texts import Texts
 from faasmoe.errors import EngineBusy, EngineStopped
+from faasmoe.orchestrator.config import About
+from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import PoolStatus
 from tests.unit.api.test_texts import Letters
@@ -44,9 +46,10 @@ class Stream:
 class Orchestrator:
     """Answers each request with `pieces` and then `end`; or refuses all with `refusal`."""
 
-    max_model_len = 100
+    about = About("arch", 1, 2, 256, max_model_len=100)
     state = "ok"
-    restarts = 0
+    running = 1
+    starts = Starts()
 
     def __init__(
         self, pieces: Sequence[Piece] = (), end: Exception | None = None, refusal: Exception | None = None

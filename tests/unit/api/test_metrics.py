@@ -12,15 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from faasmoe.api.metrics import MOST_TENANTS, Metrics
 from faasmoe.errors import EngineBusy, PlatformError
 from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import FunctionStatus, PoolStatus
 
 
-class Client:
-    restarts = 2
+class Fleet:
+    running = 3
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
+        self.starts = Starts()
+        for again in (False, True, True):
+            self.starts.count(0.2, again)
 
     async def figures(self) -> Figures:
         return self._figures
@@ -31,7 +35,7 @@ def no_pool() -> PoolStatus:
 
 
 def metrics(figures: Figures | None = None, pool: Callable[[], PoolStatus] = no_pool) -> Metrics:
-    return Metrics(Client(figures or Figures()), pool)  # type: ignore[arg-type]
+    return Metrics(Fleet(figures or Figures()), pool)  # type: ignore[arg-type]
 
 
 def page(of: Metrics) -> dict[str, float]:
@@ -108,6 +112,8 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
     assert found["faasmoe_kv_cache_usage_perc"] == 0.25
     assert found["faasmoe_preemptions_total"] == 4
     assert found["faasmoe_orchestrator_restarts_total"] == 2
+    assert found["faasmoe_orchestrators"] == 3
+    assert found["faasmoe_orchestrator_start_seconds_count"] == 3
     assert not any("unheard" in name for name in found)
 
 

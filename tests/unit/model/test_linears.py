@@ -33,7 +33,7 @@ def test_a_layer_that_is_replaced_computes_the_same(
     wanted = model["in"].double()(x.double())
     model["in"].bfloat16()
     names = dict(model.named_parameters())
-    Crew(2).take_over(model)
+    Crew().take_over(model)
     assert isinstance(model["in"], StepLinear)
     assert dict(model.named_parameters()).keys() == names.keys()
     got = model["in"](x)
@@ -43,11 +43,11 @@ def test_a_layer_that_is_replaced_computes_the_same(
 
 def test_only_plain_layers_that_the_kernel_reads_are_replaced() -> None:
     model = make_model()
-    Crew(2).take_over(model)
+    Crew().take_over(model)
     kinds = {name: type(layer) for name, layer in model.named_children()}
     assert kinds == {"in": StepLinear, "odd": nn.Linear, "scaled": Scaled, "norm": nn.LayerNorm}
     whole = nn.Sequential(nn.Linear(32, 16))
-    Crew(2).take_over(whole)
+    Crew().take_over(whole)
     assert type(whole[0]) is nn.Linear  # float32 stays torch's
 
 
@@ -56,7 +56,8 @@ def test_layers_run_on_one_thread_while_others_need_the_cores(monkeypatch: pytes
         nn.ModuleDict({"wide": nn.Linear(64, 4096)}).bfloat16().requires_grad_(False),
         torch.randn(1, 64).bfloat16(),
     )
-    crew = Crew(2)
+    crew = Crew()
+    crew.start(2)
     crew.take_over(model)
     wanted = model["wide"](x)
     monkeypatch.setattr(crew.team, "linear", None)
@@ -70,7 +71,8 @@ def test_torch_has_its_threads_when_ours_have_nothing_to_do(monkeypatch: pytest.
     before = torch.get_num_threads()
     monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: False)
     try:
-        crew = Crew(3)
+        crew = Crew()
+        crew.start(3)
         crew.begin(1)
         assert torch.get_num_threads() == 3
         crew.take_over(make_model())

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from faasmoe.errors import EngineStopped, RequestError
-from faasmoe.orchestrator.client import OrchestratorClient
+from faasmoe.errors import EngineBusy, EngineStopped, RequestError
+from faasmoe.orchestrator.client import MOST_WAITING, OrchestratorClient
 from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.messages import HEADER, Ready, Submit, read_order
+from faasmoe.orchestrator.messages import HEADER, Submit, read_order
 from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
-
-READY = Ready("arch", 1, 2, 3, max_model_len=40)
 
 
 class Link:
@@ -24,8 +22,9 @@ class Link:
         self._dies = dies
         self.lost = False
         self.taken: list[str] = []
-        self.cancelled: list[str] = []
         self.reason = ""
+        self.busy = False
+        self.latest = Figures(running=1, invocations=5)
 
     async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[str]:
         assert isinstance(read_order(frame[HEADER.size :]), Submit)
@@ -35,11 +34,8 @@ class Link:
         self.taken += ids
         return list(ids)
 
-    def cancel(self, request_id: str) -> None:
-        self.cancelled.append(request_id)
-
-    async def figures(self) -> Figures | None:
-        return None if self.lost else Figures(running=3)
+    async def refresh(self) -> None:
+        self.latest.running = 3
 
     def fail(self, reason: str) -> None:
         self.lost, self.reason = True, reason
@@ -53,21 +49,19 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 def attach(client: OrchestratorClient, link: Link) -> None:
-    client.attach(link, READY)  # type: ignore[arg-type]
+    client.attach(link)  # type: ignore[arg-type]
 
 
 def test_requests_go_to_the_orchestrator_that_is_there() -> None:
     async def test() -> None:
         client, link = OrchestratorClient(), Link()
-        assert client.state == "starting"
-        with pytest.raises(EngineStopped):
-            _ = client.max_model_len
+        assert (client.state, client.busy) == ("starting", False)
         attach(client, link)
-        assert (client.state, client.max_model_len) == ("ok", 40)
+        assert client.state == "ok"
         assert await client.submit(REQUESTS) == ["a", "b"]
-        client.cancel("a")
-        assert link.cancelled == ["a"]
-        assert (await client.figures()).running == 3
+        assert not client.busy
+        link.busy = True
+        assert client.busy
 
     run(test())
 
@@ -77,21 +71,54 @@ def test_requests_wait_for_the_next_orchestrator() -> None:
         client, first, second = OrchestratorClient(), Link(), Link()
         attach(client, first)
         client.detach("killed")
-        assert (client.state, first.reason, client.max_model_len) == ("starting", "killed", 40)
-        assert (await client.figures()).running == 0
-        client.cancel("gone")
+        assert (client.state, client.lost, first.reason) == ("starting", True, "killed")
         waiting = asyncio.create_task(client.submit(REQUESTS))
         await asyncio.sleep(0)
+        assert client.busy
         attach(client, second)
         assert await waiting == ["a", "b"]
+        assert not client.lost
 
     run(test())
 
 
 def test_they_do_not_wait_for_ever() -> None:
     async def test() -> None:
-        with pytest.raises(EngineStopped, match="starting; try again"):
-            await OrchestratorClient(patience=0.01).submit(REQUESTS)
+        client = OrchestratorClient(patience=0.01)
+        client.why = "it is not here; try again"
+        with pytest.raises(EngineStopped, match="it is not here; try again"):
+            await client.submit(REQUESTS)
+        assert not client.busy
+
+    run(test())
+
+
+def test_nor_do_too_many_of_them() -> None:
+    async def test() -> None:
+        client = OrchestratorClient()
+        waiting = [asyncio.create_task(client.submit(REQUESTS)) for _ in range(MOST_WAITING // 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(EngineBusy, match=f"{MOST_WAITING} requests wait"):
+            await client.submit(REQUESTS)
+        attach(client, Link())
+        await asyncio.gather(*waiting)
+        await client.submit(REQUESTS)
+
+    run(test())
+
+
+def test_counts_go_on_with_the_next_orchestrator() -> None:
+    async def test() -> None:
+        client = OrchestratorClient()
+        assert client.figures == Figures()
+        attach(client, Link())
+        await client.refresh()
+        assert (client.figures.running, client.figures.invocations) == (3, 5)
+        client.detach("killed")
+        await client.refresh()
+        assert (client.figures.running, client.figures.invocations) == (0, 5)
+        attach(client, Link())
+        assert (client.figures.running, client.figures.invocations) == (1, 10)
 
     run(test())
 

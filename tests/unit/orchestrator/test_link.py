@@ -101,6 +101,24 @@ def test_pieces_go_to_those_who_asked() -> None:
     play(test)
 
 
+def test_it_is_busy_while_a_request_is_under_way() -> None:
+    async def test(played: Played) -> None:
+        assert not played.link.busy
+        asked = asyncio.create_task(played.submit("a", "b"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert played.link.busy
+        first, second = await asked
+        played.say(Pieces((("a", piece("x", "stop")),)))
+        await turn()
+        assert played.link.busy
+        await second.aclose()
+        assert not played.link.busy
+        assert [p.text async for p in first] == ["x"]  # what has come can be read
+
+    play(test)
+
+
 def test_pieces_before_the_answer_are_kept() -> None:
     async def test(played: Played) -> None:
         played_early = asyncio.create_task(played.submit("a"))
@@ -177,7 +195,7 @@ def test_a_lost_orchestrator_fails_streams_and_questions() -> None:
     async def test(played: Played) -> None:
         (stream,) = await played.submit("a")
         asked = asyncio.create_task(played.link.submit(8, pack(Submit(8, ())), ["b"]))
-        figures = asyncio.create_task(played.link.figures())
+        refreshed = asyncio.create_task(played.link.refresh())
         played.say(Pieces((("a", piece("x")),)))
         await turn()
         played.reader.feed_eof()
@@ -189,7 +207,7 @@ def test_a_lost_orchestrator_fails_streams_and_questions() -> None:
         for waiting in (anext(stream), asked):
             with pytest.raises(EngineStopped, match="killed"):
                 await waiting
-        assert await figures is None
+        await refreshed
         assert played.link.lost
         with pytest.raises(EngineStopped, match="killed"):
             await played.link.submit(9, b"", ["c"])
@@ -228,10 +246,11 @@ def test_an_orchestrator_that_takes_nothing_is_busy() -> None:
 
 def test_figures_are_asked_for_once_for_all_who_wait() -> None:
     async def test(played: Played) -> None:
-        asked = [asyncio.create_task(played.link.figures()) for _ in range(3)]
+        asked = [asyncio.create_task(played.link.refresh()) for _ in range(3)]
         await turn()
         played.say(Report(Figures(running=4)))
-        assert [figures and figures.running for figures in await asyncio.gather(*asked)] == [4, 4, 4]
+        await asyncio.gather(*asked)
+        assert played.link.latest == Figures(running=4)
         assert played.writer.orders() == [Ask()]
 
     play(test)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from faasmoe import errors
 from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, OptionError, RequestError
-from faasmoe.orchestrator.config import ServingConfig
+from faasmoe.orchestrator.config import About, ServingConfig
 from faasmoe.orchestrator.figures import Distribution, Figures
 from faasmoe.orchestrator.messages import (
     HEADER,
@@ -20,10 +20,14 @@ from faasmoe.orchestrator.messages import (
     Accepted,
     Ask,
     Cancel,
+    Ended,
     Failed,
     Failure,
+    Fork,
+    Kill,
     Message,
     Pieces,
+    Prepared,
     Ready,
     Refused,
     Report,
@@ -36,6 +40,8 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_answer,
     read_order,
+    read_template_answer,
+    read_template_order,
 )
 from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.request import Candidate, GenerationRequest, Piece, SamplingParams, TokenLogprob
@@ -89,19 +95,28 @@ figures = st.builds(
     engine=st.dictionaries(texts, reals),
 )
 orders = st.one_of(
-    st.builds(Start, configs, texts, texts),
     st.builds(Submit, numbers, st.lists(requests, max_size=3).map(tuple)),
     st.builds(Cancel, st.lists(texts).map(tuple)),
     st.just(Ask()),
 )
 answers = st.one_of(
     st.just(Starting()),
-    st.builds(Ready, texts, numbers, numbers, numbers, numbers),
+    st.just(Ready()),
     st.builds(Failed, failures),
     st.builds(Accepted, numbers),
     st.builds(Refused, numbers, failures),
     st.builds(Pieces, st.lists(st.tuples(texts, pieces), max_size=3).map(tuple)),
     st.builds(Report, figures),
+)
+
+
+template_orders = st.one_of(
+    st.builds(Start, configs, texts, texts, numbers), st.builds(Fork, numbers), st.builds(Kill, numbers)
+)
+template_answers = st.one_of(
+    st.builds(Prepared, st.builds(About, texts, numbers, numbers, numbers, numbers)),
+    st.builds(Failed, failures),
+    st.builds(Ended, numbers, numbers),
 )
 
 
@@ -124,9 +139,22 @@ def test_answers_arrive_as_they_were_sent(message: Message) -> None:
     assert read_answer(body) == message
 
 
+@given(template_orders, template_answers)
+def test_packets_arrive_as_they_were_sent(order: Message, answer: Message) -> None:
+    assert read_template_order(pack(order)) == order
+    assert read_template_answer(pack(answer)) == answer
+
+
+@given(template_orders, st.integers(0, 20))
+def test_a_packet_that_was_cut_is_malformed(order: Message, length: int) -> None:
+    packet = pack(order)
+    with pytest.raises(MessageError):
+        read_template_order(packet[: min(length, len(packet) - 1)])
+
+
 @given(st.binary())
 def test_bytes_that_are_no_message_are_malformed(body: bytes) -> None:
-    for read in (read_order, read_answer):
+    for read in (read_order, read_answer, read_template_order, read_template_answer):
         with suppress(MessageError):  # and nothing else
             assert isinstance(read(body), Message)
 

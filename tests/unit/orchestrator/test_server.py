@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from faasmoe.errors import EngineBusy, MessageError
-from faasmoe.orchestrator.config import ServingConfig
+from faasmoe.errors import EngineBusy
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.messages import (
     HEADER,
@@ -22,7 +21,6 @@ from faasmoe.orchestrator.messages import (
     Ready,
     Refused,
     Report,
-    Start,
     Starting,
     Submit,
     body_length,
@@ -33,9 +31,6 @@ from faasmoe.orchestrator.messages import (
 from faasmoe.orchestrator.outbox import MOST_UNSENT
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.orchestrator.server import Server, packed
-
-START = Start(ServingConfig("m", "/m"), "/pool", "/folder")
-READY = Ready("arch", 1, 2, 3, 4)
 
 
 class Connection:
@@ -99,10 +94,6 @@ class Played:
         self.engine = Engine()
         self.answers = self.connection.answers()
 
-    def start(self) -> None:
-        self.connection.say(START)
-        assert self.server.listen() == START
-
 
 @pytest.fixture
 def played() -> Iterator[Played]:
@@ -113,9 +104,9 @@ def played() -> Iterator[Played]:
 
 @pytest.fixture
 def ready(played: Played) -> Played:
-    played.start()
-    played.server.serve(played.engine, READY, Figures)
-    assert next(played.answers) == READY
+    played.server.start()
+    played.server.serve(played.engine, Figures)
+    assert next(played.answers) == Ready()
     return played
 
 
@@ -142,7 +133,7 @@ def test_all_or_none_of_a_submission_run(ready: Played) -> None:
 
 
 def test_requests_before_the_model_is_loaded_are_refused(played: Played) -> None:
-    played.start()
+    played.server.start()
     played.connection.say(Submit(1, (request("a"),)), Cancel(("a",)))
     refusal = next(played.answers)
     assert isinstance(refusal, Refused)
@@ -150,7 +141,7 @@ def test_requests_before_the_model_is_loaded_are_refused(played: Played) -> None
 
 
 def test_what_is_in_the_way_of_a_start_is_said(played: Played) -> None:
-    played.start()
+    played.server.start()
     played.server.fail(MemoryError("no room"))
     failed = next(played.answers)
     assert isinstance(failed, Failed)
@@ -187,21 +178,12 @@ def read_one(connection: Connection) -> Message:
     return read_answer(data[HEADER.size : HEADER.size + body_length(data[: HEADER.size])])
 
 
-@pytest.mark.parametrize(("sent", "status"), [(b"", 0), (b"\x01", None), (pack(START), 1), (bytes(64), 1)])
+@pytest.mark.parametrize(("sent", "status"), [(b"", 0), (b"\x01", None), (pack(Starting()), 1), (bytes(64), 1)])
 def test_the_end_is_told_with_its_reason(ready: Played, sent: bytes, status: int | None) -> None:
     ready.connection.send(sent)
     if status is None:  # in the middle of a message
         ready.connection.send(b"")
     assert ready.gone.get(timeout=30) == (status or 0)
-
-
-def test_nothing_is_taken_before_the_start(played: Played) -> None:
-    played.connection.say(Ask())
-    with pytest.raises(MessageError, match="Ask came first"):
-        played.server.listen()
-    played.connection.send(b"")
-    with pytest.raises(ConnectionError):
-        played.server.listen()
 
 
 def test_pieces_that_are_too_much_for_a_message_are_sent_in_several() -> None:

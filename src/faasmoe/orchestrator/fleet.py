@@ -1,0 +1,225 @@
+"""The orchestrators of a server: one for all tenants or one for each, there while there are requests for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from faasmoe.errors import EngineStopped
+from faasmoe.orchestrator.child import Child
+from faasmoe.orchestrator.client import PATIENCE, OrchestratorClient, State
+from faasmoe.orchestrator.config import About, FleetOptions
+from faasmoe.orchestrator.figures import Distribution, Figures
+from faasmoe.orchestrator.piece_stream import PieceStream
+from faasmoe.orchestrator.request import GenerationRequest
+from faasmoe.orchestrator.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # between looks at who idles
+_START_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_IDLED = "the orchestrator has ended after being idle; try again"
+_ENDING = "the server is shutting down"
+
+
+class Launcher(Protocol):
+    """What orchestrators are started with (`orchestrator.template_client`)."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes any memory."""
+
+    async def ready(self) -> About:
+        """Be prepared to launch. Raises what is in the way."""
+
+    async def launch(self) -> Child:
+        """An orchestrator that takes requests. Raises what it cannot start for."""
+
+    def close(self) -> None:
+        """Take no more memory until something is launched again."""
+
+
+@dataclass(eq=False)
+class Member:
+    """An orchestrator, or the wait for one."""
+
+    client: OrchestratorClient
+    supervisor: Supervisor
+    idle_since: float | None = None  # None: it was not idle when it was looked at
+
+
+@dataclass
+class Starts:
+    """Orchestrators started so far."""
+
+    seconds: Distribution = field(default_factory=lambda: Distribution(_START_SECONDS))
+    again: int = 0  # after one was lost
+
+    def count(self, seconds: float, again: bool) -> None:
+        """Note one that takes requests so long after it was asked for."""
+        self.seconds.observe(seconds)
+        self.again += again
+
+
+class Fleet:
+    """Runs requests on the orchestrator of their tenant, which is started for the first of them.
+
+    It is stopped after `FleetOptions.keep_alive` idle seconds, and as long after the last of them what they are started
+    with. Where `most` run and another tenant comes, the one that idles longest makes room; if none does, the tenant's
+    requests wait. Each orchestrator has its own supervisor: what happens to it is its tenant's business alone.
+
+    Use it as an async context manager, in one asyncio loop. Entering it raises the `UserError` or `EngineStopped` that
+    keeps the model from being served; nothing is left running then.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        options: FleetOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._launcher = launcher
+        self._options = options or FleetOptions()
+        self._clock = clock
+        self._patience = patience
+        self._turns = asyncio.Semaphore(self._options.orchestrators)
+        self._members: dict[str, Member] = {}
+        self._leaving: dict[asyncio.Task[None], Member] = {}
+        self._past = Figures()  # of members that have left
+        self._unused_since: float | None = None  # when nobody was left
+        self._refused: str | None = None  # why nothing is taken any more
+        self.starts = Starts()
+        self.about: About
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.about = await self._launcher.ready()
+        except BaseException:
+            self._launcher.close()
+            raise
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends all orchestrators and what they run."""
+        self.refuse(_ENDING)
+        self._looking.cancel()
+        for tenant in list(self._members):
+            self._retire(tenant, _ENDING)
+        try:
+            await asyncio.gather(*self._leaving)
+        finally:
+            self._launcher.close()
+
+    @property
+    def state(self) -> State:
+        """Whether requests are run, wait for successors of orchestrators that were all lost, or are refused."""
+        if self._refused is not None:
+            return "stopped"
+        members = self._members.values()
+        return "starting" if members and all(member.client.lost for member in members) else "ok"
+
+    @property
+    def running(self) -> int:
+        """Orchestrators that take requests."""
+        return sum(member.client.state == "ok" for member in self._members.values())
+
+    async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
+        """Start all of these, which are one tenant's, or none. See `OrchestratorClient.submit`."""
+        if self._refused is not None:
+            raise EngineStopped(self._refused)
+        member = self._member(self._options.of(requests[0].tenant))
+        member.idle_since = None
+        return await member.client.submit(requests)
+
+    async def figures(self) -> Figures:
+        """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""
+        clients = [member.client for member in self._everybody()]
+        await asyncio.gather(*(client.refresh() for client in clients))
+        return sum((member.client.figures for member in self._everybody()), self._past)
+
+    def refuse(self, reason: str) -> None:
+        """Take no more requests; what runs goes on. For good."""
+        self._refused = reason
+        for member in self._everybody():
+            member.client.refuse(reason)
+
+    def detach(self, reason: str) -> None:
+        """Let all that runs fail with `EngineStopped`."""
+        for member in self._everybody():
+            member.client.detach(reason)
+
+    def look(self) -> None:
+        """Stop those who have idled too long, or are in the way of others."""
+        now, keep_alive = self._clock(), self._options.keep_alive
+        for tenant, member in list(self._members.items()):
+            if member.client.busy:
+                member.idle_since = None
+                continue
+            if member.idle_since is None:
+                member.idle_since = now
+            if member.supervisor.waits or now - member.idle_since >= keep_alive:
+                self._retire(tenant, _IDLED)
+        self._make_room()
+        if self._members or self._leaving or not self._launcher.running:
+            self._unused_since = None
+            return
+        if self._unused_since is None:
+            self._unused_since = now
+        if now - self._unused_since >= keep_alive:
+            log.info("no orchestrator for %g s: what they are started with is ended", keep_alive)
+            self._launcher.close()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_SECONDS, self._options.keep_alive / 2 or _LOOK_SECONDS))
+            self.look()
+
+    def _member(self, tenant: str) -> Member:
+        member = self._members.get(tenant)
+        if member is None:
+            client = OrchestratorClient(tenant, self._patience)
+            supervisor = Supervisor(client, self._launcher.launch, self._turns, self.starts.count)
+            member = self._members[tenant] = Member(client, supervisor)
+            self._make_room()
+        return member
+
+    def _make_room(self) -> None:
+        """Stop those that idle longest, one for each tenant that waits for its turn and for whom none is leaving."""
+        everybody = self._everybody()
+        having = sum(not member.supervisor.waits for member in everybody)
+        leaving = sum(not member.supervisor.waits for member in self._leaving.values())
+        wanted = len(everybody) - having - (self._options.orchestrators - having) - leaving
+        idle = [(tenant, m) for tenant, m in self._members.items() if not (m.supervisor.waits or m.client.busy)]
+        idle.sort(key=lambda entry: math.inf if entry[1].idle_since is None else entry[1].idle_since)
+        for tenant, _ in idle[: max(0, wanted)]:
+            self._retire(tenant, _IDLED)
+
+    def _everybody(self) -> list[Member]:
+        return [*self._members.values(), *self._leaving.values()]
+
+    def _retire(self, tenant: str, reason: str) -> None:
+        member = self._members.pop(tenant)
+        task = asyncio.create_task(self._leave(member, reason))
+        self._leaving[task] = member
+        task.add_done_callback(self._left)
+
+    async def _leave(self, member: Member, reason: str) -> None:
+        if self._refused is None:
+            await member.client.refresh()
+        await member.supervisor.close(reason)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        member = self._leaving.pop(task)
+        self._past += member.client.figures
+        if not task.cancelled() and (error := task.exception()):
+            log.error("an orchestrator was not ended in order", exc_info=error)

@@ -1,0 +1,38 @@
+"""A model in memory, with nothing started for it yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from faasmoe.model.attention import Span
+from faasmoe.model.dense import DenseModel
+from faasmoe.model.plan import ModelPlan
+from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.orchestrator.dispatch import write_functions
+from faasmoe.orchestrator.kv_cache import KVCache
+
+
+class Loaded:
+    """Tokenizer, dense part, and the functions to deploy, whose artifacts it writes into a folder.
+
+    It has no threads: a process that holds it can be forked, and its children share all of it. Raises `UserError` if
+    the checkpoint turns out to be unusable.
+    """
+
+    def __init__(self, plan: ModelPlan, artifacts: Path) -> None:
+        self.plan = plan
+        self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
+        if plan.quantised:
+            plan.quantised.make()
+        self.model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
+        self.functions = write_functions(plan.blocks, artifacts)
+        self._rehearse()
+
+    @torch.inference_mode()
+    def _rehearse(self) -> None:
+        """A prompt and a token after it, without experts: what every step uses is compiled and in memory then."""
+        cache = KVCache()
+        self.model.forward([0, 0], [0, 1], [Span(cache, 2)], [1])
+        self.model.forward([0], [2], [Span(cache, 1)], [0])

@@ -1,0 +1,222 @@
+"""The process that has loaded the model, and forks orchestrators: none of them imports or loads anything.
+
+It obeys the gateway over a socket that it inherits, and ends when that closes, and with it all that it has forked.
+
+python -m faasmoe.orchestrator.template DESCRIPTOR PARENT
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from faasmoe import logs
+from faasmoe.errors import FaasmoeError, MessageError
+from faasmoe.orchestrator.config import About
+from faasmoe.orchestrator.messages import (
+    LARGEST_PACKET,
+    Ended,
+    Failed,
+    Fork,
+    Kill,
+    Prepared,
+    Start,
+    ToTemplate,
+    failure_of,
+    pack,
+    read_template_order,
+)
+from faasmoe.platforms.local.instance import die_with_parent
+
+log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
+
+TOKENIZER = "tokenizer"  # folder in which the gateway finds it
+ROLE = "orchestrator"
+_ARTIFACTS = "artifacts"
+_PR_SET_NAME = 15  # linux/prctl.h
+
+Orchestrator = Callable[[socket.socket], None]  # serves over a connection until there is nothing to serve any more
+
+
+class GatewayLeft(Exception):
+    """Nobody gives orders any more."""
+
+
+class Template:
+    """Forks `orchestrator` for each descriptor that it is given, reaps, and tells of ends."""
+
+    def __init__(self, gateway: socket.socket, orchestrator: Orchestrator) -> None:
+        self._gateway = gateway
+        self._orchestrator = orchestrator
+        self._children: dict[int, int] = {}  # process id to number
+        self._wake, self._child_ended = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._child_ended, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the pipe tells
+
+    def serve(self) -> None:
+        """Run until `GatewayLeft`, or `MessageError` if the gateway sends what is no order."""
+        poll = select.poll()
+        poll.register(self._gateway, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._wake:
+                    os.read(self._wake, 4096)
+                    self._reap()
+                else:
+                    self._obey(*receive(self._gateway))
+
+    def _obey(self, order: ToTemplate, fds: list[int]) -> None:
+        try:
+            if isinstance(order, Fork) and len(fds) == 1:
+                self._fork(order.number, fds[0])
+            elif isinstance(order, Kill):
+                for pid in [pid for pid, number in self._children.items() if number == order.number]:
+                    os.kill(pid, signal.SIGKILL)  # not reaped yet, so that its id is nobody else's
+            else:
+                raise MessageError(f"{type(order).__name__} with {len(fds)} descriptors is no order")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _fork(self, number: int, connection: int) -> None:
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            log.error("no orchestrator can be forked: %s", error.strerror)
+            send(self._gateway, Ended(number, 1))
+            return
+        if pid == 0:
+            self._become(parent, connection)
+        self._children[pid] = number
+
+    def _become(self, parent: int, connection: int) -> None:
+        """What the child does. Does not return."""
+        try:
+            die_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for fd in (self._gateway.detach(), self._wake, self._child_ended):
+                os.close(fd)
+            ctypes.CDLL(None).prctl(_PR_SET_NAME, ROLE.encode())
+            logs.inherit(ROLE)
+            self._orchestrator(socket.socket(fileno=connection))
+        except Exception:  # the last frame of this process
+            log.exception("the orchestrator has failed")
+        finally:
+            os._exit(1)  # no destructors of the template's objects
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if (number := self._children.pop(ended[0], None)) is not None:
+                    send(self._gateway, Ended(number, os.waitstatus_to_exitcode(ended[1])))
+
+
+def receive(gateway: socket.socket) -> tuple[ToTemplate, list[int]]:
+    """An order and the descriptors that came with it. Raises `GatewayLeft` or `MessageError`."""
+    try:
+        packet, fds, _, _ = socket.recv_fds(gateway, LARGEST_PACKET, 1)
+    except OSError as error:
+        raise GatewayLeft from error
+    if not packet:
+        raise GatewayLeft
+    return read_template_order(packet), fds
+
+
+def send(gateway: socket.socket, answer: Prepared | Failed | Ended) -> None:
+    """Raises `GatewayLeft`."""
+    try:
+        gateway.send(pack(answer))
+    except OSError as error:
+        raise GatewayLeft from error
+
+
+def prepare(start: Start) -> tuple[About, Orchestrator]:
+    """Load the model of `start`, deploy its functions on the gateway's pool, and save its tokenizer for the gateway.
+
+    Raises `UserError` if it cannot be served with these options.
+    """
+    from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415 - an error in options needs no torch
+    from faasmoe.model.source import ModelSource  # noqa: PLC0415
+    from faasmoe.orchestrator.kv_memory import KVMemory, budget  # noqa: PLC0415
+    from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
+    from faasmoe.orchestrator.process import run  # noqa: PLC0415
+    from faasmoe.orchestrator.serving import Serving, install  # noqa: PLC0415
+    from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
+
+    config, folder = start.config, Path(start.folder)
+    source = ModelSource(config.name, Path(config.folder))
+    plan = make_plan(source, config.block_size, config.dtype, config.quantize)
+    length = context_length(plan, config.max_model_len)
+    loaded = Loaded(plan, folder / _ARTIFACTS)
+    loaded.tokenizer.save(folder / TOKENIZER)
+    nbytes = max(1, budget(config.engine) // start.orchestrators)
+    options = replace(config.engine, kv_cache_bytes=nbytes)
+    tokens = KVMemory.of(options, loaded.model.kv_bytes).total  # raises if that is too little
+    how = "as set" if config.engine.kv_cache_bytes else "as available"
+    log.info("keys and values: %d MiB, %s, for %d orchestrators; %d MiB or %d tokens each",
+             nbytes * start.orchestrators >> 20, how, start.orchestrators, nbytes >> 20, tokens)  # fmt: skip
+
+    def platform() -> LocalPlatform:
+        return LocalPlatform(folder=Path(start.pool))
+
+    with platform() as pool:
+        install(loaded, pool)
+    architecture = plan.architecture
+    vocabulary = int(architecture.text_config.vocab_size)
+    about = About(architecture.name, len(architecture.experts), len(plan.blocks), vocabulary, length)
+    return about, lambda connection: run(connection, lambda: Serving(loaded, platform, length, options))
+
+
+def main() -> None:
+    """Load, then serve until the gateway hangs up."""
+    descriptor, parent = map(int, sys.argv[1:])
+    die_with_parent(parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # sent to the whole group; the gateway says when to end
+    logs.inherit("template")
+    gateway = socket.socket(fileno=descriptor)
+    with suppress(GatewayLeft):
+        try:
+            start, _ = receive(gateway)
+            if not isinstance(start, Start):
+                raise MessageError(f"{type(start).__name__}, which is not Start, first")
+            _serve(gateway, start)
+        except MessageError as error:
+            log.error("the gateway sent %s", error)
+            sys.exit(1)
+
+
+def _serve(gateway: socket.socket, start: Start) -> None:
+    try:
+        about, orchestrator = prepare(start)
+    except Exception as error:  # the gateway tells it, whatever it is
+        if not isinstance(error, FaasmoeError):
+            log.exception("the model cannot be loaded")
+        send(gateway, Failed(failure_of(error)))
+        return
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        log.warning("%d threads where one is expected (Python knows %d): forks may hang", threads,
+                    threading.active_count())  # fmt: skip
+    gc.collect()
+    gc.freeze()  # collections in orchestrators leave the shared pages alone
+    template = Template(gateway, orchestrator)
+    send(gateway, Prepared(about))
+    template.serve()
+
+
+if __name__ == "__main__":
+    main()

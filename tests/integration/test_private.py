@@ -1,0 +1,136 @@
+"""An orchestrator for each tenant, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from faasmoe.errors import EngineStopped
+from faasmoe.model.source import resolve
+from faasmoe.orchestrator.config import FleetOptions, ServingConfig
+from faasmoe.orchestrator.fleet import Fleet
+from faasmoe.orchestrator.messages import Start
+from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.orchestrator.piece_stream import PieceStream
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.template_client import TemplateClient
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.platform import LocalPlatform
+from tests.waiting import wait_until
+
+PROMPT = tuple(range(40, 60))
+LONG = 1500  # tokens; a minute
+names = itertools.count()
+
+
+@asynccontextmanager
+async def fleet_on(folder: Path, pool: LocalPlatform, options: FleetOptions) -> AsyncIterator[Fleet]:
+    config = ServingConfig("demo", str(resolve(None).folder), engine=EngineOptions(kv_cache_bytes=64 << 20))
+    start = Start(config, str(pool.folder), str(folder), options.orchestrators)
+    async with Fleet(TemplateClient(start), options) as fleet:
+        yield fleet
+
+
+async def submit(fleet: Fleet, tenant: str, tokens: int) -> PieceStream:
+    params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
+    (stream,) = await fleet.submit([GenerationRequest(f"r{next(names)}", PROMPT, params, tenant)])
+    return stream
+
+
+async def text(stream: PieceStream) -> str:
+    return "".join([piece.text async for piece in stream])
+
+
+def template() -> int | None:
+    """What forks orchestrators; a child of this process."""
+    found = [child for child in psutil.Process().children() if "faasmoe.orchestrator.template" in child.cmdline()]
+    return found[0].pid if found else None
+
+
+def orchestrators() -> set[int]:
+    pid = template()
+    with suppress(psutil.NoSuchProcess):
+        return {child.pid for child in psutil.Process(pid).children()} if pid else set()
+    return set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    assert await asyncio.to_thread(wait_until, condition, 60)
+
+
+def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Path) -> None:
+    async def test(pool: LocalPlatform) -> None:
+        async with fleet_on(tmp_path, pool, FleetOptions("private")) as fleet:
+            wanted = await text(await submit(fleet, "a", 40))
+            (its,) = orchestrators()
+            assert await text(await submit(fleet, "b", 40)) == wanted
+            assert len(orchestrators()) == 2
+            dying, living = await submit(fleet, "a", LONG), await submit(fleet, "b", 100)
+            pieces = [await anext(dying), await anext(living)]
+            assert all(isinstance(piece, Piece) for piece in pieces)
+            before = await fleet.figures()
+            os.kill(its, signal.SIGKILL)
+            with pytest.raises(EngineStopped, match="has ended"):
+                await text(dying)
+            assert await text(await submit(fleet, "a", 40)) == wanted
+            assert (pieces[1].text + await text(living)).startswith(wanted)
+            assert fleet.starts.again == 1
+            figures = await fleet.figures()
+            assert figures.step_tokens.total >= before.step_tokens.total + 39  # those of the dead are counted
+            assert figures.engine["kv_cache_tokens"] == pytest.approx(
+                2 * (8 << 20) // 5376, abs=2
+            )  # two of 8 shares
+            everybody = psutil.Process(template()).children()
+            assert len(everybody) == 2
+        assert template() is None
+        assert not any(child.is_running() for child in everybody)
+
+    with local_platform() as pool:
+        asyncio.run(test(pool))
+
+
+def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:
+    async def test(pool: LocalPlatform) -> None:
+        async with fleet_on(tmp_path, pool, FleetOptions("private", keep_alive=1, most=2)) as fleet:
+            wanted = await text(await submit(fleet, "a", 8))
+            assert await text(await submit(fleet, "b", 8)) == wanted
+            assert await text(await submit(fleet, "c", 8)) == wanted  # a's or b's made room
+            assert len(orchestrators()) <= 2
+            await until(lambda: not orchestrators() and template() is not None)
+            invocations = (await fleet.figures()).invocations
+            assert invocations > 0
+            await until(lambda: template() is None)
+            await until(lambda: not any(function.instances for function in pool.status().functions))
+            await until(lambda: len(pool.processes()) == 1)  # neither instances nor what forks them
+            assert (fleet.state, fleet.running) == ("ok", 0)
+            assert await text(await submit(fleet, "a", 8)) == wanted
+            assert (await fleet.figures()).invocations > invocations
+            assert fleet.starts.again == 0
+
+    with local_platform(LocalOptions(keep_alive=0.5, zygote_keep_alive=0.5)) as pool:
+        asyncio.run(test(pool))
+
+
+def test_tenants_wait_their_turn_where_all_orchestrators_are_busy(tmp_path: Path) -> None:
+    async def test(pool: LocalPlatform) -> None:
+        async with fleet_on(tmp_path, pool, FleetOptions("private", most=1)) as fleet:
+            first = await submit(fleet, "a", 60)
+            second = asyncio.create_task(submit(fleet, "b", 8))
+            await anext(first)
+            assert not second.done()
+            assert len(orchestrators()) == 1
+            await text(first)
+            assert await text(await second)
+            assert len(orchestrators()) == 1
+
+    with local_platform() as pool:
+        asyncio.run(test(pool))
