@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -87,6 +88,15 @@ Database = Annotated[
         envvar="FAASMOE_DATABASE",
         help="Where tenants, keys and the ledger are: sqlite:////folder/file.db or postgresql://user@host/name. "
         "Default: an SQLite file in this user's data folder.",
+        show_default=False,
+    ),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="FAASMOE_PRICES",
+        help="The price table, in TOML. Without it there are quantities and no costs.",
         show_default=False,
     ),
 ]

@@ -1,0 +1,85 @@
+"""All of tenancy for one server: who may ask, how much, and where it is written down."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from faasmoe.errors import DatabaseError
+from faasmoe.tenancy.authentication import Authentication
+from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.directory import Directory, Snapshot
+from faasmoe.tenancy.ledger import Entry, Idle, Ledger
+from faasmoe.tenancy.limits import Limits
+from faasmoe.tenancy.prices import Prices
+from faasmoe.tenancy.spending import REFRESH_SECONDS, Spending
+
+log = logging.getLogger(__name__)
+
+
+class Office:
+    """Runs on an open database, with threads of its own, until `close`.
+
+    Where `anonymous`, everybody may ask while there are no tenants. Raises `DatabaseError`.
+    """
+
+    def __init__(self, database: Database, prices: Prices | None = None, *, anonymous: bool) -> None:
+        self.database = database
+        self.prices = prices
+        self.spending = Spending(database, prices)
+        self.spending.refresh()
+        self.directory = Directory(database, self._follow)
+        self.ledger = Ledger(database)
+        self.authentication = Authentication(self.directory, anonymous, time.monotonic, time.time)
+        self.limits = Limits(self.spending, time.monotonic, time.time)
+        self._ended = threading.Event()
+        self._sums = threading.Thread(target=self._refresh, name="spending", daemon=True)
+        self._check_budgets(self.directory.now)
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._running.enter_context(self.ledger.start())
+        self._running.enter_context(self.directory.start())
+        self._sums.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._running.close()
+        self._sums.join()
+
+    def record(self, entry: Entry) -> Future[bool]:
+        """Add an entry to the ledger, at once; see `Ledger.add`."""
+        self.spending.note(entry)
+        return self.ledger.add(entry)
+
+    def add_idle(self, tenant: str, model: str, gb_seconds: float, began: float, ended: float) -> None:
+        """Charge a tenant for its share of idle instances in a period, in seconds since the epoch."""
+        self.record(Idle(tenant, model, began, ended, gb_seconds))
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        log.info("tenants or keys have changed: %d tenants, %d keys", len(snapshot.tenants), len(snapshot.keys))
+        self._check_budgets(snapshot)
+
+    def _check_budgets(self, snapshot: Snapshot) -> None:
+        for tenant in snapshot.tenants.values():
+            if tenant.budget is not None and not self.spending.priced(tenant.budget):
+                log.error(
+                    "tenant %s has a budget of %s, and there are no prices in that currency: its requests are refused",
+                    tenant.name,
+                    tenant.budget,
+                )
+
+    def _refresh(self) -> None:
+        while not self._ended.wait(REFRESH_SECONDS):
+            try:
+                self.spending.refresh()
+            except DatabaseError as error:
+                log.warning("what tenants have spent is not read anew: %s", error)

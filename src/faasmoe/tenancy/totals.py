@@ -1,0 +1,33 @@
+"""Sums of what was used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+
+@dataclass(slots=True)
+class Totals:
+    """Of some requests and idle instances. Tokens of requests that failed are not among them."""
+
+    requests: int = 0
+    failed: int = 0  # of them: ended by an error of the server
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of those of prompts
+    completion_tokens: int = 0
+    invocations: float = 0.0
+    expert_seconds: float = 0.0
+    gb_seconds: float = 0.0
+    idle_gb_seconds: float = 0.0
+    cold_starts: float = 0.0
+    orchestrator_cpu_seconds: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Of prompts and answers."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __iadd__(self, other: Totals) -> Self:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        return self

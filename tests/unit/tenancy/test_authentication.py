@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+
+from faasmoe.errors import LimitExceeded, Unauthenticated
+from faasmoe.tenancy.authentication import ANYBODY, Authentication
+from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.directory import Directory
+from faasmoe.tenancy.guesses import MOST
+from faasmoe.tenancy.keys import create_key, revoke_key
+from faasmoe.tenancy.tenants import Tenant, add_tenant, remove_tenant, set_tenant
+
+HERE = "127.0.0.1"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def directory(database: Database) -> Directory:
+    return Directory(database)
+
+
+@pytest.fixture
+def door(directory: Directory, clock: Clock) -> Authentication:
+    return Authentication(directory, anonymous=True, clock=clock, calendar=time.time)
+
+
+def test_without_tenants_anybody_may_ask_where_that_is_allowed(directory: Directory, door: Authentication) -> None:
+    assert door.open
+    assert door.tenant(None, HERE) is ANYBODY
+    assert door.tenant("whatever", HERE) is ANYBODY
+    strict = Authentication(directory, anonymous=False, clock=time.monotonic, calendar=time.time)
+    with pytest.raises(Unauthenticated, match="an API key is needed"):
+        strict.tenant(None, HERE)
+
+
+def test_a_server_closes_with_the_first_tenant_and_follows_changes(
+    database: Database, directory: Directory, door: Authentication
+) -> None:
+    add_tenant(database, Tenant("acme", 2))
+    text, key = create_key(database, "acme")
+    directory.refresh()
+    with pytest.raises(Unauthenticated):
+        door.tenant(None, HERE)
+    caller = door.tenant(text, HERE)
+    assert (caller.name, caller.weight, caller.key_id) == ("acme", 2, key.id)
+    set_tenant(database, "acme", {"rpm": 7})
+    directory.refresh()
+    caller = door.tenant(text, HERE)
+    assert caller.tenant
+    assert caller.tenant.rpm == 7
+    revoke_key(database, key.id)
+    directory.refresh()
+    with pytest.raises(Unauthenticated, match="does not work any more"):
+        door.tenant(text, HERE)
+
+
+def test_keys_of_removed_tenants_and_expired_keys_open_nothing(
+    database: Database, directory: Directory, clock: Clock
+) -> None:
+    calendar = Clock()
+    calendar.now = time.time()
+    door = Authentication(directory, anonymous=True, clock=clock, calendar=calendar)
+    for name in ("acme", "other"):
+        add_tenant(database, Tenant(name))
+    brief, lasting = create_key(database, "acme", 1)[0], create_key(database, "acme")[0]
+    directory.refresh()
+    assert {door.tenant(text, HERE).name for text in (brief, lasting)} == {"acme"}
+    calendar.now += 86401
+    with pytest.raises(Unauthenticated):
+        door.tenant(brief, HERE)
+    remove_tenant(database, "acme")
+    directory.refresh()
+    with pytest.raises(Unauthenticated):
+        door.tenant(lasting, HERE)
+
+
+def test_admins_keys_and_tenants_keys_open_different_doors(
+    database: Database, directory: Directory, door: Authentication
+) -> None:
+    add_tenant(database, Tenant("acme"))
+    tenants, admins = create_key(database, "acme")[0], create_key(database, None)[0]
+    directory.refresh()
+    assert door.admin(admins, HERE).startswith("fm-admin-")
+    for call, text in ((door.admin, tenants), (door.tenant, admins), (door.admin, None)):
+        with pytest.raises(Unauthenticated):
+            call(text, HERE)
+
+
+def test_without_tenants_admin_routes_still_need_a_key(door: Authentication) -> None:
+    with pytest.raises(Unauthenticated, match="an admin's key is needed"):
+        door.admin(None, HERE)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-", "fm-", "' OR 1=1 --", "fm-a-" + "b" * 10**6, "\r\nX-Admin: 1", "é", "../../x", "\0"]
+)
+def test_what_is_no_key_opens_nothing(
+    database: Database, directory: Directory, door: Authentication, text: str
+) -> None:
+    add_tenant(database, Tenant("acme"))
+    directory.refresh()
+    with pytest.raises(Unauthenticated) as caught:
+        door.tenant(text, HERE)
+    assert text == "" or text not in str(caught.value)
+
+
+def test_guessing_is_slowed_and_the_right_key_of_others_still_works(
+    database: Database, directory: Directory, door: Authentication, clock: Clock
+) -> None:
+    add_tenant(database, Tenant("acme"))
+    (right, key), (other, _) = create_key(database, "acme"), create_key(database, "acme")
+    directory.refresh()
+    guess = f"{key.id}-{'x' * 43}"
+    for _ in range(MOST):
+        with pytest.raises(Unauthenticated):
+            door.tenant(guess, HERE)
+    for text in (guess, "fm-nothing-x", right):  # even the right one: it could be the guess that hits
+        with pytest.raises(LimitExceeded) as caught:
+            door.tenant(text, HERE)
+        assert caught.value.retry_after == 60
+    assert door.tenant(other, HERE).name == "acme"
+    assert door.tenant(right, "10.0.0.9").name == "acme"
+    clock.now += 60
+    assert door.tenant(right, HERE).name == "acme"
+    assert door.wrong == MOST + 3
+
+
+def test_a_key_is_compared_in_the_same_time_whatever_differs(
+    database: Database, directory: Directory, door: Authentication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a measurement, which would depend on the machine: every way there is has one digest and one comparison."""
+    add_tenant(database, Tenant("acme"))
+    text, key = create_key(database, "acme")
+    directory.refresh()
+    calls: list[list[int]] = []
+
+    def compare(given: str, wanted: str) -> bool:
+        calls[-1].append(len(given))
+        return given == wanted
+
+    monkeypatch.setattr("faasmoe.tenancy.keys.hmac.compare_digest", compare)
+    for guess in (text, f"{key.id}-x", "fm-nobody-x"):
+        calls.append([])
+        with suppress(Unauthenticated):
+            door.tenant(guess, HERE)
+    assert calls == [[64]] * 3
