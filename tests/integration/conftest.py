@@ -1,4 +1,4 @@
-"""What the tests of the sandbox share."""
+"""What integration tests share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
+from tests.integration.servers import Server, serve
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The demo model in float32. Who needs other options, or kills some of it, starts a server of their own."""
+    with serve("--keep-alive", "60", "--dtype", "float32", "--block-size", "12") as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
-from tests.integration.servers import Server, serve
+from tests.integration.servers import Server
 from tests.integration.test_server import MODEL, wait_for_metric
 
 CLIENTS, TOKENS = 200, 8
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve("--keep-alive", "60", "--log-level", "warning") as running:
-        yield running
 
 
 async def _stream(client: httpx.AsyncClient, number: int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,16 +10,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.integration.servers import Server, serve
+from tests.integration.servers import Server
 from tests.integration.test_server import MODEL
 
 EXAMPLES = 50  # a route and a mode of generation
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serve("--keep-alive", "60") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

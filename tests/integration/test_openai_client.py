@@ -13,16 +13,10 @@ import pytest
 import torch
 
 from faasmoe.model.source import resolve
-from tests.integration.servers import Server, serve
+from tests.integration.servers import Server
 from tests.integration.test_server import MODEL, PROMPT, metric, wait_for_metric
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of the sea."}]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serve("--keep-alive", "60", "--dtype", "float32") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +61,14 @@ def text_of(answer: Any) -> str:
 
 
 BOTH = pytest.mark.parametrize("ask", [complete, chat])
+
+
+def test_a_completion_is_what_transformers_generates(
+    client: openai.OpenAI, tokenizer: Any, reference: torch.nn.Module
+) -> None:
+    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
+    wanted = reference.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    assert text_of(complete(client, max_tokens=12)) == tokenizer.decode(wanted)
 
 
 @BOTH

@@ -1,7 +1,8 @@
-"""The README's text is what the command prints."""
+"""The README's text is what `faasmoe generate` prints."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_demo_text_is_what_generate_prints() -> None:
+def example() -> tuple[list[str], str, str]:
+    """The command's arguments, the text, and the line below it."""
     found = re.search(
         r"^\$ \.venv/bin/faasmoe (generate [^\n]*)\n(.*?)\n\n(\d+ tokens at [^\n]*)\n```",
         README.read_text(),
@@ -19,11 +21,28 @@ def test_the_demo_text_is_what_generate_prints() -> None:
     )
     assert found
     arguments, text, summary = found.groups()
-    command = [sys.executable, "-m", "faasmoe.cli.main", *shlex.split(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == text.strip()
+    return shlex.split(arguments), text.strip(), summary.strip()
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "faasmoe.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+
+def test_the_demo_text_is_what_generate_prints() -> None:
+    arguments, text, summary = example()
+    done = run(arguments)
+    assert done.stdout.strip() == text
 
     def without_measurements(line: str) -> str:
         return re.sub(r"at [\d.]+/s|\d+ MiB", "#", line)
 
-    assert without_measurements(done.stderr.strip()) == without_measurements(summary.strip())
+    assert without_measurements(done.stderr.strip()) == without_measurements(summary)
+
+
+def test_programs_are_told_the_same() -> None:
+    arguments, text, _ = example()
+    report = json.loads(run([*arguments, "--json"]).stdout)
+    assert (arguments[arguments.index("--prompt") + 1] + report["text"]).strip() == text
+    assert report["cold_starts"] == report["functions_touched"] <= report["functions"] == 36
+    assert report["peak_memory_bytes"]["instances"] > 1 << 20

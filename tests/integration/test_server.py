@@ -58,19 +58,6 @@ def test_models(client: openai.OpenAI) -> None:
     assert client.models.retrieve(MODEL).id == MODEL
 
 
-def test_a_completion_is_what_transformers_generates(client: openai.OpenAI) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = resolve(None).folder
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
-    wanted = whole.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
-    with serve("--dtype", "float32") as server:
-        own = openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused")
-        assert greedy(own, 12) == tokenizer.decode(wanted)
-
-
 def test_completion(client: openai.OpenAI) -> None:
     prompts = [PROMPT, "The king"]
     answer = client.completions.create(model=MODEL, prompt=prompts, max_tokens=5, temperature=0.7, seed=1)
@@ -291,9 +278,8 @@ def wait_for_metric(server: Server, name: str, value: float, seconds: float = 20
     return metric(server, name) == value
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_scale_to_zero_and_back_and_a_clean_end(tmp_path: Path, runtime: Path, end: signal.Signals) -> None:
-    with serve("--keep-alive", "0.5", cwd=tmp_path, end=end, runtime=runtime) as server:  # outside the repository
+def test_scale_to_zero_and_back_and_a_clean_end(tmp_path: Path, runtime: Path) -> None:
+    with serve("--keep-alive", "0.5", cwd=tmp_path, runtime=runtime) as server:  # outside the repository
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused") as own:
             before = greedy(own, 8)
             assert server.instances()
@@ -317,21 +303,6 @@ def test_a_port_in_use_is_an_error_before_anything_starts(server: Server) -> Non
     )
     assert done.returncode == 2
     assert f"--port {port}: cannot listen there: Address already in use" in done.stderr
-
-
-def test_generate_ends_with_what_it_took() -> None:
-    command = [sys.executable, "-m", "faasmoe.cli.main", "generate", "--prompt", PROMPT, "--max-tokens", "9"]
-    done = subprocess.run([*command, "--seed", "4"], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.startswith(PROMPT)
-    assert "9 tokens at" in done.stderr
-    assert "of 36 functions touched" in done.stderr
-    told = subprocess.run(
-        [*command, "--seed", "4", "--json"], capture_output=True, text=True, check=True, timeout=120
-    )
-    report = json.loads(told.stdout)
-    assert PROMPT + report["text"] == done.stdout.rstrip("\n")
-    assert report["cold_starts"] == report["functions_touched"] <= report["functions"] == 36
-    assert report["peak_memory_bytes"]["instances"] > 1 << 20
 
 
 def test_an_unreachable_hub_is_one_line() -> None:

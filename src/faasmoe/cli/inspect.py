@@ -33,11 +33,13 @@ def inspect(
 
     Loads no weights. Exits with 2 if the model cannot be served, and says why.
     """
-    from faasmoe.model.plan import make_plan
     from faasmoe.model.source import resolve
 
+    source = resolve(model)  # before torch, which takes seconds to import
+    from faasmoe.model.plan import make_plan
+
     try:
-        facts = _facts(make_plan(resolve(model), block_size, dtype, quantize))
+        facts = _facts(make_plan(source, block_size, dtype, quantize))
     except UnsupportedModel as error:
         if as_json:
             typer.echo(json.dumps({"servable": False, "reason": str(error)}))

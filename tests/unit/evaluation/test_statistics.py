@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from faasmoe.evaluation.statistics import mean, paired_ratio, percentiles, ratio
+from faasmoe.evaluation.statistics import _t, mean, paired_ratio, percentiles, ratio
 
 
 def test_the_mean_has_students_interval() -> None:
@@ -14,6 +14,14 @@ def test_the_mean_has_students_interval() -> None:
     assert estimate.deviation == pytest.approx(0.2422, abs=1e-4)
     assert estimate.half_width == pytest.approx(2.5706 * 0.2422 / math.sqrt(6), abs=1e-4)
     assert estimate.trials == 6
+
+
+@pytest.mark.parametrize(
+    ("freedom", "bound"),  # from published tables; 2.5 by scipy.stats.t.ppf
+    [(1, 12.7062), (2, 4.30265), (2.5, 3.57465), (5, 2.57058), (30, 2.04227), (200, 1.97190), (1000, 1.96234)],
+)
+def test_bounds_of_students_distribution(freedom: float, bound: float) -> None:
+    assert _t(freedom) == pytest.approx(bound, rel=1e-5)
 
 
 def test_one_trial_has_no_interval() -> None:
