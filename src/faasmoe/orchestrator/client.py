@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -29,11 +29,18 @@ class OrchestratorClient:
     everybody's; `why` is what those are told who wait in vain.
     """
 
-    def __init__(self, tenant: str = "", patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        tenant: str = "",
+        patience: float = PATIENCE,
+        on_busy: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        """`on_busy` is called every second with the GB-seconds of instances that tenants have used since."""
         self.whose = {"tenant": tenant}  # for log lines
         self.why = ""
         self.lost = False  # one was lost or could not start, and there is no other yet
         self._patience = patience
+        self._on_busy = on_busy
         self._link: Link | None = None
         self._settled = asyncio.Event()  # there is a link, or there will never be one
         self._stopped: str | None = None  # why
@@ -61,6 +68,7 @@ class OrchestratorClient:
     def attach(self, link: Link) -> None:
         """Send requests here from now on."""
         self._link, self.lost = link, False
+        link.on_busy = self._on_busy
         self._settled.set()
 
     def detach(self, reason: str) -> None:

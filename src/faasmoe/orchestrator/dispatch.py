@@ -16,6 +16,7 @@ from faasmoe.experts.payload import Reply, decode_reply, encode_slots, raw, repl
 from faasmoe.model.blocks import Block
 from faasmoe.orchestrator.grouping import Grouping, Part
 from faasmoe.orchestrator.pool import HANDLER
+from faasmoe.orchestrator.usage import StepCosts
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
@@ -48,6 +49,7 @@ class Dispatch:
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
         self.counts = DispatchCounts()
+        self.costs = StepCosts()
         by_layer: dict[int, list[Block]] = {}
         for block in blocks:
             by_layer.setdefault(block.artifact.layer, []).append(block)
@@ -81,9 +83,11 @@ class Dispatch:
         deadline = time.monotonic() + self._deadline
         replies = self._platform.invoke_many(calls, deadline, raw(hidden) if shared else None, meanwhile)
         invoked = time.perf_counter()
+        answers = [decode_reply(reply) for reply in replies]
+        self.costs.add(parts, answers, replies)
         total = torch.zeros(hidden.shape, dtype=torch.float32)
-        for call, reply, its_rows in zip(calls, replies, rows, strict=True):
-            sums = self._sums(call.function, decode_reply(reply), len(its_rows), hidden.shape[1])
+        for call, answer, its_rows in zip(calls, answers, rows, strict=True):
+            sums = self._sums(call.function, answer, len(its_rows), hidden.shape[1])
             if len(its_rows) == len(total):
                 total += sums
             else:

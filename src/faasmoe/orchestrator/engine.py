@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -20,6 +21,7 @@ from faasmoe.orchestrator.running import Listener, Running
 from faasmoe.orchestrator.scheduler import Scheduler
 from faasmoe.orchestrator.step_report import StepReport
 from faasmoe.orchestrator.text import Decoder
+from faasmoe.orchestrator.usage import GB_SECONDS, StepCosts
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ _CLOSE_SECONDS = 10.0
 
 
 class Engine:
-    """Runs requests on a model. `submit`, `cancel` and `set_weight` may be called from any thread."""
+    """Runs requests on a model. `submit` and `cancel` may be called from any thread."""
 
     def __init__(
         self,
@@ -38,8 +40,9 @@ class Engine:
         max_model_len: int,
         options: EngineOptions | None = None,
         observer: Callable[[StepReport], None] | None = None,
+        costs: StepCosts | None = None,
     ) -> None:
-        """`observer` is called after each step.
+        """`observer` is called after each step; `costs` are what the model's experts add to while a step runs.
 
         Raises `OptionError` if the memory for keys and values cannot hold a single token.
         """
@@ -51,8 +54,11 @@ class Engine:
         self._memory = KVMemory.of(self.options, model.kv_bytes)
         self._scheduler = Scheduler(self.options, self._memory)
         self._observer = observer
+        self._costs = costs or StepCosts()
+        self._busy: dict[str, float] = defaultdict(float)  # GB-seconds by tenant, not taken yet
         self._requests: dict[str, Running] = {}
-        self._work = threading.Condition()  # guards scheduler, memory, requests and `_stopping`
+        self._stepping: list[Running] = []  # whose share of the current step is not known yet
+        self._work = threading.Condition()  # guards all that is above and below
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -77,11 +83,6 @@ class Engine:
                 "preemptions": self._scheduler.preemptions,
             }
 
-    def set_weight(self, tenant: str, weight: float) -> None:
-        """Give a tenant `weight` times the tokens of others, from the next step on. Raises `OptionError`."""
-        with self._work:
-            self._scheduler.set_weight(tenant, weight)
-
     def submit(self, request: GenerationRequest, listener: Listener) -> None:
         """Take a request; `listener` gets its pieces, the last one with a finish reason or an error.
 
@@ -99,10 +100,18 @@ class Engine:
             self._work.notify()
 
     def cancel(self, request_id: str) -> None:
-        """Drop a request within one step; its listener is not called again. Unknown ids are fine."""
+        """Drop a request within one step; its listener gets a last piece, which says so. Unknown ids are fine."""
         with self._work:
             if running := self._requests.get(request_id):
                 self._drop(running)
+                if running not in self._stepping:
+                    self._tell(running.cancel)
+
+    def take_busy(self) -> dict[str, float]:
+        """GB-seconds of instances that tenants have kept busy since the last time (`Used.gb_seconds`)."""
+        with self._work:
+            busy, self._busy = self._busy, defaultdict(float)
+        return dict(busy)
 
     def close(self) -> None:
         """End running requests with an error and stop the thread, within `_CLOSE_SECONDS`."""
@@ -142,8 +151,11 @@ class Engine:
             self._stopping = True
             requests, self._requests = self._requests, {}
             self._scheduler = Scheduler(self.options)  # whatever state the other one is in
+            for running in self._stepping:  # cancelled in a step that did not end
+                if requests.get(running.request.id) is not running:
+                    self._tell(running.cancel)
             for running in requests.values():
-                self._tell(running, f"EngineStopped: {message}")
+                self._tell(running.fail, f"EngineStopped: {message}")
 
     def _step(self) -> bool:
         """Wait for work and run one step of it. False when the engine is to stop."""
@@ -152,9 +164,10 @@ class Engine:
                 self._work.wait()
             if self._stopping:
                 return False
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             batch = self._plan()
             waiting = self._scheduler.waiting
+            self._stepping = batch.members
         planned = time.perf_counter()
         try:
             # a step of prompt chunks alone needs no logits, but models must be asked for some
@@ -162,12 +175,21 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - one bad step must not end the engine
             log.error("step failed: %s: %s", type(error).__name__, error)
             with self._work:
+                self._charge(batch, time.process_time() - cpu)
                 self._fail(batch.members, f"{type(error).__name__}: {error}")
             return True
         computed = time.perf_counter()
+        with self._work:
+            self._charge(batch, time.process_time() - cpu)
+        charged = time.perf_counter()
         self._sample(batch, logits)
         ended = time.perf_counter()
-        phases = {"schedule": planned - started, "forward": computed - planned, "sample": ended - computed}
+        phases = {
+            "schedule": planned - started,
+            "forward": computed - planned,
+            "account": charged - computed,
+            "sample": ended - charged,
+        }
         self._report(
             StepReport(ended - started, phases, len(batch.tokens), batch.prompt_tokens, len(batch.work), waiting)
         )
@@ -178,6 +200,17 @@ class Engine:
         if not work:
             raise RuntimeError(f"none of {len(self._requests)} requests can go on")  # a defect: the oldest can
         return Batch.of(work, (self._requests[w.sequence.id] for w in work))
+
+    def _charge(self, batch: Batch, cpu_seconds: float) -> None:
+        """Split what the step has cost between those who took part, and tell those who were cancelled in it."""
+        counts = [work.count for work in batch.work]
+        a_token = cpu_seconds / sum(counts)
+        for running, count, costs in zip(batch.members, counts, self._costs.split(counts), strict=True):
+            running.usage.add(costs, a_token * count)
+            self._busy[running.request.tenant] += float(costs[GB_SECONDS])
+            if self._requests.get(running.request.id) is not running:
+                self._tell(running.cancel)
+        self._stepping = []
 
     def _sample(self, batch: Batch, logits: Tensor) -> None:
         """Hand out logits `[len(batch.wanted), vocabulary]`. The lock is held for one request at a time."""
@@ -211,11 +244,11 @@ class Engine:
             if self._requests.get(running.request.id) is not running:
                 continue
             self._drop(running, keep=False)
-            self._tell(running, message)
+            self._tell(running.fail, message)
 
-    def _tell(self, running: Running, message: str) -> None:
+    def _tell(self, how: Callable[..., None], *what: str) -> None:
         try:
-            running.fail(message)
+            how(*what)
         except Exception as error:  # noqa: BLE001 - others have to be told as well
             log.error("a listener failed: %s: %s", type(error).__name__, error)
 

@@ -43,7 +43,8 @@ class FairShare:
         self._tags[tenant] = max(self._tags.get(tenant, 0.0), self._now)
 
     def leave(self, tenant: str) -> None:
-        """It has no more work. What it was served beyond virtual time is remembered."""
+        """It has no more work. Its weight is forgotten, what it was served beyond virtual time is remembered."""
+        self._weights.pop(tenant, None)
         if self._tags.get(tenant, 0.0) <= self._now:
             self._tags.pop(tenant, None)
 

@@ -84,11 +84,14 @@ class Fleet:
         options: FleetOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience: float = PATIENCE,
+        on_busy: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
+        """`on_busy` is called with the GB-seconds of instances that tenants have used since it was called last."""
         self._launcher = launcher
         self._options = options or FleetOptions()
         self._clock = clock
         self._patience = patience
+        self._on_busy = on_busy
         self._turns = asyncio.Semaphore(self._options.orchestrators)
         self._members: dict[str, Member] = {}
         self._leaving: dict[asyncio.Task[None], Member] = {}
@@ -187,7 +190,7 @@ class Fleet:
     def _member(self, tenant: str) -> Member:
         member = self._members.get(tenant)
         if member is None:
-            client = OrchestratorClient(tenant, self._patience)
+            client = OrchestratorClient(tenant, self._patience, self._on_busy)
             supervisor = Supervisor(client, self._launcher.launch, self._turns, self.starts.count)
             member = self._members[tenant] = Member(client, supervisor)
             self._make_room()

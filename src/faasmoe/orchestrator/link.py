@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Self
@@ -42,8 +42,10 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._silence = silence
-        self._inboxes: dict[str, Inbox] = {}  # by request
-        self._answers: dict[int, asyncio.Future[None]] = {}  # by number of the Submit
+        self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `Report.busy`
+        self._inboxes: dict[str, Inbox] = {}  # by request, until its last piece has come
+        self._cancelled: set[str] = set()  # of these
+        self._answers: dict[int, _Asked] = {}  # by number of the Submit
         self._report: asyncio.Future[None] | None = None  # somebody waits for it
         self._failed: str | None = None  # why
         self.latest = Figures()  # that it has told
@@ -86,6 +88,8 @@ class Link:
                 self._answer(message.number, error_of(message.error))
             elif isinstance(message, Report):
                 self.latest = message.figures
+                if self.on_busy:
+                    self.on_busy(message.busy)
                 if self._report and not self._report.done():
                     self._report.set_result(None)
             else:
@@ -106,20 +110,21 @@ class Link:
         for request_id in ids:
             inbox = self._inboxes[request_id] = Inbox()
             streams.append(PieceStream(inbox, partial(self.cancel, request_id)))
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        asked = self._answers[number] = _Asked(ids)
         try:
-            await answer
+            await asked.answer
         except BaseException:
             for stream in streams:
                 await stream.aclose()
             raise
-        finally:
-            self._answers.pop(number, None)
         return streams
 
     def cancel(self, request_id: str) -> None:
-        """Drop a request. Unknown ids are fine."""
-        if self._inboxes.pop(request_id, None) is not None and self._failed is None:
+        """Drop a request; its last piece is still waited for. Unknown ids are fine."""
+        inbox = self._inboxes.get(request_id)
+        if inbox is not None and request_id not in self._cancelled:
+            inbox.close()
+            self._cancelled.add(request_id)
             with suppress(EngineBusy):  # then nothing it sends is taken either, and it is soon given up
                 self.send(pack(Cancel((request_id,))))
 
@@ -139,10 +144,12 @@ class Link:
         self._failed = reason
         for inbox in self._inboxes.values():
             inbox.fail(EngineStopped(reason))
+            inbox.settle(None)
         self._inboxes.clear()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(EngineStopped(reason))
+        self._cancelled.clear()
+        for asked in self._answers.values():
+            asked.settle(EngineStopped(reason))
+        self._answers.clear()
         if self._report:
             self._report.cancel()
 
@@ -157,17 +164,39 @@ class Link:
         for request_id, piece in message.pieces:
             inbox = self._inboxes.get(request_id)
             if inbox is None:
-                continue  # it was cancelled
-            if piece.last:
-                del self._inboxes[request_id]
+                continue  # of a submission that was refused
             if not inbox.put(piece):
                 self.cancel(request_id)
+            if piece.last:
+                self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        if inbox := self._inboxes.pop(request_id, None):
+            inbox.settle(None)
+        self._cancelled.discard(request_id)
 
     def _answer(self, number: int, error: FaasmoeError | None) -> None:
-        answer = self._answers.get(number)
-        if answer is None or answer.done():
-            return  # whoever asked has gone
+        asked = self._answers.pop(number, None)
+        if asked is None:
+            return
+        if error is not None:
+            for request_id in asked.ids:
+                self._forget(request_id)
+        asked.settle(error)
+
+
+class _Asked:
+    """A submission that has no answer yet."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = ids
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, error: FaasmoeError | None) -> None:
+        """The answer is there, unless whoever asked has gone."""
+        if self.answer.done():
+            return
         if error is None:
-            answer.set_result(None)
+            self.answer.set_result(None)
         else:
-            answer.set_exception(error)
+            self.answer.set_exception(error)

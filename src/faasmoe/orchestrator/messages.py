@@ -56,7 +56,7 @@ class Submit(Message, frozen=True):
 
 
 class Cancel(Message, frozen=True):
-    """To the orchestrator: drop requests. Unknown ids are fine."""
+    """To the orchestrator: drop requests. Each that runs is answered by its last piece. Unknown ids are fine."""
 
     ids: tuple[str, ...]
 
@@ -123,6 +123,7 @@ class Report(Message, frozen=True):
     """To the gateway, once a second and when asked: figures, and a sign of life."""
 
     figures: Figures
+    busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`Used.gb_seconds`)
 
 
 _M = TypeVar("_M")

@@ -24,7 +24,7 @@ class Outbox:
         self._messages: list[Message] = []
         self._pieces: list[tuple[str, Piece]] = []
         self._unsent: Counter[str] = Counter()
-        self._slow: set[str] = set()  # requests of which nothing more is wanted
+        self._slow: set[str] = set()  # requests of which only the last piece is wanted
 
     def post(self, message: Message) -> None:
         """Send a message. Waits while very many others do, which holds up nobody but the gateway that sent so many."""
@@ -34,14 +34,17 @@ class Outbox:
             self._changed.notify_all()
 
     def piece(self, request_id: str, piece: Piece) -> None:
-        """Send a piece. One too many ends its request with an error: its id is put into `dropped`."""
+        """Send a piece. After one too many nothing is sent but the last, as an error: the id is put into `dropped`."""
         with self._changed:
             if request_id in self._slow:
-                return
-            if self._unsent[request_id] >= MOST_UNSENT:
+                if not piece.last:
+                    return
+                self._slow.discard(request_id)
+                piece = Piece("", piece.tokens, error=_TOO_SLOW, used=piece.used)
+            elif self._unsent[request_id] >= MOST_UNSENT and not piece.last:
                 self._slow.add(request_id)
                 self.dropped.put(request_id)
-                piece = Piece("", piece.tokens, error=_TOO_SLOW)
+                return
             self._unsent[request_id] += 1
             self._pieces.append((request_id, piece))
             self._changed.notify_all()
@@ -57,8 +60,3 @@ class Outbox:
                 self._unsent.clear()
             self._changed.notify_all()
             return messages
-
-    def forget(self, request_id: str) -> None:
-        """The request of this id has been cancelled."""
-        with self._changed:
-            self._slow.discard(request_id)

@@ -126,11 +126,11 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that has become certain. The last piece of a request carries `finish_reason` or `error`."""
+    """Text that has become certain. The last piece of a request carries `finish_reason` or `error`, and `used`."""
 
     text: str
     tokens: int  # completion tokens so far
-    finish_reason: str | None = None  # "stop" or "length"
+    finish_reason: str | None = None  # "stop", "length", or "cancelled" if the client wanted no more of it
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
     cached_tokens: int = 0  # of the prompt, whose keys and values were there already

@@ -14,6 +14,7 @@ from faasmoe.orchestrator.sampler import Sampler
 from faasmoe.orchestrator.scheduler import Work
 from faasmoe.orchestrator.sequence import Sequence
 from faasmoe.orchestrator.text import Decoder, TextStream
+from faasmoe.orchestrator.usage import Usage
 
 _CONTEXT_TOKENS = 5  # of the prompt, for the decoder: enough for a character of any script
 
@@ -34,6 +35,7 @@ class Running:
         params = request.params
         self.request = request
         self.sequence = Sequence(request)
+        self.usage = Usage()
         self._listener = listener
         self._end_tokens = frozenset[int]() if params.ignore_eos else end_tokens
         self._sampler = Sampler(params, request.prompt)
@@ -52,19 +54,28 @@ class Running:
 
     def advance(self, logits: Tensor) -> bool:
         """Take the logits that were wanted, `[n, vocabulary]` float32, n > 0. Returns whether the request has ended."""
-        of_prompt = len(logits) - self._samples
-        if self._echo and of_prompt:
-            self._echo.take(logits[:of_prompt])
-        return self._samples and self._next(logits[-1])
+        with self.usage:
+            of_prompt = len(logits) - self._samples
+            if self._echo and of_prompt:
+                self._echo.take(logits[:of_prompt])
+            return self._samples and self._next(logits[-1])
 
     def fail(self, message: str) -> None:
         """Tell the listener that nothing more will come."""
         self._tell("", error=message)
 
+    def cancel(self) -> None:
+        """Tell the listener what was used by a request that nobody wants any more."""
+        self._scores.clear()
+        self._tell("", "cancelled")
+
     def _tell(self, text: str, reason: str | None = None, error: str | None = None) -> None:
         its, scores = self.sequence, tuple(self._scores)
         self._scores.clear()
-        self._listener(Piece(text, its.generated, reason, error, scores, its.cached_tokens, its.queue_seconds))
+        used = self.usage.read() if reason or error is not None else None
+        self._listener(
+            Piece(text, its.generated, reason, error, scores, its.cached_tokens, its.queue_seconds, used)
+        )
 
     def _next(self, logits: Tensor) -> bool:
         """Pick the next token and say what has become certain. Returns whether it was the last."""

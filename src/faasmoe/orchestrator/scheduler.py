@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from faasmoe.errors import EngineBusy
 from faasmoe.orchestrator.fair_share import FairShare
@@ -33,22 +35,33 @@ class Work:
 
 @dataclass(slots=True)
 class _Queue:
-    """A tenant's sequences in the order of arrival: those that have memory, then those that wait for it."""
+    """A tenant's sequences, each list by rank: those that have memory, and those that wait for it."""
 
     tenant: str
     started: list[Sequence] = field(default_factory=list)
-    waiting: deque[Sequence] = field(default_factory=deque)
+    waiting: list[Sequence] = field(default_factory=list)
     # the rest holds for one step
     cursor: int = 0  # index of the next in `started`
     blocked: bool = False  # nothing more is started
 
     @property
     def first(self) -> int:
-        """Arrival of its oldest sequence."""
-        return (self.started[0] if self.started else self.waiting[0]).arrival
+        """Arrival of the sequence that goes before all its others."""
+        return min((*self.started[:1], *self.waiting[:1]), key=_rank).arrival
+
+    @property
+    def next(self) -> Sequence | None:
+        """The next of those that have memory; None if one that waits goes before it and may be tried."""
+        sequence = self.started[self.cursor] if self.cursor < len(self.started) else None
+        if self.blocked or not self.waiting:
+            return sequence
+        return sequence if sequence and sequence.rank < self.waiting[0].rank else None
 
     def __len__(self) -> int:
         return len(self.started) + len(self.waiting)
+
+
+_rank = attrgetter("rank")
 
 
 class _Step:
@@ -84,9 +97,11 @@ class _Step:
 class Scheduler:
     """Decodes and chunks of prompts of many sequences, up to a step's budget, in turns that are fair to tenants.
 
-    Within a tenant first come, first served. A sequence that needs memory may take it from others, which
-    start anew later: the victim is the youngest of the tenant that is furthest over its share. The oldest
-    sequence of all takes from anybody and loses to nobody, so it always gets on, and each is the oldest in turn.
+    Within a tenant, requests of a higher priority first, and then first come, first served. A sequence that needs
+    memory may take it from others, which start anew later: the victim is the last of the tenant that is furthest
+    over its share. The oldest of all tenants' first sequences takes from anybody and loses to nobody, so it always
+    gets on, and each tenant's first is the oldest in turn. Requests of a low priority may wait as long as their
+    tenant has others, which is its own choice.
     """
 
     def __init__(
@@ -105,25 +120,23 @@ class Scheduler:
         self._arrivals = 0
         self._begun: deque[float] = deque(maxlen=_RATE_OVER)  # when sequences took part for the first time
 
-    def set_weight(self, tenant: str, weight: float) -> None:
-        """Its share of tokens from the next step on, beside others' weights of 1. Raises `OptionError`."""
-        self._fair.set_weight(tenant, weight)
-
     def add(self, sequence: Sequence) -> None:
-        """Let `sequence` take part from the next step on.
+        """Let `sequence` take part from the next step on. Its tenant has its weight from now on.
 
-        Raises `EngineBusy` if too many wait; a tenant of whom nobody waits is let in even so.
+        Raises `EngineBusy` if too many wait; a tenant of whom nobody waits is let in even so. Raises `OptionError` if
+        the weight is not a positive number.
         """
         queue = self._queues.get(sequence.tenant)
         if self.waiting >= self.options.max_waiting and queue and queue.waiting:
             raise EngineBusy(f"{self.waiting} requests are waiting already", retry_after=self.retry_after())
+        self._fair.set_weight(sequence.tenant, sequence.weight)
         if queue is None:
             queue = self._queues[sequence.tenant] = _Queue(sequence.tenant)
             self._fair.join(sequence.tenant)
         self._arrivals += 1
         sequence.arrival = self._arrivals
         sequence.submitted = self._clock()
-        queue.waiting.append(sequence)
+        insort(queue.waiting, sequence, key=_rank)
 
     def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Forget `sequence`, wherever it is. `keep` says whether its keys and values may serve others."""
@@ -191,8 +204,7 @@ class Scheduler:
 
     def _serve(self, queue: _Queue, step: _Step, oldest: int) -> bool:
         """Give tokens to the next of a tenant's sequences that can have some. Returns whether there was one."""
-        while queue.cursor < len(queue.started):
-            sequence = queue.started[queue.cursor]
+        while sequence := queue.next:
             queue.cursor += 1
             count = step.room(sequence.pending)
             if count and self._make_room(sequence, sequence.computed + count, step, oldest):
@@ -201,8 +213,10 @@ class Scheduler:
                 return True
         if queue.blocked or not queue.waiting:
             return False
-        queue.blocked = not self._start(queue, step, oldest)
-        return not queue.blocked
+        if self._start(queue, step, oldest):
+            return True
+        queue.blocked = True
+        return self._serve(queue, step, oldest)  # those after it that have memory
 
     def _start(self, queue: _Queue, step: _Step, oldest: int) -> bool:
         """Let the first that waits begin. Returns whether it could."""
@@ -210,7 +224,8 @@ class Scheduler:
         if not step.room(sequence.pending) or not self._make_room(sequence, len(sequence.tokens), step, oldest):
             return False
         self.memory.begin(sequence)
-        queue.started.append(queue.waiting.popleft())
+        queue.waiting.remove(sequence)
+        insort(queue.started, sequence, key=_rank)
         queue.cursor += 1
         self._give(sequence, step.room(sequence.pending), step)
         return True
@@ -228,7 +243,7 @@ class Scheduler:
         for victim in victims:
             queue = self._queues[victim.tenant]
             queue.started.remove(victim)
-            queue.waiting.appendleft(victim)  # it is older than all who wait there
+            insort(queue.waiting, victim, key=_rank)
             queue.blocked = True
             self._fair.refund(victim.tenant, step.drop(victim))
             self.memory.release(victim)
@@ -238,7 +253,7 @@ class Scheduler:
     def _victims(self, sequence: Sequence, tokens: int, missing: int, oldest: int) -> list[Sequence]:
         """Who has to go so that `sequence` gets the memory that is missing, empty if too few may be taken.
 
-        One after the other the youngest of the tenant that is furthest over its share then. Another tenant's goes
+        One after the other the last of the tenant that is furthest over its share then. Another tenant's goes
         only if that tenant keeps as large a part, or has more than twice as much: two tenants must not take the
         same memory from each other in turns.
         """
@@ -255,10 +270,10 @@ class Scheduler:
                 return False
             if sequence.arrival == oldest:
                 return True
-            youngest, wanted = left[tenant][-1], level(sequence.tenant)
+            last, wanted = left[tenant][-1], level(sequence.tenant)
             if tenant == sequence.tenant:
-                return youngest.arrival > sequence.arrival
-            return level(tenant) > 2 * wanted or level(tenant, youngest.capacity) >= wanted
+                return last.rank > sequence.rank
+            return level(tenant) > 2 * wanted or level(tenant, last.capacity) >= wanted
 
         while missing > 0:
             tenants = [tenant for tenant in left if may_lose(tenant)]

@@ -12,6 +12,8 @@ class Sequence:
     def __init__(self, request: GenerationRequest) -> None:
         self.id = request.id
         self.tenant = request.tenant
+        self.weight = request.weight  # that its tenant has from now on
+        self.priority = request.priority
         self.tokens = list(request.prompt)
         self.prompt_length = len(request.prompt)
         self.limit = self.prompt_length + request.params.max_tokens  # most tokens it can come to
@@ -24,6 +26,11 @@ class Sequence:
         self.arrival = 0  # its place among all sequences
         self.submitted = 0.0  # seconds of the scheduler's clock
         self.started: float | None = None  # when it first took part in a step
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Its place among its tenant's: those of a higher priority first, then in the order of arrival."""
+        return -self.priority, self.arrival
 
     @property
     def pending(self) -> int:

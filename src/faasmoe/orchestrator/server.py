@@ -48,7 +48,10 @@ class Runner(Protocol):
         """Take a request; `listener` gets its pieces and must not block."""
 
     def cancel(self, request_id: str) -> None:
-        """Drop a request."""
+        """Drop a request; its listener gets a last piece."""
+
+    def take_busy(self) -> dict[str, float]:
+        """GB-seconds by tenant since the last time."""
 
 
 class Server:
@@ -73,7 +76,7 @@ class Server:
     def serve(self, runner: Runner, figures: Callable[[], Figures]) -> None:
         """Take requests from now on."""
         self._runner = runner
-        self._report = lambda: Report(figures())
+        self._report = lambda: Report(figures(), runner.take_busy())
         self._outbox.post(Ready())
 
     def fail(self, error: Exception) -> None:
@@ -136,7 +139,6 @@ class Server:
         for request_id in ids:
             if self._runner:
                 self._runner.cancel(request_id)
-            self._outbox.forget(request_id)
 
     def _write(self) -> None:
         due = time.monotonic()

@@ -61,6 +61,7 @@ class Serving:
                 max_model_len=max_model_len,
                 options=options,
                 observer=self._meter.step,
+                costs=self.dispatch.costs,
             )
             undo.callback(self.engine.close)
             self._undo = undo.pop_all()

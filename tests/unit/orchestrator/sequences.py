@@ -7,10 +7,12 @@ from faasmoe.orchestrator.scheduler import Scheduler
 from faasmoe.orchestrator.sequence import Sequence
 
 
-def sequence(name: str, prompt: int | list[int], *, tenant: str = "", more: int = 16) -> Sequence:
+def sequence(
+    name: str, prompt: int | list[int], *, tenant: str = "", more: int = 16, weight: float = 1.0, priority: int = 0
+) -> Sequence:
     """A prompt of this many tokens, or of these."""
     tokens = tuple(range(prompt)) if isinstance(prompt, int) else tuple(prompt)
-    return Sequence(GenerationRequest(name, tokens, SamplingParams(max_tokens=more), tenant))
+    return Sequence(GenerationRequest(name, tokens, SamplingParams(max_tokens=more), tenant, weight, priority))
 
 
 def run(scheduler: Scheduler) -> list[tuple[str, int]]:

@@ -17,6 +17,7 @@ from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.orchestrator.serving import Serving
 from faasmoe.orchestrator.step_report import StepReport
+from faasmoe.orchestrator.usage import StepCosts
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
 
@@ -42,7 +43,9 @@ def engine_with(serving: Serving) -> Iterator[Callable[..., Engine]]:
     """Engines on the same model, with other options."""
     engines = []
 
-    def start(observer: Callable[[StepReport], None] | None = None, **options: int) -> Engine:
+    def start(
+        observer: Callable[[StepReport], None] | None = None, costs: StepCosts | None = None, **options: int
+    ) -> Engine:
         engines.append(
             Engine(
                 serving.model,
@@ -51,6 +54,7 @@ def engine_with(serving: Serving) -> Iterator[Callable[..., Engine]]:
                 max_model_len=128,
                 options=EngineOptions(**options),
                 observer=observer,
+                costs=costs,
             )
         )
         return engines[-1]
@@ -112,6 +116,54 @@ def test_a_cancelled_request_frees_its_place(serving: Serving) -> None:
     serving.engine.cancel("a")
     serving.engine.cancel("a")
     assert serving.engine.load() == (0, 0)
+    assert drain(pieces)[1].finish_reason == "cancelled"
+    assert pieces.empty()
+
+
+def test_what_requests_use_adds_up_to_what_the_platform_did(serving: Serving) -> None:
+    def start(name: str, tenant: str, **params: object) -> queue.SimpleQueue[Piece]:
+        return submit(serving, name, [1, 2, ord(name)], tenant=tenant, **params)
+
+    endless = start("c", "x", max_tokens=120)
+    endless.get(timeout=60)
+    pieces = [start("a", "x", max_tokens=9), start("b", "y", max_tokens=3)]
+    ends = [drain(one)[1] for one in pieces]
+    serving.engine.cancel("c")
+    ends.append(drain(endless)[1])
+    used = [piece.used for piece in ends if piece.used]
+    totals = serving.platform.status().totals
+    assert [piece.finish_reason for piece in ends] == ["length", "length", "cancelled"]
+    assert 0 < sum(one.invocations for one in used) == pytest.approx(totals.invocations)
+    assert sum(one.gb_seconds for one in used) == pytest.approx(totals.busy_gb_seconds)
+    assert sum(one.cold_starts for one in used) == pytest.approx(totals.cold_starts)
+    assert 0 < sum(one.expert_seconds for one in used) <= totals.busy_seconds
+    assert all(one.orchestrator_cpu_seconds > 0 for one in used)
+    busy = serving.engine.take_busy()
+    assert busy["x"] + busy["y"] == pytest.approx(totals.busy_gb_seconds)
+    assert busy["y"] == pytest.approx(used[1].gb_seconds)
+    assert serving.engine.take_busy() == {}
+
+
+def test_work_that_is_repeated_after_a_preemption_is_paid_for(
+    serving: Serving, engine_with: Callable[..., Engine]
+) -> None:
+    engine = engine_with(kv_cache_bytes=64 * 4 * 512, costs=serving.dispatch.costs)
+    streams = [submit(engine, str(i), [5 + i, *range(20)], max_tokens=30) for i in range(4)]
+    used = [last.used for _, last in map(drain, streams) if last.used]
+    assert engine.gauges()["preemptions"] > 0
+    assert sum(one.invocations for one in used) == pytest.approx(serving.platform.status().totals.invocations)
+
+
+def test_a_step_that_fails_has_cost_what_it_did_until_then(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke = serving.platform.invoke_many
+    monkeypatch.setattr(serving.platform, "invoke_many", lambda calls, *more: invoke(calls, *more) if "layer-00" in
+                        calls[0].function else 1 / 0)  # fmt: skip
+    _, last = drain(submit(serving, "a", [1, 2]))
+    assert "ZeroDivisionError" in (last.error or "")
+    assert last.used is not None
+    assert last.used.invocations == serving.platform.status().totals.invocations > 0
 
 
 def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Serving) -> None:
@@ -191,6 +243,7 @@ def test_a_request_that_was_cancelled_in_a_failing_step_fails_no_other_of_its_id
     second = submit(serving, "a", [1, 2], max_tokens=4)
     go_on.set()
     assert drain(second)[1].finish_reason == "length"
+    assert drain(first)[1].finish_reason == "cancelled"
     assert first.empty()
 
 
@@ -238,13 +291,6 @@ def test_too_many_that_wait_are_sent_away(
     assert [drain(stream)[1].error for stream in streams] == [None] * 3
 
 
-def test_weights_are_taken_while_it_runs(engine_with: Callable[..., Engine]) -> None:
-    engine = engine_with()
-    pieces = submit(engine, "a", [1], max_tokens=20, tenant="a")
-    engine.set_weight("a", 2)
-    assert drain(pieces)[1].tokens == 20
-
-
 def test_a_conversation_computes_what_is_new(tiny: tuple, engine_with: Callable[..., Engine]) -> None:
     reports: queue.SimpleQueue[StepReport] = queue.SimpleQueue()
     engine = engine_with(reports.put)
@@ -264,7 +310,7 @@ def test_a_conversation_computes_what_is_new(tiny: tuple, engine_with: Callable[
 def iter_reports(reports: queue.SimpleQueue[StepReport]) -> Iterator[int]:
     while not reports.empty():
         report = reports.get()
-        assert set(report.phases) == {"schedule", "forward", "sample"}
+        assert set(report.phases) == {"schedule", "forward", "account", "sample"}
         assert 0 < sum(report.phases.values()) <= report.seconds * 1.001
         assert (report.sequences, report.waiting) == (1, 0)
         assert report.tokens == (report.prompt_tokens or 1)

@@ -29,7 +29,7 @@ from faasmoe.orchestrator.messages import (
     read_order,
 )
 from faasmoe.orchestrator.piece_stream import MOST_UNREAD, PieceStream
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.orchestrator.request import GenerationRequest, Piece, Used
 
 
 class Writer:
@@ -175,6 +175,52 @@ def test_who_leaves_before_the_answer_cancels() -> None:
     play(test)
 
 
+@pytest.mark.parametrize("how", ["read", "cancelled", "dropped", "failed"])
+def test_the_last_piece_comes_however_a_request_ends(how: str) -> None:
+    async def test(played: Played) -> None:
+        (stream,) = await played.submit("a")
+        final = stream.final
+        if how in ("cancelled", "dropped"):
+            await stream.aclose()
+        if how == "dropped":
+            del stream
+            gc.collect()
+        played.say(Pieces((("a", piece("x")),)))
+        await turn()
+        assert not final.done()
+        last = Piece("y", 2, None if how == "failed" else how, "no" if how == "failed" else None, used=Used(3))
+        played.say(Pieces((("a", last),)))
+        assert await final == last
+        if how == "read":
+            assert [p.text async for p in stream] == ["x", "y"]
+        elif how == "cancelled":
+            assert [p async for p in stream] == []
+
+    play(test)
+
+
+def test_there_is_no_last_piece_of_what_was_refused_or_lost() -> None:
+    async def test(played: Played) -> None:
+        inboxes = played.link._inboxes
+        (running,) = await played.submit("running")
+        (cancelled,) = await played.submit("cancelled")
+        await cancelled.aclose()
+        asked = asyncio.create_task(played.link.submit(8, pack(Submit(8, ())), ["left"]))
+        await turn()
+        refused = inboxes["left"]
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        played.say(Refused(8, failure_of(RequestError("too long"))))
+        assert await refused.final is None
+        assert list(inboxes) == ["running", "cancelled"]
+        played.link.fail("killed")
+        assert await running.final is None
+        assert await cancelled.final is None
+        assert not inboxes
+
+    play(test)
+
+
 def test_a_slow_reader_gets_what_waits_and_then_an_error() -> None:
     async def test(played: Played) -> None:
         slow, quick = await played.submit("slow", "quick")
@@ -187,6 +233,9 @@ def test_a_slow_reader_gets_what_waits_and_then_an_error() -> None:
         with pytest.raises(ServingError, match="reads too slowly"):
             await anext(slow)
         assert {p.text for p in got} == {"x"}
+        last = Piece("", 9, "cancelled", used=Used(3))
+        played.say(Pieces((("slow", last),)))
+        assert await slow.final == last
 
     play(test)
 
@@ -248,9 +297,12 @@ def test_figures_are_asked_for_once_for_all_who_wait() -> None:
     async def test(played: Played) -> None:
         asked = [asyncio.create_task(played.link.refresh()) for _ in range(3)]
         await turn()
-        played.say(Report(Figures(running=4)))
+        seen: list[dict[str, float]] = []
+        played.link.on_busy = seen.append
+        played.say(Report(Figures(running=4), {"a": 1.5}))
         await asyncio.gather(*asked)
         assert played.link.latest == Figures(running=4)
         assert played.writer.orders() == [Ask()]
+        assert seen == [{"a": 1.5}]
 
     play(test)

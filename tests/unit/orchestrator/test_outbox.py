@@ -8,7 +8,7 @@ import pytest
 
 from faasmoe.orchestrator.messages import Accepted, Pieces
 from faasmoe.orchestrator.outbox import MOST_UNSENT, Outbox
-from faasmoe.orchestrator.request import Piece
+from faasmoe.orchestrator.request import Piece, Used
 
 NOW = 0.0  # an instant that has passed
 
@@ -39,16 +39,30 @@ def test_a_request_whose_pieces_nobody_takes_is_dropped_with_an_error_and_others
     outbox.piece("other", Piece("y", 1))
     (message,) = outbox.take(NOW)
     assert isinstance(message, Pieces)
-    slow = [piece for name, piece in message.pieces if name == "slow"]
-    assert len(slow) == MOST_UNSENT + 1
-    assert "does not keep up" in (slow[-1].error or "")
-    assert not any(piece.error for piece in slow[:-1])
-    assert message.pieces[-1] == ("other", Piece("y", 1))
+    assert [name for name, _ in message.pieces] == ["slow"] * MOST_UNSENT + ["other"]
     assert outbox.dropped.get_nowait() == "slow"
     outbox.piece("slow", Piece("late", 9))
     assert outbox.take(NOW) == []
     with pytest.raises(queue.Empty):  # told once
         outbox.dropped.get_nowait()
+    used = Used(invocations=3)
+    outbox.piece("slow", Piece("", 9, "cancelled", used=used))
+    (message,) = outbox.take(NOW)
+    assert isinstance(message, Pieces)
+    ((_, last),) = message.pieces
+    assert "does not keep up" in (last.error or "")
+    assert (last.tokens, last.used) == (9, used)
+
+
+def test_the_last_piece_is_never_one_too_many() -> None:
+    outbox = Outbox()
+    for i in range(MOST_UNSENT):
+        outbox.piece("a", Piece("x", i))
+    outbox.piece("a", Piece("y", MOST_UNSENT, "stop"))
+    (message,) = outbox.take(NOW)
+    assert isinstance(message, Pieces)
+    assert message.pieces[-1] == ("a", Piece("y", MOST_UNSENT, "stop"))
+    assert outbox.dropped.empty()
 
 
 def test_what_was_taken_no_longer_counts() -> None:
@@ -60,12 +74,12 @@ def test_what_was_taken_no_longer_counts() -> None:
     assert outbox.dropped.empty()
 
 
-def test_an_id_may_be_used_again_when_its_request_is_forgotten() -> None:
+def test_an_id_may_be_used_again_after_the_last_piece() -> None:
     outbox = Outbox()
     for i in range(MOST_UNSENT + 1):
         outbox.piece("a", Piece("x", i))
+    outbox.piece("a", Piece("", MOST_UNSENT, "cancelled"))
     outbox.take(NOW)
-    outbox.forget("a")
     outbox.piece("a", Piece("new", 1))
     assert outbox.take(NOW) == [Pieces((("a", Piece("new", 1)),))]
 

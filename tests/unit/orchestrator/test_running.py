@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,9 +37,13 @@ class Engine:
     def __init__(self, prompt: Sequence[int], says: bytes = b"", **params: object) -> None:
         self.pieces: list[Piece] = []
         request = GenerationRequest("a", tuple(prompt), SamplingParams(**params))
-        self.running = Running(request, self.pieces.append, Bytes(), frozenset([END]))
+        self.running = Running(request, self._take, Bytes(), frozenset([END]))
         self._says = says  # what it answers, and then the end, instead of what the model's logits say
         self.asked = 0  # logits
+
+    def _take(self, piece: Piece) -> None:
+        assert (piece.used is not None) == piece.last
+        self.pieces.append(replace(piece, used=None))  # times are never the same
 
     def step(self, most: int) -> bool:
         sequence = self.running.sequence

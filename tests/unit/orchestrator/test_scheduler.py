@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 
 import pytest
 from hypothesis import example, given, settings
@@ -63,15 +64,26 @@ def test_a_refused_client_is_told_when_those_before_it_will_have_begun() -> None
     assert scheduler.retry_after() == 2 * 10
 
 
+def firsts(sequences: list[Sequence]) -> list[Sequence]:
+    """Of each tenant the one that goes before its others."""
+    left = sorted((s for s in sequences if not ended(s)), key=lambda s: s.rank, reverse=True)
+    return list({s.tenant: s for s in left}.values())
+
+
 def drain(scheduler: Scheduler, sequences: list[Sequence], most_steps: int) -> None:
     """Run until all have ended; what holds at every step is checked."""
     options, memory = scheduler.options, scheduler.memory
     for _ in range(most_steps):
-        oldest = min((s for s in sequences if not ended(s)), key=lambda s: s.arrival, default=None)
+        oldest = min(firsts(sequences), key=lambda s: s.arrival, default=None)
         before = oldest.computed if oldest else 0
+        new = {s for s in sequences if s.started is None}
         work = scheduler.next_step()
         if not work:
             break
+        for w in work:
+            if w.sequence in new:  # nobody of its tenant who goes before it waits for the first time
+                assert not any(s.started is None and s.tenant == w.sequence.tenant and s.rank < w.sequence.rank
+                               for s in sequences)  # fmt: skip
         assert sum(w.count for w in work) <= options.max_step_tokens
         assert len({w.sequence for w in work}) == len(work) <= options.max_sequences
         assert memory.used <= memory.total
@@ -90,15 +102,17 @@ def drain(scheduler: Scheduler, sequences: list[Sequence], most_steps: int) -> N
 
 
 tenants = st.sampled_from(["a", "b", "c"])
-requests = st.lists(st.tuples(tenants, st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=14)
+requests = st.lists(
+    st.tuples(tenants, st.integers(1, 40), st.integers(1, 12), st.integers(-1, 1)), min_size=1, max_size=14
+)
 
 
 @given(requests, st.integers(1, 16), st.integers(1, 4), st.integers(1, 16))
 def test_every_sequence_ends_within_budget(
-    asked: list[tuple[str, int, int]], budget: int, most: int, prompts: int
+    asked: list[tuple[str, int, int, int]], budget: int, most: int, prompts: int
 ) -> None:
     scheduler = Scheduler(EngineOptions(max_step_tokens=budget, max_sequences=most, max_prompt_tokens=prompts))
-    sequences = [sequence(str(i), n, tenant=t, more=m) for i, (t, n, m) in enumerate(asked)]
+    sequences = [sequence(str(i), n, tenant=t, more=m, priority=p) for i, (t, n, m, p) in enumerate(asked)]
     for s in sequences:
         scheduler.add(s)
     drain(scheduler, sequences, sum(s.limit for s in sequences))
@@ -109,17 +123,17 @@ def test_every_sequence_ends_within_budget(
 @settings(max_examples=300)
 @given(requests, st.integers(1, 64), st.integers(1, 6), st.floats(0.2, 5), st.data())
 def test_every_sequence_ends_however_little_memory_there_is(
-    asked: list[tuple[str, int, int]], budget: int, most: int, weight: float, data: st.DataObject
+    asked: list[tuple[str, int, int, int]], budget: int, most: int, weight: float, data: st.DataObject
 ) -> None:
-    largest = max(n + m for _, n, m in asked)
+    largest = max(n + m for _, n, m, _ in asked)
     memory = KVMemory(data.draw(st.integers(largest, 3 * largest)))
     scheduler = Scheduler(EngineOptions(max_step_tokens=budget, max_sequences=most), memory)
-    scheduler.set_weight("a", weight)
     sequences, left = [], list(enumerate(asked))
     while left:  # they arrive while others run, and some are cancelled
-        i, (tenant, prompt, more) = left.pop()
+        i, (tenant, prompt, more, priority) = left.pop()
         beginning = data.draw(st.integers(0, 1))
-        s = sequence(str(i), [beginning, *range(1, prompt)], tenant=tenant, more=more)
+        its = {"tenant": tenant, "more": more, "priority": priority, "weight": weight if tenant == "a" else 1.0}
+        s = sequence(str(i), [beginning, *range(1, prompt)], **its)
         scheduler.add(s)
         if data.draw(st.booleans()):
             run(scheduler)
@@ -137,12 +151,21 @@ def test_every_sequence_ends_however_little_memory_there_is(
     assert memory.used == memory.prefixes.capacity
 
 
-def saturate(scheduler: Scheduler, steps: int, prompt: int, more: int, tenants: str) -> Counter[str]:
-    """Tokens that each tenant's sequences got, with always twenty of each there."""
+def saturate(
+    scheduler: Scheduler, steps: int, prompt: int, more: int, tenants: str, priorities: int = 1, **weights: float
+) -> Counter[str]:
+    """Tokens that each tenant's sequences got, with always twenty of each there, in so many classes."""
     got: Counter[str] = Counter()
+    numbers = count(1_000_000)
+
+    def another(name: str, tenant: str, priority: int) -> None:
+        its = {"tenant": tenant, "more": more, "priority": priority, "weight": weights.get(tenant, 1.0)}
+        # no two begin alike, or a tenant has less to do than its weight lets it
+        scheduler.add(sequence(name, [next(numbers), *range(1, prompt)], **its))
+
     for i in range(20):
         for tenant in tenants:
-            scheduler.add(sequence(f"{tenant}{i}", prompt, tenant=tenant, more=more))
+            another(f"{tenant}{i}", tenant, i % priorities)
     for _ in range(steps):
         work = scheduler.next_step()
         for w in work:
@@ -153,7 +176,7 @@ def saturate(scheduler: Scheduler, steps: int, prompt: int, more: int, tenants: 
                 w.sequence.tokens.append(0)
             if ended(w.sequence):
                 scheduler.remove(w.sequence, keep=False)
-                scheduler.add(sequence(w.sequence.id, prompt, tenant=w.sequence.tenant, more=more))
+                another(w.sequence.id, w.sequence.tenant, w.sequence.priority)
     return got
 
 
@@ -165,18 +188,15 @@ def test_two_saturated_tenants_get_tokens_as_their_weights(
 ) -> None:
     options = EngineOptions(max_step_tokens=64, max_sequences=most, max_prompt_tokens=16)
     scheduler = Scheduler(options, KVMemory(memory) if memory else None)
-    scheduler.set_weight("a", 3)
-    got = saturate(scheduler, 1500, prompt, more, "ab")
-    # where memory holds but a few sequences, shares of it are as coarse as one of them
-    assert got["a"] / got["b"] == pytest.approx(3, rel=0.25 if memory else 0.1)
+    got = saturate(scheduler, 1500, prompt, more, "ab", a=3.0)
+    assert got["a"] / got["b"] == pytest.approx(3, rel=0.05)
 
 
-def test_weights_may_change_while_it_runs() -> None:
+def test_the_newest_requests_weight_holds() -> None:
     scheduler = Scheduler(EngineOptions(max_sequences=8))
     got = saturate(scheduler, 500, 10, 10, "ab")
     assert got["a"] / got["b"] == pytest.approx(1, rel=0.05)
-    scheduler.set_weight("b", 4)
-    got = saturate(scheduler, 500, 10, 10, "ab")
+    got = saturate(scheduler, 500, 10, 10, "ab", b=4.0)
     assert got["b"] / got["a"] == pytest.approx(4, rel=0.05)
 
 
@@ -202,6 +222,32 @@ def test_many_that_hold_all_memory_do_not_delay_another_tenants_first() -> None:
     scheduler.add(sequence("b", 20, tenant="b"))
     assert ("b", 20) in run(scheduler)
     assert 1 <= scheduler.preemptions <= 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.sampled_from([None, 400]), st.integers(2, 8))
+def test_classes_of_one_tenant_are_no_other_tenants_concern(classes: int, memory: int | None, most: int) -> None:
+    scheduler = Scheduler(EngineOptions(max_sequences=most), KVMemory(memory) if memory else None)
+    for i in range(20):  # with nothing to do but wait, in the end
+        scheduler.add(sequence(f"low{i}", 10, tenant="a", more=10, priority=-1))
+    got = saturate(scheduler, 500, 10, 10, "ab", priorities=classes)
+    assert got["b"] / got["a"] == pytest.approx(1, rel=0.1)
+
+
+def test_a_higher_priority_goes_first_whatever_its_tenant_has_started() -> None:
+    scheduler = Scheduler(EngineOptions(max_sequences=2), KVMemory(80))
+    low = [sequence(f"low{i}", 20, more=20) for i in range(3)]
+    for s in low:
+        scheduler.add(s)
+    assert [name for name, _ in run(scheduler)] == ["low0", "low1"]
+    high = sequence("high", 20, more=20, priority=1)
+    scheduler.add(high)
+    assert [name for name, _ in run(scheduler)] == ["high", "low0"]
+    assert (scheduler.preemptions, low[1].capacity) == (1, 0)  # the last of its tenant makes room
+    while not ended(high):
+        assert run(scheduler)[0][0] == "high"
+    scheduler.remove(high, keep=False)
+    assert [name for name, _ in run(scheduler)] == ["low0", "low1"]
 
 
 def test_a_tenant_that_idled_has_no_credit() -> None:

@@ -85,6 +85,9 @@ class Engine:
     def cancel(self, request_id: str) -> None:
         self.cancelled.put(request_id)
 
+    def take_busy(self) -> dict[str, float]:
+        return {"a": 1.5}
+
 
 class Played:
     def __init__(self) -> None:
@@ -170,7 +173,7 @@ def test_figures_come_when_asked(ready: Played) -> None:
     ready.connection.say(Ask())
     while not isinstance(message := read_one(ready.connection), Report):
         pass
-    assert message.figures == Figures()
+    assert (message.figures, message.busy) == (Figures(), {"a": 1.5})
 
 
 def read_one(connection: Connection) -> Message:
