@@ -385,6 +385,11 @@ def test_a_gateway_that_hangs_up_ends_the_orchestrator(template: Template, sent:
         assert template.status() == 0
 
 
+def test_it_has_no_threads_that_a_fork_would_lose(template: Template, log: Path) -> None:
+    assert len(os.listdir(f"/proc/{template.process.pid}/task")) == 1
+    assert "forks may hang" not in log.read_text()
+
+
 def test_one_that_does_not_end_by_itself_is_killed(template: Template) -> None:
     with template.fork():
         template.send(pack(Kill(99)))  # unknown

@@ -24,6 +24,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["inspect", "--block-size", "0"], "--block-size 0: must be 1 to 60"),
         (["inspect", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
         (["serve", "/gone", "--port", "0"], "no such folder"),
+        (["serve", "--max-orchestrators", "3"], "--max-orchestrators 3: there is only one with --strategy shared"),
+        (["serve", "--orchestrator-keep-alive", "nan"], "--orchestrator-keep-alive nan: must be at least 0"),
         (["generate", "--prompt", "x", "--temperature", "3"], "temperature is 3.0: must be 0 to 2"),
         (["generate", "--prompt", "x", "--max-model-len", "9999"], "--max-model-len 9999: must be 2 to 2048"),
         (["models", "make", "gpt-5", "--out", "x"], "no such geometry"),

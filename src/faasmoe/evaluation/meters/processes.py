@@ -8,10 +8,11 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _ROLE_OF_MODULE = {  # of a process that runs `python -m MODULE`
-    "faasmoe.orchestrator.process": "orchestrator",
+    "faasmoe.orchestrator.template": "template",
     "faasmoe.platforms.local.daemon": "daemon",
     "faasmoe.platforms.local.zygote": "zygote",
 }
+_CHILDREN = {"template": "orchestrator", "zygote": "instances"}  # of what forks; their commands are its own
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
@@ -92,12 +93,12 @@ class Family:
         if process.parent not in roles:
             return None
         parent = roles[process.parent][1]
-        return role_of_child(parent) if parent == "zygote" else _role_of_command(process.pid) or parent
+        return _CHILDREN.get(parent) or _role_of_command(process.pid) or parent
 
 
 def role_of_child(parent: str) -> str:
     """The role of a child of which nothing else is known."""
-    return "instances" if parent == "zygote" else parent
+    return _CHILDREN.get(parent, parent)
 
 
 def _role_of_command(pid: int) -> str | None:
