@@ -12,9 +12,10 @@ from faasmoe.platforms.local.segment import Mapping
 class Caller:
     """Finds what a call is about, and where its reply goes."""
 
-    def __init__(self, connection: socket.socket, buffer: memoryview) -> None:
+    def __init__(self, connection: socket.socket, buffer: memoryview, thread: int) -> None:
         self.connection = connection
         self.buffer = buffer
+        self.thread = thread  # the kernel's id of the one that serves it
         self._requests: Mapping | None = None
         self._replies: Mapping | None = None
         self._area: memoryview | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from faasmoe.errors import PayloadError
 from faasmoe.platforms.base import Buffer, Call
@@ -34,12 +35,9 @@ class Exchange:
     def lay_out(self, calls: Sequence[Call], shared: Buffer | None) -> list[Letter]:
         """Write what is large into shared memory, once. Whatever an earlier batch left there is gone."""
         self.laid_out = time.monotonic()
+        if shared is None and (letters := _inline(calls)) is not None:
+            return letters
         lengths = [sum(map(len, call.payload)) for call in calls]
-        if shared is None and max(lengths, default=0) <= MAX_INLINE and not any(map(_large_reply, calls)):
-            return [
-                Letter(Header(INLINE, length, 0, 0, 0, 0), call.payload, False)
-                for call, length in zip(calls, lengths, strict=True)
-            ]
         shared_length = 0 if shared is None else len(shared)
         out = padded(shared_length) + sum(padded(n) for n in lengths if n > MAX_INLINE)
         back = sum(padded(call.reply_bytes) for call in filter(_large_reply, calls))
@@ -91,6 +89,22 @@ class Exchange:
                 segment.close()
         self._requests = self._replies = None
         self.generation += 1
+
+
+def _inline(calls: Sequence[Call]) -> list[Letter] | None:
+    """Calls of which all goes in frames, or None."""
+    letters = []
+    for call in calls:
+        length = sum(map(len, call.payload))
+        if length > MAX_INLINE or call.reply_bytes > MAX_INLINE:
+            return None
+        letters.append(Letter(_inline_header(length), call.payload, False))
+    return letters
+
+
+@lru_cache(1024)
+def _inline_header(length: int) -> Header:
+    return Header(INLINE, length, 0, 0, 0, 0)
 
 
 def _large_reply(call: Call) -> bool:

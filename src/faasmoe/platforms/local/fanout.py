@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import select
@@ -25,7 +26,12 @@ from faasmoe.platforms.local.wire import Lost
 _MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
 _MOST_LOADS = 3  # attempts at a function that cannot be loaded
 _AGAIN_MS = 20.0  # between attempts to reach a daemon that may be starting again
+_CALL = 40e-6  # seconds that an instance takes for a call beside the function's own time
+_PACE = 1e-3  # seconds for a unit of work, until a function has shown its own
 _PATIENCE = struct.pack("ll", 0, 100_000)  # seconds and microseconds between looks at the deadline
+
+
+_sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
 
 
 class Connection:
@@ -38,6 +44,7 @@ class Connection:
         self.memory = memory  # bytes that the instance counts for
         self.thread = 0  # of the instance, that serves this connection; known after the first reply
         self.core = ANY  # to which that is bound
+        self.pace = _PACE  # seconds that it takes for a unit of work
         self.generation = 0  # of the shared memory that the instance knows
         self.socket = connect(path, seconds)
         self.socket.settimeout(None)  # a timeout of Python's would cost a system call each time
@@ -85,7 +92,8 @@ class Fanout:
         replies = Replies(len(calls))
         used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
         try:
-            self._dispatch([Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)])
+            pending = [Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)]
+            self._dispatch(pending, own_core=ANY if meanwhile else _sched_getcpu())
             if self._unasked:
                 self._request(deadline)
             if meanwhile is not None:
@@ -93,8 +101,10 @@ class Fanout:
             while self._pending or self._asked:
                 if self._asked:
                     self._progress(deadline, replies, used)
-                else:  # nothing but replies can come: waiting for one after the other saves system calls
-                    self._collect(next(iter(self._pending)), deadline, replies, used)
+                else:
+                    # nothing but replies can come: waiting for one after the other saves system calls, and beginning
+                    # with the last on our own core being woken while others there have not run yet
+                    self._collect(next(reversed(self._pending)), deadline, replies, used)
         except BaseException as error:
             self._abandon(isinstance(error, DeadlineExceeded))
             raise
@@ -103,17 +113,22 @@ class Fanout:
                 self._idle.setdefault(function, []).append(connection)
         return replies
 
-    def _dispatch(self, calls: Sequence[Pending]) -> None:
-        """Send calls over idle connections, spread over the cores; ask for instances where there are none."""
+    def _dispatch(self, calls: Sequence[Pending], own_core: int) -> None:
+        """Send calls over idle connections, spread over the cores; ask for instances where there are none.
+
+        `own_core`: the one on which we shall wait, or `ANY` if we have something to do in the meantime.
+        """
         warm: list[tuple[Pending, Connection]] = []
         for pending in calls:
             if idle := self._idle.get(pending.function):
                 warm.append((pending, idle.pop()))
             else:
                 self._ask(pending, None)
-        bound, work = [connection.core for _, connection in warm], [pending.work for pending, _ in warm]
-        cores = assign(bound, work, self._cores)
-        for (pending, connection), core in zip(warm, cores, strict=True):
+        bound = [connection.core for _, connection in warm]
+        seconds = [_CALL + connection.pace * pending.work for pending, connection in warm]
+        cores = assign(bound, seconds, self._cores, own_core)
+        # those that must wake a core first; those on our own run when we wait
+        for core, (pending, connection) in sorted(zip(cores, warm, strict=True), key=lambda c: c[0] == own_core):
             self._bind(connection, core)
             if not self._send(pending, connection):
                 self._ask(pending, connection.path)
@@ -237,7 +252,9 @@ class Fanout:
         replies.data[at] = (
             self.exchange.stored(pending.letter, answer.length) if stored else buffer[frame.HEADER : end]
         )
-        replies.busy[at], replies.memory[at] = answer.busy / 1e9, connection.memory
+        busy = answer.busy / 1e9
+        replies.busy[at], replies.memory[at] = busy, connection.memory
+        connection.pace += (busy / (pending.work or 1.0) - connection.pace) / 4
         if answer.crowded and connection.scalable:
             connection.socket.close()  # next time there may be an instance with less to do
         else:

@@ -30,6 +30,7 @@ _SEGMENTS = 1  # flag of a call: two descriptors come with it
 _FDS = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 BUFFER = HEADER + MAX_INLINE
 _MOST_LOOKS = 50  # of a socket's patience each, for the rest of a frame
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)  # enums take microseconds
 
 
 class Status(IntEnum):
@@ -40,6 +41,10 @@ class Status(IntEnum):
     FAILED = 2  # the function raised, or could not be loaded; the text follows, "Kind: message"
     DRAINING = 3  # not run: the instance is about to end; ask for another
     UNLOADABLE = 4  # as FAILED, and the instance ends
+
+
+STORED, _LAST_STATUS = int(Status.STORED), int(Status.UNLOADABLE)  # compared faster than the enum
+_new = tuple.__new__  # of what was just unpacked: a named tuple's own checks cost as much as the rest
 
 
 class Header(NamedTuple):
@@ -95,27 +100,28 @@ def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memor
     """
     fds: list[int] = []
     try:
-        got, ancillary, flags, _ = sock.recvmsg_into([buffer], _FDS, socket.MSG_CMSG_CLOEXEC)
+        got, ancillary, flags, _ = sock.recvmsg_into([buffer], _FDS, _CLOEXEC)
         if ancillary:
             fds = descriptors(ancillary)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             raise Lost("more descriptors than a call may bring")
         if got < HEADER:
             got = _until(sock, buffer, got, HEADER)
-        magic, version, call_flags, *fields = _CALL.unpack_from(buffer)
+        fields = _CALL.unpack_from(buffer)
+        magic, version, call_flags = fields[:3]
         if magic != _CALL_MAGIC or version != VERSION or call_flags > _SEGMENTS:
             raise Lost(f"not a call of version {VERSION}: {magic!r}, version {version}, flags {call_flags}")
-        header = Header._make(fields)
-        end = HEADER + (header.payload_length if header.payload_at == INLINE else 0)
+        at, length = fields[3:5]
+        end = HEADER + length if at == INLINE else HEADER
         if end > BUFFER:
-            raise Lost(f"{header.payload_length} bytes were announced, {MAX_INLINE} are the limit")
+            raise Lost(f"{length} bytes were announced, {MAX_INLINE} are the limit")
         if len(fds) != 2 * call_flags:
             raise Lost(f"{len(fds)} descriptors came with flags {call_flags}")
         if got < end:
             got = _until(sock, buffer, got, end)
         if got != end:
             raise Lost("bytes after the end of the call")
-        return header, buffer[HEADER:end], fds
+        return _new(Header, fields[3:]), buffer[HEADER:end], fds
     except (Lost, OSError) as error:
         close_all(fds)
         raise Lost(str(error)) from error
@@ -130,17 +136,18 @@ def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[Answer, int]
         got = sock.recv_into(buffer)
         if got < HEADER:
             got = _until(sock, buffer, got, HEADER)
-        magic, version, status, crowded, length, thread, busy = _REPLY.unpack_from(buffer)
-        if magic != _REPLY_MAGIC or version != VERSION or status > Status.UNLOADABLE or crowded > 1:
+        fields = _REPLY.unpack_from(buffer)
+        magic, version, status, crowded, length = fields[:5]
+        if magic != _REPLY_MAGIC or version != VERSION or status > _LAST_STATUS or crowded > 1:
             raise Lost(f"not a reply of version {VERSION}: {magic!r}, version {version}, status {status}")
-        end = HEADER + (0 if status == Status.STORED else length)
+        end = HEADER if status == STORED else HEADER + length
         if end > BUFFER:
             raise Lost(f"{length} bytes were announced, {MAX_INLINE} are the limit")
         if got < end:
             got = _until(sock, buffer, got, end)
         if got != end:
             raise Lost("bytes after the end of the reply")
-        return Answer(status, crowded, length, thread, busy), end
+        return _new(Answer, fields[2:]), end
     except BlockingIOError:
         raise
     except OSError as error:

@@ -103,6 +103,8 @@ class Instance:
         self._answering = 0  # calls received whose replies are not sent
         self._silent = threading.Condition(self._lock)  # there are none
         self._draining = False
+        self._in_flight = 0  # as in the record, but read faster
+        self._latency = duty.record.latency
         self._handle: Handle | None = None
         self._failure = ""
 
@@ -160,7 +162,7 @@ class Instance:
     def _serve(self, connection: socket.socket) -> None:
         """One orchestrator's connection, until it closes."""
         memory = mmap.mmap(-1, frame.BUFFER)  # pages that no call needs are never there
-        caller = Caller(connection, memoryview(memory))
+        caller = Caller(connection, memoryview(memory), threading.get_native_id())
         try:
             while True:
                 self._answer(caller, *frame.receive_call(connection, caller.buffer))
@@ -186,8 +188,7 @@ class Instance:
                 finally:  # before the reply: whoever has it finds the instance idle and the call counted
                     crowded, busy = self._end(arrived, begun)
             rest = () if status == Status.STORED else (reply,)
-            answer = Answer(status, crowded, len(reply), threading.get_native_id(), busy)
-            frame.send_reply(caller.connection, answer, rest)
+            frame.send_reply(caller.connection, Answer(status, crowded, len(reply), caller.thread, busy), rest)
         finally:
             self._answered()
         if status == Status.UNLOADABLE:
@@ -200,9 +201,9 @@ class Instance:
             if self._draining:
                 return False
             self._answering += 1
-            if not record.in_flight:
+            if not self._in_flight:
                 record.busy_since = arrived
-            record.in_flight += 1
+            self._in_flight = record.in_flight = self._in_flight + 1
             return True
 
     def _start(self) -> tuple[int, int]:
@@ -231,16 +232,16 @@ class Instance:
             if not record.invocations:
                 record.touched, record.first_call = now, now - arrived
             record.invocations += 1
-            record.latency[bucket_of(now - arrived)] += 1
+            self._latency[bucket_of(now - arrived)] += 1
             record.last_used = now
-            crowded = bool(record.in_flight > self._duty.concurrency)
-            record.in_flight -= 1
+            crowded = self._in_flight > self._duty.concurrency
+            self._in_flight = record.in_flight = self._in_flight - 1
             return crowded, busy
 
     def _answered(self) -> None:
         with self._lock:
             self._answering -= 1
-            if not self._answering:
+            if self._draining and not self._answering:
                 self._silent.notify_all()
         if self._record.report:
             self._tell()

@@ -10,6 +10,7 @@ import ctypes
 import math
 import mmap
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -17,6 +18,7 @@ from itertools import accumulate
 _SHORTEST_NS = 16_000
 _PER_OCTAVE = 4
 BUCKETS = 88  # up to a minute
+_BOUNDS_NS = [_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) for bucket in range(BUCKETS)]
 
 IDLE, BUSY = "idle", "busy"
 
@@ -43,14 +45,12 @@ class Record(ctypes.Structure):
 
 def bucket_of(nanoseconds: int) -> int:
     """Where a duration is counted."""
-    if nanoseconds <= _SHORTEST_NS:
-        return 0
-    return min(BUCKETS - 1, math.ceil(_PER_OCTAVE * math.log2(nanoseconds / _SHORTEST_NS)))
+    return bisect_left(_BOUNDS_NS, nanoseconds, hi=BUCKETS - 1)
 
 
 def bound_of(bucket: int) -> float:
     """The longest duration counted in a bucket, in seconds."""
-    return float(_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) / 1e9)
+    return _BOUNDS_NS[bucket] / 1e9
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:

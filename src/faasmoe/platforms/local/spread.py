@@ -1,30 +1,53 @@
 """Which core runs which call of a fan-out.
 
 Left to itself the kernel often wakes two instances on one core and leaves the other idle: it does not look again when
-a core falls idle for less than its migration cost, and an expert's work is that short.
+a core falls idle for less than its migration cost, and an expert's work is that short. And it wakes an idle core for a
+call that would be over sooner on the caller's own, which has nothing to do while its caller waits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 ANY = -1  # the kernel's choice
+WAKE = 60e-6  # seconds that a core takes to wake, and its work to be told back (`python -m benchmarks.bare`)
+_WORTH_MOVING = 0.05  # of the time that all calls take
 
 
-def assign(current: Sequence[int], work: Sequence[float], cores: Sequence[int]) -> list[int]:
-    """A core for each call, given where its instance is bound now and how long the call will take beside the others.
+def assign(current: Sequence[int], seconds: Sequence[float], cores: Sequence[int], own: int = ANY) -> list[int]:
+    """A core for each call, given where its instance is bound now and how long the call takes.
 
-    The longest first, each to the core that has least to do (Graham 1969), and to its own if that is one of them.
-    Calls that are left over when all cores have the same to do are not bound: they go where a core falls idle first.
+    The longest first, each to the core that is through with the others soonest (Graham 1969); all but `own`, on which
+    the caller will wait, must wake first. Long calls that are left over when all cores have the same to do are not
+    bound: they go where a core falls idle first. Nothing is moved that is well where it is.
     """
-    loads = dict.fromkeys(cores, 0.0)
+    if len(current) == 1 and own in cores:
+        return [own]
+    ends = _free(cores, own)
     assigned = [ANY] * len(current)
-    order = sorted(range(len(current)), key=lambda i: -work[i])
+    order = sorted(range(len(current)), key=lambda i: -seconds[i])
     for place, i in enumerate(order):
-        least = min(loads.values())
-        if len(order) - place < len(cores) and max(loads.values()) == least:
-            break
-        core = current[i] if loads.get(current[i]) == least else min(loads, key=loads.__getitem__)
-        loads[core] += work[i]
+        core = min(ends, key=ends.__getitem__)
+        left_over = len(order) - place < len(cores) and max(ends.values()) - ends[core] <= WAKE
+        if left_over and (own == ANY or seconds[i] > WAKE):
+            return assigned
+        ends[core] += seconds[i]
         assigned[i] = core
-    return assigned
+    last = _last(assigned, seconds, cores, own)
+    return list(current) if _last(current, seconds, cores, own) <= last * (1 + _WORTH_MOVING) else assigned
+
+
+def _free(cores: Sequence[int], own: int) -> dict[int, float]:
+    """When each core could begin."""
+    return {core: 0.0 if core == own else WAKE for core in cores}
+
+
+def _last(assigned: Sequence[int], seconds: Sequence[float], cores: Sequence[int], own: int) -> float:
+    """When all calls are over; infinity if one is not bound to one of the cores."""
+    ends = _free(cores, own)
+    if not set(assigned) <= ends.keys():
+        return math.inf
+    for core, its_seconds in zip(assigned, seconds, strict=True):
+        ends[core] += its_seconds
+    return max((ends[core] for core in assigned), default=0.0)
