@@ -200,6 +200,64 @@ def test_a_stuck_function_meets_the_deadline_and_stops_nobody_else(platform: Pla
     assert wait_until(lambda: status(platform, "stuck").state == "zero")
 
 
+def test_a_lost_instance_is_replaced_within_the_call(platform: Platform, artifact: Path) -> None:
+    platform.deploy([spec("f", "mortal", artifact), spec("g", "echo", artifact)])
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(lambda: ask(platform, "f", "g", payload=b"1"))
+        assert wait_until(lambda: status(platform).deaths > 0)
+        artifact.unlink()  # what is started from now on lives
+        assert asked.result(60)[0] == b"alive"
+    assert status(platform).cold_starts > status(platform).deaths > 0
+
+
+def test_the_caller_may_do_something_meanwhile(platform: Platform, artifact: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    platform.deploy([spec("f", "patient", tmp_path / "pipe")])
+    threads = []
+
+    def meanwhile() -> None:
+        threads.append(threading.get_ident())
+        assert wait_until(lambda: status(platform).state == "busy")
+        pipe.write(b".")
+
+    with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
+        pipe.write(b".")
+        assert ask(platform, "f", payload=b"cold ") == [b"cold ."]
+        replies = platform.invoke_many([Call("f", [b"warm "])], soon(), None, meanwhile)
+        assert list(map(bytes, replies)) == [b"warm ."]
+    assert threads == [threading.get_ident()]
+
+
+def test_what_is_raised_meanwhile_ends_the_batch_and_spoils_no_later_one(
+    platform: Platform, artifact: Path
+) -> None:
+    def meanwhile() -> None:
+        raise KeyError("mine")
+
+    platform.deploy([spec("f", "echo", artifact), spec("g", "echo", artifact)])
+    for payload in (b"1", b"2"):
+        with pytest.raises(KeyError, match="mine"):
+            platform.invoke_many([Call("f", [payload]), Call("g", [payload])], soon(), None, meanwhile)
+        assert ask(platform, "f", "g", payload=payload * 3) == [b"A:" + payload * 3] * 2
+
+
+def test_a_removed_function_leaves_no_instance(platform: Platform, artifact: Path) -> None:
+    platform.deploy([spec("f", "pid", artifact), spec("g", "pid", artifact)])
+    f, g = map(int, ask(platform, "f", "g"))
+    assert {f, g} <= set(platform.processes())
+    platform.remove(["f"])
+    assert [seen.name for seen in platform.status().functions] == ["g"]
+    assert wait_until(lambda: f not in platform.processes())
+    assert ask(platform, "g") == [b"%d" % g]
+
+
+def test_what_fits_is_known_before_anything_runs(platform: Platform, artifact: Path) -> None:
+    platform.deploy([spec("f", "echo", artifact)])
+    platform.check_fits(["f"])
+    with pytest.raises(UnknownFunction, match="function ghost"):
+        platform.check_fits(["f", "ghost"])
+
+
 def test_asking_for_status_does_not_disturb_calls(platform: Platform, artifact: Path) -> None:
     platform.deploy([spec("f", "echo", artifact)])
     done = threading.Event()

@@ -102,8 +102,27 @@ def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
         "instance_deaths": (CounterMetricFamily, "Instances that died", lambda f: f.deaths),
         "evictions": (CounterMetricFamily, "Instances stopped to make room", lambda f: f.evictions),
     }
+    yield _states(functions)
+    yield _quantiles(functions)
     for name, (kind, text, value) in values.items():
         family = kind(f"faasmoe_{name}", text, labels=["function"])  # type: ignore[call-arg]
         for function in functions:
             family.add_metric([function.name], value(function))  # type: ignore[attr-defined]
         yield family
+
+
+def _states(functions: Sequence[FunctionStatus]) -> Metric:
+    family = GaugeMetricFamily("faasmoe_functions", "Functions deployed, by state", labels=["state"])
+    for state in ("zero", "starting", "idle", "busy"):
+        family.add_metric([state], sum(function.state == state for function in functions))
+    return family
+
+
+def _quantiles(functions: Sequence[FunctionStatus]) -> Metric:
+    text = "From a call's arrival at an instance to its reply: as long at most for this share of the calls"
+    family = GaugeMetricFamily("faasmoe_invocation_quantile_seconds", text, labels=["function", "quantile"])
+    for function in functions:
+        for quantile, seconds in (("0.5", function.p50), ("0.99", function.p99)):
+            if seconds is not None:
+                family.add_metric([function.name, quantile], seconds)
+    return family

@@ -282,7 +282,8 @@ class Lifecycle:
             await self._zygote.ready()
         except ZygoteFailed as error:
             raise Refused("platform", str(error)) from error
-        self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
+        if self._pool.budget is not None or not self._pool.own:  # else it is only looked at
+            self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
 
     def _zygote_may_go(self) -> None:
         """End the zygote too when nobody has needed it for long."""
