@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import database, functions, generate, inspect, keys, models, serve, signals, tenants, usage
+from faasmoe.cli import database, functions, generate, inspect, keys, models, plan, serve, signals, tenants, usage
 from faasmoe.errors import FaasmoeError, UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)
 app.command("inspect")(inspect.inspect)
 app.command("functions")(functions.functions)
+app.command("plan")(plan.plan)
 app.command("usage")(usage.usage)
 app.add_typer(models.app, name="models")
 app.add_typer(tenants.app, name="tenants")

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from faasmoe.cli.options import Json
+from faasmoe.cli.options import Dtype, Json, Model
 from faasmoe.cli.progress import writing
+from faasmoe.errors import OptionError
 
-app = typer.Typer(help="Make checkpoints to try things with.", no_args_is_help=True)
+app = typer.Typer(help="Make checkpoints to try things with, and record what models do.", no_args_is_help=True)
 
 
 @app.callback()
 def callback() -> None:
-    """Make checkpoints to try things with."""
+    """Make checkpoints to try things with, and record what models do."""
 
 
 @app.command("make")
@@ -46,3 +49,36 @@ def make(
         typer.echo(json.dumps(facts))
     else:
         typer.echo(f"{out}: {synthesis.nbytes // 2 / 1e9:.2f} B parameters, {synthesis.nbytes / 1e9:.2f} GB")
+
+
+@app.command("record")
+def record(
+    text: Annotated[Path, typer.Option(help="Prompts, with an empty line between each.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    model: Model = None,
+    answer_tokens: Annotated[int, typer.Option(help="Tokens that the model adds to each prompt.", min=1)] = 32,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Record which experts a model picks while it answers, for `faasmoe plan --routing`.
+
+    The file holds numbers of experts and nothing of the text.
+    """
+    from faasmoe.evaluation.planner.recording import record as run
+    from faasmoe.model.source import resolve
+
+    try:
+        prompts = [part.strip() for part in text.read_text().split("\n\n") if part.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"--text {text}: cannot be read: {error}") from error
+    source = resolve(model)
+    columns = (TextColumn("answering"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(prompts))
+        activations = run(source, prompts, answer_tokens, dtype, lambda: progress.advance(task))
+    try:
+        activations.save(out)
+    except OSError as error:
+        raise OptionError(f"--out {out}: cannot be written: {error}") from error
+    facts = {"file": str(out), "tokens": len(activations.layers[0]), "layers": len(activations.layers)}
+    typer.echo(json.dumps(facts) if as_json else "{file}: {tokens} tokens, {layers} layers".format(**facts))

@@ -107,7 +107,7 @@ def platform_options(keep_alive: float, memory_budget: str | None, release_page_
     """Raises `OptionError` if the budget is not a size."""
     from faasmoe.platforms.local.options import LocalOptions
 
-    nbytes = None if memory_budget is None else _size("--memory-budget", memory_budget)
+    nbytes = None if memory_budget is None else size_of("--memory-budget", memory_budget)
     return LocalOptions(keep_alive, nbytes, release_page_cache=release_page_cache)
 
 
@@ -115,7 +115,7 @@ def engine_options(kv_cache_memory: str | None, max_sequences: int, max_step_tok
     """Raises `OptionError` if the memory is not a size."""
     from faasmoe.orchestrator.options import EngineOptions
 
-    nbytes = None if kv_cache_memory is None else _size("--kv-cache-memory", kv_cache_memory)
+    nbytes = None if kv_cache_memory is None else size_of("--kv-cache-memory", kv_cache_memory)
     return EngineOptions(nbytes, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
 
 
@@ -128,7 +128,8 @@ def fleet_options(strategy: Strategy, keep_alive: float, most: int | None) -> Fl
     return FleetOptions(strategy, keep_alive, DEFAULT_MOST if most is None else most)
 
 
-def _size(option: str, text: str) -> int:
+def size_of(option: str, text: str) -> int:
+    """Bytes. Raises `OptionError` if `text` is not a size."""
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:

@@ -17,6 +17,8 @@ import numpy as np
 CONFIDENCE = 0.95
 _MANY = 200  # degrees of freedom, from which Student's distribution is nearly normal
 
+Samples = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -34,7 +36,7 @@ class Estimate:
         return (self.high - self.low) / 2
 
 
-def mean(samples: Sequence[float]) -> Estimate:
+def mean(samples: Samples) -> Estimate:
     """The mean and its interval by Student's t distribution. Raises `ValueError` if there is no sample."""
     values = _finite(samples)
     centre = float(values.mean())
@@ -45,7 +47,7 @@ def mean(samples: Sequence[float]) -> Estimate:
     return Estimate(centre, centre - half, centre + half, len(values), deviation)
 
 
-def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+def paired_ratio(numerator: Samples, denominator: Samples) -> Estimate:
     """How many times one is the other, from trials in pairs: the geometric mean of the pairs' ratios.
 
     The interval is Student's for the mean of the logarithms. Raises `ValueError` if there are not as many of both, or
@@ -56,11 +58,11 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Es
         raise ValueError(f"{len(above)} and {len(below)} samples make no pairs")
     if min(above.min(), below.min()) <= 0:
         raise ValueError("ratios are taken of values above 0")
-    logs = mean(list(np.log(above / below)))
+    logs = mean(np.log(above / below))
     return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.trials, logs.deviation)
 
 
-def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+def ratio(numerator: Samples, denominator: Samples) -> Estimate:
     """How many times one mean is the other, from independent trials. Raises `ValueError` as `paired_ratio` does.
 
     The interval is Fieller's (Fieller 1954), with Welch's degrees of freedom. Its bounds are infinite where the
@@ -78,7 +80,7 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
                     trials=min(len(above), len(below)))  # fmt: skip
 
 
-def percentiles(samples: Sequence[float], shares: Sequence[float] = (0.5, 0.95, 0.99)) -> dict[str, float]:
+def percentiles(samples: Samples, shares: Sequence[float] = (0.5, 0.95, 0.99)) -> dict[str, float]:
     """`p50` and so on, interpolated between neighbours. Raises `ValueError` if there is no sample."""
     values = _finite(samples)
     return {f"p{share * 100:g}": float(np.quantile(values, share)) for share in shares}
@@ -122,7 +124,7 @@ def _t(freedom: float) -> float:
     return math.sqrt(freedom) * math.tan(low)
 
 
-def _finite(samples: Sequence[float]) -> np.ndarray:
+def _finite(samples: Samples) -> np.ndarray:
     values = np.asarray(samples, dtype=float)
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{values.size} samples, of which {int(np.isfinite(values).sum())} are finite numbers")

@@ -100,9 +100,10 @@ class DenseModel:
     def start(self, routed: RoutedExperts, threads: int) -> None:
         """Run steps on `threads` threads from now on, with these experts."""
         self._crew.start(threads)
-        self._route_to(routed)
+        self.route_to(routed)
 
-    def _route_to(self, routed: RoutedExperts) -> None:
+    def route_to(self, routed: RoutedExperts) -> None:
+        """Have `routed` run the experts from now on. Not while a step runs."""
         layers = {experts.name: experts.layer for experts in self._architecture.experts}
         for name, module in self._model.named_modules():
             if name in layers:
@@ -142,7 +143,7 @@ class DenseModel:
             self.experts_per_token = max(self.experts_per_token, index.shape[1])
             return torch.zeros_like(hidden)
 
-        self._route_to(note)
+        self.route_to(note)
         self._row.spans = [Span(_NoHistory(), 1)]
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
@@ -151,7 +152,7 @@ class DenseModel:
             raise UnsupportedModel(f"{name}: {error}") from error
         finally:
             self._row.spans = []
-            self._route_to(_no_experts)
+            self.route_to(_no_experts)
         layers = int(self._architecture.text_config.num_hidden_layers)
         if len(self._row.windows) != layers:
             raise UnsupportedModel(

@@ -22,8 +22,8 @@ class ModelSource:
     folder: Path
 
 
-def resolve(model: str | None) -> ModelSource:
-    """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded.
+def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
+    """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded, or its config alone.
 
     Raises `CheckpointError` if there is nothing of that name, or the hub cannot be reached.
     """
@@ -34,12 +34,12 @@ def resolve(model: str | None) -> ModelSource:
         return ModelSource(folder.resolve().name, folder.resolve())
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
-    return ModelSource(model, _download(model))
+    return ModelSource(model, _download(model, ["config.json"] if config_only else _PATTERNS))
 
 
-def _download(model: str) -> Path:
+def _download(model: str, patterns: list[str]) -> Path:
     try:
-        return Path(snapshot_download(model, allow_patterns=_PATTERNS))
+        return Path(snapshot_download(model, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"{model} is no folder here, is not in the local cache, and the Hugging Face hub cannot be reached; "

@@ -38,16 +38,7 @@ class Synthesis:
     """A checkpoint to be. Raises `OptionError` for an unknown name or sizes that make no model."""
 
     def __init__(self, name: str, layers: int | None = None, vocab: int | None = None, seed: int = 0) -> None:
-        if name not in GEOMETRIES:
-            raise OptionError(f"{name}: no such geometry; there are {', '.join(GEOMETRIES)}")
-        sizes = dict(GEOMETRIES[name])
-        if layers is not None:
-            _check("--layers", layers, 1, sizes["num_hidden_layers"])
-            sizes["num_hidden_layers"] = layers
-        if vocab is not None:
-            _check("--vocab", vocab, _LEAST_VOCAB, 1 << 24)
-            sizes["vocab_size"] = vocab
-        self.config = _config(sizes)
+        self.config = published_config(name, layers, vocab)
         self._seed = seed
         self._shapes = _published_shapes(self.config)
 
@@ -105,6 +96,20 @@ class Synthesis:
             for chunk in pool.values(name, self._shapes[name]):
                 stream.write(raw(chunk))
                 advance(chunk.nbytes)
+
+
+def published_config(name: str, layers: int | None = None, vocab: int | None = None) -> PretrainedConfig:
+    """The config of a published geometry. Raises `OptionError` for an unknown name or sizes that make no model."""
+    if name not in GEOMETRIES:
+        raise OptionError(f"{name}: no such geometry; there are {', '.join(GEOMETRIES)}")
+    sizes = dict(GEOMETRIES[name])
+    if layers is not None:
+        _check("--layers", layers, 1, sizes["num_hidden_layers"])
+        sizes["num_hidden_layers"] = layers
+    if vocab is not None:
+        _check("--vocab", vocab, _LEAST_VOCAB, 1 << 24)
+        sizes["vocab_size"] = vocab
+    return _config(sizes)
 
 
 class _Pool:

@@ -29,6 +29,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["generate", "--prompt", "x", "--temperature", "3"], "temperature is 3.0: must be 0 to 2"),
         (["generate", "--prompt", "x", "--max-model-len", "9999"], "--max-model-len 9999: must be 2 to 2048"),
         (["models", "make", "gpt-5", "--out", "x"], "no such geometry"),
+        (["models", "record", "--text", "/gone", "--out", "x"], "--text /gone: cannot be read"),
+        (["plan", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
+        (["plan", "--memory", "much"], "--memory much: give a size"),
+        (["plan", "--routing", "/gone"], "/gone: holds no recorded activations"),
+        (["plan", "--layers", "3"], "--layers 3: is for published geometries only"),
+        (["plan", "--keep-alive", "0"], "--keep-alive 0.0: must be at least 0.1"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_status_2(
@@ -61,3 +67,24 @@ def test_inspect_says_why_not(
     facts = json.loads(capsys.readouterr().out)
     assert facts["servable"] is False
     assert "linear_attention" in facts["reason"]
+
+
+def test_plan_says_what_to_use_for_people_and_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = ["--rate", "0.01", "--strategy", "shared", "--block-size", "10", "--block-size", "60"]
+    assert run(monkeypatch, "plan", *choice, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {row["block_size"] for row in facts["predictions"]} == {10, 60}
+    assert facts["recommended"] in facts["predictions"]
+    assert run(monkeypatch, "plan", *choice) == 0
+    assert f"faasmoe serve --block-size {facts['recommended']['block_size']}" in capsys.readouterr().out
+
+
+def test_plan_says_when_nothing_is_possible(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "plan", "--memory", "100MiB", "--block-size", "10", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["recommended"] is None
+    assert "hold no setting" in facts["reason"]

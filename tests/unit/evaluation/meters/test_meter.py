@@ -5,9 +5,10 @@ import os
 import pytest
 
 from faasmoe.errors import MeasurementError
+from faasmoe.evaluation.meters import sampler as sampler_module
 from faasmoe.evaluation.meters.meter import MeterCost, Usage, integral
-from faasmoe.evaluation.meters.processes import Family
-from faasmoe.evaluation.meters.sampler import Sampler, _append
+from faasmoe.evaluation.meters.processes import Family, Seen
+from faasmoe.evaluation.meters.sampler import Memory, Sampler, _append
 
 USAGE = Usage(
     times=[0.0, 1.0, 3.0],
@@ -42,7 +43,7 @@ def test_roles_that_come_later_were_nothing_before() -> None:
 
 
 def test_rows_of_a_sampler_are_complete() -> None:
-    sampler = Sampler(Family(os.getpid(), "me"), {"code": [(__file__, 0, 100)]})
+    sampler = Sampler(Family(os.getpid(), "me"), {"code": [(__file__, 0, 100)]}, 0.1)
     sampler.sample()
     sampler.sample(last=True)
     columns = sampler.columns()
@@ -53,4 +54,20 @@ def test_rows_of_a_sampler_are_complete() -> None:
 
 def test_what_does_not_run_cannot_be_measured() -> None:
     with pytest.raises(MeasurementError, match="does not run"):
-        Sampler(Family(2**22 + 1, "gone"), {}).sample()
+        Sampler(Family(2**22 + 1, "gone"), {}, 0.1).sample()
+
+
+def test_a_look_without_time_takes_new_processes_and_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(sampler_module, "proportional_set_size", lambda pid: looked.append(pid) or 10 * pid)
+    clock = iter(range(1000))
+    monkeypatch.setattr(sampler_module.time, "process_time", lambda: next(clock))
+    memory = Memory(1.5)  # one look at an old process
+    processes = [Seen(pid, 0, pid, 0.0, 0.0) for pid in (1, 2, 3, 4)]
+    memory.look({"a": processes[:3]})
+    memory.look({"a": processes})
+    memory.look({"a": processes})
+    assert looked == [1, 2, 3, 4, 1, 2]
+    assert [memory.of(one) for one in processes] == [10, 20, 30, 40]
+    memory.look({"a": processes}, everybody=True)
+    assert sorted(looked[6:]) == [1, 2, 3, 4]

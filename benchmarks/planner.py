@@ -1,0 +1,142 @@
+"""Holds what `faasmoe plan` predicts against what real processes take: the demo model, three block sizes.
+
+    python -m benchmarks.planner [--json FILE]
+
+Routing is recorded on half of the prompts of the `paper` workload, and predicted for the other half. How long a layer
+takes is taken from the first setting; everything else is predicted from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.figures import Figures, report
+from faasmoe.evaluation.drive import Outcome, drive
+from faasmoe.evaluation.meters.meter import Meter, Usage
+from faasmoe.evaluation.planner.activations import Activations
+from faasmoe.evaluation.planner.plan import requests_of
+from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.evaluation.planner.shape import shape_of
+from faasmoe.evaluation.planner.simulation import Requests
+from faasmoe.evaluation.statistics import percentiles
+from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.evaluation.workloads.paper import paper, task_sets
+from faasmoe.model.plan import make_plan
+from faasmoe.model.source import resolve
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.orchestrator.serving import Serving
+from faasmoe.platforms.local.options import LocalOptions
+
+ALONE = (Setting("shared", 10, 60.0), Setting("shared", 60, 60.0), Setting("shared", 4, 1.0))
+ANSWER, PAUSE = 24, 6.0
+LIMITS = {"memory_error_percent": 15.0, "invocations_error_percent": 5.0}
+
+
+def alone(prompts: list[str], count: int) -> list[Ask]:
+    """Requests with pauses, so that instances end in between if keep-alive is short."""
+    return [Ask(PAUSE * (n + 1), "one", prompts[n % len(prompts)], ANSWER) for n in range(count)]
+
+
+def together(rounds: int) -> list[Ask]:
+    """Six tenants, each asking as soon as it has its answer."""
+    return list(paper(rounds, max_tokens=ANSWER, seed=1))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What real processes took."""
+
+    usage: Usage
+    calls: float  # for each token of an answer
+    outcomes: list[Outcome]
+
+    @property
+    def requests(self) -> Requests:
+        """What was asked, when, after one that does not count."""
+        asks = [Ask(PAUSE + o.asked, o.tenant, o.prompt_tokens, o.tokens) for o in self.outcomes]
+        asks.append(Ask(0.0, "first", 10, ANSWER))
+        return requests_of(sorted(asks, key=lambda ask: ask.time or 0.0))
+
+
+def recorded(prompts: list[str]) -> Activations:
+    """By a process of its own, whose memory is not to be counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        text, out = Path(folder, "prompts"), Path(folder, "activations")
+        text.write_text("\n\n".join(prompts))
+        command = [sys.executable, "-m", "faasmoe.cli.main", "models", "record", "--text", str(text)]
+        subprocess.run([*command, "--out", str(out), "--answer-tokens", str(ANSWER)], check=True)
+        return Activations.load(out)
+
+
+def measure(setting: Setting, asks: list[Ask]) -> Measured:
+    plan = make_plan(resolve(None), setting.block_size)
+    options = LocalOptions(keep_alive=setting.keep_alive)
+    with Serving(plan, lambda: local_platform(options), 2048) as serving:
+        drive([Ask(None, "first", 10, ANSWER)], serving)  # a process's first step takes seconds
+        before = serving.dispatch.counts.invocations
+        with Meter("orchestrator") as meter:
+            outcomes = drive(asks, serving)
+        calls = (serving.dispatch.counts.invocations - before) / sum(outcome.tokens for outcome in outcomes)
+    return Measured(meter.usage, calls, outcomes)
+
+
+def calibrated(given: Conditions, setting: Setting, measured: Measured) -> Conditions:
+    """With the seconds of a layer with which the prediction of the time per token is right."""
+    told = predict(measured.requests, setting, given).time_per_output_token["p50"]
+    took = percentiles([outcome.time_per_output_token for outcome in measured.outcomes])["p50"]
+    layer = given.machine.layer + (took - told) / len(given.shape.layers)
+    return replace(given, machine=replace(given.machine, layer=max(0.0, layer)))
+
+
+def figures(name: str, told: Prediction, measured: Measured) -> Iterator[tuple[str, float]]:
+    usage, calls = measured.usage, measured.calls
+    memory = sum(usage.mean.values())
+    expected = told.memory_mean - told.memory["gateway"]  # none runs here
+    yield f"{name}_memory_mib", memory / 2**20
+    yield f"{name}_memory_predicted_mib", expected / 2**20
+    yield f"{name}_memory_error_percent", 100 * abs(expected / memory - 1)
+    yield f"{name}_invocations_per_token", calls
+    yield f"{name}_invocations_predicted", told.invocations_per_token
+    yield f"{name}_invocations_error_percent", 100 * abs(told.invocations_per_token / calls - 1)
+    latency = percentiles([outcome.end_to_end for outcome in measured.outcomes])
+    for share in ("p50", "p95"):
+        yield f"{name}_{share}_s", latency[share]
+        yield f"{name}_{share}_predicted_s", told.end_to_end[share]
+    for role, mean in usage.mean.items():
+        yield f"{name}_{role}_mib", mean / 2**20
+    yield f"{name}_instances_predicted_mib", told.memory["instances"] / 2**20
+    yield f"{name}_meter_cpu_percent", 100 * usage.meter.cpu_seconds / usage.seconds
+    yield f"{name}_samples_a_second", usage.meter.samples / usage.seconds
+    yield f"{name}_longest_pause_s", max(b - a for a, b in pairwise(usage.times))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=6, help="of each setting, one after the other")
+    parser.add_argument("--rounds", type=int, default=1, help="of 30 requests, six at a time")
+    parser.add_argument("--json", help="file for the figures")
+    arguments = parser.parse_args()
+    prompts = [prompt for tasks in task_sets().values() for own in tasks.values() for prompt in own]
+    given = Conditions(shape_of(None), 16 << 30, recorded(prompts[::2]), count_from=PAUSE)
+    found: Figures = {}
+    for number, setting in enumerate(ALONE):
+        measured = measure(setting, alone(prompts[1::2], arguments.requests))
+        if number == 0:
+            given = calibrated(given, setting, measured)
+        name = f"block_{setting.block_size}_keep_{setting.keep_alive:g}"
+        found |= dict(figures(name, predict(measured.requests, setting, given), measured))
+    measured = measure(ALONE[0], together(arguments.rounds))
+    found |= dict(figures("six_at_a_time", predict(measured.requests, ALONE[0], given), measured))
+    limits = {name: limit for name in found for end, limit in LIMITS.items() if name.endswith(end)}
+    report(found, limits, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""`faasmoe plan`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from faasmoe.cli.options import Dtype, Json, size_of
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.evaluation.planner.plan import Plan
+    from faasmoe.evaluation.planner.prediction import Prediction
+    from faasmoe.evaluation.planner.shape import ModelShape
+    from faasmoe.evaluation.planner.simulation import Requests
+
+Load = Literal["poisson", "bursty"]
+
+_SHOWN = 12  # settings in the table
+
+
+def plan(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A published geometry such as qwen1.5-moe-a2.7b, a folder, or a hub id; the demo model without it. "
+            "No weights are loaded.",
+            show_default=False,
+        ),
+    ] = None,
+    tenants: Annotated[int, typer.Option(help="How many there are.", min=1)] = 6,
+    rate: Annotated[float, typer.Option(help="Requests a second of all tenants together.", min=1e-9)] = 0.1,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory for everything, such as 16GiB.")] = "16GiB",
+    block_size: Annotated[
+        list[int] | None,
+        typer.Option(help="Experts in one function; may be repeated. Default: several are compared."),
+    ] = None,
+    keep_alive: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Seconds without a call until an instance is stopped; may be repeated. Default: 10, 60, 300."
+        ),
+    ] = None,
+    strategy: Annotated[
+        Literal["shared", "private", "both"], typer.Option(help="One orchestrator for all tenants, or one each.")
+    ] = "both",
+    load: Annotated[Load, typer.Option(help="How requests come: alike, or in bursts of few tenants.")] = "poisson",
+    replay: Annotated[
+        Path | None, typer.Option(help="Recorded requests instead (docs/evaluation.md).", show_default=False)
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(help="Median length of prompts.", min=1)] = 100,
+    answer_tokens: Annotated[int, typer.Option(help="Median length of answers.", min=1)] = 100,
+    spread: Annotated[
+        float, typer.Option(help="Standard deviation of the logarithm of lengths.", min=0, max=3)
+    ] = 0.5,
+    routing: Annotated[
+        Path | None,
+        typer.Option(help="Activations from `faasmoe models record`. Default: uniform.", show_default=False),
+    ] = None,
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(help="GB of weights a second that the machine's cores read together.", show_default=False),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(help="Of the machine. Default: this one's.", min=1)] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table such as docs/prices.toml. Default: that one, AWS Lambda's.", show_default=False
+        ),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Of a published geometry; default: all.", min=1)] = None,
+    dtype: Dtype = "auto",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same requests.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Predict memory, cost and latency for block sizes, keep-alives and strategies, and say which to use.
+
+    Simulates requests, routing, and the life of instances. Starts nothing and loads nothing.
+    """
+    from faasmoe.evaluation.planner.activations import Activations
+    from faasmoe.evaluation.planner.plan import make_plan, usual_block_sizes
+    from faasmoe.evaluation.planner.prediction import LAMBDA, Conditions, Setting
+    from faasmoe.evaluation.planner.shape import shape_of
+    from faasmoe.tenancy.prices import read_prices
+
+    shape = shape_of(model, dtype, layers)
+    activations = Activations.load(routing) if routing else None
+    if activations:
+        activations.check([layer.experts for layer in shape.layers])
+    table = read_prices(prices) if prices else LAMBDA
+    machine = _machine(bandwidth, cores)
+    given = Conditions(shape, size_of("--memory", memory), activations, machine, prices=table)
+    keep_alives = keep_alive or [10.0, 60.0, 300.0]
+    if min(keep_alives) < 0.1:
+        raise OptionError(f"--keep-alive {min(keep_alives)}: must be at least 0.1 seconds")
+    lengths = (prompt_tokens, answer_tokens, spread)
+    requests = _requests(replay, load, tenants, rate, seed, lengths, max(keep_alives))
+    strategies = ["shared", "private"] if strategy == "both" else [strategy]
+    choices = product(strategies, block_size or usual_block_sizes(shape), keep_alives)
+    with Console(stderr=True).status("simulating"):
+        result = make_plan(requests, [Setting(*choice) for choice in choices], given)
+    if as_json:
+        typer.echo(json.dumps(_facts(shape, requests, result, table.currency), allow_nan=False))
+    else:
+        _show(Console(highlight=False), shape, model, result, table.currency)
+
+
+def _machine(bandwidth: float | None, cores: int | None) -> Any:
+    from dataclasses import replace
+
+    from faasmoe.evaluation.planner.machine import Machine
+
+    machine = Machine()
+    if bandwidth is not None:
+        if not bandwidth > 0:
+            raise OptionError(f"--bandwidth {bandwidth}: must be above 0")
+        factor = bandwidth * 1e9 / machine.bandwidth
+        machine = replace(machine, bandwidth=bandwidth * 1e9, operations=machine.operations * factor)
+    return machine if cores is None else replace(machine, cores=cores)
+
+
+def _requests(
+    file: Path | None,
+    load: Load,
+    tenants: int,
+    rate: float,
+    seed: int,
+    lengths: tuple[int, int, float],
+    longest: float,
+) -> Requests:
+    from faasmoe.evaluation.planner.plan import requests_of, seconds_to_simulate
+    from faasmoe.evaluation.workloads.arrivals import bursty, poisson
+    from faasmoe.evaluation.workloads.ask import Lengths
+    from faasmoe.evaluation.workloads.replay import replay
+
+    if file:
+        return requests_of(replay(file))
+    workload = {"poisson": poisson, "bursty": bursty}[load]
+    return requests_of(workload(tenants, rate, seconds_to_simulate(rate, longest), seed, Lengths(*lengths)))
+
+
+def _facts(shape: ModelShape, requests: Requests, result: Plan, currency: str) -> dict[str, Any]:
+    return {
+        "model": shape.name,
+        "expert_layers": len(shape.layers),
+        "experts": shape.layers[0].experts,
+        "experts_per_token": shape.layers[0].top_k,
+        "dense_bytes": shape.dense_bytes,
+        "expert_bytes": shape.expert_bytes,
+        "requests_simulated": len(requests.times),
+        "seconds_simulated": float(requests.times[-1]),
+        "recommended": None if result.best is None else _row(result.best),
+        "reason": result.reason,
+        "currency": currency,
+        "predictions": [_row(prediction) for prediction in result.predictions],
+    }
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    facts = asdict(prediction)
+    return _known({**facts.pop("setting"), "possible": prediction.possible, **facts})
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without numbers that JSON does not have: what is infinite or unknown becomes null."""
+    return {
+        name: _known(value) if isinstance(value, dict) else None if value in (math.inf, -math.inf) else value
+        for name, value in facts.items()
+    }
+
+
+def _show(console: Console, shape: ModelShape, model: str | None, result: Plan, currency: str) -> None:
+    size = (shape.dense_bytes + shape.expert_bytes) / 1e9
+    table = Table(title=f"{shape.name}, {size:.{1 if size >= 1 else 2}f} GB", title_justify="left", box=None)
+    for name in ("strategy", "block", "keep", "GB", "calls", "cold", "load", "p50 s", "p95 s", f"{currency}/hour"):
+        table.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
+    order = sorted(
+        result.predictions, key=lambda one: (one is not result.best, not one.possible, one.cost_per_hour)
+    )
+    for one in order[:_SHOWN]:
+        style = "bold green" if one is result.best else None if one.possible else "dim"
+        table.add_row(*_cells(one), style=style)
+    console.print(table)
+    hidden = len(order) - _SHOWN
+    console.print(
+        "[dim]GB: memory on average; calls: invocations for each token of an answer; cold: cold starts for each "
+        f"request; load: share of time with work.{f' {hidden} more are in --json.' if hidden > 0 else ''}[/]"
+    )
+    if result.best is None:
+        console.print(f"[red]nothing of this is possible:[/] {result.reason}")
+        return
+    console.print(f"use this, which {result.reason}:")
+    console.print(_command(model, result.best), soft_wrap=True, markup=False)
+
+
+def _command(model: str | None, best: Prediction) -> str:
+    setting = best.setting
+    words = ["  faasmoe serve", *([model] if model else [])]
+    words += ["--strategy private"] if setting.strategy == "private" else []
+    words += [f"--block-size {setting.block_size}", f"--keep-alive {setting.keep_alive:g}"]
+    words += [f"--memory-budget {_mib(best.memory_budget)}"] if best.memory_budget else []
+    return " ".join([*words, f"--kv-cache-memory {_mib(best.kv_cache)}"])
+
+
+def _cells(one: Prediction) -> list[str]:
+    setting, latency = one.setting, one.end_to_end
+    choice = [setting.strategy, str(setting.block_size), f"{setting.keep_alive:g} s"]
+    if not one.possible:
+        return [*choice, "" if one.fits else "too much", "", "", f"{one.utilisation:.0%}" if one.fits else ""]
+    return [
+        *choice, f"{one.memory_mean / 1e9:.2f}", f"{one.invocations_per_token:.1f}",
+        f"{one.cold_starts_per_request:.1f}", f"{one.utilisation:.0%}", _seconds(latency["p50"]),
+        _seconds(latency["p95"]), f"{one.cost_per_hour:.4f}",
+    ]  # fmt: skip
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def _mib(count: int) -> str:
+    return f"{-(-count // 2**20)}MiB"

@@ -1,0 +1,131 @@
+"""Plays a workload against an engine and notes when what came back."""
+
+from __future__ import annotations
+
+import queue
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from faasmoe.errors import EngineStopped, FaasmoeError
+from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.serving import Serving
+
+_DEADLINE = 600.0  # seconds without any news
+
+Listener = Callable[[Piece], None]
+Submit = Callable[[GenerationRequest, Listener], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one request. Instants are seconds after the workload's start; NaN if there was none."""
+
+    tenant: str
+    asked: float
+    prompt_tokens: int
+    tokens: int = 0  # of the answer
+    first: float = field(default=float("nan"))
+    end: float = field(default=float("nan"))
+    error: str | None = None
+
+    @property
+    def time_to_first_token(self) -> float:
+        """Seconds."""
+        return self.first - self.asked
+
+    @property
+    def time_per_output_token(self) -> float:
+        """Seconds for each token after the first; NaN if there is none."""
+        return (self.end - self.first) / (self.tokens - 1) if self.tokens > 1 else float("nan")
+
+    @property
+    def end_to_end(self) -> float:
+        """Seconds."""
+        return self.end - self.asked
+
+
+class _Play:
+    """A workload while it is played: what was asked, and what has come."""
+
+    def __init__(self, submit: Submit, encode: Callable[[Ask], tuple[int, ...]]) -> None:
+        self.outcomes: list[Outcome] = []
+        self._submit = submit
+        self._encode = encode
+        self._events: queue.SimpleQueue[tuple[float, Outcome, Piece]] = queue.SimpleQueue()
+        self._waiting: dict[str, deque[Ask]] = {}  # tenants in closed loop: what they ask next
+        self._running = 0
+        self._started = time.monotonic()
+
+    def run(self, asks: Iterable[Ask]) -> None:
+        timed = deque[Ask]()
+        for ask in asks:
+            (timed if ask.time is not None else self._waiting.setdefault(ask.tenant, deque())).append(ask)
+        for its in self._waiting.values():
+            self._ask(its.popleft())
+        while timed or self._running:
+            due = timed[0].time if timed else None
+            if due is not None and self._now() >= due:
+                self._ask(timed.popleft())
+                continue
+            wait = _DEADLINE if due is None else min(_DEADLINE, due - self._now())
+            try:
+                self._take(*self._events.get(timeout=max(0.0, wait)))
+            except queue.Empty:
+                if due is None:
+                    raise EngineStopped(f"no token came for {_DEADLINE} s") from None
+
+    def _now(self) -> float:
+        return time.monotonic() - self._started
+
+    def _ask(self, ask: Ask) -> None:
+        prompt = self._encode(ask)
+        outcome = Outcome(ask.tenant, self._now() if ask.time is None else ask.time, len(prompt))
+        number = len(self.outcomes)
+        self.outcomes.append(outcome)
+        params = SamplingParams(ask.max_tokens, seed=number, ignore_eos=True)
+        request = GenerationRequest(f"ask-{number}", prompt, params, tenant=ask.tenant)
+        self._running += 1
+        try:
+            self._submit(request, partial(self._hear, outcome))
+        except FaasmoeError as error:
+            self._end(outcome, f"{type(error).__name__}: {error}")
+
+    def _hear(self, outcome: Outcome, piece: Piece) -> None:
+        self._events.put((self._now(), outcome, piece))
+
+    def _take(self, at: float, outcome: Outcome, piece: Piece) -> None:
+        if piece.tokens and not outcome.tokens:
+            outcome.first = at
+        outcome.tokens = max(outcome.tokens, piece.tokens)
+        if piece.last:
+            outcome.end = at
+            self._end(outcome, piece.error)
+
+    def _end(self, outcome: Outcome, error: str | None) -> None:
+        outcome.error = error
+        self._running -= 1
+        if its := self._waiting.get(outcome.tenant):
+            self._ask(its.popleft())
+
+
+def drive(asks: Iterable[Ask], serving: Serving) -> list[Outcome]:
+    """Ask a served model, wait for all answers. Answers have as many tokens as are asked for; seeds are fixed.
+
+    A request that fails is in the outcomes with its error. Raises `EngineStopped` if nothing comes any more.
+    """
+    play = _Play(serving.engine.submit, partial(_encode, serving))
+    play.run(asks)
+    return play.outcomes
+
+
+def _encode(serving: Serving, ask: Ask) -> tuple[int, ...]:
+    if isinstance(ask.prompt, str):
+        return tuple(serving.tokenizer.encode(ask.prompt))
+    draw = random.Random(f"{ask.tenant}/{ask.time}")
+    vocabulary = int(serving.plan.architecture.text_config.vocab_size)
+    return tuple(draw.randrange(vocabulary) for _ in range(ask.prompt))

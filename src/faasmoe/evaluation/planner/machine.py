@@ -1,0 +1,36 @@
+"""What processes take and how long things last, beside what follows from the model's size.
+
+Footprints are proportional set sizes as `benchmarks.planner` finds them; durations are those of docs/platform.md and
+docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any other machine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of processes without weights, keys and values."""
+
+    gateway: int = 80 * _MIB
+    orchestrator: int = 420 * _MIB
+    platform: int = 280 * _MIB  # daemon and zygote, with what instances share with it
+    instance: int = 46 * _MIB // 10  # what it has of its own beside its weights
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Speeds."""
+
+    cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    bandwidth: float = 20e9  # bytes of weights a second, all cores together
+    operations: float = 60e9  # floating-point operations a second, all cores together
+    disk: float = 1e9  # bytes a second
+    call: float = 0.3e-3  # seconds of an empty call
+    layer: float = 2e-3  # seconds of a layer beside reading its weights
+    cold_start: float = 8.4e-3  # seconds until an instance with its weights in the page cache has answered
+    fork: float = 30e-3  # seconds of each further one of a burst, for which no process was forked ahead

@@ -1,0 +1,46 @@
+"""What the planner says of the demo model against what real processes take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faasmoe.evaluation.planner.activations import Activations
+from faasmoe.evaluation.planner.plan import requests_of
+from faasmoe.evaluation.planner.prediction import Conditions, Setting, predict
+from faasmoe.evaluation.planner.shape import shape_of
+from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.evaluation.workloads.paper import task_sets
+from faasmoe.model.architecture import read_config
+from faasmoe.model.source import resolve
+from faasmoe.model.tokenizer import Tokenizer
+
+TOKENS = 80
+
+
+def faasmoe(*arguments: str) -> dict:
+    command = [sys.executable, "-m", "faasmoe.cli.main", *arguments, "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout)
+
+
+def test_predictions_hold_for_one_request(tmp_path: Path) -> None:
+    prompts = [own[0] for tasks in task_sets().values() for own in tasks.values()]
+    (tmp_path / "prompts").write_text("\n\n".join(prompts[:8]))
+    facts = faasmoe("models", "record", "--text", str(tmp_path / "prompts"), "--out", str(tmp_path / "recorded"))
+    activations = Activations.load(tmp_path / "recorded")
+    assert facts["layers"] == 6
+    assert facts["tokens"] == len(activations.layers[0]) > 8 * 31
+
+    took = faasmoe("generate", "--prompt", prompts[9], "--max-tokens", str(TOKENS), "--seed", "1")
+    folder = resolve(None).folder
+    prompt = len(Tokenizer.load(folder, read_config(folder)).encode(prompts[9]))
+    given = Conditions(shape_of(None), 16 << 30, activations, count_from=0.0)
+    told = predict(requests_of([Ask(1.0, "", prompt, took["tokens"])]), Setting("shared", 10, 60.0), given)
+    assert told.invocations_per_token == pytest.approx(took["invocations"] / took["tokens"], rel=0.05)
+    # shares of libraries that other processes of this machine also map are not this one's, so this is rough
+    peak = sum(took["peak_memory_bytes"].values())
+    assert told.memory_peak - told.memory["gateway"] == pytest.approx(peak, rel=0.35)
