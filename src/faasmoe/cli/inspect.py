@@ -15,10 +15,6 @@ from faasmoe.errors import UnsupportedModel
 if TYPE_CHECKING:
     from faasmoe.model.plan import ModelPlan
 
-# What `faasmoe generate --json` reports for the demo model with 6 functions and with 36, without their weights:
-_INSTANCE_BYTES = 7 << 20  # of one instance
-_PROCESS_BYTES = 500 << 20  # of orchestrator and daemon, libraries included
-
 
 def inspect(
     model: Annotated[
@@ -52,8 +48,12 @@ def inspect(
 
 
 def _facts(plan: ModelPlan) -> dict[str, Any]:
+    from faasmoe.evaluation.planner.machine import Footprint
+
     config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.memory for block in plan.blocks)
+    footprint = Footprint()
+    processes = footprint.gateway + footprint.orchestrator + footprint.platform + plan.dense_bytes
     return {
         "servable": True,
         "model": plan.source.name,
@@ -79,8 +79,8 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
         }
         if plan.quantised
         else None,
-        "memory_idle_bytes": _PROCESS_BYTES + plan.dense_bytes,
-        "memory_full_bytes": _PROCESS_BYTES + plan.dense_bytes + total + _INSTANCE_BYTES * len(plan.blocks),
+        "memory_idle_bytes": processes - footprint.platform,
+        "memory_full_bytes": processes + total + footprint.instance * len(plan.blocks),
     }
 
 

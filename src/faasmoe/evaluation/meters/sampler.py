@@ -1,7 +1,7 @@
 """The process that looks ten times a second at a system under test, so that looking takes little of its time.
 
-Having the kernel add up a process's pages takes it a millisecond. So each look has a tenth of the interval for that:
-new processes come first, then those that were not looked at for longest; the others count as when last seen.
+Having the kernel add up a process's pages takes it a millisecond. So each look has a twentieth of the interval for
+that: new processes come first, then those that were not looked at for longest; the others count as when last seen.
 
 It reads its orders, one JSON object, from standard input; writes a line when it has begun; and when its input ends, a
 line with all that it has seen.
@@ -24,7 +24,7 @@ from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_s
 from faasmoe.evaluation.meters.residency import Range, resident_bytes
 from faasmoe.evaluation.meters.tally import CpuTally
 
-_SHARE = 0.1  # of the time goes into looking at memory
+_SHARE = 0.05  # of the time goes into looking at memory
 _RESIDENCY_EVERY = 1.0  # seconds: asking for the page cache takes longer than asking for processes
 
 

@@ -32,5 +32,6 @@ class Machine:
     disk: float = 1e9  # bytes a second
     call: float = 0.3e-3  # seconds of an empty call
     layer: float = 2e-3  # seconds of a layer beside reading its weights
+    sequence: float = 0.25e-3  # seconds of a layer for each further sequence in a step
     cold_start: float = 8.4e-3  # seconds until an instance with its weights in the page cache has answered
     fork: float = 30e-3  # seconds of each further one of a burst, for which no process was forked ahead

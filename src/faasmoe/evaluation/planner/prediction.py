@@ -229,6 +229,7 @@ def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
         expert_seconds=reading,
         token_seconds=2 * weights / shape.bytes_per_weight / machine.operations,
         call_seconds=machine.call,
+        sequence_seconds=len(shape.layers) * machine.sequence,
         cold_seconds=machine.cold_start + load,
         cold_serial_seconds=machine.fork + load,
         cores=machine.cores,

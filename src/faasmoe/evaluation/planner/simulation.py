@@ -45,6 +45,7 @@ class Costs:
     expert_seconds: float  # to read one
     token_seconds: float  # to compute one, if reading did not take longer
     call_seconds: float
+    sequence_seconds: float  # of each decode beyond the first
     cold_seconds: float  # of one that starts alone
     cold_serial_seconds: float  # of each of those that start side by side
     cores: int
@@ -87,7 +88,7 @@ def simulate(requests: Requests, costs: Costs, limits: Limits, keep_alive: float
         requests.times, requests.engine, requests.prompt, requests.answer, first, end, steps,
         (GRID, costs.functions, costs.functions_together, costs.alike, costs.experts),
         (costs.split, float(costs.layers), costs.fixed_seconds, costs.expert_seconds, costs.token_seconds,
-         costs.call_seconds, costs.cold_seconds, costs.cold_serial_seconds, float(costs.cores)),
+         costs.call_seconds, costs.sequence_seconds, costs.cold_seconds, costs.cold_serial_seconds, float(costs.cores)),
         (limits.sequences, limits.step_tokens, limits.prompt_tokens, _MOST_RUNNING),
         keep_alive, window,
     )  # fmt: skip
@@ -168,7 +169,7 @@ def _fill(running, engines, engine, left_prompt, limits, chunk):  # type: ignore
 def _cost(decodes, prompt_tokens, recent, curves, costs):  # type: ignore[no-untyped-def]
     """Seconds, calls, cold starts and experts read of a step after `recent` tokens within keep-alive."""
     grid, functions, together, alike, experts = curves
-    split, layers, fixed, per_expert, per_token, per_call, cold_alone, cold_serial, cores = costs
+    split, layers, fixed, per_expert, per_token, per_call, per_sequence, cold_alone, cold_serial, cores = costs
     tokens = decodes + prompt_tokens
     apart = decodes + np.interp(prompt_tokens, grid, alike)
     touched = functions[0] - np.interp(apart, grid, functions)
@@ -178,6 +179,7 @@ def _cost(decodes, prompt_tokens, recent, curves, costs):  # type: ignore[no-unt
     calls, cold = touched * split, touched * missing / fresh
     seconds = fixed + max(read * per_expert, tokens * per_token)
     seconds += calls * per_call / max(1.0, min(cores, calls / layers))
+    seconds += max(0, decodes - 1) * per_sequence
     any_cold = 1.0 - np.exp(-cold / layers)  # in a layer
     seconds += layers * (any_cold * cold_alone + max(0.0, cold / layers - any_cold) * cold_serial)
     return seconds, calls, cold, read
