@@ -63,7 +63,6 @@ def serve(
         typer.Option(
             help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
             "model is unloaded; inf: never.",
-            min=0,
         ),
     ] = 300.0,
     max_orchestrators: Annotated[
