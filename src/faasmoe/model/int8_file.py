@@ -50,7 +50,7 @@ class Matrix:
             try:
                 yield Int8Matrix.nearest(weight[first : first + at_once])
             except ValueError as error:
-                raise CheckpointError(f"{self.source.file}: {self.name} cannot be quantised: {error}") from error
+                raise CheckpointError(f"{self.source.file}: {self.name} cannot be quantized: {error}") from error
 
 
 class Int8File:
@@ -87,7 +87,7 @@ class Int8File:
             with self.path.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
                 return size == self.nbytes and stream.read(len(self._header)) == self._header
-        except FileNotFoundError:
+        except OSError:  # what cannot be read is written again, and that says what is in the way
             return False
 
     def write(self, advance: Advance) -> None:

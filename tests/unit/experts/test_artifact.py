@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.int8 import Int8Location
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
@@ -48,3 +50,17 @@ def test_damaged_artifacts_are_refused(damage: dict) -> None:
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.json"):
         Artifact.read(tmp_path / "gone.json")
+
+
+def test_matrices_in_eight_bits_are_counted_and_kept_as_such() -> None:
+    def int8(offset: int, outs: int, ins: int) -> Int8Location:
+        values = TensorLocation(Path("/copy.safetensors"), offset, "I8", (outs, ins))
+        return Int8Location(values, TensorLocation(values.file, offset + outs * ins, "F32", (outs,)))
+
+    expert = ExpertLocations((int8(0, 8, 16),), int8(200, 6, 16), (location(0, 8),), location(16, 6))
+    artifact = replace(ARTIFACT, experts=(4,), form=replace(ARTIFACT.form, transposed=False), weights=(expert,))
+    assert Artifact.from_json(artifact.to_json()) == artifact
+    assert artifact.nbytes == artifact.memory == (8 + 6) * (16 + 4) + 2 * (8 + 6)
+    assert replace(artifact, dtype="F32").memory == (8 + 6) * (16 + 4) + 4 * (8 + 6)
+    assert artifact.hidden_size == 6
+    assert len(list(expert)) == 6  # scales are ranges of a file too

@@ -8,6 +8,7 @@ import torch
 
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.handler import Handle, load
+from faasmoe.experts.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request, raw
@@ -65,6 +66,31 @@ def test_sums_are_weighted_over_the_blocks_experts(handle: Handle, weights: torc
         hidden = torch.nn.functional.silu(gate.view(INNER, H) @ x) * (up.view(INNER, H) @ x)
         wanted[row] += weight * (down.view(H, INNER) @ hidden)
     assert torch.allclose(ask(handle, asked).sums, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_matrices_in_eight_bits(tmp_path: Path, interleaved: bool, rows: int) -> None:
+    torch.manual_seed(0)
+    hidden, inner, at, places = 32, 16, 0, []
+    matrices = [Int8Matrix.nearest(torch.randn(shape)) for shape in ((2 * inner, hidden), (hidden, inner))]
+    with (tmp_path / "copy").open("wb") as file:
+        for matrix in matrices:
+            values = TensorLocation(tmp_path / "copy", at, "I8", tuple(matrix.shape))
+            scale = TensorLocation(tmp_path / "copy", at + values.nbytes, "F32", (len(matrix.values),))
+            file.write(matrix.values.numpy().tobytes() + matrix.scale.numpy().tobytes())
+            places.append(Int8Location(values, scale))
+            at += matrix.nbytes
+    form = ExpertForm(Gate("glu", "silu"), interleaved=interleaved)
+    artifact = Artifact(2, (7,), "BF16", form, (ExpertLocations((places[0],), places[1]),))
+    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    x, index = torch.randn(rows, hidden).bfloat16(), torch.arange(rows, dtype=torch.int32)
+    asked = Request(2, x, index, torch.zeros_like(index), torch.full((rows,), 0.5))
+    both = x.double() @ matrices[0].exact().double().T
+    gate, up = (both[:, ::2], both[:, 1::2]) if interleaved else both.chunk(2, 1)
+    wanted = 0.5 * (torch.nn.functional.silu(gate) * up) @ matrices[1].exact().double().T
+    got = ask(load(str(tmp_path / "artifact.json")), asked).sums.double()
+    assert (got - wanted).abs().max() < 0.01 * wanted.abs().max()
 
 
 def test_rows_may_be_picked_from_a_shared_buffer(handle: Handle) -> None:

@@ -21,6 +21,13 @@ def test_weights_are_off_by_half_a_scale_at_most(outs: int, seed: int, size: flo
     assert (matrix.exact()[0] == 0).all()
 
 
+def test_a_large_matrix_is_what_its_rows_are() -> None:
+    weight = torch.randn(3, 1 << 17)
+    matrix, rows = Int8Matrix.nearest(weight), [Int8Matrix.nearest(row[None]) for row in weight]
+    assert torch.equal(matrix.values, torch.cat([row.values for row in rows]))
+    assert torch.equal(matrix.scale, torch.cat([row.scale for row in rows]))
+
+
 def test_what_is_not_finite_is_refused() -> None:
     for bad in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not finite"):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from faasmoe.experts import kernels
+from faasmoe.experts.int8 import Int8Matrix
 from faasmoe.model.linears import Crew, StepLinear
 
 
@@ -49,6 +50,19 @@ def test_only_plain_layers_that_the_kernel_reads_are_replaced() -> None:
     whole = nn.Sequential(nn.Linear(32, 16))
     Crew().take_over(whole)
     assert type(whole[0]) is nn.Linear  # float32 stays torch's
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_layer_computes_with_the_weights_that_it_is_given_instead(rows: int) -> None:
+    torch.manual_seed(1)
+    model, x = make_model(), torch.randn(1, rows, 32).bfloat16()
+    matrix, bias = Int8Matrix.nearest(torch.randn(48, 32)), model["in"].bias.double()
+    model["in"].weight = nn.Parameter(torch.empty(0), requires_grad=False)
+    Crew(2).take_over(model, {"in": matrix})
+    wanted = x.double() @ matrix.exact().double().T + bias
+    torch.testing.assert_close(model["in"](x).double(), wanted, atol=2e-2, rtol=2**-8)
+    assert "in.weight" not in dict(model.named_parameters())
+    assert type(model["odd"]) is nn.Linear
 
 
 def test_layers_run_on_one_thread_while_others_need_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

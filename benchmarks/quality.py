@@ -1,0 +1,125 @@
+"""What eight bits cost in quality: int8 against bfloat16, and bfloat16 against float32, on text nobody trained on.
+
+Give it the corpus that the demo model was trained on, of which it takes the last 2 % of every domain (these were
+held out), or any other text. Runs the model three times side by side, through this project's own kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import lzma
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from benchmarks.figures import Figures, report
+from faasmoe.model.attention import Span
+from faasmoe.model.plan import make_plan
+from faasmoe.model.source import ModelSource, resolve
+from faasmoe.orchestrator.kv_cache import KVCache
+from faasmoe.orchestrator.serving import Serving
+from faasmoe.platforms.inline.platform import InlinePlatform
+
+HELD_OUT = 0.02  # of each domain, as in examples/train_demo_model.py
+WINDOW = 256  # tokens, as in the demo model's card
+WAYS: dict[str, dict[str, str]] = {
+    "float32": {"dtype": "float32"},
+    "bf16": {"dtype": "bfloat16"},
+    "int8": {"quantize": "int8"},
+}
+LIMITS = {"kl_int8_vs_bf16": 0.01}
+
+
+def held_out(corpus: Path) -> Iterator[str]:
+    """The part of each domain that was not trained on."""
+    for path in sorted(corpus.glob("*.txt.xz")):
+        with lzma.open(path, "rt", encoding="utf-8") as stream:
+            text = stream.read()
+        yield text[int(len(text) * (1 - HELD_OUT)) :]
+
+
+def windows(texts: list[str], serving: Serving, most: int) -> list[list[int]]:
+    """At most `most` windows, evenly spread over each text and as many of each."""
+    chosen = []
+    for text in texts:
+        ids = serving.tokenizer.encode(text)
+        starts = list(range(0, len(ids) - WINDOW, WINDOW))
+        step = max(1, len(starts) * len(texts) // most)
+        chosen += [ids[start : start + WINDOW + 1] for start in starts[::step]]
+    return chosen
+
+
+@torch.inference_mode()
+def log_probabilities(serving: Serving, tokens: list[int]) -> Tensor:
+    """Of every token's successor, `[len(tokens), vocabulary]`."""
+    count = len(tokens)
+    every = list(range(count))
+    logits = serving.model.forward(tokens, every, [Span(KVCache(), count)], every)
+    return logits.double().log_softmax(-1)
+
+
+class Comparison:
+    """Sums over tokens, of one way to compute against another."""
+
+    def __init__(self) -> None:
+        self.tokens, self.divergence, self.agreed, self.worst = 0, 0.0, 0, 0.0
+
+    def add(self, wanted: Tensor, got: Tensor) -> None:
+        each = (wanted.exp() * (wanted - got)).sum(-1)
+        self.tokens += len(each)
+        self.divergence += float(each.sum())
+        self.worst = max(self.worst, float(each.max()))
+        self.agreed += int((wanted.argmax(-1) == got.argmax(-1)).sum())
+
+    def figures(self, name: str) -> Figures:
+        return {
+            f"kl_{name}": self.divergence / self.tokens,  # nats per token
+            f"worst_kl_{name}": self.worst,
+            f"top1_agreement_{name}": self.agreed / self.tokens,
+        }
+
+
+def measure(source: ModelSource, texts: list[str], most: int) -> Figures:
+    pairs = {("bf16", "int8"): Comparison(), ("float32", "bf16"): Comparison()}
+    nats, tokens = dict.fromkeys(WAYS, 0.0), 0
+    with ExitStack() as stack:
+        ways = {
+            name: stack.enter_context(Serving(make_plan(source, **options), InlinePlatform, WINDOW))  # type: ignore[arg-type]
+            for name, options in WAYS.items()
+        }
+        for ids in track(windows(texts, ways["int8"], most), "windows"):
+            inputs, successors = ids[:-1], torch.tensor(ids[1:])
+            got = {name: log_probabilities(serving, inputs) for name, serving in ways.items()}
+            for name, its in got.items():
+                nats[name] -= float(its.gather(1, successors[:, None]).sum())
+            for (wanted, other), comparison in pairs.items():
+                comparison.add(got[wanted], got[other])
+            tokens += len(inputs)
+    figures: Figures = {"tokens": tokens}
+    for (wanted, other), comparison in pairs.items():
+        figures |= comparison.figures(f"{other}_vs_{wanted}")
+    return figures | {f"perplexity_{name}": math.exp(total / tokens) for name, total in nats.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a folder or hub id; the demo model without it")
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--corpus", type=Path, help="folder of DOMAIN.txt.xz that the demo model was trained on")
+    text.add_argument("--text", type=Path, help="a file of text that was not trained on")
+    parser.add_argument("--windows", type=int, default=200, help=f"of {WINDOW} tokens, at most")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    args = parser.parse_args()
+    texts = list(held_out(args.corpus)) if args.corpus else [args.text.read_text()]
+    if not texts:
+        parser.error(f"--corpus {args.corpus}: holds no DOMAIN.txt.xz")
+    report(measure(resolve(args.model), texts, args.windows), LIMITS, args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A model served in eight bits computes what these eight bits stand for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from faasmoe.model.architecture import is_experts
+from faasmoe.model.attention import Span
+from faasmoe.model.dense import DenseModel
+from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.source import resolve
+from faasmoe.orchestrator.dispatch import Dispatch, deploy
+from faasmoe.orchestrator.kv_cache import KVCache
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.platforms.base import Platform
+from faasmoe.platforms.local.platform import LocalPlatform
+from tests.memory import mapped_bytes
+from tests.platforms import InProcessPlatform
+from tests.tiny import save_tiny
+
+PROMPTS = torch.randint(3, 128, (4, 40), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[LocalPlatform]:
+    with local_platform() as running:
+        yield running
+
+
+def prepared(model: str | None, block_size: int) -> ModelPlan:
+    plan = make_plan(resolve(model), block_size, quantize="int8")
+    assert plan.quantised is not None
+    plan.quantised.make()
+    return plan
+
+
+def load(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
+    deploy(platform, plan.blocks, folder)
+    dispatch = Dispatch(platform, plan.blocks)
+    return DenseModel.load(
+        plan.architecture, plan.layout, plan.checkpoint, plan.dtype, dispatch, threads=1, quantised=plan.linears
+    )
+
+
+def reference(plan: ModelPlan) -> PreTrainedModel:
+    """transformers' own model in float32, with the numbers that the eight bits stand for as its weights."""
+    model = AutoModelForCausalLM.from_pretrained(plan.source.folder, dtype=torch.float32).eval()
+    model.set_experts_implementation("eager")
+    for name, location in plan.linears.items():
+        model.get_submodule(name).weight = nn.Parameter(location.map().exact(), requires_grad=False)
+    experts = {e.layer: (model.get_submodule(e.name), e.form.transposed) for e in plan.architecture.experts}
+    for block in plan.blocks:
+        module, transposed = experts[block.artifact.layer]
+        assert is_experts(module)
+        first = module.gate_up_proj if hasattr(module, "gate_up_proj") else module.up_proj
+        for number, places in zip(block.artifact.experts, block.artifact.weights, strict=True):
+            whole = torch.cat([place.map().exact() for place in places.first])
+            down = places.down.map().exact()
+            first.data[number] = whole.t() if transposed else whole
+            module.down_proj.data[number] = down.t() if transposed else down
+    return model
+
+
+@torch.inference_mode()
+def check(model: DenseModel, exact: PreTrainedModel) -> None:
+    """Against float32 the served model errs no more than transformers' own forward in bfloat16.
+
+    Medians, because in bfloat16 a token whose experts are a near tie may get another one, in either of the two.
+    """
+    wanted = exact(torch.tensor(PROMPTS)).logits
+    accepted = (exact.bfloat16()(torch.tensor(PROMPTS)).logits.float() - wanted).abs().median()
+    count, at_once = len(PROMPTS[0]), len(PROMPTS[0]) - 3
+    whole, stepwise = [], []
+    for tokens in PROMPTS:
+        every = list(range(count))
+        whole.append(model.forward(tokens, every, [Span(KVCache(), count)], every))
+        cache = KVCache()
+        model.forward(tokens[:at_once], every[:at_once], [Span(cache, at_once)], [0])
+        stepwise += [model.forward([tokens[at]], [at], [Span(cache, 1)], [0]) for at in every[at_once:]]
+    assert (torch.stack(whole) - wanted).abs().median() < 1.2 * accepted
+    assert (torch.cat(stepwise) - wanted[:, at_once:].flatten(0, 1)).abs().median() < 1.5 * accepted
+
+
+@pytest.mark.parametrize("block_size", [10, 60])
+def test_the_demo_model_through_real_functions(platform: LocalPlatform, tmp_path: Path, block_size: int) -> None:
+    platform.remove([status.name for status in platform.status().functions])
+    plan = prepared(None, block_size)
+    model = load(plan, platform, tmp_path)
+    places = [place for block in plan.blocks for expert in block.artifact.weights for place in expert]
+    check(model, reference(plan))
+    assert mapped_bytes(os.getpid(), places) == 0  # only instances have experts
+    counted = {status.name: status.memory for status in platform.status().functions}
+    beside = {counted[block.name] - block.artifact.memory for block in plan.blocks}
+    assert len(beside) == 1  # what a process takes, the same for all
+    assert plan.function_bytes < 0.56 * make_plan(resolve(None), block_size).function_bytes
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "mixtral", "deepseek_v3", "qwen3_moe", "granitemoe"])
+def test_other_forms_of_experts(name: str, tmp_path: Path) -> None:
+    """Transposed, interleaved and biased ones, compressed attention, other routers."""
+    save_tiny(name, tmp_path / "model")
+    plan = prepared(str(tmp_path / "model"), 3)
+    model = load(plan, InProcessPlatform(), tmp_path / "artifacts")
+    check(model, reference(plan))
