@@ -1,9 +1,9 @@
-"""Which kernel runs a bfloat16 linear layer fastest for few rows?
+"""Which kernel runs a linear layer fastest for few rows, with weights in bfloat16 or in eight bits?
 
 Compares oneDNN, torch's own, ours (`experts.matvec`), and float32 copies of pieces of the weight that fit a cache,
-multiplied in float32 (upcast). Prints GB/s of weights read, the median over rounds that alternate between them,
-and as the ceiling the rate at which a sum reads the same bytes. The layer is larger than the caches, as weights
-are when every token uses other experts.
+multiplied in float32 (upcast); in eight bits ours and torch's. Prints GB/s of weights read, counted as if all were
+bfloat16, the median over rounds that alternate between kernels, and as the ceiling the rate at which a sum reads the
+same bytes. The layer is larger than the caches, as weights are when every token uses other experts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import linear
 
+from faasmoe.experts.int8 import Int8Matrix
 from faasmoe.experts.matvec import linear_rows
 
 SHAPE = (5632, 2048)  # Qwen1.5-MoE's shared expert
@@ -27,6 +28,8 @@ PIECE = 128  # weight rows that are copied at once
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Int8Kernel = Callable[[torch.Tensor, Int8Matrix], torch.Tensor]
+Weight = tuple[torch.Tensor, Int8Matrix]
 
 
 def own(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -46,23 +49,39 @@ def read(_: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return weight.view(torch.int64).sum()
 
 
-KERNELS: dict[str, Kernel] = {
-    "oneDNN": linear,
-    "torch's own": own,
-    "ours": linear_rows,
-    "upcast": upcast,
-    "read": read,
+def torch_int8(x: torch.Tensor, weight: Int8Matrix) -> torch.Tensor:
+    return torch._weight_int8pack_mm(x, weight.values, weight.scale.bfloat16())
+
+
+def in_bfloat16(kernel: Kernel) -> Callable[[torch.Tensor, Weight], torch.Tensor]:
+    return lambda x, weight: kernel(x, weight[0])
+
+
+def in_int8(kernel: Int8Kernel) -> Callable[[torch.Tensor, Weight], torch.Tensor]:
+    return lambda x, weight: kernel(x, weight[1])
+
+
+KERNELS = {
+    "oneDNN": in_bfloat16(linear),
+    "torch's own": in_bfloat16(own),
+    "ours": in_bfloat16(linear_rows),
+    "upcast": in_bfloat16(upcast),
+    "read": in_bfloat16(read),
+    "ours, int8": in_int8(linear_rows),
+    "torch's, int8": in_int8(torch_int8),
 }
 
 
-def gigabytes_per_second(kernel: Kernel, x: torch.Tensor, weights: list[torch.Tensor]) -> float:
+def gigabytes_per_second(
+    kernel: Callable[[torch.Tensor, Weight], torch.Tensor], x: torch.Tensor, weights: list[Weight]
+) -> float:
     start = time.perf_counter()
     for weight in weights:
         kernel(x, weight)
-    return sum(weight.nbytes for weight in weights) / (time.perf_counter() - start) / 1e9
+    return sum(weight.nbytes for weight, _ in weights) / (time.perf_counter() - start) / 1e9
 
 
-def measure(rows: int, weights: list[torch.Tensor], rounds: int) -> dict[str, float]:
+def measure(rows: int, weights: list[Weight], rounds: int) -> dict[str, float]:
     x = torch.randn(rows, SHAPE[1]).bfloat16()
     rates: dict[str, list[float]] = {name: [] for name in KERNELS}
     for kernel in KERNELS.values():
@@ -80,9 +99,10 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    weights = [torch.randn(SHAPE).bfloat16() for _ in range(COPIES)]
+    plain = [torch.randn(SHAPE).bfloat16() for _ in range(COPIES)]
+    weights = [(weight, Int8Matrix.nearest(weight)) for weight in plain]
     figures = {rows: measure(rows, weights, options.rounds) for rows in ROWS}
-    table = Table("rows", *KERNELS, title=f"GB/s, bfloat16, {options.threads} threads")
+    table = Table("rows", *KERNELS, title=f"GB/s as if in bfloat16, {options.threads} threads")
     for rows, rates in figures.items():
         table.add_row(str(rows), *(f"{rate:.1f}" for rate in rates.values()))
     Console().print(table)

@@ -43,10 +43,9 @@ def prepared(model: str | None, block_size: int) -> ModelPlan:
 
 def load(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
     deploy(platform, plan.blocks, folder)
-    dispatch = Dispatch(platform, plan.blocks)
-    return DenseModel.load(
-        plan.architecture, plan.layout, plan.checkpoint, plan.dtype, dispatch, threads=1, quantised=plan.linears
-    )
+    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
+    model.start(Dispatch(platform, plan.blocks), threads=1)
+    return model
 
 
 def reference(plan: ModelPlan) -> PreTrainedModel:
