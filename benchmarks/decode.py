@@ -2,6 +2,7 @@
 
 Takes turns with each peer, round after round. Needs `pip install 'faasmoe[peers]'` and 25 GB of disk in --folder,
 where the model (Qwen1.5-MoE-A2.7B's geometry, 4 layers) and llama.cpp's copies of it are kept for the next time.
+Prints the tables of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from faasmoe.model.synthesis import _byte_tokenizer
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.orchestrator.serving import Serving
+from faasmoe.orchestrator.step_report import StepReport
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
@@ -46,7 +48,7 @@ LIMITS = {
 }
 AT_MOST = {"faas_overhead_percent", "step_overhead_ms"}
 
-ONE, EIGHT, PREFILL = Task(1, 16, 32, 0), Task(8, 16, 24, 0), Task(1, 512, 1, 0)
+ONE, EIGHT, PREFILL = Task(1, 16, 32, 0), Task(8, 16, 24, 0), Task(1, 512, 0, 0)
 
 Run = Callable[[Task], Took]
 console = Console(stderr=True)
@@ -62,6 +64,8 @@ class Ours:
     def run(self, task: Task) -> Took:
         """Prefill is the time of the same task with one token, decode what the others take beyond it."""
         first = self._time(replace(task, tokens=1))
+        if not task.tokens:
+            return Took(first, 0.0)
         return Took(first, self._time(replace(task, seed=task.seed + 1, tokens=task.tokens + 1)) - first)
 
     def _time(self, task: Task) -> float:
@@ -122,19 +126,35 @@ def prefill_rate(tooks: list[Took], task: Task) -> float:
 
 def against_transformers(folder: Path, rounds: int) -> Figures:
     with ours(folder, functions) as mine, Peer("benchmarks.peers.transformers_eager", folder) as peer:
-        took = take_turns({"ours": mine.run, peer.tell: peer.run}, {"decode": ONE}, rounds)["decode"]
-        own, other = rate(took["ours"], ONE), rate(took[peer.tell], ONE)
-    return {"transformers_tokens_s": other, "decode_vs_transformers": own / other}
+        took = take_turns({"ours": mine.run, "peer": peer.run}, {"decode": ONE}, rounds)["decode"]
+    own, other = rate(took["ours"], ONE), rate(took["peer"], ONE)
+    return {"transformers_tokens_s": other, "ours_beside_transformers_tokens_s": own,
+            "decode_vs_transformers": own / other}  # fmt: skip
 
 
-def against_llamacpp(folder: Path, threads: int, rounds: int) -> Figures:
+def against_q8(folder: Path, rounds: int) -> Figures:
+    gguf = folder.with_name(f"{folder.name}-q8_0.gguf")
+    with (
+        ours(folder, functions, quantize="int8") as mine,
+        Peer("benchmarks.peers.llamacpp", folder, gguf, "Q8_0", f"{cores()}") as peer,
+    ):
+        took = take_turns({"ours": mine.run, "peer": peer.run}, {"decode": ONE}, rounds)["decode"]
+    own, other = rate(took["ours"], ONE), rate(took["peer"], ONE)
+    return {"decode_int8_tokens_s": own, "llamacpp_q8_tokens_s": other, "decode_int8_vs_llamacpp_q8": own / other}
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def against_llamacpp(folder: Path, rounds: int) -> Figures:
     tasks = {"one": ONE, "eight": EIGHT, "prefill": PREFILL}
     with ExitStack() as stack:
         mine = stack.enter_context(ours(folder, functions))
         whole = stack.enter_context(ours(folder, InlinePlatform))
         gguf = folder.with_name(f"{folder.name}-bf16.gguf")
-        peer = stack.enter_context(Peer("benchmarks.peers.llamacpp", folder, gguf, "BF16", f"{threads}"))
-        took = take_turns({"ours": mine.run, "inline": whole.run, "llama.cpp": peer.run}, tasks, rounds)
+        peer = stack.enter_context(Peer("benchmarks.peers.llamacpp", folder, gguf, "BF16", f"{cores()}"))
+        took = take_turns({"ours": mine.run, "inline": whole.run, "llamacpp": peer.run}, tasks, rounds)
     one = {name: rate(tooks, ONE) for name, tooks in took["one"].items()}
     eight = {name: rate(tooks, EIGHT) for name, tooks in took["eight"].items()}
     prefill = {name: prefill_rate(tooks, PREFILL) for name, tooks in took["prefill"].items()}
@@ -146,11 +166,16 @@ def against_llamacpp(folder: Path, threads: int, rounds: int) -> Figures:
         **{f"decode_{name}_tokens_s": value for name, value in one.items()},
         **{f"batch8_{name}_tokens_s": value for name, value in eight.items()},
         **{f"prefill512_{name}_tokens_s": value for name, value in prefill.items()},
-        "decode_vs_llamacpp": one["ours"] / one["llama.cpp"],
-        "batch8_vs_llamacpp": eight["ours"] / eight["llama.cpp"],
-        "prefill512_vs_llamacpp": prefill["ours"] / prefill["llama.cpp"],
+        "decode_vs_llamacpp": one["ours"] / one["llamacpp"],
+        "batch8_vs_llamacpp": eight["ours"] / eight["llamacpp"],
+        "prefill512_vs_llamacpp": prefill["ours"] / prefill["llamacpp"],
         "faas_overhead_percent": statistics.median(overheads),
     }
+
+
+# what a step's time is for, by the names that engine and dispatch have for their parts
+PHASES = {"dense": "dense", "pack": "routing", "invoke": "invocation", "combine": "combine", "sample": "sampling",
+          "schedule": "scheduling", "account": "accounting"}  # fmt: skip
 
 
 def step_times(folder: Path, task: Task) -> Figures:
@@ -160,25 +185,75 @@ def step_times(folder: Path, task: Task) -> Figures:
         steps: list[dict[str, float]] = []
         before = dict(counts.seconds)
 
-        def observe(report: object) -> None:
+        def observe(report: StepReport) -> None:
             nonlocal before
             now = dict(counts.seconds)
-            phases = dict(report.phases)  # type: ignore[attr-defined]
+            phases = dict(report.phases)
             routed = {phase: now[phase] - before[phase] for phase in now}
             phases["dense"] = phases.pop("forward") - sum(routed.values())
-            if report.prompt_tokens == 0:  # type: ignore[attr-defined]
+            if report.prompt_tokens == 0:
                 steps.append({**phases, **routed})
             before = now
 
         engine._observer = observe
         mine.run(task)
-    return {phase: 1e3 * statistics.median(step[phase] for step in steps) for phase in steps[0]}
+    return {
+        name: 1e3 * statistics.median(step[phase] for step in steps)
+        for phase, name in PHASES.items()
+        if phase in steps[0]
+    }
 
 
-def step_overhead(folder: Path) -> Figures:
-    """Everything of a step but the model's own layers and the platform's work."""
-    times = step_times(folder, Task(16, 16, 100, 0))
-    return {"step_overhead_ms": sum(times.values()) - times["dense"] - times["invoke"]}
+def where_time_goes(folder: Path, rounds: int) -> Figures:
+    del rounds  # each step is one
+    one, eight = (step_times(folder, task) for task in (ONE, EIGHT))
+    return {f"step_{phase}_ms": took for phase, took in one.items()} | {
+        f"step8_{phase}_ms": took for phase, took in eight.items()
+    }
+
+
+def step_overhead(folder: Path, rounds: int) -> Figures:
+    """Everything of a step but the model's own layers and the platform's work, with 24 tiny layers."""
+    del folder, rounds
+    with tempfile.TemporaryDirectory() as temporary:
+        times = step_times(make_tiny(Path(temporary) / "tiny"), Task(16, 16, 100, 0))
+    return {f"tiny_{phase}_ms": took for phase, took in times.items()} | {
+        "step_overhead_ms": sum(times.values()) - times["dense"] - times["invocation"]
+    }
+
+
+def tables(figures: Figures) -> str:
+    """What was measured, as docs/performance.md has it."""
+    rows = [
+        ("one sequence, tokens/s", "decode_ours", "transformers", "decode_vs_transformers"),
+        ("one sequence, tokens/s", "decode_ours", "decode_llamacpp", "decode_vs_llamacpp"),
+        ("one sequence, int8 and q8_0, tokens/s", "decode_int8", "llamacpp_q8", "decode_int8_vs_llamacpp_q8"),
+        ("eight sequences, tokens/s in all", "batch8_ours", "batch8_llamacpp", "batch8_vs_llamacpp"),
+        ("a prompt of 512 tokens, tokens/s", "prefill512_ours", "prefill512_llamacpp", "prefill512_vs_llamacpp"),
+    ]
+    lines = ["| what | ours | peer | ratio | must reach |", "| --- | --- | --- | --- | --- |"]
+    for what, own, other, ratio in rows:
+        if ratio in figures:
+            peer = "transformers" if other == "transformers" else "llama.cpp"
+            mine = "ours_beside_transformers" if peer == "transformers" else own
+            lines.append(
+                f"| {what} | {figures[f'{mine}_tokens_s']:.1f} | {peer} {figures[f'{other}_tokens_s']:.1f} "
+                f"| {figures[ratio]:.2f} | {LIMITS[ratio]} |"
+            )
+    lines += ["", "| ms a step | one sequence | eight | 24 tiny layers, 16 |", "| --- | --- | --- | --- |"]
+    for phase in PHASES.values():
+        its = [figures.get(f"{kind}_{phase}_ms") for kind in ("step", "step8", "tiny")]
+        lines.append(f"| {phase} | " + " | ".join("" if ms is None else f"{ms:.2f}" for ms in its) + " |")
+    return "\n".join(lines)
+
+
+PARTS = {
+    "transformers": against_transformers,
+    "llamacpp": against_llamacpp,
+    "q8": against_q8,
+    "steps": where_time_goes,
+    "overhead": step_overhead,
+}
 
 
 def make(folder: Path, *options: str) -> Path:
@@ -204,18 +279,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/faasmoe/benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     folder = make(args.folder / "qwen1.5-moe-a2.7b-4", "--layers", "4")
-    threads = len(os.sched_getaffinity(0))
-    figures = against_transformers(folder, args.rounds)
-    figures |= against_llamacpp(folder, threads, args.rounds)
-    figures |= {f"step_{phase}_ms": took for phase, took in step_times(folder, ONE).items()}
-    figures |= {f"step8_{phase}_ms": took for phase, took in step_times(folder, EIGHT).items()}
-    with tempfile.TemporaryDirectory() as temporary:
-        figures |= step_overhead(make_tiny(Path(temporary) / "tiny"))
+    figures: Figures = {}
+    for part in args.only:
+        figures |= PARTS[part](folder, args.rounds)
     report(figures, LIMITS, args.json, at_least=LIMITS.keys() - AT_MOST)
+    print(tables(figures))
 
 
 if __name__ == "__main__":

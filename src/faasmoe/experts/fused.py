@@ -78,12 +78,12 @@ def _expert(
             matvec.products(weights[i], scales[i], x, first[i])
             if biases[i]:
                 matvec.add_bias(first[i], biases[i])
-    gated = np.empty((count, inner), np.float32)
+    gated, line = np.empty((count, inner), np.float32), np.empty(inner, np.float32)
     for row in range(count):
         for i in range(inner):
             up = first[1, row, i] if kind != _NONE else np.float32(0)
-            place = i if scales[2] else i % 2 * (inner // 2) + i // 2
-            gated[row, place] = _gate(kind, activation, limit, alpha, first[0, row, i], up)
+            line[i] = _gate(kind, activation, limit, alpha, first[0, row, i], up)
+        matvec.pack_row(line, gated, row, scales[2])
     out = np.empty((count, hidden), np.float32)
     matvec.products(weights[2], scales[2], gated, out)
     if biases[2]:
@@ -115,7 +115,7 @@ def _forward(
             source = np.int64(row[its[i]])
             if picked:
                 source = np.int64(carray(pointer(picked), (source + 1,), np.int32)[source])
-            matvec.unpack(rows + 2 * hidden * source, x.ctypes.data + 4 * hidden * i, 1, hidden, int8)
+            matvec.unpack_row(rows + 2 * hidden * source, x, i, int8)
         out = _expert(table[number], form, x, hidden, inner)
         for i in range(len(its)):
             to = carray(pointer(sums + 4 * hidden * np.int64(row[its[i]])), (hidden,), np.float32)

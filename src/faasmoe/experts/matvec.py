@@ -20,14 +20,15 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from faasmoe.experts.int8 import Int8Matrix, Matrix
-from faasmoe.experts.tile import BYTE, FLOAT, STEP, tile
+from faasmoe.experts.tile import BYTE, FLOAT, LANES, STEP, tile, total
 
-_OUTS = 4  # weight rows at once: their sums and those of two rows of x fill half of AVX2's 16 registers
-_X_TILE = 32  # rows of x that stay in the second cache while all weights pass
+_MOST_ROWS = 6  # rows of x at once; with two weight rows their sums fill AVX2's 16 registers
+_BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
+_CHUNK_BYTES = 96 << 10  # of weights that stay in the second cache while all rows of x pass
 
-_ONE_OF_ONE, _ONE_OF_FOUR = tile(1, 1, ahead=False), tile(_OUTS, 1, ahead=True)
-_TWO_OF_ONE, _TWO_OF_FOUR = tile(1, 2, ahead=False), tile(_OUTS, 2, ahead=False)
-_FIRST_TWO_OF_FOUR = tile(_OUTS, 2, ahead=True)
+_ONE_OF_ONE, _TWO_OF_ONE, _FOUR_OF_ONE, _SIX_OF_ONE = (tile(1, rows) for rows in (1, 2, 4, 6))
+_ONE_OF_FOUR, _TWO_OF_FOUR = tile(4, 1), tile(4, 2)
+_FOUR_OF_TWO, _SIX_OF_TWO = tile(2, 4), tile(2, 6)
 
 
 def compiled(function: Any) -> Any:
@@ -58,21 +59,65 @@ def _as_float(_context: Any, bits: Any) -> Any:
 
 
 @compiled
-def unpack(x: int, unpacked: int, rows: int, ins: int, int8: int) -> None:
-    """bfloat16 `x` `[rows, ins]` to float32, as weights in int8 want it, or in bfloat16 if `int8` is 0.
+def _group(rows: int, row: int) -> tuple[int, int]:
+    """Which rows of x go through a tile together with `row`: the first of them, and how many they are."""
+    rest = rows % _MOST_ROWS
+    if rest == 2 and rows > 2:  # twice four are quicker than six and two
+        rest = 8
+    sixes = rows - rest
+    if row < sixes:
+        return row - row % _MOST_ROWS, _MOST_ROWS
+    if rest - (row - sixes) // 4 * 4 >= 4:
+        return row - (row - sixes) % 4, 4
+    fours = sixes + rest // 4 * 4
+    if rows - fours >= 2 and row < fours + 2:
+        return fours, 2
+    return rows - 1, 1
 
-    For these all even columns of a row come first, then the odd ones.
+
+@compiled
+def unpack_row(x: int, packed: Any, row: int, int8: int) -> None:
+    """bfloat16 `[ins]` at `x` to float32, as one of the rows of `packed` `[rows, ins]`, for weights of this format.
+
+    Rows that go through a tile together alternate step by step. For weights in bfloat16 the even columns of a step
+    come first, then the odd ones.
     """
-    values = carray(pointer(x), (rows, ins), np.uint16)
-    bits = carray(pointer(unpacked), (rows, ins), np.uint32)
-    for row in range(rows):
-        if int8:
-            for column in range(ins):
-                bits[row, column] = values[row, column] << 16
-        else:
-            for word in range(ins // 2):
-                bits[row, word] = values[row, 2 * word] << 16
-                bits[row, ins // 2 + word] = values[row, 2 * word + 1] << 16
+    rows, ins = packed.shape
+    first, count = _group(rows, row)
+    values, bits = carray(pointer(x), (ins,), np.uint16), packed.view(np.uint32).reshape(-1)
+    for step in range(ins // STEP):
+        to, column = first * ins + (step * count + row - first) * STEP, step * STEP
+        for lane in range(LANES):
+            if int8:
+                bits[to + lane] = values[column + lane] << 16
+                bits[to + LANES + lane] = values[column + LANES + lane] << 16
+            else:
+                bits[to + lane] = values[column + 2 * lane] << 16
+                bits[to + LANES + lane] = values[column + 2 * lane + 1] << 16
+
+
+@compiled
+def pack_row(x: Any, packed: Any, row: int, int8: int) -> None:
+    """As `unpack_row`, for float32 `x` `[ins]`."""
+    rows, ins = packed.shape
+    first, count = _group(rows, row)
+    values = packed.reshape(-1)
+    for step in range(ins // STEP):
+        to, column = first * ins + (step * count + row - first) * STEP, step * STEP
+        for lane in range(LANES):
+            if int8:
+                values[to + lane] = x[column + lane]
+                values[to + LANES + lane] = x[column + LANES + lane]
+            else:
+                values[to + lane] = x[column + 2 * lane]
+                values[to + LANES + lane] = x[column + 2 * lane + 1]
+
+
+@compiled
+def unpack(x: int, packed: Any, int8: int) -> None:
+    """All rows of bfloat16 `[rows, ins]` at `x`, as `unpack_row`."""
+    for row in range(len(packed)):
+        unpack_row(x + 2 * packed.shape[1] * row, packed, row, int8)
 
 
 # Arrays that were made in compiled code are handed on as such, not by their addresses: numba frees an array after the
@@ -112,35 +157,92 @@ def _rescale(sums: Any, scale: int) -> None:
 
 
 @compiled
+def _several(w: int, scale: int, x: int, to: int, ins: int, columns: int, behind: int, count: int) -> None:
+    """The tile of several weight rows for so many rows of x."""
+    if count == 1:
+        _ONE_OF_FOUR(w, scale, x, to, ins, columns, behind)
+    elif count == 2:
+        _TWO_OF_FOUR(w, scale, x, to, ins, columns, behind)
+    elif count == 4:
+        _FOUR_OF_TWO(w, scale, x, to, ins, columns, behind)
+    else:
+        _SIX_OF_TWO(w, scale, x, to, ins, columns, behind)
+
+
+@compiled
+def _single(w: int, scale: int, x: int, to: int, ins: int, columns: int, count: int) -> None:
+    """The tile of one weight row, for those that are left."""
+    if count == 1:
+        _ONE_OF_ONE(w, scale, x, to, ins, columns, 0)
+    elif count == 2:
+        _TWO_OF_ONE(w, scale, x, to, ins, columns, 0)
+    elif count == 4:
+        _FOUR_OF_ONE(w, scale, x, to, ins, columns, 0)
+    else:
+        _SIX_OF_ONE(w, scale, x, to, ins, columns, 0)
+
+
+@compiled
+def _tiles(
+    w: int,
+    scale: int,
+    x: int,
+    sums: Any,
+    first: int,
+    last: int,
+    row: int,
+    count: int,
+    ins: int,
+    block: int,
+    ahead: int,
+) -> None:
+    """Products of the weight rows `first` to `last` with `count` rows of x, 1, 2, 4 or 6, from `row` on.
+
+    `w` and `x` are addresses of all of them. With each weight row the one `ahead` rows behind it is fetched.
+    """
+    width = 1 if scale else 2  # bytes of a weight
+    at_once = 4 if count <= 2 else 2
+    behind = width * ins * ahead
+    running = np.zeros((last - first, count, LANES), np.float32)
+    x += 4 * ins * row
+    for column in range(0, ins, block):
+        columns = min(block, ins - column)
+        at_x, out = x + 4 * column * count, first
+        while out < last:
+            at_w, to = w + width * (ins * out + column), running.ctypes.data + 4 * LANES * count * (out - first)
+            if out + at_once <= last:
+                _several(at_w, scale, at_x, to, ins, columns, behind, count)
+                out += at_once
+            else:
+                _single(at_w, scale, at_x, to, ins, columns, count)
+                out += 1
+    # a tile of several weight rows has its running sums by weight row, then by row of x, as tiles of one have
+    at = running.ctypes.data
+    for i in range(count):
+        for out in range(first, last):
+            sums[row + i, out] = total(at + 4 * LANES * (count * (out - first) + i))
+    running[0, 0, 0] = 0  # numba frees an array after the last place that names it
+
+
+@compiled
 def products(w: int, scale: int, x: Any, sums: Any) -> None:
     """All products of a matrix's rows with those of x, to `sums` `[rows, outs]`.
 
     `x` `[rows, ins]` is what `unpack` made ready for the matrix's format; both arrays are float32 in row-major order.
     """
     (rows, ins), outs = x.shape, sums.shape[1]
-    at_x, at_sums = x.ctypes.data, sums.ctypes.data
-    line, x_line, whole = ins if scale else 2 * ins, 4 * ins, outs - outs % _OUTS
-    for first in range(0, rows, _X_TILE):
-        end = min(first + _X_TILE, rows)
-        paired = end - (end - first) % 2
-        for out in range(0, whole, _OUTS):
-            row_w = w + line * out
-            for row in range(first, paired, 2):
-                row_x, to = at_x + x_line * row, at_sums + 4 * (outs * row + out)
-                if row == first:
-                    _FIRST_TWO_OF_FOUR(row_w, scale, row_x, to, ins, outs)
-                else:
-                    _TWO_OF_FOUR(row_w, scale, row_x, to, ins, outs)
-            if paired < end:
-                to = at_sums + 4 * (outs * paired + out)
-                _ONE_OF_FOUR(row_w, scale, at_x + x_line * paired, to, ins, outs)
-        for out in range(whole, outs):
-            row_w = w + line * out
-            for row in range(first, paired, 2):
-                _TWO_OF_ONE(row_w, scale, at_x + x_line * row, at_sums + 4 * (outs * row + out), ins, outs)
-            if paired < end:
-                to = at_sums + 4 * (outs * paired + out)
-                _ONE_OF_ONE(row_w, scale, at_x + x_line * paired, to, ins, outs)
+    line = ins if scale else 2 * ins
+    chunk = max(1, _CHUNK_BYTES // line // 4) * 4
+    block = ins if rows <= _MOST_ROWS else _BLOCK
+    at_x = x.ctypes.data
+    for first in range(0, outs, chunk):
+        last, row = min(first + chunk, outs), 0
+        while row < rows:
+            _, count = _group(rows, row)
+            # the first rows fetch the weights that follow, the second ones those that these will all need next
+            ahead = 4 if row == 0 else chunk if row == count and last < outs else 0
+            _tiles(w, scale, at_x, sums, first, last, row, count, ins, block, ahead)
+            row += count
     if scale:
         _rescale(sums, scale)
 
@@ -189,7 +291,14 @@ def supports(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> bool:
         and x.dim() == 2
         and x.shape[1] == weight.shape[1]
         and x.device.type == "cpu"
-        and (bias is None or (bias.dtype == torch.bfloat16 and bias.shape == weight.shape[:1]))
+        and readable_bias(bias, weight)
+    )
+
+
+def readable_bias(bias: Tensor | None, weight: Matrix) -> bool:
+    """Whether the kernels can add a bias: none, or bfloat16 in memory, one for each of the weight's rows."""
+    return bias is None or (
+        bias.dtype == torch.bfloat16 and bias.shape == weight.shape[:1] and bias.is_contiguous()
     )
 
 
@@ -204,7 +313,7 @@ class Operands:
             raise ValueError(f"no kernel for {x.dtype} {tuple(x.shape)} by {_name(weight)} {tuple(weight.shape)}")
         self.rows, (self.outs, self.ins) = len(x), weight.shape
         self._weight, self._x, self._bias = weight, x.contiguous(), None if bias is None else bias.contiguous()
-        self._unpacked = torch.empty(self.rows, self.ins)
+        self._unpacked = np.empty((self.rows, self.ins), np.float32)
         self.w, self.scale = addresses(weight)
         self.y = torch.empty(self.rows, self.outs, dtype=torch.bfloat16)
 
@@ -213,11 +322,11 @@ class Operands:
         """The arguments of `linear_part` but for the last two."""
         bias = 0 if self._bias is None else self._bias.data_ptr()
         sizes = (self.rows, self.outs, self.ins)
-        return (self._unpacked.data_ptr(), self.w, self.scale, bias, self.y.data_ptr(), *sizes)
+        return (self._unpacked.ctypes.data, self.w, self.scale, bias, self.y.data_ptr(), *sizes)
 
     def unpack(self) -> None:
         """To be done before any part."""
-        unpack(self._x.data_ptr(), self._unpacked.data_ptr(), self.rows, self.ins, self.scale)
+        unpack(self._x.data_ptr(), self._unpacked, self.scale)
 
 
 def _name(weight: Matrix) -> str:

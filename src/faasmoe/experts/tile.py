@@ -1,8 +1,9 @@
 """The innermost loop of `matvec`: products of a few weight rows with a few rows of x, in LLVM's vectors.
 
 Weights become float32 in registers, 16 columns a step. Two of bfloat16 are read as one 32-bit word, which a shift
-and a mask turn into the even and the odd column, so x is laid out with these apart; those of eight bits are widened
+and a mask turn into the even and the odd column, so a step of x has these apart; those of eight bits are widened
 and converted, with x as it is. Either way a sum is of eight running sums, each added to in the order of columns.
+x is one stream, step by step: rows of x side by side would all be in the same few places of the first cache.
 """
 
 from __future__ import annotations
@@ -27,10 +28,9 @@ _BYTES, _WORDS, _FLOATS = (ir.VectorType(one, LANES) for one in (BYTE, _WORD, FL
 
 @dataclass(frozen=True)
 class _Format:
-    """How weights lie in memory, and x for them: of each step a half, whose eight columns are multiplied at once."""
+    """How weights lie in memory. Of a step first one half of the columns is multiplied at once, then the other."""
 
     width: int  # bytes of a weight
-    split: bool  # the halves of a step's x are half a row apart; else they follow each other
     read: Callable[[Any, Any], tuple[Any, Any]]  # builder, address: the weights of one step in float32, in halves
 
 
@@ -58,8 +58,8 @@ def _read_int8(builder: Any, address: Any) -> tuple[Any, Any]:
     return half(0), half(LANES)
 
 
-_BFLOAT16 = _Format(2, True, _read_bfloat16)
-_INT8 = _Format(1, False, _read_int8)
+_BFLOAT16 = _Format(2, _read_bfloat16)
+_INT8 = _Format(1, _read_int8)
 
 
 def _prefetch(builder: Any, address: Any) -> None:
@@ -78,64 +78,80 @@ def _accumulate(builder: Any, accumulator: Any, a: Any, b: Any) -> None:
     builder.store(builder.call(fma, [a, b, builder.load(accumulator)]), accumulator)
 
 
-def _sum(builder: Any, accumulator: Any) -> Any:
-    add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(FLOAT, [FLOAT, _FLOATS]), f"llvm.vector.reduce.fadd.v{LANES}f32"
-    )
-    # as a tree of halves, which "reassoc" allows: without it eight additions would wait for each other
-    return builder.call(add, [FLOAT(-0.0), builder.load(accumulator)], fastmath=["reassoc"])
-
-
-def _pass(
-    builder: Any, form: _Format, w: Any, x: Any, ins: Any, sums: Sequence[Sequence[Any]], ahead: bool
-) -> None:
-    """Add all columns' products to the accumulators `sums` `[outs][rows]`."""
+def _pass(builder: Any, form: _Format, places: _Places, columns: Any, sums: Sequence[Sequence[Any]]) -> None:
+    """Add the products of some columns to the accumulators `sums` `[outs][rows]`."""
     outs, rows = len(sums), len(sums[0])
-    line, x_line = builder.mul(ins, _SIZE(form.width)), builder.mul(ins, _SIZE(4))
-    w_rows = [builder.add(w, builder.mul(line, _SIZE(out))) for out in range(outs)]
-    x_rows = [builder.add(x, builder.mul(x_line, _SIZE(row))) for row in range(rows)]
-    apart = builder.mul(ins, _SIZE(2)) if form.split else _SIZE(4 * LANES)  # bytes between the halves of x
-    x_step = 4 * LANES if form.split else 4 * STEP
-    with cgutils.for_range(builder, builder.udiv(ins, _SIZE(STEP))) as loop:
-        at, x_at = builder.mul(loop.index, _SIZE(form.width * STEP)), builder.mul(loop.index, _SIZE(x_step))
+    line = builder.mul(places.ins, _SIZE(form.width))
+    w_rows = [builder.add(places.w, builder.mul(line, _SIZE(out))) for out in range(outs)]
+    with cgutils.for_range(builder, builder.udiv(columns, _SIZE(STEP))) as loop:
+        at = builder.mul(loop.index, _SIZE(form.width * STEP))
+        x = builder.add(places.x, builder.mul(loop.index, _SIZE(4 * STEP * rows)))
         addresses = [builder.add(row, at) for row in w_rows]
         weights = [form.read(builder, address) for address in addresses]
-        if ahead:
-            for address in addresses:
-                _prefetch(builder, builder.add(address, builder.mul(line, _SIZE(outs))))
-        for half in range(2):
-            starts = [builder.add(builder.add(row, x_at), builder.mul(apart, _SIZE(half))) for row in x_rows]
-            xs = [_load(builder, start, _FLOATS, align=4) for start in starts]
-            for out, row in product(range(outs), range(rows)):
-                _accumulate(builder, sums[out][row], weights[out][half], xs[row])
+        for address in addresses:
+            _prefetch(builder, builder.add(address, places.ahead))
+        for half, row in product(range(2), range(rows)):
+            place = builder.add(x, _SIZE(4 * (STEP * row + LANES * half)))
+            values = _load(builder, place, _FLOATS, align=4)
+            for out in range(outs):
+                _accumulate(builder, sums[out][row], weights[out][half], values)
 
 
-def tile(outs: int, rows: int, ahead: bool) -> Any:
-    """`(w, int8, x, sums, ins, stride)`: products of `outs` weight rows with `rows` rows of x.
+@dataclass(frozen=True)
+class _Places:
+    """Of a tile, as values of the code that is being built."""
 
-    All are integers: addresses of the first weight row (`ins` columns each; bfloat16 if `int8` is 0), of x (float32
-    `[rows, ins]`, columns as the weights' format wants them) and of the sums (float32, `stride` apart from row to
-    row). With `ahead` the weight rows that follow are fetched meanwhile, because the hardware's own prefetching
-    stops at the end of a page.
+    w: Any
+    x: Any
+    ins: Any
+    ahead: Any
+
+
+def tile(outs: int, rows: int) -> Any:
+    """`(w, int8, x, running, ins, columns, ahead)`: products of `outs` weight rows with `rows` rows of x.
+
+    All are integers: addresses of the first weight row (`ins` columns each; bfloat16 if `int8` is 0), of x (float32,
+    step after step the rows' columns of it) and of the running sums (float32 `[outs, rows, LANES]`), to which the
+    products of `columns` columns are added. What lies `ahead` bytes behind the weights is fetched
+    meanwhile, because the hardware's own prefetching stops at the end of a page.
     """
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        w, int8, x, sums, ins, stride = arguments
-        running = [[cgutils.alloca_once(builder, _FLOATS) for _ in range(rows)] for _ in range(outs)]
-        for out, row in product(range(outs), range(rows)):
-            builder.store(_all(_FLOATS, 0.0), running[out][row])
+        w, int8, x, running, ins, columns, ahead = arguments
+        pairs = list(product(range(outs), range(rows)))
+        sums = [[cgutils.alloca_once(builder, _FLOATS) for _ in range(rows)] for _ in range(outs)]
+        kept = {pair: builder.add(running, _SIZE(4 * LANES * place)) for place, pair in enumerate(pairs)}
+        for out, row in pairs:
+            builder.store(_load(builder, kept[out, row], _FLOATS, align=4), sums[out][row])
+        places = _Places(w, x, ins, ahead)
         with builder.if_else(builder.icmp_signed("!=", int8, _SIZE(0))) as (then, otherwise):
             with then:
-                _pass(builder, _INT8, w, x, ins, running, ahead)
+                _pass(builder, _INT8, places, columns, sums)
             with otherwise:
-                _pass(builder, _BFLOAT16, w, x, ins, running, ahead)
-        for out, row in product(range(outs), range(rows)):
-            place = builder.add(builder.mul(stride, _SIZE(row)), _SIZE(out))
-            address = builder.add(sums, builder.mul(place, _SIZE(4)))
-            builder.store(_sum(builder, running[out][row]), builder.inttoptr(address, FLOAT.as_pointer()))
+                _pass(builder, _BFLOAT16, places, columns, sums)
+        for out, row in pairs:
+            address = builder.inttoptr(kept[out, row], _FLOATS.as_pointer())
+            builder.store(builder.load(sums[out][row]), address).align = 4
         return context.get_dummy_value()
 
-    def products(_context: Any, w: Any, int8: Any, x: Any, sums: Any, ins: Any, stride: Any) -> Any:
-        return types.void(*[types.intp] * 6), generate
+    def products(
+        _context: Any, w: Any, int8: Any, x: Any, running: Any, ins: Any, columns: Any, ahead: Any
+    ) -> Any:
+        return types.void(*[types.intp] * 7), generate
 
     return intrinsic(products)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def total(_context: Any, address: Any) -> Any:
+    """In compiled code: the sum of the `LANES` numbers at an address, as a tree of halves."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(FLOAT, [FLOAT, _FLOATS]), f"llvm.vector.reduce.fadd.v{LANES}f32"
+        )
+        # "reassoc" allows the tree; without it eight additions would wait for each other
+        values = _load(builder, arguments[0], _FLOATS, align=4)
+        return builder.call(add, [FLOAT(-0.0), values], fastmath=["reassoc"])
+
+    return types.float32(types.intp), generate

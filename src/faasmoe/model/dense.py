@@ -147,7 +147,8 @@ class DenseModel:
         self._row.spans = [Span(_NoHistory(), 1)]
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
-            self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+            with self._crew.learning():
+                self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
         except UnsupportedModel as error:
             raise UnsupportedModel(f"{name}: {error}") from error
         finally:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.experts.int8 import Int8Matrix
+from faasmoe.experts.layers import Layers
 from faasmoe.experts.matvec import linear_rows
 from faasmoe.experts.team import Team
 from tests.unit.experts.test_matvec import assert_rounded_once, operands
@@ -63,7 +64,7 @@ def test_sums_larger_than_the_allocators_own_pages_stay_alive() -> None:
 def test_a_team_gives_the_bits_of_one_thread() -> None:
     x, weight, bias = operands(3, 9000, 64, seed=0)
     matrix = Int8Matrix.nearest(weight)
-    assert torch.equal(Team(2).linear(x, matrix, bias), linear_rows(x, matrix, bias))
+    assert torch.equal(Team(2).run(Layers((matrix, bias)), x)[0], linear_rows(x, matrix, bias))
 
 
 def test_rows_in_float32_are_refused() -> None:

@@ -74,11 +74,43 @@ def test_layers_run_on_one_thread_while_others_need_the_cores(monkeypatch: pytes
     crew.start(2)
     crew.take_over(model)
     wanted = model["wide"](x)
-    monkeypatch.setattr(crew.team, "linear", None)
+    run, alone = crew.team.run, []
+    monkeypatch.setattr(crew.team, "run", lambda *a, **k: alone.append(k["alone"]) or run(*a, **k))
     with crew.resting():
         assert torch.equal(model["wide"](x), wanted)
-    with pytest.raises(TypeError):  # the team's again
-        model["wide"](x)
+    assert torch.equal(model["wide"](x), wanted)
+    assert alone == [True, False]
+
+
+class Attention(nn.Module):
+    """Three layers for the same rows, and one for others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(64, outs) for outs in (64, 32, 64))
+        self.last = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, c = (layer(x) for layer in self.layers)
+        return self.last(a + c) + b.sum()
+
+
+def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: False)
+    model, crew = Attention().bfloat16().requires_grad_(False), Crew(2)
+    x = torch.randn(1, 3, 64).bfloat16()
+    crew.take_over(model)
+    wanted = model(x)
+    with crew.learning():
+        model(torch.randn(1, 1, 64).bfloat16())
+    run, together = crew.team.run, []
+    monkeypatch.setattr(crew.team, "run", lambda of, *a, **k: together.append(len(of.outs)) or run(of, *a, **k))
+    for _ in range(2):
+        assert torch.equal(model(x), wanted)
+    assert together == [3, 1, 3, 1]
+    other = torch.randn(1, 3, 64).bfloat16()
+    assert torch.equal(model.layers[1](other), model.layers[1](other.clone()))  # out of order: computed for itself
+    assert torch.equal(model(x), wanted)
 
 
 def test_torch_has_its_threads_when_ours_have_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
