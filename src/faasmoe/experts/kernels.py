@@ -91,6 +91,10 @@ class ExpertForm:
     interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
 
 
+_WIDEN_ROWS = 32  # from so many on the arithmetic takes longer than making bfloat16 of the weights
+_WIDEN_PIECE = 1 << 20  # weights at once
+
+
 @contextmanager
 def linear_backend(rows: int) -> Iterator[None]:
     """The faster kernel for linear layers over `rows` rows, while it is entered.
@@ -117,9 +121,12 @@ def _fast_bfloat16() -> bool:
 def own_kernel(rows: int, weight: Matrix) -> bool:
     """Whether `matvec` is the fastest for `rows` rows in bfloat16 (`python -m benchmarks.linear`).
 
-    Where the CPU multiplies bfloat16 itself, oneDNN is from two rows up, but it does not read our int8.
+    Where the CPU multiplies bfloat16 itself, oneDNN is from two rows up; weights in int8 have to be widened for it,
+    which is worth it from `_WIDEN_ROWS` rows up.
     """
-    return rows == 1 or isinstance(weight, Int8Matrix) or not _fast_bfloat16()
+    if rows == 1 or not _fast_bfloat16():
+        return True
+    return isinstance(weight, Int8Matrix) and rows < _WIDEN_ROWS
 
 
 def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
@@ -133,9 +140,22 @@ def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> 
         if isinstance(weight, Int8Matrix) or matvec.supports(x, weight, bias):
             return matvec.linear_rows(x, weight, bias)
     if isinstance(weight, Int8Matrix):
-        raise ValueError(f"int8 weights are for rows in bfloat16, not {x.dtype}, and are not transposed")
+        if x.dtype != torch.bfloat16 or transposed:
+            raise ValueError(f"int8 weights are for rows in bfloat16, not {x.dtype}, and are not transposed")
+        return _linear_widened(x, weight, bias)
     with linear_backend(len(x)):
         return F.linear(x, weight.t() if transposed else weight, bias)
+
+
+def _linear_widened(x: Tensor, weight: Int8Matrix, bias: Tensor | None) -> Tensor:
+    """`linear` in bfloat16, with weights made bfloat16 piece by piece, in which all of int8 is exact."""
+    outs, ins = weight.shape
+    y, at_once = torch.empty(len(x), outs), max(1, _WIDEN_PIECE // ins)
+    for first in range(0, outs, at_once):
+        part = slice(first, first + at_once)
+        y[:, part] = F.linear(x, weight.values[part].to(x.dtype))
+    y *= weight.scale
+    return (y if bias is None else y + bias).to(x.dtype)
 
 
 def expert_forward(x: Tensor, weights: ExpertWeights, form: ExpertForm) -> Tensor:

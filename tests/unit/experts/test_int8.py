@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faasmoe.experts import kernels
 from faasmoe.experts.int8 import Int8Matrix
 from faasmoe.experts.layers import Layers
 from faasmoe.experts.matvec import linear_rows
@@ -65,6 +66,25 @@ def test_a_team_gives_the_bits_of_one_thread() -> None:
     x, weight, bias = operands(3, 9000, 64, seed=0)
     matrix = Int8Matrix.nearest(weight)
     assert torch.equal(Team(2).run(Layers((matrix, bias)), x)[0], linear_rows(x, matrix, bias))
+
+
+@pytest.mark.parametrize("rows", [31, 32, 70])
+def test_where_the_cpu_multiplies_bfloat16_many_rows_go_to_torch(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(kernels, "_WIDEN_PIECE", 64 * 7)  # the last piece is smaller
+    x, weight, bias = operands(rows, 48, 64, seed=0)
+    matrix = Int8Matrix.nearest(weight)
+    assert kernels.own_kernel(rows, matrix) == (rows < 32)
+    exact = x.double() @ matrix.exact().double().T
+    for its_bias in (bias, None):
+        wanted = exact if its_bias is None else exact + its_bias.double()
+        got = kernels.linear(x, matrix, its_bias, transposed=False)
+        assert got.dtype == torch.bfloat16
+        assert ((got.double() - wanted).abs() <= 2**-7 * (exact.abs() + wanted.abs()) + 1e-3).all()
+    with pytest.raises(ValueError, match="are not transposed"):
+        kernels.linear(x, matrix, None, transposed=True)
 
 
 def test_rows_in_float32_are_refused() -> None:
