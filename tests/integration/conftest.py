@@ -19,6 +19,14 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers leave nothing in the folders of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture
 def kept() -> Sandbox:
     """The sandbox of this machine. Tests that need all of it skip where the kernel lacks some."""

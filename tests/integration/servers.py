@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,26 @@ def serve(
     runtime: Path | None = None,
     stderr: IO[str] | None = None,
 ) -> Iterator[Server]:
-    """`runtime` is where it makes its run folders."""
+    """`runtime` is where it makes its run folders. Its database is new and empty, unless `arguments` name one."""
+    with (
+        tempfile.TemporaryDirectory(prefix="data-") as data,
+        _served(arguments, cwd, end, runtime, stderr, data) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def _served(
+    arguments: Sequence[str],
+    cwd: Path | None,
+    end: signal.Signals,
+    runtime: Path | None,
+    stderr: IO[str] | None,
+    data: str,
+) -> Iterator[Server]:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    environment["FAASMOE_DATABASE"] = f"sqlite:///{data}/tenants.db"
     if runtime:
         environment["XDG_RUNTIME_DIR"] = str(runtime)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd, env=environment)
@@ -83,9 +101,9 @@ def serve(
             line = process.stdout.readline()
             assert line, f"the server ended with {process.wait()} before it was ready"
             greeting += line
-        found = re.search(r"http://[\d.]+:\d+", greeting)
+        found = re.search(r"at (http://[\d.]+:\d+)\n", greeting)
         assert found
-        yield Server(found[0], process, greeting)
+        yield Server(found[1], process, greeting)
     finally:
         process.send_signal(end)
         try:

@@ -12,15 +12,20 @@ from fastapi.responses import JSONResponse
 
 from faasmoe import __version__
 from faasmoe.api import errors
+from faasmoe.api.account import Accounts
+from faasmoe.api.authentication import TenantsOnly
 from faasmoe.api.body_limit import BodyLimit
 from faasmoe.api.forms import CHAT, COMPLETION, Form
-from faasmoe.api.generation import EventStream, Generation
+from faasmoe.api.generation import EventStream, Generation, Order
 from faasmoe.api.metrics import Metrics
 from faasmoe.api.presence import while_connected
 from faasmoe.api.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.texts import Texts
+from faasmoe.api.usage import add_own_usage
 from faasmoe.errors import RequestError
 from faasmoe.orchestrator.fleet import Fleet
+from faasmoe.tenancy.authentication import Caller
+from faasmoe.tenancy.office import Office
 
 CLIENT_LEFT = 499  # nginx's; nobody reads it
 
@@ -33,6 +38,7 @@ class Served:
     fleet: Fleet
     texts: Texts
     metrics: Metrics
+    accounts: Accounts
     started: int  # seconds since the epoch
 
     def card(self) -> dict[str, Any]:
@@ -55,18 +61,31 @@ class Served:
             )
 
     async def answer(
-        self, request: Request, form: Form, body: GenerationBody, prompts: Sequence[Sequence[int]], limit: int
+        self,
+        request: Request,
+        form: Form,
+        body: GenerationBody,
+        prompts: Sequence[Sequence[int]],
+        limit: int | None,
     ) -> Response:
-        """Continue `prompts` by up to `limit` tokens each, whole or as a stream, while the client is there."""
+        """Continue `prompts`, whole or as a stream, while the client is there.
+
+        By up to `limit` tokens each, or until the context is full.
+        """
         answers = len(prompts) * body.choices
         if answers > MAX_CHOICES:
             raise RequestError(
                 f"{len(prompts)} prompts with n={body.choices}: one request gets at most {MAX_CHOICES} answers",
                 param="prompt" if len(prompts) > MAX_CHOICES else "n",
             )
-        params = body.sampling(limit)
+        most = max(1, self.fleet.about.max_model_len - min(map(len, prompts))) if limit is None else limit
+        params = body.sampling(most)
         self.texts.check([token for token, _ in params.logit_bias], "logit_bias")
-        generation = Generation(self.fleet, self.metrics, form, self.name, prompts, params, body.choices)
+        caller: Caller = request.state.caller
+        order = Order(
+            form, self.name, prompts, params, body.choices, limit is not None, caller, body.priority, body.tier
+        )
+        generation = Generation(self.fleet, self.metrics, self.accounts, order)
         if body.stream:
             await generation.start()
             return EventStream(generation, body.include_usage)
@@ -74,15 +93,17 @@ class Served:
         return Response(status_code=CLIENT_LEFT) if whole is None else JSONResponse(whole)
 
 
-def create_app(model: str, fleet: Fleet, texts: Texts, metrics: Metrics) -> FastAPI:
+def create_app(model: str, fleet: Fleet, texts: Texts, metrics: Metrics, office: Office) -> FastAPI:
     """The whole HTTP application, serving one model."""
     app = FastAPI(title="FaaSMoE", version=__version__)
     app.add_middleware(BodyLimit)
+    app.add_middleware(TenantsOnly, authentication=office.authentication, limits=office.limits)
     errors.install(app)
-    served = Served(model, fleet, texts, metrics, int(time.time()))
+    served = Served(model, fleet, texts, metrics, Accounts(office), int(time.time()))
     _add_state(app, served)
     _add_models(app, served)
     _add_generation(app, served)
+    add_own_usage(app, office)
     return app
 
 
@@ -120,5 +141,4 @@ def _add_generation(app: FastAPI, served: Served) -> None:
     async def chat(body: ChatBody, request: Request) -> Response:
         served.check(body.model)
         prompt = served.texts.conversation(body.messages)
-        limit = max(1, served.fleet.about.max_model_len - len(prompt)) if body.limit is None else body.limit
-        return await served.answer(request, CHAT, body, [prompt], limit)
+        return await served.answer(request, CHAT, body, [prompt], body.limit)

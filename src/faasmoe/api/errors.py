@@ -13,7 +13,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, RequestError
+from faasmoe.errors import (
+    DatabaseError,
+    EngineBusy,
+    EngineStopped,
+    FaasmoeError,
+    LimitExceeded,
+    NameTaken,
+    NoSuchName,
+    RequestError,
+    TenancyError,
+    Unauthenticated,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +40,56 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+_ANSWERS: tuple[tuple[type[FaasmoeError], int, str, str | None], ...] = (  # error: status, type, code
+    (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
+    (NoSuchName, 404, "invalid_request_error", None),
+    (NameTaken, 409, "invalid_request_error", None),
+    (TenancyError, 400, "invalid_request_error", None),
+    (EngineBusy, 429, "rate_limit_error", "engine_busy"),
+    (EngineStopped, 503, "server_error", "engine_stopped"),
+    (FaasmoeError, 500, "server_error", None),
+)
+
+
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     """Status code and body for an error of this package; others are logged and hidden behind 500."""
     if isinstance(error, RequestError):
         status = 404 if error.code == "model_not_found" else 400
         return status, error_body(str(error), "invalid_request_error", error.param, error.code)
-    if isinstance(error, EngineBusy):
-        return 429, error_body(str(error), "rate_limit_error", code="engine_busy")
-    if isinstance(error, EngineStopped):
-        return 503, error_body(str(error), "server_error", code="engine_stopped")
-    if isinstance(error, FaasmoeError):
-        return 500, error_body(str(error), "server_error")
+    if isinstance(error, LimitExceeded):
+        kind = error.code if error.code == "insufficient_quota" else error.limit
+        return 429, error_body(str(error), kind, code=error.code)
+    if isinstance(error, DatabaseError):
+        log.error("%s", error)  # where the database is is nobody else's business
+        return 503, error_body("the database cannot be used now; the server's log says why", "server_error")
+    for kinds, status, kind, code in _ANSWERS:
+        if isinstance(error, kinds):
+            return status, error_body(str(error), kind, code=code)
     log.error("unexpected %s", type(error).__name__)  # its message may quote a tenant's text
     return 500, error_body("internal error; the server's log has it", "server_error")
 
 
 def headers(error: Exception) -> dict[str, str] | None:
-    """When to try again, for errors that are about the moment."""
+    """When to try again, for errors that are about the moment; and what a 401 has to say."""
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, LimitExceeded):
+        return _when(error)
     if isinstance(error, EngineBusy) and error.retry_after is not None:
         return {"Retry-After": str(max(RETRY_AFTER, math.ceil(error.retry_after)))}
-    return {"Retry-After": str(RETRY_AFTER)} if isinstance(error, (EngineBusy, EngineStopped)) else None
+    if isinstance(error, (EngineBusy, EngineStopped, DatabaseError)):
+        return {"Retry-After": str(RETRY_AFTER)}
+    return None
+
+
+def _when(error: LimitExceeded) -> dict[str, str]:
+    """OpenAI's clients try again by themselves after 429, unless told not to."""
+    found = {}
+    if error.retry_after is not None:
+        found["Retry-After"] = str(max(RETRY_AFTER, math.ceil(error.retry_after)))
+    if error.retry_after is None or error.code == "insufficient_quota":
+        found["x-should-retry"] = "false"
+    return found
 
 
 def install(app: FastAPI) -> None:

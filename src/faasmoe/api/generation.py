@@ -8,63 +8,93 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from faasmoe.api.account import Accounts
 from faasmoe.api.errors import describe
 from faasmoe.api.forms import Form
 from faasmoe.api.metrics import Metrics
 from faasmoe.orchestrator.fleet import Fleet
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, TokenLogprob
+from faasmoe.tenancy.authentication import ANYBODY, Caller
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client asks for, understood and checked."""
+
+    form: Form
+    model: str
+    prompts: Sequence[Sequence[int]]
+    params: SamplingParams
+    choices: int = 1  # answers to each prompt
+    limited: bool = True  # the client has said how long an answer may be
+    caller: Caller = ANYBODY
+    priority: int = 0
+    tier: str | None = None  # what the priority is called, if it was asked for
+
+    def requests(self, request_id: str) -> list[GenerationRequest]:
+        """One for each answer."""
+        each = [self.params.choice(i) for i in range(self.choices)]
+        asked = [(tuple(prompt), its) for prompt in self.prompts for its in each]
+        caller = self.caller
+        return [
+            GenerationRequest(f"{request_id}-{i}", *one, caller.name, caller.weight, self.priority)
+            for i, one in enumerate(asked)
+        ]
 
 
 class Generation:
     """One API request: `choices` answers to each of one or several prompts, given together."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        metrics: Metrics,
-        form: Form,
-        model: str,
-        prompts: Sequence[Sequence[int]],
-        params: SamplingParams,
-        choices: int = 1,
-    ) -> None:
-        self._form = form
+    def __init__(self, fleet: Fleet, metrics: Metrics, accounts: Accounts, order: Order) -> None:
+        self._form = order.form
         self._metrics = metrics
         self._created = int(time.time())
         self._submitted = time.monotonic()
-        self._id = f"{form.prefix}-{uuid.uuid4().hex}"
-        self._model = model
-        self._prompt_tokens = sum(map(len, prompts))
+        self._id = f"{order.form.prefix}-{uuid.uuid4().hex}"
+        self._order = order
         self._fleet = fleet
-        each = [params.choice(i) for i in range(choices)]
-        asked = [(tuple(prompt), its) for prompt in prompts for its in each]
-        self._requests = [GenerationRequest(f"{self._id}-{i}", *one) for i, one in enumerate(asked)]
-        self._completion_tokens = [0] * len(asked)
+        self._requests = order.requests(self._id)
+        self._completion_tokens = [0] * len(self._requests)
         self._streams: list[PieceStream] = []
+        lengths = list(map(len, order.prompts))
+        self._prompt_tokens = sum(lengths)
+        self._account = accounts.open(order.caller, self._id, order.model, lengths, order.choices)
 
     async def start(self) -> None:
-        """Hand all prompts to the orchestrator. Raises what it refuses them with."""
+        """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
-            self._streams = await self._fleet.submit(self._requests)
+            self._account.admit(self._order.params.max_tokens if self._order.limited else None)
+            try:
+                self._streams = await self._fleet.submit(self._requests)
+            except BaseException:
+                self._account.refused()
+                raise
+            self._account.taken(self._streams)
 
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""
         for stream in self._streams:
             await stream.aclose()
+        self._account.end()
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object, from the start. Raises `EngineStopped` if the orchestrator fails."""
         await self.start()
         answers = [_Answer() for _ in self._requests]
-        async with aclosing(self._pieces()) as pieces:
-            async for index, piece in pieces:
-                answers[index].add(piece)
+        try:
+            async with aclosing(self._pieces()) as pieces:
+                async for index, piece in pieces:
+                    answers[index].add(piece)
+        finally:
+            await self.close()
+        await self._account.settle()
         choices = [self._form.choice(i, answer.joined()) for i, answer in enumerate(answers)]
         return {**self._head(self._form.object), "choices": choices, "usage": self._usage()}
 
@@ -79,6 +109,7 @@ class Generation:
                     delta = self._form.delta(index, piece, index not in seen)
                     seen.add(index)
                     yield _event({**head, "choices": [delta], **extra})
+            await self._account.settle()
         except Exception as error:  # noqa: BLE001 - the status has been sent; this is how clients learn of it
             yield _event(describe(error)[1])
             return
@@ -94,11 +125,13 @@ class Generation:
             async with aclosing(self._streams[index]) as pieces:
                 async for piece in pieces:
                     watch.piece(piece)
+                    self._account.piece(index, piece)
                     self._completion_tokens[index] = piece.tokens
                     yield index, piece
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+        head = {"id": self._id, "object": kind, "created": self._created, "model": self._order.model}
+        return head if self._order.tier is None else {**head, "service_tier": self._order.tier}
 
     def _usage(self) -> dict[str, int]:
         prompt, completion = self._prompt_tokens, sum(self._completion_tokens)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from faasmoe.orchestrator.fleet import Fleet
 
@@ -24,9 +24,15 @@ class HttpServer(uvicorn.Server):
     error: 503, or an event in a stream. A second SIGINT cuts everything off.
     """
 
-    def __init__(self, app: FastAPI, fleet: Fleet, ready: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, fleet: Fleet, ready: Callable[[], None]) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE + _LAST_WORDS)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,  # clients could give themselves any address
+                timeout_graceful_shutdown=GRACE + _LAST_WORDS,
+            )
         )
         self._fleet = fleet
         self._ready = ready

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import Metric
 
-from faasmoe.api.series import fleet_series, function_series, orchestrator_series, pool_series
-from faasmoe.errors import FaasmoeError, PlatformError
+from faasmoe.api.series import fleet_series, function_series, orchestrator_series, pool_series, tenancy_series
+from faasmoe.errors import FaasmoeError, LimitExceeded, PlatformError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.fleet import Fleet, Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import PoolStatus
+from faasmoe.tenancy.office import Office
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,15 @@ _TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 
 class Metrics:
     """All series of one server."""
 
-    def __init__(self, fleet: Fleet, pool: Callable[[], PoolStatus]) -> None:
+    def __init__(self, fleet: Fleet, pool: Callable[[], PoolStatus], office: Office) -> None:
         self._fleet = fleet
         self._pool = pool
         self._registry = CollectorRegistry()
-        self._snapshots = _Snapshots()
+        self._snapshots = _Snapshots(office)
         self._registry.register(self._snapshots)
         self._tenants: set[str] = set()
         self.requests = self._counter("requests", "Requests ended, by outcome", "outcome")
+        self.limited = self._counter("requests_limited", "Requests refused by a tenant's limit", "limit")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
         self.cached = self._counter("prompt_tokens_cached", "Of them, those whose keys and values were there")
         self.tokens = self._counter("generation_tokens", "Tokens generated")
@@ -63,7 +65,9 @@ class Metrics:
         submitted = time.monotonic()
         try:
             yield
-        except FaasmoeError:
+        except FaasmoeError as error:
+            if isinstance(error, LimitExceeded):
+                self.limited.labels(error.limit, self.tenant(requests[0].tenant)).inc()
             for request in requests:
                 watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
                 watch.outcome = "refused"
@@ -148,7 +152,8 @@ class RequestWatch:
 class _Snapshots:
     """Series of what others count, as it was told last."""
 
-    def __init__(self) -> None:
+    def __init__(self, office: Office) -> None:
+        self._office = office
         self.figures = Figures()
         self.running = 0
         self.starts = Starts()
@@ -157,6 +162,7 @@ class _Snapshots:
     def collect(self) -> Iterable[Metric]:
         yield from orchestrator_series(self.figures)
         yield from fleet_series(self.running, self.starts)
+        yield from tenancy_series(self._office)
         if self.pool is not None:
             yield from pool_series(self.pool)
             yield from function_series(self.pool.functions)

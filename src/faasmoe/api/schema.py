@@ -45,6 +45,9 @@ Text = Annotated[str, AfterValidator(_well_formed)]
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
+ServiceTier = Literal["auto", "default", "flex", "priority"]
+_PRIORITIES = {"flex": -1, "priority": 1}  # within the tenant; others are between them
+
 NoItems = Annotated[list[object], Field(max_length=0)]
 NoEntries = Annotated[dict[str, object], Field(max_length=0)]
 
@@ -76,6 +79,7 @@ class GenerationBody(Body):
     logit_bias: dict[TokenId, Annotated[float, _range("logit_bias")]] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    service_tier: ServiceTier | None = None  # OpenAI has it for chats only
 
     # vLLM's, beside OpenAI's
     top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = 0
@@ -90,6 +94,16 @@ class GenerationBody(Body):
     def choices(self) -> int:
         """How many answers a prompt gets."""
         return self.n or 1
+
+    @property
+    def priority(self) -> int:
+        """Within the tenant: requests of a higher one go first."""
+        return _PRIORITIES.get(self.service_tier or "", 0)
+
+    @property
+    def tier(self) -> str | None:
+        """What the priority is called in answers, if it was asked for."""
+        return "default" if self.service_tier == "auto" else self.service_tier
 
     @property
     def include_usage(self) -> bool:
@@ -196,7 +210,6 @@ class ChatBody(GenerationBody):
     reasoning_effort: None = None
     response_format: TextFormat | None = None
     safety_identifier: None = None
-    service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = False
     tool_choice: Literal["none"] | None = None
     tools: NoItems | None = None

@@ -15,6 +15,7 @@ from prometheus_client.core import (
 from faasmoe.orchestrator.figures import Distribution, Figures
 from faasmoe.orchestrator.fleet import Starts
 from faasmoe.platforms.base import FunctionStatus, PoolStatus
+from faasmoe.tenancy.office import Office
 
 _ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
     "kv_cache_tokens": (GaugeMetricFamily, "Tokens whose keys and values there is memory for"),
@@ -22,6 +23,16 @@ _ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
     "kv_cache_tokens_kept": (GaugeMetricFamily, "Of them, those kept for prompts that begin alike"),
     "preemptions": (CounterMetricFamily, "Sequences that gave up their memory and began again"),
 }
+
+
+def tenancy_series(office: Office) -> Iterator[Metric]:
+    """What becomes of keys and of records."""
+    ledger = office.ledger
+    yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with a wrong key", office.authentication.wrong)
+    yield CounterMetricFamily("faasmoe_ledger_written", "Records in the ledger", ledger.written)
+    yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that are lost", ledger.dropped)
+    yield GaugeMetricFamily("faasmoe_ledger_waiting", "Records that wait for the database", ledger.waiting)
+    yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the database cannot be used", float(ledger.failing))
 
 
 def orchestrator_series(figures: Figures) -> Iterator[Metric]:

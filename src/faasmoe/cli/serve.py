@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from faasmoe.cli.access import bind, is_loopback, open_office, url_of, who_may
 from faasmoe.cli.options import (
     BlockSize,
+    Database,
     Dtype,
     KeepAlive,
     KvCacheMemory,
@@ -21,6 +23,7 @@ from faasmoe.cli.options import (
     MaxStepTokens,
     MemoryBudget,
     Model,
+    Prices,
     Quantize,
     ReleasePageCache,
     engine_options,
@@ -28,13 +31,13 @@ from faasmoe.cli.options import (
     platform_options,
 )
 from faasmoe.cli.signals import EndedBySignals
-from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from faasmoe.orchestrator.config import About, FleetOptions, ServingConfig
     from faasmoe.platforms.local.options import LocalOptions
-
-_BACKLOG = 2048
+    from faasmoe.tenancy.office import Office
 
 
 def serve(
@@ -74,6 +77,24 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    database: Database = None,
+    prices: Prices = None,
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--allow-anonymous", help="Without any tenant, let everybody in who reaches the server, from anywhere."
+        ),
+    ] = False,
+    admin_host: Annotated[str, typer.Option(help="Address of the admin API.")] = "127.0.0.1",
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the admin API, for tenants, keys and usage; 0 takes a free one. Without it there is none.",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")
     ] = "text",
@@ -93,7 +114,10 @@ def serve(
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
-    with _bind(host, port) as listener:  # first of all: nothing is started if the port is taken
+    with ExitStack() as stack:
+        listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
+        admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
+        office = stack.enter_context(open_office(database, prices, listener, allow_anonymous))
         with console.status("starting"):
             from faasmoe.model.source import resolve
             from faasmoe.orchestrator.config import ServingConfig
@@ -101,8 +125,17 @@ def serve(
         source = resolve(model)  # a download shows its own progress
         config = ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
         ended = EndedBySignals()
-        ended.run(_serve(console, config, options, fleet, listener, ended))
+        ended.run(_serve(console, config, options, fleet, Doors(listener, admin, office), ended))
     console.print("stopped")
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where a server is reached, and who watches the doors."""
+
+    listener: socket.socket
+    admin: socket.socket | None
+    office: Office
 
 
 async def _serve(
@@ -110,10 +143,11 @@ async def _serve(
     config: ServingConfig,
     options: LocalOptions,
     orchestrators: FleetOptions,
-    listener: socket.socket,
+    doors: Doors,
     ended: EndedBySignals,
 ) -> None:
     """The gateway, with the platform and orchestrators started for it and stopped after it."""
+    from faasmoe.api.admin import ByPort, create_admin_app
     from faasmoe.api.app import create_app
     from faasmoe.api.http_server import HttpServer
     from faasmoe.api.metrics import Metrics
@@ -131,37 +165,27 @@ async def _serve(
         start = Start(config, str(platform.folder), str(folder.path), orchestrators.orchestrators)
         async with Fleet(TemplateClient(start), orchestrators) as fleet:
             texts = Texts(Tokenizer.saved(folder.path / TOKENIZER), fleet.about.vocabulary)
-            app = create_app(config.name, fleet, texts, Metrics(fleet, platform.status))
+            metrics = Metrics(fleet, platform.status, doors.office)
+            app: ASGIApp = create_app(config.name, fleet, texts, metrics, doors.office)
+            if doors.admin is not None:
+                app = ByPort(app, create_admin_app(doors.office, metrics), doors.admin.getsockname()[1])
             shown.close()
-            server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, listener))
+            server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, doors))
             with ended.by(server.end):
-                await server.serve(sockets=[listener])
+                await server.serve(sockets=[each for each in (doors.listener, doors.admin) if each])
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise OptionError(
-            f"--host {host} --port {port}: cannot listen there: {error.strerror or error}"
-        ) from error
-    return listener
-
-
-def _greet(console: Console, name: str, about: About, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    if not ipaddress.ip_address(host).is_loopback:
-        console.print(f"[yellow]there are no keys yet: whoever reaches {host}:{port} can use this server[/]")
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def _greet(console: Console, name: str, about: About, doors: Doors) -> None:
+    office, url = doors.office, url_of(doors.listener)
+    key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
     body = json.dumps({"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6})
     console.print(
         f"[bold green]ready[/] {name} ({about.architecture}) at [bold]{url}[/]\n"
-        f"{about.layers} layers of experts in {about.functions} functions, none running yet\n"
-        f"try it:"
+        f"{about.layers} layers of experts in {about.functions} functions, none running yet"
     )
-    console.print(f"curl {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'", markup=False)
+    if doors.admin is not None:
+        console.print(f"the admin API is at {url_of(doors.admin)}")
+    style = "" if is_loopback(doors.listener) or not office.authentication.open else "yellow"
+    console.print(who_may(office, doors.listener), style=style)
+    console.print("try it:")
+    console.print(f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False)

@@ -17,6 +17,7 @@ from faasmoe.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_WIDTH = 200  # of a table that is not shown on a terminal
 _ANYBODY = "(no tenant)"
 _COLUMNS = {  # of the table for people; CSV and JSON have all
     "requests": "requests",
@@ -72,7 +73,9 @@ def usage(
         writer.writeheader()
         writer.writerows(facts)
     else:
-        console = Console(soft_wrap=True, highlight=False)
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = _WIDTH
         console.print(f"{period.first} to {period.last}, UTC" + (f"; cost in {currency}" if currency else ""))
         console.print(_picture(facts, total, by, currency))
 

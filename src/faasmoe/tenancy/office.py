@@ -14,7 +14,7 @@ from faasmoe.errors import DatabaseError
 from faasmoe.tenancy.authentication import Authentication
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.directory import Directory, Snapshot
-from faasmoe.tenancy.ledger import Entry, Idle, Ledger
+from faasmoe.tenancy.ledger import Entry, Ledger
 from faasmoe.tenancy.limits import Limits
 from faasmoe.tenancy.prices import Prices
 from faasmoe.tenancy.spending import REFRESH_SECONDS, Spending
@@ -59,10 +59,6 @@ class Office:
         """Add an entry to the ledger, at once; see `Ledger.add`."""
         self.spending.note(entry)
         return self.ledger.add(entry)
-
-    def add_idle(self, tenant: str, model: str, gb_seconds: float, began: float, ended: float) -> None:
-        """Charge a tenant for its share of idle instances in a period, in seconds since the epoch."""
-        self.record(Idle(tenant, model, began, ended, gb_seconds))
 
     def _follow(self, snapshot: Snapshot) -> None:
         log.info("tenants or keys have changed: %d tenants, %d keys", len(snapshot.tenants), len(snapshot.keys))

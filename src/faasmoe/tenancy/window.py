@@ -51,7 +51,7 @@ class SlidingWindow:
         for _, last, held in self._slots:
             excess -= held
             if excess <= 0:
-                return max(0.0, last + SECONDS - now)
+                return min(SECONDS, max(0.0, last + SECONDS - now))  # sums of floats are not exact
         return SECONDS
 
     def reset(self, now: float) -> float:

@@ -18,6 +18,7 @@ from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import PoolStatus
+from tests.offices import PlayedOffice
 from tests.unit.api.test_texts import Letters
 
 
@@ -28,14 +29,20 @@ class Stream:
         self._pieces = list(pieces)
         self._end = end
         self.closed = False
+        self.final: asyncio.Future[Piece | None] = asyncio.get_running_loop().create_future()
 
     def __aiter__(self) -> AsyncIterator[Piece]:
         return self
 
     async def __anext__(self) -> Piece:
         if self._pieces:
-            return self._pieces.pop(0)
+            piece = self._pieces.pop(0)
+            if piece.last:
+                self.final.set_result(piece)
+            return piece
         if self._end:
+            if not self.final.done():
+                self.final.set_result(None)
             raise self._end
         return await asyncio.get_running_loop().create_future()
 
@@ -76,17 +83,25 @@ ANSWER = [Piece("夜", 2), Piece(" 🎈", 5, "stop")]
 BODY = {"model": "m", "prompt": "p"}
 
 
-def app_of(orchestrator: Orchestrator) -> Any:
-    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}))
-    return create_app("m", orchestrator, Texts(Letters(), 256), metrics)
+def app_of(orchestrator: Orchestrator, office: PlayedOffice | None = None) -> Any:
+    office = office or PlayedOffice()
+    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), office)
+    return create_app("m", orchestrator, Texts(Letters(), 256), metrics, office)
 
 
-def post(orchestrator: Orchestrator, body: dict, path: str = "completions") -> httpx.Response:
+def post(
+    orchestrator: Orchestrator,
+    body: dict,
+    path: str = "completions",
+    office: PlayedOffice | None = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(app_of(orchestrator), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app_of(orchestrator, office), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             content = json.dumps(body)
-            return await client.post(f"/v1/{path}", content=content, headers={"Content-Type": "application/json"})
+            more = {"Content-Type": "application/json", **(headers or {})}
+            return await client.post(f"/v1/{path}", content=content, headers=more)
 
     return asyncio.run(run())
 

@@ -10,11 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from faasmoe.api.metrics import MOST_TENANTS, Metrics
-from faasmoe.errors import EngineBusy, PlatformError
+from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import FunctionStatus, PoolStatus
+from tests.offices import PlayedOffice
 
 
 class Fleet:
@@ -35,7 +36,7 @@ def no_pool() -> PoolStatus:
 
 
 def metrics(figures: Figures | None = None, pool: Callable[[], PoolStatus] = no_pool) -> Metrics:
-    return Metrics(Fleet(figures or Figures()), pool)  # type: ignore[arg-type]
+    return Metrics(Fleet(figures or Figures()), pool, PlayedOffice())  # type: ignore[arg-type]
 
 
 def page(of: Metrics) -> dict[str, float]:
@@ -81,6 +82,28 @@ def test_refused_requests_are_counted() -> None:
     with made.refusals([GenerationRequest("c", (1,))]):
         pass
     assert page(made)["faasmoe_requests_total,outcome=refused,tenant="] == 2
+
+
+def test_refusals_by_limits_are_counted_by_limit() -> None:
+    made = metrics()
+    error = LimitExceeded("too many", code="rate_limit_exceeded", limit="tokens", retry_after=1.0)
+    with pytest.raises(LimitExceeded), made.refusals([GenerationRequest(i, (1,), tenant="acme") for i in "ab"]):
+        raise error
+    found = page(made)
+    assert found["faasmoe_requests_limited_total,limit=tokens,tenant=acme"] == 1
+    assert found["faasmoe_requests_total,outcome=refused,tenant=acme"] == 2
+
+
+def test_the_ledger_is_shown() -> None:
+    found = page(metrics())
+    names = (
+        "wrong_keys_total",
+        "ledger_written_total",
+        "ledger_dropped_total",
+        "ledger_waiting",
+        "ledger_failing",
+    )
+    assert [found[f"faasmoe_{name}"] for name in names] == [0, 5, 2, 3, 1]
 
 
 def test_the_number_of_tenants_with_series_is_bounded() -> None:

@@ -1,0 +1,141 @@
+"""The admin API: tenants, keys and usage, at an address of its own, for admins' keys only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Response
+from pydantic import BaseModel, ConfigDict
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from faasmoe import __version__
+from faasmoe.api import errors
+from faasmoe.api.authentication import AdminsOnly
+from faasmoe.api.body_limit import BodyLimit
+from faasmoe.api.metrics import Metrics
+from faasmoe.api.usage import Day, Grouping, Sums
+from faasmoe.tenancy.budget import Budget
+from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
+from faasmoe.tenancy.office import Office
+from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant, show_tenant
+
+
+class Settings(BaseModel):
+    """What of a tenant can be set; null takes a limit away."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    weight: float = 1.0
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    budget: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Only what was sent. Raises `TenancyError`."""
+        fields = self.model_dump(exclude_unset=True, exclude={"name"})
+        if fields.get("budget") is not None:
+            fields["budget"] = Budget.parse(fields["budget"])
+        return fields
+
+
+class NewTenant(Settings):
+    """A tenant to add."""
+
+    name: str
+
+
+class NewKey(BaseModel):
+    """A key to make."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    expires_in: float | None = None  # days
+
+
+def create_admin_app(office: Office, metrics: Metrics) -> FastAPI:
+    """The whole of it."""
+    app = FastAPI(title="FaaSMoE admin", version=__version__)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(AdminsOnly, authentication=office.authentication)
+    errors.install(app)
+    _add_tenants(app, office)
+    _add_keys(app, office)
+    _add_usage(app, office, metrics)
+    return app
+
+
+class ByPort:
+    """ASGI application: what comes to the admin's port goes to the admin's application, and nothing else does."""
+
+    def __init__(self, app: ASGIApp, admin: ASGIApp, port: int) -> None:
+        self._app = app
+        self._admin = admin
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on. `scope["server"]` is the socket's own address, whatever the client says."""
+        server = scope.get("server")
+        to_admin = scope["type"] == "http" and server is not None and server[1] == self._port
+        await (self._admin if to_admin else self._app)(scope, receive, send)
+
+
+# Functions without `async` run on threads: they wait for the database.
+
+
+def _add_tenants(app: FastAPI, office: Office) -> None:
+    database = office.database
+
+    @app.get("/admin/tenants")
+    def tenants() -> dict[str, Any]:
+        return {"object": "list", "data": [tenant.facts() for tenant in list_tenants(database)]}
+
+    @app.post("/admin/tenants", status_code=201)
+    def add(body: NewTenant) -> dict[str, Any]:
+        return add_tenant(database, Tenant(body.name, **body.given())).facts()
+
+    @app.get("/admin/tenants/{name}")
+    def show(name: str) -> dict[str, Any]:
+        return show_tenant(database, name).facts()
+
+    @app.patch("/admin/tenants/{name}")
+    def change(name: str, body: Settings) -> dict[str, Any]:
+        return set_tenant(database, name, body.given()).facts()
+
+    @app.delete("/admin/tenants/{name}", status_code=204)
+    def remove(name: str) -> None:
+        remove_tenant(database, name)
+
+
+def _add_keys(app: FastAPI, office: Office) -> None:
+    database = office.database
+
+    @app.get("/admin/tenants/{name}/keys")
+    def keys(name: str) -> dict[str, Any]:
+        return {"object": "list", "data": [key.facts() for key in list_keys(database, name)]}
+
+    @app.post("/admin/tenants/{name}/keys", status_code=201)
+    def create(name: str, body: NewKey) -> dict[str, Any]:
+        text, key = create_key(database, name, body.expires_in)
+        return {"key": text, **key.facts()}
+
+    @app.delete("/admin/keys/{key_id}")
+    def revoke(key_id: str) -> dict[str, Any]:
+        return revoke_key(database, key_id).facts()
+
+
+def _add_usage(app: FastAPI, office: Office, metrics: Metrics) -> None:
+    sums = Sums(office)
+
+    @app.get("/admin/usage")
+    async def usage(
+        tenant: str | None = None,
+        first: Annotated[Day, Query(alias="from")] = None,
+        last: Annotated[Day, Query(alias="to")] = None,
+        by: Grouping = None,
+    ) -> dict[str, Any]:
+        return await sums.facts(tenant, first, last, by)
+
+    @app.get("/metrics")
+    async def metrics_page() -> Response:
+        return Response(await metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,57 @@
+"""What tenants have used, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+
+from faasmoe.tenancy.authentication import Caller
+from faasmoe.tenancy.office import Office
+from faasmoe.tenancy.usage import Period, check_by, priced, total_of, usage
+
+MOST_AT_ONCE = 2  # sums over the ledger; more would only wait for each other
+
+Day = Annotated[str | None, Query(description="A day in UTC, such as 2026-11-30.")]
+Grouping = Annotated[str | None, Query(description="day, model or key; without it, all together.")]
+
+
+class Sums:
+    """Sums up the ledger on threads, few at a time."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def facts(
+        self, tenant: str | None, first: str | None, last: str | None, by: str | None
+    ) -> dict[str, Any]:
+        """What a tenant, or each, has used. Raises `TenancyError` or `DatabaseError`."""
+        period, grouped, prices = Period.parse(first, last), check_by(by), self._office.prices
+        async with self._turns:
+            lines = await asyncio.to_thread(usage, self._office.database, period, tenant, grouped)
+        return {
+            "object": "usage",
+            "from": str(period.first),
+            "to": str(period.last),
+            "by": grouped,
+            "currency": prices and prices.currency,
+            "lines": [line.facts(prices, grouped) for line in lines],
+            "total": priced(total_of(lines), prices),
+        }
+
+
+def add_own_usage(app: FastAPI, office: Office) -> None:
+    """What a tenant may know about itself."""
+    sums = Sums(office)
+
+    @app.get("/v1/usage")
+    async def own_usage(
+        request: Request,
+        first: Annotated[Day, Query(alias="from")] = None,
+        last: Annotated[Day, Query(alias="to")] = None,
+        by: Grouping = None,
+    ) -> dict[str, Any]:
+        caller: Caller = request.state.caller
+        return await sums.facts(caller.name, first, last, by)

@@ -1,0 +1,78 @@
+"""Who may reach a server that starts, and as whom."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.tenancy.office import Office
+
+_BACKLOG = 2048
+
+
+def bind(option: str, host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises `OptionError` naming `--OPTIONhost` and `--OPTIONport`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise OptionError(
+            f"--{option}host {host} --{option}port {port}: cannot listen there: {error.strerror or error}"
+        ) from error
+    return listener
+
+
+@contextmanager
+def open_office(
+    database: str | None, prices: Path | None, listener: socket.socket, allow_anonymous: bool
+) -> Iterator[Office]:
+    """Tenants, keys and ledger of a server that listens there.
+
+    Raises `OptionError` if anybody could reach a server without tenants, unless that is wanted; and what is wrong with
+    the database or the prices.
+    """
+    from faasmoe.tenancy.office import Office
+    from faasmoe.tenancy.prices import read_prices
+    from faasmoe.tenancy.schema import open_database
+
+    anonymous = allow_anonymous or is_loopback(listener)
+    table = None if prices is None else read_prices(prices)
+    with open_database(database) as opened, Office(opened, table, anonymous=anonymous) as office:
+        if not anonymous and not office.directory.now.tenants:
+            raise OptionError(
+                f"--host {listener.getsockname()[0]}: there are no tenants, so that whoever reaches it could use it; "
+                "add one with 'faasmoe tenants add NAME', or allow it with --allow-anonymous"
+            )
+        yield office
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where it is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def who_may(office: Office, listener: socket.socket) -> str:
+    """A line for whoever has started the server."""
+    tenants = len(office.directory.now.tenants)
+    if tenants:
+        return f"{tenants} tenant{'s' if tenants > 1 else ''} may use it, each with its key"
+    if is_loopback(listener):
+        return "there are no tenants: whoever is on this machine may use it, without a key"
+    return "there are no tenants: whoever reaches it may use it, without a key"
