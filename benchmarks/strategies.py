@@ -5,7 +5,7 @@ expert. Memory is the sum of proportional set sizes of all processes: this one, 
 server, and the daemon, zygote, instances, template and orchestrators that it starts. It is sampled while all are
 answered, and the peaks of the two strategies are compared. Afterwards all go idle, and what is left is measured.
 
-`first_token_...` are seconds from a request to its first token, with functions that are warm but in the last: `warm`
+`orchestrator_start_s` is from the order to fork one until it takes requests; `first_token_...` are seconds from a request to its first token, with functions that are warm but in the last: `warm`
 when the tenant has an orchestrator, `forked` when it gets one from the template, `loaded` when the template has to be
 loaded before, `from_zero` when nothing is left but gateway and daemon.
 """
@@ -123,6 +123,8 @@ async def run(strategy: Strategy, model: Path, pool: LocalPlatform, folder: Path
         await tenants.ask(TENANTS[0], PROMPT)  # starts the functions
         firsts = [await tenants.ask(tenant) for tenant in TENANTS[1:]]
         seconds = [await tenants.ask(tenant) for tenant in TENANTS[1:]]
+        starts = fleet.starts.seconds
+        figures["orchestrator_start_s"] = starts.total / sum(starts.counts)
         figures["first_token_forked_s"] = statistics.median(firsts)
         figures["first_token_warm_s"] = statistics.median(seconds)
         async with memory.sampled():

@@ -60,7 +60,7 @@ def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
         "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", starts.again
     )
     yield _histogram(
-        "faasmoe_orchestrator_start_seconds", "From its first request to its readiness", starts.seconds
+        "faasmoe_orchestrator_start_seconds", "From the order to it until it takes requests", starts.seconds
     )
 
 
