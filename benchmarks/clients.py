@@ -15,8 +15,8 @@ clients and 64 sequences, who comes last has three answers to wait for before it
 says how long the line is. Whether all move in it shows when clients come again, and `slowest_over_mean` with it
 rises with `--requests`; with one request the two are the same figure.
 
-There are no API keys yet, so that all of them are one tenant to the server, within which first come, first served:
-this shows fairness between requests. That between tenants is the scheduler's (`orchestrator.fair_share`).
+The server has no tenants, so that all clients are one to it, within which first come, first served: this shows
+fairness between requests. That between tenants is the scheduler's (`orchestrator.fair_share`).
 """
 
 from __future__ import annotations
