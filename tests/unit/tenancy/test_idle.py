@@ -53,7 +53,9 @@ def test_all_tenants_pay_what_the_pool_has_taken(periods: list[tuple[dict[str, f
 
 
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0.1, 5))
-def test_calls_that_are_reported_before_the_pools_total_are_made_up_for(used: float, more: float, idle: float) -> None:
+def test_calls_that_are_reported_before_the_pools_total_are_made_up_for(
+    used: float, more: float, idle: float
+) -> None:
     shares = IdleShares()
     shares.note({"a": used})
     first = sum(shares.split(used / 2).values())

@@ -1,0 +1,78 @@
+"""Writes down, period by period, who pays for instances that are kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from faasmoe.errors import PlatformError
+from faasmoe.platforms.base import PoolStatus
+from faasmoe.tenancy.idle import IdleShares
+from faasmoe.tenancy.ledger import Idle
+
+log = logging.getLogger(__name__)
+
+PERIOD = 10.0  # seconds; what a crash loses at most
+
+
+class IdleMeter:
+    """Splits what the pool's instances live beyond tenants' own calls (`IdleShares`). For one asyncio loop.
+
+    Use it as an async context manager around whatever uses the pool; leaving it ends the last period.
+    """
+
+    def __init__(
+        self,
+        pool: Callable[[], PoolStatus],
+        write: Callable[[Idle], object],
+        model: str,
+        period: float = PERIOD,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`pool` may block; `write` takes entries of the ledger and must not."""
+        self._pool = pool
+        self._write = write
+        self._model = model
+        self._period = period
+        self._clock = clock
+        self._shares = IdleShares()
+        self._began = clock()
+        self._end = asyncio.Event()
+
+    def note(self, used: Mapping[str, float]) -> None:
+        """Tenants have kept instances busy for these GB-seconds (`Report.busy`)."""
+        self._shares.note(used)
+
+    async def end_period(self) -> None:
+        """Write down everybody's share since the last time, if the pool can be asked; if not, the next time."""
+        try:
+            status = await asyncio.to_thread(self._pool)
+        except PlatformError as error:
+            log.warning("idle instances are not accounted for yet: %s", error)
+            return
+        began, self._began = self._began, self._clock()
+        for tenant, gb_seconds in self._shares.split(status.totals.instance_gb_seconds).items():
+            self._write(Idle(tenant, self._model, began, self._began, gb_seconds))
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        await self._running
+
+    async def _run(self) -> None:
+        ended = False
+        while not ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._period):
+                    ended = await self._end.wait()
+            await self.end_period()

@@ -1,0 +1,79 @@
+"""All tenants together have used what the platform has measured, whatever happens to its instances."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from faasmoe.model.plan import make_plan
+from faasmoe.model.source import resolve
+from faasmoe.model.synthesis import _byte_tokenizer
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.orchestrator.serving import Serving
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.tenancy.idle import IdleShares
+from tests.tiny import save_tiny
+
+KILLS = 5
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("tiny")
+    save_tiny("qwen2_moe", folder, vocab_size=257, eos_token_id=256)
+    _byte_tokenizer().save_pretrained(folder)
+    plan = make_plan(resolve(str(folder)), 4)
+    with Serving(plan, lambda: local_platform(LocalOptions(keep_alive=60)), 128) as running:
+        yield running
+
+
+def test_the_sum_over_tenants_is_what_the_platform_measured(serving: Serving) -> None:
+    """Work that is lost with an instance is paid by nobody in particular: it is part of what the rest costs."""
+    engine, platform = serving.engine, serving.platform
+    pieces: queue.SimpleQueue[tuple[str, Piece]] = queue.SimpleQueue()
+    chance = random.Random(7)
+    tenants = {f"{tenant}{i}": tenant for tenant in ("a", "b", "c") for i in range(4)}
+    for i, (name, tenant) in enumerate(tenants.items()):
+        params = SamplingParams(max_tokens=60 if tenant == "a" else 25, temperature=0, ignore_eos=True)
+        request = GenerationRequest(name, tuple(range(1 + 7 * i)), params, tenant)
+        engine.submit(request, lambda piece, name=name: pieces.put((name, piece)))  # type: ignore[misc]
+    kills, ends = 0, dict[str, Piece]()
+    while len(ends) < len(tenants):
+        name, piece = pieces.get(timeout=60)
+        if piece.last:
+            ends[name] = piece
+        if name == "c3" and piece.tokens == 3:
+            engine.cancel("c3")
+        if kills < KILLS and chance.random() < 0.05:
+            instances = [pid for status in platform.status().functions for pid in status.instances]
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(instances), signal.SIGKILL)
+            kills += 1
+    used = {name: piece.used for name, piece in ends.items()}
+    assert all(used.values())
+    reasons = {piece.finish_reason for name, piece in ends.items() if name != "c3"}
+    assert (reasons, ends["c3"].finish_reason, kills) == ({"length"}, "cancelled", KILLS)
+
+    def total(what: str) -> float:
+        return sum(getattr(one, what) for one in used.values())
+
+    totals = platform.status().totals
+    assert total("invocations") == pytest.approx(totals.invocations, rel=0.01)
+    assert total("gb_seconds") == pytest.approx(totals.busy_gb_seconds, rel=0.01)
+    assert 0 < total("expert_seconds") <= totals.busy_seconds * 1.01
+    assert len(serving.plan.blocks) <= total("cold_starts") <= totals.cold_starts
+    assert totals.cold_starts <= len(serving.plan.blocks) + KILLS
+
+    shares, busy = IdleShares(), engine.take_busy()
+    shares.note(busy)
+    idle = shares.split(totals.instance_gb_seconds)
+    assert sum(busy.values()) == pytest.approx(total("gb_seconds"))
+    assert idle.keys() == {"a", "b", "c"}
+    assert total("gb_seconds") + sum(idle.values()) == pytest.approx(totals.instance_gb_seconds, rel=0.01)
