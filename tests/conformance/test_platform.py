@@ -258,6 +258,25 @@ def test_what_fits_is_known_before_anything_runs(platform: Platform, artifact: P
         platform.check_fits(["f", "ghost"])
 
 
+def test_what_calls_have_taken_is_in_the_totals(platform: Platform, artifact: Path) -> None:
+    before = platform.status().totals
+    platform.deploy([spec(f"f{i}", "echo", artifact, memory=10**9, concurrency=2) for i in range(2)])
+    busy = gb_seconds = 0.0
+    for _ in range(10):
+        replies = platform.invoke_many([Call(f"f{i % 2}", [b"x"]) for i in range(4)], soon())
+        assert all(seconds > 0 for seconds in replies.busy)
+        assert all(memory >= 10**9 for memory in replies.memory)
+        busy += sum(replies.busy)
+        gb_seconds += sum(b * m / 1e9 for b, m in zip(replies.busy, replies.memory, strict=True))
+    platform.remove(["f0"])  # what it has done stays done
+    assert wait_until(lambda: sum(len(function.instances) for function in platform.status().functions) == 1)
+    after = platform.status().totals
+    assert (after.invocations - before.invocations, after.cold_starts - before.cold_starts) == (40, 2)
+    assert after.busy_seconds - before.busy_seconds == pytest.approx(busy)
+    assert after.busy_gb_seconds - before.busy_gb_seconds == pytest.approx(gb_seconds)
+    assert after.instance_gb_seconds - before.instance_gb_seconds > gb_seconds
+
+
 def test_asking_for_status_does_not_disturb_calls(platform: Platform, artifact: Path) -> None:
     platform.deploy([spec("f", "echo", artifact)])
     done = threading.Event()

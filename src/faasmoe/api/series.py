@@ -88,6 +88,18 @@ def pool_series(pool: PoolStatus) -> Iterator[Metric]:
     if pool.memory_budget is not None:
         yield GaugeMetricFamily("faasmoe_pool_memory_budget_bytes", "Most it may take", pool.memory_budget)
     yield GaugeMetricFamily("faasmoe_activations_waiting", "Activations that wait for memory", pool.waiting)
+    totals = pool.totals
+    yield CounterMetricFamily(
+        "faasmoe_instance_gb_seconds",
+        "10^9 bytes of instances times their lives' seconds",
+        totals.instance_gb_seconds,
+    )
+    yield CounterMetricFamily(
+        "faasmoe_instance_busy_gb_seconds", "Of them, those on calls that were answered", totals.busy_gb_seconds
+    )
+    yield CounterMetricFamily(
+        "faasmoe_instance_busy_seconds", "Instances' seconds on calls that were answered", totals.busy_seconds
+    )
     total, buckets = 0, []
     for bound, count in pool.latency:
         total += count

@@ -14,7 +14,7 @@ from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
-from faasmoe.platforms.base import FunctionStatus, PoolStatus
+from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from tests.offices import PlayedOffice
 
 
@@ -141,11 +141,15 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
 
 
 def test_figures_of_the_platform_are_shown() -> None:
-    pool = PoolStatus([FunctionStatus("f", instances=(1, 2), invocations=9)], 100, 60, 3, [(0.1, 4), (1.0, 5)], {})
+    pool = PoolStatus([FunctionStatus("f", instances=(1, 2), invocations=9)], 100, 60, 3, [(0.1, 4), (1.0, 5)], {},
+                      PoolTotals(8.0, 2.0, 0.5))  # fmt: skip
     found = page(metrics(pool=lambda: pool))
     assert found["faasmoe_instances,function=f"] == 2
     assert found["faasmoe_invocations_total,function=f"] == 9
     assert found["faasmoe_pool_memory_bytes"] == 60
+    assert found["faasmoe_instance_gb_seconds_total"] == 8
+    assert found["faasmoe_instance_busy_gb_seconds_total"] == 2
+    assert found["faasmoe_instance_busy_seconds_total"] == 0.5
     assert found["faasmoe_invocation_seconds_bucket,le=+Inf"] == 9
 
 
