@@ -77,6 +77,7 @@ class Generation:
                 self._account.refused()
                 raise
             self._account.taken(self._streams)
+            self._metrics.uses(self._requests, self._streams)
 
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import Metric
@@ -15,6 +16,7 @@ from faasmoe.api.series import fleet_series, function_series, orchestrator_serie
 from faasmoe.errors import FaasmoeError, LimitExceeded, PlatformError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.fleet import Fleet, Starts
+from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.tenancy.office import Office
@@ -45,6 +47,15 @@ class Metrics:
         self.queue = self._histogram("request_queue_time_seconds", "From submission to the first step", _SECONDS)
         self.first = self._histogram("time_to_first_token_seconds", "From submission", _SECONDS)
         self.each = self._histogram("time_per_output_token_seconds", "From one to the next", _TOKEN_SECONDS)
+        self._use = {
+            "invocations": self._counter("request_invocations", "Invocations, those shared with others in part"),
+            "expert_seconds": self._counter("request_expert_seconds", "Seconds that functions computed"),
+            "gb_seconds": self._counter(
+                "request_gb_seconds", "10^9 bytes of instances times seconds they were busy"
+            ),
+            "cold_starts": self._counter("request_cold_starts", "Instances started"),
+            "orchestrator_cpu_seconds": self._counter("request_cpu_seconds", "Processor time of orchestrators"),
+        }
         self.duration = self._histogram("e2e_request_latency_seconds", "From submission", _SECONDS)
 
     @contextmanager
@@ -58,6 +69,17 @@ class Metrics:
             raise
         finally:
             watch.end()
+
+    def uses(self, requests: Sequence[GenerationRequest], streams: Sequence[PieceStream]) -> None:
+        """Count what requests use, as soon as that is known."""
+        for request, stream in zip(requests, streams, strict=True):
+            stream.final.add_done_callback(partial(self._count_use, self.tenant(request.tenant)))
+
+    def _count_use(self, tenant: str, final: asyncio.Future[Piece | None]) -> None:
+        piece = None if final.cancelled() else final.result()
+        if piece is not None and piece.used is not None:
+            for figure, counter in self._use.items():
+                counter.labels(tenant).inc(getattr(piece.used, figure))
 
     @contextmanager
     def refusals(self, requests: Sequence[GenerationRequest]) -> Iterator[None]:

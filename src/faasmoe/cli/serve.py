@@ -150,6 +150,7 @@ async def _serve(
     from faasmoe.api.admin import ByPort, create_admin_app
     from faasmoe.api.app import create_app
     from faasmoe.api.http_server import HttpServer
+    from faasmoe.api.idle_meter import IdleMeter
     from faasmoe.api.metrics import Metrics
     from faasmoe.api.texts import Texts
     from faasmoe.model.tokenizer import Tokenizer
@@ -163,7 +164,10 @@ async def _serve(
     with RunFolder() as folder, local_platform(options) as platform, ExitStack() as shown:
         shown.enter_context(console.status(f"starting {config.name}"))
         start = Start(config, str(platform.folder), str(folder.path), orchestrators.orchestrators)
-        async with Fleet(TemplateClient(start), orchestrators) as fleet:
+        async with (
+            IdleMeter(platform.status, doors.office.record, config.name) as idle,
+            Fleet(TemplateClient(start), orchestrators, on_busy=idle.note) as fleet,
+        ):
             texts = Texts(Tokenizer.saved(folder.path / TOKENIZER), fleet.about.vocabulary)
             metrics = Metrics(fleet, platform.status, doors.office)
             app: ASGIApp = create_app(config.name, fleet, texts, metrics, doors.office)

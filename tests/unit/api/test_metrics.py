@@ -13,7 +13,8 @@ from faasmoe.api.metrics import MOST_TENANTS, Metrics
 from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.fleet import Starts
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.orchestrator.piece_stream import Inbox, PieceStream
+from faasmoe.orchestrator.request import GenerationRequest, Piece, Used
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from tests.offices import PlayedOffice
 
@@ -73,6 +74,29 @@ def test_requests_are_counted_by_tenant_and_outcome() -> None:
     assert found["faasmoe_time_to_first_token_seconds_count,tenant=t"] == 2
     assert found["faasmoe_time_per_output_token_seconds_count,tenant=t"] == 4
     assert found["faasmoe_e2e_request_latency_seconds_count,tenant=t"] == 2
+
+
+def test_what_requests_use_is_counted_when_it_is_known() -> None:
+    made = metrics()
+
+    async def test() -> None:
+        streams = [PieceStream(Inbox(), lambda: None) for _ in range(3)]
+        made.uses([GenerationRequest(i, (1,), tenant="acme") for i in "abc"], streams)
+        await streams[0].aclose()  # it is told all the same
+        for stream in streams[:2]:
+            stream._inbox.settle(Piece("", 3, "cancelled", used=Used(1.5, 2, 3, 0.5, 4)))
+        streams[2]._inbox.settle(None)
+        await asyncio.sleep(0)
+
+    asyncio.run(test())
+    found = {name.removesuffix(",tenant=acme"): value for name, value in page(made).items() if "acme" in name}
+    assert {name: value for name, value in found.items() if name.endswith("_total")} == {
+        "faasmoe_request_invocations_total": 3,
+        "faasmoe_request_expert_seconds_total": 4,
+        "faasmoe_request_gb_seconds_total": 6,
+        "faasmoe_request_cold_starts_total": 1,
+        "faasmoe_request_cpu_seconds_total": 8,
+    }
 
 
 def test_refused_requests_are_counted() -> None:
