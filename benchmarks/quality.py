@@ -32,7 +32,7 @@ WAYS: dict[str, dict[str, str]] = {
     "bf16": {"dtype": "bfloat16"},
     "int8": {"quantize": "int8"},
 }
-LIMITS = {"kl_int8_vs_bf16": 0.01}
+LIMITS = {"kl_int8_vs_bf16_millinats": 10.0}
 
 
 def held_out(corpus: Path) -> Iterator[str]:
@@ -78,9 +78,9 @@ class Comparison:
 
     def figures(self, name: str) -> Figures:
         return {
-            f"kl_{name}": self.divergence / self.tokens,  # nats per token
-            f"worst_kl_{name}": self.worst,
-            f"top1_agreement_{name}": self.agreed / self.tokens,
+            f"kl_{name}_millinats": 1e3 * self.divergence / self.tokens,  # per token
+            f"worst_kl_{name}_millinats": 1e3 * self.worst,
+            f"top1_{name}_percent": 100 * self.agreed / self.tokens,
         }
 
 
