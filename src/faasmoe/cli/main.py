@@ -9,7 +9,20 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import database, functions, generate, inspect, keys, models, plan, serve, signals, tenants, usage
+from faasmoe.cli import (
+    database,
+    evaluate,
+    functions,
+    generate,
+    inspect,
+    keys,
+    models,
+    plan,
+    serve,
+    signals,
+    tenants,
+    usage,
+)
 from faasmoe.errors import FaasmoeError, UserError
 
 app = typer.Typer(
@@ -26,6 +39,7 @@ app.command("functions")(functions.functions)
 app.command("plan")(plan.plan)
 app.command("usage")(usage.usage)
 app.add_typer(models.app, name="models")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(database.app, name="database")

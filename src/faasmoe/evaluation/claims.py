@@ -1,0 +1,93 @@
+"""What the project claims of itself, and whether results bear it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from faasmoe.evaluation.results import FIGURES, Results, Run
+from faasmoe.evaluation.statistics import Estimate, paired_ratio, ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That `figure` of one strategy, over another's, is at most (or at least) `bound`."""
+
+    key: str
+    says: str
+    figure: str  # one of `FIGURES`
+    strategy: str
+    over: str
+    bound: float
+    at_least: bool = False
+    experiment: str = "strategies"
+    workload: str = "paper"
+    tenants: int | None = 6  # None: any number
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A claim beside what was found; `estimate` is None if it was not measured."""
+
+    claim: Claim
+    estimate: Estimate | None
+    extrapolated: bool = False
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the figure keeps to the bound; None if there is none."""
+        if self.estimate is None:
+            return None
+        value, bound = self.estimate.value, self.claim.bound
+        return value >= bound if self.claim.at_least else value <= bound
+
+
+OURS, FULL = "faasmoe-shared", "shared-full"
+CLAIMS = (
+    Claim("memory_vs_baseline", "memory over a full model a tenant", "memory_mean_bytes", OURS, "baseline", 1 / 5),
+    Claim("cpu_vs_baseline", "processor time a token over that", "cpu_seconds_per_token", OURS, "baseline", 1 / 3.5),
+    Claim("memory_vs_local_distribution", "memory over a dense part for each tenant and one server of all experts",
+          "memory_mean_bytes", OURS, "local-distribution", 1.0),
+    Claim("private_vs_shared_memory", "memory of an orchestrator for each tenant over one for all",
+          "memory_mean_bytes", "faasmoe-private", OURS, 1.25),
+    Claim("peak_memory_vs_shared_full", "peak memory over one model for all", "memory_peak_bytes", OURS, FULL, 1.10),
+    Claim("bursty_memory_vs_shared_full", "memory over the same, with bursts", "memory_mean_bytes", OURS, FULL, 0.5,
+          workload="bursty", tenants=None),
+    Claim("bursty_p95_vs_shared_full", "95th percentile of latency in that run", "end_to_end_p95", OURS, FULL, 1.3,
+          workload="bursty", tenants=None),
+    Claim("pressure_vs_llamacpp", "tokens a second over llama.cpp with half of the model's memory", "tokens_per_second",
+          OURS, "llama.cpp", 1.0, at_least=True, experiment="pressure", workload="50 %", tenants=None),
+    Claim("throughput_vs_shared_full", "tokens a second over one full model for all, saturated", "tokens_per_second",
+          OURS, FULL, 0.9, at_least=True, workload="saturated", tenants=None),
+)  # fmt: skip
+
+
+def judge(results: Results) -> list[Verdict]:
+    """All claims, in order."""
+    return [_judge(claim, results) for claim in CLAIMS]
+
+
+def _judge(claim: Claim, results: Results) -> Verdict:
+    above, below = (_runs(claim, strategy, results) for strategy in (claim.strategy, claim.over))
+    if not above or not below:
+        return Verdict(claim, None)
+    figure = FIGURES[claim.figure]
+    extrapolated = any(run.extrapolated for run in [*above.values(), *below.values()])
+    return Verdict(claim, _ratio(figure, above, below), extrapolated)
+
+
+def _ratio(figure: Callable[[Run], float], above: dict[int, Run], below: dict[int, Run]) -> Estimate:
+    if above.keys() == below.keys():  # the same requests, one after the other
+        pairs = [(figure(above[trial]), figure(below[trial])) for trial in sorted(above)]
+        return paired_ratio([one for one, _ in pairs], [other for _, other in pairs])
+    return ratio([figure(run) for run in above.values()], [figure(run) for run in below.values()])
+
+
+def _runs(claim: Claim, strategy: str, results: Results) -> dict[int, Run]:
+    """By trial."""
+    return {
+        run.trial: run
+        for run in results.runs
+        if (run.experiment, run.workload, run.strategy) == (claim.experiment, claim.workload, strategy)
+        and claim.tenants in (None, run.tenants)
+    }

@@ -1,0 +1,150 @@
+"""What an evaluation found, as a file: raw samples, and what they were taken with.
+
+The file is one JSON object, `Results`. What is said of it is computed from it (`FIGURES`, `claims`, `compare`).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from faasmoe import __version__
+from faasmoe.errors import OptionError
+from faasmoe.evaluation.meters.meter import Usage
+from faasmoe.evaluation.statistics import percentiles
+from faasmoe.evaluation.strategies.protocol import Answered
+
+FORMAT = 1
+_LIBRARIES = ("torch", "transformers", "numpy", "numba")
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One trial of one strategy."""
+
+    experiment: str
+    strategy: str
+    workload: str
+    trial: int
+    tenants: int
+    settings: dict[str, str | int | float | None]
+    usage: Usage
+    requests: list[Answered]
+    invocations: int = 0
+    cold_starts: int = 0
+    extrapolated: bool = False  # fewer tenants were run than `tenants` says
+
+    @property
+    def tokens(self) -> int:
+        """Of all answers."""
+        return sum(request.tokens for request in self.requests)
+
+
+def this_machine() -> dict[str, str | int]:
+    """What figures depend on beside the software."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return {
+        "cpu": next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), ""),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+    }
+
+
+class Results(msgspec.Struct):
+    """A file of them."""
+
+    command: list[str]
+    model: str
+    model_bytes: int
+    runs: list[Run] = msgspec.field(default_factory=list)
+    format: int = FORMAT
+    faasmoe: str = __version__
+    created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    versions: dict[str, str] = msgspec.field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
+    machine: dict[str, str | int] = msgspec.field(default_factory=this_machine)
+
+    def save(self, file: Path) -> None:
+        """Whole or not at all."""
+        new = file.with_name(f"{file.name}.new")
+        new.write_bytes(msgspec.json.encode(self))
+        new.replace(file)
+
+    @classmethod
+    def load(cls, file: Path) -> Results:
+        """Raises `OptionError` if the file is none of this format."""
+        try:
+            results = msgspec.json.decode(file.read_bytes(), type=cls)
+        except OSError as error:
+            raise OptionError(f"{file}: cannot be read: {error.strerror or error}") from error
+        except msgspec.DecodeError as error:
+            raise OptionError(f"{file}: holds no results of an evaluation: {error}") from error
+        if results.format != FORMAT:
+            raise OptionError(f"{file}: is of format {results.format}, this version reads {FORMAT}")
+        return results
+
+
+def memory_mean(run: Run) -> float:
+    """Bytes of all processes, averaged over time."""
+    return sum(run.usage.mean.values())
+
+
+def memory_peak(run: Run) -> float:
+    """Most bytes of all processes together."""
+    return max(run.usage.total)
+
+
+def cpu_per_token(run: Run) -> float:
+    """Seconds of processor time for each token of an answer."""
+    return sum(run.usage.cpu_seconds.values()) / run.tokens
+
+
+def throughput(run: Run) -> float:
+    """Tokens of answers a second."""
+    return run.tokens / run.usage.seconds
+
+
+def _ends(run: Run) -> Sequence[float]:
+    return [request.end - request.asked for request in run.requests if request.end is not None]
+
+
+def _firsts(run: Run) -> Sequence[float]:
+    return [request.first - request.asked for request in run.requests if request.first is not None]
+
+
+def _each(run: Run) -> Sequence[float]:
+    return [
+        (request.end - request.first) / (request.tokens - 1)
+        for request in run.requests
+        if request.end is not None and request.first is not None and request.tokens > 1
+    ]
+
+
+def _share(samples: Callable[[Run], Sequence[float]], share: float) -> Callable[[Run], float]:
+    return lambda run: percentiles(samples(run), (share,))[f"p{share * 100:g}"]
+
+
+# Figures of a run, by name. Seconds, bytes, 10^9 bytes times seconds, tokens a second.
+FIGURES: dict[str, Callable[[Run], float]] = {
+    "memory_mean_bytes": memory_mean,
+    "memory_peak_bytes": memory_peak,
+    "gb_seconds": lambda run: sum(run.usage.gb_seconds.values()),
+    "cpu_percent": lambda run: run.usage.cpu_percent,
+    "cpu_seconds_per_token": cpu_per_token,
+    "tokens_per_second": throughput,
+    "invocations_per_token": lambda run: run.invocations / run.tokens,
+    "cold_starts": lambda run: float(run.cold_starts),
+    **{
+        f"{name}_p{share * 100:g}": _share(samples, share)
+        for name, samples in {"first_token": _firsts, "token": _each, "end_to_end": _ends}.items()
+        for share in (0.5, 0.95, 0.99)
+    },
+}

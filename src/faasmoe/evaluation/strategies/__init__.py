@@ -1,0 +1,1 @@
+"""Ways to serve a model to tenants, each as a process that is measured with all that it starts."""

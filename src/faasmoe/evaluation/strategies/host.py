@@ -1,0 +1,103 @@
+"""Starts a strategy's process, has it play workloads, and ends it."""
+
+from __future__ import annotations
+
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Self, TypeVar
+
+import msgspec
+
+from faasmoe.errors import MeasurementError
+from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
+from faasmoe.evaluation.workloads.ask import Ask
+
+START_SECONDS = 600.0  # loading models from a slow disk
+PLAY_SECONDS = 3600.0  # beyond what a workload lasts
+_END_SECONDS = 60.0
+
+Answer = TypeVar("Answer", Ready, Played)
+
+
+class Host:
+    """A strategy that runs while this is entered. Raises `MeasurementError` if it fails or is too slow."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._longest = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Of the process, all of whose descendants belong to the strategy."""
+        return self._process.pid
+
+    def play(self, asks: Sequence[Ask]) -> Played:
+        """Have it ask what `asks` say, and wait for all answers."""
+        self.begin(asks)
+        return self.end()
+
+    def begin(self, asks: Sequence[Ask]) -> None:
+        """The first half of `play`."""
+        self._longest = max((ask.time or 0.0 for ask in asks), default=0.0)
+        self._say(Play(tuple(asks)))
+
+    def end(self) -> Played:
+        """The other half."""
+        return self._hear(Played, self._longest + PLAY_SECONDS)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "faasmoe.evaluation.strategies.process"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self._say(self._orders)
+            ready = self._hear(Ready, START_SECONDS)
+            if ready.error:
+                raise MeasurementError(f"{self._orders.strategy} does not start: {ready.error}")
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._pipe(self._process.stdin).close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pipe(self._process.stdout).close()
+
+    def _say(self, what: Orders | Play) -> None:
+        pipe = self._pipe(self._process.stdin)
+        try:
+            pipe.write(msgspec.json.encode(what) + b"\n")
+            pipe.flush()
+        except BrokenPipeError:
+            raise MeasurementError(f"{self._orders.strategy} has died") from None
+
+    def _hear(self, kind: type[Answer], seconds: float) -> Answer:
+        pipe, line = self._pipe(self._process.stdout), b""
+        until = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    raise MeasurementError(f"{self._orders.strategy} has not answered within {seconds:.0f} s")
+                part = pipe.read1(1 << 20)  # type: ignore[attr-defined]
+                if not part:
+                    raise MeasurementError(f"{self._orders.strategy} has died; its last words are above")
+                line += part
+        return msgspec.json.decode(line, type=kind)
+
+    def _pipe(self, pipe: IO[bytes] | None) -> IO[bytes]:
+        assert pipe is not None  # noqa: S101 - for the type checker
+        return pipe

@@ -1,0 +1,39 @@
+"""The process in which a strategy runs; `protocol` is what it reads and writes. It ends when its input does.
+
+python -m faasmoe.evaluation.strategies.process
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+from faasmoe.errors import FaasmoeError
+from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
+from faasmoe.evaluation.strategies.registry import serve
+
+
+def main() -> None:
+    """Obey."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def say(answer: Ready | Played) -> None:
+        out.write(msgspec.json.encode(answer) + b"\n")
+        out.flush()
+
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    try:
+        with serve(orders) as play:
+            say(Ready())
+            while line := sys.stdin.buffer.readline():
+                say(play(msgspec.json.decode(line, type=Play).asks))
+    except FaasmoeError as error:
+        say(Ready(str(error)))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

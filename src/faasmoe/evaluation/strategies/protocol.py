@@ -1,0 +1,51 @@
+"""What is said to the process in which a strategy runs, and what it answers: a line of JSON each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from faasmoe.evaluation.workloads.ask import Ask
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """The first thing said: which strategy, and how. Sizes in bytes, times in seconds; None: the default."""
+
+    strategy: str
+    model: str  # folder
+    tenants: tuple[str, ...]
+    block_size: int | None = None
+    keep_alive: float = 60.0
+    memory_budget: int | None = None
+    dtype: str = "auto"
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The answer when it can play; with an error, that it cannot."""
+
+    error: str | None = None
+
+
+class Play(msgspec.Struct, frozen=True):
+    """A workload to play."""
+
+    asks: tuple[Ask, ...]
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """One request. Instants are seconds after the workload's start; None: it did not get there."""
+
+    tenant: str
+    asked: float
+    first: float | None
+    end: float | None
+    prompt_tokens: int
+    tokens: int
+    error: str | None = None
+
+
+class Played(msgspec.Struct, frozen=True):
+    """The answer to a workload."""
+
+    requests: tuple[Answered, ...]
+    invocations: int = 0
+    cold_starts: int = 0

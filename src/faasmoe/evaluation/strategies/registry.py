@@ -1,0 +1,32 @@
+"""Strategies by name, imported by the process that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any
+
+from faasmoe.evaluation.strategies.protocol import Orders, Played
+from faasmoe.evaluation.workloads.ask import Ask
+
+Player = Callable[[Sequence[Ask]], Played]
+
+BASELINE, SHARED_FULL, FAASMOE_SHARED = "baseline", "shared-full", "faasmoe-shared"
+STRATEGIES = (BASELINE, SHARED_FULL, FAASMOE_SHARED)
+ONE_MODEL = "one-model"  # a tenant's part of the baseline
+
+_PLACES = {
+    BASELINE: "faasmoe.evaluation.strategies.baseline:serve",
+    ONE_MODEL: "faasmoe.evaluation.strategies.baseline:serve_one",
+    SHARED_FULL: "faasmoe.evaluation.strategies.engine:serve",
+    FAASMOE_SHARED: "faasmoe.evaluation.strategies.engine:serve",
+}
+
+
+def serve(orders: Orders) -> AbstractContextManager[Player]:
+    """The strategy, started. Raises `KeyError` for one that there is not."""
+    module, _, name = _PLACES[orders.strategy].partition(":")
+    function: Any = getattr(import_module(module), name)
+    started: AbstractContextManager[Player] = function(orders)
+    return started

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.test_main import run as faasmoe
+from tests.unit.evaluation.made import results, run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    made = results(*(run(name, n, nbytes + n) for n in range(3) for name, nbytes in
+                     (("faasmoe-shared", 100_000_000), ("baseline", 1_000_000_000))))  # fmt: skip
+    made.save(tmp_path / "results.json")
+    return str(tmp_path / "results.json")
+
+
+def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert faasmoe(monkeypatch, "evaluate", "claims", file, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert len(facts) == 9
+    assert facts["memory_vs_baseline"]["reached"] is True
+    assert facts["memory_vs_baseline"]["value"] == pytest.approx(0.1)
+    assert facts["pressure_vs_llamacpp"] == {
+        "value": None, "low": None, "high": None, "trials": 0, "bound": 1.0, "at_least": True, "reached": None,
+        "extrapolated": False,
+    }  # fmt: skip
+    assert faasmoe(monkeypatch, "evaluate", "claims", file) == 0
+    shown = capsys.readouterr().out
+    assert "reached" in shown
+    assert "missed" in shown
+    assert "not measured" in shown
+
+
+def test_compare(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert faasmoe(monkeypatch, "evaluate", "compare", file, file, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["kind"][2] for row in rows} == {"faasmoe-shared", "baseline"}
+    assert all(row["ratio"] is None or row["ratio"]["value"] == pytest.approx(1) for row in rows)
+    assert not any(row["distinct"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["claims", "/gone"], "/gone: cannot be read"),
+        (["strategies", "--strategy", "magic", "--out", "/gone"], "--strategy magic: there are"),
+        (["strategies", "--workload", "poisson", "--rate", "1e-6", "--out", "/gone"], "has no request"),
+    ],
+)
+def test_what_the_user_can_mend(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert faasmoe(monkeypatch, "evaluate", *arguments) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_results_of_another_model_are_not_mixed_in(
+    file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert faasmoe(monkeypatch, "evaluate", "strategies", "--out", file) == 2
+    assert "holds results of model, not faasmoe-demo" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,33 @@
+"""Results that nobody measured."""
+
+from __future__ import annotations
+
+from faasmoe.evaluation.meters.meter import MeterCost, Usage
+from faasmoe.evaluation.results import Results, Run
+from faasmoe.evaluation.strategies.protocol import Answered
+
+
+def run(
+    strategy: str,
+    trial: int = 0,
+    memory: int = 1_000_000_000,
+    seconds: float = 10.0,
+    cpu: float = 5.0,
+    **changes: object,
+) -> Run:
+    usage = Usage(
+        times=[0.0, seconds],
+        pss={"orchestrator": [memory, memory]},
+        cpu={"orchestrator": [0.0, cpu]},
+        resident_times=[],
+        resident={},
+        meter=MeterCost(0.1, 2, 0),
+    )
+    requests = [Answered("a", 0.0, 1.0, 3.0, 7, 11), Answered("b", 1.0, 1.5, 9.0, 7, 9)]
+    fields = {"experiment": "strategies", "workload": "paper", "tenants": 6, "settings": {"block_size": 10},
+              "invocations": 40, "cold_starts": 3}  # fmt: skip
+    return Run(**{"strategy": strategy, "trial": trial, "usage": usage, "requests": requests, **fields, **changes})
+
+
+def results(*runs: Run) -> Results:
+    return Results(["faasmoe", "evaluate"], "model", 1000, list(runs))

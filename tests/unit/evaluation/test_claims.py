@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from faasmoe.evaluation.claims import CLAIMS, judge
+from tests.unit.evaluation.made import results, run
+
+
+def verdicts(*runs):
+    return {verdict.claim.key: verdict for verdict in judge(results(*runs))}
+
+
+def test_there_is_a_claim_for_each_key() -> None:
+    assert [claim.key for claim in CLAIMS] == [
+        "memory_vs_baseline", "cpu_vs_baseline", "memory_vs_local_distribution", "private_vs_shared_memory",
+        "peak_memory_vs_shared_full", "bursty_memory_vs_shared_full", "bursty_p95_vs_shared_full",
+        "pressure_vs_llamacpp", "throughput_vs_shared_full",
+    ]  # fmt: skip
+
+
+def test_what_was_not_measured_is_neither_reached_nor_missed() -> None:
+    assert all(verdict.reached is None for verdict in verdicts(run("faasmoe-shared")).values())
+
+
+def test_pairs_of_trials_are_compared() -> None:
+    runs = [
+        run(strategy, trial, memory * (trial + 1))
+        for trial in range(3)
+        for strategy, memory in (("faasmoe-shared", 150_000_000), ("baseline", 1_000_000_000))
+    ]
+    found = verdicts(*runs)
+    memory = found["memory_vs_baseline"]
+    assert memory.reached is True
+    assert memory.estimate.value == pytest.approx(0.15)
+    assert memory.estimate.low == pytest.approx(0.15)  # trials differ, pairs do not
+    assert found["cpu_vs_baseline"].reached is False
+    assert found["cpu_vs_baseline"].estimate.value == pytest.approx(1)
+
+
+def test_only_runs_of_the_claims_workload_and_tenants_count() -> None:
+    other = [run("faasmoe-shared", tenants=2), run("baseline", tenants=2)]
+    assert verdicts(*other)["memory_vs_baseline"].reached is None
+    bursts = [run(name, workload="bursty", tenants=3) for name in ("faasmoe-shared", "shared-full")]
+    found = verdicts(*bursts)
+    assert found["bursty_memory_vs_shared_full"].reached is False
+    assert found["bursty_p95_vs_shared_full"].reached is True
+    assert found["peak_memory_vs_shared_full"].reached is None
+
+
+def test_claims_of_least_values_and_extrapolations() -> None:
+    runs = [
+        run("faasmoe-shared", workload="saturated", seconds=10),
+        run("shared-full", workload="saturated", seconds=8),
+    ]
+    verdict = verdicts(*runs)["throughput_vs_shared_full"]
+    assert verdict.estimate.value == pytest.approx(0.8)
+    assert verdict.reached is False
+    runs = [run("faasmoe-shared"), run("baseline", extrapolated=True)]
+    assert verdicts(*runs)["memory_vs_baseline"].extrapolated

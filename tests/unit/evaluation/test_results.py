@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from faasmoe.errors import OptionError
+from faasmoe.evaluation.results import FIGURES, Results
+from tests.unit.evaluation.made import results, run
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    made = results(run("baseline"), run("shared-full", 1))
+    made.save(file)
+    again = Results.load(file)
+    assert again == made
+    assert again.machine["cores"] >= 1
+    assert again.versions["torch"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_figures_of_a_run() -> None:
+    figures = {name: figure(run("x")) for name, figure in FIGURES.items()}
+    assert figures["memory_mean_bytes"] == figures["memory_peak_bytes"] == pytest.approx(1e9)
+    assert figures["gb_seconds"] == pytest.approx(10)
+    assert figures["cpu_percent"] == pytest.approx(50)
+    assert figures["cpu_seconds_per_token"] == pytest.approx(5 / 20)
+    assert figures["tokens_per_second"] == pytest.approx(2)
+    assert figures["invocations_per_token"] == pytest.approx(2)
+    assert figures["first_token_p50"] == pytest.approx((1.0 + 0.5) / 2)
+    assert figures["token_p50"] == pytest.approx((0.2 + 7.5 / 8) / 2)
+    assert figures["end_to_end_p99"] == pytest.approx(8, abs=0.1)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"command": 3}', "[1]"])
+def test_other_files_are_no_results(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    with pytest.raises(OptionError, match="holds no results"):
+        Results.load(file)
+
+
+def test_later_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    results().save(file)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    with pytest.raises(OptionError, match="is of format 2, this version reads 1"):
+        Results.load(file)
+    with pytest.raises(OptionError, match="cannot be read"):
+        Results.load(tmp_path / "gone")
