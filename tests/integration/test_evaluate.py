@@ -42,7 +42,7 @@ def test_all_strategies_answer_the_same_requests(tmp_path: Path) -> None:
     assert set(runs["baseline"].usage.pss) == {"model"}
     assert set(runs["faasmoe-shared"].usage.pss) == {"orchestrator", "daemon", "zygote", "instances"}
     assert runs["shared-full"].invocations == 0
-    assert runs["faasmoe-shared"].invocations == 10 * 6 * 3
+    assert 15 * 6 <= runs["faasmoe-shared"].invocations <= 30 * 6  # as many steps, of one tenant or of both
     assert all(run.usage.resident["weights"][-1] > 0 for run in runs.values())
     assert all(r.asked <= r.first <= r.end for run in runs.values() for r in run.requests)
 

@@ -17,7 +17,8 @@ class Footprint:
     """Bytes of processes without weights, keys and values."""
 
     gateway: int = 80 * _MIB
-    orchestrator: int = 420 * _MIB
+    orchestrator: int = 360 * _MIB  # the template that orchestrators are forked from
+    each_orchestrator: int = 60 * _MIB  # what each has of its own
     platform: int = 280 * _MIB  # daemon and zygote, with what instances share with it
     instance: int = 46 * _MIB // 10  # what it has of its own beside its weights
 

@@ -16,8 +16,9 @@ from faasmoe.evaluation.planner.machine import Footprint, Machine
 from faasmoe.evaluation.planner.routing import GRID, untouched
 from faasmoe.evaluation.planner.shape import ModelShape
 from faasmoe.evaluation.planner.simulation import Costs, Limits, Requests, Run, recent_tokens, simulate
-from faasmoe.evaluation.planner.timeline import average_and_peak, how_many, merged
+from faasmoe.evaluation.planner.timeline import average_and_peak, running
 from faasmoe.evaluation.statistics import percentiles
+from faasmoe.orchestrator.config import DEFAULT_KEEP_ALIVE
 from faasmoe.orchestrator.grouping import Grouping
 from faasmoe.platforms.local.pool import INSTANCE_BYTES
 from faasmoe.tenancy.prices import Prices
@@ -53,7 +54,7 @@ class Conditions:
     footprint: Footprint = field(default_factory=Footprint)
     limits: Limits = field(default_factory=Limits)
     prices: Prices = LAMBDA
-    orchestrator_keep_alive: float = 300.0  # seconds, of a private one without requests
+    orchestrator_keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, of one without requests
     count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
 
 
@@ -96,13 +97,10 @@ def predict(requests: Requests, setting: Setting, given: Conditions) -> Predicti
     curves = untouched(shape, setting.block_size, given.activations)
     weights, there = curves.bytes_together[0] - curves.bytes_together, curves.together[0] - curves.together
     instances, charged = weights + footprint.instance * there, weights + INSTANCE_BYTES * there  # by recent tokens
-    private = setting.strategy == "private"
-    engine = requests.engine if private else np.zeros_like(requests.engine)
-    engines = len(np.unique(engine))
+    engine = requests.engine if setting.strategy == "private" else np.zeros_like(requests.engine)
     kv_cache = _kv_cache(requests, shape)
-    fixed = footprint.gateway + shape.dense_bytes + footprint.platform + kv_cache
-    at_most = engines if private else 1
-    budget = int(given.memory - fixed - footprint.orchestrator * at_most)
+    _, counts = running(engine, requests.times, requests.times + given.orchestrator_keep_alive)
+    budget = int(given.memory - _fixed(given, kv_cache, float(counts.max())))
     least = _least(shape, setting.block_size)
     window = float(np.interp(budget, charged, GRID)) if budget < charged[-1] else math.inf
     costs = _costs(given, setting, budget)
@@ -118,25 +116,7 @@ def _summary(
     footprint, shape = given.footprint, given.shape
     horizon = float(run.step_end[-1]) if run.saturated else max(float(requests.times[-1]), float(run.step_end[-1]))
     start = horizon / 5 if given.count_from is None else given.count_from
-    times, recent = recent_tokens(run, setting.keep_alive, horizon)
-    held = np.interp(np.minimum(recent, window), GRID, instances)
-    mean_instances, peak_instances = average_and_peak(times, held, start, horizon)
-    up = recent_tokens(run, setting.keep_alive + ZYGOTE_KEEP_ALIVE, horizon)
-    platform_up, _ = average_and_peak(up[0], (up[1] > 0).astype(float), start, horizon)
-    if setting.strategy == "private":
-        ended = np.where(np.isnan(run.end), horizon, run.end) + given.orchestrator_keep_alive
-        begin, end = merged(requests.engine.astype(float), requests.times, ended)
-        mean_engines, peak_engines = average_and_peak(*how_many(begin, end), start, horizon)
-    else:
-        mean_engines = peak_engines = 1.0
-    memory = {
-        "gateway": float(footprint.gateway),
-        "orchestrator": mean_engines * footprint.orchestrator + shape.dense_bytes + kv_cache,
-        "platform": platform_up * footprint.platform,
-        "instances": mean_instances,
-    }
-    peak = (footprint.gateway + peak_engines * footprint.orchestrator + shape.dense_bytes + kv_cache
-            + footprint.platform + peak_instances)  # fmt: skip
+    memory, peak = _memory(requests, run, setting, given, instances, window, kv_cache, start, horizon)
     counted = (requests.times >= start) & ~np.isnan(run.end)
     steps = run.step_end >= start
     hours = (horizon - start) / 3600
@@ -146,7 +126,7 @@ def _summary(
     busy = run.step_experts[steps].sum() * shape.layers[0].expert_bytes / given.machine.bandwidth
     busy_gb = float(busy + calls * given.machine.call) * block / 1e9
     mean = sum(memory.values())
-    idle_gb = max(0.0, mean_instances / 1e9 * 3600 - busy_gb / hours)
+    idle_gb = max(0.0, memory["instances"] / 1e9 * 3600 - busy_gb / hours)
     used = Totals(gb_seconds=busy_gb / hours, idle_gb_seconds=idle_gb, invocations=calls / hours)
     return Prediction(
         setting=setting,
@@ -167,6 +147,40 @@ def _summary(
         cost_per_hour=float(given.prices.cost(used)),
         **_latencies(requests, run, counted),
     )
+
+
+def _memory(
+    requests: Requests, run: Run, setting: Setting, given: Conditions, instances: np.ndarray, window: float,
+    kv_cache: int, start: float, horizon: float,
+) -> tuple[dict[str, float], float]:  # fmt: skip
+    """Bytes by role on average between two instants, and of all at the peak."""
+    footprint, dense = given.footprint, given.shape.dense_bytes
+    times, recent = recent_tokens(run, setting.keep_alive, horizon)
+    held = np.interp(np.minimum(recent, window), GRID, instances)
+    mean_instances, peak_instances = average_and_peak(times, held, start, horizon)
+    zygote = recent_tokens(run, setting.keep_alive + ZYGOTE_KEEP_ALIVE, horizon)
+    zygote_up, _ = average_and_peak(zygote[0], (zygote[1] > 0).astype(float), start, horizon)
+    ends = np.where(np.isnan(run.end), horizon, run.end)
+    keep = given.orchestrator_keep_alive
+    engines, most = average_and_peak(*running(requests.engine, requests.times, ends + keep), start, horizon)
+    template = running(np.zeros_like(requests.engine), requests.times, ends + 2 * keep)  # idles as long again
+    loaded, _ = average_and_peak(*template, start, horizon)
+    memory = {
+        "gateway": float(footprint.gateway),
+        "orchestrator": loaded * (footprint.orchestrator + dense + kv_cache)
+        + engines * footprint.each_orchestrator,
+        "platform": zygote_up * footprint.platform,
+        "instances": mean_instances,
+    }
+    peak = _fixed(given, kv_cache, most) + peak_instances
+    return memory, peak
+
+
+def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
+    """Bytes of everything but instances while all of it runs."""
+    foot = given.footprint
+    processes = foot.gateway + foot.orchestrator + orchestrators * foot.each_orchestrator + foot.platform
+    return processes + given.shape.dense_bytes + kv_cache
 
 
 def _utilisation(requests: Requests, run: Run) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from faasmoe.evaluation.planner.routing import Array
+from faasmoe.evaluation.planner.simulation import Int
 
 
 def average_and_peak(times: Array, levels: Array, start: float, end: float) -> tuple[float, float]:
@@ -23,7 +24,12 @@ def how_many(begin: Array, end: Array) -> tuple[Array, Array]:
     return times[order], np.cumsum(steps)
 
 
-def merged(owner: Array, begin: Array, end: Array) -> tuple[Array, Array]:
+def running(owner: Int, begin: Array, end: Array) -> tuple[Array, Array]:
+    """How many owners have an interval that holds, from each instant at which that changes."""
+    return how_many(*merged(owner, begin, end))
+
+
+def merged(owner: Int, begin: Array, end: Array) -> tuple[Array, Array]:
     """Each owner's intervals, joined where they overlap."""
     begins: list[float] = []
     ends: list[float] = []
