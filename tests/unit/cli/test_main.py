@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_what_the_user_can_mend_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("faasmoe.cli.serve._bind", lambda *_: open("/dev/null"))  # noqa: SIM115
+    for opened in ("bind", "open_office"):
+        monkeypatch.setattr(f"faasmoe.cli.serve.{opened}", lambda *_: nullcontext())
     assert run(monkeypatch, *arguments) == 2
     err = capfd.readouterr().err
     assert said in err
