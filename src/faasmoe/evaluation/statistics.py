@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -116,7 +115,6 @@ def _t(freedom: float) -> float:
         z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # Cornish and Fisher's expansion around it
         return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     nodes, weights = _legendre()
-    nodes, weights = _quadrature()
 
     def mass(angle: float) -> float:
         return angle * float(weights @ np.cos(angle * (nodes + 1) / 2) ** (freedom - 1))
@@ -132,9 +130,6 @@ def _t(freedom: float) -> float:
 def _legendre() -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights to integrate from -1 to 1; made in milliseconds."""
     return np.polynomial.legendre.leggauss(64)
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = np.polynomial.legendre.leggauss(128)
-    return nodes, weights
 
 
 def _finite(samples: Samples) -> np.ndarray:
