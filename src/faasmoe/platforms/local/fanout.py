@@ -6,17 +6,15 @@ import ctypes
 import mmap
 import os
 import select
-import socket
-import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
 from faasmoe.platforms.local import frame
-from faasmoe.platforms.local.control import Activator, connect, error_of
+from faasmoe.platforms.local.connection import Connection
+from faasmoe.platforms.local.control import Activator, error_of
 from faasmoe.platforms.local.exchange import Exchange, Letter
 from faasmoe.platforms.local.frame import Status
 from faasmoe.platforms.local.spread import ANY, assign
@@ -26,29 +24,10 @@ from faasmoe.platforms.local.wire import Lost
 _MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
 _MOST_LOADS = 3  # attempts at a function that cannot be loaded
 _AGAIN_MS = 20.0  # between attempts to reach a daemon that may be starting again
-_CALL = 40e-6  # seconds that an instance takes for a call beside the function's own time
-_PACE = 1e-3  # seconds for a unit of work, until a function has shown its own
-_PATIENCE = struct.pack("ll", 0, 100_000)  # seconds and microseconds between looks at the deadline
+_SWEEP = 256  # new connections between looks at the old ones
 
 
 _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
-
-
-class Connection:
-    """To one instance; carries one call at a time."""
-
-    def __init__(self, path: str, scalable: bool, memory: int, seconds: float) -> None:
-        """Raises `OSError` if the instance is gone."""
-        self.path = path
-        self.scalable = scalable  # there may be other instances with less to do
-        self.memory = memory  # bytes that the instance counts for
-        self.thread = 0  # of the instance, that serves this connection; known after the first reply
-        self.core = ANY  # to which that is bound
-        self.pace = _PACE  # seconds that it takes for a unit of work
-        self.generation = 0  # of the shared memory that the instance knows
-        self.socket = connect(path, seconds)
-        self.socket.settimeout(None)  # a timeout of Python's would cost a system call each time
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
 
 
 @dataclass(slots=True)
@@ -72,6 +51,7 @@ class Fanout:
         self.exchange = Exchange()
         self._activator = activator
         self._idle: dict[str, list[Connection]] = {}
+        self._opened = 0  # connections
         self._cores = sorted(os.sched_getaffinity(0))
         self._buffers: list[memoryview] = []  # for the replies of a batch
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
@@ -125,20 +105,13 @@ class Fanout:
             else:
                 self._ask(pending, None)
         bound = [connection.core for _, connection in warm]
-        seconds = [_CALL + connection.pace * pending.work for pending, connection in warm]
+        seconds = [connection.seconds(pending.work) for pending, connection in warm]
         cores = assign(bound, seconds, self._cores, own_core)
         # those that must wake a core first; those on our own run when we wait
         for core, (pending, connection) in sorted(zip(cores, warm, strict=True), key=lambda c: c[0] == own_core):
-            self._bind(connection, core)
+            connection.bind(core, self._cores)
             if not self._send(pending, connection):
                 self._ask(pending, connection.path)
-
-    def _bind(self, connection: Connection, core: int) -> None:
-        """Have an instance run on a core, before it is woken."""
-        if connection.thread and connection.core != core:
-            connection.core = core
-            with suppress(OSError):  # it has just died
-                os.sched_setaffinity(connection.thread, self._cores if core == ANY else (core,))
 
     def _send(self, pending: Pending, connection: Connection) -> bool:
         letter = pending.letter
@@ -219,6 +192,9 @@ class Fanout:
             pending.cause = f"its instance cannot be reached: {error.strerror or error}"
             self._again(pending, answer["path"])
         else:
+            self._opened += 1
+            if self._opened % _SWEEP == 0:
+                self.sweep()
             if not self._send(pending, connection):
                 self._again(pending, connection.path)
 
@@ -254,7 +230,7 @@ class Fanout:
         )
         busy = answer.busy / 1e9
         replies.busy[at], replies.memory[at] = busy, connection.memory
-        connection.pace += (busy / (pending.work or 1.0) - connection.pace) / 4
+        connection.learn(busy, pending.work)
         if answer.crowded and connection.scalable:
             connection.socket.close()  # next time there may be an instance with less to do
         else:
@@ -301,14 +277,24 @@ class Fanout:
         self._activator.close()
         self.exchange.renew()
 
-    def forget(self, function: str) -> None:
-        """Close what is kept for a function."""
-        for connection in self._idle.pop(function, ()):
-            connection.socket.close()
+    def sweep(self) -> None:
+        """Close connections to instances that are gone: their functions may never be called again."""
+        poll = select.poll()
+        for idle in self._idle.values():
+            for connection in idle:
+                poll.register(connection.socket, select.POLLIN)
+        gone = {fd for fd, _ in poll.poll(0)}
+        for function, idle in list(self._idle.items()):
+            for connection in [c for c in idle if c.socket.fileno() in gone]:
+                idle.remove(connection)
+                connection.socket.close()
+            if not idle:
+                del self._idle[function]
 
     def close(self) -> None:
         """Close everything. May be called twice."""
-        for function in list(self._idle):
-            self.forget(function)
+        while self._idle:
+            for connection in self._idle.popitem()[1]:
+                connection.socket.close()
         self._activator.close()
         self.exchange.renew()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,3 +70,21 @@ def test_a_death_that_shows_when_more_is_asked_for_concerns_all() -> None:
 
 def test_nothing_is_asked_for_twice_when_the_daemon_dies_twice() -> None:
     assert asked([True, False, False, True], [GONE, LATE]) == [{0, 1}, {0}, {0, 1}, {0, 1}]
+
+
+def test_connections_to_instances_that_are_gone_are_swept() -> None:
+    def idle() -> tuple[SimpleNamespace, socket.socket]:
+        ours, theirs = socket.socketpair()
+        return SimpleNamespace(socket=ours), theirs
+
+    fanout = Fanout(Daemon([], []))
+    (dead, end), (alive, kept), (lonely, other) = idle(), idle(), idle()
+    fanout._idle = {"f": [dead, alive], "g": [lonely]}  # type: ignore[dict-item]
+    end.close()
+    other.close()
+    fanout.sweep()
+    assert fanout._idle == {"f": [alive]}
+    assert (dead.socket.fileno(), lonely.socket.fileno()) == (-1, -1)
+    fanout.close()
+    assert alive.socket.fileno() == -1
+    kept.close()
