@@ -178,7 +178,8 @@ class Daemon:
             }
         except Refused as error:
             answer = {"id": number, "error": error.kind, "cause": str(error)}
-        writer.write(wire.pack(answer))
+        if not writer.is_closing():  # else nobody waits for it any more
+            writer.write(wire.pack(answer))
 
     def _why_waiting(self) -> str:
         pool = self._pool
