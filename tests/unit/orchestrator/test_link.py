@@ -113,6 +113,9 @@ def test_it_is_busy_while_a_request_is_under_way() -> None:
         await turn()
         assert played.link.busy
         await second.aclose()
+        assert played.link.busy  # what it has used is not known yet
+        played.say(Pieces((("b", piece("", "cancelled")),)))
+        await turn()
         assert not played.link.busy
         assert [p.text async for p in first] == ["x"]  # what has come can be read
 
