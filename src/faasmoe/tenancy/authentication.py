@@ -83,18 +83,24 @@ class Authentication:
         if stored is not None and (wait := self._guesses.barred(address, key_id)) > 0:
             self.wrong += 1
             raise _too_many(wait)
-        if matches(text, stored) and stored is not None and self._good(stored, admin):
-            return stored
+        if matches(text, stored) and stored is not None:
+            if self._good(stored, admin):
+                return stored
+            raise _not_good(what)  # who has all of a key does not guess
         self.wrong += 1
         wait = self._guesses.wrong(address, None if stored is None else key_id)
         if wait > 0:
             raise _too_many(wait)
-        raise Unauthenticated(f"the key is not {what} of this server, or does not work any more")
+        raise _not_good(what)
 
     def _good(self, stored: StoredKey, admin: bool) -> bool:
         key = stored.key
         there = key.admin or key.tenant in self._known.now.tenants
         return key.admin == admin and there and key.good(self._calendar())
+
+
+def _not_good(what: str) -> Unauthenticated:
+    return Unauthenticated(f"the key is not {what} of this server, or does not work any more")
 
 
 def _too_many(wait: float) -> LimitExceeded:

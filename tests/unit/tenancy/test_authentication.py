@@ -96,8 +96,10 @@ def test_admins_keys_and_tenants_keys_open_different_doors(
     directory.refresh()
     assert door.admin(admins, HERE).startswith("fm-admin-")
     for call, text in ((door.admin, tenants), (door.tenant, admins), (door.admin, None)):
-        with pytest.raises(Unauthenticated):
-            call(text, HERE)
+        for _ in range(2 * MOST):  # who has a key and knocks at the wrong door does not guess
+            with pytest.raises(Unauthenticated):
+                call(text, HERE)
+    assert door.tenant(tenants, HERE).name == "acme"
 
 
 def test_without_tenants_admin_routes_still_need_a_key(door: Authentication) -> None:

@@ -1,0 +1,175 @@
+"""Kill gateway, orchestrators and the daemon at random under load; then: is every answered request in the ledger, once?
+
+`python -m tests.ledger_soak --seconds 60` prints what it has found and fails if the answer is no.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+from sqlalchemy import select
+
+from faasmoe.tenancy import tables
+from faasmoe.tenancy.keys import create_key
+from faasmoe.tenancy.schema import open_database
+from faasmoe.tenancy.tenants import Tenant, add_tenant
+from tests.integration.servers import Server, serve
+
+CLIENTS = 4
+GATEWAY_EVERY = 3  # kills; the others are of orchestrators and of the daemon
+
+
+@dataclass
+class Outcome:
+    """What clients were answered, and what the ledger has: completion tokens by request."""
+
+    answered: dict[str, int] = field(default_factory=dict)
+    recorded: dict[str, int] = field(default_factory=dict)
+    kills: dict[str, int] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        lost = self.answered.keys() - self.recorded.keys()
+        wrong = [i for i, tokens in self.answered.items() if self.recorded.get(i, tokens) != tokens]
+        return [f"not in the ledger: {i}" for i in lost] + [f"other tokens in the ledger: {i}" for i in wrong]
+
+
+class Load:
+    """Clients that ask again and again, whatever happens to the server."""
+
+    def __init__(self, key: str, outcome: Outcome) -> None:
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._outcome = outcome
+        self._ended = threading.Event()
+        self.url = ""
+        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CLIENTS)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        chance = random.Random(number)
+        while not self._ended.is_set():
+            body = {
+                "model": "faasmoe-demo",
+                "prompt": "It was",
+                "max_tokens": chance.randint(1, 12),
+                "ignore_eos": True,
+            }
+            try:
+                answer = self._stream(body) if chance.random() < 0.5 else self._whole(body)
+            except httpx.HTTPError:
+                answer = None
+            if answer:
+                self._outcome.answered[answer[0]] = answer[1]
+            else:
+                self._ended.wait(0.05)  # the server is gone for a while
+
+    def _whole(self, body: dict) -> tuple[str, int] | None:
+        answer = httpx.post(f"{self.url}/v1/completions", json=body, headers=self._headers, timeout=60)
+        if answer.status_code != 200:
+            return None
+        facts = answer.json()
+        return facts["id"], facts["usage"]["completion_tokens"]
+
+    def _stream(self, body: dict) -> tuple[str, int] | None:
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        found = None
+        with httpx.stream(
+            "POST", f"{self.url}/v1/completions", json=body, headers=self._headers, timeout=60
+        ) as answer:
+            for line in answer.iter_lines():
+                data = line.removeprefix("data: ")
+                if data == "[DONE]":
+                    return found
+                if data and json.loads(data).get("usage"):
+                    facts = json.loads(data)
+                    found = facts["id"], facts["usage"]["completion_tokens"]
+        return None
+
+
+def soak(seconds: float, pause: float = 1.0, seed: int = 1) -> Outcome:
+    """Kill something every `pause` seconds or so."""
+    outcome, chance = Outcome(), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        url = f"sqlite:///{folder}/tenants.db"
+        with open_database(url) as database:
+            add_tenant(database, Tenant("acme"))
+            key, _ = create_key(database, "acme")
+        load = Load(key, outcome)
+        end = time.monotonic() + seconds
+        with Path(folder, "log").open("w") as log:
+            while time.monotonic() < end:
+                with serve("--database", url, stderr=log) as server:
+                    load.url = server.url
+                    if not outcome.kills:
+                        load.start()
+                    _kill_some(server, chance, pause, end, outcome)
+                    if time.monotonic() >= end:
+                        load.end()
+        with open_database(url) as database, database.read() as connection:
+            columns = tables.requests.c
+            rows = connection.execute(select(columns.id, columns.completion_tokens)).all()
+        assert len(rows) == len({row.id for row in rows})
+        outcome.recorded = {row.id: row.completion_tokens for row in rows}
+    return outcome
+
+
+def _kill_some(server: Server, chance: random.Random, pause: float, end: float, outcome: Outcome) -> None:
+    """Until the gateway is killed, or it is time to end."""
+    for number in range(1, GATEWAY_EVERY + 1):
+        time.sleep(pause * chance.uniform(0.5, 1.5))
+        if time.monotonic() >= end:
+            return
+        what = "gateway" if number == GATEWAY_EVERY else chance.choice(["orchestrator", "daemon"])
+        pid = {
+            "gateway": lambda: server.process.pid,
+            "orchestrator": server.orchestrator,
+            "daemon": lambda: _daemon(server),
+        }[what]()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            outcome.kills[what] = outcome.kills.get(what, 0) + 1
+
+
+def _daemon(server: Server) -> int | None:
+    children = psutil.Process(server.process.pid).children()
+    for child in children:
+        try:
+            if "faasmoe.platforms.local.daemon" in child.cmdline():
+                return child.pid
+        except psutil.Error:
+            continue
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    args = parser.parse_args()
+    outcome = soak(args.seconds)
+    print(f"answered {len(outcome.answered)}, recorded {len(outcome.recorded)}, kills {outcome.kills}")
+    problems = outcome.problems()
+    print("\n".join(problems) or "every answered request is in the ledger once")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
