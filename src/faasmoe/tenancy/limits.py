@@ -75,11 +75,6 @@ class Limits:
             found.append(Standing("tokens", tenant.tpm, max(0, int(left)), meter.tokens.reset(now)))
         return found
 
-    def forget(self, present: set[str]) -> None:
-        """Drop what is known of tenants that are not `present` and have nothing running."""
-        for name in [name for name, meter in self._tenants.items() if name not in present and not meter.running]:
-            del self._tenants[name]
-
     def _check_budget(self, tenant: Tenant) -> None:
         budget = tenant.budget
         if budget is None:

@@ -136,18 +136,6 @@ def test_budgets(limits: Limits, purse: Purse) -> None:
     limits.admit(Tenant("b"), 1, 1)
 
 
-def test_who_has_gone_is_forgotten_when_nothing_runs(limits: Limits) -> None:
-    tenant = Tenant("a", rpm=1, concurrency=1)
-    lease = limits.admit(tenant, 1, 1)
-    limits.forget(set())
-    refused(limits, tenant)
-    lease.end()
-    limits.forget({"a"})
-    refused(limits, tenant)
-    limits.forget(set())
-    limits.admit(tenant, 1, 1)
-
-
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("wait"), st.floats(0, 30)),
