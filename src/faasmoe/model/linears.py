@@ -15,7 +15,7 @@ from faasmoe.experts.matvec import readable
 from faasmoe.experts.team import Team
 
 _MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
-_SMALL_BYTES = 256 << 10  # of a weight that one thread has read before another is awake
+_SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake
 
 
 class Crew:
@@ -93,6 +93,7 @@ class Group:
     def __init__(self, members: list[StepLinear]) -> None:
         self._members = members
         self.layers = Layers(*((member.weight, member.bias) for member in members))
+        self.small = sum(member.weight.nbytes for member in members) < _SMALL_BYTES
         self._x: Tensor | None = None  # for which the results are
         self._results: dict[StepLinear, Tensor] = {}  # that nobody has asked for yet
 
@@ -128,7 +129,6 @@ class StepLinear(nn.Module):
         self.weight, self.bias = weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self._crew = crew
-        self._small = self.weight.nbytes < _SMALL_BYTES
         self.group = Group([self])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class StepLinear(nn.Module):
         rows = x.reshape(-1, self.in_features)
         shape = x.shape[:-1]
         if x.dtype == torch.bfloat16 and own_kernel(len(rows), self.weight):
-            alone = crew.alone or self._small
+            alone = crew.alone or group.small
             results = [y.view(*shape, y.shape[1]) for y in crew.team.run(group.layers, rows, alone=alone)]
             return group.keep(self, x, results)
         return linear(rows, self.weight, self.bias, transposed=False).view(*shape, self.out_features)
