@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -25,7 +29,8 @@ from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParam
 from faasmoe.orchestrator.template_client import TemplateClient
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
-from tests.waiting import wait_until
+from tests.integration.servers import serve
+from tests.waiting import alive, wait_until
 
 PROMPT = tuple(range(40, 60))
 LONG = 1500  # tokens; a minute
@@ -96,6 +101,35 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
 
     with local_platform() as pool:
         asyncio.run(test(pool))
+
+
+def key_of(tenant: str, database: str) -> str:
+    def faasmoe(*arguments: str) -> str:
+        command = [sys.executable, "-m", "faasmoe.cli.main", *arguments, "--database", database, "--json"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    faasmoe("tenants", "add", tenant)
+    key: str = json.loads(faasmoe("keys", "create", tenant))["key"]
+    return key
+
+
+def test_keys_lead_to_orchestrators_of_their_own_and_nothing_outlives_the_gateway(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/tenants.db"
+    keys = [key_of(tenant, database) for tenant in ("acme", "globex")]
+    body = {"model": "faasmoe-demo", "prompt": "It was", "max_tokens": 6, "temperature": 0}
+    with serve("--strategy", "private", "--max-orchestrators", "4", "--database", database) as server:
+        texts = set()
+        for expected, key in enumerate([*keys, keys[0]], start=1):
+            headers = {"Authorization": f"Bearer {key}"}
+            answer = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=100)
+            assert answer.status_code == 200
+            texts.add(answer.json()["choices"][0]["text"])
+            assert len(server.orchestrators()) == min(expected, 2)
+        assert len(texts) == 1
+        assert httpx.post(f"{server.url}/v1/completions", json=body, timeout=100).status_code == 401
+        everybody = [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)]
+        os.kill(server.process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not any(map(alive, everybody)))
 
 
 def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:
