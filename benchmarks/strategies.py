@@ -5,10 +5,10 @@ expert. Memory is the sum of proportional set sizes of all processes: this one, 
 server, and the daemon, zygote, instances, template and orchestrators that it starts. It is sampled while all are
 answered, and the peaks of the two strategies are compared. Afterwards all go idle, and what is left is measured.
 
-`orchestrator_start_s` is from the order to fork one until it takes requests. `answer_...` are seconds
-for an answer of twelve tokens, with functions that are warm but in the last: `warm` when the tenant has an orchestrator,
-`forked` when it gets one from the template, `loaded` when the template has to be loaded before, `from_zero` when
-nothing is left but gateway and daemon.
+`orchestrator_start_s` is from the order to fork one until it takes requests. `answer_...` are seconds for an answer of
+twelve tokens, with functions that are warm but in the last: `warm` when the tenant has an orchestrator, `forked` when
+it gets one from the template, `loaded` when the template has to be loaded before, `from_zero` when nothing is left but
+gateway and daemon.
 """
 
 from __future__ import annotations
