@@ -257,7 +257,12 @@ class Fanout:
         self._ask(pending, lost)
 
     def _too_late(self) -> DeadlineExceeded:
-        waiting = [*self._pending.values(), *self._asked.values()]
+        poll = select.poll()
+        for fd in self._pending:
+            poll.register(fd, select.POLLIN)
+        answered = {fd for fd, _ in poll.poll(0)}  # but not collected while another was waited for
+        waiting = [pending for fd, pending in self._pending.items() if fd not in answered]
+        waiting = [*waiting, *self._asked.values()] or list(self._pending.values())
         worst = max(waiting, key=lambda pending: pending.attempts)
         cause = worst.cause or ("it has not answered" if worst.connection else "it waits for an instance")
         tried = "1 attempt" if worst.attempts == 1 else f"{worst.attempts} attempts"
