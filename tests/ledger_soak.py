@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import psutil
@@ -28,7 +27,10 @@ from faasmoe.tenancy.tenants import Tenant, add_tenant
 from tests.integration.servers import Server, serve
 
 CLIENTS = 4
-GATEWAY_EVERY = 3  # kills; the others are of orchestrators and of the daemon
+ANSWERS = 12  # between two kills, at most
+PATIENCE = 120.0  # seconds
+GATEWAY_EVERY = 3  # kills; the others are of these:
+OTHERS = ("orchestrator", "daemon")
 
 
 @dataclass
@@ -52,17 +54,29 @@ class Load:
         self._headers = {"Authorization": f"Bearer {key}"}
         self._outcome = outcome
         self._ended = threading.Event()
+        self._came = threading.Condition()
         self.url = ""
         self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CLIENTS)]
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    def use(self, url: str) -> None:
+        """Ask this server from now on."""
+        self.url = url
+        if not self._threads[0].ident:
+            for thread in self._threads:
+                thread.start()
+
+    def wait(self, more: int) -> None:
+        """Until so many more requests have been answered."""
+        with self._came:
+            goal = len(self._outcome.answered) + more
+            assert self._came.wait_for(lambda: len(self._outcome.answered) >= goal, PATIENCE), "no answers come"
 
     def end(self) -> None:
+        """Stop asking. May be called twice."""
         self._ended.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident:
+                thread.join()
 
     def _ask(self, number: int) -> None:
         chance = random.Random(number)
@@ -78,7 +92,9 @@ class Load:
             except httpx.HTTPError:
                 answer = None
             if answer:
-                self._outcome.answered[answer[0]] = answer[1]
+                with self._came:
+                    self._outcome.answered[answer[0]] = answer[1]
+                    self._came.notify_all()
             else:
                 self._ended.wait(0.05)  # the server is gone for a while
 
@@ -105,8 +121,8 @@ class Load:
         return None
 
 
-def soak(seconds: float, pause: float = 1.0, seed: int = 1) -> Outcome:
-    """Kill something every `pause` seconds or so."""
+def soak(seconds: float = 0.0, gateways: int = 1, seed: int = 1) -> Outcome:
+    """Kill for so many seconds, and until so many gateways are dead."""
     outcome, chance = Outcome(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         url = f"sqlite:///{folder}/tenants.db"
@@ -115,15 +131,19 @@ def soak(seconds: float, pause: float = 1.0, seed: int = 1) -> Outcome:
             key, _ = create_key(database, "acme")
         load = Load(key, outcome)
         end = time.monotonic() + seconds
-        with Path(folder, "log").open("w") as log:
-            while time.monotonic() < end:
-                with serve("--database", url, stderr=log) as server:
-                    load.url = server.url
-                    if not outcome.kills:
-                        load.start()
-                    _kill_some(server, chance, pause, end, outcome)
-                    if time.monotonic() >= end:
-                        load.end()
+        try:
+            while outcome.kills.get("gateway", 0) < gateways or time.monotonic() < end:
+                with serve("--database", url, "--log-level", "error") as server:
+                    load.use(server.url)
+                    for number in range(1, GATEWAY_EVERY + 1):
+                        load.wait(chance.randint(1, ANSWERS))
+                        _kill(server, "gateway" if number == GATEWAY_EVERY else chance.choice(OTHERS), outcome)
+            with serve("--database", url, "--log-level", "error") as server:
+                load.use(server.url)
+                load.wait(CLIENTS)
+                load.end()
+        finally:
+            load.end()
         with open_database(url) as database, database.read() as connection:
             columns = tables.requests.c
             rows = connection.execute(select(columns.id, columns.completion_tokens)).all()
@@ -132,21 +152,16 @@ def soak(seconds: float, pause: float = 1.0, seed: int = 1) -> Outcome:
     return outcome
 
 
-def _kill_some(server: Server, chance: random.Random, pause: float, end: float, outcome: Outcome) -> None:
-    """Until the gateway is killed, or it is time to end."""
-    for number in range(1, GATEWAY_EVERY + 1):
-        time.sleep(pause * chance.uniform(0.5, 1.5))
-        if time.monotonic() >= end:
-            return
-        what = "gateway" if number == GATEWAY_EVERY else chance.choice(["orchestrator", "daemon"])
-        pid = {
-            "gateway": lambda: server.process.pid,
-            "orchestrator": server.orchestrator,
-            "daemon": lambda: _daemon(server),
-        }[what]()
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            outcome.kills[what] = outcome.kills.get(what, 0) + 1
+def _kill(server: Server, what: str, outcome: Outcome) -> None:
+    """Nothing if there is none at the moment."""
+    pid = server.process.pid
+    if what == "orchestrator":
+        pid = server.orchestrator()
+    elif what == "daemon":
+        pid = _daemon(server)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        outcome.kills[what] = outcome.kills.get(what, 0) + 1
 
 
 def _daemon(server: Server) -> int | None:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from faasmoe.errors import DatabaseError
 from faasmoe.tenancy import tables
@@ -167,7 +167,7 @@ class Ledger:
             with self._database.write() as connection:
                 _insert(connection, batch)
         except DatabaseError as error:
-            if not isinstance(error.__cause__, (DataError, IntegrityError)):
+            if not _of_a_record(error.__cause__):
                 raise
             if len(batch) == 1:
                 log.error("a record cannot be written and is lost: %s", type(error.__cause__).__name__)
@@ -202,6 +202,13 @@ class Ledger:
         if count and now - self._complained > _COMPLAIN_SECONDS:
             self._complained = now
             log.error("records of requests are lost, %d by now: %d wait already", self.dropped, len(self._waiting))
+
+
+def _of_a_record(cause: BaseException | None) -> bool:
+    """Whether it is a record that is wrong, and not the database."""
+    if isinstance(cause, DBAPIError):
+        return isinstance(cause, (DataError, IntegrityError))
+    return isinstance(cause, StatementError)
 
 
 def _insert(connection: Connection, batch: Sequence[Entry]) -> None:

@@ -145,12 +145,12 @@ def test_one_that_cannot_be_written_takes_no_other_with_it(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(database)
-    wrong = replace(RECORD, id="wrong", model=None)  # type: ignore[arg-type]
-    futures = [ledger.add(entry) for entry in (RECORD, wrong, replace(RECORD, id="2"))]
+    wrong = [replace(RECORD, id="wrong", model=None), replace(RECORD, id="worse", seconds=object())]  # type: ignore[arg-type]
+    futures = [ledger.add(entry) for entry in (RECORD, *wrong, replace(RECORD, id="2"))]
     with caplog.at_level(logging.ERROR), ledger.start():
         results(futures)
     assert [row["id"] for row in rows(database)] == ["cmpl-1", "2"]
-    assert ledger.dropped == 1
+    assert ledger.dropped == 2
     assert "acme" not in caplog.text
 
 
