@@ -38,6 +38,7 @@ from faasmoe.orchestrator.messages import (
     read_template_answer,
 )
 from faasmoe.orchestrator.pool import local_platform
+from faasmoe.orchestrator.template_client import ENVIRONMENT
 from faasmoe.platforms.local.run_folder import RunFolder
 from tests.integration.servers import Server, serve
 from tests.waiting import alive, wait_until
@@ -301,7 +302,8 @@ class Template:
     def __init__(self, stderr: IO[str]) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "faasmoe.orchestrator.template", str(theirs.fileno()), str(os.getpid())]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=stderr)
+        environment = {**os.environ, **ENVIRONMENT}
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=stderr, env=environment)
         theirs.close()
         self._ours.settimeout(100)
         self._forks = 0

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _LOAD_SECONDS = 3600.0  # a large model is quantised, or its dense part converted, from a slow disk
 _STDERR = 2
 # no threads before forks; an arena a thread would be memory that nobody finds again
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -114,7 +114,7 @@ class TemplateClient:
                     stdin=subprocess.DEVNULL,
                     stdout=_STDERR,  # what a library prints must not get among our own output
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, **_ENVIRONMENT},
+                    env={**os.environ, **ENVIRONMENT},
                 )
             except BaseException:
                 ours.close()
