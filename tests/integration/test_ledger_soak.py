@@ -4,8 +4,8 @@ from tests.ledger_soak import CLIENTS, soak
 
 
 def test_every_answered_request_is_in_the_ledger_whatever_is_killed() -> None:
-    outcome = soak(gateways=2)
+    outcome = soak(gateways=1)
     assert outcome.problems() == []
-    assert len(outcome.answered) >= 6 + CLIENTS
-    assert outcome.kills["gateway"] == 2
+    assert len(outcome.answered) >= 3 + CLIENTS
+    assert outcome.kills["gateway"] == 1
     assert outcome.kills.keys() & {"orchestrator", "daemon"}
