@@ -48,4 +48,5 @@ def fit(layers: Sequence[tuple[Matrix, Tensor | None]]) -> bool:
         len({(weight.shape[1], isinstance(weight, Int8Matrix)) for weight, _ in layers}) == 1
         and all(matvec.readable(weight) for weight, _ in layers)
         and all(matvec.readable_bias(bias, weight) for weight, bias in layers)
+        and all(bias is None or bias.is_contiguous() for _, bias in layers)
     )

@@ -296,10 +296,8 @@ def supports(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> bool:
 
 
 def readable_bias(bias: Tensor | None, weight: Matrix) -> bool:
-    """Whether the kernels can add a bias: none, or bfloat16 in memory, one for each of the weight's rows."""
-    return bias is None or (
-        bias.dtype == torch.bfloat16 and bias.shape == weight.shape[:1] and bias.is_contiguous()
-    )
+    """Whether the kernels can add a bias: none, or bfloat16, one for each of the weight's rows."""
+    return bias is None or (bias.dtype == torch.bfloat16 and bias.shape == weight.shape[:1])
 
 
 class Operands:

@@ -97,7 +97,8 @@ class Attention(nn.Module):
 
 def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: False)
-    model, crew = Attention().bfloat16().requires_grad_(False), Crew(2)
+    model, crew = Attention().bfloat16().requires_grad_(False), Crew()
+    crew.start(2)
     x = torch.randn(1, 3, 64).bfloat16()
     crew.take_over(model)
     wanted = model(x)

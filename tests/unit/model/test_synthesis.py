@@ -61,7 +61,7 @@ def test_a_seed_gives_the_same_weights(small: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_every_geometry_can_be_served(name: str) -> None:
-    layers = 2 if "deepseek" in name else 1
+    layers = GEOMETRIES[name].get("first_k_dense_replace", 0) + 1
     assert Synthesis(name, layers=layers, vocab=512).nbytes > 1_000_000
 
 

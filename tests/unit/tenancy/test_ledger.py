@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
@@ -14,6 +14,7 @@ from faasmoe.tenancy import ledger as module
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.ledger import Entry, Idle, Ledger, Record
+from tests.waiting import wait_until
 
 RECORD = Record("cmpl-1", "acme", "fm-a", "m", 1000.25, "stop", 9, 4, 5, 0.25, 1.5, 12.5, 0.5, 0.75, 1.0, 0.125)
 PATIENCE = 30
@@ -118,8 +119,8 @@ def test_while_the_database_is_down_nobody_waits_and_nothing_is_lost(
         assert ledger.waiting == 2
         assert all(broken.tried.acquire(timeout=PATIENCE) for _ in range(3))
         broken.down = False
-        while not (last := ledger.add(replace(RECORD, id="3"))).result(PATIENCE):
-            wait([last])
+        assert wait_until(lambda: not ledger.waiting)
+        assert ledger.add(replace(RECORD, id="3")).result(PATIENCE)
         assert not ledger.failing
     assert {row["id"] for row in rows(database)} == {"cmpl-1", "2", "3"}
     assert ledger.dropped == 0
