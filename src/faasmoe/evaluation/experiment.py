@@ -14,6 +14,7 @@ import psutil
 from faasmoe.errors import MeasurementError, OptionError
 from faasmoe.evaluation.meters.meter import Meter
 from faasmoe.evaluation.meters.residency import Range
+from faasmoe.evaluation.meters.thinning import thinned
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.strategies.host import Host
 from faasmoe.evaluation.strategies.protocol import Orders
@@ -86,7 +87,7 @@ class Experiment:
         if failed:
             raise MeasurementError(f"{strategy}, trial {trial}: a request failed: {failed}")
         return Run(
-            NAME, strategy, self.workload_name, trial, len(orders.tenants), self.settings, meter.usage,
+            NAME, strategy, self.workload_name, trial, len(orders.tenants), self.settings, thinned(meter.usage),
             list(played.requests), played.invocations, played.cold_starts,
         )  # fmt: skip
 

@@ -40,11 +40,33 @@ class Run(msgspec.Struct, frozen=True):
     invocations: int = 0
     cold_starts: int = 0
     extrapolated: bool = False  # fewer tenants were run than `tenants` says
+    measured_tenants: int | None = None  # how many, if so; memory is taken to grow in proportion
+    steps: int = 0  # of the engine
+    phases: dict[str, float] = {}  # part of a step to its seconds in all steps
+    cold_start_phases: dict[str, tuple[int, float]] = {}  # part of a cold start to how many and their seconds
+    memory_limit: int | None = None  # bytes that it could use, page cache included; None: no limit
+    memory_charged: int | None = None  # most bytes that it did use, counted like that
+
+    @property
+    def growth(self) -> float:
+        """How many times the memory that was measured `tenants` would take."""
+        return self.tenants / self.measured_tenants if self.measured_tenants else 1.0
 
     @property
     def tokens(self) -> int:
         """Of all answers."""
         return sum(request.tokens for request in self.requests)
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """What could not be run, and why."""
+
+    experiment: str
+    strategy: str
+    workload: str
+    tenants: int
+    settings: dict[str, str | int | float | None]
+    reason: str
 
 
 def this_machine() -> dict[str, str | int]:
@@ -66,6 +88,7 @@ class Results(msgspec.Struct):
     model: str
     model_bytes: int
     runs: list[Run] = msgspec.field(default_factory=list)
+    left_out: list[LeftOut] = msgspec.field(default_factory=list)
     format: int = FORMAT
     faasmoe: str = __version__
     created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -94,12 +117,17 @@ class Results(msgspec.Struct):
 
 def memory_mean(run: Run) -> float:
     """Bytes of all processes, averaged over time."""
-    return sum(run.usage.mean.values())
+    return run.growth * sum(run.usage.mean.values())
 
 
 def memory_peak(run: Run) -> float:
     """Most bytes of all processes together."""
-    return max(run.usage.total)
+    return run.growth * max(run.usage.total)
+
+
+def gb_seconds(run: Run) -> float:
+    """10^9 bytes times seconds, of all processes."""
+    return run.growth * sum(run.usage.gb_seconds.values())
 
 
 def cpu_per_token(run: Run) -> float:
@@ -107,23 +135,30 @@ def cpu_per_token(run: Run) -> float:
     return sum(run.usage.cpu_seconds.values()) / run.tokens
 
 
+def _measured(run: Run) -> Run:
+    """Raises `ValueError` if fewer tenants were run: what they have to share with each other is not known then."""
+    if run.extrapolated:
+        raise ValueError("only memory and processor time of a token can be extrapolated")
+    return run
+
+
 def throughput(run: Run) -> float:
-    """Tokens of answers a second."""
-    return run.tokens / run.usage.seconds
+    """Tokens of answers a second. Raises `ValueError` for a run that is extrapolated, as all figures of time do."""
+    return run.tokens / _measured(run).usage.seconds
 
 
 def _ends(run: Run) -> Sequence[float]:
-    return [request.end - request.asked for request in run.requests if request.end is not None]
+    return [request.end - request.asked for request in _measured(run).requests if request.end is not None]
 
 
 def _firsts(run: Run) -> Sequence[float]:
-    return [request.first - request.asked for request in run.requests if request.first is not None]
+    return [request.first - request.asked for request in _measured(run).requests if request.first is not None]
 
 
 def _each(run: Run) -> Sequence[float]:
     return [
         (request.end - request.first) / (request.tokens - 1)
-        for request in run.requests
+        for request in _measured(run).requests
         if request.end is not None and request.first is not None and request.tokens > 1
     ]
 
@@ -136,8 +171,8 @@ def _share(samples: Callable[[Run], Sequence[float]], share: float) -> Callable[
 FIGURES: dict[str, Callable[[Run], float]] = {
     "memory_mean_bytes": memory_mean,
     "memory_peak_bytes": memory_peak,
-    "gb_seconds": lambda run: sum(run.usage.gb_seconds.values()),
-    "cpu_percent": lambda run: run.usage.cpu_percent,
+    "gb_seconds": gb_seconds,
+    "cpu_percent": lambda run: _measured(run).usage.cpu_percent,
     "cpu_seconds_per_token": cpu_per_token,
     "tokens_per_second": throughput,
     "invocations_per_token": lambda run: run.invocations / run.tokens,

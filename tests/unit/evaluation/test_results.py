@@ -34,6 +34,16 @@ def test_figures_of_a_run() -> None:
     assert figures["end_to_end_p99"] == pytest.approx(8, abs=0.1)
 
 
+def test_fewer_tenants_tell_of_memory_and_of_processor_time_only() -> None:
+    made = run("baseline", extrapolated=True, measured_tenants=2)
+    assert FIGURES["memory_mean_bytes"](made) == FIGURES["memory_peak_bytes"](made) == pytest.approx(3e9)
+    assert FIGURES["gb_seconds"](made) == pytest.approx(30)
+    assert FIGURES["cpu_seconds_per_token"](made) == pytest.approx(5 / 20)
+    for name in ("tokens_per_second", "cpu_percent", "end_to_end_p95", "first_token_p50", "token_p99"):
+        with pytest.raises(ValueError, match="can be extrapolated"):
+            FIGURES[name](made)
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"command": 3}', "[1]"])
 def test_other_files_are_no_results(tmp_path: Path, content: str) -> None:
     file = tmp_path / "other.json"
