@@ -13,6 +13,7 @@ from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.results import Results
 from faasmoe.evaluation.strategies.host import Host
 from faasmoe.evaluation.strategies.protocol import Orders
+from faasmoe.evaluation.strategies.registry import STRATEGIES
 
 
 def test_all_strategies_answer_the_same_requests(tmp_path: Path) -> None:
@@ -31,17 +32,23 @@ def test_all_strategies_answer_the_same_requests(tmp_path: Path) -> None:
     command += ["--max-tokens", "3", "--block-size", "60", "--out", str(out), "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=280)
     assert {tuple(row["kind"][1:3]) for row in json.loads(done.stdout)} == {
-        ("paper", "baseline"), ("paper", "shared-full"), ("paper", "faasmoe-shared"),
-    }  # fmt: skip
+        ("paper", strategy) for strategy in STRATEGIES
+    }
     runs = {run.strategy: run for run in Results.load(out).runs}
     asked = {
         name: sorted((r.tenant, r.prompt_tokens, r.tokens) for r in run.requests) for name, run in runs.items()
     }
-    assert asked["baseline"] == asked["shared-full"] == asked["faasmoe-shared"]
+    assert all(its == asked["baseline"] for its in asked.values())
     assert len(asked["baseline"]) == 10
     assert set(runs["baseline"].usage.pss) == {"model"}
     assert set(runs["faasmoe-shared"].usage.pss) == {"orchestrator", "daemon", "zygote", "instances"}
+    assert set(runs["local-distribution"].usage.pss) == {"orchestrator", "daemon", "zygote", "instances"}
+    assert set(runs["faasmoe-private"].usage.pss) == {
+        "gateway", "template", "orchestrator", "daemon", "zygote", "instances"
+    }  # fmt: skip
     assert runs["shared-full"].invocations == 0
+    for private in ("local-distribution", "faasmoe-private"):  # no step is shared
+        assert runs[private].invocations == 30 * 6
     assert 15 * 6 <= runs["faasmoe-shared"].invocations <= 30 * 6  # as many steps, of one tenant or of both
     assert all(run.usage.resident["weights"][-1] > 0 for run in runs.values())
     assert all(r.asked <= r.first <= r.end for run in runs.values() for r in run.requests)

@@ -38,9 +38,7 @@ def strategies(
     model: Model = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option(
-            help="baseline, shared-full or faasmoe-shared; may be repeated. Default: all.", show_default=False
-        ),
+        typer.Option(help="Those of docs/planning.md; may be repeated. Default: all.", show_default=False),
     ] = None,
     workload: Annotated[Workload, typer.Option(help="What is asked (docs/planning.md).")] = "paper",
     replay: Annotated[Path | None, typer.Option(help="Recorded requests instead.", show_default=False)] = None,

@@ -9,16 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from faasmoe.errors import EngineStopped, FaasmoeError
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.serving import Serving
+
+if TYPE_CHECKING:
+    from faasmoe.model.tokenizer import Tokenizer
+    from faasmoe.orchestrator.serving import Serving
 
 _DEADLINE = 600.0  # seconds without any news
 
 Listener = Callable[[Piece], None]
 Submit = Callable[[GenerationRequest, Listener], None]
+Encode = Callable[[Ask], tuple[int, ...]]  # the tokens of its prompt
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ class Outcome:
 class _Play:
     """A workload while it is played: what was asked, and what has come."""
 
-    def __init__(self, submit: Submit, encode: Callable[[Ask], tuple[int, ...]]) -> None:
+    def __init__(self, submit: Submit, encode: Encode) -> None:
         self.outcomes: list[Outcome] = []
         self._submit = submit
         self._encode = encode
@@ -114,18 +119,24 @@ class _Play:
 
 
 def drive(asks: Iterable[Ask], serving: Serving) -> list[Outcome]:
+    """`play` against a model that is served in this process."""
+    vocabulary = int(serving.plan.architecture.text_config.vocab_size)
+    return play(asks, serving.engine.submit, partial(encode, serving.tokenizer, vocabulary))
+
+
+def play(asks: Iterable[Ask], submit: Submit, encode: Encode) -> list[Outcome]:
     """Ask a served model, wait for all answers. Answers have as many tokens as are asked for; seeds are fixed.
 
     A request that fails is in the outcomes with its error. Raises `EngineStopped` if nothing comes any more.
     """
-    play = _Play(serving.engine.submit, partial(_encode, serving))
-    play.run(asks)
-    return play.outcomes
+    played = _Play(submit, encode)
+    played.run(asks)
+    return played.outcomes
 
 
-def _encode(serving: Serving, ask: Ask) -> tuple[int, ...]:
+def encode(tokenizer: Tokenizer, vocabulary: int, ask: Ask) -> tuple[int, ...]:
+    """The tokens of a prompt: those of its text, or any where only their number is told."""
     if isinstance(ask.prompt, str):
-        return tuple(serving.tokenizer.encode(ask.prompt))
+        return tuple(tokenizer.encode(ask.prompt))
     draw = random.Random(f"{ask.tenant}/{ask.time}")
-    vocabulary = int(serving.plan.architecture.text_config.vocab_size)
     return tuple(draw.randrange(vocabulary) for _ in range(ask.prompt))

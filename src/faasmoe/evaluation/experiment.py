@@ -18,7 +18,7 @@ from faasmoe.evaluation.meters.thinning import thinned
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.strategies.host import Host
 from faasmoe.evaluation.strategies.protocol import Orders
-from faasmoe.evaluation.strategies.registry import BASELINE, STRATEGIES
+from faasmoe.evaluation.strategies.registry import BASELINE, ROLES, STRATEGIES
 from faasmoe.evaluation.workloads.ask import Ask
 
 NAME = "strategies"
@@ -79,9 +79,8 @@ class Experiment:
         orders = msgspec.structs.replace(self.orders, strategy=strategy)
         with Host(orders) as host:
             host.play([Ask(None, tenant, 8, _WARM_UP_TOKENS) for tenant in orders.tenants])
-            with Meter(
-                "model" if strategy == BASELINE else "orchestrator", host.pid, weights(orders.model)
-            ) as meter:
+            role = ROLES.get(strategy, "orchestrator")
+            with Meter(role, host.pid, weights(orders.model)) as meter:
                 played = host.play(asks)
         failed = next((request.error for request in played.requests if request.error), None)
         if failed:

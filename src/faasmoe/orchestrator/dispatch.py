@@ -141,7 +141,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
     specs = []
     for block in blocks:
         artifact = folder / f"{block.name}.json"
-        draft = artifact.with_suffix(".new")
+        draft = artifact.with_suffix(f".{os.getpid()}")  # others may write the same
         draft.write_text(block.artifact.to_json())
         draft.replace(artifact)
         parts = [part for expert in block.artifact.weights for part in expert]

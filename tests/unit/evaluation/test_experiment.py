@@ -46,7 +46,9 @@ def test_what_memory_cannot_hold_is_refused() -> None:
 
 
 def test_unknown_strategies_are_refused() -> None:
-    with pytest.raises(OptionError, match="--strategy magic: there are baseline, shared-full, faasmoe-shared"):
+    with pytest.raises(
+        OptionError, match="--strategy magic: there are baseline, shared-full, local-distribution, faasmoe-shared"
+    ):
         experiment("magic")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from faasmoe.evaluation.strategies.host import Host
+from faasmoe.evaluation.strategies.host import one_for_each, play_on_each
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import ONE_MODEL, Player
 from faasmoe.evaluation.workloads.ask import Ask
@@ -19,20 +20,9 @@ from faasmoe.evaluation.workloads.ask import Ask
 @contextmanager
 def serve(orders: Orders) -> Iterator[Player]:
     """Starts a process for each tenant. This one does nothing but pass requests on."""
-    with ExitStack() as started:
-        hosts = {
-            tenant: started.enter_context(
-                Host(msgspec.structs.replace(orders, strategy=ONE_MODEL, tenants=(tenant,)))
-            )
-            for tenant in orders.tenants
-        }
-
-        def play(asks: Sequence[Ask]) -> Played:
-            for tenant, host in hosts.items():
-                host.begin([ask for ask in asks if ask.tenant == tenant])
-            return Played(tuple(request for host in hosts.values() for request in host.end().requests))
-
-        yield play
+    ones = msgspec.structs.replace(orders, strategy=ONE_MODEL)
+    with one_for_each(orders.tenants, ones) as hosts:
+        yield partial(play_on_each, hosts)
 
 
 @contextmanager

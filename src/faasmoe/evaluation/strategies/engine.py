@@ -1,39 +1,45 @@
-"""The project's own engine: with experts in its process (`shared-full`), or as functions (`faasmoe-shared`)."""
+"""The project's own engine, in this process.
+
+Experts are in it as well (`shared-full`), or functions of a pool: of one that it starts (`faasmoe-shared`), or of one
+that runs already (a tenant's part of `local-distribution`).
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
-from faasmoe.evaluation.drive import Outcome, drive
+from faasmoe.evaluation.drive import drive
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
-from faasmoe.evaluation.strategies.registry import SHARED_FULL, Player
+from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.model.architecture import inspect_architecture, read_config
 from faasmoe.model.plan import context_length, make_plan
 from faasmoe.model.source import resolve
+from faasmoe.orchestrator.loaded import Loaded
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.serving import Serving
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.platform import LocalPlatform
 
 
 @contextmanager
 def serve(orders: Orders) -> Iterator[Player]:
     """What plays workloads while it is entered. Raises what loading a model raises."""
-    plan = make_plan(resolve(orders.model), orders.block_size, orders.dtype)
+    plan = make_plan(resolve(orders.model), _block_size(orders), orders.dtype)
     whole = orders.strategy == SHARED_FULL
+    model = Loaded(plan, Path(orders.artifacts)) if orders.artifacts else plan
 
-    def platform() -> Platform:
-        return InlinePlatform() if whole else local_platform(LocalOptions(orders.keep_alive, orders.memory_budget))
-
-    with Serving(plan, platform, context_length(plan, None)) as serving:
+    with Serving(model, partial(_platform, orders), context_length(plan, None)) as serving:
 
         def play(asks: Sequence[Ask]) -> Played:
             counts = serving.dispatch.counts
             invocations, cold_starts = counts.invocations, counts.cold_starts
-            requests = tuple(map(_answered, drive(asks, serving)))
+            requests = tuple(map(Answered.of, drive(asks, serving)))
             if whole:  # nothing is invoked
                 return Played(requests)
             return Played(requests, counts.invocations - invocations, counts.cold_starts - cold_starts)
@@ -41,8 +47,16 @@ def serve(orders: Orders) -> Iterator[Player]:
         yield play
 
 
-def _answered(outcome: Outcome) -> Answered:
-    first, end = (None if math.isnan(instant) else instant for instant in (outcome.first, outcome.end))
-    return Answered(
-        outcome.tenant, outcome.asked, first, end, outcome.prompt_tokens, outcome.tokens, outcome.error
-    )
+def _block_size(orders: Orders) -> int | None:
+    if orders.strategy != DENSE_PART:
+        return orders.block_size
+    architecture = inspect_architecture(read_config(resolve(orders.model).folder))
+    return max(experts.num_experts for experts in architecture.experts)
+
+
+def _platform(orders: Orders) -> Platform:
+    if orders.strategy == SHARED_FULL:
+        return InlinePlatform()
+    if orders.pool:
+        return LocalPlatform(folder=Path(orders.pool))
+    return local_platform(LocalOptions(orders.keep_alive, orders.memory_budget))

@@ -6,7 +6,8 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import IO, Self, TypeVar
 
@@ -49,25 +50,38 @@ class Host:
         """The other half."""
         return self._hear(Played, self._longest + PLAY_SECONDS)
 
-    def __enter__(self) -> Self:
+    def launch(self) -> None:
+        """The first half of entering it: starts the process. `stop` must follow some time."""
         command = [sys.executable, "-m", "faasmoe.evaluation.strategies.process"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self._say(self._orders)
-            ready = self._hear(Ready, START_SECONDS)
-            if ready.error:
-                raise MeasurementError(f"{self._orders.strategy} does not start: {ready.error}")
         except BaseException:
-            self._stop()
+            self.stop()
+            raise
+
+    def wait(self) -> None:
+        """The other half: returns when it can play."""
+        ready = self._hear(Ready, START_SECONDS)
+        if ready.error:
+            raise MeasurementError(f"{self._orders.strategy} does not start: {ready.error}")
+
+    def __enter__(self) -> Self:
+        self.launch()
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self.stop()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End the process, which ends all that it has started."""
         self._pipe(self._process.stdin).close()
         try:
             self._process.wait(_END_SECONDS)
@@ -101,3 +115,28 @@ class Host:
     def _pipe(self, pipe: IO[bytes] | None) -> IO[bytes]:
         assert pipe is not None  # noqa: S101 - for the type checker
         return pipe
+
+
+@contextmanager
+def one_for_each(tenants: Sequence[str], orders: Orders) -> Iterator[dict[str, Host]]:
+    """A process with these orders for each of the tenants, all started at the same time."""
+    hosts = {tenant: Host(msgspec.structs.replace(orders, tenants=(tenant,))) for tenant in tenants}
+    with ExitStack() as started:
+        for host in hosts.values():
+            host.launch()
+            started.callback(host.stop)
+        for host in hosts.values():
+            host.wait()
+        yield hosts
+
+
+def play_on_each(hosts: Mapping[str, Host], asks: Sequence[Ask]) -> Played:
+    """Have every tenant's process play what is the tenant's, all at the same time."""
+    for tenant, host in hosts.items():
+        host.begin([ask for ask in asks if ask.tenant == tenant])
+    played = [host.end() for host in hosts.values()]
+    return Played(
+        tuple(request for one in played for request in one.requests),
+        sum(one.invocations for one in played),
+        sum(one.cold_starts for one in played),
+    )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from faasmoe.evaluation.workloads.ask import Ask
+
+if TYPE_CHECKING:
+    from faasmoe.evaluation.drive import Outcome
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -17,6 +23,8 @@ class Orders(msgspec.Struct, frozen=True):
     keep_alive: float = 60.0
     memory_budget: int | None = None
     dtype: str = "auto"
+    pool: str | None = None  # folder of a pool of functions that runs already
+    artifacts: str | None = None  # folder for what its functions are made of; everybody on a pool has the same
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -41,6 +49,12 @@ class Answered(msgspec.Struct, frozen=True):
     prompt_tokens: int
     tokens: int
     error: str | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Answered:
+        """What became of a request, without the numbers that JSON does not have."""
+        first, end = (None if math.isnan(instant) else instant for instant in (outcome.first, outcome.end))
+        return cls(outcome.tenant, outcome.asked, first, end, outcome.prompt_tokens, outcome.tokens, outcome.error)
 
 
 class Played(msgspec.Struct, frozen=True):

@@ -12,15 +12,24 @@ from faasmoe.evaluation.workloads.ask import Ask
 
 Player = Callable[[Sequence[Ask]], Played]
 
-BASELINE, SHARED_FULL, FAASMOE_SHARED = "baseline", "shared-full", "faasmoe-shared"
-STRATEGIES = (BASELINE, SHARED_FULL, FAASMOE_SHARED)
+BASELINE, SHARED_FULL, LOCAL_DISTRIBUTION = "baseline", "shared-full", "local-distribution"
+FAASMOE_SHARED, FAASMOE_PRIVATE = "faasmoe-shared", "faasmoe-private"
+STRATEGIES = (BASELINE, SHARED_FULL, LOCAL_DISTRIBUTION, FAASMOE_SHARED, FAASMOE_PRIVATE)
 ONE_MODEL = "one-model"  # a tenant's part of the baseline
+DENSE_PART = "dense-part"  # a tenant's part of local distribution
+ROLES = {
+    BASELINE: "model",
+    FAASMOE_PRIVATE: "gateway",
+}  # of a strategy's own process; "orchestrator" of the others
 
 _PLACES = {
     BASELINE: "faasmoe.evaluation.strategies.baseline:serve",
     ONE_MODEL: "faasmoe.evaluation.strategies.baseline:serve_one",
     SHARED_FULL: "faasmoe.evaluation.strategies.engine:serve",
+    LOCAL_DISTRIBUTION: "faasmoe.evaluation.strategies.distribution:serve",
+    DENSE_PART: "faasmoe.evaluation.strategies.engine:serve",
     FAASMOE_SHARED: "faasmoe.evaluation.strategies.engine:serve",
+    FAASMOE_PRIVATE: "faasmoe.evaluation.strategies.private:serve",
 }
 
 
