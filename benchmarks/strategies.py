@@ -3,7 +3,9 @@
 Six tenants, of which none has asked yet; then each asks, then all of them at once, with prompts that touch every
 expert. Memory is the sum of proportional set sizes of all processes: this one, which is the gateway without its HTTP
 server, and the daemon, zygote, instances, template and orchestrators that it starts. It is sampled while all are
-answered, and the peaks of the two strategies are compared. Afterwards all go idle, and what is left is measured.
+answered, and the peaks of the two strategies are compared. `orchestrator_own_mib` is what an orchestrator shares with
+no other process then, on average: what the planner takes one more to cost. Afterwards all go idle, and what is left is
+measured.
 
 `orchestrator_start_s` is from the order to fork one until it takes requests. `answer_...` are seconds for an answer of
 twelve tokens, with functions that are warm but in the last: `warm` when the tenant has an orchestrator, `forked` when
@@ -27,12 +29,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from tests.waiting import wait_until
 
 import faasmoe.api.app  # noqa: F401 - a gateway has it in memory
 from faasmoe import logs
-from faasmoe.evaluation.meters.processes import Family, proportional_set_size
+from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_size
 from faasmoe.model.source import resolve
 from faasmoe.orchestrator.config import FleetOptions, ServingConfig, Strategy
 from faasmoe.orchestrator.fleet import Fleet
@@ -55,16 +58,22 @@ MIB = 1 << 20
 
 
 class Memory:
-    """Samples of all processes' proportional set sizes, in MiB by role, and the largest total."""
+    """Samples of all processes' proportional set sizes, in MiB by role, and the largest total.
+
+    `own` is the most that orchestrators have had for themselves, each on average.
+    """
 
     def __init__(self) -> None:
         self._family = Family(os.getpid(), "gateway")
         self.peak: dict[str, float] = {}
+        self.own = 0.0
 
     def sample(self) -> dict[str, float]:
         roles = self._family.look()
         now = {role: sum(proportional_set_size(one.pid) for one in its) / MIB for role, its in roles.items()}
         now["total"] = sum(now.values())
+        if orchestrators := roles.get("orchestrator"):
+            self.own = max(self.own, statistics.fmean(map(_own, orchestrators)))
         if now["total"] > self.peak.get("total", 0.0):
             self.peak = now
         return now
@@ -84,6 +93,13 @@ class Memory:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+def _own(process: Seen) -> float:
+    try:
+        return psutil.Process(process.pid).memory_full_info().uss / MIB
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 class Tenants:
@@ -132,6 +148,7 @@ async def run(strategy: Strategy, model: Path, pool: LocalPlatform, folder: Path
                 await asyncio.gather(*(tenants.ask(tenant, PROMPT) for tenant in TENANTS))
         memory.sample()
         figures |= {f"{role}_mib": nbytes for role, nbytes in memory.peak.items()}
+        figures["orchestrator_own_mib"] = memory.own
         touched = [status for status in pool.status().functions if status.instances]
         figures["functions_without_instance"] = len(pool.status().functions) - len(touched)
         await until(lambda: not launcher.running)

@@ -1,9 +1,10 @@
-"""`faasmoe evaluate claims|compare`: what reads results."""
+"""`faasmoe evaluate claims|compare|report`: what reads results."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,96 +17,115 @@ from faasmoe.cli.options import Json
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
+    from faasmoe.evaluation.claims import Verdict
+    from faasmoe.evaluation.groups import Kind
     from faasmoe.evaluation.results import Results
-    from faasmoe.evaluation.statistics import Estimate
 
 File = Annotated[Path, typer.Argument(help="Results of an evaluation.", show_default=False)]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RESULTS...", help="Results of evaluations; of claims, the first that tell.", show_default=False
+    ),
+]
+
+_COLOURS = {True: "green", False: "red", None: "dim"}
 
 
-def claims(file: File, as_json: Json = False) -> None:
+def claims(files: Files, as_json: Json = False) -> None:
     """Hold results against what the project claims."""
     from faasmoe.evaluation.claims import judge
-    from faasmoe.evaluation.results import Results
+    from faasmoe.evaluation.report.tables import claim_cells
+    from faasmoe.evaluation.report.units import NOTE
 
-    verdicts = judge(Results.load(file))
+    verdicts = judge(_load(files))
     if as_json:
-        rows = {
-            one.claim.key: {
-                "value": one.estimate and one.estimate.value,
-                "low": one.estimate and _number(one.estimate.low),
-                "high": one.estimate and _number(one.estimate.high),
-                "trials": one.estimate.trials if one.estimate else 0,
-                "bound": one.claim.bound,
-                "at_least": one.claim.at_least,
-                "reached": one.reached,
-                "extrapolated": one.extrapolated,
-            }
-            for one in verdicts
-        }
-        typer.echo(json.dumps(rows, allow_nan=False))
+        typer.echo(json.dumps({one.claim.key: _facts(one) for one in verdicts}, allow_nan=False))
         return
     table = Table("key", "figure", "95 % interval", "must be", "", box=None, pad_edge=False)
     for one in verdicts:
-        sign = "≥" if one.claim.at_least else "≤"
-        word = {True: "[green]reached[/]", False: "[red]missed[/]", None: "[dim]not measured[/]"}[one.reached]
-        value = f"{one.estimate.value:.3f}{' *' if one.extrapolated else ''}" if one.estimate else ""
-        table.add_row(one.claim.key, value, _interval(one.estimate), f"{sign} {one.claim.bound:.3g}", word)
+        table.add_row(one.claim.key, *claim_cells(one), f"[{_COLOURS[one.reached]}]{one.word}[/]")
     console = Console()
     console.print(table)
     if any(one.extrapolated for one in verdicts):
-        console.print("[dim]* extrapolated from fewer tenants[/]")
+        console.print(f"[dim]{NOTE}[/]")
 
 
 def compare(before: File, after: File, as_json: Json = False) -> None:
     """Hold two results against each other: the ratio of AFTER to BEFORE, for each figure of what both have run."""
     from faasmoe.evaluation.compare import compare as differences
-    from faasmoe.evaluation.results import Results
+    from faasmoe.evaluation.groups import names
+    from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, interval
 
-    found = differences(Results.load(before), Results.load(after))
+    found = differences(*_load([before, after]))
     if not found:
         raise OptionError(f"{before} and {after} have no run in common")
     if as_json:
-        rows = [{**asdict(one), "distinct": one.distinct} for one in found]
+        rows = [{**asdict(one), "kind": _kind(one.kind), "distinct": one.distinct} for one in found]
         typer.echo(json.dumps(_clean(rows), allow_nan=False))
         return
     table = Table("experiment", "figure", "before", "after", "ratio", "95 % interval", box=None, pad_edge=False)
-    for one in found:
-        experiment, workload, strategy, count, _ = one.kind
+    for one, name in zip(found, names([one.kind for one in found]), strict=True):
+        mark = f" {EXTRAPOLATED}" if one.extrapolated else ""
         table.add_row(
-            f"{experiment}, {workload}, {strategy}, {count} tenants", one.figure, f"{one.before.value:.4g}",
-            f"{one.after.value:.4g}", f"{one.ratio.value:.3f}" if one.ratio else "", _interval(one.ratio),
+            name + mark, one.figure, f"{one.before.value:.4g}", f"{one.after.value:.4g}",
+            f"{one.ratio.value:.3f}" if one.ratio else "", interval(one.ratio),
             style="bold" if one.distinct else None,
         )  # fmt: skip
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if any(one.extrapolated for one in found):
+        console.print(f"[dim]{NOTE}[/]")
 
 
 def show(results: Results, as_json: bool) -> None:
-    """Figures of each kind of run, as a table or as JSON."""
-    from faasmoe.evaluation.compare import figures_of
+    """Figures of each kind of run: some as a table, or all as JSON."""
+    from faasmoe.evaluation.groups import groups_of, names
+    from faasmoe.evaluation.report.tables import FEW, figures_table
+    from faasmoe.evaluation.results import FIGURES
 
-    rows = figures_of(results)
+    groups = groups_of(results)
     if as_json:
-        typer.echo(
-            json.dumps(_clean([{"kind": kind, "figures": figures} for kind, figures in rows]), allow_nan=False)
-        )
+        rows = [
+            {"kind": _kind(one.kind), "figures": {name: found for name in FIGURES if (found := one.figure(name))}}
+            for one in groups
+        ]
+        typer.echo(json.dumps(_clean(rows), allow_nan=False))
         return
-    table = Table("figure", *(f"{kind[2]}, {kind[1]}" for kind, _ in rows), box=None, pad_edge=False)
-    for name in rows[0][1]:
-        cells = [_with_interval(figures.get(name)) for _, figures in rows]
-        table.add_row(name, *cells)
-    Console().print(table)
+    table = figures_table({"": names([one.kind for one in groups])}, groups, FEW)
+    shown = Table(box=None, pad_edge=False)
+    for place, column in enumerate(table.columns):
+        shown.add_column(column, no_wrap=place == 0)
+    for row in table.rows:
+        shown.add_row(*row)
+    console = Console()
+    console.print(shown)
+    console.print("\n".join(f"[dim]{note}[/]" for note in table.notes))
 
 
-def _with_interval(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    return f"{estimate.value:.4g}" + ("" if math.isnan(estimate.low) else f" ± {estimate.half_width:.2g}")
+def _load(files: Sequence[Path]) -> list[Results]:
+    from faasmoe.evaluation.results import Results
+
+    return [Results.load(file) for file in files]
 
 
-def _interval(estimate: Estimate | None) -> str:
-    if estimate is None or not math.isfinite(estimate.high - estimate.low):
-        return ""
-    return f"{estimate.low:.3f} to {estimate.high:.3f}"
+def _facts(one: Verdict) -> dict[str, Any]:
+    found = one.estimate
+    return {
+        "value": found and found.value,
+        "low": found and _number(found.low),
+        "high": found and _number(found.high),
+        "trials": found.trials if found else 0,
+        "bound": one.claim.bound,
+        "at_least": one.claim.at_least,
+        "reached": one.reached,
+        "extrapolated": one.extrapolated,
+        "model": one.model,
+    }
+
+
+def _kind(kind: Kind) -> list[Any]:
+    return [*kind[:4], dict(kind.settings)]
 
 
 def _number(value: float) -> float | None:

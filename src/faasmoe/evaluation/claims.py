@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from faasmoe.evaluation.results import FIGURES, Results, Run
@@ -27,11 +27,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A claim beside what was found; `estimate` is None if it was not measured."""
+    """A claim beside what was found, with which model; `estimate` is None if it was not measured."""
 
     claim: Claim
     estimate: Estimate | None
     extrapolated: bool = False
+    model: str | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -40,6 +41,11 @@ class Verdict:
             return None
         value, bound = self.estimate.value, self.claim.bound
         return value >= bound if self.claim.at_least else value <= bound
+
+    @property
+    def word(self) -> str:
+        """The same in words."""
+        return {True: "reached", False: "missed", None: "not measured"}[self.reached]
 
 
 OURS, FULL = "faasmoe-shared", "shared-full"
@@ -62,25 +68,31 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def judge(results: Results) -> list[Verdict]:
-    """All claims, in order."""
-    return [_judge(claim, results) for claim in CLAIMS]
+def judge(several: Sequence[Results]) -> list[Verdict]:
+    """All claims, in order. The first of the results that have what a claim speaks of answers for it."""
+    return [_judge(claim, several) for claim in CLAIMS]
 
 
-def _judge(claim: Claim, results: Results) -> Verdict:
-    above, below = (_runs(claim, strategy, results) for strategy in (claim.strategy, claim.over))
-    if not above or not below:
-        return Verdict(claim, None)
-    figure = FIGURES[claim.figure]
-    extrapolated = any(run.extrapolated for run in [*above.values(), *below.values()])
-    return Verdict(claim, _ratio(figure, above, below), extrapolated)
+def _judge(claim: Claim, several: Sequence[Results]) -> Verdict:
+    for results in several:
+        above, below = (_runs(claim, strategy, results) for strategy in (claim.strategy, claim.over))
+        estimate = _ratio(FIGURES[claim.figure], above, below)
+        if estimate:
+            extrapolated = any(run.extrapolated for run in [*above.values(), *below.values()])
+            return Verdict(claim, estimate, extrapolated, results.model)
+    return Verdict(claim, None)
 
 
-def _ratio(figure: Callable[[Run], float], above: dict[int, Run], below: dict[int, Run]) -> Estimate:
-    if above.keys() == below.keys():  # the same requests, one after the other
-        pairs = [(figure(above[trial]), figure(below[trial])) for trial in sorted(above)]
-        return paired_ratio([one for one, _ in pairs], [other for _, other in pairs])
-    return ratio([figure(run) for run in above.values()], [figure(run) for run in below.values()])
+def _ratio(figure: Callable[[Run], float], above: dict[int, Run], below: dict[int, Run]) -> Estimate | None:
+    """None if there is nothing to compare: one of them was not run, or has not answered."""
+    try:
+        over = {trial: figure(run) for trial, run in above.items()}
+        under = {trial: figure(run) for trial, run in below.items()}
+        if over.keys() == under.keys():  # the same requests, one after the other
+            return paired_ratio(list(over.values()), [under[trial] for trial in over])
+        return ratio(list(over.values()), list(under.values()))
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _runs(claim: Claim, strategy: str, results: Results) -> dict[int, Run]:

@@ -25,7 +25,7 @@ def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert facts["memory_vs_baseline"]["value"] == pytest.approx(0.1)
     assert facts["pressure_vs_llamacpp"] == {
         "value": None, "low": None, "high": None, "trials": 0, "bound": 1.0, "at_least": True, "reached": None,
-        "extrapolated": False,
+        "extrapolated": False, "model": None,
     }  # fmt: skip
     assert faasmoe(monkeypatch, "evaluate", "claims", file) == 0
     shown = capsys.readouterr().out

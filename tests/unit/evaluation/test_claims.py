@@ -7,7 +7,7 @@ from tests.unit.evaluation.made import results, run
 
 
 def verdicts(*runs):
-    return {verdict.claim.key: verdict for verdict in judge(results(*runs))}
+    return {verdict.claim.key: verdict for verdict in judge([results(*runs)])}
 
 
 def test_there_is_a_claim_for_each_key() -> None:
@@ -57,3 +57,21 @@ def test_claims_of_least_values_and_extrapolations() -> None:
     assert verdict.reached is False
     runs = [run("faasmoe-shared"), run("baseline", extrapolated=True)]
     assert verdicts(*runs)["memory_vs_baseline"].extrapolated
+
+
+def test_the_first_results_that_have_a_claims_strategies_answer() -> None:
+    half = results(run("faasmoe-shared"))
+    first, second = (
+        results(run("faasmoe-shared", memory=memory), run("baseline", memory=100)) for memory in (20, 30)
+    )
+    first.model = "first"
+    verdict = judge([half, first, second])[0]
+    assert verdict.model == "first"
+    assert verdict.estimate.value == pytest.approx(0.2)
+    assert verdict.word == "reached"
+
+
+def test_a_strategy_that_has_answered_nothing_is_not_measured() -> None:
+    found = verdicts(run("faasmoe-shared"), run("baseline", requests=[]))
+    assert found["cpu_vs_baseline"].word == "not measured"
+    assert found["memory_vs_baseline"].word == "missed"

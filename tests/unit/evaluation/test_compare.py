@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from faasmoe.evaluation.compare import compare, figures_of
+from faasmoe.evaluation.compare import compare
 from tests.unit.evaluation.made import results, run
 
 
@@ -21,15 +21,7 @@ def test_runs_with_other_settings_are_other_runs() -> None:
     assert compare(before, after) == []
 
 
-def test_figures_are_means_over_trials() -> None:
-    ((kind, figures),) = figures_of(results(run("baseline", 0, 1_000_000_000), run("baseline", 1, 3_000_000_000)))
-    assert kind[:4] == ("strategies", "paper", "baseline", 6)
-    assert figures["memory_mean_bytes"].value == pytest.approx(2e9)
-    assert figures["memory_mean_bytes"].trials == 2
-
-
-def test_runs_without_answers_have_no_figures_of_latency() -> None:
-    ((_, figures),) = figures_of(results(run("baseline", requests=[])))
-    assert "end_to_end_p50" not in figures
-    assert "cpu_seconds_per_token" not in figures
-    assert figures["cpu_percent"].value == pytest.approx(50)
+def test_what_is_extrapolated_is_marked() -> None:
+    found = compare(results(run("baseline", extrapolated=True)), results(run("baseline")))
+    assert all(one.extrapolated for one in found)
+    assert all(one.ratio is None or one.ratio.value == pytest.approx(1) for one in found)

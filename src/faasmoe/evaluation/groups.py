@@ -1,0 +1,80 @@
+"""Runs that differ in nothing but the trial, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from faasmoe.evaluation.results import FIGURES, Results, Run
+from faasmoe.evaluation.statistics import Estimate, mean
+
+Value = str | int | float | None
+
+
+class Kind(NamedTuple):
+    """What runs of a group have in common."""
+
+    experiment: str
+    workload: str
+    strategy: str
+    tenants: int
+    settings: tuple[tuple[str, Value], ...]  # by name
+
+    def __str__(self) -> str:
+        return ", ".join([self.experiment, self.workload, self.strategy, f"{self.tenants} tenants"])
+
+    def setting(self, name: str) -> Value:
+        """None if its runs do not have it."""
+        return dict(self.settings).get(name)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Experiment and workload: what is shown together."""
+        return self.experiment, self.workload
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All trials of a kind."""
+
+    kind: Kind
+    runs: tuple[Run, ...]
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether fewer tenants were run than it says."""
+        return any(run.extrapolated for run in self.runs)
+
+    def samples(self, figure: str) -> list[float] | None:
+        """One for each trial; None if a run has none, because nothing was answered."""
+        try:
+            return [FIGURES[figure](run) for run in self.runs]
+        except (ValueError, ZeroDivisionError):
+            return None
+
+    def figure(self, name: str) -> Estimate | None:
+        """The mean over trials; None where there is none."""
+        samples = self.samples(name)
+        return mean(samples) if samples else None
+
+
+def groups_of(results: Results) -> list[Group]:
+    """In the order in which they were first run."""
+    kinds: dict[Kind, list[Run]] = {}
+    for run in results.runs:
+        kind = Kind(run.experiment, run.workload, run.strategy, run.tenants, tuple(sorted(run.settings.items())))
+        kinds.setdefault(kind, []).append(run)
+    return [Group(kind, tuple(runs)) for kind, runs in kinds.items()]
+
+
+def names(kinds: Sequence[Kind]) -> list[str]:
+    """What each is called: what it is, and the settings in which others that are alike differ from it."""
+    return [", ".join([str(kind), *_differing(kind, kinds)]) for kind in kinds]
+
+
+def _differing(kind: Kind, kinds: Sequence[Kind]) -> list[str]:
+    alike = [other for other in kinds if other[:3] == kind[:3]]
+    return [
+        f"{name} {value}" for name, value in kind.settings if any(other.setting(name) != value for other in alike)
+    ]

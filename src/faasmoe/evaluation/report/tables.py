@@ -1,0 +1,71 @@
+"""Results as tables, for a terminal, a page, or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from faasmoe.evaluation.claims import Verdict
+from faasmoe.evaluation.groups import Group
+from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, places_of, written
+
+USUAL = (
+    "memory_mean_bytes", "memory_peak_bytes", "cpu_seconds_per_token", "tokens_per_second", "first_token_p50",
+    "end_to_end_p50", "end_to_end_p95", "invocations_per_token", "cold_starts",
+)  # fmt: skip
+FEW = ("memory_mean_bytes", "cpu_seconds_per_token", "tokens_per_second", "end_to_end_p50", "end_to_end_p95")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as they are written. The first `labels` columns say what a row is; `notes` stand below."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    labels: int = 1
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """As GitHub reads it."""
+        marks = ["---"] * self.labels + ["--:"] * (len(self.columns) - self.labels)
+        lines = [" | ".join(row) for row in (self.columns, marks, *self.rows)]
+        table = "\n".join(f"| {line} |" for line in lines)
+        return "\n\n".join([table, *self.notes])
+
+
+def figures_table(
+    labels: dict[str, Sequence[str]], groups: Sequence[Group], figures: Iterable[str] = USUAL
+) -> Table:
+    """A row for each group, called by what `labels` has for it, with those of the figures that any of them has."""
+    columns = {name: [group.figure(name) for group in groups] for name in figures}
+    columns = {name: cells for name, cells in columns.items() if any(cell and cell.value for cell in cells)}
+    marks = [group.extrapolated for group in groups]
+    text = [
+        [written(cell, SHOWN[name], mark) for cell, mark in zip(cells, marks, strict=True)]
+        for name, cells in columns.items()
+    ]
+    rows = tuple(zip(*labels.values(), *text, strict=True))
+    notes = [NOTE] if any(marks) else []
+    if trials := {len(group.runs) for group in groups}:
+        least, most = min(trials), max(trials)
+        count = str(least) if least == most else f"{least} to {most}"
+        what = f"Means of {count} trials, ± half of the 95 % interval." if most > 1 else "One trial."
+        notes.append(what)
+    return Table((*labels, *(SHOWN[name].heading for name in columns)), rows, len(labels), tuple(notes))
+
+
+def claims_table(verdicts: Sequence[Verdict]) -> Table:
+    """What is claimed and what was found."""
+    rows = tuple((f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word) for one in verdicts)
+    notes = (NOTE,) if any(one.extrapolated for one in verdicts) else ()
+    return Table(("key", "claim", "figure", "95 % interval", "must be", ""), rows, 2, notes)
+
+
+def claim_cells(verdict: Verdict) -> tuple[str, str, str]:
+    """Figure, interval and bound."""
+    found, claim = verdict.estimate, verdict.claim
+    bound = f"{'≥' if claim.at_least else '≤'} {claim.bound:.3g}"
+    if found is None:
+        return "", "", bound
+    mark = f" {EXTRAPOLATED}" if verdict.extrapolated else ""
+    return f"{found.value:.{places_of(found.value)}f}{mark}", interval(found), bound
