@@ -1,7 +1,9 @@
 """Do 200 clients that stream at the same time all get their share?
 
-Each has a connection of its own to a real server of the demo model and asks through the `openai` client, again and
-again, `--requests` times, each time with another prompt; prompts differ in length, answers do not (`ignore_eos`).
+Each is a tenant of its own, with a key and a connection to a real server of the demo model, and asks through the
+`openai` client, again and again, `--requests` times, each time with another prompt; prompts differ in length, answers
+do not (`ignore_eos`). All tenants have the same weight. With `--tenants 1` all clients are one tenant, within which
+first come, first served.
 
 A client's speed is given in two ways, slowest client over the mean of all each time:
 
@@ -9,14 +11,9 @@ A client's speed is given in two ways, slowest client over the mean of all each 
   last token, with the waits in between, for a client that has to wait starves just as one that is served slowly;
 - `slowest_over_mean_decoding`: its tokens but the first of each answer over the time from the first to the last.
 
-`slowest_over_mean_first` is the first of the two for first requests alone, which all come in one instant. A server
-whose steps take fewer sequences than there are clients (`--max-sequences`) lets some begin before others: with 200
-clients and 64 sequences, who comes last has three answers to wait for before its own, and cannot come near 0.7. It
-says how long the line is. Whether all move in it shows when clients come again, and `slowest_over_mean` with it
-rises with `--requests`; with one request the two are the same figure.
-
-The server has no tenants, so that all clients are one to it, within which first come, first served: this shows
-fairness between requests. That between tenants is the scheduler's (`orchestrator.fair_share`).
+`slowest_over_mean_first` is the first of the two for first requests alone, which all come in one instant. A step takes
+fewer sequences than there are clients (`--max-sequences`): tenants take turns with them, while of one tenant's
+sequences the first ones go on and who comes last waits for three answers before its own.
 """
 
 from __future__ import annotations
@@ -25,6 +22,7 @@ import argparse
 import asyncio
 import ssl
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -36,6 +34,9 @@ from rich.console import Console
 from tests.integration.servers import serve
 
 from benchmarks.figures import Figures, report
+from faasmoe.tenancy.keys import create_key
+from faasmoe.tenancy.schema import open_database
+from faasmoe.tenancy.tenants import Tenant, add_tenant
 
 LIMITS = {"clients_failed": 0, "slowest_over_mean": 0.7}
 AT_LEAST = {"slowest_over_mean"}
@@ -83,13 +84,17 @@ async def stay(client: openai.AsyncOpenAI, number: int, requests: int, tokens: i
     return [await ask(client, prompt, tokens) for prompt in prompts]
 
 
-async def all_at_once(url: str, clients: range, requests: int, tokens: int) -> list[list[Answer] | BaseException]:
+async def all_at_once(
+    url: str, keys: Sequence[str], clients: range, requests: int, tokens: int
+) -> list[list[Answer] | BaseException]:
+    """What each client gets, with the keys in turn."""
     certificates = ssl.create_default_context()  # of which each client would load its own, for seconds
     async with AsyncExitStack() as stack:
         made = []
-        for _ in clients:
+        for number in clients:
             http = httpx.AsyncClient(verify=certificates, timeout=PATIENCE)
-            client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, http_client=http)
+            key = keys[number % len(keys)]
+            client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
             made.append(await stack.enter_async_context(client))
         stays = (stay(client, number, requests, tokens) for number, client in zip(clients, made, strict=True))
         return await asyncio.gather(*stays, return_exceptions=True)
@@ -128,17 +133,37 @@ def figures_of(clients: Sequence[Sequence[Answer]]) -> Figures:
     }
 
 
+def keys_of(database: str, tenants: int) -> list[str]:
+    """A key of each of so many new tenants."""
+    keys = []
+    with open_database(database) as opened:
+        for number in range(tenants):
+            add_tenant(opened, Tenant(f"tenant-{number}"))
+            keys.append(create_key(opened, f"tenant-{number}")[0])
+    return keys
+
+
+def run(args: argparse.Namespace) -> list[list[Answer] | BaseException]:
+    """What each client got."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = f"sqlite:///{folder}/tenants.db"
+        keys = keys_of(database, args.tenants or args.clients)
+        options = ("--database", database, "--max-sequences", str(args.max_sequences), "--log-level", "warning")
+        with serve(*options) as server:
+            asyncio.run(all_at_once(server.url, keys, range(8), 1, 8))  # starts functions
+            return asyncio.run(all_at_once(server.url, keys, range(args.clients), args.requests, args.tokens))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--tenants", type=int, help="that share the clients; default: each is one of its own")
     parser.add_argument("--requests", type=int, default=4, help="of each client")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer, at least 2")
     parser.add_argument("--max-sequences", type=int, default=64, help="of the server")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     args = parser.parse_args()
-    with serve("--max-sequences", str(args.max_sequences), "--log-level", "warning") as server:
-        asyncio.run(all_at_once(server.url, range(args.clients, args.clients + 8), 1, 8))  # starts functions
-        came = asyncio.run(all_at_once(server.url, range(args.clients), args.requests, args.tokens))
+    came = run(args)
     whole = [client for client in came if not isinstance(client, BaseException)]
     failures = [client for client in came if isinstance(client, BaseException)]
     for failure in failures:

@@ -79,7 +79,10 @@ class Load:
                 thread.join()
 
     def _ask(self, number: int) -> None:
-        chance = random.Random(number)
+        with httpx.Client(headers=self._headers, timeout=60) as client:  # each loads certificates, once
+            self._ask_as(client, random.Random(number))
+
+    def _ask_as(self, client: httpx.Client, chance: random.Random) -> None:
         while not self._ended.is_set():
             body = {
                 "model": "faasmoe-demo",
@@ -88,7 +91,7 @@ class Load:
                 "ignore_eos": True,
             }
             try:
-                answer = self._stream(body) if chance.random() < 0.5 else self._whole(body)
+                answer = self._stream(client, body) if chance.random() < 0.5 else self._whole(client, body)
             except httpx.HTTPError:
                 answer = None
             if answer:
@@ -98,19 +101,17 @@ class Load:
             else:
                 self._ended.wait(0.05)  # the server is gone for a while
 
-    def _whole(self, body: dict) -> tuple[str, int] | None:
-        answer = httpx.post(f"{self.url}/v1/completions", json=body, headers=self._headers, timeout=60)
+    def _whole(self, client: httpx.Client, body: dict) -> tuple[str, int] | None:
+        answer = client.post(f"{self.url}/v1/completions", json=body)
         if answer.status_code != 200:
             return None
         facts = answer.json()
         return facts["id"], facts["usage"]["completion_tokens"]
 
-    def _stream(self, body: dict) -> tuple[str, int] | None:
+    def _stream(self, client: httpx.Client, body: dict) -> tuple[str, int] | None:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         found = None
-        with httpx.stream(
-            "POST", f"{self.url}/v1/completions", json=body, headers=self._headers, timeout=60
-        ) as answer:
+        with client.stream("POST", f"{self.url}/v1/completions", json=body) as answer:
             for line in answer.iter_lines():
                 data = line.removeprefix("data: ")
                 if data == "[DONE]":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from faasmoe.api.head_limit import HeadLimit
 from faasmoe.orchestrator.fleet import Fleet
 
 GRACE = 5  # seconds that running requests get at shutdown
@@ -28,6 +29,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=HeadLimit,
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,  # clients could give themselves any address

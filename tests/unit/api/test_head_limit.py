@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from faasmoe.api.head_limit import HeadLimit
+
+HEAD = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+class Hasty(HeadLimit):
+    seconds = 0.02
+
+
+class Wire(asyncio.Transport):
+    """Where a protocol writes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = asyncio.Event()
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def resume_reading(self) -> None:
+        """Nothing was paused."""
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(2 * Hasty.seconds)  # longer than a head may take
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def answer(*parts: bytes, then: Sequence[bytes] = ()) -> bytes:
+    """What is written to a client that sends these parts, and others after the first answer, until it is hung up."""
+
+    async def run() -> bytes:
+        config = uvicorn.Config(app, log_config=None, timeout_keep_alive=300, lifespan="off")
+        protocol, wire = Hasty(config, ServerState(), {}), Wire()
+        protocol.connection_made(wire)
+        for part in parts:
+            protocol.data_received(part)
+        if then:
+            await asyncio.gather(*protocol.tasks)
+            for part in then:
+                protocol.data_received(part)
+        async with asyncio.timeout(30):
+            await wire.closed.wait()
+        protocol.connection_lost(None)
+        return wire.written
+
+    return asyncio.run(run())
+
+
+def test_headers_that_do_not_end_are_not_waited_for() -> None:
+    head, _, body = answer(b"POST /v1/completions HTTP/1.1\r\nHost: here\r\n", b"X-Slow: ").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head
+    assert b"headers have not come within 0.02 seconds" in body
+
+
+def test_who_says_nothing_is_hung_up_on() -> None:
+    assert answer() == b""
+
+
+def test_an_answer_may_take_longer_and_the_next_headers_may_not() -> None:
+    written = answer(HEAD, then=[HEAD[:10]])
+    assert written.startswith(b"HTTP/1.1 200 OK")
+    assert written.count(b"HTTP/1.1 408 ") == 1
