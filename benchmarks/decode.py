@@ -133,10 +133,9 @@ def against_transformers(folder: Path, rounds: int) -> Figures:
 
 
 def against_q8(folder: Path, rounds: int) -> Figures:
-    gguf = folder.with_name(f"{folder.name}-q8_0.gguf")
     with (
         ours(folder, functions, quantize="int8") as mine,
-        Peer("benchmarks.peers.llamacpp", folder, gguf, "Q8_0", f"{cores()}") as peer,
+        Peer("benchmarks.peers.llamacpp", folder, "Q8_0", f"{cores()}") as peer,
     ):
         took = take_turns({"ours": mine.run, "peer": peer.run}, {"decode": ONE}, rounds)["decode"]
     own, other = rate(took["ours"], ONE), rate(took["peer"], ONE)
@@ -152,8 +151,7 @@ def against_llamacpp(folder: Path, rounds: int) -> Figures:
     with ExitStack() as stack:
         mine = stack.enter_context(ours(folder, functions))
         whole = stack.enter_context(ours(folder, InlinePlatform))
-        gguf = folder.with_name(f"{folder.name}-bf16.gguf")
-        peer = stack.enter_context(Peer("benchmarks.peers.llamacpp", folder, gguf, "BF16", f"{cores()}"))
+        peer = stack.enter_context(Peer("benchmarks.peers.llamacpp", folder, "BF16", f"{cores()}"))
         took = take_turns({"ours": mine.run, "inline": whole.run, "llamacpp": peer.run}, tasks, rounds)
     one = {name: rate(tooks, ONE) for name, tooks in took["one"].items()}
     eight = {name: rate(tooks, EIGHT) for name, tooks in took["eight"].items()}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,117 +12,297 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from faasmoe.cli import results as reading
 from faasmoe.cli.options import BlockSize, Dtype, Json, KeepAlive, MemoryBudget, Model, size_of
+from faasmoe.cli.workloads import (
+    MaxTokens,
+    PromptTokens,
+    Rate,
+    Replay,
+    Rounds,
+    Seconds,
+    Tenants,
+    WorkloadName,
+    requests,
+)
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.evaluation.experiment import Experiment
+    from faasmoe.evaluation.experiment import Experiment, Settings
+    from faasmoe.evaluation.experiments import Base
     from faasmoe.evaluation.results import Results
-    from faasmoe.evaluation.workloads.ask import Ask
 
 app = typer.Typer(help="Measure what serving takes, and read results.", no_args_is_help=True)
 
-Workload = Literal["paper", "saturated", "poisson", "bursty"]
-
-_AT_ONCE = 8  # requests of each tenant under `saturated`
+Out = Annotated[
+    Path, typer.Option(help="Results, of one or several experiments. What is there already is not run again.")
+]
+Trials = Annotated[int, typer.Option(help="Of everything; 10 for figures to be published.", min=1)]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same requests and order.")]
+Strategy = Annotated[
+    list[str] | None,
+    typer.Option(help="Those of docs/planning.md; may be repeated. Default: all.", show_default=False),
+]
+Extrapolate = Annotated[
+    bool,
+    typer.Option(
+        "--extrapolate",
+        help="Where memory cannot hold the baseline for all tenants, run as many as it can hold, and mark the figures.",
+    ),
+]
 
 
 @app.callback()
 def callback() -> None:
-    """Measure what serving takes, and read results."""
+    """Measure what serving takes, and read results.
+
+    Experiments run one case after the other, in random order in each trial, and start everything anew every time. An
+    interrupted one goes on where it was when the same command is started again.
+    """
 
 
-@app.command("strategies")
+@app.command()
 def strategies(
-    out: Annotated[Path, typer.Option(help="Results. What is there already is not run again.")],
+    out: Out,
     model: Model = None,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(help="Those of docs/planning.md; may be repeated. Default: all.", show_default=False),
-    ] = None,
-    workload: Annotated[Workload, typer.Option(help="What is asked (docs/planning.md).")] = "paper",
-    replay: Annotated[Path | None, typer.Option(help="Recorded requests instead.", show_default=False)] = None,
-    tenants: Annotated[int, typer.Option(help="How many there are.", min=1)] = 6,
-    trials: Annotated[int, typer.Option(help="Of each strategy; 10 for figures to be published.", min=1)] = 3,
-    rounds: Annotated[int, typer.Option(help="Of `paper`, 5 requests of each tenant.", min=1)] = 1,
-    rate: Annotated[float, typer.Option(help="Requests a second of the others.", min=1e-9)] = 0.5,
-    seconds: Annotated[float, typer.Option(help="How long the others last.", min=1)] = 60.0,
-    prompt_tokens: Annotated[int, typer.Option(help="Length of the others' prompts.", min=1)] = 64,
-    max_tokens: Annotated[int, typer.Option(help="Length of answers.", min=1)] = 32,
+    strategy: Strategy = None,
+    workload: WorkloadName = "paper",
+    replay: Replay = None,
+    tenants: Tenants = 6,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    rate: Rate = 0.5,
+    seconds: Seconds = 60.0,
+    prompt_tokens: PromptTokens = 64,
+    max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
     keep_alive: KeepAlive = 60.0,
     memory_budget: MemoryBudget = None,
     dtype: Dtype = "auto",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same requests and order.")] = 0,
+    seed: Seed = 0,
+    extrapolate: Extrapolate = False,
     as_json: Json = False,
 ) -> None:
-    """Run strategies over the same requests, one after the other in random order, and measure them.
-
-    Every trial starts the strategy anew. An interrupted run goes on where it was when it is started again.
-    """
-    from faasmoe.evaluation.experiment import Experiment
-    from faasmoe.evaluation.results import Results
-    from faasmoe.evaluation.strategies.protocol import Orders
+    """Who shares what: run strategies over the same requests and measure them."""
+    from faasmoe.evaluation import experiments
     from faasmoe.evaluation.strategies.registry import STRATEGIES
+
+    asked = requests(workload, replay, rounds, rate, seconds, prompt_tokens, max_tokens)
+    settings = {"tenants": tenants, **asked.settings}
+    base = _base(model, settings, trials, seed, block_size, keep_alive, memory_budget, dtype, extrapolate)
+    _run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
+
+
+@app.command()
+def blocks(
+    out: Out,
+    model: Model = None,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Experts in one function; may be repeated. Default: 1, 5, 10, 20 and all of a layer.",
+            show_default=False,
+        ),
+    ] = None,
+    tenants: Tenants = 6,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    max_tokens: MaxTokens = 32,
+    keep_alive: KeepAlive = 60.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Block sizes: what they mean for memory, processor time, latency and invocations."""
+    from faasmoe.evaluation import experiments
+
+    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, None, keep_alive, dtype=dtype)
+    most = _experts(base)
+    sizes = size or [each for each in (1, 5, 10, 20) if each < most] + [most]
+    _run(experiments.blocks(base, sizes, asked.workload, tenants), base, out, as_json)
+
+
+@app.command()
+def keepalive(
+    out: Out,
+    model: Model = None,
+    kept: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Seconds that an idle instance is kept; may be repeated. Default: 1, 3, 10, 30 and 100.",
+            show_default=False,
+        ),
+    ] = None,
+    replay: Replay = None,
+    tenants: Tenants = 6,
+    trials: Trials = 3,
+    rate: Rate = 0.5,
+    seconds: Seconds = 60.0,
+    prompt_tokens: PromptTokens = 64,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Keep-alives: GB-seconds against latency with bursts, beside one full model that is always there."""
+    from faasmoe.evaluation import experiments
+
+    asked = requests("bursty", replay, 1, rate, seconds, prompt_tokens, max_tokens)
+    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, dtype=dtype)
+    found = experiments.keepalive(base, kept or (1.0, 3.0, 10.0, 30.0, 100.0), asked.workload, tenants)
+    _run(found, base, out, as_json)
+
+
+@app.command()
+def overhead(
+    out: Out,
+    model: Model = None,
+    tenants: Tenants = 1,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    keep_alive: KeepAlive = 60.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Where a token's time goes, what cold starts take, and from when on idling costs more than they do."""
+    from faasmoe.evaluation import experiments
+
+    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, keep_alive, dtype=dtype)
+    _run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
+
+
+@app.command("tenants")
+def tenants_(
+    out: Out,
+    model: Model = None,
+    count: Annotated[
+        list[int] | None,
+        typer.Option(help="How many; may be repeated. Default: 1, 2, 4, 8, 16 and 32.", show_default=False),
+    ] = None,
+    strategy: Strategy = None,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    keep_alive: KeepAlive = 60.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    extrapolate: Extrapolate = False,
+    as_json: Json = False,
+) -> None:
+    """How many tenants: memory and the rest for each strategy. What memory cannot hold is left out, and said."""
+    from faasmoe.evaluation import experiments
+    from faasmoe.evaluation.strategies.registry import STRATEGIES
+
+    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    base = _base(model, asked.settings, trials, seed, block_size, keep_alive, None, dtype, extrapolate)
+    chosen = strategy or STRATEGIES
+    _run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
+
+
+@app.command()
+def pressure(
+    out: Out,
+    model: Model = None,
+    percent: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Of the checkpoint's size; may be repeated. Default: 100, 75, 50 and 35.", show_default=False
+        ),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="faasmoe-shared, shared-full or llama.cpp; may be repeated. Default: all.", show_default=False
+        ),
+    ] = None,
+    trials: Trials = 3,
+    prompt_tokens: PromptTokens = 16,
+    max_tokens: MaxTokens = 32,
+    warm_up_tokens: Annotated[int, typer.Option(help="Of an answer before, which does not count.", min=1)] = 16,
+    block_size: BlockSize = None,
+    keep_alive: KeepAlive = 60.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Tokens a second where memory is short: everything in a control group, page cache included."""
+    from faasmoe.evaluation import experiments
+    from faasmoe.evaluation.strategies.registry import LLAMACPP
+    from faasmoe.evaluation.workloads.ask import Ask
+
+    settings: Settings = {
+        "prompt_tokens": prompt_tokens,
+        "max_tokens": max_tokens,
+        "warm_up_tokens": warm_up_tokens,
+    }
+    base = _base(model, settings, trials, seed, block_size, keep_alive)
+    chosen = strategy or experiments.PRESSURE
+    if LLAMACPP in chosen:
+        _write_gguf(Path(base.orders.model))
+    ask, warm_up = (Ask(None, "one", prompt_tokens, tokens) for tokens in (max_tokens, warm_up_tokens))
+    _run(experiments.pressure(base, percent or (100, 75, 50, 35), chosen, ask, warm_up), base, out, as_json)
+
+
+def _base(
+    model: str | None, settings: Settings, trials: int, seed: int, block_size: int | None, keep_alive: float = 60.0,
+    memory_budget: str | None = None, dtype: str = "auto", extrapolate: bool = False,
+) -> Base:  # fmt: skip
+    from faasmoe.evaluation.experiments import Base
+    from faasmoe.evaluation.strategies.protocol import Orders
     from faasmoe.model.source import resolve
 
     source = resolve(model)
-
-    settings: dict[str, str | int | float | None] = {
-        "tenants": tenants, "rounds": rounds, "rate": rate, "seconds": seconds, "prompt_tokens": prompt_tokens,
-        "max_tokens": max_tokens, "block_size": block_size, "keep_alive": keep_alive, "memory_budget": memory_budget,
-        "dtype": dtype, "seed": seed,
-    }  # fmt: skip
-
-    def asks(trial_seed: int) -> Sequence[Ask]:
-        return _asks(workload, replay, tenants, rounds, (rate, seconds), (prompt_tokens, max_tokens), trial_seed)
-
-    names = tuple(dict.fromkeys(ask.tenant for ask in asks(seed)))
     budget = None if memory_budget is None else size_of("--memory-budget", memory_budget)
-    orders = Orders("", str(source.folder), names, block_size, keep_alive, budget, dtype)
-    chosen = strategy or STRATEGIES
-    experiment = Experiment(orders, chosen, asks, str(replay or workload), settings, trials, seed)
-    nbytes = sum(file.stat().st_size for file in source.folder.glob("*.safetensors"))
-    results = Results.load(out) if out.exists() else Results(sys.argv, source.name, nbytes)
-    if results.model != source.name:
-        raise OptionError(f"--out {out}: holds results of {results.model}, not {source.name}")
-    experiment.check_fits(nbytes)
-    _run(experiment, results, out)
+    orders = Orders("", str(source.folder), (), block_size, keep_alive, budget, dtype)
+    common = {"block_size": block_size, "keep_alive": keep_alive, "memory_budget": memory_budget, "dtype": dtype}
+    return Base(source.name, orders, {**settings, **common, "seed": seed}, trials, seed, extrapolate)
+
+
+def _experts(base: Base) -> int:
+    from faasmoe.model.architecture import inspect_architecture, read_config
+
+    architecture = inspect_architecture(read_config(Path(base.orders.model)))
+    return max(experts.num_experts for experts in architecture.experts)
+
+
+def _write_gguf(model: Path) -> None:
+    try:
+        from faasmoe.evaluation.gguf_file import made
+    except ModuleNotFoundError as error:
+        raise OptionError(f"--strategy llama.cpp: needs {error.name}; pip install 'faasmoe[peers]'") from error
+    with Console(stderr=True).status("the model as llama.cpp reads it"):
+        made(model)
+
+
+def _run(experiment: Experiment, base: Base, out: Path, as_json: bool) -> None:
+    """Whatever of it is not in the file yet, and then print all that is."""
+    from faasmoe.evaluation.results import Results
+
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    results = Results.load(out) if out.exists() else Results(command, base.name, base.model_bytes)
+    if results.model != base.name:
+        raise OptionError(f"--out {out}: holds results of {results.model}, not {base.name}")
+    results.left_out += [one for one in experiment.left_out if one not in results.left_out]
+    if command not in results.commands:
+        results.commands.append(command)
+    _add(experiment, results, out)
     reading.show(results, as_json)
 
 
-def _run(experiment: Experiment, results: Results, out: Path) -> None:
-    left = list(experiment.left(results))
+def _add(experiment: Experiment, results: Results, out: Path) -> None:
+    total = sum(1 for _ in experiment.left(results))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(left))
-        for trial, strategy in left:
-            progress.update(task, description=f"trial {trial + 1}, {strategy}")
-            results.runs.append(experiment.run(trial, strategy))
+        task = progress.add_task("", total=total)
+        for trial, case in experiment.left(results):
+            progress.update(task, description=f"trial {trial + 1}, {case.name}")
+            experiment.add(trial, case, results)
             results.save(out)
             progress.advance(task)
-
-
-def _asks(
-    workload: Workload, file: Path | None, tenants: int, rounds: int, pace: tuple[float, float],
-    lengths: tuple[int, int], seed: int,
-) -> Sequence[Ask]:  # fmt: skip
-    from faasmoe.evaluation.workloads.arrivals import bursty, poisson
-    from faasmoe.evaluation.workloads.ask import Lengths
-    from faasmoe.evaluation.workloads.paper import paper
-    from faasmoe.evaluation.workloads.replay import replay
-
-    timed: dict[str, Callable[..., Any]] = {"poisson": poisson, "bursty": bursty}
-    if file:
-        found = list(replay(file))
-    elif workload in ("paper", "saturated"):
-        found = list(paper(rounds, tenants * (_AT_ONCE if workload == "saturated" else 1), lengths[1], seed))
-    else:
-        found = list(timed[workload](tenants, *pace, seed, Lengths(*lengths)))
-    if not found:
-        raise OptionError(
-            f"--workload {workload}: has no request; take a longer time (--seconds) or a higher --rate"
-        )
-    return found
 
 
 app.command()(reading.claims)

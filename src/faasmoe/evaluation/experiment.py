@@ -1,94 +1,153 @@
-"""Runs strategies over the same requests, trial after trial, each measured from outside."""
+"""Runs cases over the same requests, trial after trial, each measured from outside."""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from faasmoe.errors import MeasurementError, OptionError
+from faasmoe.evaluation.memory_limit import MemoryLimit, forget_files
 from faasmoe.evaluation.meters.meter import Meter
 from faasmoe.evaluation.meters.residency import Range
 from faasmoe.evaluation.meters.thinning import thinned
-from faasmoe.evaluation.results import Results, Run
+from faasmoe.evaluation.results import LeftOut, Results, Run
 from faasmoe.evaluation.strategies.host import Host
 from faasmoe.evaluation.strategies.protocol import Orders
-from faasmoe.evaluation.strategies.registry import BASELINE, ROLES, STRATEGIES
+from faasmoe.evaluation.strategies.registry import ROLES
 from faasmoe.evaluation.workloads.ask import Ask
 
-NAME = "strategies"
-_BESIDE_WEIGHTS = 400 << 20  # bytes of a process that runs a full model
+Settings = Mapping[str, str | int | float | None]
+
 _WARM_UP_TOKENS = 4  # of an answer that does not count: a process's first step takes seconds
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What to run. `workload(seed)` gives a trial's requests, the same for every strategy; `orders` name none yet."""
+class Workload:
+    """Requests under a name: of so many tenants, with a seed; the same for every strategy."""
+
+    name: str
+    asks: Callable[[int, int], Sequence[Ask]]
+    warm_up: Sequence[Ask] = ()  # comes first and does not count; nothing: a few tokens of each tenant
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run once in every trial."""
 
     orders: Orders
-    strategies: Sequence[str]
-    workload: Callable[[int], Sequence[Ask]]
-    workload_name: str
-    settings: dict[str, str | int | float | None]  # whatever else figures depend on
+    workload: Workload
+    tenants: int
+    settings: Settings  # whatever else figures depend on
+    measured: int | None = None  # tenants that are run, if they are fewer
+    memory_limit: int | None = None  # bytes for everything that it uses, page cache included
+
+    @property
+    def name(self) -> str:
+        """For a person who waits for it."""
+        return f"{self.orders.strategy}, {self.workload.name}"
+
+    def asks(self, seed: int) -> list[Ask]:
+        """A trial's requests: those of the tenants that are run."""
+        return [ask for ask in self.workload.asks(self.tenants, seed) if ask.tenant in self.orders.tenants]
+
+
+Key = tuple[str, str, int, frozenset[tuple[str, str | int | float | None]]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to run. `varied` are the settings in which its cases differ."""
+
+    name: str
+    cases: Sequence[Case]
     trials: int
     seed: int = 0
+    varied: Sequence[str] = ()
+    left_out: Sequence[LeftOut] = field(default=())  # what is known not to be possible
 
-    def __post_init__(self) -> None:
-        for strategy in self.strategies:
-            if strategy not in STRATEGIES:
-                raise OptionError(f"--strategy {strategy}: there are {', '.join(STRATEGIES)}")
+    def left(self, results: Results) -> Iterator[tuple[int, Case]]:
+        """Trials and cases that `results` do not have, in the order in which they are to be run.
 
-    def check_fits(self, model_bytes: int) -> None:
-        """Raises `OptionError` if memory cannot hold a full model for each tenant, and that is asked for."""
-        if BASELINE not in self.strategies:
-            return
-        needed = len(self.orders.tenants) * (model_bytes + _BESIDE_WEIGHTS)
-        free = psutil.virtual_memory().available
-        if needed > free:
-            raise OptionError(
-                f"--strategy {BASELINE}: {len(self.orders.tenants)} full models take {needed / 1e9:.1f} GB, and "
-                f"{free / 1e9:.1f} GB are free; leave it out, or take fewer --tenants or --layers"
-            )
-
-    def left(self, results: Results) -> Iterator[tuple[int, str]]:
-        """Trials and strategies that `results` do not have, in the order in which they are to be run.
-
-        Raises `OptionError` if they have some with other settings: figures of both would be mixed.
+        Cases that turn out not to be possible meanwhile are left out. Raises `OptionError` if results have some with
+        other settings: figures of both would be mixed.
         """
-        its = [run for run in results.runs if (run.experiment, run.workload) == (NAME, self.workload_name)]
-        for run in its:
-            if run.settings != self.settings:
-                other = next(name for name in self.settings if run.settings.get(name) != self.settings[name])
-                raise OptionError(
-                    f"--out: holds runs of {self.workload_name} with {other} {run.settings.get(other)}, "
-                    f"not {self.settings[other]}; take another file"
-                )
-        there = {(run.trial, run.strategy) for run in its}
+        self._check(results)
+        there = {(run.trial, _key(run)) for run in results.runs if run.experiment == self.name}
         for trial in range(self.trials):
-            order = random.Random(f"{self.seed}/{trial}").sample(list(self.strategies), len(self.strategies))
-            yield from ((trial, one) for one in order if (trial, one) not in there)
+            for case in random.Random(f"{self.seed}/{trial}").sample(list(self.cases), len(self.cases)):
+                if (trial, _key_of(case)) not in there and not self._is_left_out(case, results):
+                    yield trial, case
 
-    def run(self, trial: int, strategy: str) -> Run:
-        """One trial of one strategy. Raises `MeasurementError` if it fails, or answers with an error."""
-        asks = self.workload(self.seed + trial)
-        orders = msgspec.structs.replace(self.orders, strategy=strategy)
-        with Host(orders) as host:
-            host.play([Ask(None, tenant, 8, _WARM_UP_TOKENS) for tenant in orders.tenants])
-            role = ROLES.get(strategy, "orchestrator")
-            with Meter(role, host.pid, weights(orders.model)) as meter:
-                played = host.play(asks)
+    def _check(self, results: Results) -> None:
+        ours = {case.workload.name: case.settings for case in self.cases}
+        for run in results.runs:
+            settings = ours.get(run.workload) if run.experiment == self.name else None
+            if settings is None:
+                continue
+            for name in settings.keys() - set(self.varied):
+                if run.settings.get(name) != settings[name]:
+                    raise OptionError(
+                        f"--out: holds runs of {run.workload} with {name} {run.settings.get(name)}, "
+                        f"not {settings[name]}; take another file"
+                    )
+
+    def _is_left_out(self, case: Case, results: Results) -> bool:
+        return any(one.experiment == self.name and _key(one) == _key_of(case) for one in results.left_out)
+
+    def add(self, trial: int, case: Case, results: Results) -> None:
+        """One trial of one case. Raises `MeasurementError` if it fails, or answers with an error.
+
+        Where memory is limited, that is a result as well, and the case is left out from then on.
+        """
+        try:
+            results.runs.append(self._run(trial, case))
+        except MeasurementError as error:
+            if case.memory_limit is None:
+                raise
+            results.left_out.append(left_out(self.name, case, str(error)))
+
+    def _run(self, trial: int, case: Case) -> Run:
+        orders, limit = case.orders, None
+        with ExitStack() as stack:
+            if case.memory_limit is not None:
+                limit = stack.enter_context(MemoryLimit(case.memory_limit))
+                orders = msgspec.structs.replace(orders, group=str(limit.folder))
+                forget_files(Path(orders.model))
+            host = stack.enter_context(Host(orders))
+            warm_up = case.workload.warm_up or [Ask(None, each, 8, _WARM_UP_TOKENS) for each in orders.tenants]
+            host.play(warm_up)
+            with Meter(ROLES.get(orders.strategy, "orchestrator"), host.pid, weights(orders.model)) as meter:
+                played = host.play(case.asks(self.seed + trial))
+            charged = limit.most() if limit else None
         failed = next((request.error for request in played.requests if request.error), None)
         if failed:
-            raise MeasurementError(f"{strategy}, trial {trial}: a request failed: {failed}")
+            raise MeasurementError(f"{case.name}, trial {trial}: a request failed: {failed}")
         return Run(
-            NAME, strategy, self.workload_name, trial, len(orders.tenants), self.settings, thinned(meter.usage),
-            list(played.requests), played.invocations, played.cold_starts,
+            self.name, orders.strategy, case.workload.name, trial, case.tenants, dict(case.settings),
+            thinned(meter.usage), list(played.requests), played.invocations, played.cold_starts,
+            extrapolated=case.measured is not None, measured_tenants=case.measured, steps=played.steps,
+            phases=played.phases, cold_start_phases=played.cold_start_phases, instances=played.instances,
+            memory_limit=case.memory_limit, memory_charged=charged,
         )  # fmt: skip
+
+
+def left_out(experiment: str, case: Case, reason: str) -> LeftOut:
+    """That it cannot be run."""
+    return LeftOut(experiment, case.orders.strategy, case.workload.name, case.tenants, dict(case.settings), reason)
+
+
+def _key(one: Run | LeftOut) -> Key:
+    return one.strategy, one.workload, one.tenants, frozenset(one.settings.items())
+
+
+def _key_of(case: Case) -> Key:
+    return case.orders.strategy, case.workload.name, case.tenants, frozenset(case.settings.items())
 
 
 def weights(folder: str) -> dict[str, list[Range]]:

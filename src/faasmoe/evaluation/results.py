@@ -44,6 +44,7 @@ class Run(msgspec.Struct, frozen=True):
     steps: int = 0  # of the engine
     phases: dict[str, float] = {}  # part of a step to its seconds in all steps
     cold_start_phases: dict[str, tuple[int, float]] = {}  # part of a cold start to how many and their seconds
+    instances: int = 0  # that were there at the end
     memory_limit: int | None = None  # bytes that it could use, page cache included; None: no limit
     memory_charged: int | None = None  # most bytes that it did use, counted like that
 
@@ -89,6 +90,7 @@ class Results(msgspec.Struct):
     model_bytes: int
     runs: list[Run] = msgspec.field(default_factory=list)
     left_out: list[LeftOut] = msgspec.field(default_factory=list)
+    commands: list[list[str]] = msgspec.field(default_factory=list)  # all that have added to it
     format: int = FORMAT
     faasmoe: str = __version__
     created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))

@@ -24,6 +24,7 @@ _WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to re
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 
 
+INSIDE = ("route", "queue", "compute")  # the first of "pack", the others of "invoke"
 PHASES = ("pack", "invoke", "combine")  # routing to envelopes, the platform's work, replies to one tensor
 
 
@@ -36,6 +37,7 @@ class DispatchCounts:
     cold_starts: int = 0
     functions_touched: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    inside: dict[str, float] = field(default_factory=lambda: dict.fromkeys(INSIDE, 0.0))  # of those seconds
 
 
 class Dispatch:
@@ -76,6 +78,7 @@ class Dispatch:
         started = time.perf_counter()
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         parts = self._groupings[layer].parts(index.tolist(), weight.tolist())
+        routed = time.perf_counter()
         calls, rows = self._pack(layer, hidden, parts, shared)
         if len(calls) >= self._cores:
             meanwhile = None
@@ -99,7 +102,18 @@ class Dispatch:
         took = (packed - started, invoked - packed, time.perf_counter() - invoked)
         for phase, seconds in zip(PHASES, took, strict=True):
             self.counts.seconds[phase] += seconds
+        self.counts.inside["route"] += routed - started
+        self._note_inside(answers)
         return total.to(hidden.dtype)
+
+    def _note_inside(self, answers: Sequence[Reply]) -> None:
+        """What functions say of their time, as if those that compute side by side shared the cores evenly."""
+        if not answers:
+            return
+        worked = [answer.timings.load + answer.timings.compute for answer in answers]
+        inside, count = self.counts.inside, len(answers)
+        inside["compute"] += max(*worked, sum(worked) / min(count, self._cores)) / 1e9
+        inside["queue"] += sum(answer.timings.queue for answer in answers) / count / 1e9
 
     def _pack(
         self, layer: int, hidden: Tensor, parts: Sequence[Part], shared: bool

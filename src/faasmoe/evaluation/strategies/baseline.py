@@ -28,8 +28,9 @@ def serve(orders: Orders) -> Iterator[Player]:
 @contextmanager
 def serve_one(orders: Orders) -> Iterator[Player]:
     """One tenant's model, in this process."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - those who only pass on need none
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging  # noqa: PLC0415 - who passes on needs none
 
+    logging.disable_progress_bar()
     dtype = "auto" if orders.dtype == "auto" else orders.dtype
     model: Any = AutoModelForCausalLM.from_pretrained(orders.model, dtype=dtype).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(orders.model)

@@ -6,12 +6,14 @@ that runs already (a tenant's part of `local-distribution`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from faasmoe.evaluation.drive import drive
+from faasmoe.evaluation.overhead import parts_of_steps
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
 from faasmoe.evaluation.workloads.ask import Ask
@@ -37,14 +39,27 @@ def serve(orders: Orders) -> Iterator[Player]:
     with Serving(model, partial(_platform, orders), context_length(plan, None)) as serving:
 
         def play(asks: Sequence[Ask]) -> Played:
-            counts = serving.dispatch.counts
-            invocations, cold_starts = counts.invocations, counts.cold_starts
+            before = _so_far(serving)
             requests = tuple(map(Answered.of, drive(asks, serving)))
+            counts = _so_far(serving) - before
+            phases = parts_of_steps(counts)
             if whole:  # nothing is invoked
-                return Played(requests)
-            return Played(requests, counts.invocations - invocations, counts.cold_starts - cold_starts)
+                return Played(requests, steps=int(counts["steps"]), phases=phases)
+            pool = serving.platform.status()
+            return Played(
+                requests, int(counts["invocations"]), int(counts["cold_starts"]), int(counts["steps"]), phases,
+                pool.cold_start_phases, sum(len(function.instances) for function in pool.functions),
+            )  # fmt: skip
 
         yield play
+
+
+def _so_far(serving: Serving) -> Counter[str]:
+    """Everything that is counted, and seconds of everything, since the start."""
+    figures, counts = serving.figures(), serving.dispatch.counts
+    numbers = {"steps": sum(figures.step_seconds.counts), "invocations": counts.invocations}
+    seconds = figures.phases | counts.seconds | counts.inside
+    return Counter({**numbers, "cold_starts": counts.cold_starts, **seconds})
 
 
 def _block_size(orders: Orders) -> int | None:

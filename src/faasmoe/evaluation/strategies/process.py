@@ -11,6 +11,7 @@ import sys
 import msgspec
 
 from faasmoe.errors import FaasmoeError
+from faasmoe.evaluation.memory_limit import join
 from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
 from faasmoe.evaluation.strategies.registry import serve
 
@@ -25,6 +26,8 @@ def main() -> None:
         out.flush()
 
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    if orders.group:
+        join(orders.group)
     try:
         with serve(orders) as play:
             say(Ready())

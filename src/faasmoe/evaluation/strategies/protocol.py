@@ -25,6 +25,7 @@ class Orders(msgspec.Struct, frozen=True):
     dtype: str = "auto"
     pool: str | None = None  # folder of a pool of functions that runs already
     artifacts: str | None = None  # folder for what its functions are made of; everybody on a pool has the same
+    group: str | None = None  # folder of the control group to join
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -63,3 +64,7 @@ class Played(msgspec.Struct, frozen=True):
     requests: tuple[Answered, ...]
     invocations: int = 0
     cold_starts: int = 0
+    steps: int = 0  # of the engine
+    phases: dict[str, float] = {}  # part of a step to its seconds in all of these steps
+    cold_start_phases: dict[str, tuple[int, float]] = {}  # of instances so far: how many, and seconds of all
+    instances: int = 0  # that are there now

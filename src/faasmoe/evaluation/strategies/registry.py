@@ -15,6 +15,7 @@ Player = Callable[[Sequence[Ask]], Played]
 BASELINE, SHARED_FULL, LOCAL_DISTRIBUTION = "baseline", "shared-full", "local-distribution"
 FAASMOE_SHARED, FAASMOE_PRIVATE = "faasmoe-shared", "faasmoe-private"
 STRATEGIES = (BASELINE, SHARED_FULL, LOCAL_DISTRIBUTION, FAASMOE_SHARED, FAASMOE_PRIVATE)
+LLAMACPP = "llama.cpp"  # of one sequence, for `pressure` alone
 ONE_MODEL = "one-model"  # a tenant's part of the baseline
 DENSE_PART = "dense-part"  # a tenant's part of local distribution
 ROLES = {
@@ -29,6 +30,7 @@ _PLACES = {
     LOCAL_DISTRIBUTION: "faasmoe.evaluation.strategies.distribution:serve",
     DENSE_PART: "faasmoe.evaluation.strategies.engine:serve",
     FAASMOE_SHARED: "faasmoe.evaluation.strategies.engine:serve",
+    LLAMACPP: "faasmoe.evaluation.strategies.llamacpp:serve",
     FAASMOE_PRIVATE: "faasmoe.evaluation.strategies.private:serve",
 }
 

@@ -41,7 +41,9 @@ def bursty(
     """`rate` requests a second on average, of tenants that are of very unequal size and silent most of the time.
 
     Sizes are those of Azure Functions' applications: quantiles of a log-normal distribution, so that every seed has
-    the same sizes. Raises `OptionError`.
+    the same sizes. Few tenants are as unequal as many: there, 18.6 % of applications have 99.6 % of all calls, and here
+    the largest of 6 has 94 %, the largest of 20 has 84 %. Every tenant begins in a pause that a short time can be too
+    short for, or too long: `rate` is what long times have. Raises `OptionError`.
     """
     _check(tenants, rate, seconds)
     logs = [POPULARITY_SPREAD * NormalDist().inv_cdf((n + 0.5) / tenants) for n in range(tenants)]

@@ -35,6 +35,12 @@ def test_bursty_tenants_are_of_unequal_size() -> None:
     assert pytest.approx(4.08, abs=0.01) == POPULARITY_SPREAD
 
 
+@pytest.mark.parametrize(("tenants", "share"), [(6, 0.94), (20, 0.84)])
+def test_few_tenants_are_as_unequal_as_the_trace_says(tenants: int, share: float) -> None:
+    counts = Counter(ask.tenant for ask in bursty(tenants, 10.0, 20_000))
+    assert counts.most_common(1)[0][1] / counts.total() == pytest.approx(share, abs=0.03)
+
+
 def test_gaps_of_a_bursty_tenant_vary_far_more_than_poisson() -> None:
     def variation(workload) -> float:
         times = [ask.time for ask in workload(1, 0.05, 4_000_000, seed=2)]

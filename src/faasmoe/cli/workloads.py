@@ -1,0 +1,81 @@
+"""Options that say what an experiment asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.evaluation.experiment import Workload
+    from faasmoe.evaluation.workloads.ask import Ask
+
+Name = Literal["paper", "saturated", "poisson", "bursty"]
+
+WorkloadName = Annotated[Name, typer.Option("--workload", help="What is asked (docs/planning.md).")]
+Replay = Annotated[Path | None, typer.Option(help="Recorded requests instead.", show_default=False)]
+Tenants = Annotated[int, typer.Option(help="How many there are.", min=1)]
+Rounds = Annotated[int, typer.Option(help="Of `paper`, 5 requests of each tenant.", min=1)]
+Rate = Annotated[float, typer.Option(help="Requests a second of the workloads that come by the clock.", min=1e-9)]
+Seconds = Annotated[float, typer.Option(help="How long those last.", min=1)]
+PromptTokens = Annotated[int, typer.Option(help="Length of prompts that have no text.", min=1)]
+MaxTokens = Annotated[int, typer.Option(help="Length of answers.", min=1)]
+
+_AT_ONCE = 8  # requests of each tenant under `saturated`
+
+
+@dataclass(frozen=True)
+class Requests:
+    """A workload, and the settings that it has."""
+
+    workload: Workload
+    settings: dict[str, str | int | float | None]
+
+
+def requests(
+    name: Name,
+    replay: Path | None = None,
+    rounds: int = 1,
+    rate: float = 0.5,
+    seconds: float = 60.0,
+    prompt_tokens: int = 64,
+    max_tokens: int = 32,
+) -> Requests:
+    """What these options ask for. The workload raises `OptionError` if that has no request."""
+    from faasmoe.evaluation.experiment import Workload
+
+    settings: dict[str, str | int | float | None] = {
+        "rounds": rounds, "rate": rate, "seconds": seconds, "prompt_tokens": prompt_tokens, "max_tokens": max_tokens
+    }  # fmt: skip
+
+    def asks(tenants: int, seed: int) -> Sequence[Ask]:
+        found = list(_asks(name, replay, tenants, rounds, (rate, seconds), (prompt_tokens, max_tokens), seed))
+        if not found:
+            raise OptionError(
+                f"--workload {name}: has no request; take a longer time (--seconds) or a higher --rate"
+            )
+        return found
+
+    return Requests(Workload(str(replay or name), asks), settings)
+
+
+def _asks(
+    name: Name, file: Path | None, tenants: int, rounds: int, pace: tuple[float, float], lengths: tuple[int, int],
+    seed: int,
+) -> Iterator[Ask]:  # fmt: skip
+    from faasmoe.evaluation.workloads.arrivals import bursty, poisson
+    from faasmoe.evaluation.workloads.ask import Lengths
+    from faasmoe.evaluation.workloads.paper import paper
+    from faasmoe.evaluation.workloads.replay import replay
+
+    if file:
+        return replay(file)
+    if name in ("paper", "saturated"):
+        return paper(rounds, tenants * (_AT_ONCE if name == "saturated" else 1), lengths[1], seed)
+    timed: dict[str, Callable[..., Iterator[Ask]]] = {"poisson": poisson, "bursty": bursty}
+    return timed[name](tenants, *pace, seed, Lengths(*lengths))

@@ -1,0 +1,107 @@
+"""The experiments: which cases each has, and in what they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from faasmoe.errors import OptionError
+from faasmoe.evaluation.experiment import Case, Experiment, Settings, Workload, left_out
+from faasmoe.evaluation.need import fitted
+from faasmoe.evaluation.strategies.protocol import Orders
+from faasmoe.evaluation.strategies.registry import FAASMOE_SHARED, LLAMACPP, SHARED_FULL, STRATEGIES
+from faasmoe.evaluation.workloads.ask import Ask
+
+PRESSURE = (FAASMOE_SHARED, SHARED_FULL, LLAMACPP)
+_OWN_BYTES = 700 << 20  # of a limit, for an orchestrator beside its weights and for what forks instances
+
+
+@dataclass(frozen=True)
+class Base:
+    """What all cases of an experiment have in common; `orders` name no strategy and no tenants yet."""
+
+    name: str  # of the model
+    orders: Orders
+    settings: Settings
+    trials: int
+    seed: int = 0
+    extrapolate: bool = False
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the checkpoint."""
+        return sum(file.stat().st_size for file in Path(self.orders.model).glob("*.safetensors"))
+
+    def case(self, strategy: str, workload: Workload, tenants: int, **changes: float) -> Case:
+        """With other block sizes and so on, which are among the settings as well. Raises `OptionError`."""
+        if strategy not in STRATEGIES:
+            raise OptionError(f"--strategy {strategy}: there are {', '.join(STRATEGIES)}")
+        names = tuple(dict.fromkeys(ask.tenant for ask in workload.asks(tenants, self.seed)))
+        orders = msgspec.structs.replace(self.orders, strategy=strategy, tenants=names, **changes)
+        return Case(orders, workload, len(names), {**self.settings, **changes})
+
+    def fitted(self, cases: Iterable[Case]) -> list[Case]:
+        """All of them. Raises `OptionError` if memory cannot hold one."""
+        return [fitted(case, self.model_bytes, self.extrapolate) for case in cases]
+
+
+def strategies(base: Base, chosen: Sequence[str], workload: Workload, tenants: int) -> Experiment:
+    """Who shares what."""
+    cases = base.fitted(base.case(strategy, workload, tenants) for strategy in chosen)
+    return Experiment("strategies", cases, base.trials, base.seed)
+
+
+def blocks(base: Base, sizes: Sequence[int], workload: Workload, tenants: int) -> Experiment:
+    """How many experts are in one function."""
+    cases = base.fitted(base.case(FAASMOE_SHARED, workload, tenants, block_size=size) for size in sizes)
+    return Experiment("blocks", cases, base.trials, base.seed, ("block_size",))
+
+
+def keepalive(base: Base, seconds: Sequence[float], workload: Workload, tenants: int) -> Experiment:
+    """How long instances are kept; beside one full model, which is always kept."""
+    kept = [base.case(FAASMOE_SHARED, workload, tenants, keep_alive=each) for each in seconds]
+    cases = base.fitted([*kept, base.case(SHARED_FULL, workload, tenants)])
+    return Experiment("keepalive", cases, base.trials, base.seed, ("keep_alive",))
+
+
+def overhead(base: Base, workload: Workload, tenants: int) -> Experiment:
+    """Where a token's time goes; beside experts in the engine's process, where nothing is sent."""
+    cases = base.fitted(base.case(strategy, workload, tenants) for strategy in (FAASMOE_SHARED, SHARED_FULL))
+    return Experiment("overhead", cases, base.trials, base.seed)
+
+
+def tenants(base: Base, counts: Sequence[int], chosen: Sequence[str], workload: Workload) -> Experiment:
+    """How many tenants there are. What memory cannot hold is left out, and results say so."""
+    name, cases, too_large = "tenants", [], []
+    for count in counts:
+        for strategy in chosen:
+            case = base.case(strategy, workload, count)
+            try:
+                cases += base.fitted([case])
+            except OptionError as error:
+                too_large.append(left_out(name, case, str(error)))
+    return Experiment(name, cases, base.trials, base.seed, left_out=too_large)
+
+
+def pressure(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: Ask, warm_up: Ask) -> Experiment:
+    """The whole system in so many percent of the checkpoint's size, page cache included: one sequence at a time."""
+    return Experiment("pressure", list(_limited(base, percents, chosen, ask, warm_up)), base.trials, base.seed)
+
+
+def _limited(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: Ask, warm_up: Ask) -> Iterator[Case]:
+    for percent in percents:
+        if not 1 <= percent <= 1000:
+            raise OptionError(f"--percent {percent}: must be 1 to 1000, of the checkpoint's size")
+        limit = base.model_bytes * percent // 100
+        workload = Workload(f"{percent} %", lambda tenants, seed: [ask], [warm_up])
+        for strategy in chosen:
+            if strategy not in PRESSURE:
+                raise OptionError(f"--strategy {strategy}: there are {', '.join(PRESSURE)}")
+            budget = max(1, limit - _OWN_BYTES) if strategy == FAASMOE_SHARED else None
+            orders = msgspec.structs.replace(
+                base.orders, strategy=strategy, tenants=(ask.tenant,), memory_budget=budget
+            )
+            yield Case(orders, workload, 1, base.settings, memory_limit=limit)

@@ -1,0 +1,80 @@
+"""Where a token's time goes, and when keeping an instance costs more than starting it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from faasmoe.evaluation.results import Run
+
+PARTS = (
+    "dense",
+    "routing",
+    "packing",
+    "transfer",
+    "queue",
+    "compute",
+    "combine",
+    "sampling",
+    "scheduling",
+    "accounting",
+)
+
+
+def parts_of_steps(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by `PARTS`, of what an engine and its dispatch have counted.
+
+    `dense` is everything of the model but the routed experts; `transfer` what a layer's calls take beyond waiting at
+    instances and computing there: sending, waking, and waiting for a core.
+    """
+    invoked = seconds["pack"] + seconds["invoke"] + seconds["combine"]
+    return {
+        "dense": seconds["forward"] - invoked,
+        "routing": seconds["route"],
+        "packing": seconds["pack"] - seconds["route"],
+        "transfer": max(0.0, seconds["invoke"] - seconds["queue"] - seconds["compute"]),
+        "queue": seconds["queue"],
+        "compute": seconds["compute"],
+        "combine": seconds["combine"],
+        "sampling": seconds["sample"],
+        "scheduling": seconds["schedule"],
+        "accounting": seconds["account"],
+    }
+
+
+def milliseconds_a_token(run: Run) -> dict[str, float]:
+    """By part of a step; of a token of an answer. Raises `ZeroDivisionError` if there is none."""
+    return {part: 1000 * seconds / run.tokens for part, seconds in run.phases.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Idle seconds from which on keeping an instance costs more than starting it when it is called again.
+
+    A cold start of S seconds holds the instance's memory M without use, so in GB-seconds it costs as much as S idle
+    seconds. A request that waits for it holds the memory of everything else meanwhile: all of it, A, for S seconds,
+    which is as much as A S / M idle seconds of the instance.
+    """
+
+    cold_start_seconds: float  # S
+    instance_bytes: float  # M
+    all_bytes: float  # A
+
+    @property
+    def alone(self) -> float:
+        """If nobody waits for the start."""
+        return self.cold_start_seconds
+
+    @property
+    def while_all_wait(self) -> float:
+        """If everything else waits."""
+        return self.cold_start_seconds * self.all_bytes / self.instance_bytes
+
+
+def break_even(run: Run) -> BreakEven | None:
+    """Of an average instance; None if the run has none, or saw no cold start."""
+    if not run.instances or not run.cold_start_phases:
+        return None
+    seconds = sum(total / count for count, total in run.cold_start_phases.values() if count)
+    memory = run.usage.pss["instances"][-1] / run.instances
+    return BreakEven(seconds, memory, run.usage.total[-1]) if memory else None
