@@ -307,3 +307,4 @@ def _add(experiment: Experiment, results: Results, out: Path) -> None:
 
 app.command()(reading.claims)
 app.command()(reading.compare)
+app.command()(reading.report)

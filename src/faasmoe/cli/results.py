@@ -78,6 +78,26 @@ def compare(before: File, after: File, as_json: Json = False) -> None:
         console.print(f"[dim]{NOTE}[/]")
 
 
+def report(
+    files: Files,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the page and its charts go.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Write results as a page with charts (report.html), the charts as PNG, and the tables as Markdown (report.md).
+
+    The page is one file that fetches nothing. Experiments that were not run are not in it.
+    """
+    from faasmoe.evaluation.report.page import write
+
+    written = write(dict(zip(_names(files), _load(files), strict=True)), out)
+    if as_json:
+        typer.echo(json.dumps([str(file) for file in written]))
+        return
+    typer.echo(f"{written[0]}, with {len(written) - 2} charts as PNG and the tables in {written[1].name}")
+
+
 def show(results: Results, as_json: bool) -> None:
     """Figures of each kind of run: some as a table, or all as JSON."""
     from faasmoe.evaluation.groups import groups_of, names
@@ -107,6 +127,15 @@ def _load(files: Sequence[Path]) -> list[Results]:
     from faasmoe.evaluation.results import Results
 
     return [Results.load(file) for file in files]
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """What files are called in a report. Raises `OptionError` if two would be called the same."""
+    names = [file.stem for file in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"several files of results are called {name}; a report needs them apart")
+    return names
 
 
 def _facts(one: Verdict) -> dict[str, Any]:

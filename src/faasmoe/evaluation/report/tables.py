@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from faasmoe.evaluation.claims import Verdict
@@ -34,7 +34,7 @@ class Table:
 
 
 def figures_table(
-    labels: dict[str, Sequence[str]], groups: Sequence[Group], figures: Iterable[str] = USUAL
+    labels: Mapping[str, Sequence[str]], groups: Sequence[Group], figures: Iterable[str] = USUAL
 ) -> Table:
     """A row for each group, called by what `labels` has for it, with those of the figures that any of them has."""
     columns = {name: [group.figure(name) for group in groups] for name in figures}

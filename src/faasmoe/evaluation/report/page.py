@@ -1,0 +1,108 @@
+"""Results as a page that needs nothing else, with its charts as PNG beside it, and its tables as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from faasmoe.evaluation.claims import Verdict, judge
+from faasmoe.evaluation.report.sections import Section, sections_of
+from faasmoe.evaluation.report.tables import claims_table
+from faasmoe.evaluation.results import Results
+
+PAGE, TABLES = "report.html", "report.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """What one file of results shows. `name` is the file's."""
+
+    name: str
+    results: Results
+    sections: tuple[Section, ...]
+
+    @property
+    def meter(self) -> str:
+        """What measuring took."""
+        runs = [run for run in self.results.runs if run.usage.seconds > 0]
+        if not runs:
+            return "nothing was measured"
+        share = fmean(run.usage.meter.cpu_seconds / run.usage.seconds for run in runs)
+        missed = sum(run.usage.meter.missed for run in runs)
+        return f"{100 * share:.0f} % of one core on average, and missed {missed} samples"
+
+    @property
+    def machine(self) -> str:
+        """What figures depend on."""
+        facts = self.results.machine
+        memory = int(facts["memory_bytes"]) / 2**30
+        return f"{facts['cores']} cores of {facts['cpu']}, {memory:.0f} GiB of memory, Linux {facts['kernel']}"
+
+    @property
+    def versions(self) -> str:
+        """Of everything that ran."""
+        its = {
+            "faasmoe": self.results.faasmoe,
+            "Python": str(self.results.machine["python"]),
+            **self.results.versions,
+        }
+        return ", ".join(f"{name} {version}" for name, version in its.items())
+
+
+def chapters_of(several: Mapping[str, Results]) -> list[Chapter]:
+    """By the names of their files."""
+    return [Chapter(name, results, tuple(sections_of(results))) for name, results in several.items()]
+
+
+def write(several: Mapping[str, Results], folder: Path) -> list[Path]:
+    """The page, a PNG for each chart, and the tables. Returns the files, the page first."""
+    chapters, verdicts = chapters_of(several), judge(list(several.values()))
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {PAGE: page(chapters, verdicts), TABLES: tables(chapters, verdicts)}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    images = []
+    for chapter in chapters:
+        for section in chapter.sections:
+            for chart in section.charts:
+                images.append(folder / f"{slug(chapter.name, section.name, chart.name)}.png")
+                images[-1].write_bytes(chart.drawing.png)
+    return [*(folder / name for name in texts), *images]
+
+
+def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
+    """One file of HTML, in which nothing is fetched and nothing runs."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(slug=slug, inline=_inline)
+    source = files("faasmoe.evaluation.report").joinpath("page.html.jinja").read_text()
+    models = ", ".join(dict.fromkeys(chapter.results.model for chapter in chapters))
+    return environment.from_string(source).render(
+        chapters=chapters, claims=verdicts, claims_table=claims_table(verdicts), models=models
+    )
+
+
+def tables(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
+    """All of them, as Markdown."""
+    parts = ["## Claims", claims_table(verdicts).markdown()]
+    for chapter in chapters:
+        parts.append(f"## {chapter.results.model}")
+        for section in chapter.sections:
+            parts += [f"### {section.title}", *(table.markdown() for table in section.tables)]
+    return "\n\n".join(parts) + "\n"
+
+
+def slug(*names: str) -> str:
+    """The names as one that suits files and links."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(names).lower()).strip("-")
+
+
+def _inline(svg: str, prefix: str) -> Markup:
+    """An element of a page that has several: what refers to parts of it names them with `prefix`."""
+    return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\1{prefix}-", svg))  # noqa: S704 - we drew it

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from faasmoe.evaluation.claims import judge
+from faasmoe.evaluation.groups import groups_of
+from faasmoe.evaluation.report.tables import claims_table, figures_table
+from tests.unit.evaluation.made import results, run
+
+
+def test_figures_that_nobody_has_are_left_out() -> None:
+    groups = groups_of(
+        results(run("baseline", invocations=0, cold_starts=0), run("shared-full", invocations=0, cold_starts=0))
+    )
+    table = figures_table({"strategy": ["baseline", "shared-full"]}, groups)
+    assert table.columns[:3] == ("strategy", "memory, GB", "peak memory, GB")
+    assert not {"invocations a token", "cold starts"} & set(table.columns)
+    assert table.rows[0][:2] == ("baseline", "1.00")
+    assert table.notes == ("One trial.",)
+
+
+def test_cells_that_are_extrapolated_are_marked_and_those_of_time_are_empty() -> None:
+    runs = [run("baseline", trial, extrapolated=True, measured_tenants=3) for trial in range(2)]
+    (group,) = groups_of(results(*runs))
+    table = figures_table({"strategy": ["baseline"]}, [group])
+    assert table.rows[0][1] == "2.00 ± 0.00 †"
+    assert not any(name.startswith("answer") for name in table.columns)
+    assert table.notes == (
+        "† extrapolated: fewer tenants were run",
+        "Means of 2 trials, ± half of the 95 % interval.",
+    )
+
+
+def test_markdown_has_labels_on_the_left() -> None:
+    groups = groups_of(results(run("baseline")))
+    text = figures_table({"strategy": ["baseline"]}, groups, ["memory_mean_bytes"]).markdown()
+    assert text == "| strategy | memory, GB |\n| --- | --: |\n| baseline | 1.00 |\n\nOne trial."
+
+
+def test_claims_have_a_row_each_measured_or_not() -> None:
+    table = claims_table(judge([results(run("faasmoe-shared", memory=100), run("baseline", memory=1000))]))
+    rows = {row[0]: row[2:] for row in table.rows}
+    assert rows["`memory_vs_baseline`"] == ("0.100", "", "≤ 0.2", "reached")
+    assert rows["`pressure_vs_llamacpp`"] == ("", "", "≥ 1", "not measured")
