@@ -40,10 +40,58 @@ if TYPE_CHECKING:
     from faasmoe.tenancy.office import Office
 
 
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+Strategy = Annotated[
+    Literal["shared", "private"],
+    typer.Option(
+        help="Who has an orchestrator, the process that holds keys and values and takes turns between requests: "
+        "all tenants one, or each tenant its own. Functions and the dense weights are shared in any case."
+    ),
+]
+OrchestratorKeepAlive = Annotated[
+    float,
+    typer.Option(
+        help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
+        "model is unloaded; inf: never.",
+    ),
+]
+MaxOrchestrators = Annotated[
+    int | None,
+    typer.Option(
+        help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. One more "
+        "takes the place of one that idles, or waits. Default: 8.",
+        min=1,
+        show_default=False,
+    ),
+]
+AllowAnonymous = Annotated[
+    bool,
+    typer.Option(
+        "--allow-anonymous", help="Without any tenant, let everybody in who reaches the server, from anywhere."
+    ),
+]
+AdminHost = Annotated[str, typer.Option(help="Address of the admin API.")]
+AdminPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Port of the admin API, for tenants, keys and usage; 0 takes a free one. Without it there is none.",
+        min=0,
+        max=65535,
+        show_default=False,
+    ),
+]
+LogFormat = Annotated[Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    typer.Option(help="Least severity of log lines. At info there is one for each request."),
+]
+
+
 def serve(
     model: Model = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     block_size: BlockSize = None,
     keep_alive: KeepAlive = 60.0,
     max_model_len: MaxModelLen = None,
@@ -54,54 +102,16 @@ def serve(
     kv_cache_memory: KvCacheMemory = None,
     max_sequences: MaxSequences = 64,
     max_step_tokens: MaxStepTokens = 512,
-    strategy: Annotated[
-        Literal["shared", "private"],
-        typer.Option(
-            help="Who has an orchestrator, the process that holds keys and values and takes turns between requests: "
-            "all tenants one, or each tenant its own. Functions and the dense weights are shared in any case."
-        ),
-    ] = "shared",
-    orchestrator_keep_alive: Annotated[
-        float,
-        typer.Option(
-            help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
-            "model is unloaded; inf: never.",
-        ),
-    ] = 300.0,
-    max_orchestrators: Annotated[
-        int | None,
-        typer.Option(
-            help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. One more "
-            "takes the place of one that idles, or waits. Default: 8.",
-            min=1,
-            show_default=False,
-        ),
-    ] = None,
+    strategy: Strategy = "shared",
+    orchestrator_keep_alive: OrchestratorKeepAlive = 300.0,
+    max_orchestrators: MaxOrchestrators = None,
     database: Database = None,
     prices: Prices = None,
-    allow_anonymous: Annotated[
-        bool,
-        typer.Option(
-            "--allow-anonymous", help="Without any tenant, let everybody in who reaches the server, from anywhere."
-        ),
-    ] = False,
-    admin_host: Annotated[str, typer.Option(help="Address of the admin API.")] = "127.0.0.1",
-    admin_port: Annotated[
-        int | None,
-        typer.Option(
-            help="Port of the admin API, for tenants, keys and usage; 0 takes a free one. Without it there is none.",
-            min=0,
-            max=65535,
-            show_default=False,
-        ),
-    ] = None,
-    log_format: Annotated[
-        Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")
-    ] = "text",
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        typer.Option(help="Least severity of log lines. At info there is one for each request."),
-    ] = "info",
+    allow_anonymous: AllowAnonymous = False,
+    admin_host: AdminHost = "127.0.0.1",
+    admin_port: AdminPort = None,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
 ) -> None:
     """Serve a model over an OpenAI-compatible HTTP API.
 

@@ -98,4 +98,6 @@ def _picture(
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"  # what a few requests use is small, and not nothing
