@@ -1,5 +1,7 @@
 """Charts, each as SVG whose colours follow the page's and as PNG. Drawn with matplotlib, without its global state.
 
+It is imported when something is drawn: whoever reads tables needs none.
+
 All are as wide as a phone's page, so that nobody has to scale them: on wide pages several stand side by side.
 """
 
@@ -9,18 +11,12 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.report.units import EXTRAPOLATED, places_of
-
-try:
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, NullLocator
-except ImportError as error:  # pragma: no cover - there in tests
-    raise OptionError("evaluate report: charts need matplotlib; pip install 'faasmoe[evaluation]'") from error
 
 WIDTH = 380  # units of the SVG; as many pixels where it is not scaled
 INK, GRID, BEHIND = "#24292f", "#d0d7de", "#ffffff"
@@ -69,7 +65,7 @@ Line = Sequence[tuple[float, Mark]]
 
 def bars(axis: str, marks: Mapping[str, Mark]) -> Drawing:
     """A bar for each strategy, with its interval and its value at the end."""
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _canvas(28 * len(marks) + 62)
         names = list(marks)
         most = max(mark.value + mark.beside[1] for mark in marks.values())
@@ -88,14 +84,14 @@ def bars(axis: str, marks: Mapping[str, Mark]) -> Drawing:
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 1.25 * most or 1)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(axis)
         return _drawn(figure)
 
 
 def stacked(axis: str, rows: Mapping[str, Mapping[str, float]]) -> Drawing:
     """A bar for each row, made of parts; a part has the same colour in all of them."""
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         parts = list(dict.fromkeys(part for row in rows.values() for part in row))
         figure, axes = _canvas(30 * len(rows) + 66 + 17 * -(-len(parts) // 2))
         lefts = [0.0] * len(rows)
@@ -111,7 +107,7 @@ def stacked(axis: str, rows: Mapping[str, Mapping[str, float]]) -> Drawing:
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 1.05 * max(lefts) or 1)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(axis)
         figure.legend(loc="outside upper left", ncols=2)
         return _drawn(figure)
@@ -119,18 +115,18 @@ def stacked(axis: str, rows: Mapping[str, Mapping[str, float]]) -> Drawing:
 
 def lines(x_axis: str, y_axis: str, series: Mapping[str, Line], doubling: bool = False) -> Drawing:
     """A line for each strategy through its points; `doubling` has each twice as far right as its half."""
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _canvas(230 + _legend_height(series))
         for place, (name, points) in enumerate(series.items()):
             xs, marks = [x for x, _ in points], [mark for _, mark in points]
             _line(axes, name, place, xs, marks, [mark.extrapolated for mark in marks])
         if doubling:
             axes.set_xscale("log", base=2)
-            axes.xaxis.set_minor_locator(NullLocator())
+            axes.minorticks_off()
         ticks = sorted({x for points in series.values() for x, _ in points})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.locator_params(axis="y", nbins=5)
         axes.set_xlabel(x_axis)
         axes.set_ylabel(y_axis)
         _legend(figure, series)
@@ -139,7 +135,7 @@ def lines(x_axis: str, y_axis: str, series: Mapping[str, Line], doubling: bool =
 
 def curve(x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[str, Mark, Mark]]]) -> Drawing:
     """What one figure costs of another: points that are joined in order, each with what was set."""
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _canvas(250 + _legend_height(series))
         for place, (name, points) in enumerate(series.items()):
             xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
@@ -153,8 +149,8 @@ def curve(x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[str, Mar
         axes.set_ylim(
             0, 1.15 * max(y.value + y.beside[1] for points in series.values() for _, _, y in points) or 1
         )
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="y", nbins=5)
         axes.set_xlabel(x_axis)
         axes.set_ylabel(y_axis)
         _legend(figure, series)
@@ -163,21 +159,33 @@ def curve(x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[str, Mar
 
 def traces(x_axis: str, y_axis: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Drawing:
     """A line for each strategy through all its samples."""
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _canvas(230 + _legend_height(series))
         for place, (name, (xs, ys)) in enumerate(series.items()):
             axes.plot(xs, ys, label=name, color=_colour(name, place), linewidth=1.4)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.locator_params(axis="x", nbins=6)
+        axes.locator_params(axis="y", nbins=5)
         axes.set_xlabel(x_axis)
         axes.set_ylabel(y_axis)
         _legend(figure, series)
         return _drawn(figure)
 
 
-def _canvas(height: float) -> tuple[Figure, Any]:
+def _style() -> AbstractContextManager[None]:
+    """Raises `OptionError` without matplotlib."""
+    try:
+        import matplotlib  # noqa: PLC0415 - see above
+    except ImportError as error:
+        raise OptionError("evaluate report: charts need matplotlib; pip install 'faasmoe[evaluation]'") from error
+    context: AbstractContextManager[None] = matplotlib.rc_context(_STYLE)
+    return context
+
+
+def _canvas(height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     figure = Figure((WIDTH / 72, height / 72), layout="constrained")
     return figure, figure.subplots()
 
@@ -205,12 +213,12 @@ def _legend_height(series: Mapping[str, object]) -> int:
     return 17 * -(-len(series) // 2) if len(series) > 1 else 0
 
 
-def _legend(figure: Figure, series: Mapping[str, object]) -> None:
+def _legend(figure: Any, series: Mapping[str, object]) -> None:
     if len(series) > 1:
         figure.legend(loc="outside upper left", ncols=2)
 
 
-def _drawn(figure: Figure) -> Drawing:
+def _drawn(figure: Any) -> Drawing:
     vector, pixels = io.StringIO(), io.BytesIO()
     figure.savefig(vector, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.savefig(pixels, format="png", dpi=200, facecolor="white")

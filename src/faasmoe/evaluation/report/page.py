@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from faasmoe.evaluation.claims import Verdict, judge
+from faasmoe.evaluation.report.plots import Chart
 from faasmoe.evaluation.report.sections import Section, sections_of
 from faasmoe.evaluation.report.tables import claims_table
 from faasmoe.evaluation.results import Results
@@ -39,6 +41,11 @@ class Chapter:
         return f"{100 * share:.0f} % of one core on average, and missed {missed} samples"
 
     @property
+    def commands(self) -> list[str]:
+        """What was called."""
+        return [shlex.join(command) for command in self.results.commands or [self.results.command]]
+
+    @property
     def machine(self) -> str:
         """What figures depend on."""
         facts = self.results.machine
@@ -62,25 +69,33 @@ def chapters_of(several: Mapping[str, Results]) -> list[Chapter]:
 
 
 def write(several: Mapping[str, Results], folder: Path) -> list[Path]:
-    """The page, a PNG for each chart, and the tables. Returns the files, the page first."""
+    """The page, the tables, and a PNG for each chart. Returns the files in this order."""
     chapters, verdicts = chapters_of(several), judge(list(several.values()))
+    drawings = {name: chart.draw() for name, chart in charts_of(chapters).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {PAGE: page(chapters, verdicts), TABLES: tables(chapters, verdicts)}
+    svg = {name: drawing.svg for name, drawing in drawings.items()}
+    texts = {PAGE: page(chapters, verdicts, svg), TABLES: tables(chapters, verdicts)}
     for name, text in texts.items():
         (folder / name).write_text(text)
-    images = []
-    for chapter in chapters:
-        for section in chapter.sections:
-            for chart in section.charts:
-                images.append(folder / f"{slug(chapter.name, section.name, chart.name)}.png")
-                images[-1].write_bytes(chart.drawing.png)
-    return [*(folder / name for name in texts), *images]
+    for name, drawing in drawings.items():
+        (folder / f"{name}.png").write_bytes(drawing.png)
+    return [*(folder / name for name in texts), *(folder / f"{name}.png" for name in drawings)]
 
 
-def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
-    """One file of HTML, in which nothing is fetched and nothing runs."""
+def charts_of(chapters: Sequence[Chapter]) -> dict[str, Chart]:
+    """All charts, by names that suit files and links."""
+    return {
+        slug(chapter.name, section.name, chart.name): chart
+        for chapter in chapters
+        for section in chapter.sections
+        for chart in section.charts
+    }
+
+
+def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict], drawings: Mapping[str, str]) -> str:
+    """One file of HTML, in which nothing is fetched and nothing runs. `drawings` are SVG, by `charts_of`'s names."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(slug=slug, inline=_inline)
+    environment.globals.update(slug=slug, drawing=lambda name: _inline(drawings[name], name))
     source = files("faasmoe.evaluation.report").joinpath("page.html.jinja").read_text()
     models = ", ".join(dict.fromkeys(chapter.results.model for chapter in chapters))
     return environment.from_string(source).render(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from faasmoe.evaluation.groups import Group
@@ -26,11 +27,11 @@ Where = Callable[[Group], float]
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing with a name that is its own in a section, and what to see in it."""
+    """Something to draw, with a name that is its own in a section, and what to see in it."""
 
     name: str
     title: str
-    drawing: Drawing
+    draw: Callable[[], Drawing]
     caption: str
 
 
@@ -41,7 +42,7 @@ def bars(figure: str, named: Mapping[str, Group]) -> list[Chart]:
         return []
     shown = SHOWN[figure]
     caption = f"{_SAYS[figure]} {_extremes(marks, shown.unit)}".strip()
-    return [Chart(figure, shown.title, charts.bars(shown.heading, marks), caption)]
+    return [Chart(figure, shown.title, partial(charts.bars, shown.heading, marks), caption)]
 
 
 def along(axis: str, where: Where, groups: Sequence[Group], figures: Sequence[str], doubling: bool) -> list[Chart]:
@@ -50,8 +51,8 @@ def along(axis: str, where: Where, groups: Sequence[Group], figures: Sequence[st
     for figure in figures:
         if series := series_of(figure, groups, where):
             shown = SHOWN[figure]
-            drawing = charts.lines(axis, shown.heading, series, doubling)
-            drawn.append(Chart(figure, shown.title, drawing, f"{_SAYS[figure]} {_trend(series, shown.unit)}"))
+            draw = partial(charts.lines, axis, shown.heading, series, doubling)
+            drawn.append(Chart(figure, shown.title, draw, f"{_SAYS[figure]} {_trend(series, shown.unit)}"))
     return drawn
 
 
@@ -62,8 +63,8 @@ def roles(named: Mapping[str, Group]) -> Chart:
         means = [run.usage.mean for run in group.runs]
         growth = group.runs[0].growth
         rows[label] = {role: growth * fmean(mean.get(role, 0.0) for mean in means) / 1e9 for role in means[0]}
-    drawing = charts.stacked("memory, GB", rows)
-    return Chart("roles", "memory by process", drawing, "The same memory, by what the processes are for.")
+    draw = partial(charts.stacked, "memory, GB", rows)
+    return Chart("roles", "memory by process", draw, "The same memory, by what the processes are for.")
 
 
 def over_time(named: Mapping[str, Group]) -> Chart:
@@ -72,15 +73,15 @@ def over_time(named: Mapping[str, Group]) -> Chart:
     for label, group in named.items():
         run = min(group.runs, key=lambda run: run.trial)
         series[label] = run.usage.times, [run.growth * total / 1e9 for total in run.usage.total]
-    drawing = charts.traces("seconds", "memory, GB", series)
+    draw = partial(charts.traces, "seconds", "memory, GB", series)
     caption = "The first trial, from its first request to its last answer: what was held, and for how long."
-    return Chart("over-time", "memory over time", drawing, caption)
+    return Chart("over-time", "memory over time", draw, caption)
 
 
 def parts(name: str, title: str, axis: str, rows: Mapping[str, Mapping[str, float]], says: str) -> Chart:
     """What something is made of."""
     largest = [f"{max(row, key=row.__getitem__)} ({label})" for label, row in rows.items()]
-    return Chart(name, title, charts.stacked(axis, rows), f"{says} Largest: {', '.join(largest)}.")
+    return Chart(name, title, partial(charts.stacked, axis, rows), f"{says} Largest: {', '.join(largest)}.")
 
 
 def mark_of(group: Group, figure: str) -> Mark | None:

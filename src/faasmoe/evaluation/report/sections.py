@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from statistics import fmean
 
 from faasmoe.evaluation.groups import Group, groups_of
+from faasmoe.evaluation.overhead import break_even, milliseconds_a_token
 from faasmoe.evaluation.report import charts, plots
 from faasmoe.evaluation.report.charts import Mark
 from faasmoe.evaluation.report.plots import Chart, mark_of
@@ -111,8 +114,8 @@ def _keepalive(groups: Sequence[Group]) -> Section:
         caption = (
             "A point for each keep-alive. To the left is cheaper, below is faster; what is neither is of no use."
         )
-        drawing = charts.curve("memory over time, GB s", "answer p95, s", series)
-        drawn.insert(0, Chart("curve", "memory against latency", drawing, caption))
+        draw = partial(charts.curve, "memory over time, GB s", "answer p95, s", series)
+        drawn.insert(0, Chart("curve", "memory against latency", draw, caption))
     lead = "What instances cost that wait for the next call, against starting them when it comes."
     kept = [f"{keep(group):g}" if group in ours else "always" for group in its]
     table = figures_table({"strategy": _strategy(its), "keep-alive, s": kept}, its, _KEPT)
@@ -129,12 +132,12 @@ def _pressure(groups: Sequence[Group]) -> Section:
     series = plots.series_of("tokens_per_second", its, _percent)
     drawn = []
     if series:
-        drawing = charts.lines("memory limit, % of the checkpoint", "tokens/s", series)
-        drawn = [Chart("tokens_per_second", "tokens/s under a limit", drawing, caption)]
+        draw = partial(charts.lines, "memory limit, % of the checkpoint", "tokens/s", series)
+        drawn = [Chart("tokens_per_second", "tokens/s under a limit", draw, caption)]
     charged = [max((run.memory_charged or 0 for run in group.runs), default=0) / 1e9 for group in its]
     labels = {
         "strategy": _strategy(its), "limit": [group.kind.workload for group in its],
-        "charged, GB": [f"{most:.{places_of(most)}f}" if most else "" for most in charged],
+        "charged, GB": [_number(most) if most else "" for most in charged],
     }  # fmt: skip
     return Section(PRESSURE, "Memory pressure", lead, tuple(drawn), (figures_table(labels, its, _LIMITED),))
 
@@ -152,15 +155,16 @@ def _overhead(groups: Sequence[Group]) -> Section:
         says = "Parts of starting an instance for a call, on average."
         drawn.append(plots.parts("cold-start", "a cold start", "ms", starts, says))
         tables.append(_parts_table("ms of a cold start", starts))
+    if starts:
+        tables.append(_break_even_table(named))
     tables.append(figures_table({"strategy": list(named)}, groups, _TIMED))
     lead = "What serving experts as functions adds to computing them."
     return _section("Overhead", groups, lead, drawn, *tables)
 
 
 def _milliseconds_a_token(group: Group) -> dict[str, float]:
-    runs = [run for run in group.runs if run.tokens and run.phases]
-    names = dict.fromkeys(part for run in runs for part in run.phases)
-    return {part: fmean(1e3 * run.phases.get(part, 0.0) / run.tokens for run in runs) for part in names}
+    runs = [milliseconds_a_token(run) for run in group.runs if run.tokens and run.phases]
+    return {part: fmean(run.get(part, 0.0) for run in runs) for part in dict.fromkeys(chain(*runs))}
 
 
 def _milliseconds_of_starts(group: Group) -> dict[str, float]:
@@ -172,12 +176,35 @@ def _milliseconds_of_starts(group: Group) -> dict[str, float]:
     return {part: 1e3 * seconds / count for part, (count, seconds) in totals.items() if count}
 
 
+def _break_even_table(named: Mapping[str, Group]) -> Table:
+    rows = []
+    for label, group in named.items():
+        known = [found for run in group.runs if (found := break_even(run))]
+        if known:
+            columns = (
+                [1e3 * one.cold_start_seconds for one in known], [one.instance_bytes / 1e6 for one in known],
+                [one.alone for one in known], [one.while_all_wait for one in known],
+            )  # fmt: skip
+            rows.append((label, *map(_number, map(fmean, columns))))
+    headings = (
+        "cold start, ms",
+        "an instance, MB",
+        "costs as much as idling for, s",
+        "and if everything waits for it, s",
+    )
+    return Table(("strategy", *headings), tuple(rows))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.{places_of(value)}f}"
+
+
 def _parts_table(heading: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     names = list(dict.fromkeys(part for row in rows.values() for part in row))
     body = []
     for label, row in rows.items():
         values = [row.get(part) for part in names] + [sum(row.values())]
-        body.append((label, *("" if value is None else f"{value:.{places_of(value)}f}" for value in values)))
+        body.append((label, *("" if value is None else _number(value) for value in values)))
     return Table((heading, *names, "all"), tuple(body))
 
 
