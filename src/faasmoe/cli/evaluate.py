@@ -224,7 +224,7 @@ def pressure(
     prompt_tokens: PromptTokens = 16,
     max_tokens: MaxTokens = 32,
     warm_up_tokens: Annotated[int, typer.Option(help="Of an answer before, which does not count.", min=1)] = 16,
-    block_size: BlockSize = None,
+    block_size: BlockSize = 1,
     keep_alive: KeepAlive = 60.0,
     seed: Seed = 0,
     as_json: Json = False,

@@ -16,7 +16,6 @@ from faasmoe.evaluation.strategies.registry import FAASMOE_SHARED, LLAMACPP, SHA
 from faasmoe.evaluation.workloads.ask import Ask
 
 PRESSURE = (FAASMOE_SHARED, SHARED_FULL, LLAMACPP)
-_OWN_BYTES = 700 << 20  # of a limit, for an orchestrator beside its weights and for what forks instances
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ def _limited(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: As
         for strategy in chosen:
             if strategy not in PRESSURE:
                 raise OptionError(f"--strategy {strategy}: there are {', '.join(PRESSURE)}")
-            budget = max(1, limit - _OWN_BYTES) if strategy == FAASMOE_SHARED else None
             orders = msgspec.structs.replace(
-                base.orders, strategy=strategy, tenants=(ask.tenant,), memory_budget=budget
+                base.orders, strategy=strategy, tenants=(ask.tenant,), memory_limit=limit
             )
             yield Case(orders, workload, 1, base.settings, memory_limit=limit)

@@ -18,7 +18,7 @@ from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.architecture import inspect_architecture, read_config
-from faasmoe.model.plan import context_length, make_plan
+from faasmoe.model.plan import ModelPlan, context_length, make_plan
 from faasmoe.model.source import resolve
 from faasmoe.orchestrator.loaded import Loaded
 from faasmoe.orchestrator.pool import local_platform
@@ -28,6 +28,8 @@ from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 
+_OWN_BYTES = 430 << 20  # of an orchestrator beside its weights
+
 
 @contextmanager
 def serve(orders: Orders) -> Iterator[Player]:
@@ -36,7 +38,7 @@ def serve(orders: Orders) -> Iterator[Player]:
     whole = orders.strategy == SHARED_FULL
     model = Loaded(plan, Path(orders.artifacts)) if orders.artifacts else plan
 
-    with Serving(model, partial(_platform, orders), context_length(plan, None)) as serving:
+    with Serving(model, partial(_platform, orders, plan), context_length(plan, None)) as serving:
 
         def play(asks: Sequence[Ask]) -> Played:
             before = _so_far(serving)
@@ -69,9 +71,23 @@ def _block_size(orders: Orders) -> int | None:
     return max(experts.num_experts for experts in architecture.experts)
 
 
-def _platform(orders: Orders) -> Platform:
+def _platform(orders: Orders, plan: ModelPlan) -> Platform:
     if orders.strategy == SHARED_FULL:
         return InlinePlatform()
     if orders.pool:
         return LocalPlatform(folder=Path(orders.pool))
-    return local_platform(LocalOptions(orders.keep_alive, orders.memory_budget))
+    return local_platform(_options(orders, plan))
+
+
+def _options(orders: Orders, plan: ModelPlan) -> LocalOptions:
+    """Where all memory is limited, functions have what a step leaves that reads the dense part but for the embeddings.
+
+    Weights of functions that stop are forgotten at once then, or the kernel would have to find out what to forget.
+    """
+    if orders.memory_limit is None:
+        return LocalOptions(orders.keep_alive, orders.memory_budget)
+    config, dense = plan.architecture.text_config, plan.dense_bytes
+    if not config.tie_word_embeddings:  # else they are read as output head
+        dense -= config.vocab_size * config.hidden_size * plan.dtype.itemsize
+    budget = max(1, orders.memory_limit - dense - _OWN_BYTES)
+    return LocalOptions(orders.keep_alive, budget, release_page_cache=True)

@@ -23,6 +23,7 @@ class Orders(msgspec.Struct, frozen=True):
     keep_alive: float = 60.0
     memory_budget: int | None = None
     dtype: str = "auto"
+    memory_limit: int | None = None  # bytes for everything, page cache included; the memory budget follows from it
     pool: str | None = None  # folder of a pool of functions that runs already
     artifacts: str | None = None  # folder for what its functions are made of; everybody on a pool has the same
     group: str | None = None  # folder of the control group to join
