@@ -61,7 +61,8 @@ def requests(
             )
         return found
 
-    return Requests(Workload(str(replay or name), asks), settings)
+    lasts = seconds if name in ("poisson", "bursty") and not replay else 0.0
+    return Requests(Workload(str(replay or name), asks, lasts), settings)
 
 
 def _asks(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ class Workload:
 
     name: str
     asks: Callable[[int, int], Sequence[Ask]]
+    lasts: float = 0.0  # seconds, even if all answers have come: silence belongs to what comes by the clock
     warm_up: Sequence[Ask] = ()  # comes first and does not count; nothing: a few tokens of each tenant
 
 
@@ -123,7 +126,9 @@ class Experiment:
             warm_up = case.workload.warm_up or [Ask(None, each, 8, _WARM_UP_TOKENS) for each in orders.tenants]
             host.play(warm_up)
             with Meter(ROLES.get(orders.strategy, "orchestrator"), host.pid, weights(orders.model)) as meter:
+                until = time.monotonic() + case.workload.lasts
                 played = host.play(case.asks(self.seed + trial))
+                threading.Event().wait(max(0.0, until - time.monotonic()))
             charged = limit.most() if limit else None
         failed = next((request.error for request in played.requests if request.error), None)
         if failed:

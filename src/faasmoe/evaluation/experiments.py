@@ -95,7 +95,7 @@ def _limited(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: As
         if not 1 <= percent <= 1000:
             raise OptionError(f"--percent {percent}: must be 1 to 1000, of the checkpoint's size")
         limit = base.model_bytes * percent // 100
-        workload = Workload(f"{percent} %", lambda tenants, seed: [ask], [warm_up])
+        workload = Workload(f"{percent} %", lambda tenants, seed: [ask], warm_up=[warm_up])
         for strategy in chosen:
             if strategy not in PRESSURE:
                 raise OptionError(f"--strategy {strategy}: there are {', '.join(PRESSURE)}")
