@@ -29,6 +29,8 @@ _CHUNK_BYTES = 96 << 10  # of weights that stay in the second cache while all ro
 _ONE_OF_ONE, _TWO_OF_ONE, _FOUR_OF_ONE, _SIX_OF_ONE = (tile(1, rows) for rows in (1, 2, 4, 6))
 _ONE_OF_FOUR, _TWO_OF_FOUR = tile(4, 1), tile(4, 2)
 _FOUR_OF_TWO, _SIX_OF_TWO = tile(2, 4), tile(2, 6)
+# where these are all rows of x, weights are needed once: a step's other data then stay in the second and third cache
+_ONLY_ONE_OF_FOUR, _ONLY_TWO_OF_FOUR = tile(4, 1, once=True), tile(4, 2, once=True)
 
 
 def compiled(function: Any) -> Any:
@@ -157,9 +159,15 @@ def _rescale(sums: Any, scale: int) -> None:
 
 
 @compiled
-def _several(w: int, scale: int, x: int, to: int, ins: int, columns: int, behind: int, count: int) -> None:
+def _several(
+    w: int, scale: int, x: int, to: int, ins: int, columns: int, behind: int, count: int, once: bool
+) -> None:
     """The tile of several weight rows for so many rows of x."""
-    if count == 1:
+    if once and count == 1:
+        _ONLY_ONE_OF_FOUR(w, scale, x, to, ins, columns, behind)
+    elif once and count == 2:
+        _ONLY_TWO_OF_FOUR(w, scale, x, to, ins, columns, behind)
+    elif count == 1:
         _ONE_OF_FOUR(w, scale, x, to, ins, columns, behind)
     elif count == 2:
         _TWO_OF_FOUR(w, scale, x, to, ins, columns, behind)
@@ -195,10 +203,12 @@ def _tiles(
     ins: int,
     block: int,
     ahead: int,
+    once: bool,
 ) -> None:
     """Products of the weight rows `first` to `last` with `count` rows of x, 1, 2, 4 or 6, from `row` on.
 
-    `w` and `x` are addresses of all of them. With each weight row the one `ahead` rows behind it is fetched.
+    `w` and `x` are addresses of all of them. With each weight row the one `ahead` rows behind it is fetched,
+    and leaves the caches again if all are needed `once`.
     """
     width = 1 if scale else 2  # bytes of a weight
     at_once = 4 if count <= 2 else 2
@@ -211,7 +221,7 @@ def _tiles(
         while out < last:
             at_w, to = w + width * (ins * out + column), running.ctypes.data + 4 * LANES * count * (out - first)
             if out + at_once <= last:
-                _several(at_w, scale, at_x, to, ins, columns, behind, count)
+                _several(at_w, scale, at_x, to, ins, columns, behind, count, once)
                 out += at_once
             else:
                 _single(at_w, scale, at_x, to, ins, columns, count)
@@ -241,7 +251,7 @@ def products(w: int, scale: int, x: Any, sums: Any) -> None:
             _, count = _group(rows, row)
             # the first rows fetch the weights that follow, the second ones those that these will all need next
             ahead = 4 if row == 0 else chunk if row == count and last < outs else 0
-            _tiles(w, scale, at_x, sums, first, last, row, count, ins, block, ahead)
+            _tiles(w, scale, at_x, sums, first, last, row, count, ins, block, ahead, count == rows)
             row += count
     if scale:
         _rescale(sums, scale)

@@ -62,12 +62,13 @@ _BFLOAT16 = _Format(2, _read_bfloat16)
 _INT8 = _Format(1, _read_int8)
 
 
-def _prefetch(builder: Any, address: Any) -> None:
+def _prefetch(builder: Any, address: Any, once: bool) -> None:
+    """`once`: into the first cache only, so that what others have in the larger ones stays there."""
     pointer = BYTE.as_pointer()
     prefetch = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [pointer, _WORD, _WORD, _WORD]), "llvm.prefetch.p0"
     )
-    read, keep, data = _WORD(0), _WORD(3), _WORD(1)
+    read, keep, data = _WORD(0), _WORD(0 if once else 3), _WORD(1)
     builder.call(prefetch, [builder.inttoptr(address, pointer), read, keep, data])
 
 
@@ -78,7 +79,9 @@ def _accumulate(builder: Any, accumulator: Any, a: Any, b: Any) -> None:
     builder.store(builder.call(fma, [a, b, builder.load(accumulator)]), accumulator)
 
 
-def _pass(builder: Any, form: _Format, places: _Places, columns: Any, sums: Sequence[Sequence[Any]]) -> None:
+def _pass(
+    builder: Any, form: _Format, places: _Places, columns: Any, sums: Sequence[Sequence[Any]], once: bool
+) -> None:
     """Add the products of some columns to the accumulators `sums` `[outs][rows]`."""
     outs, rows = len(sums), len(sums[0])
     line = builder.mul(places.ins, _SIZE(form.width))
@@ -89,7 +92,7 @@ def _pass(builder: Any, form: _Format, places: _Places, columns: Any, sums: Sequ
         addresses = [builder.add(row, at) for row in w_rows]
         weights = [form.read(builder, address) for address in addresses]
         for address in addresses:
-            _prefetch(builder, builder.add(address, places.ahead))
+            _prefetch(builder, builder.add(address, places.ahead), once)
         for half, row in product(range(2), range(rows)):
             place = builder.add(x, _SIZE(4 * (STEP * row + LANES * half)))
             values = _load(builder, place, _FLOATS, align=4)
@@ -107,13 +110,14 @@ class _Places:
     ahead: Any
 
 
-def tile(outs: int, rows: int) -> Any:
+def tile(outs: int, rows: int, once: bool = False) -> Any:
     """`(w, int8, x, running, ins, columns, ahead)`: products of `outs` weight rows with `rows` rows of x.
 
     All are integers: addresses of the first weight row (`ins` columns each; bfloat16 if `int8` is 0), of x (float32,
     step after step the rows' columns of it) and of the running sums (float32 `[outs, rows, LANES]`), to which the
     products of `columns` columns are added. What lies `ahead` bytes behind the weights is fetched
-    meanwhile, because the hardware's own prefetching stops at the end of a page.
+    meanwhile, because the hardware's own prefetching stops at the end of a page. `once`: nobody needs these weights
+    again soon.
     """
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -126,9 +130,9 @@ def tile(outs: int, rows: int) -> Any:
         places = _Places(w, x, ins, ahead)
         with builder.if_else(builder.icmp_signed("!=", int8, _SIZE(0))) as (then, otherwise):
             with then:
-                _pass(builder, _INT8, places, columns, sums)
+                _pass(builder, _INT8, places, columns, sums, once)
             with otherwise:
-                _pass(builder, _BFLOAT16, places, columns, sums)
+                _pass(builder, _BFLOAT16, places, columns, sums, once)
         for out, row in pairs:
             address = builder.inttoptr(kept[out, row], _FLOATS.as_pointer())
             builder.store(builder.load(sums[out][row]), address).align = 4
