@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from struct import pack
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ _REPLY = struct.Struct("<4sHBBIIQQQ")  # magic, version, status, cold, T, H, que
 _REQUEST_MAGIC, _REPLY_MAGIC = b"FMoQ", b"FMoA"
 _DTYPES = ("F32", "BF16")
 _OK, _ERROR = 0, 1
+_SLOT_BYTES = 12
 
 Buffer = bytes | bytearray | memoryview
 Writable = bytearray | memoryview
@@ -72,33 +72,24 @@ def raw(tensor: Tensor) -> memoryview:
     return flat.numpy().data
 
 
-@dataclass(slots=True)
-class Slots:
-    """What a request asks of its rows, as lists: for the few slots of a token they are quicker than tensors."""
-
-    row: list[int] = field(default_factory=list)
-    expert: list[int] = field(default_factory=list)
-    weight: list[float] = field(default_factory=list)
-
-
 def encode_slots(
-    layer: int, rows: Buffer, dtype: torch.dtype, tokens: int, width: int, slots: Slots, shared: bool
+    layer: int, rows: Buffer, dtype: torch.dtype, tokens: int, width: int, slots: Buffer, shared: bool
 ) -> list[Buffer]:
     """The parts of a request's envelope, for a gathering write.
 
-    `rows` are the bytes of `[tokens, width]` in `dtype`, or if they are `shared` of int32 `[tokens]`.
+    `rows` are the bytes of `[tokens, width]` in `dtype`, or if they are `shared` of int32 `[tokens]`; `slots` those of
+    row, expert and weight, as the envelope has them.
     """
-    count = len(slots.row)
     kind = _DTYPES.index(NAME_OF[dtype])
+    count = len(slots) // _SLOT_BYTES
     header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, kind, shared, layer, tokens, width, count)
-    padding = b"\0" * (-len(rows) % 4)
-    return [header, rows, padding, pack(f"<{2 * count}i{count}f", *slots.row, *slots.expert, *slots.weight)]
+    return [header, rows, b"\0" * (-len(rows) % 4), slots]
 
 
 def encode_request(request: Request) -> list[Buffer]:
     """As `encode_slots`. With `picked`, `rows` must travel as the shared buffer."""
     shared, width = request.picked is not None, request.rows.shape[1]
-    slots = Slots(request.row.tolist(), request.expert.tolist(), request.weight.tolist())
+    slots = b"".join(map(raw, (request.row, request.expert, request.weight)))
     rows = raw(request.rows if request.picked is None else request.picked)
     return encode_slots(request.layer, rows, request.rows.dtype, request.tokens, width, slots, shared)
 
@@ -117,7 +108,7 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     kind = BY_NAME[_DTYPES[dtype]]
     row_bytes = 4 * tokens if uses_shared else tokens * width * kind.itemsize
     row_bytes += -row_bytes % 4
-    expected = _REQUEST.size + row_bytes + 12 * slots
+    expected = _REQUEST.size + row_bytes + _SLOT_BYTES * slots
     if len(data) != expected:
         raise PayloadError(f"{len(data)} bytes, but the header announces {expected}")
     picked = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class Tokenizer:
     def __init__(self, tokenizer: Any, end_tokens: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._bytes = TokenBytes(tokenizer)
+        self._decode = _decoder(tokenizer)
         self.end_tokens = end_tokens  # ids after which a sequence is over
 
     @classmethod
@@ -69,15 +70,23 @@ class Tokenizer:
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of `token_ids`; bytes that make no whole character become U+FFFD."""
-        return str(
-            self._tokenizer.decode(
-                list(token_ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(list(token_ids), skip_special_tokens)
 
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that `token` stands for, which may begin or end within a character."""
         return self._bytes(token)
+
+
+def _decoder(tokenizer: Any) -> Callable[[list[int], bool], str]:
+    """What a tokenizer's `decode` comes to: transformers' own looks at the type of each token first."""
+    kind = type(tokenizer)
+    fast = transformers.PreTrainedTokenizerFast
+    if isinstance(tokenizer, fast) and kind._decode is fast._decode and kind.decode is fast.decode:
+        backend = tokenizer.backend_tokenizer
+        return lambda tokens, skip: str(backend.decode(tokens, skip_special_tokens=skip))
+    return lambda tokens, skip: str(
+        tokenizer.decode(tokens, skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+    )
 
 
 def _end_tokens(folder: Path, config: PretrainedConfig, tokenizer: Any) -> set[int]:

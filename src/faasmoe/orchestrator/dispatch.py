@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from faasmoe.errors import FunctionError, PayloadError
-from faasmoe.experts.payload import Reply, decode_reply, encode_slots, raw, reply_bytes
+from faasmoe.experts.payload import Buffer, Reply, decode_reply, encode_slots, raw, reply_bytes
 from faasmoe.model.blocks import Block
-from faasmoe.orchestrator.grouping import Grouping, Part
+from faasmoe.orchestrator.grouping import Grouping, Part, add_rows
 from faasmoe.orchestrator.pool import HANDLER
 from faasmoe.orchestrator.usage import StepCosts
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
@@ -77,24 +78,22 @@ class Dispatch:
         """
         started = time.perf_counter()
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
-        parts = self._groupings[layer].parts(index.tolist(), weight.tolist())
+        parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
         routed = time.perf_counter()
-        calls, rows = self._pack(layer, hidden, parts, shared)
+        data = raw(hidden)
+        calls = self._pack(layer, hidden, data, parts, shared)
         if len(calls) >= self._cores:
             meanwhile = None
         packed = time.perf_counter()
         deadline = time.monotonic() + self._deadline
-        replies = self._platform.invoke_many(calls, deadline, raw(hidden) if shared else None, meanwhile)
+        replies = self._platform.invoke_many(calls, deadline, data if shared else None, meanwhile)
         invoked = time.perf_counter()
         answers = [decode_reply(reply) for reply in replies]
         self.costs.add(parts, answers, replies)
-        total = torch.zeros(hidden.shape, dtype=torch.float32)
-        for call, answer, its_rows in zip(calls, answers, rows, strict=True):
-            sums = self._sums(call.function, answer, len(its_rows), hidden.shape[1])
-            if len(its_rows) == len(total):
-                total += sums
-            else:
-                total.index_add_(0, its_rows, sums)  # its rows are distinct
+        total = np.zeros(hidden.shape, np.float32)
+        for call, answer, part in zip(calls, answers, parts, strict=True):
+            sums = self._sums(call.function, answer, len(part.rows), hidden.shape[1])
+            add_rows(total, part.rows, sums.numpy())
         names = {call.function for call in calls}
         self.counts.invocations += len(calls)
         self.counts.functions += len(names)
@@ -104,7 +103,7 @@ class Dispatch:
             self.counts.seconds[phase] += seconds
         self.counts.inside["route"] += routed - started
         self._note_inside(answers)
-        return total.to(hidden.dtype)
+        return torch.from_numpy(total).to(hidden.dtype)
 
     def _note_inside(self, answers: Sequence[Reply]) -> None:
         """What functions say of their time, as if those that compute side by side shared the cores evenly."""
@@ -116,20 +115,22 @@ class Dispatch:
         inside["queue"] += sum(answer.timings.queue for answer in answers) / count / 1e9
 
     def _pack(
-        self, layer: int, hidden: Tensor, parts: Sequence[Part], shared: bool
-    ) -> tuple[list[Call], list[Tensor]]:
-        """A call for each part, and which rows of `hidden` it is about."""
-        width = hidden.shape[1]
-        calls, rows = [], []
+        self, layer: int, hidden: Tensor, data: memoryview, parts: Sequence[Part], shared: bool
+    ) -> list[Call]:
+        """A call for each part. `data` are the bytes of `hidden`."""
+        tokens, width = hidden.shape
+        lines = np.frombuffer(data, np.uint8).reshape(tokens, -1)
+        calls = []
         for part in parts:
-            its_rows = torch.tensor(part.rows, dtype=torch.int32)
-            whole = len(part.rows) == len(hidden)
-            sent = its_rows if shared else hidden if whole else hidden[its_rows]
-            payload = encode_slots(layer, raw(sent), hidden.dtype, len(part.rows), width, part.slots, shared)
-            size = reply_bytes(len(part.rows), width)
-            calls.append(Call(self._names[layer][part.block], payload, size, part.work))
-            rows.append(its_rows)
-        return calls, rows
+            rows: Buffer = data
+            if shared:
+                rows = part.rows.data.cast("B")
+            elif len(part.rows) < tokens:
+                rows = lines[part.rows].reshape(-1).data
+            count = len(part.rows)
+            payload = encode_slots(layer, rows, hidden.dtype, count, width, part.slots, shared)
+            calls.append(Call(self._names[layer][part.block], payload, reply_bytes(count, width), part.work))
+        return calls
 
     def _sums(self, name: str, reply: Reply, rows: int, width: int) -> Tensor:
         if reply.sums is None:

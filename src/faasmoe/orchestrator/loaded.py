@@ -10,6 +10,7 @@ from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
 from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.orchestrator import grouping
 from faasmoe.orchestrator.dispatch import write_functions
 from faasmoe.orchestrator.kv_cache import KVCache
 
@@ -33,6 +34,7 @@ class Loaded:
     @torch.inference_mode()
     def _rehearse(self) -> None:
         """A prompt and a token after it, without experts: what every step uses is compiled and in memory then."""
+        grouping.warm_up()
         cache = KVCache()
         self.model.forward([0, 0], [0, 1], [Span(cache, 2)], [1])
         self.model.forward([0], [2], [Span(cache, 1)], [0])

@@ -32,6 +32,7 @@ class TextStream:
         self._tokens = list(context)
         self._start = 0  # of the window that is decoded; earlier tokens only give context
         self._read = len(context)  # tokens whose text has been taken
+        self._before: str | None = None  # text of the window's tokens that have been taken
         self._held = ""
         self.length = 0  # characters that have become certain, whether released, held back or cut off
         self.stopped = False  # a stop string was found; nothing follows it
@@ -39,21 +40,24 @@ class TextStream:
     def push(self, token: int) -> str:
         """Text that has become certain with `token`."""
         self._tokens.append(token)
-        before = self._decode(self._tokens[self._start : self._read])
-        now = self._decode(self._tokens[self._start :])
+        before, now = self._taken(), self._decode(self._tokens[self._start :])
         if now.endswith(_UNFINISHED) or len(now) <= len(before):
             return ""
-        self._start, self._read = self._read, len(self._tokens)
+        self._start, self._read, self._before = self._read, len(self._tokens), None
         self.length += len(now) - len(before)
         return self._release(self._held + now[len(before) :])
 
     def flush(self) -> str:
         """What was held back. No tokens follow."""
-        before = self._decode(self._tokens[self._start : self._read])
-        rest = self._held + self._decode(self._tokens[self._start :])[len(before) :]
+        rest = self._held + self._decode(self._tokens[self._start :])[len(self._taken()) :]
         released = "" if self.stopped else self._release(rest)
         held, self._held = self._held, ""
         return released if self.stopped else released + held
+
+    def _taken(self) -> str:
+        if self._before is None:
+            self._before = self._decode(self._tokens[self._start : self._read])
+        return self._before
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)

@@ -27,14 +27,14 @@ class StepCosts:
     def __init__(self) -> None:
         self._costs: list[tuple[float, float, float, float]] = []  # by call, as `COSTS`
         self._slots: list[int] = []  # how many, by call
-        self._rows: list[int] = []  # of the step, by slot
+        self._rows: list[NDArray[np.int32]] = []  # of the step, by call and slot
 
     def add(self, parts: Sequence[Part], answers: Sequence[Reply], replies: Replies) -> None:
         """A layer's calls have been answered: `answers` are the decoded `replies` to `parts`."""
         for part, answer, busy, memory in zip(parts, answers, replies.busy, replies.memory, strict=True):
             self._costs.append((1.0, answer.timings.compute / 1e9, busy * memory / 1e9, float(answer.cold)))
-            self._slots.append(len(part.slots.row))
-            self._rows.extend(map(part.rows.__getitem__, part.slots.row))
+            self._slots.append(len(part.slot_rows))
+            self._rows.append(part.slot_rows)
 
     def split(self, counts: Sequence[int]) -> NDArray[np.float64]:
         """Everything since the last time, `[len(counts), len(COSTS)]`: a call's cost by slots.
@@ -47,7 +47,7 @@ class StepCosts:
         else:
             calls, many = np.arange(len(self._costs)), len(counts)
             slots = np.array(self._slots)
-            whose = np.repeat(np.arange(many), counts)[self._rows]
+            whose = np.repeat(np.arange(many), counts)[np.concatenate(self._rows)]
             by_call = np.bincount(np.repeat(calls * many, slots) + whose, minlength=len(calls) * many)
             shares = (by_call.reshape(-1, many) / slots[:, None]).T @ np.array(self._costs)
         self._costs, self._slots, self._rows = [], [], []
