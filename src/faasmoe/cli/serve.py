@@ -157,33 +157,41 @@ async def _serve(
     ended: EndedBySignals,
 ) -> None:
     """The gateway, with the platform and orchestrators started for it and stopped after it."""
-    from faasmoe.api.admin import ByPort, create_admin_app
-    from faasmoe.api.app import create_app
-    from faasmoe.api.http_server import HttpServer
-    from faasmoe.api.idle_meter import IdleMeter
-    from faasmoe.api.metrics import Metrics
-    from faasmoe.api.texts import Texts
-    from faasmoe.model.tokenizer import Tokenizer
-    from faasmoe.orchestrator.fleet import Fleet
     from faasmoe.orchestrator.messages import Start
     from faasmoe.orchestrator.pool import local_platform
-    from faasmoe.orchestrator.template import TOKENIZER
     from faasmoe.orchestrator.template_client import TemplateClient
     from faasmoe.platforms.local.run_folder import RunFolder
+    from faasmoe.starting import importing
 
-    with RunFolder() as folder, local_platform(options) as platform, ExitStack() as shown:
-        shown.enter_context(console.status(f"starting {config.name}"))
-        start = Start(config, str(platform.folder), str(folder.path), orchestrators.orchestrators)
+    with ExitStack() as stack, console.status(f"starting {config.name}") as shown:
+        folder = stack.enter_context(RunFolder()).path
+        platform = stack.enter_context(local_platform(options))
+        launcher = TemplateClient(Start(config, str(platform.folder), str(folder), orchestrators.orchestrators))
+        stack.callback(launcher.close)
+        launcher.begin()
+        with importing():  # while it loads the model
+            from faasmoe.api.admin import ByPort, create_admin_app
+            from faasmoe.api.app import create_app
+            from faasmoe.api.http_server import HttpServer
+            from faasmoe.api.idle_meter import IdleMeter
+            from faasmoe.api.metrics import Metrics
+            from faasmoe.api.texts import Texts
+            from faasmoe.model.tokenizer import Tokenizer
+            from faasmoe.orchestrator.fleet import Fleet
+            from faasmoe.orchestrator.template import TOKENIZER
+
+            Tokenizer.prepare()
+
         async with (
             IdleMeter(platform.status, doors.office.record, config.name) as idle,
-            Fleet(TemplateClient(start), orchestrators, on_busy=idle.note) as fleet,
+            Fleet(launcher, orchestrators, on_busy=idle.note) as fleet,
         ):
-            texts = Texts(Tokenizer.saved(folder.path / TOKENIZER), fleet.about.vocabulary)
+            texts = Texts(Tokenizer.saved(folder / TOKENIZER), fleet.about.vocabulary)
             metrics = Metrics(fleet, platform.status, doors.office)
             app: ASGIApp = create_app(config.name, fleet, texts, metrics, doors.office)
             if doors.admin is not None:
                 app = ByPort(app, create_admin_app(doors.office, metrics), doors.admin.getsockname()[1])
-            shown.close()
+            shown.stop()
             server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, doors))
             with ended.by(server.end):
                 await server.serve(sockets=[each for each in (doors.listener, doors.admin) if each])

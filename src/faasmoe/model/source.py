@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
 from faasmoe.errors import CheckpointError, brief
 
 DEMO_NAME = "faasmoe-demo"
@@ -38,6 +35,13 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
 
 
 def _download(model: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy, and folders need none of it
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
     try:
         return Path(snapshot_download(model, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:

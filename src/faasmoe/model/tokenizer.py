@@ -38,6 +38,11 @@ class Tokenizer:
             raise CheckpointError(f"{folder} holds no usable tokenizer: {brief(error)}") from error
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
 
+    @staticmethod
+    def prepare() -> None:
+        """Import now what `saved` needs of a fast tokenizer."""
+        _ = transformers.PreTrainedTokenizerFast
+
     def save(self, folder: Path) -> None:
         """Write what `saved` needs."""
         self._tokenizer.save_pretrained(folder)

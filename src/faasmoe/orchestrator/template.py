@@ -8,7 +8,6 @@ python -m faasmoe.orchestrator.template DESCRIPTOR PARENT
 from __future__ import annotations
 
 import ctypes
-import gc
 import logging
 import os
 import select
@@ -38,6 +37,7 @@ from faasmoe.orchestrator.messages import (
     read_template_order,
 )
 from faasmoe.platforms.local.instance import die_with_parent
+from faasmoe.starting import importing
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
 
@@ -202,7 +202,8 @@ def main() -> None:
 
 def _serve(gateway: socket.socket, start: Start) -> None:
     try:
-        about, orchestrator = prepare(start)
+        with importing():
+            about, orchestrator = prepare(start)
     except Exception as error:  # the gateway tells it, whatever it is
         if not isinstance(error, FaasmoeError):
             log.exception("the model cannot be loaded")
@@ -211,8 +212,6 @@ def _serve(gateway: socket.socket, start: Start) -> None:
     if (threads := len(os.listdir("/proc/self/task"))) > 1:
         log.warning("%d threads where one is expected (Python knows %d): forks may hang", threads,
                     threading.active_count())  # fmt: skip
-    gc.collect()
-    gc.freeze()  # collections in orchestrators leave the shared pages alone
     template = Template(gateway, orchestrator)
     send(gateway, Prepared(about))
     template.serve()

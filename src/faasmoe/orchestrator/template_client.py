@@ -58,11 +58,16 @@ class TemplateClient:
         """Whether there is a process, ready or not."""
         return self._process is not None
 
-    async def ready(self) -> About:
-        """Returns when orchestrators can be forked. Raises the `UserError` or `EngineStopped` that is in the way."""
+    def begin(self) -> None:
+        """Have the model loaded, if it is not. Does not wait."""
         if self._about is None:
             self._about = asyncio.get_running_loop().create_future()
             self._spawn()
+
+    async def ready(self) -> About:
+        """Returns when orchestrators can be forked. Raises the `UserError` or `EngineStopped` that is in the way."""
+        self.begin()
+        assert self._about is not None  # noqa: S101 - for the type checker
         try:
             async with asyncio.timeout(_LOAD_SECONDS):
                 return await asyncio.shield(self._about)

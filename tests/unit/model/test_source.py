@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -29,6 +30,6 @@ def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) ->
     def offline(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("long story")
 
-    monkeypatch.setattr(source, "snapshot_download", offline)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(CheckpointError, match="org/name is no folder here, is not in the local cache, and the"):
         source.resolve("org/name")

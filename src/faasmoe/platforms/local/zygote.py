@@ -9,7 +9,6 @@ and wait for a duty, so that an activation does not wait for a fork.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import logging
 import os
@@ -27,6 +26,7 @@ from faasmoe import logs
 from faasmoe.platforms.local import frame, wire
 from faasmoe.platforms.local.instance import child_main, die_with_parent
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
+from faasmoe.starting import importing
 
 log = logging.getLogger(__name__)
 
@@ -164,12 +164,11 @@ def main() -> None:
     logs.inherit("instances")
     die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us decides when to end
-    modules = [importlib.import_module(name) for name in names]
-    warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
-    for function in warm_up:
-        function()
-    gc.collect()
-    gc.freeze()  # collections in instances leave the shared pages alone
+    with importing():
+        modules = [importlib.import_module(name) for name in names]
+        warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
+        for function in warm_up:
+            function()
     join_pages()
     with suppress(wire.Lost):
         Zygote(socket.socket(fileno=int(descriptor)), int(spares), prepare(), warm_up).serve()

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from faasmoe.starting import importing
+
+
+def test_the_collector_rests_and_then_leaves_alone_what_has_come() -> None:
+    frozen = gc.get_freeze_count()
+    try:
+        with importing():
+            assert not gc.isenabled()
+            made = [[] for _ in range(1000)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= frozen + len(made)
+        assert not any(found is made for found in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_it_works_again_after_an_import_that_fails() -> None:
+    try:
+        with pytest.raises(ImportError), importing():
+            raise ImportError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
