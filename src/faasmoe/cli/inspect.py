@@ -53,7 +53,8 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
     config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.memory for block in plan.blocks)
     footprint = Footprint()
-    orchestrator = footprint.orchestrator + footprint.each_orchestrator + plan.dense_bytes
+    own = footprint.each_orchestrator(experts[0].hidden_size)
+    orchestrator = footprint.orchestrator + own + plan.dense_bytes
     processes = footprint.gateway + orchestrator + footprint.platform
     return {
         "servable": True,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import Dtype, Json, size_of
+from faasmoe.cli.workloads import Replay, Tenants
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,64 +23,82 @@ if TYPE_CHECKING:
     from faasmoe.evaluation.planner.shape import ModelShape
     from faasmoe.evaluation.planner.simulation import Requests
 
-Load = Literal["poisson", "bursty"]
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A published geometry such as qwen1.5-moe-a2.7b, a folder, or a hub id; the demo model without it. "
+        "No weights are loaded.",
+        show_default=False,
+    ),
+]
+TotalRate = Annotated[float, typer.Option(help="Requests a second of all tenants together.", min=1e-9)]
+Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for everything, such as 16GiB.")]
+BlockSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--block-size", help="Experts in one function; may be repeated. Default: several are compared.",
+        show_default=False,
+    ),
+]  # fmt: skip
+KeepAlives = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--keep-alive",
+        help="Seconds without a call until an instance is stopped; may be repeated. Default: 10, 60, 300.",
+        show_default=False,
+    ),
+]
+Strategy = Annotated[
+    Literal["shared", "private", "both"], typer.Option(help="One orchestrator for all tenants, or one each.")
+]
+Load = Annotated[
+    Literal["poisson", "bursty"], typer.Option(help="How requests come: alike, or in bursts of few tenants.")
+]
+MedianPrompt = Annotated[int, typer.Option(help="Median length of prompts.", min=1)]
+MedianAnswer = Annotated[int, typer.Option(help="Median length of answers.", min=1)]
+Spread = Annotated[float, typer.Option(help="Standard deviation of the logarithm of lengths.", min=0, max=3)]
+Routing = Annotated[
+    Path | None,
+    typer.Option(help="Activations from `faasmoe models record`. Default: uniform.", show_default=False),
+]
+Bandwidth = Annotated[
+    float | None,
+    typer.Option(help="GB of weights a second that the machine's cores read together.", show_default=False),
+]
+Cores = Annotated[int | None, typer.Option(help="Of the machine. Default: this one's.", min=1, show_default=False)]
+PriceTable = Annotated[
+    Path | None,
+    typer.Option(help="A table such as docs/prices.toml. Default: that one, AWS Lambda's.", show_default=False),
+]
+Layers = Annotated[
+    int | None, typer.Option(help="Of a published geometry; default: all.", min=1, show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same requests.")]
 
 _SHOWN = 12  # settings in the table
 
 
 def plan(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]",
-            help="A published geometry such as qwen1.5-moe-a2.7b, a folder, or a hub id; the demo model without it. "
-            "No weights are loaded.",
-            show_default=False,
-        ),
-    ] = None,
-    tenants: Annotated[int, typer.Option(help="How many there are.", min=1)] = 6,
-    rate: Annotated[float, typer.Option(help="Requests a second of all tenants together.", min=1e-9)] = 0.1,
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory for everything, such as 16GiB.")] = "16GiB",
-    block_size: Annotated[
-        list[int] | None,
-        typer.Option(help="Experts in one function; may be repeated. Default: several are compared."),
-    ] = None,
-    keep_alive: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Seconds without a call until an instance is stopped; may be repeated. Default: 10, 60, 300."
-        ),
-    ] = None,
-    strategy: Annotated[
-        Literal["shared", "private", "both"], typer.Option(help="One orchestrator for all tenants, or one each.")
-    ] = "both",
-    load: Annotated[Load, typer.Option(help="How requests come: alike, or in bursts of few tenants.")] = "poisson",
-    replay: Annotated[
-        Path | None, typer.Option(help="Recorded requests instead (docs/evaluation.md).", show_default=False)
-    ] = None,
-    prompt_tokens: Annotated[int, typer.Option(help="Median length of prompts.", min=1)] = 100,
-    answer_tokens: Annotated[int, typer.Option(help="Median length of answers.", min=1)] = 100,
-    spread: Annotated[
-        float, typer.Option(help="Standard deviation of the logarithm of lengths.", min=0, max=3)
-    ] = 0.5,
-    routing: Annotated[
-        Path | None,
-        typer.Option(help="Activations from `faasmoe models record`. Default: uniform.", show_default=False),
-    ] = None,
-    bandwidth: Annotated[
-        float | None,
-        typer.Option(help="GB of weights a second that the machine's cores read together.", show_default=False),
-    ] = None,
-    cores: Annotated[int | None, typer.Option(help="Of the machine. Default: this one's.", min=1)] = None,
-    prices: Annotated[
-        Path | None,
-        typer.Option(
-            help="A table such as docs/prices.toml. Default: that one, AWS Lambda's.", show_default=False
-        ),
-    ] = None,
-    layers: Annotated[int | None, typer.Option(help="Of a published geometry; default: all.", min=1)] = None,
+    model: Model = None,
+    tenants: Tenants = 6,
+    rate: TotalRate = 0.1,
+    memory: Memory = "16GiB",
+    block_size: BlockSizes = None,
+    keep_alive: KeepAlives = None,
+    strategy: Strategy = "both",
+    load: Load = "poisson",
+    replay: Replay = None,
+    prompt_tokens: MedianPrompt = 100,
+    answer_tokens: MedianAnswer = 100,
+    spread: Spread = 0.5,
+    routing: Routing = None,
+    bandwidth: Bandwidth = None,
+    cores: Cores = None,
+    prices: PriceTable = None,
+    layers: Layers = None,
     dtype: Dtype = "auto",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same requests.")] = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Predict memory, cost and latency for block sizes, keep-alives and strategies, and say which to use.

@@ -1,7 +1,7 @@
 """What processes take and how long things last, beside what follows from the model's size.
 
-Footprints are proportional set sizes as `benchmarks.planner` finds them; durations are those of docs/platform.md and
-docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any other machine.
+Footprints are those that `benchmarks.planner` and `benchmarks.strategies` find; durations are those of docs/platform.md
+and docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any other machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ class Footprint:
     """Bytes of processes without weights, keys and values."""
 
     gateway: int = 80 * _MIB
-    orchestrator: int = 360 * _MIB  # the template that orchestrators are forked from
-    each_orchestrator: int = 60 * _MIB  # what each has of its own
+    orchestrator: int = 400 * _MIB  # the template that orchestrators are forked from
+    own: int = 14 * _MIB  # what each orchestrator has of its own, beside what follows
+    own_by_width: int = 5 << 10  # for each of a token's H numbers: what a step of a hundred tokens computes with
     platform: int = 280 * _MIB  # daemon and zygote, with what instances share with it
     instance: int = 46 * _MIB // 10  # what it has of its own beside its weights
+
+    def each_orchestrator(self, width: int) -> int:
+        """What an orchestrator of a model of H = `width` has of its own, and so what one more takes."""
+        return self.own + self.own_by_width * width
 
 
 @dataclass(frozen=True, slots=True)

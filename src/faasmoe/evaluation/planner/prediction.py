@@ -168,7 +168,7 @@ def _memory(
     memory = {
         "gateway": float(footprint.gateway),
         "orchestrator": loaded * (footprint.orchestrator + dense + kv_cache)
-        + engines * footprint.each_orchestrator,
+        + engines * footprint.each_orchestrator(given.shape.width),
         "platform": zygote_up * footprint.platform,
         "instances": mean_instances,
     }
@@ -179,7 +179,12 @@ def _memory(
 def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
     """Bytes of everything but instances while all of it runs."""
     foot = given.footprint
-    processes = foot.gateway + foot.orchestrator + orchestrators * foot.each_orchestrator + foot.platform
+    processes = (
+        foot.gateway
+        + foot.orchestrator
+        + orchestrators * foot.each_orchestrator(given.shape.width)
+        + foot.platform
+    )
     return processes + given.shape.dense_bytes + kv_cache
 
 

@@ -36,6 +36,7 @@ class ModelShape:
     dense_bytes: int
     kv_bytes: int  # of a token's keys and values, as the orchestrator counts them (`KVMemory`)
     bytes_per_weight: int
+    width: int  # H
 
     @property
     def expert_bytes(self) -> int:
@@ -72,7 +73,7 @@ def _shape(name: str, architecture: Architecture, dtype: str) -> ModelShape:
     layers = tuple(ExpertLayer(count, min(top_k, count), size * weights // count) for count, weights in experts)
     weights = sum(parameter.numel() for parameter in architecture.meta_model.parameters())
     dense = size * (weights - sum(count for _, count in experts))
-    return ModelShape(name, layers, dense, size * _kv_values(config), size)
+    return ModelShape(name, layers, dense, size * _kv_values(config), size, architecture.experts[0].hidden_size)
 
 
 def _kv_values(config: Any) -> int:

@@ -45,7 +45,8 @@ def figures_table(
         for name, cells in columns.items()
     ]
     rows = tuple(zip(*labels.values(), *text, strict=True))
-    notes = [NOTE] if any(marks) else []
+    counts = sorted({run.measured_tenants for group in groups for run in group.runs if run.measured_tenants})
+    notes = [f"{EXTRAPOLATED} extrapolated from {' or '.join(map(str, counts))} tenants"] if any(marks) else []
     if trials := {len(group.runs) for group in groups}:
         least, most = min(trials), max(trials)
         count = str(least) if least == most else f"{least} to {most}"

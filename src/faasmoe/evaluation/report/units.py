@@ -58,7 +58,7 @@ def with_spread(value: float, half: float) -> str:
     """Three digits that count, and the spread to as many places."""
     places = places_of(value)
     text = f"{value:,.{places}f}"
-    return f"{text} ± {half:,.{places}f}" if math.isfinite(half) else text
+    return f"{text} ± {half:,.{places}f}" if math.isfinite(half) and (value or half) else text
 
 
 def places_of(value: float) -> int:

@@ -16,7 +16,7 @@ from faasmoe.evaluation.workloads.arrivals import bursty, poisson
 from faasmoe.evaluation.workloads.ask import Ask, Lengths
 from faasmoe.tenancy.prices import read_prices
 
-SHAPE = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 6, 50_000_000, 10_000, 2)
+SHAPE = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 6, 50_000_000, 10_000, 2, 1024)
 GIVEN = Conditions(SHAPE, 64 << 30, machine=Machine(cores=2))
 
 
@@ -55,7 +55,7 @@ def test_with_short_keep_alive_every_request_starts_what_it_touches() -> None:
     foot = Footprint()  # the orchestrator goes after 300 s of each 1000, its template after 600
     loaded = foot.orchestrator + SHAPE.dense_bytes + prediction.kv_cache
     assert prediction.memory["orchestrator"] == pytest.approx(
-        0.6 * loaded + 0.3 * foot.each_orchestrator, rel=0.02
+        0.6 * loaded + 0.3 * foot.each_orchestrator(SHAPE.width), rel=0.02
     )
     warm = told(Setting("shared", 10, 6000.0), requests)
     assert prediction.end_to_end["p50"] > warm.end_to_end["p50"] + 30 * GIVEN.machine.fork
@@ -78,7 +78,7 @@ def test_private_orchestrators_cost_memory_and_share_no_steps() -> None:
     requests = requests_of(poisson(6, 1.0, 600, lengths=Lengths(20, 50)))
     shared, private = (told(Setting(strategy, 10, 60.0), requests) for strategy in ("shared", "private"))
     assert private.memory["orchestrator"] - shared.memory["orchestrator"] == pytest.approx(
-        5 * Footprint().each_orchestrator, rel=0.05
+        5 * Footprint().each_orchestrator(SHAPE.width), rel=0.05
     )
     assert private.invocations_per_token > 1.05 * shared.invocations_per_token
     assert private.end_to_end["p50"] > shared.end_to_end["p50"]
@@ -119,7 +119,7 @@ def test_the_example_prices_are_those_of_the_documents() -> None:
 
 
 def test_ten_thousand_tenants_and_256_experts_of_60_layers() -> None:
-    shape = ModelShape("large", (ExpertLayer(256, 8, 88_080_384),) * 60, 36_000_000_000, 5_000_000, 2)
+    shape = ModelShape("large", (ExpertLayer(256, 8, 88_080_384),) * 60, 36_000_000_000, 5_000_000, 2, 7168)
     given = Conditions(shape, 2000 << 30, machine=Machine(cores=64, bandwidth=4e12, operations=1e15))
     requests = requests_of(bursty(10_000, 0.1, 7200, lengths=Lengths(100, 100, 0.5)))
     plan = make_plan(requests, [Setting("shared", size, 60.0) for size in usual_block_sizes(shape)], given)
@@ -131,6 +131,7 @@ def test_shapes_are_those_of_the_models() -> None:
     demo = shape_of(None)  # what `faasmoe inspect` says of it
     assert (demo.dense_bytes, demo.expert_bytes, len(demo.layers)) == (5_264_256, 26_542_080, 6)
     assert demo.kv_bytes == 7 * 2 * 192 * 2
+    assert demo.width == 192
     qwen = shape_of("qwen1.5-moe-a2.7b")
     assert len(qwen.layers) == 24
     assert qwen.layers[0] == ExpertLayer(60, 4, 17_301_504)

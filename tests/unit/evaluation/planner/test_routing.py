@@ -10,7 +10,7 @@ from faasmoe.evaluation.planner.activations import Activations
 from faasmoe.evaluation.planner.routing import GRID, untouched
 from faasmoe.evaluation.planner.shape import ExpertLayer, ModelShape
 
-QWEN = ModelShape("qwen", (ExpertLayer(60, 4, 17_301_504),) * 2, 0, 0, 2)
+QWEN = ModelShape("qwen", (ExpertLayer(60, 4, 17_301_504),) * 2, 0, 0, 2, 2048)
 
 
 def drawn(tokens: int, experts: int, top_k: int, weights: list[float] | None = None) -> Activations:

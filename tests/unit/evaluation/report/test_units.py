@@ -21,6 +21,7 @@ def test_every_figure_has_a_name() -> None:
         (9.9996, math.nan, "10.0"),
         (0.01234, 0.002, "0.0123 ± 0.0020"),
         (0.0, math.nan, "0"),
+        (0.0, 0.0, "0"),
     ],
 )
 def test_three_digits_count(value: float, half: float, text: str) -> None:
