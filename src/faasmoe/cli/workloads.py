@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,9 +32,9 @@ _AT_ONCE = 8  # requests of each tenant under `saturated`
 
 @dataclass(frozen=True)
 class Requests:
-    """A workload, and the settings that it has."""
+    """A workload of so many tenants, and the settings that it has."""
 
-    workload: Workload
+    workload: Callable[[int], Workload]
     settings: dict[str, str | int | float | None]
 
 
@@ -46,23 +47,31 @@ def requests(
     prompt_tokens: int = 64,
     max_tokens: int = 32,
 ) -> Requests:
-    """What these options ask for. The workload raises `OptionError` if that has no request."""
+    """What these options ask for. Raises `OptionError` where a trial's workload has no request."""
     from faasmoe.evaluation.experiment import Workload
+    from faasmoe.evaluation.workloads.arrivals import name_of
 
     settings: dict[str, str | int | float | None] = {
         "rounds": rounds, "rate": rate, "seconds": seconds, "prompt_tokens": prompt_tokens, "max_tokens": max_tokens
     }  # fmt: skip
 
+    clock = name in ("poisson", "bursty") and not replay
+
     def asks(tenants: int, seed: int) -> Sequence[Ask]:
         found = list(_asks(name, replay, tenants, rounds, (rate, seconds), (prompt_tokens, max_tokens), seed))
         if not found:
             raise OptionError(
-                f"--workload {name}: has no request; take a longer time (--seconds) or a higher --rate"
+                f"--workload {name}: has no request with seed {seed}; take a longer time (--seconds) or a higher --rate"
             )
         return found
 
-    lasts = seconds if name in ("poisson", "bursty") and not replay else 0.0
-    return Requests(Workload(str(replay or name), asks, lasts), settings)
+    def workload(tenants: int) -> Workload:
+        names = list(dict.fromkeys(ask.tenant for ask in asks(tenants, 0)))
+        if clock:  # not all of them may ask in that time
+            names = [name_of(tenant) for tenant in range(tenants)]
+        return Workload(str(replay or name), names, partial(asks, tenants), seconds if clock else 0.0)
+
+    return Requests(workload, settings)
 
 
 def _asks(

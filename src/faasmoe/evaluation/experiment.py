@@ -31,10 +31,11 @@ _WARM_UP_TOKENS = 4  # of an answer that does not count: a process's first step 
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests under a name: of so many tenants, with a seed; the same for every strategy."""
+    """Requests of some tenants, under a name: by seed, the same for every strategy. Not all have to ask every time."""
 
     name: str
-    asks: Callable[[int, int], Sequence[Ask]]
+    tenants: Sequence[str]
+    asks: Callable[[int], Sequence[Ask]]
     lasts: float = 0.0  # seconds, even if all answers have come: silence belongs to what comes by the clock
     warm_up: Sequence[Ask] = ()  # comes first and does not count; nothing: a few tokens of each tenant
 
@@ -45,10 +46,14 @@ class Case:
 
     orders: Orders
     workload: Workload
-    tenants: int
     settings: Settings  # whatever else figures depend on
     measured: int | None = None  # tenants that are run, if they are fewer
     memory_limit: int | None = None  # bytes for everything that it uses, page cache included
+
+    @property
+    def tenants(self) -> int:
+        """How many there are, run or not."""
+        return len(self.workload.tenants)
 
     @property
     def name(self) -> str:
@@ -57,7 +62,7 @@ class Case:
 
     def asks(self, seed: int) -> list[Ask]:
         """A trial's requests: those of the tenants that are run."""
-        return [ask for ask in self.workload.asks(self.tenants, seed) if ask.tenant in self.orders.tenants]
+        return [ask for ask in self.workload.asks(seed) if ask.tenant in self.orders.tenants]
 
 
 Key = tuple[str, str, int, frozenset[tuple[str, str | int | float | None]]]

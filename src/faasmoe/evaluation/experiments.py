@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.evaluation.strategies.registry import FAASMOE_SHARED, LLAMACPP, SHARED_FULL, STRATEGIES
 from faasmoe.evaluation.workloads.ask import Ask
 
+WorkloadOf = Callable[[int], Workload]  # of so many tenants
 PRESSURE = (FAASMOE_SHARED, SHARED_FULL, LLAMACPP)
 
 
@@ -34,45 +35,45 @@ class Base:
         """Of the checkpoint."""
         return sum(file.stat().st_size for file in Path(self.orders.model).glob("*.safetensors"))
 
-    def case(self, strategy: str, workload: Workload, tenants: int, **changes: float) -> Case:
+    def case(self, strategy: str, workload: WorkloadOf, tenants: int, **changes: float) -> Case:
         """With other block sizes and so on, which are among the settings as well. Raises `OptionError`."""
         if strategy not in STRATEGIES:
             raise OptionError(f"--strategy {strategy}: there are {', '.join(STRATEGIES)}")
-        names = tuple(dict.fromkeys(ask.tenant for ask in workload.asks(tenants, self.seed)))
-        orders = msgspec.structs.replace(self.orders, strategy=strategy, tenants=names, **changes)
-        return Case(orders, workload, len(names), {**self.settings, **changes})
+        its = workload(tenants)
+        orders = msgspec.structs.replace(self.orders, strategy=strategy, tenants=tuple(its.tenants), **changes)
+        return Case(orders, its, {**self.settings, **changes})
 
     def fitted(self, cases: Iterable[Case]) -> list[Case]:
         """All of them. Raises `OptionError` if memory cannot hold one."""
         return [fitted(case, self.model_bytes, self.extrapolate) for case in cases]
 
 
-def strategies(base: Base, chosen: Sequence[str], workload: Workload, tenants: int) -> Experiment:
+def strategies(base: Base, chosen: Sequence[str], workload: WorkloadOf, tenants: int) -> Experiment:
     """Who shares what."""
     cases = base.fitted(base.case(strategy, workload, tenants) for strategy in chosen)
     return Experiment("strategies", cases, base.trials, base.seed)
 
 
-def blocks(base: Base, sizes: Sequence[int], workload: Workload, tenants: int) -> Experiment:
+def blocks(base: Base, sizes: Sequence[int], workload: WorkloadOf, tenants: int) -> Experiment:
     """How many experts are in one function."""
     cases = base.fitted(base.case(FAASMOE_SHARED, workload, tenants, block_size=size) for size in sizes)
     return Experiment("blocks", cases, base.trials, base.seed, ("block_size",))
 
 
-def keepalive(base: Base, seconds: Sequence[float], workload: Workload, tenants: int) -> Experiment:
+def keepalive(base: Base, seconds: Sequence[float], workload: WorkloadOf, tenants: int) -> Experiment:
     """How long instances are kept; beside one full model, which is always kept."""
     kept = [base.case(FAASMOE_SHARED, workload, tenants, keep_alive=each) for each in seconds]
     cases = base.fitted([*kept, base.case(SHARED_FULL, workload, tenants)])
     return Experiment("keepalive", cases, base.trials, base.seed, ("keep_alive",))
 
 
-def overhead(base: Base, workload: Workload, tenants: int) -> Experiment:
+def overhead(base: Base, workload: WorkloadOf, tenants: int) -> Experiment:
     """Where a token's time goes; beside experts in the engine's process, where nothing is sent."""
     cases = base.fitted(base.case(strategy, workload, tenants) for strategy in (FAASMOE_SHARED, SHARED_FULL))
     return Experiment("overhead", cases, base.trials, base.seed)
 
 
-def tenants(base: Base, counts: Sequence[int], chosen: Sequence[str], workload: Workload) -> Experiment:
+def tenants(base: Base, counts: Sequence[int], chosen: Sequence[str], workload: WorkloadOf) -> Experiment:
     """How many tenants there are. What memory cannot hold is left out, and results say so."""
     name, cases, too_large = "tenants", [], []
     for count in counts:
@@ -95,11 +96,11 @@ def _limited(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: As
         if not 1 <= percent <= 1000:
             raise OptionError(f"--percent {percent}: must be 1 to 1000, of the checkpoint's size")
         limit = base.model_bytes * percent // 100
-        workload = Workload(f"{percent} %", lambda tenants, seed: [ask], warm_up=[warm_up])
+        workload = Workload(f"{percent} %", [ask.tenant], lambda seed: [ask], warm_up=[warm_up])
         for strategy in chosen:
             if strategy not in PRESSURE:
                 raise OptionError(f"--strategy {strategy}: there are {', '.join(PRESSURE)}")
             orders = msgspec.structs.replace(
                 base.orders, strategy=strategy, tenants=(ask.tenant,), memory_limit=limit
             )
-            yield Case(orders, workload, 1, base.settings, memory_limit=limit)
+            yield Case(orders, workload, base.settings, memory_limit=limit)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from faasmoe.cli.workloads import requests
 from tests.unit.cli.test_main import run as faasmoe
 from tests.unit.evaluation.made import results, run
 
@@ -62,3 +63,12 @@ def test_results_of_another_model_are_not_mixed_in(
 ) -> None:
     assert faasmoe(monkeypatch, "evaluate", "strategies", "--out", file) == 2
     assert "holds results of model, not faasmoe-demo" in " ".join(capsys.readouterr().err.split())
+
+
+def test_tenants_that_do_not_ask_are_tenants_as_well() -> None:
+    few = requests("bursty", rate=0.05, seconds=45.0).workload(6)
+    assert len(few.tenants) == 6
+    assert {ask.tenant for ask in few.asks(0)} == {"tenant-5"}
+    assert few.lasts == 45
+    many = requests("saturated", max_tokens=3).workload(1)
+    assert (len(many.tenants), len(many.asks(0)), many.lasts) == (8, 40, 0)

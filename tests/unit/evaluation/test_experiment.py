@@ -17,13 +17,14 @@ from tests.unit.evaluation.made import results, run
 ALL = ("baseline", "shared-full", "faasmoe-shared")
 
 
-def asks(tenants: int, seed: int) -> Sequence[Ask]:
-    return [Ask(None, f"t{n}", seed + 1, 1) for n in range(tenants)]
+def paper(tenants: int) -> Workload:
+    names = [f"t{n}" for n in range(tenants)]
+    return Workload("paper", names, lambda seed: [Ask(None, name, seed + 1, 1) for name in names])
 
 
 def case(strategy: str, tenants: int = 6, **settings: int) -> Case:
-    orders = Orders(strategy, "/model", tuple(f"t{n}" for n in range(tenants)))
-    return Case(orders, Workload("paper", asks), tenants, {"block_size": 10, **settings})
+    workload = paper(tenants)
+    return Case(Orders(strategy, "/model", tuple(workload.tenants)), workload, {"block_size": 10, **settings})
 
 
 def experiment(*cases: Case, trials: int = 3, varied: Sequence[str] = ()) -> Experiment:

@@ -11,9 +11,7 @@ from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.evaluation.strategies.registry import STRATEGIES
 from faasmoe.evaluation.workloads.ask import Ask
 from tests.unit.evaluation.made import results
-from tests.unit.evaluation.test_experiment import Workload, asks
-
-PAPER = Workload("paper", asks)
+from tests.unit.evaluation.test_experiment import paper
 
 
 @pytest.fixture
@@ -23,19 +21,19 @@ def base(tmp_path: Path) -> Base:
 
 
 def test_strategies_differ_in_nothing_else(base: Base) -> None:
-    found = experiments.strategies(base, STRATEGIES, PAPER, 6)
+    found = experiments.strategies(base, STRATEGIES, paper, 6)
     assert [case.orders.strategy for case in found.cases] == list(STRATEGIES)
     assert {case.tenants for case in found.cases} == {6}
     assert {case.orders.tenants for case in found.cases} == {tuple(f"t{n}" for n in range(6))}
     with pytest.raises(OptionError, match="--strategy magic: there are baseline, shared-full, local-distribution"):
-        experiments.strategies(base, ["magic"], PAPER, 6)
+        experiments.strategies(base, ["magic"], paper, 6)
 
 
 def test_blocks_and_keep_alives_are_among_the_settings(base: Base) -> None:
-    sizes = experiments.blocks(base, [1, 60], PAPER, 2)
+    sizes = experiments.blocks(base, [1, 60], paper, 2)
     assert [(case.orders.block_size, case.settings["block_size"]) for case in sizes.cases] == [(1, 1), (60, 60)]
     assert sizes.varied == ("block_size",)
-    kept = experiments.keepalive(base, [1.0, 9.0], PAPER, 2)
+    kept = experiments.keepalive(base, [1.0, 9.0], paper, 2)
     assert [(case.orders.strategy, case.orders.keep_alive) for case in kept.cases] == [
         ("faasmoe-shared", 1.0), ("faasmoe-shared", 9.0), ("shared-full", 60.0),
     ]  # fmt: skip
@@ -43,7 +41,7 @@ def test_blocks_and_keep_alives_are_among_the_settings(base: Base) -> None:
 
 
 def test_tenants_that_memory_cannot_hold_are_left_out(base: Base) -> None:
-    found = experiments.tenants(base, [1, 10**6], ["baseline", "shared-full"], PAPER)
+    found = experiments.tenants(base, [1, 10**6], ["baseline", "shared-full"], paper)
     assert [(case.orders.strategy, case.tenants) for case in found.cases] == [
         ("baseline", 1), ("shared-full", 1), ("shared-full", 10**6),
     ]  # fmt: skip

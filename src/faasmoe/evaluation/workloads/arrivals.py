@@ -50,7 +50,7 @@ def bursty(
     sizes = [math.exp(size - max(logs)) for size in logs]
     lengths = lengths or Lengths()
     streams = [
-        _on_off(_name(n), rate * size / sum(sizes), seconds, Random(f"{seed}/{n}"), lengths)
+        _on_off(name_of(n), rate * size / sum(sizes), seconds, Random(f"{seed}/{n}"), lengths)
         for n, size in enumerate(sizes)
     ]
     return heapq.merge(*streams, key=lambda ask: ask.time or 0.0)
@@ -59,7 +59,7 @@ def bursty(
 def _poisson(tenants: int, rate: float, seconds: float, random: Random, lengths: Lengths) -> Iterator[Ask]:
     time = random.expovariate(rate)
     while time < seconds:
-        yield Ask(time, _name(random.randrange(tenants)), *lengths.draw(random))
+        yield Ask(time, name_of(random.randrange(tenants)), *lengths.draw(random))
         time += random.expovariate(rate)
 
 
@@ -77,7 +77,8 @@ def _on_off(tenant: str, rate: float, seconds: float, random: Random, lengths: L
             time += random.expovariate(1 / within)
 
 
-def _name(tenant: int) -> str:
+def name_of(tenant: int) -> str:
+    """How a tenant is called, from 0 on."""
     return f"tenant-{tenant}"
 
 
