@@ -25,6 +25,7 @@ from faasmoe.cli.options import (
 )
 from faasmoe.cli.progress import writing
 from faasmoe.errors import EngineStopped
+from faasmoe.starting import importing
 
 if TYPE_CHECKING:
     from faasmoe.orchestrator.request import GenerationRequest, Piece
@@ -58,7 +59,7 @@ def generate(
     """
     errors = Console(stderr=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
-    with errors.status("starting"):
+    with errors.status("starting"), importing():
         from faasmoe.evaluation.meters.meter import Meter
         from faasmoe.model.plan import context_length, make_plan
         from faasmoe.model.source import resolve

@@ -18,9 +18,10 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from faasmoe.errors import CheckpointError, UnsupportedModel, brief
+from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels import ExpertForm
 from faasmoe.model.expert_form import recognise
+from faasmoe.model.source import config_file
 
 # Layers that keep nothing but keys and values. Which positions they see is asked of the model (`model.attention`).
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -83,11 +84,7 @@ class Architecture:
 
 def read_config(folder: Path) -> PretrainedConfig:
     """The model's config. Raises `CheckpointError` or `UnsupportedModel`."""
-    file = folder / "config.json"
-    if not folder.is_dir():
-        raise CheckpointError(f"no such folder: {folder}")
-    if not file.exists():
-        raise CheckpointError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint")
+    file = config_file(folder)
     try:
         return AutoConfig.from_pretrained(folder)
     except Exception as error:  # config classes raise whatever their validation uses

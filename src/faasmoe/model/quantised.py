@@ -15,11 +15,12 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import nn
@@ -28,6 +29,7 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.int8 import Int8Location
 from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model import copies
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.int8_file import MULTIPLE, Advance, Int8File, Matrix
@@ -45,6 +47,7 @@ class QuantisedCopy:
     """The whole copy, which need not have been made yet."""
 
     folder: Path
+    sources: tuple[copies.State, ...]  # the checkpoint's files
     files: tuple[Int8File, ...]
     linears: dict[str, Int8Location]  # modules of the dense part
     experts: dict[str, tuple[ExpertLocations, ...]]  # experts modules to their experts, with matrices [out, in]
@@ -62,6 +65,8 @@ class QuantisedCopy:
     def make(self, advance: Advance | None = None) -> None:
         """Write the files that are missing. One process at a time does, others wait for it.
 
+        Copies of checkpoints that are no longer there go first.
+
         `advance` is told of progress; without it the log is. Raises `OptionError` if there is no room for them,
         `CheckpointError` if the checkpoint holds a weight that is not finite.
         """
@@ -69,13 +74,19 @@ class QuantisedCopy:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            copies.sweep(self.folder.parent)
             with _locked(self.folder):
+                copies.record(self.folder, self.sources)
                 self._write(advance)
         except OSError as error:
             raise OptionError(
                 f"--quantize int8: weights cannot be written to {self.folder}: {brief(error)}; "
                 f"the environment variable {CACHE} names another folder for them"
             ) from error
+
+    def use(self) -> IO[bytes]:
+        """Keep it, once it is made, from being removed while what is returned is open."""
+        return copies.use(self.folder)
 
     def _write(self, advance: Advance | None) -> None:
         files = [file for file in self.files if not file.there]  # another process may have written some meanwhile
@@ -96,9 +107,10 @@ def plan_copy(name: str, architecture: Architecture, layout: Layout, checkpoint:
 
     Raises `OptionError` if the experts have sizes that the kernel does not take.
     """
-    folder = _cache() / f"{name.replace('/', '--')}-{_identity(checkpoint)}"
-    sources = _linears(architecture, layout)
-    matrices = [Matrix(f"{linear}.weight", checkpoint.location(source)) for linear, source in sources.items()]
+    sources = tuple(map(copies.state, sorted({checkpoint.location(name).file.resolve() for name in checkpoint})))
+    folder = _cache() / f"{name.replace('/', '--')}-{_identity(sources)}"
+    linears = _linears(architecture, layout)
+    matrices = [Matrix(f"{linear}.weight", checkpoint.location(tensor)) for linear, tensor in linears.items()]
     dense = Int8File(folder / "dense.safetensors", matrices)
     files, experts = [dense], {}
     for module in architecture.experts:
@@ -107,7 +119,9 @@ def plan_copy(name: str, architecture: Architecture, layout: Layout, checkpoint:
         file = Int8File(folder / f"experts-{module.layer:03}.safetensors", list(_matrices(module, plain)))
         files.append(file)
         experts[module.name] = tuple(_moved(plain, file))
-    return QuantisedCopy(folder, tuple(files), dict(zip(sources, dense.locations(), strict=True)), experts)
+    return QuantisedCopy(
+        folder, sources, tuple(files), dict(zip(linears, dense.locations(), strict=True)), experts
+    )
 
 
 def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
@@ -160,11 +174,9 @@ def _cache() -> Path:
     return base.expanduser().absolute() / "int8"
 
 
-def _identity(checkpoint: Checkpoint) -> str:
-    """Of the checkpoint's files as they are now: another one when any of them is replaced or written to."""
-    files = sorted({checkpoint.location(name).file.resolve() for name in checkpoint})
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(json.dumps([_FORMAT, states]).encode()).hexdigest()[:16]
+def _identity(sources: Sequence[copies.State]) -> str:
+    """Of a checkpoint's files: another one when any of them is replaced or written to."""
+    return hashlib.sha256(json.dumps([_FORMAT, sources]).encode()).hexdigest()[:16]
 
 
 @contextmanager

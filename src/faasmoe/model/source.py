@@ -19,15 +19,26 @@ class ModelSource:
     folder: Path
 
 
+def config_file(folder: Path) -> Path:
+    """Where a checkpoint has its config. Raises `CheckpointError` if there is none."""
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise CheckpointError(f"no such folder: {folder}")
+    if not file.exists():
+        raise CheckpointError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint")
+    return file
+
+
 def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
     """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded, or its config alone.
 
-    Raises `CheckpointError` if there is nothing of that name, or the hub cannot be reached.
+    Raises `CheckpointError` if there is nothing of that name, it is no checkpoint, or the hub cannot be reached.
     """
     if model is None:
         return ModelSource(DEMO_NAME, Path(__file__).parent / "demo")
     folder = Path(model).expanduser()
     if folder.is_dir():
+        config_file(folder)
         return ModelSource(folder.resolve().name, folder.resolve())
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")

@@ -27,6 +27,7 @@ class Loaded:
         self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
         if plan.quantised:
             plan.quantised.make()
+            self._copy = plan.quantised.use()
         self.model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
         self.functions = write_functions(plan.blocks, artifacts)
         self._rehearse()

@@ -149,16 +149,18 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
 
     Raises `UserError` if it cannot be served with these options.
     """
-    from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415 - an error in options needs no torch
-    from faasmoe.model.source import ModelSource  # noqa: PLC0415
+    from faasmoe.model.source import ModelSource, config_file  # noqa: PLC0415
+
+    config, folder = start.config, Path(start.folder)
+    source = ModelSource(config.name, Path(config.folder))
+    config_file(source.folder)  # before anything heavy is imported
+    from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
     from faasmoe.orchestrator.kv_memory import KVMemory, budget  # noqa: PLC0415
     from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
     from faasmoe.orchestrator.process import run  # noqa: PLC0415
     from faasmoe.orchestrator.serving import Serving, install  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
 
-    config, folder = start.config, Path(start.folder)
-    source = ModelSource(config.name, Path(config.folder))
     plan = make_plan(source, config.block_size, config.dtype, config.quantize)
     length = context_length(plan, config.max_model_len)
     loaded = Loaded(plan, folder / _ARTIFACTS)

@@ -111,15 +111,27 @@ def test_a_copy_is_made_once(folders: dict[str, Path]) -> None:
     assert [states[0], *states[2:]] == [f.path.stat().st_mtime_ns for f in again.files if f is not again.files[1]]
 
 
-def test_a_checkpoint_that_changed_has_another_copy(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_checkpoint_that_changed_has_another_copy_in_place_of_the_one_before(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(folders["qwen2_moe"], folder)
-    before = plan(folder).quantised
+    before, other = plan(folder).quantised, plan(folders["mixtral"]).quantised
+    assert before is not None
+    assert other is not None
+    before.make()
+    other.make()
     save_tiny("qwen2_moe", folder)  # the same sizes
     after = plan(folder).quantised
-    assert before is not None
     assert after is not None
     assert before.folder != after.folder
+    with before.use():  # an old server still maps it
+        after.make()
+        assert before.folder.exists()
+    after.files[0].path.unlink()
+    after.make()
+    assert not before.folder.exists()
+    assert other.missing == after.missing == 0
 
 
 def test_no_room_is_said_before_anything_is_written(
@@ -132,7 +144,7 @@ def test_no_room_is_said_before_anything_is_written(
         OptionError, match=r"--quantize int8: weights in eight bits take .* GB left; .*FAASMOE_CACHE"
     ):
         made.make()
-    assert [path.name for path in made.folder.iterdir()] == ["lock"]
+    assert {path.name for path in made.folder.iterdir()} == {"lock", "made-from.json"}
 
 
 def test_a_cache_that_cannot_be_written_is_named(folders: dict[str, Path], cache: Path) -> None:

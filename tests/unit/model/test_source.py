@@ -17,6 +17,9 @@ def test_nothing_is_the_demo() -> None:
 
 
 def test_a_folder_is_served_under_its_name(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no config\.json, so it is no Hugging Face checkpoint"):
+        source.resolve(str(tmp_path))
+    (tmp_path / "config.json").touch()
     assert source.resolve(str(tmp_path)) == source.ModelSource(tmp_path.name, tmp_path)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 
 import msgspec
 
@@ -14,6 +15,7 @@ from faasmoe.errors import FaasmoeError
 from faasmoe.evaluation.memory_limit import join
 from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
 from faasmoe.evaluation.strategies.registry import serve
+from faasmoe.starting import importing
 
 
 def main() -> None:
@@ -29,7 +31,9 @@ def main() -> None:
     if orders.group:
         join(orders.group)
     try:
-        with serve(orders) as play:
+        with ExitStack() as stack:
+            with importing():
+                play = stack.enter_context(serve(orders))
             say(Ready())
             while line := sys.stdin.buffer.readline():
                 say(play(msgspec.json.decode(line, type=Play).asks))
