@@ -1,4 +1,4 @@
-"""Strategies run, are measured, and are not run twice."""
+"""Strategies run and are measured."""
 
 from __future__ import annotations
 
@@ -52,10 +52,6 @@ def test_all_strategies_answer_the_same_requests(tmp_path: Path) -> None:
     assert 15 * 6 <= runs["faasmoe-shared"].invocations <= 30 * 6  # as many steps, of one tenant or of both
     assert all(run.usage.resident["weights"][-1] > 0 for run in runs.values())
     assert all(r.asked <= r.first <= r.end for run in runs.values() for r in run.requests)
-
-    before = out.read_bytes()
-    subprocess.run(command, check=True, capture_output=True, timeout=100)  # nothing is left to be done
-    assert out.read_bytes() == before
 
 
 def test_a_strategy_that_does_not_start_says_why(tmp_path: Path) -> None:

@@ -6,41 +6,21 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import httpx
 import psutil
 import pytest
 
 from faasmoe.model.source import resolve
-from faasmoe.orchestrator.config import ServingConfig
-from faasmoe.orchestrator.messages import (
-    HEADER,
-    LARGEST_PACKET,
-    VERSION,
-    Ask,
-    Ended,
-    Failed,
-    Fork,
-    FromTemplate,
-    Kill,
-    Prepared,
-    Start,
-    Submit,
-    pack,
-    read_template_answer,
-)
-from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.template_client import ENVIRONMENT
 from faasmoe.platforms.local.run_folder import RunFolder
 from tests.integration.servers import Server, serve
+from tests.integration.test_server import metric
 from tests.waiting import alive, wait_until
 
 PROMPT = "It was a dark night, and"
@@ -80,10 +60,7 @@ def health(server: Server) -> tuple[int, str]:
 
 
 def running(server: Server) -> float:
-    page = httpx.get(f"{server.url}/metrics", timeout=30).text
-    return next(
-        float(line.split()[1]) for line in page.splitlines() if line.startswith("faasmoe_num_requests_running")
-    )
+    return metric(server, "faasmoe_num_requests_running")
 
 
 def kill(pid: int | None) -> None:
@@ -202,7 +179,7 @@ def test_an_orchestrator_that_cannot_start_again_is_tried_until_it_can(tmp_path:
         (folder / "gone.json").rename(folder / "config.json")
         assert wait_until(lambda: health(server) == (200, "ok"), 100)
         assert complete(server, model="model").status_code == 200
-    assert "the orchestrator did not start, trying again in 0.5 s" in errors.read_text()
+    assert "the orchestrator did not start, trying again in 0.1 s" in errors.read_text()
     assert "Traceback" not in errors.read_text()
 
 
@@ -245,18 +222,29 @@ def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, en
         process.kill()
 
 
-def test_shutdown_ends_streams_with_an_error_and_takes_nothing_new() -> None:
+def test_scale_to_zero_and_back_and_shutdown_ends_streams_with_an_error(tmp_path: Path, runtime: Path) -> None:
+    options = ("--keep-alive", "0.5")
     began = threading.Event()
     with ThreadPoolExecutor() as pool:
-        with serve(end=signal.SIGTERM) as server:
+        with serve(
+            *options, cwd=tmp_path, runtime=runtime, end=signal.SIGTERM
+        ) as server:  # outside the repository
+            before = complete(server).json()["choices"]
+            assert server.instances()
+            assert wait_until(lambda: server.instances() == [])
+            assert metric(server, "faasmoe_instances") == 0
+            assert complete(server).json()["choices"] == before
             short = pool.submit(events, server, began, max_tokens=20)
             long = pool.submit(events, server, threading.Event(), max_tokens=LONG)
             assert began.wait(60)
             assert wait_until(lambda: running(server) > 0)
+            everybody = psutil.Process(server.process.pid).children(recursive=True)
         assert short.result(10)[-1] == "[DONE]"
         last = json.loads(long.result(10)[-1])
     assert last["error"]["message"] == "the server is shutting down"
     assert server.process.returncode == 0
+    assert list(runtime.iterdir()) == []
+    assert psutil.wait_procs(everybody, timeout=10)[1] == []
 
 
 def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(tmp_path: Path) -> None:
@@ -294,125 +282,3 @@ def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(tmp_path: Pat
     assert first["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
     assert first["generation_tokens"] == 30
     assert 0 < first["first_token_seconds"] <= first["seconds"]
-
-
-class Template:
-    """The process that forks orchestrators, and the gateway's part in it."""
-
-    def __init__(self, stderr: IO[str]) -> None:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "faasmoe.orchestrator.template", str(theirs.fileno()), str(os.getpid())]
-        environment = {**os.environ, **ENVIRONMENT}
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=stderr, env=environment)
-        theirs.close()
-        self._ours.settimeout(100)
-        self._forks = 0
-
-    def send(self, packet: bytes) -> None:
-        self._ours.send(packet)
-
-    def receive(self) -> FromTemplate:
-        return read_template_answer(self._ours.recv(LARGEST_PACKET))
-
-    def fork(self) -> socket.socket:
-        self._forks += 1
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._ours, [pack(Fork(self._forks))], [theirs.fileno()])
-        return ours
-
-    def status(self) -> int:
-        """Of the orchestrator that was forked last, when it has ended."""
-        ended = self.receive()
-        assert isinstance(ended, Ended)
-        assert ended.number == self._forks
-        return ended.status
-
-    def close(self) -> None:
-        self._ours.close()
-        try:
-            assert self.process.wait(30) in (0, 1)
-        finally:
-            self.process.kill()
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "log"
-
-
-@pytest.fixture(scope="module")
-def template(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
-    config = ServingConfig("demo", str(resolve(None).folder))
-    with local_platform() as pool, log.open("w") as stderr:
-        made = Template(stderr)
-        made.send(pack(Start(config, str(pool.folder), str(tmp_path_factory.mktemp("artifacts")))))
-        assert isinstance(made.receive(), Prepared)
-        yield made
-        made.close()
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"GET / HTTP/1.1\r\n\r\n",
-        bytes(64),
-        HEADER.pack(VERSION, (1 << 32) - 1),
-        HEADER.pack(VERSION + 1, 3) + b"abc",
-        HEADER.pack(VERSION, 3) + b"\xff\xff\xff",
-        HEADER.pack(VERSION, 40) + b"\x91" * 40,
-        pack(Fork(1)),
-        pack(Ask()) + HEADER.pack(VERSION, 1) + b"\xc1",
-        os.urandom(1 << 16),
-    ],
-    ids=["http", "zeros", "huge", "version", "garbage", "deep", "order", "later", "random"],
-)
-def test_hostile_bytes_end_that_orchestrator_with_one_line(template: Template, log: Path, sent: bytes) -> None:
-    before = log.read_text()
-    with template.fork() as link:
-        link.sendall(sent)
-        assert template.status() == 1
-    more = log.read_text().removeprefix(before)
-    assert "the gateway sent" in more
-    assert "Traceback" not in more
-
-
-@pytest.mark.parametrize(
-    "sent", [b"", b"\x01", HEADER.pack(VERSION, 100) + b"x", pack(Ask()), pack(Submit(1, ()))]
-)
-def test_a_gateway_that_hangs_up_ends_the_orchestrator(template: Template, sent: bytes) -> None:
-    with template.fork() as link:
-        link.sendall(sent)
-        link.shutdown(socket.SHUT_WR)
-        assert template.status() == 0
-
-
-def test_it_has_no_threads_that_a_fork_would_lose(template: Template, log: Path) -> None:
-    assert len(os.listdir(f"/proc/{template.process.pid}/task")) == 1
-    assert "forks may hang" not in log.read_text()
-
-
-def test_one_that_does_not_end_by_itself_is_killed(template: Template) -> None:
-    with template.fork():
-        template.send(pack(Kill(99)))  # unknown
-        template.send(pack(Kill(template._forks)))
-        assert template.status() == -signal.SIGKILL
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [b"\x00", os.urandom(600), pack(Ask()), pack(Kill(1)), pack(Start(ServingConfig("m", "/gone"), "/", "/"))],
-)
-def test_a_template_that_is_told_nonsense_ends(tmp_path: Path, sent: bytes) -> None:
-    log = tmp_path / "log"
-    with log.open("w") as stderr:
-        made = Template(stderr)
-        made.send(sent)
-        if b"Start" in sent:
-            failed = made.receive()
-            assert isinstance(failed, Failed)
-            assert "/gone" in failed.error.message
-        made.process.wait(60)
-        made.close()
-    assert ("the gateway sent" in log.read_text()) == (b"Start" not in sent)
-    assert "Traceback" not in log.read_text()

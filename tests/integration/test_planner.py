@@ -36,6 +36,9 @@ def test_predictions_hold_for_one_request(tmp_path: Path) -> None:
     assert facts["tokens"] == len(activations.layers[0]) > 8 * 31
 
     took = faasmoe("generate", "--prompt", prompts[9], "--max-tokens", str(TOKENS), "--seed", "1")
+    assert took["cold_starts"] == took["functions_touched"] <= took["functions"] == 36
+    assert took["tokens_per_second"] > 0
+    assert took["text"]
     folder = resolve(None).folder
     prompt = len(Tokenizer.load(folder, read_config(folder)).encode(prompts[9]))
     given = Conditions(shape_of(None), 16 << 30, activations, count_from=0.0)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +26,9 @@ from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParam
 from faasmoe.orchestrator.template_client import TemplateClient
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.tenancy.keys import create_key
+from faasmoe.tenancy.schema import open_database
+from faasmoe.tenancy.tenants import Tenant, add_tenant
 from tests.integration.servers import serve
 from tests.waiting import alive, wait_until
 
@@ -103,19 +103,13 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
         asyncio.run(test(pool))
 
 
-def key_of(tenant: str, database: str) -> str:
-    def faasmoe(*arguments: str) -> str:
-        command = [sys.executable, "-m", "faasmoe.cli.main", *arguments, "--database", database, "--json"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    faasmoe("tenants", "add", tenant)
-    key: str = json.loads(faasmoe("keys", "create", tenant))["key"]
-    return key
-
-
 def test_keys_lead_to_orchestrators_of_their_own_and_nothing_outlives_the_gateway(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/tenants.db"
-    keys = [key_of(tenant, database) for tenant in ("acme", "globex")]
+    keys = []
+    with open_database(database) as opened:
+        for tenant in ("acme", "globex"):
+            add_tenant(opened, Tenant(tenant))
+            keys.append(create_key(opened, tenant)[0])
     body = {"model": "faasmoe-demo", "prompt": "It was", "max_tokens": 6, "temperature": 0}
     with serve("--strategy", "private", "--max-orchestrators", "4", "--database", database) as server:
         texts = set()

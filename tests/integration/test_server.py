@@ -17,7 +17,6 @@ from pathlib import Path
 
 import httpx
 import openai
-import psutil
 import pytest
 import torch
 
@@ -276,20 +275,6 @@ def wait_for_metric(server: Server, name: str, value: float, seconds: float = 20
     while metric(server, name) != value and time.monotonic() < end:
         select.select([], [], [], 0.05)
     return metric(server, name) == value
-
-
-def test_scale_to_zero_and_back_and_a_clean_end(tmp_path: Path, runtime: Path) -> None:
-    with serve("--keep-alive", "0.5", cwd=tmp_path, runtime=runtime) as server:  # outside the repository
-        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused") as own:
-            before = greedy(own, 8)
-            assert server.instances()
-            assert wait_for_metric(server, "faasmoe_instances", 0)
-            assert server.instances() == []
-            assert greedy(own, 8) == before
-        everybody = psutil.Process(server.process.pid).children(recursive=True)
-    assert server.process.returncode == 0
-    assert list(runtime.iterdir()) == []
-    assert psutil.wait_procs(everybody, timeout=10)[1] == []
 
 
 def test_a_port_in_use_is_an_error_before_anything_starts(server: Server) -> None:

@@ -200,7 +200,7 @@ class ChatBody(GenerationBody):
     function_call: Literal["none"] | None = None
     functions: NoItems | None = None
     metadata: NoEntries | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     moderation: None = None
     parallel_tool_calls: Literal[True] | None = None
     prediction: None = None

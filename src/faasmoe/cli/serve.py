@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -127,7 +127,7 @@ def serve(
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
-        office = stack.enter_context(open_office(database, prices, listener, allow_anonymous))
+        office = open_office(database, prices, listener, allow_anonymous)
         with console.status("starting"):
             from faasmoe.model.source import resolve
             from faasmoe.orchestrator.config import ServingConfig
@@ -141,11 +141,11 @@ def serve(
 
 @dataclass(frozen=True)
 class Doors:
-    """Where a server is reached, and who watches the doors."""
+    """Where a server is reached, and who will watch the doors."""
 
     listener: socket.socket
     admin: socket.socket | None
-    office: Office
+    office: AbstractContextManager[Office]
 
 
 async def _serve(
@@ -170,6 +170,7 @@ async def _serve(
         stack.callback(launcher.close)
         launcher.begin()
         with importing():  # while it loads the model
+            office = stack.enter_context(doors.office)
             from faasmoe.api.admin import ByPort, create_admin_app
             from faasmoe.api.app import create_app
             from faasmoe.api.http_server import HttpServer
@@ -183,22 +184,22 @@ async def _serve(
             Tokenizer.prepare()
 
         async with (
-            IdleMeter(platform.status, doors.office.record, config.name) as idle,
+            IdleMeter(platform.status, office.record, config.name) as idle,
             Fleet(launcher, orchestrators, on_busy=idle.note) as fleet,
         ):
             texts = Texts(Tokenizer.saved(folder / TOKENIZER), fleet.about.vocabulary)
-            metrics = Metrics(fleet, platform.status, doors.office)
-            app: ASGIApp = create_app(config.name, fleet, texts, metrics, doors.office)
+            metrics = Metrics(fleet, platform.status, office)
+            app: ASGIApp = create_app(config.name, fleet, texts, metrics, office)
             if doors.admin is not None:
-                app = ByPort(app, create_admin_app(doors.office, metrics), doors.admin.getsockname()[1])
+                app = ByPort(app, create_admin_app(office, metrics), doors.admin.getsockname()[1])
             shown.stop()
-            server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, doors))
+            server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, doors, office))
             with ended.by(server.end):
                 await server.serve(sockets=[each for each in (doors.listener, doors.admin) if each])
 
 
-def _greet(console: Console, name: str, about: About, doors: Doors) -> None:
-    office, url = doors.office, url_of(doors.listener)
+def _greet(console: Console, name: str, about: About, doors: Doors, office: Office) -> None:
+    url = url_of(doors.listener)
     key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
     body = json.dumps({"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6})
     console.print(

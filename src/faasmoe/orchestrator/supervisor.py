@@ -13,7 +13,7 @@ from faasmoe.orchestrator.client import OrchestratorClient
 
 log = logging.getLogger(__name__)
 
-_FIRST_DELAY = 0.5  # seconds after an orchestrator that did not start; doubled each time
+_FIRST_DELAY = 0.1  # seconds after an orchestrator that did not start; doubled each time
 _LONGEST_DELAY = 30.0
 _SOON = 1.0  # seconds after which the death of an orchestrator is followed by another at once
 

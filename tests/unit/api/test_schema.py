@@ -188,6 +188,45 @@ def test_the_table_in_the_documents_is_complete() -> None:
             assert row.split("|")[2].strip() in {"honoured", "in part", "neutral only"}
 
 
+ASKED_OF_CHATS = {
+    "audio": [{"voice": "alloy", "format": "mp3"}, {}],
+    "function_call": ["auto", {"name": "f"}],
+    "functions": [[{"name": "f"}]],
+    "metadata": [{"a": "b"}],
+    "modalities": [["text", "audio"], ["audio"], []],
+    "moderation": [{"model": "omni-moderation-latest"}],
+    "parallel_tool_calls": [False],
+    "prediction": [{"type": "content", "content": "x"}],
+    "prompt_cache_key": ["k", ""],
+    "prompt_cache_options": [{}],
+    "prompt_cache_retention": ["24h", "in_memory"],
+    "reasoning_effort": ["low", "none"],
+    "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "n"}}],
+    "safety_identifier": ["u"],
+    "service_tier": ["scale", ""],
+    "store": [True],
+    "stream_options": [{"include_usage": True, "include_obfuscation": True}, []],
+    "tool_choice": ["auto", "required", {"type": "function", "function": {"name": "f"}}],
+    "tools": [[{"type": "function", "function": {"name": "f"}}], [{}]],
+    "user": ["u", ""],
+    "verbosity": ["low", "high"],
+    "web_search_options": [{}],
+}
+
+
+def test_what_is_neutral_only_is_refused_otherwise_by_name() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if "| neutral only |" in line]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert listed == {*ASKED_OF_CHATS, "suffix"} - {"service_tier", "stream_options"}
+    bodies = [(ChatBody, CHAT, name, value) for name, values in ASKED_OF_CHATS.items() for value in values]
+    bodies += [(CompletionBody, PROMPT, name, "x") for name in ("suffix", "user")]
+    for body, least, name, value in bodies:
+        with pytest.raises(ValidationError) as caught:
+            body.model_validate({**least, "stream": True, name: value})
+        assert {error["loc"][0] for error in caught.value.errors()} == {name}, (name, value)
+
+
 def test_messages_become_role_and_text() -> None:
     body = ChatBody.model_validate(
         {

@@ -355,7 +355,7 @@ def test_one_that_cannot_start_is_tried_again_while_somebody_waits(caplog: pytes
         assert await played.submit("a") == ["r"]
 
     play(test, patience=0.01)
-    assert "did not start, trying again in 0.5 s: gone" in caplog.text
+    assert "did not start, trying again in 0.1 s: gone" in caplog.text
 
 
 @pytest.mark.parametrize(
