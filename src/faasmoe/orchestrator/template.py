@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from faasmoe import logs
+from faasmoe.children import Children, die_with_parent
 from faasmoe.errors import FaasmoeError, MessageError
 from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.messages import (
@@ -36,7 +37,6 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_template_order,
 )
-from faasmoe.platforms.local.instance import die_with_parent
 from faasmoe.starting import importing
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
@@ -59,20 +59,17 @@ class Template:
     def __init__(self, gateway: socket.socket, orchestrator: Orchestrator) -> None:
         self._gateway = gateway
         self._orchestrator = orchestrator
-        self._children: dict[int, int] = {}  # process id to number
-        self._wake, self._child_ended = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._child_ended, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # the pipe tells
+        self._numbers: dict[int, int] = {}  # process id to number
+        self._children = Children()
 
     def serve(self) -> None:
         """Run until `GatewayLeft`, or `MessageError` if the gateway sends what is no order."""
         poll = select.poll()
         poll.register(self._gateway, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._children, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
-                if fd == self._wake:
-                    os.read(self._wake, 4096)
+                if fd == self._children.fileno():
                     self._reap()
                 else:
                     self._obey(*receive(self._gateway))
@@ -82,7 +79,7 @@ class Template:
             if isinstance(order, Fork) and len(fds) == 1:
                 self._fork(order.number, fds[0])
             elif isinstance(order, Kill):
-                for pid in [pid for pid, number in self._children.items() if number == order.number]:
+                for pid in [pid for pid, number in self._numbers.items() if number == order.number]:
                     os.kill(pid, signal.SIGKILL)  # not reaped yet, so that its id is nobody else's
             else:
                 raise MessageError(f"{type(order).__name__} with {len(fds)} descriptors is no order")
@@ -100,16 +97,14 @@ class Template:
             return
         if pid == 0:
             self._become(parent, connection)
-        self._children[pid] = number
+        self._numbers[pid] = number
 
     def _become(self, parent: int, connection: int) -> None:
         """What the child does. Does not return."""
         try:
             die_with_parent(parent)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for fd in (self._gateway.detach(), self._wake, self._child_ended):
-                os.close(fd)
+            self._children.leave()
+            os.close(self._gateway.detach())
             ctypes.CDLL(None).prctl(_PR_SET_NAME, ROLE.encode())
             logs.inherit(ROLE)
             self._orchestrator(socket.socket(fileno=connection))
@@ -119,10 +114,9 @@ class Template:
             os._exit(1)  # no destructors of the template's objects
 
     def _reap(self) -> None:
-        with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if (number := self._children.pop(ended[0], None)) is not None:
-                    send(self._gateway, Ended(number, os.waitstatus_to_exitcode(ended[1])))
+        for pid, code in self._children.ended():
+            if (number := self._numbers.pop(pid, None)) is not None:
+                send(self._gateway, Ended(number, code))
 
 
 def receive(gateway: socket.socket) -> tuple[ToTemplate, list[int]]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 import socket
 
 from faasmoe.platforms.base import Buffer
-from faasmoe.platforms.local.frame import INLINE, MAX_INLINE, Header, Status
+from faasmoe.platforms.local.frame import BUFFER, INLINE, MAX_INLINE, Header, Status
 from faasmoe.platforms.local.segment import Mapping
 
 
 class Caller:
     """Finds what a call is about, and where its reply goes."""
 
-    def __init__(self, connection: socket.socket, buffer: memoryview, thread: int) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.buffer = buffer
-        self.thread = thread  # the kernel's id of the one that serves it
+        self.buffer = memoryview(mmap.mmap(-1, BUFFER))  # pages that no call needs are never there
+        self.thread = 0  # the kernel's id of the one that serves it
+        self.waits = False  # for a reply
         self._requests: Mapping | None = None
         self._replies: Mapping | None = None
         self._area: memoryview | None = None

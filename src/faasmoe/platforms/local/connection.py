@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from faasmoe.platforms.local.control import connect
-from faasmoe.platforms.local.spread import ANY
+from faasmoe.platforms.local.spread import ANY, GRID
 
-_PATIENCE = struct.pack("ll", 0, 100_000)  # seconds and microseconds between looks at the deadline
+_PATIENCE = struct.pack("ll", 0, 8_000)  # seconds and microseconds, for one reply before all are looked at
 _CALL = 40e-6  # seconds that an instance takes for a call beside the function's own time
 _PACE = 1e-3  # seconds for a unit of work, until a function has shown its own
 _HASTE = 0.25  # weight of the last call in what is known of the pace
@@ -31,6 +31,7 @@ class Connection:
         self.socket = connect(path, seconds)
         self.socket.settimeout(None)  # a timeout of Python's would cost a system call each time
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
+        self.fd = self.socket.fileno()
         self._pace = _PACE
 
     def bind(self, core: int, cores: Sequence[int]) -> None:
@@ -41,9 +42,13 @@ class Connection:
                 os.sched_setaffinity(self.thread, cores if core == ANY else (core,))
 
     def seconds(self, work: float) -> float:
-        """How long a call will take."""
-        return _CALL + self._pace * work
+        """How long a call will take, in steps of `GRID`."""
+        return round((_CALL + self._pace * work) / GRID) * GRID
 
     def learn(self, seconds: float, work: float) -> None:
         """The function has taken so long for a call."""
         self._pace += _HASTE * (seconds / (work or 1.0) - self._pace)
+
+    def close(self) -> None:
+        """The instance is told."""
+        self.socket.close()

@@ -9,11 +9,13 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
 from faasmoe.platforms.local import frame
 from faasmoe.platforms.local.connection import Connection
+from faasmoe.platforms.local.connections import Connections
 from faasmoe.platforms.local.control import Activator, error_of
 from faasmoe.platforms.local.exchange import Exchange, Letter
 from faasmoe.platforms.local.frame import Status
@@ -24,9 +26,8 @@ from faasmoe.platforms.local.wire import Lost
 _MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
 _MOST_LOADS = 3  # attempts at a function that cannot be loaded
 _AGAIN_MS = 20.0  # between attempts to reach a daemon that may be starting again
-_SWEEP = 256  # new connections between looks at the old ones
 
-
+_assign = lru_cache(4096)(assign)  # the same calls come again and again
 _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
 
 
@@ -50,9 +51,8 @@ class Fanout:
     def __init__(self, activator: Activator) -> None:
         self.exchange = Exchange()
         self._activator = activator
-        self._idle: dict[str, list[Connection]] = {}
-        self._opened = 0  # connections
-        self._cores = sorted(os.sched_getaffinity(0))
+        self._connections = Connections()
+        self._cores = tuple(sorted(os.sched_getaffinity(0)))
         self._buffers: list[memoryview] = []  # for the replies of a batch
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
         self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
@@ -70,27 +70,17 @@ class Fanout:
         while len(self._buffers) < len(calls):
             self._buffers.append(memoryview(mmap.mmap(-1, frame.BUFFER)))
         replies = Replies(len(calls))
-        used: list[tuple[str, Connection]] = []  # given back when nobody needs the buffers any more
         try:
             pending = [Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)]
-            self._dispatch(pending, own_core=ANY if meanwhile else _sched_getcpu())
-            if self._unasked:
-                self._request(deadline)
+            self._dispatch(pending, ANY if meanwhile else _sched_getcpu())
             if meanwhile is not None:
+                if self._unasked:
+                    self._request(deadline)
                 meanwhile()
-            while self._pending or self._asked:
-                if self._asked:
-                    self._progress(deadline, replies, used)
-                else:
-                    # nothing but replies can come: waiting for one after the other saves system calls, and beginning
-                    # with the last on our own core being woken while others there have not run yet
-                    self._collect(next(reversed(self._pending)), deadline, replies, used)
+            self._wait(deadline, replies)
         except BaseException as error:
             self._abandon(isinstance(error, DeadlineExceeded))
             raise
-        finally:
-            for function, connection in used:
-                self._idle.setdefault(function, []).append(connection)
         return replies
 
     def _dispatch(self, calls: Sequence[Pending], own_core: int) -> None:
@@ -100,18 +90,34 @@ class Fanout:
         """
         warm: list[tuple[Pending, Connection]] = []
         for pending in calls:
-            if idle := self._idle.get(pending.function):
-                warm.append((pending, idle.pop()))
+            if connection := self._connections.take(pending.function):
+                warm.append((pending, connection))
             else:
                 self._ask(pending, None)
-        bound = [connection.core for _, connection in warm]
-        seconds = [connection.seconds(pending.work) for pending, connection in warm]
-        cores = assign(bound, seconds, self._cores, own_core)
+        bound = tuple([connection.core for _, connection in warm])
+        seconds = tuple([connection.seconds(pending.work) for pending, connection in warm])
+        cores = _assign(bound, seconds, self._cores, own_core)
         # those that must wake a core first; those on our own run when we wait
-        for core, (pending, connection) in sorted(zip(cores, warm, strict=True), key=lambda c: c[0] == own_core):
-            connection.bind(core, self._cores)
-            if not self._send(pending, connection):
-                self._ask(pending, connection.path)
+        for there in (False, True):
+            for core, (pending, connection) in zip(cores, warm, strict=True):
+                if (core == own_core) == there:
+                    connection.bind(core, self._cores)
+                    if not self._send(pending, connection):
+                        self._ask(pending, connection.path)
+
+    def _wait(self, deadline: float, replies: Replies) -> None:
+        """Until all calls are answered.
+
+        When nothing but replies can come, waiting for one after the other saves system calls, and beginning with
+        the last saves our core being woken while others there have not run yet. After the patience of one
+        connection all are looked at, so that a lost instance is replaced while slower ones are at work.
+        """
+        patient = True
+        while self._pending or self._asked:
+            if patient and not self._asked:
+                patient = self._collect(next(reversed(self._pending)), replies)
+            else:
+                self._progress(deadline, replies)
 
     def _send(self, pending: Pending, connection: Connection) -> bool:
         letter = pending.letter
@@ -121,13 +127,12 @@ class Fanout:
             self.exchange.sent += frame.send_call(connection.socket, head, letter.inline, fds)
         except Lost as error:
             pending.cause = f"its instance went away: {error}"
-            connection.socket.close()
+            connection.close()
             return False
         if fds:
             connection.generation = self.exchange.generation
         pending.connection = connection
-        fd = connection.socket.fileno()
-        self._pending[fd] = pending
+        self._pending[connection.fd] = pending
         return True
 
     def _ask(self, pending: Pending, lost: str | None) -> None:
@@ -135,8 +140,8 @@ class Fanout:
         self._asked[pending.index] = pending
         self._unasked[pending.index] = pending.index, pending.function, lost
 
-    def _progress(self, deadline: float, replies: Replies, used: list[tuple[str, Connection]]) -> None:
-        """Ask for instances, and take what comes first: one of them, or a reply."""
+    def _progress(self, deadline: float, replies: Replies) -> None:
+        """Ask for instances, and take what comes first: some of them, or replies."""
         left = self._request(deadline)
         poll = select.poll()
         for fd in self._pending:
@@ -148,7 +153,7 @@ class Fanout:
             if fd == self._activator.fileno():
                 self._activated(deadline)
             else:
-                self._collect(fd, deadline, replies, used)
+                self._collect(fd, replies)
 
     def _request(self, deadline: float) -> float:
         """Ask the daemon, if there is one, for instances that it was not asked for yet. Returns seconds left."""
@@ -192,14 +197,12 @@ class Fanout:
             pending.cause = f"its instance cannot be reached: {error.strerror or error}"
             self._again(pending, answer["path"])
         else:
-            self._opened += 1
-            if self._opened % _SWEEP == 0:
-                self.sweep()
+            self._connections.count_opened()
             if not self._send(pending, connection):
                 self._again(pending, connection.path)
 
-    def _collect(self, fd: int, deadline: float, replies: Replies, used: list[tuple[str, Connection]]) -> None:
-        """Wait for the reply to one call, or the news that there will be none."""
+    def _collect(self, fd: int, replies: Replies) -> bool:
+        """The reply to one call, or the news that there will be none. False: nothing came in time."""
         pending = self._pending[fd]
         connection, buffer = pending.connection, self._buffers[pending.index]
         if connection is None:
@@ -207,22 +210,21 @@ class Fanout:
         try:
             answer, end = frame.receive_reply(connection.socket, buffer)
         except BlockingIOError:
-            self._left(deadline)
-            return
+            return False
         except Lost as error:
             del self._pending[fd]
-            connection.socket.close()
+            connection.close()
             pending.cause = pending.cause or f"its instance was lost: {error}"
             self._again(pending, connection.path)
-            return
+            return True
         del self._pending[fd]
         self.exchange.received += end
         connection.thread = answer.thread
         if answer.status > Status.STORED:
-            connection.socket.close()
+            connection.close()
             text = bytes(buffer[frame.HEADER : end]).decode(errors="replace")
             self._refused(pending, connection, answer.status, text)
-            return
+            return True
         stored = answer.status == Status.STORED
         at = pending.index
         replies.data[at] = (
@@ -232,9 +234,10 @@ class Fanout:
         replies.busy[at], replies.memory[at] = busy, connection.memory
         connection.learn(busy, pending.work)
         if answer.crowded and connection.scalable:
-            connection.socket.close()  # next time there may be an instance with less to do
+            connection.close()  # next time there may be an instance with less to do
         else:
-            used.append((pending.function, connection))
+            self._connections.keep(pending.function, connection)
+        return True
 
     def _refused(self, pending: Pending, connection: Connection, status: int, text: str) -> None:
         if status == Status.DRAINING:
@@ -272,7 +275,7 @@ class Fanout:
         """Replies that are still on their way belong to no later call."""
         for pending in self._pending.values():
             if pending.connection:
-                pending.connection.socket.close()
+                pending.connection.close()
                 if late:
                     waited = time.monotonic() - self.exchange.laid_out
                     self._activator.report_stuck(pending.connection.path, 0.9 * waited)
@@ -282,24 +285,8 @@ class Fanout:
         self._activator.close()
         self.exchange.renew()
 
-    def sweep(self) -> None:
-        """Close connections to instances that are gone: their functions may never be called again."""
-        poll = select.poll()
-        for idle in self._idle.values():
-            for connection in idle:
-                poll.register(connection.socket, select.POLLIN)
-        gone = {fd for fd, _ in poll.poll(0)}
-        for function, idle in list(self._idle.items()):
-            for connection in [c for c in idle if c.socket.fileno() in gone]:
-                idle.remove(connection)
-                connection.socket.close()
-            if not idle:
-                del self._idle[function]
-
     def close(self) -> None:
         """Close everything. May be called twice."""
-        while self._idle:
-            for connection in self._idle.popitem()[1]:
-                connection.socket.close()
+        self._connections.close()
         self._activator.close()
         self.exchange.renew()

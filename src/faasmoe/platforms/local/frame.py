@@ -29,7 +29,7 @@ _CALL_MAGIC, _REPLY_MAGIC = b"FMcq", b"FMca"
 _SEGMENTS = 1  # flag of a call: two descriptors come with it
 _FDS = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 BUFFER = HEADER + MAX_INLINE
-_MOST_LOOKS = 50  # of a socket's patience each, for the rest of a frame
+_MOST_LOOKS = 500  # of a socket's patience each, for the rest of a frame
 _CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)  # enums take microseconds
 
 
@@ -68,9 +68,11 @@ def send_call(sock: socket.socket, head: bytes, inline: Sequence[Buffer], fds: S
 
     Returns bytes sent. Raises `Lost`.
     """
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else ()
-    try:
-        return sock.sendmsg([head, *inline], rights)  # all of it: a frame fits into an empty buffer
+    parts = [head, *inline]
+    try:  # all of it: a frame fits into an empty buffer
+        if fds:
+            return sock.sendmsg(parts, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        return sock.sendmsg(parts)
     except OSError as error:
         raise Lost(str(error)) from error
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 ANY = -1  # the kernel's choice
 WAKE = 60e-6  # seconds that a core takes to wake, and its work to be told back (`python -m benchmarks.bare`)
+GRID = 20e-6  # seconds; what is less makes no difference worth a decision of its own
+SEND = 10e-6  # seconds that a caller takes to send one call; before all are sent, nothing runs on its own core
 _WORTH_MOVING = 0.05  # of the time that all calls take
 
 
@@ -19,12 +21,12 @@ def assign(current: Sequence[int], seconds: Sequence[float], cores: Sequence[int
     """A core for each call, given where its instance is bound now and how long the call takes.
 
     The longest first, each to the core that is through with the others soonest (Graham 1969); all but `own`, on which
-    the caller will wait, must wake first. Long calls that are left over when all cores have the same to do are not
-    bound: they go where a core falls idle first. Nothing is moved that is well where it is.
+    the caller will wait when all is sent, must wake first. Long calls that are left over when all cores have the same
+    to do are not bound: they go where a core falls idle first. Nothing is moved that is well where it is.
     """
     if len(current) == 1 and own in cores:
         return [own]
-    ends = _free(cores, own)
+    ends = _free(cores, own, len(current))
     assigned = [ANY] * len(current)
     order = sorted(range(len(current)), key=lambda i: -seconds[i])
     for place, i in enumerate(order):
@@ -38,14 +40,14 @@ def assign(current: Sequence[int], seconds: Sequence[float], cores: Sequence[int
     return list(current) if _last(current, seconds, cores, own) <= last * (1 + _WORTH_MOVING) else assigned
 
 
-def _free(cores: Sequence[int], own: int) -> dict[int, float]:
+def _free(cores: Sequence[int], own: int, calls: int) -> dict[int, float]:
     """When each core could begin."""
-    return {core: 0.0 if core == own else WAKE for core in cores}
+    return {core: SEND * calls if core == own else WAKE for core in cores}
 
 
 def _last(assigned: Sequence[int], seconds: Sequence[float], cores: Sequence[int], own: int) -> float:
     """When all calls are over; infinity if one is not bound to one of the cores."""
-    ends = _free(cores, own)
+    ends = _free(cores, own, len(assigned))
     if not set(assigned) <= ends.keys():
         return math.inf
     for core, its_seconds in zip(assigned, seconds, strict=True):

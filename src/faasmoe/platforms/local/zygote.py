@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe import logs
+from faasmoe.children import Children, die_with_parent
 from faasmoe.platforms.local import frame, wire
-from faasmoe.platforms.local.instance import child_main, die_with_parent
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
+from faasmoe.platforms.local.spare import live
 from faasmoe.starting import importing
 
 log = logging.getLogger(__name__)
@@ -56,23 +57,20 @@ class Zygote:
         self._warm_up = warm_up
         self._spares: list[Spare] = []
         self._instances: set[int] = set()  # process ids
-        self._wake, self._child_ended = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._child_ended, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # the pipe tells
+        self._children = Children()
 
     def serve(self) -> None:
         """Run until the daemon closes its end."""
         poll = select.poll()
         poll.register(self._daemon, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._children, select.POLLIN)
         wire.send(self._daemon, {"event": "ready"})
         pause = 0.0  # milliseconds; a pending order comes before new spares
         while True:
             for fd, _ in poll.poll(pause if len(self._spares) < self._wanted else None) or [(-1, 0)]:
                 if fd == self._daemon.fileno():
                     self._obey(*wire.receive(self._daemon))
-                elif fd == self._wake:
-                    os.read(self._wake, 4096)
+                elif fd == self._children.fileno():
                     self._reap()
                 else:
                     pause = self._add_spare()
@@ -122,27 +120,24 @@ class Zygote:
             theirs.close()
             raise
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            for fd in (self._daemon.fileno(), self._wake, self._child_ended, ours.detach()):
+            self._children.leave()
+            for fd in (self._daemon.fileno(), ours.detach()):
                 os.close(fd)
             for spare in self._spares:
                 os.close(spare.assignment.detach())
-            child_main(parent, theirs, self._sandbox, self._warm_up)
+            live(parent, theirs, self._sandbox, self._warm_up)
         theirs.close()
         ours.settimeout(_ASSIGN_SECONDS)
         return Spare(pid, ours)
 
     def _reap(self) -> None:
-        with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
-                for spare in [spare for spare in self._spares if spare.pid == pid]:
-                    spare.assignment.close()
-                    self._spares.remove(spare)
-                if pid in self._instances:
-                    self._instances.remove(pid)
-                    code = os.waitstatus_to_exitcode(status)
-                    wire.send(self._daemon, {"event": "ended", "pid": pid, "status": code})
+        for pid, code in self._children.ended():
+            for spare in [spare for spare in self._spares if spare.pid == pid]:
+                spare.assignment.close()
+                self._spares.remove(spare)
+            if pid in self._instances:
+                self._instances.remove(pid)
+                wire.send(self._daemon, {"event": "ended", "pid": pid, "status": code})
 
 
 def join_pages() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from faasmoe.errors import DeadlineExceeded
 from faasmoe.platforms.base import Call
 from faasmoe.platforms.local import fanout as module
+from faasmoe.platforms.local import frame
 from faasmoe.platforms.local.control import Activator
 from faasmoe.platforms.local.fanout import Fanout
+from faasmoe.platforms.local.frame import Status
 
 
 class Daemon(Activator):
@@ -23,7 +26,7 @@ class Daemon(Activator):
     def __init__(self, takes: Sequence[bool], answers: Sequence[dict[str, Any] | None]) -> None:
         super().__init__(Path("nowhere"))
         self.asked: list[set[int]] = []
-        self._takes, self._answers = list(takes), list(answers)
+        self._takes, self._answers = list(takes), [answer and dict(answer) for answer in answers]
         self._alive = True
         self._readable, end = os.pipe()
         os.close(end)
@@ -39,6 +42,9 @@ class Daemon(Activator):
 
     def answer(self) -> dict[str, Any] | None:
         return self._answers.pop(0)
+
+    def report_stuck(self, path: str, seconds: float) -> None:
+        pass
 
 
 GONE = {"id": 0, "path": "gone", "scalable": False, "memory": 0, "last_end": ""}
@@ -72,19 +78,43 @@ def test_nothing_is_asked_for_twice_when_the_daemon_dies_twice() -> None:
     assert asked([True, False, False, True], [GONE, LATE]) == [{0, 1}, {0}, {0, 1}, {0, 1}]
 
 
-def test_connections_to_instances_that_are_gone_are_swept() -> None:
-    def idle() -> tuple[SimpleNamespace, socket.socket]:
-        ours, theirs = socket.socketpair()
-        return SimpleNamespace(socket=ours), theirs
+def warm(fanout: Fanout, function: str) -> socket.socket:
+    """An idle connection. Returns the instance's end of it."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1000))
+    nothing = dict.fromkeys(("bind", "learn"), lambda *_: None)
+    state = {
+        "core": 0,
+        "generation": 0,
+        "path": function,
+        "memory": 0,
+        "scalable": False,
+        "seconds": lambda _: 1e-3,
+    }
+    connection: Any = SimpleNamespace(socket=ours, fd=ours.fileno(), close=ours.close, **state, **nothing)
+    fanout._connections.keep(function, connection)
+    return theirs
 
-    fanout = Fanout(Daemon([], []))
-    (dead, end), (alive, kept), (lonely, other) = idle(), idle(), idle()
-    fanout._idle = {"f": [dead, alive], "g": [lonely]}  # type: ignore[dict-item]
-    end.close()
-    other.close()
-    fanout.sweep()
-    assert fanout._idle == {"f": [alive]}
-    assert (dead.socket.fileno(), lonely.socket.fileno()) == (-1, -1)
+
+@pytest.mark.parametrize("lost", ["f0", "f1"])
+def test_a_lost_instance_is_replaced_while_slower_ones_are_at_work(lost: str) -> None:
+    class Witness(Daemon):
+        def request(self, wanted: Sequence[tuple[int, str, str | None]], seconds: float) -> bool:
+            frame.send_reply(ends["f0" if lost == "f1" else "f1"], frame.Answer(Status.OK), ())
+            return super().request(wanted, seconds)
+
+        def fileno(self) -> int:
+            return super().fileno() if self.asked else -1
+
+    daemon = Witness([True], [{**LATE, "id": int(lost[1])}])
+    fanout = Fanout(daemon)
+    ends = {name: warm(fanout, name) for name in ("f0", "f1")}
+    ends[lost].shutdown(socket.SHUT_WR)  # reads the call, and is gone
+    with pytest.raises(
+        DeadlineExceeded, match=f"{lost}: no instance within the deadline: full; its instance was lost"
+    ):
+        fanout.run([Call("f0", [b""]), Call("f1", [b""])], time.monotonic() + 60)
+    assert daemon.asked == [{int(lost[1])}]
     fanout.close()
-    assert alive.socket.fileno() == -1
-    kept.close()
+    for end in ends.values():
+        end.close()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe.platforms.local.spread import ANY, WAKE, assign
+from faasmoe.platforms.local.spread import ANY, SEND, WAKE, assign
 
 CORES = st.lists(st.integers(0, 64), min_size=1, max_size=8, unique=True)
 CALLS = st.lists(st.tuples(st.integers(-1, 64), st.sampled_from([1e-5, 1e-3, 2e-3, 3.5e-3, 0.04])), max_size=40)
@@ -13,7 +13,7 @@ SHORT = WAKE / 5
 
 
 def ends_of(assigned: list[int], seconds: list[float], cores: list[int], own: int = ANY) -> dict[int, float]:
-    ends = {core: 0.0 if core == own else WAKE for core in cores}
+    ends = {core: SEND * len(assigned) if core == own else WAKE for core in cores}
     for core, its_seconds in zip(assigned, seconds, strict=True):
         if core != ANY:
             ends[core] += its_seconds
@@ -62,10 +62,15 @@ def test_long_calls_have_a_core_for_themselves() -> None:
     assert assign([0, 0, 0], [LONG, 2 * LONG, LONG], [0, 1]) == [1, 0, 1]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_calls_wake_no_other_core_while_their_caller_waits(count: int) -> None:
     assert assign([0] * count, [SHORT] * count, [0, 1], 1) == [1] * count
     assert assign([ANY] * count, [SHORT] * count, [0, 1], 1) == [1] * count
+
+
+def test_another_core_has_the_time_to_wake_while_many_calls_are_sent() -> None:
+    assert sorted(assign([0] * 4, [WAKE / 2] * 4, [0, 1], 0)) == [0, 0, 1, 1]
+    assert assign([0, 1, 0, 1], [WAKE / 2] * 4, [0, 1], 1) == [0, 1, 0, 1]
 
 
 def test_a_call_alone_runs_where_its_caller_waits_or_where_the_kernel_likes() -> None:

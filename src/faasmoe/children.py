@@ -1,0 +1,46 @@
+"""Processes that fork, and their children: which end with them, and of whose ends they hear."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies, whatever kills that."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before we asked
+
+
+class Children:
+    """Tells of children that have ended. One a process, made by its main thread."""
+
+    def __init__(self) -> None:
+        self._wake, self._child_ended = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._child_ended, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the pipe tells
+
+    def fileno(self) -> int:
+        """Readable when `ended` has something to tell."""
+        return self._wake
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """Process id and exit code of each child that has ended since; minus a signal's number if that killed it."""
+        with suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                yield ended[0], os.waitstatus_to_exitcode(ended[1])
+
+    def leave(self) -> None:
+        """To be called by a child that was forked: these are its siblings."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self._wake)
+        os.close(self._child_ended)
