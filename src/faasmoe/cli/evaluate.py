@@ -39,7 +39,7 @@ Trials = Annotated[int, typer.Option(help="Of everything; 10 for figures to be p
 Seed = Annotated[int, typer.Option(help="The same seed gives the same requests and order.")]
 Strategy = Annotated[
     list[str] | None,
-    typer.Option(help="Those of docs/planning.md; may be repeated. Default: all.", show_default=False),
+    typer.Option(help="Those of docs/evaluation.md; may be repeated. Default: all.", show_default=False),
 ]
 Extrapolate = Annotated[
     bool,

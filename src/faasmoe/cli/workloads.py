@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Name = Literal["paper", "saturated", "poisson", "bursty"]
 
-WorkloadName = Annotated[Name, typer.Option("--workload", help="What is asked (docs/planning.md).")]
+WorkloadName = Annotated[Name, typer.Option("--workload", help="What is asked (docs/evaluation.md).")]
 Replay = Annotated[Path | None, typer.Option(help="Recorded requests instead.", show_default=False)]
 Tenants = Annotated[int, typer.Option(help="How many there are.", min=1)]
 Rounds = Annotated[int, typer.Option(help="Of `paper`, 5 requests of each tenant.", min=1)]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 import psutil
@@ -127,6 +128,14 @@ def memory_peak(run: Run) -> float:
     return run.growth * max(run.usage.total)
 
 
+def page_cache_mean(run: Run) -> float:
+    """Bytes of weights that the kernel kept of files, averaged over time. Raises `ValueError` if it does not tell."""
+    columns = [column for column in run.usage.resident.values() if column]
+    if not columns:
+        raise ValueError("the page cache was not looked at")
+    return sum(fmean(column) for column in columns)
+
+
 def gb_seconds(run: Run) -> float:
     """10^9 bytes times seconds, of all processes."""
     return run.growth * sum(run.usage.gb_seconds.values())
@@ -173,6 +182,7 @@ def _share(samples: Callable[[Run], Sequence[float]], share: float) -> Callable[
 FIGURES: dict[str, Callable[[Run], float]] = {
     "memory_mean_bytes": memory_mean,
     "memory_peak_bytes": memory_peak,
+    "page_cache_bytes": page_cache_mean,
     "gb_seconds": gb_seconds,
     "cpu_percent": lambda run: _measured(run).usage.cpu_percent,
     "cpu_seconds_per_token": cpu_per_token,

@@ -19,8 +19,8 @@ def run(
         times=[0.0, seconds],
         pss={"orchestrator": [memory, memory]},
         cpu={"orchestrator": [0.0, cpu]},
-        resident_times=[],
-        resident={},
+        resident_times=[0.0, seconds],
+        resident={"weights": [600, 800]},
         meter=MeterCost(0.1, 2, 0),
     )
     requests = [Answered("a", 0.0, 1.0, 3.0, 7, 11), Answered("b", 1.0, 1.5, 9.0, 7, 9)]

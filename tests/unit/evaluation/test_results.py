@@ -24,6 +24,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_figures_of_a_run() -> None:
     figures = {name: figure(run("x")) for name, figure in FIGURES.items()}
     assert figures["memory_mean_bytes"] == figures["memory_peak_bytes"] == pytest.approx(1e9)
+    assert figures["page_cache_bytes"] == pytest.approx(700)
     assert figures["gb_seconds"] == pytest.approx(10)
     assert figures["cpu_percent"] == pytest.approx(50)
     assert figures["cpu_seconds_per_token"] == pytest.approx(5 / 20)

@@ -10,8 +10,8 @@ from faasmoe.evaluation.groups import Group
 from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, places_of, written
 
 USUAL = (
-    "memory_mean_bytes", "memory_peak_bytes", "cpu_seconds_per_token", "tokens_per_second", "first_token_p50",
-    "end_to_end_p50", "end_to_end_p95", "invocations_per_token", "cold_starts",
+    "memory_mean_bytes", "memory_peak_bytes", "page_cache_bytes", "cpu_seconds_per_token", "tokens_per_second",
+    "first_token_p50", "end_to_end_p50", "end_to_end_p95", "invocations_per_token", "cold_starts",
 )  # fmt: skip
 FEW = ("memory_mean_bytes", "cpu_seconds_per_token", "tokens_per_second", "end_to_end_p50", "end_to_end_p95")
 

@@ -28,6 +28,7 @@ class Shown:
 SHOWN = {
     "memory_mean_bytes": Shown("memory", "GB", 1e9),
     "memory_peak_bytes": Shown("peak memory", "GB", 1e9),
+    "page_cache_bytes": Shown("weights in page cache", "GB", 1e9),
     "gb_seconds": Shown("memory over time", "GB s"),
     "cpu_percent": Shown("CPU", "% of a core"),
     "cpu_seconds_per_token": Shown("CPU a token", "ms", 1e-3),
