@@ -2,7 +2,7 @@
 
     python -m tests.soak --minutes 5
 
-Two clients of one pool call functions of which few fit into the memory budget, while instances are killed 20 times a
+Two clients of one pool call functions of which half fit into the memory budget, while instances are killed 20 times a
 second and the daemon once a minute.
 """
 
@@ -32,7 +32,7 @@ from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.pool import INSTANCE_BYTES
 
 FUNCTIONS = 24
-FITTING = 6  # instances that the budget holds
+FITTING = 12  # instances that the budget holds
 LARGEST = 200_000  # bytes of a payload: some go through shared memory
 DEADLINE = 60.0
 
@@ -46,7 +46,7 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     kills: int = 0
     daemon_kills: int = 0
-    activations: int = 0
+    activations: int = 0  # instances started, as far as daemons lived to tell
     start: dict[str, int] = field(default_factory=dict)
     end: dict[str, int] = field(default_factory=dict)
 
@@ -113,22 +113,25 @@ def load(
 def kill(
     platform: LocalPlatform, rate: float, daemon_every: float, done: threading.Event, outcome: Outcome
 ) -> None:
-    """Kill an instance `rate` times a second, and the daemon every so many seconds."""
+    """Kill an instance `rate` times a second, and the daemon every so many seconds. Counts activations meanwhile."""
     choice = random.Random(99)
-    last = time.monotonic()
-    while not done.wait(1 / rate):
-        processes = platform.processes()
+    last = next_kill = time.monotonic()
+    before = 0  # activations of daemons that are gone
+    while not done.wait(max(0.0, next_kill - time.monotonic())):
+        next_kill += 1 / rate
+        status = platform.status()
+        outcome.activations = before + status.totals.cold_starts
         if time.monotonic() - last > daemon_every:
-            victims: Sequence[int] = processes[:1]
+            victims: Sequence[int] = platform.processes()[:1]
             last, outcome.daemon_kills = time.monotonic(), outcome.daemon_kills + 1
+            before = outcome.activations
         else:
-            victims = choice.sample(processes[2:], min(1, len(processes) - 2)) if len(processes) > 2 else ()
+            instances = [pid for function in status.functions for pid in function.instances]
+            victims = choice.sample(instances, min(1, len(instances)))
             outcome.kills += len(victims)
         for pid in victims:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 def own_bytes(spec: FunctionSpec) -> int:
@@ -170,7 +173,6 @@ def soak(seconds: float, rate: float = 20, daemon_every: float = 60) -> Outcome:
             done.set()
             for thread in (*clients, killer):
                 thread.join()
-            outcome.activations = sum(status.cold_starts for status in observer.status().functions)
     return outcome
 
 

@@ -106,7 +106,7 @@ answers = st.one_of(
     st.builds(Accepted, numbers),
     st.builds(Refused, numbers, failures),
     st.builds(Pieces, st.lists(st.tuples(texts, pieces), max_size=3).map(tuple)),
-    st.builds(Report, figures),
+    st.builds(Report, figures, st.dictionaries(texts, reals)),
 )
 
 
