@@ -25,10 +25,11 @@ from faasmoe.experts.tile import BYTE, FLOAT, LANES, STEP, tile, total
 _MOST_ROWS = 6  # rows of x at once; with two weight rows their sums fill AVX2's 16 registers
 _BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
 _CHUNK_BYTES = 96 << 10  # of weights that stay in the second cache while all rows of x pass
+_CHUNK_ROWS = 12  # a chunk is a multiple of it, so that tiles of four, three and two weight rows leave no rest
 
 _ONE_OF_ONE, _TWO_OF_ONE, _FOUR_OF_ONE, _SIX_OF_ONE = (tile(1, rows) for rows in (1, 2, 4, 6))
 _ONE_OF_FOUR, _TWO_OF_FOUR = tile(4, 1), tile(4, 2)
-_FOUR_OF_TWO, _SIX_OF_TWO = tile(2, 4), tile(2, 6)
+_FOUR_OF_THREE, _SIX_OF_TWO = tile(3, 4), tile(2, 6)
 # where these are all rows of x, weights are needed once: a step's other data then stay in the second and third cache
 _ONLY_ONE_OF_FOUR, _ONLY_TWO_OF_FOUR = tile(4, 1, once=True), tile(4, 2, once=True)
 
@@ -172,7 +173,7 @@ def _several(
     elif count == 2:
         _TWO_OF_FOUR(w, scale, x, to, ins, columns, behind)
     elif count == 4:
-        _FOUR_OF_TWO(w, scale, x, to, ins, columns, behind)
+        _FOUR_OF_THREE(w, scale, x, to, ins, columns, behind)
     else:
         _SIX_OF_TWO(w, scale, x, to, ins, columns, behind)
 
@@ -211,7 +212,7 @@ def _tiles(
     and leaves the caches again if all are needed `once`.
     """
     width = 1 if scale else 2  # bytes of a weight
-    at_once = 4 if count <= 2 else 2
+    at_once = 4 if count <= 2 else 3 if count == 4 else 2
     behind = width * ins * ahead
     running = np.zeros((last - first, count, LANES), np.float32)
     x += 4 * ins * row
@@ -242,7 +243,7 @@ def products(w: int, scale: int, x: Any, sums: Any) -> None:
     """
     (rows, ins), outs = x.shape, sums.shape[1]
     line = ins if scale else 2 * ins
-    chunk = max(1, _CHUNK_BYTES // line // 4) * 4
+    chunk = max(1, _CHUNK_BYTES // line // _CHUNK_ROWS) * _CHUNK_ROWS
     block = ins if rows <= _MOST_ROWS else _BLOCK
     at_x = x.ctypes.data
     for first in range(0, outs, chunk):
