@@ -81,7 +81,11 @@ class ExpertBlock:
             and own_kernel(_most_slots(request), self._experts[0].down)
         ):
             self._fused.forward(request, sums)
-            return
+        else:
+            self._forward(request, sums)
+
+    @torch.inference_mode()
+    def _forward(self, request: Request, sums: Tensor) -> None:
         for expert in sorted(set(request.expert.tolist())):
             its = (request.expert == expert).nonzero().squeeze(1)
             rows = request.row[its].long()
@@ -119,7 +123,6 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
     """
     first = True
 
-    @torch.inference_mode()
     def handle(data: Writable, shared: memoryview | None, queue_ns: int, reserve: Reserve) -> Buffer:
         nonlocal first
         cold, first = first, False
