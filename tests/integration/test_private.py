@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
+import openai
 import psutil
 import pytest
 
 from faasmoe.errors import EngineStopped
+from faasmoe.model.quantised import CACHE
 from faasmoe.model.source import resolve
 from faasmoe.orchestrator.config import FleetOptions, ServingConfig
 from faasmoe.orchestrator.fleet import Fleet
@@ -103,23 +105,29 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
         asyncio.run(test(pool))
 
 
-def test_keys_lead_to_orchestrators_of_their_own_and_nothing_outlives_the_gateway(tmp_path: Path) -> None:
+def test_keys_lead_to_orchestrators_of_their_own_in_eight_bits_and_nothing_outlives_the_gateway(
+    tmp_path: Path,
+) -> None:
     database = f"sqlite:///{tmp_path}/tenants.db"
     keys = []
     with open_database(database) as opened:
         for tenant in ("acme", "globex"):
             add_tenant(opened, Tenant(tenant))
             keys.append(create_key(opened, tenant)[0])
-    body = {"model": "faasmoe-demo", "prompt": "It was", "max_tokens": 6, "temperature": 0}
-    with serve("--strategy", "private", "--max-orchestrators", "4", "--database", database) as server:
+    options = ("--strategy", "private", "--max-orchestrators", "4", "--quantize", "int8")
+    with serve(*options, "--database", database) as server:
         texts = set()
         for expected, key in enumerate([*keys, keys[0]], start=1):
-            headers = {"Authorization": f"Bearer {key}"}
-            answer = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=100)
-            assert answer.status_code == 200
-            texts.add(answer.json()["choices"][0]["text"])
+            with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+                answer = client.completions.create(
+                    model="faasmoe-demo", prompt="It was", max_tokens=6, temperature=0
+                )
+            texts.add(answer.choices[0].text)
             assert len(server.orchestrators()) == min(expected, 2)
         assert len(texts) == 1
+        for pid in [*server.orchestrators(), *server.instances()]:  # all of them use the same copy
+            assert f"{os.environ[CACHE]}/int8/faasmoe-demo-" in Path(f"/proc/{pid}/maps").read_text()
+        body = {"model": "faasmoe-demo", "prompt": "It was"}
         assert httpx.post(f"{server.url}/v1/completions", json=body, timeout=100).status_code == 401
         everybody = [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)]
         os.kill(server.process.pid, signal.SIGKILL)

@@ -136,4 +136,6 @@ def _complaint(error: dict[str, Any], field: str) -> str:
             return f"{field}: this server does not honour this field; leave it out"
         case "literal_error" if not field.endswith("role"):
             return f"{field}: this server does not honour this; it takes only {error['ctx']['expected']}"
+        case "too_long" if error["ctx"]["max_length"] == 0:
+            return f"{field}: this server does not honour this; leave it out or empty"
     return f"{field or 'body'}: {error['msg'].removeprefix('Value error, ')}"

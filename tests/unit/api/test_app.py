@@ -250,3 +250,10 @@ def test_what_is_refused_is_named(body: dict, param: str | None, message: str) -
     assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
     assert message in error["message"]
     assert not orchestrator.requests
+
+
+def test_what_may_only_be_empty_is_refused_with_these_words() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}
+    answer = post(Orchestrator(ANSWER), body, "chat/completions")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")
+    assert answer.json()["error"]["message"] == "tools: this server does not honour this; leave it out or empty"
