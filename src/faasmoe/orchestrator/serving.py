@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
+from faasmoe.closing import Closing
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.dispatch import Dispatch, check_fits
 from faasmoe.orchestrator.engine import Engine
@@ -29,7 +28,7 @@ def install(model: Loaded, platform: Platform) -> None:
     check_fits(platform, model.plan.blocks, model.model.experts_per_token)
 
 
-class Serving:
+class Serving(Closing):
     """A running model. Use it as a context manager, or call `close`.
 
     A plan is loaded first, its functions' artifacts into a folder that goes with this object. `start_platform` is
@@ -73,11 +72,3 @@ class Serving:
     def close(self) -> None:
         """Stop the engine, then the platform. May be called twice."""
         self._undo.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

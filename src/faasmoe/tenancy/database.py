@@ -7,13 +7,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import platformdirs
 from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from faasmoe.closing import Closing
 from faasmoe.errors import DatabaseError, OptionError, brief
 
 PATIENCE = 5  # seconds that one waits for a lock, a connection or a server
@@ -30,7 +30,7 @@ _CAUSES = {
 }
 
 
-class Database:
+class Database(Closing):
     """Gives connections to the database at `url`; without one, to a file in the user's data folder.
 
     Raises `OptionError` if there can be no database of that URL. Nothing is connected before it is used; the schema
@@ -74,14 +74,6 @@ class Database:
     def close(self) -> None:
         """Give all connections up."""
         self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

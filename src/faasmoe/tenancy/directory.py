@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from sqlalchemy import select
 
+from faasmoe.closing import Closing
 from faasmoe.errors import DatabaseError
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.database import Database
@@ -31,7 +31,7 @@ class Snapshot:
     number: int  # of the change that was the last
 
 
-class Directory:
+class Directory(Closing):
     """The newest snapshot, read by a thread of its own from `start` to `close`.
 
     Read once before that. A database that cannot be read later changes nothing: what is known goes on being known.
@@ -63,14 +63,6 @@ class Directory:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _follow(self) -> None:
         failing = False

@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from faasmoe.closing import Closing
 from faasmoe.errors import DatabaseError
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.database import Database
@@ -81,7 +81,7 @@ class Idle:
 Entry = Record | Idle
 
 
-class Ledger:
+class Ledger(Closing):
     """Writes to `database` from `start` to `close`. May be used by several threads."""
 
     def __init__(self, database: Database) -> None:
@@ -132,14 +132,6 @@ class Ledger:
         with self._work:
             self._drop(len(self._waiting))
             self._settle(len(self._waiting), False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         last = float("inf")  # when it has to be over

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from types import TracebackType
-from typing import Self
 
+from faasmoe.closing import Closing
 from faasmoe.errors import DeadlineExceeded, FaasmoeError, PlatformError, UnknownFunction, brief
 from faasmoe.platforms.base import (
     Buffer,
@@ -69,7 +68,7 @@ class _Instance:
             return PoolTotals(self._gb * lived, self._gb * busy, busy, self._invocations, 1)
 
 
-class InlinePlatform:
+class InlinePlatform(Closing):
     """Implements `platforms.base.Platform`."""
 
     capabilities = Capabilities(True, False, True, None, None, shared_memory=True)
@@ -176,11 +175,3 @@ class InlinePlatform:
         """See `Platform.close`."""
         self._threads.shutdown()
         self._loaded.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 
+from faasmoe.closing import Closing
 from faasmoe.platforms.base import (
     Buffer,
     Call,
@@ -31,7 +30,7 @@ from faasmoe.platforms.local.wire import raise_descriptor_limit
 _PREWARM_SECONDS = 60.0
 
 
-class LocalPlatform:
+class LocalPlatform(Closing):
     """Functions as processes of this machine. Implements `platforms.base.Platform`.
 
     With `options` it starts a pool of its own and ends it in `close`. With `folder` it uses the pool that somebody
@@ -124,11 +123,3 @@ class LocalPlatform:
         self._control.close()
         if self._supervisor:
             self._supervisor.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
+
+from faasmoe.closing import Closing
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def place() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
 
 
-class RunFolder:
+class RunFolder(Closing):
     """Made for the user alone (mode 0700), removed by `close`."""
 
     def __init__(self) -> None:
@@ -49,14 +49,6 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def pools() -> list[Path]:
