@@ -24,6 +24,7 @@ from faasmoe.evaluation.statistics import percentiles
 from faasmoe.evaluation.strategies.protocol import Answered
 
 FORMAT = 1
+_MOST_UNSEEN = 0.1  # share of answers whose tokens came at once, beyond which nothing is said of single tokens
 _LIBRARIES = ("torch", "transformers", "numpy", "numba")
 
 
@@ -162,14 +163,27 @@ def _ends(run: Run) -> Sequence[float]:
     return [request.end - request.asked for request in _measured(run).requests if request.end is not None]
 
 
+def _seen(run: Run) -> Sequence[Answered]:
+    """Requests of which it is known when their tokens came. Raises `ValueError` if that is not so of nearly all.
+
+    Engines tell of tokens when there is text, and in a checkpoint of random weights hardly any token stands for some.
+    """
+    ended = [request for request in _measured(run).requests if request.end is not None]
+    seen = [request for request in ended if request.first is not None]
+    at_once = [request for request in seen if request.tokens > 1 and request.first == request.end]
+    if len(at_once) > _MOST_UNSEEN * len(ended):
+        raise ValueError(f"of {len(at_once)} of {len(ended)} answers all tokens came at once, with the end")
+    return seen
+
+
 def _firsts(run: Run) -> Sequence[float]:
-    return [request.first - request.asked for request in _measured(run).requests if request.first is not None]
+    return [request.first - request.asked for request in _seen(run) if request.first is not None]
 
 
 def _each(run: Run) -> Sequence[float]:
     return [
         (request.end - request.first) / (request.tokens - 1)
-        for request in _measured(run).requests
+        for request in _seen(run)
         if request.end is not None and request.first is not None and request.tokens > 1
     ]
 

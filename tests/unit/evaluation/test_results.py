@@ -7,6 +7,7 @@ import pytest
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.results import FIGURES, Results
+from faasmoe.evaluation.strategies.protocol import Answered
 from tests.unit.evaluation.made import results, run
 
 
@@ -43,6 +44,17 @@ def test_fewer_tenants_tell_of_memory_and_of_processor_time_only() -> None:
     for name in ("tokens_per_second", "cpu_percent", "end_to_end_p95", "first_token_p50", "token_p99"):
         with pytest.raises(ValueError, match="can be extrapolated"):
             FIGURES[name](made)
+
+
+def test_answers_that_came_at_once_tell_nothing_of_their_first_token() -> None:
+    at_once = [Answered("a", float(n), n + 2.0, n + 2.0, 7, 9) for n in range(5)]
+    made = run("faasmoe-shared", requests=at_once)
+    assert FIGURES["end_to_end_p50"](made) == pytest.approx(2)
+    for name in ("first_token_p50", "token_p95"):
+        with pytest.raises(ValueError, match="5 of 5 answers"):
+            FIGURES[name](made)
+    single = [Answered("a", 0.0, 2.0, 2.0, 7, 1)]
+    assert FIGURES["first_token_p50"](run("faasmoe-shared", requests=single)) == pytest.approx(2)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"command": 3}', "[1]"])
