@@ -118,7 +118,7 @@ def kill(
     last = next_kill = time.monotonic()
     before = 0  # activations of daemons that are gone
     while not done.wait(max(0.0, next_kill - time.monotonic())):
-        next_kill += 1 / rate
+        next_kill = max(next_kill + 1 / rate, time.monotonic())  # what was missed is not made up for
         status = platform.status()
         outcome.activations = before + status.totals.cold_starts
         if time.monotonic() - last > daemon_every:
