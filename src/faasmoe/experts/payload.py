@@ -12,7 +12,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import PayloadError
@@ -61,7 +63,7 @@ class Timings:
 class Reply:
     """`sums` [T, H] float32: each row's weighted sum over this block's experts. Or an error."""
 
-    sums: Tensor | None
+    sums: NDArray[np.float32] | None
     timings: Timings = field(default_factory=Timings)
     cold: bool = False
     error: str | None = None  # "Kind: message"
@@ -165,7 +167,7 @@ def encode_reply(reply: Reply) -> list[Buffer]:
         return [_REPLY.pack(*header), text]
     tokens, width = reply.sums.shape
     header = (_REPLY_MAGIC, VERSION, _OK, reply.cold, tokens, width, t.queue, t.load, t.compute)
-    return [_REPLY.pack(*header), raw(reply.sums)]
+    return [_REPLY.pack(*header), reply.sums.tobytes()]
 
 
 def decode_reply(data: Writable) -> Reply:
@@ -183,7 +185,7 @@ def decode_reply(data: Writable) -> Reply:
     if status == _ERROR:
         text = bytes(data[_REPLY.size :]).decode(errors="replace")
         return Reply(None, timings, bool(cold), text)
-    sums = _view(data, torch.float32, tokens * width, _REPLY.size).view(tokens, width)
+    sums = np.frombuffer(data, np.float32, tokens * width, _REPLY.size).reshape(tokens, width)
     return Reply(sums, timings, bool(cold))
 
 

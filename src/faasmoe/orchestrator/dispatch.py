@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import FunctionError, PayloadError
-from faasmoe.experts.payload import Buffer, Reply, decode_reply, encode_slots, raw, reply_bytes
+from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
 from faasmoe.model.blocks import Block
 from faasmoe.orchestrator.grouping import Grouping, Part, add_rows
 from faasmoe.orchestrator.pool import HANDLER
@@ -80,20 +81,20 @@ class Dispatch:
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
         routed = time.perf_counter()
-        data = raw(hidden)
-        calls = self._pack(layer, hidden, data, parts, shared)
+        lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
+        calls = self._pack(layer, hidden, lines, parts, shared)
         if len(calls) >= self._cores:
             meanwhile = None
         packed = time.perf_counter()
         deadline = time.monotonic() + self._deadline
-        replies = self._platform.invoke_many(calls, deadline, data if shared else None, meanwhile)
+        replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
         invoked = time.perf_counter()
         answers = [decode_reply(reply) for reply in replies]
         self.costs.add(parts, answers, replies)
         total = np.zeros(hidden.shape, np.float32)
         for call, answer, part in zip(calls, answers, parts, strict=True):
             sums = self._sums(call.function, answer, len(part.rows), hidden.shape[1])
-            add_rows(total, part.rows, sums.numpy())
+            add_rows(total, part.rows, sums)
         names = {call.function for call in calls}
         self.counts.invocations += len(calls)
         self.counts.functions += len(names)
@@ -115,31 +116,35 @@ class Dispatch:
         inside["queue"] += sum(answer.timings.queue for answer in answers) / count / 1e9
 
     def _pack(
-        self, layer: int, hidden: Tensor, data: memoryview, parts: Sequence[Part], shared: bool
+        self, layer: int, hidden: Tensor, lines: NDArray[np.uint8], parts: Sequence[Part], shared: bool
     ) -> list[Call]:
-        """A call for each part. `data` are the bytes of `hidden`."""
+        """A call for each part. `lines` are the bytes of `hidden`."""
         tokens, width = hidden.shape
-        lines = np.frombuffer(data, np.uint8).reshape(tokens, -1)
+        whole = _bytes(lines)
         calls = []
         for part in parts:
-            rows: Buffer = data
+            rows = whole
             if shared:
                 rows = part.rows.data.cast("B")
             elif len(part.rows) < tokens:
-                rows = lines[part.rows].reshape(-1).data
+                rows = _bytes(lines[part.rows])
             count = len(part.rows)
             payload = encode_slots(layer, rows, hidden.dtype, count, width, part.slots, shared)
             calls.append(Call(self._names[layer][part.block], payload, reply_bytes(count, width), part.work))
         return calls
 
-    def _sums(self, name: str, reply: Reply, rows: int, width: int) -> Tensor:
+    def _sums(self, name: str, reply: Reply, rows: int, width: int) -> NDArray[np.float32]:
         if reply.sums is None:
             kind, _, message = (reply.error or "").partition(": ")
             raise FunctionError(name, kind, message)
         if reply.sums.shape != (rows, width):
-            raise PayloadError(f"function {name} answered {tuple(reply.sums.shape)}, not {(rows, width)}")
+            raise PayloadError(f"function {name} answered {reply.sums.shape}, not {(rows, width)}")
         self.counts.cold_starts += reply.cold
         return reply.sums
+
+
+def _bytes(lines: NDArray[np.uint8]) -> memoryview:
+    return lines.reshape(-1).data
 
 
 def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
