@@ -3,8 +3,9 @@
     python -m benchmarks.published
 
 Between `<!-- claims: NAME... -->` or `<!-- figures: NAME SECTION -->` and `<!-- end -->` is what the results of these
-names say; SECTION is one of the report's, such as strategies-paper. An image evaluation/NAME-SECTION-CHART.png is the
-report's as well.
+names say; SECTION is one of the report's, such as strategies-paper. `<!-- planned: NAME GEOMETRY LAYERS VOCABULARY -->`
+holds the planner against the first trial of each strategy of ours: it is told what was asked, and when. An image
+evaluation/NAME-SECTION-CHART.png is the report's.
 """
 
 from __future__ import annotations
@@ -14,15 +15,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from faasmoe.evaluation.claims import judge
+from faasmoe.evaluation.planner.machine import Machine
+from faasmoe.evaluation.planner.plan import requests_of
+from faasmoe.evaluation.planner.prediction import Conditions, Setting, predict
+from faasmoe.evaluation.planner.shape import ModelShape, shape_of
 from faasmoe.evaluation.report.page import Chapter, chapters_of, charts_of
-from faasmoe.evaluation.report.tables import claims_table
-from faasmoe.evaluation.results import Results
+from faasmoe.evaluation.report.tables import Table, claims_table
+from faasmoe.evaluation.results import Results, Run, memory_mean
+from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.model.blocks import DEFAULT_BLOCK_SIZE
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "evaluation"
-DOCUMENTS = (ROOT / "docs" / "evaluation.md", ROOT / "README.md")
-_BLOCK = re.compile(r"(<!-- (claims|figures): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCUMENTS = (ROOT / "docs" / "evaluation.md", ROOT / "docs" / "planning.md", ROOT / "README.md")
+_BLOCK = re.compile(r"(<!-- (claims|figures|planned): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _IMAGE = re.compile(r"\]\((?:docs/)?evaluation/([a-z0-9-]+)\.png\)")
+_WARM_UP = 1.0  # seconds before what counts
+_AMPLE = 64 << 30  # bytes
 _NOT_YET = "Not measured yet."
 
 
@@ -38,7 +47,12 @@ def filled(text: str, results: Mapping[str, Results]) -> str:
     def block(found: re.Match[str]) -> str:
         before, kind, words, after = found.groups()
         names = words.split()
-        made = _claims(names, results) if kind == "claims" else _figures(*names, chapters)
+        if kind == "claims":
+            made = _claims(names, results)
+        elif kind == "figures":
+            made = _figures(*names, chapters)
+        else:
+            made = _planned(names[0], shape_of(names[1], layers=int(names[2]), vocab=int(names[3])), results)
         return f"{before}{made}\n{after}"
 
     return _BLOCK.sub(block, text)
@@ -59,6 +73,35 @@ def _figures(name: str, section: str, chapters: Mapping[str, Chapter]) -> str:
     if section not in sections:
         return _NOT_YET
     return "\n\n".join(table.markdown() for table in sections[section].tables)
+
+
+def planned(results: Results, shape: ModelShape) -> dict[str, tuple[float, float]]:
+    """Bytes on average, measured and predicted, of each strategy and workload that is ours."""
+    firsts = [run for run in results.runs if run.experiment == "strategies" and run.trial == 0]
+    return {
+        f"`{run.strategy}`, {run.workload}": (memory_mean(run), _predicted(run, shape))
+        for run in firsts
+        if run.strategy.startswith("faasmoe")
+    }
+
+
+def _predicted(run: Run, shape: ModelShape) -> float:
+    """What the planner says of the processes that ran, after a warm-up of a few tokens."""
+    asks = [Ask(_WARM_UP + one.asked, one.tenant, one.prompt_tokens, one.tokens) for one in run.requests]
+    asks += [Ask(0.0, tenant, 8, 4) for tenant in sorted({one.tenant for one in run.requests})]
+    requests = requests_of(sorted(asks, key=lambda ask: ask.time or 0.0))
+    block_size, keep_alive = run.settings["block_size"] or DEFAULT_BLOCK_SIZE, float(run.settings["keep_alive"])
+    setting = Setting(run.strategy.removeprefix("faasmoe-"), int(block_size), keep_alive)
+    told = predict(requests, setting, Conditions(shape, _AMPLE, machine=Machine(cores=2), count_from=_WARM_UP))
+    return told.memory_mean - (0 if "gateway" in run.usage.pss else told.memory["gateway"])
+
+
+def _planned(name: str, shape: ModelShape, results: Mapping[str, Results]) -> str:
+    rows = [
+        (what, f"{measured / 1e9:.2f}", f"{told / 1e9:.2f}", f"{100 * (told / measured - 1):+.1f} %")
+        for what, (measured, told) in (planned(results[name], shape).items() if name in results else ())
+    ]
+    return Table(("", "memory, GB", "predicted", "off"), tuple(rows)).markdown() if rows else _NOT_YET
 
 
 def main() -> None:

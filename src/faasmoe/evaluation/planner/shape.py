@@ -48,13 +48,17 @@ class ModelShape:
         return [min(block_size, layer.experts - start) for start in range(0, layer.experts, block_size)]
 
 
-def shape_of(model: str | None, dtype: str = "auto", layers: int | None = None) -> ModelShape:
+def shape_of(
+    model: str | None, dtype: str = "auto", layers: int | None = None, vocab: int | None = None
+) -> ModelShape:
     """From the name of a published geometry, of which `layers` are taken, a folder or a hub id. Loads no weights.
+
+    `vocab` is for geometries as well, as in `faasmoe models make`.
 
     Raises `OptionError`, `CheckpointError` or `UnsupportedModel`.
     """
     if model in GEOMETRIES and not Path(model).is_dir():
-        return _shape(model, inspect_architecture(published_config(model, layers)), dtype)
+        return _shape(model, inspect_architecture(published_config(model, layers, vocab)), dtype)
     if layers is not None:
         raise OptionError(f"--layers {layers}: is for published geometries only: {', '.join(GEOMETRIES)}")
     source = resolve(model, config_only=True)

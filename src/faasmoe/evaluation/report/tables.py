@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from faasmoe.evaluation.claims import Verdict
 from faasmoe.evaluation.groups import Group
-from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, places_of, written
+from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, written
 
 USUAL = (
     "memory_mean_bytes", "memory_peak_bytes", "page_cache_bytes", "cpu_seconds_per_token", "tokens_per_second",
@@ -69,4 +69,4 @@ def claim_cells(verdict: Verdict) -> tuple[str, str, str]:
     if found is None:
         return "", "", bound
     mark = f" {EXTRAPOLATED}" if verdict.extrapolated else ""
-    return f"{found.value:.{places_of(found.value)}f}{mark}", interval(found), bound
+    return f"{found.value:.3f}{mark}", interval(found, 3), bound

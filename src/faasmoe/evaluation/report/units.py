@@ -68,9 +68,8 @@ def places_of(value: float) -> int:
     return max(0, 2 - math.floor(math.log10(rounded))) if rounded else 0
 
 
-def interval(estimate: Estimate | None) -> str:
-    """Its bounds, to the places of the value; empty if trials do not tell."""
+def interval(estimate: Estimate | None, places: int = 3) -> str:
+    """Its bounds; empty if trials do not tell."""
     if estimate is None or not math.isfinite(estimate.high - estimate.low):
         return ""
-    places = places_of(estimate.value)
     return f"{estimate.low:.{places}f} to {estimate.high:.{places}f}"
