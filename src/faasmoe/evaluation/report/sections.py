@@ -16,12 +16,14 @@ from faasmoe.evaluation.report.plots import Chart, mark_of
 from faasmoe.evaluation.report.tables import Table, figures_table
 from faasmoe.evaluation.report.units import places_of
 from faasmoe.evaluation.results import LeftOut, Results
+from faasmoe.evaluation.strategies.registry import STRATEGIES
 
 PRESSURE = "pressure"
+_ORDER = {name: place for place, name in enumerate(STRATEGIES)}
 _CURVES = ("cpu_seconds_per_token", "first_token_p95", "end_to_end_p95", "tokens_per_second")
 _TIMED = ("tokens_per_second", "invocations_per_token", "cold_starts", "token_p50", "end_to_end_p95")
 _KEPT = ("gb_seconds", "memory_mean_bytes", "cold_starts", "first_token_p95", "end_to_end_p50", "end_to_end_p95")
-_LIMITED = ("tokens_per_second", "cpu_seconds_per_token", "first_token_p50", "token_p50", "cold_starts")
+_LIMITED = ("tokens_per_second", "cpu_seconds_per_token", "end_to_end_p50", "cold_starts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def _left_out(part: Sequence[Group], results: Results) -> tuple[LeftOut, ...]:
     return tuple(one for one in its if experiment == PRESSURE or one.workload in workloads)
 
 
-def _strategies(groups: Sequence[Group]) -> Section:
+def _strategies(of: Sequence[Group]) -> Section:
+    groups = sorted(of, key=lambda group: (group.kind.tenants, _ORDER.get(group.kind.strategy, len(_ORDER))))
     names = _labels(groups)
     named = dict(zip(names, groups, strict=True))
     drawn = [

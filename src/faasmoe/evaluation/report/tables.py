@@ -44,14 +44,15 @@ def figures_table(
         [written(cell, SHOWN[name], mark) for cell, mark in zip(cells, marks, strict=True)]
         for name, cells in columns.items()
     ]
+    trials = [len(group.runs) for group in groups]
+    if len(set(trials)) > 1:
+        labels = {**labels, "trials": [str(count) for count in trials]}
     rows = tuple(zip(*labels.values(), *text, strict=True))
     counts = sorted({run.measured_tenants for group in groups for run in group.runs if run.measured_tenants})
     notes = [f"{EXTRAPOLATED} extrapolated from {' or '.join(map(str, counts))} tenants"] if any(marks) else []
-    if trials := {len(group.runs) for group in groups}:
-        least, most = min(trials), max(trials)
-        count = str(least) if least == most else f"{least} to {most}"
-        what = f"Means of {count} trials, ± half of the 95 % interval." if most > 1 else "One trial."
-        notes.append(what)
+    least, most = min(trials, default=0), max(trials, default=0)
+    count = f"{least}" if least == most else f"{least} to {most}"
+    notes.append(f"Means of {count} trials, ± half of the 95 % interval." if most > 1 else "One trial.")
     return Table((*labels, *(SHOWN[name].heading for name in columns)), rows, len(labels), tuple(notes))
 
 

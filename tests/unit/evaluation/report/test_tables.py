@@ -40,3 +40,11 @@ def test_claims_have_a_row_each_measured_or_not() -> None:
     rows = {row[0]: row[2:] for row in table.rows}
     assert rows["`memory_vs_baseline`"] == ("0.100", "", "≤ 0.2", "reached")
     assert rows["`pressure_vs_llamacpp`"] == ("", "", "≥ 1", "not measured")
+
+
+def test_how_many_trials_there_were_is_said_where_that_differs() -> None:
+    groups = groups_of(results(run("shared-full"), run("shared-full", 1), run("baseline")))
+    table = figures_table({"strategy": [group.kind.strategy for group in groups]}, groups)
+    assert table.columns[:2] == ("strategy", "trials")
+    assert [row[:2] for row in table.rows] == [("shared-full", "2"), ("baseline", "1")]
+    assert table.notes == ("Means of 1 to 2 trials, ± half of the 95 % interval.",)
