@@ -26,6 +26,10 @@ OF_STRATEGY = {
     "faasmoe-shared": COLOURS[0], "faasmoe-private": COLOURS[2], "shared-full": COLOURS[1],
     "local-distribution": COLOURS[3], "baseline": COLOURS[5], "llama.cpp": COLOURS[4],
 }  # fmt: skip
+_OF_PART = {
+    "orchestrator": COLOURS[0], "instances": COLOURS[2], "model": COLOURS[5], "zygote": COLOURS[1],
+    "daemon": COLOURS[3], "template": COLOURS[6], "gateway": COLOURS[7],
+}  # fmt: skip
 _MARKERS = "osD^vP"
 _STYLE: dict[str, Any] = {
     "font.size": 11, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "svg.fonttype": "none",
@@ -97,7 +101,7 @@ def stacked(axis: str, rows: Mapping[str, Mapping[str, float]]) -> Drawing:
         lefts = [0.0] * len(rows)
         for number, part in enumerate(parts):
             widths = [row.get(part, 0.0) for row in rows.values()]
-            colour = COLOURS[number % len(COLOURS)]
+            colour = _OF_PART.get(part, COLOURS[number % len(COLOURS)])
             hatch = None if number < len(COLOURS) else "///"
             axes.barh(range(len(rows)), widths, 0.66, lefts, color=colour, label=part, hatch=hatch, edgecolor=BEHIND,
                       linewidth=0.4)  # fmt: skip

@@ -103,10 +103,9 @@ def series_of(figure: str, groups: Sequence[Group], where: Where) -> dict[str, l
 
 def _extremes(marks: Mapping[str, Mark], unit: str) -> str:
     low, high = (choose(marks, key=lambda name: marks[name].value) for choose in (min, max))
-    if low == high or not marks[low].value:
+    if not marks[low].value or (times := f"{marks[high].value / marks[low].value:.3g}") == "1":
         return ""
-    times = marks[high].value / marks[low].value
-    return f"Lowest: {low}, {_with_unit(marks[low], unit)}; highest: {high}, {times:.3g} times as much."
+    return f"Lowest: {low}, {_with_unit(marks[low], unit)}; highest: {high}, {times} times as much."
 
 
 def _trend(series: Mapping[str, Sequence[tuple[float, Mark]]], unit: str) -> str:
