@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from faasmoe.evaluation.claims import judge
+from faasmoe.evaluation.meters.meter import integral
 from faasmoe.evaluation.planner.machine import Machine
 from faasmoe.evaluation.planner.plan import requests_of
 from faasmoe.evaluation.planner.prediction import Conditions, Setting, predict
 from faasmoe.evaluation.planner.shape import ModelShape, shape_of
 from faasmoe.evaluation.report.page import Chapter, chapters_of, charts_of
 from faasmoe.evaluation.report.tables import Table, claims_table
-from faasmoe.evaluation.results import Results, Run, memory_mean
+from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.blocks import DEFAULT_BLOCK_SIZE
 
@@ -79,10 +80,18 @@ def planned(results: Results, shape: ModelShape) -> dict[str, tuple[float, float
     """Bytes on average, measured and predicted, of each strategy and workload that is ours."""
     firsts = [run for run in results.runs if run.experiment == "strategies" and run.trial == 0]
     return {
-        f"`{run.strategy}`, {run.workload}": (memory_mean(run), _predicted(run, shape))
+        f"`{run.strategy}`, {run.workload}": (_until_the_last_answer(run), _predicted(run, shape))
         for run in firsts
         if run.strategy.startswith("faasmoe")
     }
+
+
+def _until_the_last_answer(run: Run) -> float:
+    """Bytes on average so far: the planner does not look beyond, but `bursty` is measured to the end of its time."""
+    last = max(one.end or 0.0 for one in run.requests)
+    seen = [point for point in zip(run.usage.times, run.usage.total, strict=True) if point[0] <= last]
+    times, total = zip(*seen, strict=True)
+    return integral(times, total) / times[-1]
 
 
 def _predicted(run: Run, shape: ModelShape) -> float:
