@@ -89,9 +89,9 @@ def planned(results: Results, shape: ModelShape) -> dict[str, tuple[float, float
 def _until_the_last_answer(run: Run) -> float:
     """Bytes on average so far: the planner does not look beyond, but `bursty` is measured to the end of its time."""
     last = max(one.end or 0.0 for one in run.requests)
-    seen = [point for point in zip(run.usage.times, run.usage.total, strict=True) if point[0] <= last]
-    times, total = zip(*seen, strict=True)
-    return integral(times, total) / times[-1]
+    samples = 1 + next((n for n, time in enumerate(run.usage.times) if time >= last), len(run.usage.times))
+    times = run.usage.times[:samples]
+    return integral(times, run.usage.total[:samples]) / times[-1]
 
 
 def _predicted(run: Run, shape: ModelShape) -> float:
