@@ -154,7 +154,7 @@ def _memory(
     kv_cache: int, start: float, horizon: float,
 ) -> tuple[dict[str, float], float]:  # fmt: skip
     """Bytes by role on average between two instants, and of all at the peak."""
-    footprint, dense = given.footprint, given.shape.dense_bytes
+    footprint, dense = given.footprint, given.shape.dense_bytes - given.shape.table_bytes
     times, recent = recent_tokens(run, setting.keep_alive, horizon)
     held = np.interp(np.minimum(recent, window), GRID, instances)
     mean_instances, peak_instances = average_and_peak(times, held, start, horizon)
@@ -232,7 +232,8 @@ def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
     experts = untouched(shape, 1, given.activations)
     layer = shape.layers[0]
     reading = layer.expert_bytes / machine.bandwidth
-    weights = shape.dense_bytes + sum(each.top_k * each.expert_bytes for each in shape.layers)
+    dense = shape.dense_bytes - shape.table_bytes
+    weights = dense + sum(each.top_k * each.expert_bytes for each in shape.layers)
     block = min(setting.block_size, layer.experts) * layer.expert_bytes
     cached = given.memory >= shape.expert_bytes + shape.dense_bytes  # files stay in the page cache
     load = 0.0 if cached else block / machine.disk
@@ -244,7 +245,7 @@ def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
         experts=experts.apart,
         split=_split(layer.experts, layer.top_k, setting.block_size, layer.expert_bytes, machine.cores),
         layers=len(shape.layers),
-        fixed_seconds=len(shape.layers) * machine.layer + shape.dense_bytes / machine.bandwidth,
+        fixed_seconds=len(shape.layers) * machine.layer + dense / machine.bandwidth,
         expert_seconds=reading,
         token_seconds=2 * weights / shape.bytes_per_weight / machine.operations,
         call_seconds=machine.call,

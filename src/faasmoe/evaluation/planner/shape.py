@@ -37,6 +37,9 @@ class ModelShape:
     kv_bytes: int  # of a token's keys and values, as the orchestrator counts them (`KVMemory`)
     bytes_per_weight: int
     width: int  # H
+    table_bytes: int = (
+        0  # of the dense ones: an embedding table that is no head as well, of which few rows are read
+    )
 
     @property
     def expert_bytes(self) -> int:
@@ -77,7 +80,15 @@ def _shape(name: str, architecture: Architecture, dtype: str) -> ModelShape:
     layers = tuple(ExpertLayer(count, min(top_k, count), size * weights // count) for count, weights in experts)
     weights = sum(parameter.numel() for parameter in architecture.meta_model.parameters())
     dense = size * (weights - sum(count for _, count in experts))
-    return ModelShape(name, layers, dense, size * _kv_values(config), size, architecture.experts[0].hidden_size)
+    table = size * _table(architecture.meta_model)
+    width = architecture.experts[0].hidden_size
+    return ModelShape(name, layers, dense, size * _kv_values(config), size, width, table)
+
+
+def _table(model: Any) -> int:
+    """Numbers that only look-ups of tokens read; 0 if the output head shares them."""
+    table, head = model.get_input_embeddings(), model.get_output_embeddings()
+    return 0 if head is None or head.weight is table.weight else int(table.weight.numel())
 
 
 def _kv_values(config: Any) -> int:

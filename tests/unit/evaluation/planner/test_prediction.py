@@ -135,6 +135,8 @@ def test_shapes_are_those_of_the_models() -> None:
     qwen = shape_of("qwen1.5-moe-a2.7b")
     assert len(qwen.layers) == 24
     assert qwen.layers[0] == ExpertLayer(60, 4, 17_301_504)
+    assert qwen.table_bytes == 2 * 151_936 * 2048
+    assert demo.table_bytes == 0  # it is the head as well
     assert qwen.dense_bytes + qwen.expert_bytes == pytest.approx(2 * 14.3e9, rel=0.01)
     assert shape_of("qwen1.5-moe-a2.7b", "float32", layers=2).layers[0].expert_bytes == 2 * 17_301_504
     with pytest.raises(OptionError, match="published geometries only"):
