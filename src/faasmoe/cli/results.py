@@ -42,7 +42,7 @@ def claims(files: Files, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({one.claim.key: _facts(one) for one in verdicts}, allow_nan=False))
         return
-    table = Table("key", "figure", "95 % interval", "must be", "", box=None, pad_edge=False)
+    table = Table("key", "figure", "95 % interval", "trials", "must be", "", box=None, pad_edge=False)
     for one in verdicts:
         table.add_row(one.claim.key, *claim_cells(one), f"[{_COLOURS[one.reached]}]{one.word}[/]")
     console = Console()

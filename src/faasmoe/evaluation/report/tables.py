@@ -60,14 +60,14 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
     """What is claimed and what was found."""
     rows = tuple((f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word) for one in verdicts)
     notes = (NOTE,) if any(one.extrapolated for one in verdicts) else ()
-    return Table(("key", "claim", "figure", "95 % interval", "must be", ""), rows, 2, notes)
+    return Table(("key", "claim", "figure", "95 % interval", "trials", "must be", ""), rows, 2, notes)
 
 
-def claim_cells(verdict: Verdict) -> tuple[str, str, str]:
-    """Figure, interval and bound."""
+def claim_cells(verdict: Verdict) -> tuple[str, str, str, str]:
+    """Figure, interval, trials (of the strategy with fewer) and bound."""
     found, claim = verdict.estimate, verdict.claim
     bound = f"{'≥' if claim.at_least else '≤'} {claim.bound:.3g}"
     if found is None:
-        return "", "", bound
+        return "", "", "", bound
     mark = f" {EXTRAPOLATED}" if verdict.extrapolated else ""
-    return f"{found.value:.3f}{mark}", interval(found, 3), bound
+    return f"{found.value:.3f}{mark}", interval(found, 3), str(found.trials), bound
