@@ -153,12 +153,7 @@ def curve(x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[str, Mar
         axes.set_ylim(
             0, 1.15 * max(y.value + y.beside[1] for points in series.values() for _, _, y in points) or 1
         )
-        axes.locator_params(axis="x", nbins=5)
-        axes.locator_params(axis="y", nbins=5)
-        axes.set_xlabel(x_axis)
-        axes.set_ylabel(y_axis)
-        _legend(figure, series)
-        return _drawn(figure)
+        return _labelled(figure, axes, x_axis, y_axis, series, x_bins=5)
 
 
 def traces(x_axis: str, y_axis: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Drawing:
@@ -169,12 +164,7 @@ def traces(x_axis: str, y_axis: str, series: Mapping[str, tuple[Sequence[float],
             axes.plot(xs, ys, label=name, color=_colour(name, place), linewidth=1.4)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        axes.locator_params(axis="x", nbins=6)
-        axes.locator_params(axis="y", nbins=5)
-        axes.set_xlabel(x_axis)
-        axes.set_ylabel(y_axis)
-        _legend(figure, series)
-        return _drawn(figure)
+        return _labelled(figure, axes, x_axis, y_axis, series, x_bins=6)
 
 
 def _style() -> AbstractContextManager[None]:
@@ -220,6 +210,18 @@ def _legend_height(series: Mapping[str, object]) -> int:
 def _legend(figure: Any, series: Mapping[str, object]) -> None:
     if len(series) > 1:
         figure.legend(loc="outside upper left", ncols=2)
+
+
+def _labelled(
+    figure: Any, axes: Any, x_axis: str, y_axis: str, series: Mapping[str, object], x_bins: int
+) -> Drawing:
+    """A chart of lines as it is when these are drawn; `x_bins` is the most ticks below it."""
+    axes.locator_params(axis="x", nbins=x_bins)
+    axes.locator_params(axis="y", nbins=5)
+    axes.set_xlabel(x_axis)
+    axes.set_ylabel(y_axis)
+    _legend(figure, series)
+    return _drawn(figure)
 
 
 def _drawn(figure: Any) -> Drawing:
