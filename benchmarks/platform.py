@@ -219,7 +219,7 @@ def measure_zero(folder: Path, blocks: Sequence[Block]) -> Figures:
         while any(status.instances for status in platform.status().functions):
             time.sleep(0.1)
         with_zygote = pool_bytes(platform)
-        while len(platform.processes()) > 1:
+        while platform.processes():
             time.sleep(0.1)
         alone = pool_bytes(platform)
         again = timed(lambda: platform.invoke_many([Call(blocks[0].name, token())], soon()))

@@ -153,7 +153,7 @@ async def run(strategy: Strategy, model: Path, pool: LocalPlatform, folder: Path
         figures["functions_without_instance"] = len(pool.status().functions) - len(touched)
         await until(lambda: not launcher.running)
         figures["answer_loaded_s"] = await tenants.ask(TENANTS[0])
-        await until(lambda: not launcher.running and len(pool.processes()) == 1)
+        await until(lambda: not launcher.running and not pool.processes())
         figures["idle_mib"] = memory.sample()["total"]
         figures["answer_from_zero_s"] = await tenants.ask(TENANTS[0])
     return figures

@@ -1,6 +1,6 @@
 """Load on the embedded platform while its processes are killed: nothing may fail, and nothing may grow.
 
-    python -m tests.soak --minutes 5
+    python -m tests.soak --minutes 15 --activations 100000
 
 Two clients of one pool call functions of which half fit into the memory budget, while instances are killed 20 times a
 second and the daemon once a minute.
@@ -143,8 +143,8 @@ def own_bytes(spec: FunctionSpec) -> int:
         return status.memory_used - sum(function.memory for function in status.functions)
 
 
-def soak(seconds: float, rate: float = 20, daemon_every: float = 60) -> Outcome:
-    """Everything together."""
+def soak(seconds: float, rate: float = 20, daemon_every: float = 60, activations: int = 0) -> Outcome:
+    """Everything together, until both so much time and so many activations are over."""
     outcome, done, lock = Outcome(), threading.Event(), threading.Lock()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -169,6 +169,8 @@ def soak(seconds: float, rate: float = 20, daemon_every: float = 60) -> Outcome:
             done.wait(part / 2)
             outcome.start = peak(observer, part, done)
             done.wait(seconds - 2.5 * part)
+            while outcome.activations < activations and killer.is_alive():
+                done.wait(1)
             outcome.end = peak(observer, part, done)
             done.set()
             for thread in (*clients, killer):
@@ -180,7 +182,9 @@ def main() -> None:
     """Soak, say what happened, and fail if anything did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5)
-    outcome = soak(60 * parser.parse_args().minutes)
+    parser.add_argument("--activations", type=int, default=0, help="go on until so many instances were started")
+    args = parser.parse_args()
+    outcome = soak(60 * args.minutes, activations=args.activations)
     facts = {key: value for key, value in vars(outcome).items() if key != "failed"}
     print(json.dumps({**facts, "failed": len(outcome.failed), "problems": outcome.problems()}, indent=1))
     sys.exit(bool(outcome.problems()))

@@ -218,12 +218,36 @@ def test_the_zygote_comes_back(platform: LocalPlatform, artifact: Path) -> None:
     assert wait_until(lambda: not alive(zygote))
 
 
-def test_the_zygote_goes_when_it_is_not_needed(artifact: Path) -> None:
+def test_a_pool_that_nobody_needs_has_no_process_until_somebody_does(artifact: Path) -> None:
     with LocalPlatform(LocalOptions(keep_alive=0.1, zygote_keep_alive=0.2)) as platform:
         platform.deploy([spec("f", "echo", artifact)])
-        assert ask(platform, "f", payload=b"1") == [b"A:1"]
-        assert wait_until(lambda: len(platform.processes()) == 1)
-        assert ask(platform, "f", payload=b"2") == [b"A:2"]
+        with LocalPlatform(folder=platform.folder) as other:
+            for times in range(1, 3):
+                assert ask(other, "f", payload=b"1") == [b"A:1"]
+                assert wait_until(lambda: not platform.processes())
+                status = platform.status()  # for which nobody is woken
+                assert not platform.processes()
+                assert (status.totals.invocations, status.totals.cold_starts) == (times, times)
+                assert status.functions[0].invocations == times
+                assert status.memory_used == 0
+            platform.remove(["f"])
+            with pytest.raises(UnknownFunction):
+                ask(other, "f")
+
+
+def test_a_daemon_at_rest_is_closed_at_once(artifact: Path) -> None:
+    with LocalPlatform(LocalOptions(zygote_keep_alive=0.1)) as platform:
+        assert wait_until(lambda: not platform.processes())
+        began = time.monotonic()
+    assert time.monotonic() - began < 5  # it waits for nobody
+    assert not platform.folder.exists()
+
+
+def test_a_call_to_a_pool_without_a_daemon_waits_for_the_next_one(platform: LocalPlatform, artifact: Path) -> None:
+    platform.deploy([spec("f", "echo", artifact)])
+    with LocalPlatform(folder=platform.folder) as other:  # has no connection yet
+        os.kill(platform.processes()[0], signal.SIGKILL)
+        assert ask(other, "f", payload=b"1") == [b"A:1"]
 
 
 def test_a_module_that_cannot_be_imported_is_an_error(artifact: Path) -> None:

@@ -146,7 +146,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:
             assert invocations > 0
             await until(lambda: template() is None)
             await until(lambda: not any(function.instances for function in pool.status().functions))
-            await until(lambda: len(pool.processes()) == 1)  # neither instances nor what forks them
+            await until(lambda: not pool.processes())  # neither instances nor what starts them
             assert (fleet.state, fleet.running) == ("ok", 0)
             assert await text(await submit(fleet, "a", 8)) == wanted
             assert (await fleet.figures()).invocations > invocations

@@ -1,9 +1,10 @@
 """The daemon: starts, stops and counts instances. Calls go from orchestrators to instances directly.
 
 It is small, since it imports nothing that functions need; the zygote does, and forks for it. It ends, and with it
-every other process of the pool, when its standard input closes.
+every other process of the pool, when its standard input closes, and also when nothing has run for long: who holds the
+listening socket starts another as soon as somebody connects to it.
 
-    python -m faasmoe.platforms.local.daemon FOLDER OPTIONS
+    python -m faasmoe.platforms.local.daemon FOLDER LISTENER OPTIONS
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe import logs
-from faasmoe.platforms.local import wire
+from faasmoe.platforms.local import rest, wire
 from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import Function, Pool, deployment_from
@@ -43,19 +45,23 @@ class Daemon:
         self._folder = folder
         self._options = options
         self._pool = Pool(options.memory_budget)
-        self._life = Lifecycle(self._pool, folder, options)
+        self._stopping = asyncio.Event()
+        self._unneeded = asyncio.Event()
+        self._life = Lifecycle(self._pool, folder, options, self._unneeded.set)
 
-    async def serve(self) -> None:
-        """Run until standard input closes."""
-        stopping = asyncio.Event()
-        asyncio.get_running_loop().add_reader(sys.stdin, stopping.set)
+    async def serve(self, listener: socket.socket) -> None:
+        """Run until standard input closes, or until nothing has run for long (`LocalOptions.zygote_keep_alive`)."""
+        asyncio.get_running_loop().add_reader(sys.stdin, self._stopping.set)
         await self._restore()
-        server = await asyncio.start_unix_server(self._connected, self._folder / SOCKET, limit=wire.MAX_MESSAGE)
+        server = await asyncio.start_server(self._connected, sock=listener, limit=wire.MAX_MESSAGE)
         self._life.spawn(self._life.prepare())
         print(READY, flush=True)  # noqa: T201 - read by the client
-        await stopping.wait()
+        ends = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._unneeded)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         server.close()
         await self._life.close(_CLOSE_SECONDS)
+        if not self._stopping.is_set():
+            rest.leave(self._folder, self._pool, time.monotonic_ns())
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._life.spawn(self._client(reader, writer))  # asyncio's own task would be logged when it is cancelled
@@ -126,10 +132,12 @@ class Daemon:
 
     async def _restore(self) -> None:
         for leftover in self._folder.glob("*.sock"):
-            leftover.unlink()
+            if leftover.name != SOCKET:
+                leftover.unlink()
         with suppress(FileNotFoundError):
             known = json.loads((self._folder / _FUNCTIONS).read_text())
             await self._life.install(deployment_from(raw, self._options.keep_alive) for raw in known)
+        rest.take_up(self._folder, self._pool)
 
     async def _prewarm(self, message: dict[str, Any]) -> None:
         names = [function.deployment.name for function in self._named(message["names"])]
@@ -195,13 +203,14 @@ class Daemon:
 
 
 def main() -> None:
-    """Serve until standard input closes."""
-    folder, options = sys.argv[1:]
+    """Serve until standard input closes, or nobody needs it."""
+    folder, listener, options = sys.argv[1:]
     logs.inherit("platform")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us closes our standard input
     raise_descriptor_limit()
     os.umask(0o077)
-    asyncio.run(Daemon(Path(folder), LocalOptions.from_json(options)).serve())
+    daemon = Daemon(Path(folder), LocalOptions.from_json(options))
+    asyncio.run(daemon.serve(socket.socket(fileno=int(listener))))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ class Refused(Exception):
 class Lifecycle:
     """Keeps the books in step with what happens to processes."""
 
-    def __init__(self, pool: Pool, folder: Path, options: LocalOptions) -> None:
+    def __init__(self, pool: Pool, folder: Path, options: LocalOptions, unneeded: Callable[[], None]) -> None:
+        """`unneeded` is called when nothing has run for `options.zygote_keep_alive`."""
         self._pool = pool
         self._folder = folder
         self._options = options
+        self._unneeded = unneeded
         self._table = Table()
         self._lifelines: dict[str, tuple[socket.socket, int, mmap.mmap]] = {}  # by path; with slot and page
         self._ultimata: dict[str, asyncio.TimerHandle] = {}  # by path: what drains too slowly is killed
@@ -67,7 +69,7 @@ class Lifecycle:
             await self.zygote_ready()
         except Refused as error:
             log.error("%s", error)
-        self._zygote_may_go()
+        self._may_rest()
 
     async def install(self, deployments: Iterable[Deployment]) -> None:
         """Make functions known, in place of those of the same names. When this returns, none of those runs."""
@@ -274,7 +276,7 @@ class Lifecycle:
             self.spawn(asyncio.to_thread(page_cache.release, deployment.files))
         if running.kept and not self._closing:
             self.spawn(self._keep(deployment.name))
-        self._zygote_may_go()
+        self._may_rest()
 
     async def zygote_ready(self) -> None:
         """Have a zygote. Raises `Refused` if it cannot be started."""
@@ -285,16 +287,16 @@ class Lifecycle:
         if self._pool.budget is not None or not self._pool.own:  # else it is only looked at
             self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
 
-    def _zygote_may_go(self) -> None:
-        """End the zygote too when nobody has needed it for long."""
+    def _may_rest(self) -> None:
+        """Nothing runs now. If that stays so for long, the zygote and the daemon are not needed either."""
         if not self._pool.instances:
             started = self._started
             loop = asyncio.get_running_loop()
-            loop.call_later(self._options.zygote_keep_alive, self._zygote_goes, started)
+            loop.call_later(self._options.zygote_keep_alive, self._rest, started)
 
-    def _zygote_goes(self, started: int) -> None:
-        if started == self._started and not self._pool.instances:
-            self._zygote.close()
+    def _rest(self, started: int) -> None:
+        if started == self._started and not self._pool.instances and not self._pool.waiting:
+            self._unneeded()
 
 
 def _cause(status: int) -> str:

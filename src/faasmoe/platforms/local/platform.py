@@ -20,6 +20,7 @@ from faasmoe.platforms.base import (
     PoolTotals,
     Replies,
 )
+from faasmoe.platforms.local import rest
 from faasmoe.platforms.local.control import Activator, Control
 from faasmoe.platforms.local.fanout import Fanout
 from faasmoe.platforms.local.options import LocalOptions
@@ -93,15 +94,17 @@ class LocalPlatform(Closing):
         self._control.ask("prewarm", _PREWARM_SECONDS, names=list(names))
 
     def processes(self) -> Sequence[int]:
-        """See `Platform.processes`."""
+        """See `Platform.processes`. Empty while the daemon rests."""
+        if rest.status(self.folder) is not None:
+            return []
         daemon = int(self._control.ask("identify"))
         with suppress(psutil.NoSuchProcess):
             return [daemon, *(child.pid for child in psutil.Process(daemon).children(recursive=True))]
         return []
 
     def status(self) -> PoolStatus:
-        """See `Platform.status`."""
-        raw = self._control.ask("status")
+        """See `Platform.status`. Asking does not wake a daemon that rests."""
+        raw = rest.status(self.folder) or self._control.ask("status")
         functions = [FunctionStatus(**{**f, "instances": tuple(f["instances"])}) for f in raw["functions"]]
         phases = {
             phase: (int(count), float(seconds)) for phase, (count, seconds) in raw["cold_start_phases"].items()

@@ -138,7 +138,7 @@ class Pool:
         self.functions: dict[str, Function] = {}
         self.instances: dict[str, Running] = {}  # by path
         self.phases: dict[str, tuple[int, float]] = {}
-        self._ended = PoolTotals()  # of instances that are no more
+        self.ended = PoolTotals()  # of instances that are no more
 
     @property
     def used(self) -> int:
@@ -199,7 +199,7 @@ class Pool:
     def remove(self, running: Running, cause: str, now: int) -> None:
         """An instance has ended, because of `cause` if that was not intended."""
         function, record = running.function, running.record
-        self._ended += running.totals(now)
+        self.ended += running.totals(now)
         function.instances.remove(running)
         del self.instances[running.path]
         function.latency = [a + b for a, b in zip(function.latency or [0] * BUCKETS, record.latency, strict=True)]
@@ -232,7 +232,7 @@ class Pool:
             waiting=self.waiting,
             latency=[(bound_of(bucket), count) for bucket, count in enumerate(latency)],
             cold_start_phases=totals,
-            totals=sum((running.totals(now) for running in self.instances.values()), self._ended),
+            totals=sum((running.totals(now) for running in self.instances.values()), self.ended),
         )
 
 
