@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from faasmoe.platforms.local import page_cache
+from faasmoe.platforms.local.lifeline import Lifeline
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import INSTANCE_BYTES, PROMISE_NS, Deployment, Function, Pool, Running
 from faasmoe.platforms.local.record import Table
@@ -23,7 +24,6 @@ from faasmoe.platforms.local.zygote_client import SPARES, ZygoteClient, ZygoteFa
 log = logging.getLogger(__name__)
 
 _BACKLOG = 256  # callers that may wait for an instance to load
-_DRAIN_SECONDS = 35.0  # a little more than an instance takes by itself
 _KEEP_SECONDS = 10.0  # that a kept instance waits for memory
 _RETRY_SECONDS = (0.1, 30.0)  # before a kept instance that died is started again: at first, and at most
 
@@ -46,8 +46,7 @@ class Lifecycle:
         self._options = options
         self._unneeded = unneeded
         self._table = Table()
-        self._lifelines: dict[str, tuple[socket.socket, int, mmap.mmap]] = {}  # by path; with slot and page
-        self._ultimata: dict[str, asyncio.TimerHandle] = {}  # by path: what drains too slowly is killed
+        self._lifelines: dict[str, Lifeline] = {}  # by path
         self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
         self._mark = secrets.token_hex(4)
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
@@ -163,22 +162,20 @@ class Lifecycle:
         path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
         with ExitStack() as undo:
             try:
-                slot, record, page = self._table.take()
-                undo.callback(self._table.free, slot)
+                lifeline = Lifeline(self._table)
+                undo.callback(lifeline.close)
+                record = lifeline.record
                 record.activated = record.last_used = time.monotonic_ns()
-                ours, theirs = socket.socketpair()
-                undo.callback(ours.close)
-                ours.setblocking(False)
-                with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                with lifeline.theirs as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
                     undo.callback(Path(path).unlink, missing_ok=True)
                     listener.bind(path)
                     listener.listen(_BACKLOG)
                     running = Running(function, path, record, kept)
-                    self._lifelines[path] = ours, slot, page
+                    self._lifelines[path] = lifeline
                     self._pool.add(running)
-                    asyncio.get_running_loop().add_reader(ours, self._hear, running, ours)
+                    lifeline.listen(partial(self._hear, running))
                     undo.pop_all()
-                    order = self._order(running, slot)
+                    order = self._order(running, lifeline.slot)
                     self._zygote.send(order, [listener.fileno(), theirs.fileno(), self._table.fd])
             except OSError as error:
                 raise Refused("platform", f"no instance can be started: {error}") from error
@@ -211,27 +208,16 @@ class Lifecycle:
             except (Refused, TimeoutError) as error:
                 log.warning("%s has fewer instances than its minimum: %s", name, error or "no memory for one")
 
-    def _hear(self, running: Running, lifeline: socket.socket) -> None:
-        """The instance reports the end of a call, or is about to end itself."""
-        with suppress(BlockingIOError):
-            try:
-                if not lifeline.recv(4096):
-                    asyncio.get_running_loop().remove_reader(lifeline)
-                    running.draining = True
-            except ConnectionError:
-                asyncio.get_running_loop().remove_reader(lifeline)
-                running.draining = True
-            self._change.set()
+    def _hear(self, running: Running, ending: bool) -> None:
+        """The instance has ended a call, or is about to end itself."""
+        running.draining = running.draining or ending
+        self._change.set()
 
     def drain(self, running: Running) -> None:
         """Let it finish what it runs, and end."""
         running.draining = True
-        with suppress(OSError):
-            self._lifelines[running.path][0].shutdown(socket.SHUT_WR)
+        self._lifelines[running.path].drain(too_slow=partial(self._kill, running))
         Path(running.path).unlink(missing_ok=True)
-        if running.path not in self._ultimata:
-            loop = asyncio.get_running_loop()
-            self._ultimata[running.path] = loop.call_later(_DRAIN_SECONDS, self._kill, running)
 
     def _kill(self, running: Running) -> None:
         if running.path in self._pool.instances and running.pid:
@@ -261,15 +247,9 @@ class Lifecycle:
                 self._ended(concerned, event["cause"])
 
     def _ended(self, running: Running, cause: str) -> None:
-        if ultimatum := self._ultimata.pop(running.path, None):
-            ultimatum.cancel()
-        lifeline, slot, page = self._lifelines.pop(running.path)
-        asyncio.get_running_loop().remove_reader(lifeline)
-        lifeline.close()
         Path(running.path).unlink(missing_ok=True)
         self._pool.remove(running, cause, time.monotonic_ns())
-        del page  # unmapped with the record
-        self._table.free(slot)
+        self._lifelines.pop(running.path).close()
         self._change.set()
         deployment = running.function.deployment
         if self._options.release_page_cache and not running.function.instances:
