@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 _START_SECONDS = 120.0  # importing from a slow disk included
 _STALL_SECONDS = 10.0
 SPARES = 2  # blank children that the zygote keeps
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # compute threads of an instance; parallelism comes from instances
+    "MALLOC_ARENA_MAX": "1",  # what is freed is found again
+    "MALLOC_MMAP_THRESHOLD_": f"{128 << 10}",  # what a prompt needs goes back to the kernel; by default glibc's
+    "MALLOC_TRIM_THRESHOLD_": f"{128 << 10}",  # thresholds grow with what is freed
+}
 
 Event = Callable[[dict[str, Any] | None], None]
 
@@ -56,8 +62,7 @@ class ZygoteClient:
         ours.settimeout(_STALL_SECONDS)
         command = [sys.executable, "-m", "faasmoe.platforms.local.zygote"]
         command += [str(theirs.fileno()), str(os.getpid()), str(SPARES), *self._modules]
-        # one compute thread an instance, parallelism comes from instances; one arena, so that what is freed is found
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+        environment = {**os.environ, **_ENVIRONMENT}
         with theirs:
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
