@@ -19,7 +19,7 @@ from faasmoe.platforms.local.connections import Connections
 from faasmoe.platforms.local.control import Activator, error_of
 from faasmoe.platforms.local.exchange import Exchange, Letter
 from faasmoe.platforms.local.frame import Status
-from faasmoe.platforms.local.spread import ANY, assign
+from faasmoe.platforms.local.spread import ANY, assign, relieve
 from faasmoe.platforms.local.supervisor import NAME
 from faasmoe.platforms.local.wire import Lost
 
@@ -110,14 +110,22 @@ class Fanout:
 
         When nothing but replies can come, waiting for one after the other saves system calls, and beginning with
         the last saves our core being woken while others there have not run yet. After the patience of one
-        connection all are looked at, so that a lost instance is replaced while slower ones are at work.
+        connection all are looked at, so that a lost instance is replaced while slower ones are at work, and a core
+        that has fallen idle takes a call from one that has several.
         """
         patient = True
         while self._pending or self._asked:
             if patient and not self._asked:
                 patient = self._collect(next(reversed(self._pending)), replies)
             else:
+                self._relieve()
                 self._progress(deadline, replies)
+
+    def _relieve(self) -> None:
+        connections = [pending.connection for pending in self._pending.values() if pending.connection]
+        bound = [connection.core for connection in connections]
+        for connection, core in zip(connections, relieve(bound, self._cores), strict=True):
+            connection.bind(core, self._cores)
 
     def _send(self, pending: Pending, connection: Connection) -> bool:
         letter = pending.letter

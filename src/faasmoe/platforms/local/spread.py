@@ -40,6 +40,22 @@ def assign(current: Sequence[int], seconds: Sequence[float], cores: Sequence[int
     return list(current) if _last(current, seconds, cores, own) <= last * (1 + _WORTH_MOVING) else assigned
 
 
+def relieve(current: Sequence[int], cores: Sequence[int]) -> list[int]:
+    """Where calls should be that are still at work, given where they are: a core without any takes another's.
+
+    That is the last of those of the core that has most, if it has two. Calls that are not bound go to an idle core by
+    themselves.
+    """
+    moved = list(current)
+    idle = [core for core in cores if core not in current]
+    for core in idle[moved.count(ANY) :]:
+        fullest = max(cores, key=moved.count)
+        if moved.count(fullest) < 2:
+            break
+        moved[len(moved) - 1 - moved[::-1].index(fullest)] = core
+    return moved
+
+
 def _free(cores: Sequence[int], own: int, calls: int) -> dict[int, float]:
     """When each core could begin."""
     return {core: SEND * calls if core == own else WAKE for core in cores}

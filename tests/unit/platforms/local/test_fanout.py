@@ -118,3 +118,31 @@ def test_a_lost_instance_is_replaced_while_slower_ones_are_at_work(lost: str) ->
     fanout.close()
     for end in ends.values():
         end.close()
+
+
+def test_a_core_that_falls_idle_takes_a_call_from_one_that_has_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three calls on one core, none on the other: after the patience of one connection the last one moves."""
+    monkeypatch.setattr(module, "_assign", lambda bound, *_: [0] * len(bound))
+    daemon = Daemon([], [])
+    daemon._alive = False  # nobody asks it for anything
+    fanout = Fanout(daemon)
+    fanout._cores = (0, 1)
+    ends = {name: warm(fanout, name) for name in ("f0", "f1", "f2")}
+    bound: list[tuple[str, int]] = []
+    for function in ends:
+        connection: Any = fanout._connections.take(function)
+
+        def bind(core: int, _: object, connection: Any = connection) -> None:
+            if connection.core != core:
+                connection.core = core
+                bound.append((connection.path, core))
+                for end in ends.values():  # now that this has happened, all answer
+                    frame.send_reply(end, frame.Answer(Status.OK), ())
+
+        connection.bind = bind
+        fanout._connections.keep(function, connection)
+    fanout.run([Call(name, [b""]) for name in ends], time.monotonic() + 60)
+    assert bound == [("f2", 1)]
+    fanout.close()
+    for end in ends.values():
+        end.close()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe.platforms.local.spread import ANY, SEND, WAKE, assign
+from faasmoe.platforms.local.spread import ANY, SEND, WAKE, assign, relieve
 
 CORES = st.lists(st.integers(0, 64), min_size=1, max_size=8, unique=True)
 CALLS = st.lists(st.tuples(st.integers(-1, 64), st.sampled_from([1e-5, 1e-3, 2e-3, 3.5e-3, 0.04])), max_size=40)
@@ -82,3 +82,24 @@ def test_a_call_alone_runs_where_its_caller_waits_or_where_the_kernel_likes() ->
 def test_the_last_of_long_calls_goes_where_a_core_falls_idle_first() -> None:
     assert sorted(assign([0, 1, 0], [LONG] * 3, [0, 1], 1)) == [ANY, 0, 1]
     assert assign([0, 1, 0], [SHORT] * 3, [0, 1], 1) == [1] * 3
+
+
+@given(st.lists(st.integers(-1, 8), max_size=20), CORES)
+def test_no_core_idles_while_another_holds_two_calls(current: list[int], cores: list[int]) -> None:
+    moved = relieve(current, cores)
+    held = [moved.count(core) for core in cores]
+    waits_for_the_kernel = moved.count(ANY)
+    assert held.count(0) <= waits_for_the_kernel or max(held) < 2
+    # nobody is moved to a core that has something to do, nor away from one that would be left idle
+    changed = [core for core, was in zip(moved, current, strict=True) if core != was]
+    assert all(core in cores and core not in current for core in changed)
+    assert all(moved.count(core) >= 1 for core in set(current) & set(cores))
+    assert relieve(moved, cores) == moved
+
+
+def test_the_last_of_the_fullest_core_moves() -> None:
+    assert relieve([0, 0, 0], [0, 1]) == [0, 0, 1]
+    assert relieve([0, 2, 2, 0, 2], [0, 1, 2]) == [0, 2, 2, 0, 1]
+    assert relieve([0, 0], [0, 1, 2]) == [0, 1]
+    assert relieve([0, 0, ANY], [0, 1]) == [0, 0, ANY]  # the one that is not bound is there already
+    assert relieve([], [0, 1]) == []
