@@ -44,11 +44,8 @@ def take_up(folder: Path, pool: Pool) -> None:
         return
     for name, left in books["functions"].items():
         function = pool.functions[name]
-        function.counts, function.latency, function.last_end = (
-            Counter(left["counts"]),
-            left["latency"],
-            left["last_end"],
-        )
+        function.counts = Counter(left["counts"])
+        function.latency, function.last_end = left["latency"], left["last_end"]
     phases = books["status"]["cold_start_phases"]
     pool.phases = {phase: (count, seconds) for phase, (count, seconds) in phases.items()}
     pool.ended = PoolTotals(**books["status"]["totals"])
