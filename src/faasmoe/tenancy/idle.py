@@ -39,4 +39,6 @@ class IdleShares:
         if self._left <= 0 or not total:
             return {}
         left, self._left = self._left, 0.0
-        return {tenant: left * weight / total for tenant, weight in self._weights.items()}
+        return {
+            tenant: left * (weight / total) for tenant, weight in self._weights.items()
+        }  # a product may underflow

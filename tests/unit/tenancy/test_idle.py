@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from faasmoe.tenancy.idle import IdleShares
@@ -37,6 +37,7 @@ def test_a_new_pool_begins_at_zero() -> None:
 tenants = st.dictionaries(st.sampled_from("abcd"), st.floats(0, 10), max_size=4)
 
 
+@example([({"a": 5e-324}, 1.5)])  # the smallest number there is
 @given(st.lists(st.tuples(tenants, st.floats(0, 50)), max_size=20))
 def test_all_tenants_pay_what_the_pool_has_taken(periods: list[tuple[dict[str, float], float]]) -> None:
     shares, paid, pool = IdleShares(), 0.0, 0.0
