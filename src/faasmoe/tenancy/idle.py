@@ -39,6 +39,5 @@ class IdleShares:
         if self._left <= 0 or not total:
             return {}
         left, self._left = self._left, 0.0
-        return {
-            tenant: left * (weight / total) for tenant, weight in self._weights.items()
-        }  # a product may underflow
+        # the quotient first: the smallest numbers that there are lose half of a product
+        return {tenant: left * (weight / total) for tenant, weight in self._weights.items()}
