@@ -137,6 +137,11 @@ def delays(serving: Serving, requests: int, rounds: int) -> Figures:
     for number in range(rounds):
         for others, its in took.items():
             its.extend(first_tokens(serving, others, requests // rounds, f"{number}-{others}"))
+    return delays_of(took)
+
+
+def delays_of(took: dict[int, list[float]]) -> Figures:
+    """Of milliseconds to first tokens beside one and beside `BACKLOG` requests."""
     p95 = {others: statistics.quantiles(its, n=20)[-1] for others, its in took.items()}
     return {
         "p50_one_ms": statistics.median(took[1]),

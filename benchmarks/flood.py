@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,10 +23,10 @@ import openai
 from tests.integration.servers import serve
 
 from benchmarks.clients import PATIENCE, TEXT, ask, keys_of
+from benchmarks.fairness import BACKLOG, delays_of
 from benchmarks.figures import report
 
 LIMITS = {"p95_ratio": 1.5}
-BACKLOG = 50
 TOKENS, SHORT = 24, 4
 READY = "all are there"
 
@@ -96,15 +95,7 @@ def main() -> None:
                     with crowded(server.url, floods, size):
                         some = first_tokens(server.url, asks, args.requests // args.rounds, f"{turn}-{size}")
                         its.extend(asyncio.run(some))
-    p95 = {size: statistics.quantiles(its, n=20)[-1] for size, its in took.items()}
-    figures = {
-        "p50_one_ms": statistics.median(took[1]),
-        "p50_flood_ms": statistics.median(took[BACKLOG]),
-        "p95_one_ms": p95[1],
-        "p95_flood_ms": p95[BACKLOG],
-        "p95_ratio": p95[BACKLOG] / p95[1],
-    }
-    report(figures, LIMITS, args.json)
+    report(delays_of(took), LIMITS, args.json)
 
 
 if __name__ == "__main__":

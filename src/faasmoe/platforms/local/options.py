@@ -15,7 +15,9 @@ class LocalOptions:
 
     keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, for functions that set none
     memory_budget: int | None = None  # bytes for all processes of the pool; None: no limit
-    zygote_keep_alive: float = DEFAULT_ZYGOTE_KEEP_ALIVE  # seconds that it outlives the last instance
+    zygote_keep_alive: float = (
+        DEFAULT_ZYGOTE_KEEP_ALIVE  # seconds that it and the daemon outlive the last instance
+    )
     release_page_cache: bool = False  # drop the weights of a stopped function from the kernel's cache
     preload: tuple[str, ...] = ()
 
