@@ -17,13 +17,13 @@ import time
 from dataclasses import dataclass, field
 
 import httpx
-import psutil
 from sqlalchemy import select
 
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
+from tests import processes
 from tests.integration.servers import Server, serve
 
 CLIENTS = 4
@@ -159,21 +159,11 @@ def _kill(server: Server, what: str, outcome: Outcome) -> None:
     if what == "orchestrator":
         pid = server.orchestrator()
     elif what == "daemon":
-        pid = _daemon(server)
+        daemon = processes.daemon(server.process.pid)
+        pid = daemon.pid if daemon else None
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
         outcome.kills[what] = outcome.kills.get(what, 0) + 1
-
-
-def _daemon(server: Server) -> int | None:
-    children = psutil.Process(server.process.pid).children()
-    for child in children:
-        try:
-            if "faasmoe.platforms.local.daemon" in child.cmdline():
-                return child.pid
-        except psutil.Error:
-            continue
-    return None
 
 
 def main() -> None:

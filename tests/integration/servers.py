@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from faasmoe.platforms.local.platform import LocalPlatform
+from tests import processes
 
 
 @dataclass(frozen=True)
@@ -27,24 +26,19 @@ class Server:
 
     def pool(self) -> Path:
         """The run folder of its pool."""
-        module = "faasmoe.platforms.local.daemon"
-        commands = [_command(child) for child in psutil.Process(self.process.pid).children()]
-        return next(Path(command[command.index(module) + 1]) for command in commands if module in command)
+        daemon = processes.daemon(self.process.pid)
+        assert daemon, "no daemon runs"
+        command = processes.command(daemon)
+        return Path(command[command.index("faasmoe.platforms.local.daemon") + 1])
 
     def template(self) -> int | None:
         """Process id of what forks its orchestrators, None if there is none now."""
-        module = "faasmoe.orchestrator.template"
-        children = psutil.Process(self.process.pid).children()
-        return next((child.pid for child in children if module in _command(child)), None)
+        template = processes.template(self.process.pid)
+        return template.pid if template else None
 
     def orchestrators(self) -> list[int]:
         """Process ids of its orchestrators, in the order of their starts."""
-        template = self.template()
-        try:
-            children = psutil.Process(template).children() if template else []
-            return [child.pid for child in sorted(children, key=psutil.Process.create_time)]
-        except psutil.NoSuchProcess:
-            return []
+        return processes.orchestrators(self.process.pid)
 
     def orchestrator(self) -> int | None:
         """Process id of its only orchestrator, None if there is none now."""
@@ -54,13 +48,6 @@ class Server:
         """Process ids of running instances."""
         with LocalPlatform(folder=self.pool()) as platform:
             return [pid for status in platform.status().functions for pid in status.instances]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # it has ended meanwhile
-        return []
 
 
 @contextmanager

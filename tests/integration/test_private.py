@@ -7,7 +7,7 @@ import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -31,6 +31,7 @@ from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
+from tests import processes
 from tests.integration.servers import serve
 from tests.waiting import alive, wait_until
 
@@ -57,17 +58,13 @@ async def text(stream: PieceStream) -> str:
     return "".join([piece.text async for piece in stream])
 
 
-def template() -> int | None:
+def template() -> psutil.Process | None:
     """What forks orchestrators; a child of this process."""
-    found = [child for child in psutil.Process().children() if "faasmoe.orchestrator.template" in child.cmdline()]
-    return found[0].pid if found else None
+    return processes.template(os.getpid())
 
 
-def orchestrators() -> set[int]:
-    pid = template()
-    with suppress(psutil.NoSuchProcess):
-        return {child.pid for child in psutil.Process(pid).children()} if pid else set()
-    return set()
+def orchestrators() -> list[int]:
+    return processes.orchestrators(os.getpid())
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -96,7 +93,8 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
             assert figures.engine["kv_cache_tokens"] == pytest.approx(
                 2 * (8 << 20) // 5376, abs=2
             )  # two of 8 shares
-            everybody = psutil.Process(template()).children()
+            forking = template()
+            everybody = forking.children() if forking else []
             assert len(everybody) == 2
         assert template() is None
         assert not any(child.is_running() for child in everybody)
@@ -141,7 +139,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:
             assert await text(await submit(fleet, "b", 8)) == wanted
             assert await text(await submit(fleet, "c", 8)) == wanted  # a's or b's made room
             assert len(orchestrators()) <= 2
-            await until(lambda: not orchestrators() and template() is not None)
+            await until(lambda: not orchestrators())
             invocations = (await fleet.figures()).invocations
             assert invocations > 0
             await until(lambda: template() is None)
