@@ -17,9 +17,9 @@ from numba import carray
 from torch import Tensor
 
 from faasmoe.experts import matvec
+from faasmoe.experts.compiled import compiled, pointer
 from faasmoe.experts.int8 import Int8Matrix
 from faasmoe.experts.kernels import ACTIVATIONS, GATE_KINDS, ExpertForm, ExpertWeights
-from faasmoe.experts.matvec import compiled, pointer
 from faasmoe.experts.payload import Request
 
 _NONE, _GLU, _CLAMPED_IN, _CLAMPED_OUT, _SWIGLU_OAI = range(len(GATE_KINDS))

@@ -1,6 +1,6 @@
 """The arithmetic of an expert: two linear layers with a gate or an activation between them.
 
-A gate is known by a name and two numbers, so that it can travel in an artifact. `model.experts_spec`
+A gate is known by a name and two numbers, so that it can travel in an artifact. `model.expert_form`
 recognises which one a transformers class uses by running the class's own gate on probe values.
 """
 

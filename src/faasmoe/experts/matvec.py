@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, njit, types
-from numba.extending import intrinsic
+from numba import carray
 from torch import Tensor
 
+from faasmoe.experts.compiled import compiled, narrow, pointer, widen
 from faasmoe.experts.int8 import Int8Matrix, Matrix
-from faasmoe.experts.tile import BYTE, FLOAT, LANES, STEP, tile, total
+from faasmoe.experts.tile import LANES, STEP, tile, total
 
 _MOST_ROWS = 6  # rows of x at once; with two weight rows their sums fill AVX2's 16 registers
 _BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
@@ -32,33 +32,6 @@ _ONE_OF_FOUR, _TWO_OF_FOUR = tile(4, 1), tile(4, 2)
 _FOUR_OF_THREE, _SIX_OF_TWO = tile(3, 4), tile(2, 6)
 # where these are all rows of x, weights are needed once: a step's other data then stay in the second and third cache
 _ONLY_ONE_OF_FOUR, _ONLY_TWO_OF_FOUR = tile(4, 1, once=True), tile(4, 2, once=True)
-
-
-def compiled(function: Any) -> Any:
-    """Compile at the first call, and keep the code beside this file or in the user's cache, if it can."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba found no folder to keep it in
-        return njit(nogil=True)(function)
-
-
-@intrinsic
-def pointer(_context: Any, address: Any) -> Any:
-    """In compiled code: an address as a pointer, for `carray`."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], BYTE.as_pointer())
-
-    return types.voidptr(types.intp), generate
-
-
-@intrinsic
-def _as_float(_context: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = context.cast(builder, arguments[0], signature.args[0], types.uint32)
-        return builder.bitcast(bits, FLOAT)
-
-    return types.float32(bits), generate
 
 
 @compiled
@@ -129,16 +102,11 @@ def unpack(x: int, packed: Any, int8: int) -> None:
 
 @compiled
 def _round(sums: Any, y: int, stride: int) -> None:
-    """float32 `sums` `[rows, outs]` to bfloat16 `y`, whose rows are `stride` apart, to nearest, ties to even."""
-    bits = sums.view(np.uint32)
-    for row in range(len(bits)):
-        rounded = carray(pointer(y + 2 * stride * row), (bits.shape[1],), np.uint16)
-        for out in range(bits.shape[1]):
-            value = bits[row, out]
-            if value & 0x7FFFFFFF > 0x7F800000:  # a nan, whose bits the rounding could carry into an infinity
-                rounded[out] = 0x7FC0
-            else:
-                rounded[out] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
+    """float32 `sums` `[rows, outs]` to bfloat16 `y`, whose rows are `stride` apart."""
+    for row in range(len(sums)):
+        rounded = carray(pointer(y + 2 * stride * row), (sums.shape[1],), np.uint16)
+        for out in range(sums.shape[1]):
+            rounded[out] = narrow(sums[row, out])
 
 
 @compiled
@@ -147,7 +115,7 @@ def add_bias(sums: Any, bias: int) -> None:
     biases = carray(pointer(bias), (sums.shape[1],), np.uint16)
     for row in range(len(sums)):
         for out in range(len(biases)):
-            sums[row, out] += _as_float(np.uint32(biases[out]) << 16)
+            sums[row, out] += widen(biases[out])
 
 
 @compiled

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from faasmoe.experts import layers as of
 from faasmoe.experts import matvec
+from faasmoe.experts.compiled import compiled, pointer
 from faasmoe.experts.layers import Layers
-from faasmoe.experts.matvec import compiled, pointer
 
 _SPINS = 2_000_000  # looks for work before a helper sleeps, about a millisecond
 _MOST_THREADS = 16

@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model import decode_kernel
-from faasmoe.model.decode_kernel import Place
+from faasmoe.model.decode_kernel import Place, Rule
 
 NAME = "faasmoe_flat"
 _NO_WINDOW = -1
@@ -44,16 +44,6 @@ class Span:
 
     cache: SequenceCache
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How a layer attends."""
-
-    scale: float
-    window: int  # how many of the last positions are seen; 0: all
-    softcap: float  # scores are bent to stay below it; 0: they are not
-    sinks: Tensor | None  # [heads]: scores that take weight and give no value
 
 
 @dataclass
@@ -103,22 +93,24 @@ def flat_attention(
         s_aux if s_aux is not None else getattr(module, "sinks", None),
     )
     compiled = attention_mask is None and decode_kernel.supports(key.dtype)
-    out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
-    start, decodes = 0, {}
+    start, decodes, whole = 0, {}, {}
     for span in row.spans:
         if span.count == 1 and compiled:
             decodes[start] = span.cache.place(layer, key[0], value[0])
         else:
             here = slice(start, start + span.count)
             keys, values = span.cache.append(layer, key[0, :, here], value[0, :, here])
-            out[here] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
+            whole[here.start] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
         start += span.count
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    if not whole:
+        return decode_kernel.attend(list(decodes.values()), q, k, v, rule)[None], None
+    out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
+    for first, answers in whole.items():
+        out[first : first + len(answers)] = answers
     if decodes:
-        rows = slice(None) if len(decodes) == start else torch.tensor(list(decodes))
-        q, k, v = (tensor[0].transpose(0, 1)[rows] for tensor in (query, key, value))
-        out[rows] = decode_kernel.attend(
-            list(decodes.values()), q, k, v, rule.scale, rule.window, rule.softcap, rule.sinks
-        ).to(out.dtype)
+        rows = torch.tensor(list(decodes))
+        out[rows] = decode_kernel.attend(list(decodes.values()), q[rows], k[rows], v[rows], rule)
     return out[None], None
 
 

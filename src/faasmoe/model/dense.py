@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.kernels import linear_backend
-from faasmoe.model import attention
+from faasmoe.model import attention, norms, rotary
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.attention import FlatRow, Span
 from faasmoe.model.checkpoint import Checkpoint
@@ -53,6 +53,8 @@ class DenseModel:
         self._model = model
         self._crew = Crew()
         self._crew.take_over(model, int8)
+        norms.take_over(model)
+        rotary.take_over(model)
         self._architecture = architecture
         self._overlapped = self._overlap()
         self._row = FlatRow()

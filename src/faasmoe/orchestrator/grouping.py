@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from faasmoe.experts.matvec import compiled
+from faasmoe.experts.compiled import compiled
 
 # An expert takes as long for so many rows as for one: reading its weights takes the time (`benchmarks.linear`).
 _FREE_ROWS = 3

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from faasmoe.model.decode_kernel import attend, supports
+from faasmoe.model.decode_kernel import Rule, attend, supports
 from faasmoe.orchestrator.kv_cache import KVCache
 
 HEADS, DIM, VALUE_DIM = 6, 16, 24
@@ -39,10 +39,13 @@ def test_every_sequence_attends_to_its_own(
     key, value = (torch.stack([past[i][:, -1] for past in pasts]) for i in range(2))
     sinks = torch.randn(HEADS) if sunk else None
     places = [cache.place(3, key.transpose(0, 1), value.transpose(0, 1)) for cache in caches]
-    got = attend(places, query, key, value, 0.3, window, softcap, sinks)
+    got = attend(places, query, key, value, Rule(0.3, window, softcap, sinks))
     for i, (cache, past) in enumerate(zip(caches, pasts, strict=True)):
         seen = [tensor[:, -window:].repeat_interleave(HEADS // kv_heads, 0).float() for tensor in past]
-        assert torch.allclose(got[i], attention(query[i].float(), *seen, softcap, sinks), atol=2e-6)
+        wanted = attention(query[i].float(), *seen, softcap, sinks)
+        rounding = 0 if dtype == torch.float32 else 2**-8
+        assert got.dtype == dtype
+        torch.testing.assert_close(got[i].float(), wanted, atol=2e-6, rtol=rounding)
         stored = cache.append(3, key[:1].transpose(0, 1), value[:1].transpose(0, 1))
         assert all(torch.equal(its[:, :-1], tensor) for its, tensor in zip(stored, past, strict=True))
 
@@ -58,7 +61,7 @@ def test_a_sequences_bits_do_not_depend_on_others() -> None:
             caches.append(KVCache())
             caches[-1].append(0, past, past)
             places.append(caches[-1].place(0, past, past))
-        return attend(places, rows[which], rows[which], rows[which], 1.0)
+        return attend(places, rows[which], rows[which], rows[which], Rule(1.0))
 
     together = run([0, 1, 2])
     for i in range(3):
@@ -69,7 +72,7 @@ def test_extreme_scores_stay_numbers() -> None:
     one = torch.full((1, 1, 2), 300.0)
     cache = KVCache()
     cache.append(0, torch.tensor([[[-300.0, -300.0], [300.0, 299.0]]]), torch.tensor([[[1.0], [2.0]]]))
-    got = attend([cache.place(0, one, one[..., :1])], one, one, one[..., :1], 1.0)
+    got = attend([cache.place(0, one, one[..., :1])], one, one, one[..., :1], Rule(1.0))
     assert got.item() == 300
 
 
