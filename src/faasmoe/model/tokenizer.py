@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from faasmoe.model.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+_TEXTS_KEPT = 1 << 16  # of single tokens
 
 
 class Tokenizer:
@@ -27,6 +30,7 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self._bytes = TokenBytes(tokenizer)
         self._decode = _decoder(tokenizer)
+        self._decode_one = lru_cache(_TEXTS_KEPT)(lambda token, skip: self._decode([token], skip))
         self.end_tokens = end_tokens  # ids after which a sequence is over
 
     @classmethod
@@ -75,6 +79,8 @@ class Tokenizer:
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of `token_ids`; bytes that make no whole character become U+FFFD."""
+        if len(token_ids) == 1:  # what a stream asks for with each token, to know what the next one adds
+            return self._decode_one(token_ids[0], skip_special_tokens)
         return self._decode(list(token_ids), skip_special_tokens)
 
     def token_bytes(self, token: int) -> bytes:

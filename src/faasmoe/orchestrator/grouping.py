@@ -44,8 +44,9 @@ class Grouping:
         A block with more than a core's share of the work is called several times, each for some of its experts.
         """
         index, weight = np.ascontiguousarray(index, np.int64), np.ascontiguousarray(weight, np.float32)
-        part_of, blocks, work, slots = _split(index, self._block_of, self._cores)
-        packed, rows, counts, slot_rows = _pack(index, weight, part_of, self._place_of, slots)
+        blocks, work, slots, packed, rows, counts, slot_rows = _cut(
+            index, weight, self._block_of, self._place_of, self._cores
+        )
         data, parts, first = memoryview(packed).cast("B"), [], 0
         each = zip(blocks.tolist(), work.tolist(), slots.tolist(), counts.tolist(), strict=True)
         for block, its_work, its_slots, its_rows in each:
@@ -117,6 +118,14 @@ def _pack(index: Any, weight: Any, part_of: Any, place_of: Any, slots: Any) -> A
             slot_rows[begin + slot] = row
             filled[part] = slot + 1
     return packed, rows, counts, slot_rows
+
+
+@compiled
+def _cut(index: Any, weight: Any, block_of: Any, place_of: Any, cores: int) -> Any:
+    """`_split` but for its first, then `_pack`."""
+    part_of, blocks, work, slots = _split(index, block_of, cores)
+    packed, rows, counts, slot_rows = _pack(index, weight, part_of, place_of, slots)
+    return blocks, work, slots, packed, rows, counts, slot_rows
 
 
 @compiled
