@@ -92,7 +92,8 @@ def flat_attention(
         softcap or 0.0,
         s_aux if s_aux is not None else getattr(module, "sinks", None),
     )
-    compiled = attention_mask is None and decode_kernel.supports(key.dtype)
+    one_dtype = query.dtype == key.dtype == value.dtype
+    compiled = attention_mask is None and one_dtype and decode_kernel.supports(key.dtype)
     start, decodes, whole = 0, {}, {}
     for span in row.spans:
         if span.count == 1 and compiled:
