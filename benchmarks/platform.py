@@ -164,17 +164,19 @@ def to_zero(platform: LocalPlatform, name: str) -> None:
 
 def measure_cold(platform: LocalPlatform, blocks: Sequence[Block], starts: int) -> Figures:
     call = [Call(blocks[0].name, token())]
-    files = [(p.file, p.offset, p.nbytes) for p in blocks[0].artifact.weights[0]]
+    file, size = (
+        blocks[0].artifact.weights[0].down.file,
+        sum(part.nbytes for part in blocks[0].artifact.weights[0]),
+    )
     warm, disk, dd = [], [], []
     for _ in range(starts):
         to_zero(platform, blocks[0].name)
         warm.append(timed(lambda: platform.invoke_many(call, soon())))
         to_zero(platform, blocks[0].name)
-        drop(files)
+        drop(file)
         disk.append(timed(lambda: platform.invoke_many(call, soon())))
         to_zero(platform, blocks[0].name)
-        drop(files)
-        file, size = files[0][0], sum(part[2] for part in files)
+        drop(file)
         command = ["dd", f"if={file}", "of=/dev/null", "bs=1M", f"count={-(-size // MIB)}", "status=none"]
         dd.append(timed(partial(subprocess.run, command, check=True)))
     return {
@@ -191,10 +193,10 @@ def timed(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def drop(files: Sequence[tuple[Path, int, int]]) -> None:
-    for file, offset, length in files:
-        with file.open("rb") as stream:
-            os.posix_fadvise(stream.fileno(), offset, length, os.POSIX_FADV_DONTNEED)
+def drop(file: Path) -> None:
+    """All of it: of a range the kernel keeps the large folios at its ends."""
+    with file.open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def measure_deployment(platform: LocalPlatform, folder: Path) -> Figures:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -152,12 +153,14 @@ def test_a_budget_that_can_never_do_is_refused(tight: LocalPlatform, artifact: P
 
 def test_released_weights_leave_the_page_cache(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
-    weights.write_bytes(os.urandom(1 << 20))
+    size, cuts = 16 << 20, (5000, 4 << 20, (7 << 20) + 4096, 15 << 20)  # most of them within a large folio
+    weights.write_bytes(os.urandom(size))
     with weights.open("rb") as stream:
         os.fsync(stream.fileno())
         stream.read()
+    files = tuple(FileRange(weights, start, end - start) for start, end in pairwise((0, *cuts, size)))
     with LocalPlatform(LocalOptions(release_page_cache=True)) as platform:
-        platform.deploy([spec("f", "echo", weights, files=(FileRange(weights, 0, 1 << 20),))])
+        platform.deploy([spec("f", "echo", weights, files=files)])
         platform.prewarm(["f"])
         platform.stop(["f"])
         assert wait_until(lambda: resident(weights) == 0)

@@ -9,8 +9,14 @@ from collections.abc import Sequence
 log = logging.getLogger(__name__)
 
 
+_FOLIO = 2 << 20  # the largest that the kernel keeps files in; it drops one only as a whole
+
+
 def release(files: Sequence[tuple[str, int, int]]) -> None:
-    """Ask the kernel to drop byte ranges (file, offset, length) that no process maps from its cache."""
+    """Ask the kernel to drop byte ranges (file, offset, length) from its cache, and the folios at their ends.
+
+    What a process maps stays.
+    """
     for file, offset, length in files:
         try:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -18,6 +24,7 @@ def release(files: Sequence[tuple[str, int, int]]) -> None:
             log.warning("cannot release the cache of %s: %s", file, error.strerror)
             continue
         try:
-            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+            start = offset // _FOLIO * _FOLIO
+            os.posix_fadvise(fd, start, -(-(offset + length) // _FOLIO) * _FOLIO - start, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(fd)
