@@ -24,6 +24,7 @@ from rich.console import Console
 from benchmarks import bare
 from benchmarks.figures import Figures, report
 from faasmoe.evaluation.meters.processes import proportional_set_size
+from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
@@ -169,6 +170,7 @@ def measure_cold(platform: LocalPlatform, blocks: Sequence[Block], starts: int) 
         sum(part.nbytes for part in blocks[0].artifact.weights[0]),
     )
     warm, disk, dd = [], [], []
+    platform.stop([status.name for status in platform.status().functions])  # what they map cannot be dropped
     for _ in range(starts):
         to_zero(platform, blocks[0].name)
         warm.append(timed(lambda: platform.invoke_many(call, soon())))
@@ -194,9 +196,12 @@ def timed(act: Callable[[], object]) -> float:
 
 
 def drop(file: Path) -> None:
-    """All of it: of a range the kernel keeps the large folios at its ends."""
+    """All of it: of a range the kernel keeps the large folios at its ends. No process may map it."""
     with file.open("rb") as stream:
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    kept = resident_bytes([(str(file), 0, file.stat().st_size)])
+    if kept:
+        raise RuntimeError(f"{file}: {kept} bytes stayed in the page cache, so nothing would be read from disk")
 
 
 def measure_deployment(platform: LocalPlatform, folder: Path) -> Figures:
