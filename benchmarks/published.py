@@ -4,7 +4,7 @@
 
 Between `<!-- claims: NAME... -->` or `<!-- figures: NAME SECTION -->` and `<!-- end -->` is what the results of these
 names say; SECTION is one of the report's, such as strategies-paper. `<!-- planned: NAME GEOMETRY LAYERS VOCABULARY -->`
-holds the planner against the first trial of each strategy of ours: it is told what was asked, and when. An image
+holds the planner against all trials of each strategy of ours: it is told what was asked, and when. An image
 evaluation/NAME-SECTION-CHART.png is the report's.
 """
 
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import fmean
 
 from faasmoe.evaluation.claims import judge
 from faasmoe.evaluation.meters.meter import integral
 from faasmoe.evaluation.planner.machine import Machine
 from faasmoe.evaluation.planner.plan import requests_of
-from faasmoe.evaluation.planner.prediction import Conditions, Setting, predict
+from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.evaluation.planner.shape import ModelShape, shape_of
 from faasmoe.evaluation.report.page import Chapter, chapters_of, charts_of
 from faasmoe.evaluation.report.tables import Table, claims_table
@@ -76,14 +78,33 @@ def _figures(name: str, section: str, chapters: Mapping[str, Chapter]) -> str:
     return "\n\n".join(table.markdown() for table in sections[section].tables)
 
 
-def planned(results: Results, shape: ModelShape) -> dict[str, tuple[float, float]]:
-    """Bytes on average, measured and predicted, of each strategy and workload that is ours."""
-    firsts = [run for run in results.runs if run.experiment == "strategies" and run.trial == 0]
+@dataclass(frozen=True)
+class Held:
+    """What was measured, beside what the planner says."""
+
+    memory: float  # bytes on average
+    memory_predicted: float
+    invocations: float  # a token
+    invocations_predicted: float
+
+
+def planned(results: Results, shape: ModelShape) -> dict[str, Held]:
+    """Each strategy and workload that is ours: means of all trials."""
+    trials: dict[str, list[Held]] = {}
+    for run in results.runs:
+        if run.experiment == "strategies" and run.strategy.startswith("faasmoe"):
+            trials.setdefault(f"`{run.strategy}`, {run.workload}", []).append(_held(run, shape))
     return {
-        f"`{run.strategy}`, {run.workload}": (_until_the_last_answer(run), _predicted(run, shape))
-        for run in firsts
-        if run.strategy.startswith("faasmoe")
+        what: Held(*(fmean(getattr(one, each.name) for one in every) for each in fields(Held)))
+        for what, every in trials.items()
     }
+
+
+def _held(run: Run, shape: ModelShape) -> Held:
+    told = _predicted(run, shape)
+    memory = told.memory_mean - (0 if "gateway" in run.usage.pss else told.memory["gateway"])
+    calls = run.invocations / run.tokens
+    return Held(_until_the_last_answer(run), memory, calls, told.invocations_per_token)
 
 
 def _until_the_last_answer(run: Run) -> float:
@@ -94,23 +115,32 @@ def _until_the_last_answer(run: Run) -> float:
     return integral(times, run.usage.total[:samples]) / times[-1]
 
 
-def _predicted(run: Run, shape: ModelShape) -> float:
-    """What the planner says of the processes that ran, after a warm-up of a few tokens."""
-    asks = [Ask(_WARM_UP + one.asked, one.tenant, one.prompt_tokens, one.tokens) for one in run.requests]
-    asks += [Ask(0.0, tenant, 8, 4) for tenant in sorted({one.tenant for one in run.requests})]
-    requests = requests_of(sorted(asks, key=lambda ask: ask.time or 0.0))
+def _predicted(run: Run, shape: ModelShape) -> Prediction:
+    """Of the same requests after a warm-up of a few tokens. Those of `paper` follow each other, others have times."""
+    tenants = sorted({one.tenant for one in run.requests})
+    asks, begun = [Ask(0.0, tenant, 8, 4) for tenant in tenants], set()
+    for one in sorted(run.requests, key=lambda one: one.asked):
+        time = None if run.workload == "paper" and one.tenant in begun else _WARM_UP + one.asked
+        begun.add(one.tenant)
+        asks.append(Ask(time, one.tenant, one.prompt_tokens, one.tokens))
+    requests = requests_of(asks)
     block_size, keep_alive = run.settings["block_size"] or DEFAULT_BLOCK_SIZE, float(run.settings["keep_alive"])
     setting = Setting(run.strategy.removeprefix("faasmoe-"), int(block_size), keep_alive)
-    told = predict(requests, setting, Conditions(shape, _AMPLE, machine=Machine(cores=2), count_from=_WARM_UP))
-    return told.memory_mean - (0 if "gateway" in run.usage.pss else told.memory["gateway"])
+    return predict(requests, setting, Conditions(shape, _AMPLE, machine=Machine(cores=2), count_from=_WARM_UP))
 
 
 def _planned(name: str, shape: ModelShape, results: Mapping[str, Results]) -> str:
     rows = [
-        (what, f"{measured / 1e9:.2f}", f"{told / 1e9:.2f}", f"{100 * (told / measured - 1):+.1f} %")
-        for what, (measured, told) in (planned(results[name], shape).items() if name in results else ())
-    ]
-    return Table(("", "memory, GB", "predicted", "off"), tuple(rows)).markdown() if rows else _NOT_YET
+        (what, f"{one.memory / 1e9:.2f}", *_beside(one.memory, one.memory_predicted, 1e9),
+         f"{one.invocations:.2f}", *_beside(one.invocations, one.invocations_predicted, 1.0))
+        for what, one in (planned(results[name], shape).items() if name in results else ())
+    ]  # fmt: skip
+    heads = ("", "memory, GB", "predicted", "off", "invocations a token", "predicted", "off")
+    return Table(heads, tuple(rows)).markdown() if rows else _NOT_YET
+
+
+def _beside(measured: float, told: float, unit: float) -> tuple[str, str]:
+    return f"{told / unit:.2f}", f"{100 * (told / measured - 1):+.1f} %"
 
 
 def main() -> None:

@@ -31,18 +31,19 @@ class Plan:
 def requests_of(asks: Iterable[Ask]) -> Requests:
     """As arrays, at most `MOST_REQUESTS`. Texts count as a token for every four characters.
 
-    Raises `OptionError` if there is none, or they are asked in closed loop.
+    A tenant's first request of a closed loop comes at once. Raises `OptionError` if there is none.
     """
-    rows, numbers = [], {}  # type: ignore[var-annotated]
+    rows, numbers, last = [], {}, {}  # type: ignore[var-annotated]
     for ask in islice(asks, MOST_REQUESTS):
-        if ask.time is None:
-            raise OptionError("a workload in closed loop has no times to plan for")
+        after = last.get(ask.tenant, -1) if ask.time is None else -1
+        time = ask.time if ask.time is not None else rows[after][0] if after >= 0 else 0.0
         prompt = ask.prompt if isinstance(ask.prompt, int) else max(1, len(ask.prompt) // 4)
-        rows.append((ask.time, numbers.setdefault(ask.tenant, len(numbers)), prompt, ask.max_tokens))
+        last[ask.tenant] = len(rows)
+        rows.append((time, numbers.setdefault(ask.tenant, len(numbers)), prompt, ask.max_tokens, after))
     if not rows:
         raise OptionError("the workload has no requests")
-    times, engine, prompt_tokens, answer = zip(*rows, strict=True)
-    whole = (np.array(column, dtype=np.int64) for column in (engine, prompt_tokens, answer))
+    times, *columns = zip(*rows, strict=True)
+    whole = (np.array(column, dtype=np.int64) for column in columns)
     return Requests(np.array(times, dtype=float), *whole)
 
 

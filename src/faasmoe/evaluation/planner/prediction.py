@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
 
@@ -104,9 +104,9 @@ def predict(requests: Requests, setting: Setting, given: Conditions) -> Predicti
     least = _least(shape, setting.block_size)
     window = float(np.interp(budget, charged, GRID)) if budget < charged[-1] else math.inf
     costs = _costs(given, setting, budget)
-    one = Requests(requests.times, engine, requests.prompt, requests.answer)
-    run = simulate(one, costs, given.limits, setting.keep_alive, max(window, 0.0))
-    return _summary(one, run, setting, given, instances, window, kv_cache, budget >= least, budget)
+    run = simulate(replace(requests, engine=engine), costs, given.limits, setting.keep_alive, max(window, 0.0))
+    asked = replace(requests, engine=engine, times=run.asked)
+    return _summary(asked, run, setting, given, instances, window, kv_cache, budget >= least, budget)
 
 
 def _summary(

@@ -23,12 +23,16 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What is asked, in order of time. `engine` numbers the orchestrator that serves each."""
+    """What is asked, in order of time. `engine` numbers the orchestrator that serves each.
+
+    One that comes `after` another, as in a closed loop, comes when that has ended, and has its time.
+    """
 
     times: Array  # seconds
     engine: Int
     prompt: Int  # tokens
     answer: Int  # tokens
+    after: Int  # an earlier request, which no other comes after; -1: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Limits:
 class Run:
     """What happened. Requests that did not end have NaN."""
 
+    asked: Array  # instant
     first: Array  # instant of each request's first token
     end: Array
     step_end: Array
@@ -81,11 +86,13 @@ def simulate(requests: Requests, costs: Costs, limits: Limits, keep_alive: float
     Ends early if the machine cannot keep up.
     """
     count = len(requests.times)
-    first, end = np.full(count, np.nan), np.full(count, np.nan)
+    asked, first, end = requests.times.copy(), np.full(count, np.nan), np.full(count, np.nan)
+    then = np.full(count, -1)  # who comes after each
+    then[requests.after[requests.after >= 0]] = np.flatnonzero(requests.after >= 0)
     most = int(min(MOST_STEPS, (requests.answer + requests.prompt // limits.step_tokens + 2).sum()))
     steps = np.zeros((most, 6))
     taken = _simulate(
-        requests.times, requests.engine, requests.prompt, requests.answer, first, end, steps,
+        asked, requests.after, then, requests.engine, requests.prompt, requests.answer, first, end, steps,
         (GRID, costs.functions, costs.functions_together, costs.alike, costs.experts),
         (costs.split, float(costs.layers), costs.fixed_seconds, costs.expert_seconds, costs.token_seconds,
          costs.call_seconds, costs.sequence_seconds, costs.cold_seconds, costs.cold_serial_seconds, float(costs.cores)),
@@ -94,12 +101,12 @@ def simulate(requests: Requests, costs: Costs, limits: Limits, keep_alive: float
     )  # fmt: skip
     done = steps[:taken]
     ends, tokens, calls, cold, experts, seconds = done.T
-    return Run(first, end, ends, tokens, calls, cold, experts, seconds, saturated=bool(np.isnan(end).any()))
+    return Run(asked, first, end, ends, tokens, calls, cold, experts, seconds, saturated=bool(np.isnan(end).any()))
 
 
 @njit(cache=True)
 def _simulate(  # type: ignore[no-untyped-def]
-    times, engines, prompts, answers, first, end, steps, curves, costs, limits, keep_alive, window
+    times, after, then, engines, prompts, answers, first, end, steps, curves, costs, limits, keep_alive, window
 ):
     running = np.empty(limits[3], dtype=np.int64)  # requests in order of arrival
     left_prompt, left_answer = prompts.copy(), answers.copy()
@@ -108,11 +115,13 @@ def _simulate(  # type: ignore[no-untyped-def]
     count, arrived, taken, old = 0, 0, 0, 0
     now, turn = 0.0, -1
     while taken < len(steps):
-        while arrived < len(times) and times[arrived] <= now:
+        while arrived < len(times) and (after[arrived] >= 0 or times[arrived] <= now):
             if count == len(running):
                 return taken
-            running[count] = arrived
-            count, arrived = count + 1, arrived + 1
+            if after[arrived] < 0:
+                running[count] = arrived
+                count += 1
+            arrived += 1
         if count == 0:
             if arrived == len(times):
                 return taken
@@ -125,7 +134,7 @@ def _simulate(  # type: ignore[no-untyped-def]
         recent = min(cumulative[taken] - cumulative[old], window)
         seconds, calls, cold, read = _cost(decodes, prompt_tokens, recent, curves, costs)
         now += seconds
-        count = _advance(running, count, now, chunk, left_prompt, left_answer, first, end)
+        count = _advance(running, count, now, chunk, left_prompt, left_answer, times, then, first, end)
         tokens = decodes + prompt_tokens
         cumulative[taken + 1] = cumulative[taken] + tokens
         steps[taken] = np.array([now, float(tokens), calls, cold, read, seconds])
@@ -186,7 +195,9 @@ def _cost(decodes, prompt_tokens, recent, curves, costs):  # type: ignore[no-unt
 
 
 @njit(cache=True)
-def _advance(running, count, now, chunk, left_prompt, left_answer, first, end):  # type: ignore[no-untyped-def]
+def _advance(  # type: ignore[no-untyped-def]
+    running, count, now, chunk, left_prompt, left_answer, times, then, first, end
+):
     """A step has ended. Returns how many are left, in order at the beginning of `running`."""
     kept = 0
     for place in range(count):
@@ -200,7 +211,10 @@ def _advance(running, count, now, chunk, left_prompt, left_answer, first, end): 
                 left_answer[request] -= 1
         if left_prompt[request] == 0 and left_answer[request] == 0:
             end[request] = now
-        else:
+            request = then[request]
+            if request >= 0:
+                times[request] = now
+        if request >= 0:
             running[kept] = request
             kept += 1
     return kept

@@ -143,9 +143,30 @@ def test_shapes_are_those_of_the_models() -> None:
         shape_of(None, layers=2)
 
 
-def test_a_closed_loop_cannot_be_planned_for() -> None:
-    with pytest.raises(OptionError, match="closed loop"):
-        requests_of([Ask(None, "a", 3, 3)])
+@pytest.mark.parametrize("strategy", ["shared", "private"])
+def test_in_a_closed_loop_requests_follow_each_other(strategy: str) -> None:
+    closed = requests_of(Ask(None, f"t{n % 6}", 20, 50) for n in range(30))
+    assert closed.after.tolist() == [-1] * 6 + list(range(24))
+    setting, given = Setting(strategy, 10, 600.0), replace(GIVEN, count_from=0.0)
+    fast, slow = (
+        told(setting, closed, replace(given, machine=Machine(cores=2, layer=seconds))) for seconds in (1e-4, 1e-2)
+    )
+    assert slow.end_to_end["p50"] > 2 * fast.end_to_end["p50"]
+    assert slow.invocations_per_token == pytest.approx(fast.invocations_per_token, rel=0.02)  # always six at a time
+    as_long = requests_of(Ask(None, "alone", 20, 50) for _ in range(30))
+    one_by_one = told(setting, as_long, given)
+    assert one_by_one.invocations_per_token > (1.0 if strategy == "private" else 2.0) * fast.invocations_per_token * 0.99
+
+
+def test_one_alone_in_a_closed_loop_is_as_quick_as_with_pauses() -> None:
+    setting = Setting("shared", 10, 600.0)
+    closed = told(setting, requests_of(Ask(None, "a", 20, 50) for _ in range(20)))
+    apart = told(setting, one_at_a_time(20, 30.0))
+    assert closed.end_to_end["p50"] == pytest.approx(apart.end_to_end["p50"], rel=1e-3)
+    assert closed.time_to_first_token["p50"] == pytest.approx(apart.time_to_first_token["p50"], rel=1e-3)
+
+
+def test_what_cannot_be_planned_for() -> None:
     with pytest.raises(OptionError, match="no requests"):
         requests_of([])
     with pytest.raises(OptionError, match="--block-size 61: must be 1 to 60"):
