@@ -152,10 +152,15 @@ def test_in_a_closed_loop_requests_follow_each_other(strategy: str) -> None:
         told(setting, closed, replace(given, machine=Machine(cores=2, layer=seconds))) for seconds in (1e-4, 1e-2)
     )
     assert slow.end_to_end["p50"] > 2 * fast.end_to_end["p50"]
-    assert slow.invocations_per_token == pytest.approx(fast.invocations_per_token, rel=0.02)  # always six at a time
+    assert slow.invocations_per_token == pytest.approx(
+        fast.invocations_per_token, rel=0.02
+    )  # always six at a time
     as_long = requests_of(Ask(None, "alone", 20, 50) for _ in range(30))
     one_by_one = told(setting, as_long, given)
-    assert one_by_one.invocations_per_token > (1.0 if strategy == "private" else 2.0) * fast.invocations_per_token * 0.99
+    assert (
+        one_by_one.invocations_per_token
+        > (1.0 if strategy == "private" else 2.0) * fast.invocations_per_token * 0.99
+    )
 
 
 def test_one_alone_in_a_closed_loop_is_as_quick_as_with_pauses() -> None:
