@@ -13,7 +13,7 @@ from faasmoe.model.quantised import CACHE
 
 
 def pytest_configure() -> None:
-    hypothesis.settings.register_profile("untimed", deadline=None)  # other work may share the machine
+    hypothesis.settings.register_profile("untimed", deadline=None, max_examples=60)  # others may share the machine
     hypothesis.settings.load_profile("untimed")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
