@@ -60,6 +60,9 @@ def generate(
     errors = Console(stderr=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     with errors.status("starting"), importing():
+        from faasmoe.model.lean import import_transformers
+
+        import_transformers()
         from faasmoe.evaluation.meters.meter import Meter
         from faasmoe.model.plan import context_length, make_plan
         from faasmoe.model.source import resolve

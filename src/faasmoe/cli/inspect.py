@@ -29,9 +29,11 @@ def inspect(
 
     Loads no weights. Exits with 2 if the model cannot be served, and says why.
     """
+    from faasmoe.model.lean import import_transformers
     from faasmoe.model.source import resolve
 
     source = resolve(model)  # before torch, which takes seconds to import
+    import_transformers()
     from faasmoe.model.plan import make_plan
 
     try:

@@ -39,6 +39,9 @@ def make(
 
     Its text is noise. It serves benchmarks and tests, which depend on sizes and not on what is said.
     """
+    from faasmoe.model.lean import import_transformers
+
+    import_transformers()
     from faasmoe.model.synthesis import Synthesis
 
     synthesis = Synthesis(name, layers, vocab, seed)
@@ -64,6 +67,9 @@ def record(
 
     The file holds numbers of experts and nothing of the text.
     """
+    from faasmoe.model.lean import import_transformers
+
+    import_transformers()
     from faasmoe.evaluation.planner.recording import record as run
     from faasmoe.model.source import resolve
 

@@ -105,6 +105,9 @@ def plan(
 
     Simulates requests, routing, and the life of instances. Starts nothing and loads nothing.
     """
+    from faasmoe.model.lean import import_transformers
+
+    import_transformers()
     from faasmoe.evaluation.planner.activations import Activations
     from faasmoe.evaluation.planner.plan import make_plan, usual_block_sizes
     from faasmoe.evaluation.planner.prediction import LAMBDA, Conditions, Setting

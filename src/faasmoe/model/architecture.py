@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -21,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels import ExpertForm
 from faasmoe.model.expert_form import recognise
+from faasmoe.model.lean import without_values
 from faasmoe.model.source import config_file
 
 # Layers that keep nothing but keys and values. Which positions they see is asked of the model (`model.attention`).
@@ -106,8 +106,9 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     if model_class.config_class is type(config.get_text_config()):  # as AutoModelForCausalLM does
         config = config.get_text_config()
     try:
-        with torch.device("meta"):
+        with without_values():
             meta_model = model_class(config)
+        meta_model.tie_weights(recompute_mapping=False)  # the other half of transformers' `init_weights`
     except Exception as error:  # model classes raise whatever their code runs into
         raise UnsupportedModel(f"{name}: transformers cannot build it: {brief(error)}") from error
     _check_attention(name, model_class, config)

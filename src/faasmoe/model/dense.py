@@ -25,6 +25,7 @@ from faasmoe.model.attention import FlatRow, Span
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.decode_kernel import Place
 from faasmoe.model.layout import Layout, dense_tensors
+from faasmoe.model.lean import without_values
 from faasmoe.model.linears import Crew
 from faasmoe.model.overlap import Overlapped, overlap
 
@@ -215,12 +216,15 @@ def _hollow(model_class: type[PreTrainedModel], linears: Collection[str]) -> typ
     """
 
     def init(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
-        model_class.__init__(self, config, *args, **kwargs)
+        with without_values():
+            model_class.__init__(self, config, *args, **kwargs)
         for module in filter(is_experts, self.modules()):
             for name in module._parameters:
-                module._parameters[name] = nn.Parameter(torch.empty(0), requires_grad=False)
+                module._parameters[name] = nn.Parameter(torch.empty(0, device="cpu"), requires_grad=False)
         for linear in linears:
-            self.get_submodule(linear)._parameters["weight"] = nn.Parameter(torch.empty(0), requires_grad=False)
+            self.get_submodule(linear)._parameters["weight"] = nn.Parameter(
+                torch.empty(0, device="cpu"), requires_grad=False
+            )
 
     body = {"__init__": init, "__module__": model_class.__module__}
     return type(model_class.__name__, (model_class,), body)

@@ -143,11 +143,13 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
 
     Raises `UserError` if it cannot be served with these options.
     """
+    from faasmoe.model.lean import import_transformers  # noqa: PLC0415
     from faasmoe.model.source import ModelSource, config_file  # noqa: PLC0415
 
     config, folder = start.config, Path(start.folder)
     source = ModelSource(config.name, Path(config.folder))
     config_file(source.folder)  # before anything heavy is imported
+    import_transformers()
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
     from faasmoe.orchestrator.kv_memory import KVMemory, budget  # noqa: PLC0415
     from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415

@@ -9,6 +9,7 @@ from typing import Any
 
 from faasmoe.evaluation.strategies.protocol import Orders, Played
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.model.lean import import_transformers
 
 Player = Callable[[Sequence[Ask]], Played]
 
@@ -23,13 +24,14 @@ ROLES = {
     FAASMOE_PRIVATE: "gateway",
 }  # of a strategy's own process; "orchestrator" of the others
 
+_ENGINE = "faasmoe.evaluation.strategies.engine"
 _PLACES = {
     BASELINE: "faasmoe.evaluation.strategies.baseline:serve",
     ONE_MODEL: "faasmoe.evaluation.strategies.baseline:serve_one",
-    SHARED_FULL: "faasmoe.evaluation.strategies.engine:serve",
+    SHARED_FULL: f"{_ENGINE}:serve",
     LOCAL_DISTRIBUTION: "faasmoe.evaluation.strategies.distribution:serve",
-    DENSE_PART: "faasmoe.evaluation.strategies.engine:serve",
-    FAASMOE_SHARED: "faasmoe.evaluation.strategies.engine:serve",
+    DENSE_PART: f"{_ENGINE}:serve",
+    FAASMOE_SHARED: f"{_ENGINE}:serve",
     LLAMACPP: "faasmoe.evaluation.strategies.llamacpp:serve",
     FAASMOE_PRIVATE: "faasmoe.evaluation.strategies.private:serve",
 }
@@ -38,6 +40,8 @@ _PLACES = {
 def serve(orders: Orders) -> AbstractContextManager[Player]:
     """The strategy, started. Raises `KeyError` for one that there is not."""
     module, _, name = _PLACES[orders.strategy].partition(":")
+    if module == _ENGINE:
+        import_transformers()
     function: Any = getattr(import_module(module), name)
     started: AbstractContextManager[Player] = function(orders)
     return started
