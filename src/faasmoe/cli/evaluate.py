@@ -286,6 +286,7 @@ def _run(experiment: Experiment, base: Base, out: Path, as_json: bool) -> None:
     results = Results.load(out) if out.exists() else Results(command, base.name, base.model_bytes)
     if results.model != base.name:
         raise OptionError(f"--out {out}: holds results of {results.model}, not {base.name}")
+    results.check_origin(out)
     results.left_out += [one for one in experiment.left_out if one not in results.left_out]
     if command not in results.commands:
         results.commands.append(command)

@@ -84,6 +84,11 @@ def this_machine() -> dict[str, str | int]:
     }
 
 
+def versions() -> dict[str, str]:
+    """Of the libraries that figures depend on."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
 class Results(msgspec.Struct):
     """A file of them."""
 
@@ -96,8 +101,21 @@ class Results(msgspec.Struct):
     format: int = FORMAT
     faasmoe: str = __version__
     created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    versions: dict[str, str] = msgspec.field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
+    versions: dict[str, str] = msgspec.field(default_factory=versions)
     machine: dict[str, str | int] = msgspec.field(default_factory=this_machine)
+
+    def check_origin(self, file: Path) -> None:
+        """Raises `OptionError` if they come from another processor or other libraries: figures would be mixed."""
+        for what, theirs, ours in (
+            ("a machine", self.machine, this_machine()),
+            ("software", self.versions, versions()),
+        ):
+            for name in ours.keys() - {"kernel", "memory_bytes"}:  # an update or a restart changes these
+                if theirs.get(name) != ours[name]:
+                    raise OptionError(
+                        f"--out {file}: holds results of {what} with {name} {theirs.get(name)}, not {ours[name]}; "
+                        "take another file"
+                    )
 
     def save(self, file: Path) -> None:
         """Whole or not at all."""

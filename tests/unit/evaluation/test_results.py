@@ -22,6 +22,23 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize(
+    ("field", "changes", "said"),
+    [
+        ("machine", {"cpu": "an abacus"}, "a machine with cpu an abacus, not"),
+        ("machine", {"cores": 99}, "a machine with cores 99"),
+        ("versions", {"torch": "0.1"}, "software with torch 0.1"),
+    ],
+)
+def test_results_of_elsewhere_are_not_gone_on_with(field: str, changes: dict[str, object], said: str) -> None:
+    made = results(run("baseline"))
+    made.machine["kernel"] = "an older one"
+    made.check_origin(Path("results.json"))
+    setattr(made, field, {**getattr(made, field), **changes})
+    with pytest.raises(OptionError, match=f"--out results.json: holds results of {said}"):
+        made.check_origin(Path("results.json"))
+
+
 def test_figures_of_a_run() -> None:
     figures = {name: figure(run("x")) for name, figure in FIGURES.items()}
     assert figures["memory_mean_bytes"] == figures["memory_peak_bytes"] == pytest.approx(1e9)

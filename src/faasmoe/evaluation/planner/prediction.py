@@ -89,7 +89,10 @@ class Prediction:
 
 
 def predict(requests: Requests, setting: Setting, given: Conditions) -> Prediction:
-    """Simulate `requests` under one setting. Raises `OptionError` if the block size fits no layer."""
+    """Simulate `requests` under one setting.
+
+    Raises `OptionError` if the block size fits no layer, or if all requests come at once, which is no load that lasts.
+    """
     shape, footprint = given.shape, given.footprint
     if not 1 <= setting.block_size <= max(layer.experts for layer in shape.layers):
         most = max(layer.experts for layer in shape.layers)
@@ -105,6 +108,10 @@ def predict(requests: Requests, setting: Setting, given: Conditions) -> Predicti
     window = float(np.interp(budget, charged, GRID)) if budget < charged[-1] else math.inf
     costs = _costs(given, setting, budget)
     run = simulate(replace(requests, engine=engine), costs, given.limits, setting.keep_alive, max(window, 0.0))
+    if not run.asked.any():
+        raise OptionError(
+            "the requests all come at the start: give them times, or a tenant several that follow each other"
+        )
     asked = replace(requests, engine=engine, times=run.asked)
     return _summary(asked, run, setting, given, instances, window, kv_cache, budget >= least, budget)
 
@@ -189,7 +196,7 @@ def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
 
 
 def _utilisation(requests: Requests, run: Run) -> float:
-    busy = float(run.step_seconds.sum()) / float(requests.times[-1])
+    busy = float(run.step_seconds.sum()) / float(requests.times.max())
     if not run.saturated:
         return busy
     done = ~np.isnan(run.end)

@@ -176,4 +176,7 @@ def test_what_cannot_be_planned_for() -> None:
         requests_of([])
     with pytest.raises(OptionError, match="--block-size 61: must be 1 to 60"):
         told(Setting("shared", 61, 1.0), one_at_a_time(1, 1.0))
+    for at in (0.0, None):
+        with pytest.raises(OptionError, match="all come at the start"):
+            told(Setting("shared", 10, 60.0), requests_of([Ask(at, "a", 20, 50), Ask(at, "b", 20, 50)]))
     assert np.array_equal(requests_of([Ask(1.0, "a", "a text of 22 chars....", 3)]).prompt, [5])
