@@ -75,11 +75,7 @@ class ExpertBlock:
         Raises `PayloadError` if the request is for other experts, another layer or another width.
         """
         self._check(request)
-        if (
-            self._fused
-            and request.rows.dtype == self.dtype
-            and own_kernel(_most_slots(request), self._experts[0].down)
-        ):
+        if self._fused and request.rows.dtype == self.dtype and own_kernel(_most_slots(request)):
             self._fused.forward(request, sums)
         else:
             self._forward(request, sums)

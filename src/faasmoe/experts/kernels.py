@@ -91,7 +91,7 @@ class ExpertForm:
     interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
 
 
-_WIDEN_ROWS = 32  # from so many on the arithmetic takes longer than making bfloat16 of the weights
+_MANY_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
 _WIDEN_PIECE = 1 << 20  # weights at once
 
 
@@ -113,20 +113,19 @@ def linear_backend(rows: int) -> Iterator[None]:
 
 
 @cache
-def _fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself."""
-    return torch.cpu._is_avx512_bf16_supported()
+def _multiplies_matrices() -> bool:
+    """Whether the CPU has instructions for products of matrices in bfloat16, which oneDNN uses and we do not."""
+    return torch.cpu._is_amx_tile_supported()
 
 
-def own_kernel(rows: int, weight: Matrix) -> bool:
+def own_kernel(rows: int) -> bool:
     """Whether `matvec` is the fastest for `rows` rows in bfloat16 (`python -m benchmarks.linear`).
 
-    Where the CPU multiplies bfloat16 itself, oneDNN is from two rows up; weights in int8 have to be widened for it,
-    which is worth it from `_WIDEN_ROWS` rows up.
+    Without instructions for matrices it is for any number, with AVX-512's for bfloat16 as well: oneDNN first brings
+    weights into an order of its own, which takes longer than reading them, and memory. With them oneDNN is taken
+    from `_MANY_ROWS` rows up, which no machine at hand could measure.
     """
-    if rows == 1 or not _fast_bfloat16():
-        return True
-    return isinstance(weight, Int8Matrix) and rows < _WIDEN_ROWS
+    return rows < _MANY_ROWS or not _multiplies_matrices()
 
 
 def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
@@ -134,7 +133,7 @@ def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> 
 
     Raises `ValueError` for a weight in int8 if `matvec` does not take the operands.
     """
-    if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x), weight):
+    if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x)):
         from faasmoe.experts import matvec  # noqa: PLC0415 - numba is for processes that run experts
 
         if isinstance(weight, Int8Matrix) or matvec.supports(x, weight, bias):

@@ -20,16 +20,19 @@ from torch import Tensor
 
 from faasmoe.experts.compiled import compiled, narrow, pointer, widen
 from faasmoe.experts.int8 import Int8Matrix, Matrix
-from faasmoe.experts.tile import LANES, STEP, tile, total
+from faasmoe.experts.tile import KEEPS_OUT, LANES, MULTIPLE, STEP, tile, total
 
-_MOST_ROWS = 6  # rows of x at once; with two weight rows their sums fill AVX2's 16 registers
+_MOST_ROWS = 6  # rows of x at once
+_OUTS_BY_FOUR, _OUTS_BY_SIX = (
+    (4, 4) if LANES == 16 else (3, 2)
+)  # weight rows: with their sums they fill the registers
 _BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
 _CHUNK_BYTES = 96 << 10  # of weights that stay in the second cache while all rows of x pass
 _CHUNK_ROWS = 12  # a chunk is a multiple of it, so that tiles of four, three and two weight rows leave no rest
 
 _ONE_OF_ONE, _TWO_OF_ONE, _FOUR_OF_ONE, _SIX_OF_ONE = (tile(1, rows) for rows in (1, 2, 4, 6))
 _ONE_OF_FOUR, _TWO_OF_FOUR = tile(4, 1), tile(4, 2)
-_FOUR_OF_THREE, _SIX_OF_TWO = tile(3, 4), tile(2, 6)
+_FOUR_OF_SOME, _SIX_OF_SOME = tile(_OUTS_BY_FOUR, 4), tile(_OUTS_BY_SIX, 6)
 # where these are all rows of x, weights are needed once: a step's other data then stay in the second and third cache
 _ONLY_ONE_OF_FOUR, _ONLY_TWO_OF_FOUR = tile(4, 1, once=True), tile(4, 2, once=True)
 
@@ -56,7 +59,7 @@ def unpack_row(x: int, packed: Any, row: int, int8: int) -> None:
     """bfloat16 `[ins]` at `x` to float32, as one of the rows of `packed` `[rows, ins]`, for weights of this format.
 
     Rows that go through a tile together alternate step by step. For weights in bfloat16 the even columns of a step
-    come first, then the odd ones.
+    come first, then the odd ones. Columns that make no whole step come last, in order.
     """
     rows, ins = packed.shape
     first, count = _group(rows, row)
@@ -70,6 +73,9 @@ def unpack_row(x: int, packed: Any, row: int, int8: int) -> None:
             else:
                 bits[to + lane] = values[column + 2 * lane] << 16
                 bits[to + LANES + lane] = values[column + 2 * lane + 1] << 16
+    done, rest = ins - ins % STEP, ins % STEP
+    for column in range(rest):
+        bits[first * ins + count * done + (row - first) * rest + column] = values[done + column] << 16
 
 
 @compiled
@@ -87,6 +93,9 @@ def pack_row(x: Any, packed: Any, row: int, int8: int) -> None:
             else:
                 values[to + lane] = x[column + 2 * lane]
                 values[to + LANES + lane] = x[column + 2 * lane + 1]
+    done, rest = ins - ins % STEP, ins % STEP
+    for column in range(rest):
+        values[first * ins + count * done + (row - first) * rest + column] = x[done + column]
 
 
 @compiled
@@ -141,9 +150,9 @@ def _several(
     elif count == 2:
         _TWO_OF_FOUR(w, scale, x, to, ins, columns, behind)
     elif count == 4:
-        _FOUR_OF_THREE(w, scale, x, to, ins, columns, behind)
+        _FOUR_OF_SOME(w, scale, x, to, ins, columns, behind)
     else:
-        _SIX_OF_TWO(w, scale, x, to, ins, columns, behind)
+        _SIX_OF_SOME(w, scale, x, to, ins, columns, behind)
 
 
 @compiled
@@ -157,6 +166,26 @@ def _single(w: int, scale: int, x: int, to: int, ins: int, columns: int, count: 
         _FOUR_OF_ONE(w, scale, x, to, ins, columns, 0)
     else:
         _SIX_OF_ONE(w, scale, x, to, ins, columns, 0)
+
+
+@compiled
+def _add_rest(w: int, scale: int, x: int, running: Any, ins: int) -> None:
+    """Add the products of the columns that make no whole step to `running` `[outs, rows, LANES]`.
+
+    `w` and `x` are addresses of the first weight row and of the rows of x.
+    """
+    outs, count, _ = running.shape
+    rest = ins % STEP
+    values = carray(pointer(x + 4 * count * (ins - rest)), (count, rest), np.float32)
+    for out in range(outs):
+        first = ins * out + ins - rest
+        for row in range(count):
+            for column in range(rest):
+                if scale:
+                    weight = np.float32(carray(pointer(w + first), (rest,), np.int8)[column])
+                else:
+                    weight = widen(carray(pointer(w + 2 * first), (rest,), np.uint16)[column])
+                running[out, row, 0] += weight * values[row, column]
 
 
 @compiled
@@ -180,7 +209,7 @@ def _tiles(
     and leaves the caches again if all are needed `once`.
     """
     width = 1 if scale else 2  # bytes of a weight
-    at_once = 4 if count <= 2 else 3 if count == 4 else 2
+    at_once = 4 if count <= 2 else _OUTS_BY_FOUR if count == 4 else _OUTS_BY_SIX
     behind = width * ins * ahead
     running = np.zeros((last - first, count, LANES), np.float32)
     x += 4 * ins * row
@@ -195,6 +224,8 @@ def _tiles(
             else:
                 _single(at_w, scale, at_x, to, ins, columns, count)
                 out += 1
+    if ins % STEP:
+        _add_rest(w + width * ins * first, scale, x, running, ins)
     # a tile of several weight rows has its running sums by weight row, then by row of x, as tiles of one have
     at = running.ctypes.data
     for i in range(count):
@@ -220,7 +251,7 @@ def products(w: int, scale: int, x: Any, sums: Any) -> None:
             _, count = _group(rows, row)
             # the first rows fetch the weights that follow, the second ones those that these will all need next
             ahead = 4 if row == 0 else chunk if row == count and last < outs else 0
-            _tiles(w, scale, at_x, sums, first, last, row, count, ins, block, ahead, count == rows)
+            _tiles(w, scale, at_x, sums, first, last, row, count, ins, block, ahead, KEEPS_OUT and count == rows)
             row += count
     if scale:
         _rescale(sums, scale)
@@ -246,7 +277,7 @@ def linear_part(
 
 
 def readable(weight: Matrix) -> bool:
-    """Whether the kernels can read a matrix: bfloat16 or int8 in memory, `in` a multiple of 16, rows contiguous."""
+    """Whether the kernels can read a matrix: bfloat16 or int8 in memory, `in` a `MULTIPLE`, rows contiguous."""
     if isinstance(weight, Int8Matrix):
         values, kind, scale = weight.values, torch.int8, weight.scale
         if scale.dtype != torch.float32 or scale.shape != values.shape[:1] or not scale.is_contiguous():
@@ -256,7 +287,7 @@ def readable(weight: Matrix) -> bool:
     return (
         values.dtype == kind
         and values.dim() == 2
-        and values.shape[1] % STEP == 0
+        and values.shape[1] % MULTIPLE == 0
         and values.is_contiguous()
         and values.device.type == "cpu"
     )
@@ -331,4 +362,4 @@ def linear_rows(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor
 
 def warm_up() -> None:
     """Compile the kernel, which takes a few seconds unless an earlier process kept it."""
-    linear_rows(*(torch.zeros(1, STEP, dtype=torch.bfloat16) for _ in range(2)))
+    linear_rows(*(torch.zeros(1, MULTIPLE, dtype=torch.bfloat16) for _ in range(2)))

@@ -1,8 +1,8 @@
 """transformers without torch's compiler and without its distribution over machines, which serving never uses.
 
 transformers brings them in for a few marks on functions ("do not compile this") and for types of tensors that lie on
-several machines: on two cores of a Xeon (Sapphire Rapids) 1.6 of 4.7 seconds of a start, and 71 of 248 MB of every
-process's own memory (`python -m benchmarks.imports`).
+several machines: 1.6 of the 5.3 seconds in which a process has loaded the demo model, and 71 MB of its own 315
+(`python -m benchmarks.imports`).
 """
 
 from __future__ import annotations

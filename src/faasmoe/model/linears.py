@@ -37,7 +37,7 @@ class Crew:
 
     def begin(self, rows: int) -> None:
         """Before a step of so many rows, on the thread that runs it."""
-        ours = self._layer is not None and own_kernel(rows, self._layer.weight) and rows < _MANY_ROWS
+        ours = self._layer is not None and own_kernel(rows) and rows < _MANY_ROWS
         torch.set_num_threads(1 if ours else self._threads)
 
     @contextmanager
@@ -140,7 +140,7 @@ class StepLinear(nn.Module):
             crew.calls.append((self, x, x.clone()))
         rows = x.reshape(-1, self.in_features)
         shape = x.shape[:-1]
-        if x.dtype == torch.bfloat16 and own_kernel(len(rows), self.weight):
+        if x.dtype == torch.bfloat16 and own_kernel(len(rows)):
             alone = crew.alone or group.small
             results = [y.view(*shape, y.shape[1]) for y in crew.team.run(group.layers, rows, alone=alone)]
             return group.keep(self, x, results)

@@ -69,14 +69,14 @@ def test_a_team_gives_the_bits_of_one_thread() -> None:
 
 
 @pytest.mark.parametrize("rows", [31, 32, 70])
-def test_where_the_cpu_multiplies_bfloat16_many_rows_go_to_torch(
+def test_where_the_cpu_multiplies_matrices_many_rows_go_to_torch(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(kernels, "_multiplies_matrices", lambda: True)
     monkeypatch.setattr(kernels, "_WIDEN_PIECE", 64 * 7)  # the last piece is smaller
     x, weight, bias = operands(rows, 48, 64, seed=0)
     matrix = Int8Matrix.nearest(weight)
-    assert kernels.own_kernel(rows, matrix) == (rows < 32)
+    assert kernels.own_kernel(rows) == (rows < 32)
     exact = x.double() @ matrix.exact().double().T
     for its_bias in (bias, None):
         wanted = exact if its_bias is None else exact + its_bias.double()

@@ -126,7 +126,7 @@ def test_what_is_not_supported_is_refused(
         matvec.linear_rows(x, weight, bias)
 
 
-@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 9, 1), (True, 1, 1), (True, 2, 0)])
+@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 40, 1), (True, 31, 1), (True, 32, 0)])
 def test_the_kernel_is_chosen_by_cpu_and_rows(
     monkeypatch: pytest.MonkeyPatch, native: bool, rows: int, ours: int
 ) -> None:
@@ -137,7 +137,7 @@ def test_the_kernel_is_chosen_by_cpu_and_rows(
         calls.append(x)
         return kernel(x, weight, bias)
 
-    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: native)
+    monkeypatch.setattr(kernels, "_multiplies_matrices", lambda: native)
     monkeypatch.setattr(matvec, "linear_rows", counted)
     x, weight, bias = operands(rows, 5, 32, seed=0)
     assert_rounded_once(kernels.linear(x, weight, bias, transposed=False), x, weight, bias)

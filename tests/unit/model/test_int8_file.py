@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.matvec import STEP
+from faasmoe.experts import tile
 from faasmoe.model import int8_file
 from faasmoe.model.checkpoint import read_header
 from faasmoe.model.int8_file import MULTIPLE, Int8File, Matrix
@@ -96,4 +96,5 @@ def test_what_a_crash_has_left_is_written_over(tmp_path: Path) -> None:
 
 
 def test_inputs_are_what_the_kernel_takes() -> None:
-    assert MULTIPLE == STEP
+    assert MULTIPLE == tile.MULTIPLE
+    assert tile.STEP % MULTIPLE == 0

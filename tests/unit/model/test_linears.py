@@ -23,12 +23,12 @@ def make_model() -> nn.Module:
     return model.bfloat16().requires_grad_(False)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [3, 33])
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_layer_that_is_replaced_computes_the_same(
     monkeypatch: pytest.MonkeyPatch, rows: int, fast: bool
 ) -> None:
-    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(kernels, "_multiplies_matrices", lambda: fast)
     torch.manual_seed(1)
     model, x = make_model(), torch.randn(1, rows, 32).bfloat16()
     wanted = model["in"].double()(x.double())
@@ -96,7 +96,7 @@ class Attention(nn.Module):
 
 
 def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(kernels, "_multiplies_matrices", lambda: False)
     model, crew = Attention().bfloat16().requires_grad_(False), Crew()
     crew.start(2)
     x = torch.randn(1, 3, 64).bfloat16()
@@ -116,7 +116,7 @@ def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyP
 
 def test_torch_has_its_threads_when_ours_have_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(kernels, "_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(kernels, "_multiplies_matrices", lambda: False)
     try:
         crew = Crew()
         crew.start(3)
