@@ -27,7 +27,8 @@ _OUTS_BY_FOUR, _OUTS_BY_SIX = (
     (4, 4) if LANES == 16 else (3, 2)
 )  # weight rows: with their sums they fill the registers
 _BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
-_CHUNK_BYTES = 96 << 10  # of weights that stay in the second cache while all rows of x pass
+# of weights that stay in the second cache while all rows of x pass: of 2 MiB where there is AVX-512, else of 512 KiB
+_CHUNK_BYTES = (192 if LANES == 16 else 96) << 10
 _CHUNK_ROWS = 12  # a chunk is a multiple of it, so that tiles of four, three and two weight rows leave no rest
 
 _ONE_OF_ONE, _TWO_OF_ONE, _FOUR_OF_ONE, _SIX_OF_ONE = (tile(1, rows) for rows in (1, 2, 4, 6))
