@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # float32 values in a register
 STEP = 2 * LANES  # columns of one step
 # Whether what is needed once is better kept out of the larger caches: on AMD's Zen that wins a sixth, on Intel's
-# Sapphire Rapids it loses half.
+# Emerald Rapids it loses half.
 KEEPS_OUT = binding.get_host_cpu_name().startswith("znver")
 MULTIPLE = 16  # what a width must be one of, whatever the machine's registers
 

@@ -17,7 +17,7 @@ class Footprint:
     """Bytes of processes without weights, keys and values."""
 
     gateway: int = 80 * _MIB
-    orchestrator: int = 400 * _MIB  # the template that orchestrators are forked from
+    orchestrator: int = 332 * _MIB  # the template that orchestrators are forked from
     own: int = 14 * _MIB  # what each orchestrator has of its own, beside what follows
     own_by_width: int = 5 << 10  # for each of a token's H numbers: what a step of a hundred tokens computes with
     platform: int = 280 * _MIB  # daemon and zygote, with what instances share with it

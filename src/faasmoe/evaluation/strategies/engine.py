@@ -28,7 +28,7 @@ from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 
-_OWN_BYTES = 430 << 20  # of an orchestrator beside its weights
+_OWN_BYTES = 362 << 20  # of an orchestrator beside its weights
 
 
 @contextmanager
