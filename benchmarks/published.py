@@ -33,6 +33,7 @@ FOLDER = ROOT / "docs" / "evaluation"
 DOCUMENTS = (ROOT / "docs" / "evaluation.md", ROOT / "docs" / "planning.md", ROOT / "README.md")
 _BLOCK = re.compile(r"(<!-- (claims|figures|planned): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _IMAGE = re.compile(r"\]\((?:docs/)?evaluation/([a-z0-9-]+)\.png\)")
+_CLOSED = ("paper", "saturated")  # workloads in which a tenant asks when it has its answer
 _WARM_UP = 1.0  # seconds before what counts
 _AMPLE = 64 << 30  # bytes
 _NOT_YET = "Not measured yet."
@@ -116,11 +117,11 @@ def _until_the_last_answer(run: Run) -> float:
 
 
 def _predicted(run: Run, shape: ModelShape) -> Prediction:
-    """Of the same requests after a warm-up of a few tokens. Those of `paper` follow each other, others have times."""
+    """Of the same requests after a warm-up of a few tokens. In closed loop they follow each other, else have times."""
     tenants = sorted({one.tenant for one in run.requests})
     asks, begun = [Ask(0.0, tenant, 8, 4) for tenant in tenants], set()
     for one in sorted(run.requests, key=lambda one: one.asked):
-        time = None if run.workload == "paper" and one.tenant in begun else _WARM_UP + one.asked
+        time = None if run.workload in _CLOSED and one.tenant in begun else _WARM_UP + one.asked
         begun.add(one.tenant)
         asks.append(Ask(time, one.tenant, one.prompt_tokens, one.tokens))
     requests = requests_of(asks)
