@@ -6,7 +6,12 @@ Routing is recorded on half of the prompts of the `paper` workload, and predicte
 takes is taken from the first setting; everything else is predicted from there.
 """
 
+# ruff: noqa: E402 - this process is an orchestrator too, and imports what one does
 from __future__ import annotations
+
+from faasmoe.model.lean import import_transformers
+
+import_transformers()
 
 import argparse
 import subprocess
