@@ -23,9 +23,8 @@ from faasmoe.experts.int8 import Int8Matrix, Matrix
 from faasmoe.experts.tile import KEEPS_OUT, LANES, MULTIPLE, STEP, tile, total
 
 _MOST_ROWS = 6  # rows of x at once
-_OUTS_BY_FOUR, _OUTS_BY_SIX = (
-    (4, 4) if LANES == 16 else (3, 2)
-)  # weight rows: with their sums they fill the registers
+# weight rows that go with four and with six of them: with their sums they fill 32 registers, or AVX2's 16
+_OUTS_BY_FOUR, _OUTS_BY_SIX = (4, 4) if LANES == 16 else (3, 2)
 _BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
 # of weights that stay in the second cache while all rows of x pass: of 2 MiB where there is AVX-512, else of 512 KiB
 _CHUNK_BYTES = (192 if LANES == 16 else 96) << 10

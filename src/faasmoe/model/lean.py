@@ -52,10 +52,8 @@ def without_values() -> Iterator[None]:
 
     torch.empty = hollow
     try:
-        with (
-            torch.device("cpu"),
-            no_init_weights(),
-        ):  # within transformers' own meta device, if it builds the model
+        # within transformers' own meta device, if it builds the model
+        with torch.device("cpu"), no_init_weights():
             yield
     finally:
         torch.empty = empty
