@@ -6,6 +6,7 @@ import json
 import queue
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +29,7 @@ from faasmoe.errors import EngineStopped
 from faasmoe.starting import importing
 
 if TYPE_CHECKING:
-    from faasmoe.orchestrator.request import GenerationRequest, Piece
+    from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
     from faasmoe.orchestrator.serving import Serving
 
 _MIB = 1 << 20
@@ -67,7 +68,7 @@ def generate(
         from faasmoe.model.plan import context_length, make_plan
         from faasmoe.model.source import resolve
         from faasmoe.orchestrator.pool import local_platform
-        from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
+        from faasmoe.orchestrator.request import SamplingParams
         from faasmoe.orchestrator.serving import Serving
 
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
@@ -81,17 +82,8 @@ def generate(
     with errors.status(f"starting {source.name}"):
         serving = Serving(plan, lambda: local_platform(options), length)
     with serving, Meter("orchestrator") as meter:
-        request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
-        started = time.monotonic()
-        text, tokens = "", 0
-        if not as_json:
-            typer.echo(prompt, nl=False)
-        for piece in _pieces(serving, request):
-            text, tokens = text + piece.text, piece.tokens
-            if not as_json:
-                typer.echo(piece.text, nl=False)
-        seconds = time.monotonic() - started
-    report = _report(serving, text, tokens, seconds, meter.usage.peak)
+        answer = _answer(serving, prompt, params, aloud=not as_json)
+    report = _report(serving, answer, meter.usage.peak)
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -99,12 +91,35 @@ def generate(
         errors.print(f"[dim]{_summary(report, meter.usage.peak)}[/]", soft_wrap=True)
 
 
-def _report(serving: Serving, text: str, tokens: int, seconds: float, peaks: dict[str, int]) -> dict[str, object]:
+@dataclass
+class _Answer:
+    text: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def _answer(serving: Serving, prompt: str, params: SamplingParams, aloud: bool) -> _Answer:
+    """What the model adds to `prompt`; printed as it comes, after the prompt, if `aloud`."""
+    from faasmoe.orchestrator.request import GenerationRequest
+
+    request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
+    answer, started = _Answer(), time.monotonic()
+    if aloud:
+        typer.echo(prompt, nl=False)
+    for piece in _pieces(serving, request):
+        answer.text, answer.tokens = answer.text + piece.text, piece.tokens
+        if aloud:
+            typer.echo(piece.text, nl=False)
+    answer.seconds = time.monotonic() - started
+    return answer
+
+
+def _report(serving: Serving, answer: _Answer, peaks: dict[str, int]) -> dict[str, object]:
     counts = serving.dispatch.counts
     return {
-        "text": text,
-        "tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 1),
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "tokens_per_second": round(answer.tokens / answer.seconds, 1),
         "functions_touched": len(counts.functions_touched),
         "functions": serving.dispatch.functions,
         "invocations": counts.invocations,

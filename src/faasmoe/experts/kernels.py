@@ -91,7 +91,7 @@ class ExpertForm:
     interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
 
 
-_MANY_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
+_MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
 _WIDEN_PIECE = 1 << 20  # weights at once
 
 
@@ -99,8 +99,9 @@ _WIDEN_PIECE = 1 << 20  # weights at once
 def linear_backend(rows: int) -> Iterator[None]:
     """The faster kernel for linear layers over `rows` rows, while it is entered.
 
-    For one row torch's own dot kernel reads weights half as fast again as oneDNN, from two rows up oneDNN wins
-    (`python -m benchmarks.linear`, on an AVX-512 server).
+    For one row torch's own dot kernel reads weights half as fast again as oneDNN on one server with AVX-512, and a
+    sixth slower on another, with arithmetic in bfloat16; from two rows up oneDNN wins (`python -m benchmarks.linear`).
+    Only layers that our kernels do not take come here, so one rule does.
     """
     if rows != 1:
         yield
@@ -123,9 +124,9 @@ def own_kernel(rows: int) -> bool:
 
     Without instructions for matrices it is for any number, with AVX-512's for bfloat16 as well: oneDNN first brings
     weights into an order of its own, which takes longer than reading them, and memory. With them oneDNN is taken
-    from `_MANY_ROWS` rows up, which no machine at hand could measure.
+    from `_MATRIX_ROWS` rows up, which no machine at hand could measure.
     """
-    return rows < _MANY_ROWS or not _multiplies_matrices()
+    return rows < _MATRIX_ROWS or not _multiplies_matrices()
 
 
 def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
