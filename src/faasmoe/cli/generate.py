@@ -58,31 +58,32 @@ def generate(
 
     Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
     """
+    from faasmoe.model.source import resolve
+    from faasmoe.orchestrator.pool import local_platform
+    from faasmoe.orchestrator.request import SamplingParams
+
     errors = Console(stderr=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
-    with errors.status("starting"), importing():
-        from faasmoe.model.lean import import_transformers
-
-        import_transformers()
-        from faasmoe.evaluation.meters.meter import Meter
-        from faasmoe.model.plan import context_length, make_plan
-        from faasmoe.model.source import resolve
-        from faasmoe.orchestrator.pool import local_platform
-        from faasmoe.orchestrator.request import SamplingParams
-        from faasmoe.orchestrator.serving import Serving
-
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
     source = resolve(model)  # a download shows its own progress
-    with errors.status(f"starting {source.name}"):
-        plan = make_plan(source, block_size, dtype, quantize)
-        length = context_length(plan, max_model_len)
-    if plan.quantised and plan.quantised.missing:
-        with writing("weights in eight bits", plan.quantised.missing) as advance:
-            plan.quantised.make(advance)
-    with errors.status(f"starting {source.name}"):
-        serving = Serving(plan, lambda: local_platform(options), length)
-    with serving, Meter("orchestrator") as meter:
-        answer = _answer(serving, prompt, params, aloud=not as_json)
+    with local_platform(options) as platform:  # its processes start while this one imports and loads
+        with errors.status(f"starting {source.name}"), importing():
+            from faasmoe.model.lean import import_transformers
+
+            import_transformers()
+            from faasmoe.evaluation.meters.meter import Meter
+            from faasmoe.model.plan import context_length, make_plan
+            from faasmoe.orchestrator.serving import Serving
+
+            plan = make_plan(source, block_size, dtype, quantize)
+            length = context_length(plan, max_model_len)
+        if plan.quantised and plan.quantised.missing:
+            with writing("weights in eight bits", plan.quantised.missing) as advance:
+                plan.quantised.make(advance)
+        with errors.status(f"starting {source.name}"):
+            serving = Serving(plan, lambda: platform, length)
+        with serving, Meter("orchestrator") as meter:
+            answer = _answer(serving, prompt, params, aloud=not as_json)
     report = _report(serving, answer, meter.usage.peak)
     if as_json:
         typer.echo(json.dumps(report))

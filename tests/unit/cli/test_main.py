@@ -41,8 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_what_the_user_can_mend_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    for opened in ("bind", "open_office"):
-        monkeypatch.setattr(f"faasmoe.cli.serve.{opened}", lambda *_: nullcontext())
+    for opened in ("cli.serve.bind", "cli.serve.open_office", "orchestrator.pool.local_platform"):
+        monkeypatch.setattr(f"faasmoe.{opened}", lambda *_: nullcontext())
     assert run(monkeypatch, *arguments) == 2
     err = capfd.readouterr().err
     assert said in err
