@@ -1,8 +1,9 @@
-"""How much arithmetic can one core do? What kernels are to be held against.
+"""How much arithmetic can one core do, and how much of it do kernels reach?
 
-Runs nothing but independent operations on registers, a tenth of a second at a time, in turns, and prints the best of
-the rounds in GFLOP/s: multiplying and adding float32 (what `experts.tile` does), and, where the processor has it,
-adding up products of bfloat16 (`vdpbf16ps`, what oneDNN uses there).
+Runs nothing but independent operations on registers, a tenth of a second at a time: multiplying and adding float32
+(what `experts.tile` does), and, where the processor has it, adding up products of bfloat16 (`vdpbf16ps`, what oneDNN
+uses there). In turns with them, a linear layer over 512 rows on our kernel and on oneDNN's. Prints the best of the
+rounds in GFLOP/s.
 
     python -m benchmarks.peak
 """
@@ -13,17 +14,22 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from rich.console import Console
 from rich.table import Table
+from torch.nn.functional import linear
 
+from faasmoe.experts.matvec import linear_rows
 from faasmoe.experts.tile import LANES
 
+SHAPE, ROWS = (1408, 2048), 512  # an expert's layer of Qwen1.5-MoE
 ACCUMULATORS = 16  # more than a core has under way, fewer than it has registers
 TIMES = 20_000_000 // ACCUMULATORS  # an eighth of a second or less
 
@@ -72,10 +78,10 @@ def repeated(operation: Callable[[Any, Any], Any]) -> Callable[[int], None]:
     return compiled
 
 
-def gigaflops(run: Callable[[int], None], each: int) -> float:
+def gigaflops(run: Callable[[], object], operations: int) -> float:
     start = time.perf_counter()
-    run(TIMES)
-    return TIMES * ACCUMULATORS * each / (time.perf_counter() - start) / 1e9
+    run()
+    return operations / (time.perf_counter() - start) / 1e9
 
 
 def main() -> None:
@@ -84,16 +90,23 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
     binding.initialize_native_asmparser()
-    kinds = {"multiply and add float32": (repeated(_fma), 2 * LANES)}
+    torch.set_num_threads(1)
+    x, weight = torch.randn(ROWS, SHAPE[1]).bfloat16(), torch.randn(SHAPE).bfloat16()
+    registers, layer = TIMES * ACCUMULATORS * LANES, 2 * ROWS * SHAPE[0] * SHAPE[1]
+    kinds: dict[str, tuple[Callable[[], object], int]] = {
+        "multiply and add float32": (partial(repeated(_fma), TIMES), 2 * registers),
+        f"ours, {ROWS} rows": (partial(linear_rows, x, weight), layer),
+        f"oneDNN, {ROWS} rows": (partial(linear, x, weight), layer),
+    }
     if LANES == 16 and binding.get_host_cpu_features().get("avx512bf16"):
-        kinds["add up products of bfloat16"] = repeated(_dot), 4 * LANES
+        kinds["add up products of bfloat16"] = partial(repeated(_dot), TIMES), 4 * registers
     best = dict.fromkeys(kinds, 0.0)
-    for run, each in kinds.values():
-        gigaflops(run, each)  # compiles
+    for kind in kinds.values():
+        gigaflops(*kind)  # compiles
     for _ in range(options.rounds):
-        for name, (run, each) in kinds.items():
-            best[name] = max(best[name], gigaflops(run, each))
-    table = Table("operation", "GFLOP/s of one core")
+        for name, kind in kinds.items():
+            best[name] = max(best[name], gigaflops(*kind))
+    table = Table("what", "GFLOP/s of one core")
     for name, rate in best.items():
         table.add_row(name, f"{rate:.0f}")
     Console().print(table)
