@@ -196,10 +196,10 @@ def test_a_killed_gateway_leaves_nothing_that_the_next_does_not_sweep(
             os.kill(pid, signal.SIGSTOP)  # so that they do not notice that their sockets close
         os.kill(server.process.pid, signal.SIGKILL)
         assert wait_until(lambda: not any(map(alive, everybody)))
-    assert list(runtime.iterdir())
+    assert list((runtime / "faasmoe").iterdir())
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     with RunFolder() as folder:  # every server makes one
-        assert list(runtime.iterdir()) == [folder.path]
+        assert list((runtime / "faasmoe").iterdir()) == [folder.path]
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
@@ -217,7 +217,7 @@ def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, en
         process.send_signal(end)
         assert process.wait(60) == 128 + end
         assert wait_until(lambda: not any(map(alive, everybody)))
-        assert list(runtime.iterdir()) == []
+        assert list((runtime / "faasmoe").iterdir()) == []
     finally:
         process.kill()
 
@@ -243,7 +243,7 @@ def test_scale_to_zero_and_back_and_shutdown_ends_streams_with_an_error(tmp_path
         last = json.loads(long.result(10)[-1])
     assert last["error"]["message"] == "the server is shutting down"
     assert server.process.returncode == 0
-    assert list(runtime.iterdir()) == []
+    assert list((runtime / "faasmoe").iterdir()) == []
     assert psutil.wait_procs(everybody, timeout=10)[1] == []
 
 

@@ -6,6 +6,7 @@ or they lie in memory at no cost of the group.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from faasmoe.errors import MeasurementError, OptionError
+
+log = logging.getLogger(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
 _LEAST = 64 << 20  # bytes with which Python starts
@@ -40,6 +43,7 @@ class MemoryLimit:
                 f"{self._parent}: a control group cannot be made ({error.strerror}); memory is limited with one, "
                 "so this needs root, or a folder of groups that is delegated to you"
             ) from error
+        self._made = self.folder.lstat()
         try:
             (self.folder / self._limit).write_text(f"{self._nbytes}")
             for swap in ("memory.memsw.limit_in_bytes", "memory.swap.max"):  # else anonymous memory could go there
@@ -53,8 +57,11 @@ class MemoryLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # a process that is about to end; an empty group is left
-            self.folder.rmdir()
+        try:
+            if os.path.samestat(self._made, self.folder.lstat()):  # else it is not the group that was made
+                self.folder.rmdir()
+        except OSError as failure:  # a process that is about to end
+            log.warning("%s: this control group is left: %s", self.folder, failure.strerror)
 
     def most(self) -> int | None:
         """Most bytes that were charged so far; None if the kernel does not tell."""

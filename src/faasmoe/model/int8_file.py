@@ -17,6 +17,7 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import raw
+from faasmoe.model.copies import PARTIAL
 
 MULTIPLE = 16  # a matrix's inputs must be one of it: what the kernel takes at once, and scales stay aligned
 _ALIGNMENT = 64  # bytes, of where the data of a file begins
@@ -95,7 +96,7 @@ class Int8File:
 
         Raises `OSError`, or `CheckpointError` if a weight is not finite or the checkpoint's file has changed.
         """
-        draft = self.path.with_suffix(".partial")
+        draft = self.path.with_suffix(PARTIAL)
         try:
             with draft.open("wb") as stream:
                 stream.write(self._header)

@@ -38,7 +38,7 @@ from faasmoe.model.layout import Layout, locate_experts
 log = logging.getLogger(__name__)
 
 CACHE = "FAASMOE_CACHE"  # environment variable
-_FORMAT = 1  # of the copy; another one makes another copy
+_FORMAT = 2  # of the copy; another one makes another copy
 _REPORT_SECONDS = 5.0  # between log lines
 
 
@@ -73,10 +73,9 @@ class QuantisedCopy:
         if not self.missing:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             copies.sweep(self.folder.parent)
-            with _locked(self.folder):
-                copies.record(self.folder, self.sources)
+            copies.create(self.folder, self.sources, [file.path.name for file in self.files])
+            with copies.use(self.folder), _locked(self.folder):
                 self._write(advance)
         except OSError as error:
             raise OptionError(
@@ -182,7 +181,7 @@ def _identity(sources: Sequence[copies.State]) -> str:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Alone in `folder` among processes. The kernel frees the lock of one that dies."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder / copies.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ from faasmoe.model.tokenizer import Tokenizer
 from faasmoe.orchestrator import grouping
 from faasmoe.orchestrator.dispatch import write_functions
 from faasmoe.orchestrator.kv_cache import KVCache
+from faasmoe.platforms.local.run_folder import writing
 
 
 class Loaded:
@@ -29,7 +30,8 @@ class Loaded:
             plan.quantised.make()
             self._copy = plan.quantised.use()
         self.model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
-        self.functions = write_functions(plan.blocks, artifacts)
+        with writing(artifacts):
+            self.functions = write_functions(plan.blocks, artifacts)
         self._rehearse()
 
     @torch.inference_mode()

@@ -156,11 +156,13 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     from faasmoe.orchestrator.process import run  # noqa: PLC0415
     from faasmoe.orchestrator.serving import Serving, install  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
+    from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
 
     plan = make_plan(source, config.block_size, config.dtype, config.quantize)
     length = context_length(plan, config.max_model_len)
     loaded = Loaded(plan, folder / _ARTIFACTS)
-    loaded.tokenizer.save(folder / TOKENIZER)
+    with writing(folder):
+        loaded.tokenizer.save(folder / TOKENIZER)
     nbytes = max(1, budget(config.engine) // start.orchestrators)
     options = replace(config.engine, kv_cache_bytes=nbytes)
     tokens = KVMemory.of(options, loaded.model.kv_bytes).total  # raises if that is too little

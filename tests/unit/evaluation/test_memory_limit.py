@@ -82,3 +82,19 @@ def test_files_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     forget_files(model)
     assert sorted(forgotten) == ["a.safetensors", "model-bf16.gguf"]
+
+
+def test_only_the_group_that_was_made_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version_1(tmp_path)
+    monkeypatch.setattr(Path, "write_text", lambda *_: 0)
+    with MemoryLimit(LIMIT, tmp_path) as limit:
+        limit.folder.rename(tmp_path / "moved")
+        limit.folder.mkdir()
+    assert limit.folder.is_dir()
+
+
+def test_a_group_that_is_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    version_1(tmp_path)
+    with MemoryLimit(LIMIT, tmp_path) as limit:  # here the kernel's files keep the folder
+        pass
+    assert f"{limit.folder}: this control group is left: Directory not empty" in caplog.text

@@ -144,7 +144,7 @@ def test_no_room_is_said_before_anything_is_written(
         OptionError, match=r"--quantize int8: weights in eight bits take .* GB left; .*FAASMOE_CACHE"
     ):
         made.make()
-    assert {path.name for path in made.folder.iterdir()} == {"lock", "made-from.json"}
+    assert {path.name for path in made.folder.iterdir()} == {"copy.json", "lock", "used"}
 
 
 def test_a_cache_that_cannot_be_written_is_named(folders: dict[str, Path], cache: Path) -> None:

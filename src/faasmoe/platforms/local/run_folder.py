@@ -1,6 +1,12 @@
-"""A private folder for the sockets and files of something that runs, and the removal of those left by crashes.
+"""Private folders for the sockets and files of what runs, and the removal of those that a crash has left.
 
-Its owner holds a lock on a file in it for as long as it lives, whatever ends it.
+All run folders of a user lie in one parent folder that nobody else can enter. A run folder holds two files:
+
+- the marker, whose contents make it a run folder; its owner holds a lock on it as long as it lives, whatever ends it;
+- the members' file, on which the owner and the processes that inherit its descriptor hold a lock, which tells who is
+  left of an owner that has died.
+
+Nothing without a marker is removed, and nobody is killed but who holds the lock of the members.
 """
 
 from __future__ import annotations
@@ -9,91 +15,229 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
+from faasmoe import own_folders
 from faasmoe.closing import Closing
+from faasmoe.errors import OptionError, brief
+from faasmoe.platforms.local.holders import end_holders
 
 log = logging.getLogger(__name__)
 
 SOCKET = "daemon.sock"
-_PREFIX = "faasmoe-"
-_LOCK = "lock"
-_SETTLE_SECONDS = 60.0  # a folder younger than this may not have its lock yet
+_MARKER, _MEMBERS = "run-folder", "members"
+_CONTENTS = b"FaaSMoE run folder, version 1\n"
+_DRAFT = "new-"
+_NAME_LENGTH = 8  # of a run folder, as `mkdtemp` makes them
+_LONGEST_SOCKET = 24  # bytes of the longest name of a socket in a run folder
+_LONGEST_PATH = 107  # bytes; unix(7): 108 with the zero at the end
+_KILL_SECONDS = 5.0
+_RUNTIME = "XDG_RUNTIME_DIR"
 
 
 def place() -> Path:
-    """Where run folders lie: the user's runtime directory, or else the temporary one."""
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    """The parent of this user's run folders; it need not exist. Raises `OptionError` if there is no place for it."""
+    if given := os.environ.get(_RUNTIME):
+        return Path(given).absolute() / "faasmoe"
+    try:
+        return Path(tempfile.gettempdir()).absolute() / f"faasmoe-{os.getuid()}"
+    except FileNotFoundError as error:
+        raise OptionError(f"no folder for run files: {brief(error)}; {_advice()}") from error
 
 
 class RunFolder(Closing):
-    """Made for the user alone (mode 0700), removed by `close`."""
+    """Made for the user alone (mode 0700), removed by `close`.
+
+    `path` is the folder. `members` is a descriptor that processes which work in it shall inherit (`pass_fds`): those
+    that outlive the owner are then found and ended by the next sweep. Raises `OptionError` if it cannot be made.
+    """
 
     def __init__(self) -> None:
-        sweep()
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place()))
-        draft = self.path / f"{_LOCK}.new"
-        self._lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        draft.rename(self.path / _LOCK)  # nobody ever finds the file without its lock
+        parent = place()
+        _check_depth(parent)
+        with writing(parent):
+            with suppress(FileExistsError):
+                parent.mkdir(0o700)
+            sweep()
+            self.path, self._marker, self.members = _make(parent)
 
     def close(self) -> None:
         """Remove it. May be called twice."""
-        if self._lock >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
+        if self._marker < 0:
+            return
+        if own_folders.is_same(self._marker, self.path / _MARKER):
+            _remove(self.path)
+        else:
+            log.warning("%s is not the run folder that was made there; it stays", self.path)
+        os.close(self.members)
+        os.close(self._marker)
+        self._marker = self.members = -1
 
 
 def pools() -> list[Path]:
-    """Run folders of this user's pools that are alive."""
-    return [folder for folder in _mine() if (folder / SOCKET).exists() and not _abandoned(folder)]
+    """Run folders of this user's pools that are alive. Raises `OptionError` if their parent is not as it must be."""
+    return [folder for folder in _candidates() if (folder / SOCKET).exists() and _is_alive(folder)]
 
 
 def sweep() -> None:
-    """Remove what crashes have left: processes that still work in an abandoned folder, then the folder."""
-    for folder in _mine():
-        if _abandoned(folder):
-            log.warning("removing %s, which a crash has left", folder)
-            _kill_orphans(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what crashes have left: processes that still work in an abandoned run folder, then the folder.
 
-
-def _mine() -> Iterator[Path]:
-    for folder in sorted(place().glob(f"{_PREFIX}*")):
-        with suppress(FileNotFoundError):
-            if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
-                yield folder
-
-
-def _abandoned(folder: Path) -> bool:
-    try:
-        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    Raises `OptionError` if the folders' parent is not as it must be.
+    """
+    for folder in _candidates():
         try:
-            return time.time() - folder.stat().st_mtime > _SETTLE_SECONDS
-        except FileNotFoundError:
-            return False
-    except OSError:
+            with _claimed(folder) as abandoned:
+                if abandoned:
+                    log.warning("removing %s, which a crash has left", folder)
+                    if _end_members(folder):
+                        _remove(folder)
+        except OSError as error:
+            log.warning("%s, which a crash has left, cannot be removed: %s", folder, brief(error))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Whoever writes into a run folder: raises `OptionError` in place of `OSError`, with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise OptionError(f"{folder}: no run files can be written there: {brief(error)}; {_advice()}") from error
+
+
+def _advice() -> str:
+    given = os.environ.get(_RUNTIME)
+    if given:
+        return f"{_RUNTIME} is {given}: name another folder by it, or unset it to use the temporary folder"
+    return f"name a folder of yours by {_RUNTIME}, or another temporary folder by TMPDIR"
+
+
+def _check_depth(parent: Path) -> None:
+    most = _LONGEST_PATH - _LONGEST_SOCKET - _NAME_LENGTH - 2
+    if (length := len(os.fsencode(parent))) > most:
+        raise OptionError(
+            f"{parent}: a path of {length} bytes, and {most} are the most, or sockets in run folders have no room "
+            f"for their names; {_advice()}"
+        )
+
+
+def _candidates() -> list[Path]:
+    """Folders that may be run folders. Raises `OptionError` if others can put anything beside them."""
+    parent = place()
+    try:
+        found = parent.lstat()
+    except FileNotFoundError:
+        return []
+    wrong = None
+    if not stat.S_ISDIR(found.st_mode):
+        wrong = "is no folder"
+    elif found.st_uid != os.getuid():
+        wrong = f"belongs to user {found.st_uid}, not to {os.getuid()}"
+    elif found.st_mode & 0o077:
+        wrong = f"has mode {stat.S_IMODE(found.st_mode):04o}, which lets others in"
+    if wrong:
+        raise OptionError(
+            f"{parent}: {wrong}; run folders need a folder of this user with mode 0700. Mend it, "
+            f"remove it, or use another place: {_advice()}"
+        )
+    return list(own_folders.folders(parent))
+
+
+def _make(parent: Path) -> tuple[Path, int, int]:
+    """A run folder, and descriptors of its two files, both locked. It gets its name when it is complete."""
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, draft, ignore_errors=True)
+        marker, members = (_create(draft / name, undo) for name in (_MARKER, _MEMBERS))
+        fcntl.flock(members, fcntl.LOCK_SH)
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        os.write(marker, _CONTENTS)  # from now on it is a run folder, and alive
+        path = parent / draft.name.removeprefix(_DRAFT)
+        draft.rename(path)
+        undo.pop_all()
+    return path, marker, members
+
+
+def _create(file: Path, undo: ExitStack) -> int:
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    undo.callback(os.close, fd)
+    return fd
+
+
+def _is_alive(folder: Path) -> bool:
+    marker = _marker(folder)
+    if marker is None:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return not _locked(marker, fcntl.LOCK_SH)
+    finally:
+        os.close(marker)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Whether it is a run folder whose owner is gone. If so, nobody else sweeps it meanwhile. Raises `OSError`."""
+    marker = _marker(folder)
+    if marker is None:
+        yield False
+        return
+    try:
+        # it may have been removed after it was opened
+        yield _locked(marker, fcntl.LOCK_EX) and own_folders.is_same(marker, folder / _MARKER)
+    finally:
+        os.close(marker)
+
+
+def _marker(folder: Path) -> int | None:
+    """A descriptor of its marker; None if it is no run folder."""
+    marker = own_folders.open_own(folder / _MARKER)
+    if marker is not None and own_folders.contents(marker) != _CONTENTS:
+        os.close(marker)
+        return None
+    return marker
+
+
+def _locked(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    finally:
-        os.close(fd)
     return True
 
 
-def _kill_orphans(folder: Path) -> None:
-    for process in psutil.process_iter(["cmdline", "uids"]):
-        uids, command = process.info["uids"], process.info["cmdline"] or ()
-        if uids and uids.real == os.getuid() and str(folder) in command:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+def _end_members(folder: Path) -> bool:
+    """End the processes that work in an abandoned folder. Whether none is left."""
+    members = own_folders.open_own(folder / _MEMBERS)
+    if members is None:  # another sweep was cut short
+        return True
+    try:
+        if not _locked(members, fcntl.LOCK_EX):
+            end_holders(members, _KILL_SECONDS)
+        gone = _locked(members, fcntl.LOCK_EX)
+    finally:
+        os.close(members)
+    if not gone:
+        log.warning("%s stays: a process still holds %s and cannot be ended", folder, folder / _MEMBERS)
+    return gone
+
+
+def _remove(folder: Path) -> None:
+    """Remove a run folder, the marker last, so that one which is not removed whole is swept another time."""
+    try:
+        for entry in sorted(folder.iterdir()):
+            if entry.name == _MARKER:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)  # what is left is told below
+            else:
+                entry.unlink(missing_ok=True)  # its process may remove a socket at the same time
+        if left := [entry.name for entry in folder.iterdir() if entry.name != _MARKER]:
+            log.warning("%s cannot be removed: %s is left", folder, ", ".join(left))
+            return
+        (folder / _MARKER).unlink()
+        folder.rmdir()
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", folder, brief(error))

@@ -18,7 +18,7 @@ from pathlib import Path
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.daemon import READY
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.run_folder import SOCKET, RunFolder
+from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, writing
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,9 @@ class Supervisor:
         self._closing = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._listener.bind(str(self.folder / SOCKET))
-            (self.folder / SOCKET).chmod(0o600)
+            with writing(self.folder):
+                self._listener.bind(str(self.folder / SOCKET))
+                (self.folder / SOCKET).chmod(0o600)
             self._listener.listen(_BACKLOG)
             self._daemon = self._start()
         except BaseException:
@@ -64,9 +65,8 @@ class Supervisor:
             str(self._listener.fileno()),
             self._options.to_json(),
         ]
-        daemon = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[self._listener.fileno()]
-        )
+        inherited = [self._listener.fileno(), self._run_folder.members]
+        daemon = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=inherited)
         assert daemon.stdout is not None  # noqa: S101 - it was asked for
         poll = select.poll()
         poll.register(daemon.stdout, select.POLLIN)

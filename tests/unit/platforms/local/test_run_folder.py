@@ -3,40 +3,50 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import time
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import psutil
 import pytest
 
+from faasmoe.errors import OptionError
 from faasmoe.platforms.local import run_folder
-from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, pools, sweep
+from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, place, pools, sweep, writing
 
-AGO = 61.0  # seconds
+MARKER = "run-folder"
+CONTENTS = b"FaaSMoE run folder, version 1\n"
 
 
 @pytest.fixture(autouse=True)
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    return tmp_path
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, with a path that leaves room for names of sockets."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
 
 
-def make(at: Path, lock: bool, age: float = 0.0) -> Path:
+@pytest.fixture
+def parent(runtime: Path) -> Path:
+    folder = runtime / "faasmoe"
+    folder.mkdir(0o700)
+    return folder
+
+
+def make(at: Path, marker: bytes | None = CONTENTS) -> Path:
+    """A run folder as a crash leaves it."""
     at.mkdir()
     (at / SOCKET).touch()
-    if lock:
-        (at / "lock").touch()
-    os.utime(at, (time.time() - age,) * 2)
+    (at / "members").touch()
+    if marker is not None:
+        (at / MARKER).write_bytes(marker)
     return at
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    fd = os.open(folder / "lock", os.O_RDWR)
+def locked(folder: Path, name: str = MARKER) -> Iterator[None]:
+    fd = os.open(folder / name, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -46,13 +56,17 @@ def locked(folder: Path) -> Iterator[None]:
 
 def test_a_run_folder_is_private_and_gone_afterwards(runtime: Path) -> None:
     with RunFolder() as folder:
-        assert folder.path.parent == runtime
-        assert folder.path.stat().st_mode & 0o7777 == 0o700
-        assert folder.path.stat().st_uid == os.getuid()
+        assert folder.path.parent == runtime / "faasmoe"
+        for private in (folder.path, folder.path.parent):
+            assert private.stat().st_mode & 0o7777 == 0o700
+            assert private.stat().st_uid == os.getuid()
+        assert (folder.path / MARKER).read_bytes() == CONTENTS
         (folder.path / "nested").mkdir()
         (folder.path / "nested" / "file").touch()
+        (folder.path / "elsewhere").symlink_to(runtime)
         path = folder.path
     assert not path.exists()
+    assert runtime.exists()
     folder.close()  # twice is fine
 
 
@@ -62,121 +76,200 @@ def test_run_folders_leave_each_other_alone(runtime: Path) -> None:
         sweep()
         assert one.path.is_dir()
         assert other.path.is_dir()
-    assert list(runtime.iterdir()) == []
+    assert list((runtime / "faasmoe").iterdir()) == []
 
 
 def test_the_temporary_folder_is_used_without_a_runtime_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    monkeypatch.setattr(run_folder.tempfile, "tempdir", str(tmp_path))
-    assert run_folder.place() == tmp_path
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert place() == tmp_path / f"faasmoe-{os.getuid()}"
 
 
-def test_a_new_run_folder_sweeps_what_a_crash_has_left(runtime: Path, caplog: pytest.LogCaptureFixture) -> None:
-    crashed = make(runtime / "faasmoe-crashed", lock=True)
+def test_a_new_run_folder_sweeps_what_a_crash_has_left(parent: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crashed = make(parent / "crashed")
     with caplog.at_level(logging.WARNING), RunFolder():
         assert not crashed.exists()
-    assert str(crashed) in caplog.text
+    assert f"removing {crashed}, which a crash has left" in caplog.text
 
 
-def test_sweep_removes_only_what_is_abandoned(runtime: Path) -> None:
-    unlocked = make(runtime / "faasmoe-unlocked", lock=True)
-    old = make(runtime / "faasmoe-old", lock=False, age=AGO)
-    fresh = make(runtime / "faasmoe-fresh", lock=False)
-    alive = make(runtime / "faasmoe-alive", lock=True, age=100 * AGO)
-    other = make(runtime / "other", lock=True, age=AGO)
-    file = runtime / "faasmoe-file"
-    file.touch()
+def test_sweep_removes_only_what_has_a_marker_that_nobody_holds(parent: Path) -> None:
+    gone = [make(parent / "crashed"), make(parent / "new-crashed")]
+    alive = make(parent / "alive")
+    kept = [
+        alive,
+        make(parent / "bare", None),
+        make(parent / "other", b"something else\n"),
+        make(parent / "cut", b""),
+    ]
     with locked(alive):
         sweep()
-    assert not unlocked.exists()
-    assert not old.exists()
-    for kept in (fresh, alive, other):
-        assert (kept / SOCKET).exists()
-    assert file.exists()
+    assert not any(folder.exists() for folder in gone)
+    for folder in kept:
+        assert (folder / SOCKET).exists()
 
 
-def test_sweep_follows_no_links(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    elsewhere = make(tmp_path_factory.mktemp("elsewhere") / "target", lock=True, age=AGO)
-    link = runtime / "faasmoe-link"
-    link.symlink_to(elsewhere)
-    dangling = runtime / "faasmoe-dangling"
-    dangling.symlink_to(runtime / "nowhere")
-    linked_lock = make(runtime / "faasmoe-lock", lock=False, age=AGO)
-    (linked_lock / "lock").symlink_to(elsewhere / "lock")
-    crashed = make(runtime / "faasmoe-crashed", lock=True)
-    (crashed / "inside").symlink_to(elsewhere)
+@pytest.mark.parametrize("field", [stat.ST_DEV, stat.ST_UID])
+def test_sweep_leaves_other_file_systems_and_other_users_alone(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, field: int
+) -> None:
+    crashed, real = make(parent / "crashed"), Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        fields = list(real(path))
+        fields[field] += path.name == "crashed"
+        return os.stat_result(fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "lstat", lstat)
+        sweep()
+    assert crashed.exists()
     sweep()
     assert not crashed.exists()
-    assert link.is_symlink()
-    assert dangling.is_symlink()
-    assert (linked_lock / SOCKET).exists()
-    assert (elsewhere / "lock").exists()
-    assert (elsewhere / SOCKET).exists()
 
 
-def test_sweep_leaves_other_users_folders_alone(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = make(runtime / "faasmoe-theirs", lock=True, age=AGO)
-    user = os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    sweep()
-    assert theirs.exists()
-
-
-def test_orphans_of_an_abandoned_folder_are_killed(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    abandoned = str(make(runtime / "faasmoe-abandoned", lock=True))
-    alive = make(runtime / "faasmoe-alive", lock=True)
-    killed: list[str] = []
-
-    def process(name: str, user: int | None, *command: str, gone: bool = False) -> Any:
-        def kill() -> None:
-            killed.append(name)
-            if gone:
-                raise psutil.NoSuchProcess(1)
-
-        uids = None if user is None else SimpleNamespace(real=user)
-        return SimpleNamespace(info={"uids": uids, "cmdline": list(command) or None}, kill=kill)
-
-    me = os.getuid()
-    processes = [
-        process("gone", me, "python", abandoned, gone=True),
-        process("orphan", me, "python", "-m", "daemon", abandoned),
-        process("another pool's", me, "python", str(alive)),
-        process("another user's", me + 1, "python", abandoned),
-        process("unknown user's", None, "python", abandoned),
-        process("an editor", me, "vi", f"{abandoned}/log"),
-        process("a kernel thread", me),
-    ]
-    monkeypatch.setattr(psutil, "process_iter", lambda _: iter(processes))
-    with locked(alive):
+def test_a_folder_stays_while_a_member_lives(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed = make(parent / "crashed")
+    monkeypatch.setattr(run_folder, "end_holders", lambda *_: False)
+    with locked(crashed, "members"), caplog.at_level(logging.WARNING):
         sweep()
-    assert killed == ["gone", "orphan"]
-    assert not Path(abandoned).exists()
+    assert (crashed / SOCKET).exists()
+    assert "a process still holds" in caplog.text
+    sweep()
+    assert not crashed.exists()
 
 
-def test_pools_are_those_that_are_alive_and_have_a_daemon(runtime: Path) -> None:
-    alive = make(runtime / "faasmoe-alive", lock=True)
-    silent = make(runtime / "faasmoe-silent", lock=True)
+def test_what_cannot_be_removed_is_told_and_swept_again(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed = make(parent / "crashed")
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(Path, "unlink", refuse)
+        sweep()
+    assert f"{crashed} cannot be removed: [Errno 13] Permission denied" in caplog.text
+    assert (crashed / MARKER).exists()
+    sweep()
+    assert not crashed.exists()
+
+
+def test_close_removes_only_the_folder_that_was_made(runtime: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = RunFolder()
+    folder.path.rename(runtime / "moved")
+    make(folder.path)
+    with caplog.at_level(logging.WARNING):
+        folder.close()
+    assert f"{folder.path} is not the run folder that was made there" in caplog.text
+    assert (folder.path / SOCKET).exists()
+    assert (runtime / "moved" / MARKER).exists()
+
+
+def test_pools_are_those_that_are_alive_and_have_a_daemon(parent: Path) -> None:
+    alive, silent, crashed = make(parent / "alive"), make(parent / "silent"), make(parent / "crashed")
     (silent / SOCKET).unlink()
-    crashed = make(runtime / "faasmoe-crashed", lock=True)
-    make(runtime / "faasmoe-old", lock=False, age=AGO)
-    (runtime / "faasmoe-link").symlink_to(alive)
+    make(parent / "bare", None)
+    (parent / "link").symlink_to(alive)
     assert pools() == []
     with locked(alive), locked(silent):
         assert pools() == [alive]
     assert crashed.exists()  # looking removes nothing
 
 
-def test_the_owner_holds_the_lock_until_it_closes(runtime: Path) -> None:
+def test_there_are_no_pools_where_nothing_has_run(runtime: Path) -> None:
+    assert pools() == []
+    assert list(runtime.iterdir()) == []
+
+
+def test_the_owner_holds_the_locks_until_it_closes(runtime: Path) -> None:
     with RunFolder() as folder:
         (folder.path / SOCKET).touch()
         assert pools() == [folder.path]
-        fd = os.open(folder.path / "lock", os.O_RDWR)
-        try:
+        for name in (MARKER, "members"):
+            fd = os.open(folder.path / name, os.O_RDWR)
             with pytest.raises(BlockingIOError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
             os.close(fd)
+        assert os.path.samestat(os.fstat(folder.members), (folder.path / "members").stat())
     assert pools() == []
-    assert list(runtime.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_leaves_nothing(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(
+            OptionError, match=r"no run files can be written there: .*No space left.*XDG_RUNTIME_DIR"
+        ):
+            RunFolder()
+    assert list(parent.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# Parents that are not ours
+
+
+def test_a_parent_that_lets_others_in_is_refused(parent: Path) -> None:
+    parent.chmod(0o755)
+    with pytest.raises(OptionError, match=r"faasmoe: has mode 0755, which lets others in; .* XDG_RUNTIME_DIR"):
+        RunFolder()
+    with pytest.raises(OptionError, match="has mode 0755"):
+        pools()
+
+
+def test_a_parent_of_somebody_else_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    with pytest.raises(OptionError, match=f"faasmoe: belongs to user {user}, not to {user + 1}"):
+        RunFolder()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling"])
+def test_a_parent_that_is_no_folder_is_refused(runtime: Path, kind: str) -> None:
+    parent = runtime / "faasmoe"
+    if kind == "file":
+        parent.touch()
+    else:
+        parent.symlink_to(runtime if kind == "link" else runtime / "nowhere")
+    with pytest.raises(OptionError, match="faasmoe: is no folder"):
+        RunFolder()
+    assert parent.exists() or parent.is_symlink()
+    assert [entry.name for entry in runtime.iterdir()] == ["faasmoe"]
+
+
+def test_places_that_cannot_be_are_refused_in_one_line(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
+    with pytest.raises(
+        OptionError, match=r"missing/faasmoe: no run files .*XDG_RUNTIME_DIR is .*missing"
+    ) as missing:
+        RunFolder()
+    deep = runtime / ("d" * 60)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with pytest.raises(OptionError, match=r"a path of \d+ bytes, and 73 are the most.*XDG_RUNTIME_DIR"):
+        RunFolder()
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/here']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(OptionError, match=r"found in \['/tmp', '/here'\]; name a folder .* TMPDIR") as nowhere:
+        RunFolder()
+    assert "\n" not in f"{missing.value}{nowhere.value}"
+
+
+def test_who_writes_is_told_which_folder_and_what_to_do(tmp_path: Path) -> None:
+    message = r"no run files can be written there: \[Errno 28\] No space left on device; XDG_RUNTIME_DIR is "
+    with pytest.raises(OptionError, match=message), writing(tmp_path):
+        raise OSError(28, "No space left on device")
