@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from faasmoe.cli import results as reading
-from faasmoe.cli.options import BlockSize, Dtype, Json, KeepAlive, MemoryBudget, Model, size_of
+from faasmoe.cli.options import BlockSize, Dtype, Json, KeepAlive, MemoryBudget, Model, memory_of
 from faasmoe.cli.workloads import (
     MaxTokens,
     PromptTokens,
@@ -256,7 +256,7 @@ def _base(
     from faasmoe.model.source import resolve
 
     source = resolve(model)
-    budget = None if memory_budget is None else size_of("--memory-budget", memory_budget)
+    budget = None if memory_budget is None else memory_of("--memory-budget", memory_budget)
     orders = Orders("", str(source.folder), (), block_size, keep_alive, budget, dtype)
     common = {"block_size": block_size, "keep_alive": keep_alive, "memory_budget": memory_budget, "dtype": dtype}
     return Base(source.name, orders, {**settings, **common, "seed": seed}, trials, seed, extrapolate)

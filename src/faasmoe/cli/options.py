@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from faasmoe.orchestrator.config import FleetOptions, Strategy
     from faasmoe.orchestrator.options import EngineOptions
     from faasmoe.platforms.local.options import LocalOptions
+
+log = logging.getLogger(__name__)
+
+_FUNCTIONS_SHARE = (
+    0.6  # of the memory that a control group leaves; keys and values have 0.2, the dense part the rest
+)
 
 Model = Annotated[
     str | None,
@@ -58,7 +65,8 @@ MemoryBudget = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Most memory for the processes that run functions, such as 4GiB. When it is full, idle instances make "
-        "room for others, and calls wait if none is idle. Default: no limit.",
+        "room for others, and calls wait if none is idle. Default: no limit, or a part of what this process's control "
+        "group leaves, if that limits memory.",
         show_default=False,
     ),
 ]
@@ -75,7 +83,7 @@ KvCacheMemory = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Memory for keys and values of all sequences, such as 2GiB. When it is full, sequences give theirs up and "
-        "run again later. Default: a fifth of the memory that is available at start.",
+        "run again later. Default: a fifth of the memory that is available at start to this process's control group.",
         show_default=False,
     ),
 ]
@@ -104,18 +112,29 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def platform_options(keep_alive: float, memory_budget: str | None, release_page_cache: bool) -> LocalOptions:
-    """Raises `OptionError` if the budget is not a size."""
+    """Where a control group limits memory, functions have a part of what it leaves, if no budget is given.
+
+    Raises `OptionError` if the budget is not a size, or more than may be used.
+    """
+    from faasmoe import machine
     from faasmoe.platforms.local.options import LocalOptions
 
-    nbytes = None if memory_budget is None else size_of("--memory-budget", memory_budget)
+    if memory_budget is not None:
+        nbytes = memory_of("--memory-budget", memory_budget)
+    elif machine.memory_is_limited():
+        nbytes = int(_FUNCTIONS_SHARE * machine.available_memory())
+        log.info("functions have %d MiB, a part of what the control group leaves; --memory-budget gives them more "
+                 "or less", nbytes >> 20)  # fmt: skip
+    else:
+        nbytes = None
     return LocalOptions(keep_alive, nbytes, release_page_cache=release_page_cache)
 
 
 def engine_options(kv_cache_memory: str | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
-    """Raises `OptionError` if the memory is not a size."""
+    """Raises `OptionError` if the memory is not a size, or more than may be used."""
     from faasmoe.orchestrator.options import EngineOptions
 
-    nbytes = None if kv_cache_memory is None else size_of("--kv-cache-memory", kv_cache_memory)
+    nbytes = None if kv_cache_memory is None else memory_of("--kv-cache-memory", kv_cache_memory)
     return EngineOptions(nbytes, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
 
 
@@ -126,6 +145,17 @@ def fleet_options(strategy: Strategy, keep_alive: float, most: int | None) -> Fl
     if most is not None and strategy == "shared":
         raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")
     return FleetOptions(strategy, keep_alive, DEFAULT_MOST if most is None else most)
+
+
+def memory_of(option: str, text: str) -> int:
+    """Bytes of memory that this process can have. Raises `OptionError` if `text` is not a size, or is more."""
+    from faasmoe import machine
+
+    nbytes, most = size_of(option, text), machine.memory()
+    if nbytes > most:
+        whose = "the control group that this runs in" if machine.memory_is_limited() else "this machine"
+        raise OptionError(f"{option} {text}: {nbytes / 1e9:.2f} GB, and {whose} has {most / 1e9:.2f} GB in all")
+    return nbytes
 
 
 def size_of(option: str, text: str) -> int:

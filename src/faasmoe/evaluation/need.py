@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import msgspec
-import psutil
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.experiment import Case
@@ -16,6 +15,7 @@ from faasmoe.evaluation.strategies.registry import (
     LOCAL_DISTRIBUTION,
     SHARED_FULL,
 )
+from faasmoe.machine import available_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def fitted(case: Case, model_bytes: int, extrapolate: bool, free: int | None = N
     """
     if case.memory_limit is not None:
         return case
-    free = psutil.virtual_memory().available if free is None else free
+    free = available_memory() if free is None else free
     strategy, tenants = case.orders.strategy, case.orders.tenants
     need = _NEEDS[strategy]
     needed = need.of(len(tenants), model_bytes)

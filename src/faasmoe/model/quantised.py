@@ -29,6 +29,7 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.int8 import Int8Location
 from faasmoe.experts.mapping import TensorLocation
+from faasmoe.machine import cores
 from faasmoe.model import copies
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint import Checkpoint
@@ -96,7 +97,7 @@ class QuantisedCopy:
                 f"{free / 1e9:.2f} GB left; the environment variable {CACHE} names another folder for them"
             )
         told = advance or _logged(self.folder, needed)
-        with _one_thread_each(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with _one_thread_each(), ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(lambda file: file.write(told), files):
                 pass
 

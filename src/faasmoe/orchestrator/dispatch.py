@@ -15,6 +15,7 @@ from torch import Tensor
 
 from faasmoe.errors import FunctionError, PayloadError
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
+from faasmoe.machine import cores
 from faasmoe.model.blocks import Block
 from faasmoe.orchestrator.grouping import Grouping, Part, add_rows
 from faasmoe.orchestrator.pool import HANDLER
@@ -48,7 +49,7 @@ class Dispatch:
     def __init__(self, platform: Platform, blocks: Sequence[Block], deadline: float = DEADLINE) -> None:
         self._platform = platform
         self._deadline = deadline
-        self._cores = len(os.sched_getaffinity(0))
+        self._cores = cores()
         self._groupings: dict[int, Grouping] = {}  # by layer
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
@@ -59,7 +60,7 @@ class Dispatch:
             by_layer.setdefault(block.artifact.layer, []).append(block)
         for layer, its in by_layer.items():
             sizes = [len(block.artifact.experts) for block in its]
-            self._groupings[layer] = Grouping(sizes, max(map(_parts_at_once, its)))
+            self._groupings[layer] = Grouping(sizes, max(_parts_at_once(block, self._cores) for block in its))
             self._names[layer] = [block.name for block in its]
 
     def __call__(
@@ -158,7 +159,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
     An artifact that is there is replaced in one instant: an instance may be reading it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    specs = []
+    specs, most = [], cores()
     for block in blocks:
         artifact = folder / f"{block.name}.json"
         draft = artifact.with_suffix(f".{os.getpid()}")  # others may write the same
@@ -166,9 +167,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
         draft.replace(artifact)
         parts = [part for expert in block.artifact.weights for part in expert]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
-        at_once = min(
-            len(block.artifact.experts), len(os.sched_getaffinity(0))
-        )  # parts that `Grouping` makes of it
+        at_once = min(len(block.artifact.experts), most)  # parts that `Grouping` makes of it
         spec = FunctionSpec(
             block.name, HANDLER, artifact, block.artifact.memory, _joined(files), concurrency=at_once
         )
@@ -176,12 +175,12 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
     return specs
 
 
-def _parts_at_once(block: Block) -> int:
+def _parts_at_once(block: Block, most: int) -> int:
     """Calls of one block that run side by side: one for each core, if its experts are worth the further calls."""
     experts = len(block.artifact.experts)
     if block.artifact.memory < _WORTH_SPLITTING * experts:
         return 1
-    return min(experts, len(os.sched_getaffinity(0)))
+    return min(experts, most)
 
 
 def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:

@@ -6,12 +6,11 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-import psutil
 
 from faasmoe.errors import OptionError
+from faasmoe.machine import available_memory
 from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.prefix_cache import LEAST, Prefix, PrefixCache, Tokens, common_length
@@ -151,17 +150,7 @@ class KVMemory:
 
 def budget(options: EngineOptions) -> int:
     """Bytes for keys and values: as set, or a share of the memory that is available now."""
-    return options.kv_cache_bytes or int(_SHARE * _available())
-
-
-def _available() -> int:
-    """Bytes of memory that are free, or the container's limit if that is less."""
-    free: int = psutil.virtual_memory().available
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:  # no control group of version 2 tells a limit
-        return free
-    return free if limit == "max" else min(free, int(limit))
+    return options.kv_cache_bytes or int(_SHARE * available_memory())
 
 
 def _round_up(tokens: int) -> int:

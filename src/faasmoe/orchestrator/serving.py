@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from faasmoe.closing import Closing
+from faasmoe.machine import cores
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.dispatch import Dispatch, check_fits
 from faasmoe.orchestrator.engine import Engine
@@ -51,7 +51,7 @@ class Serving(Closing):
             install(model, self.platform)
             self.dispatch = Dispatch(self.platform, self.plan.blocks)
             small = self.plan.dense_bytes < _SMALL_DENSE_BYTES
-            self.model.start(self.dispatch, 1 if small else len(os.sched_getaffinity(0)))
+            self.model.start(self.dispatch, 1 if small else cores())
             self._meter = Meter(self.dispatch.counts)
             self.engine = Engine(
                 self.model,

@@ -6,8 +6,9 @@ and docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
+
+from faasmoe.machine import cores
 
 _MIB = 1 << 20
 
@@ -32,7 +33,7 @@ class Footprint:
 class Machine:
     """Speeds."""
 
-    cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    cores: int = field(default_factory=cores)
     bandwidth: float = 20e9  # bytes of weights a second, all cores together
     # floating-point operations a second of a step with prompts, all cores together: with it bursts that were measured
     # on the EPYC and on a Xeon (Emerald Rapids) have as many invocations as predicted, within 4 % (docs/planning.md)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from faasmoe.evaluation.gguf_file import made
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import Player
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.machine import cores
 
 _BATCH = 512  # tokens in one call
 
@@ -22,7 +22,7 @@ _BATCH = 512  # tokens in one call
 @contextmanager
 def serve(orders: Orders) -> Iterator[Player]:
     """Answers requests that tell how many tokens their prompt has, one after the other."""
-    llama = Llama(made(Path(orders.model)), len(os.sched_getaffinity(0)))
+    llama = Llama(made(Path(orders.model)), cores())
 
     def play(asks: Sequence[Ask]) -> Played:
         started, requests = time.monotonic(), []

@@ -6,7 +6,6 @@ nothing is isolated, and a call that has begun cannot be stopped by its deadline
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from importlib import import_module
 
 from faasmoe.closing import Closing
 from faasmoe.errors import DeadlineExceeded, FaasmoeError, PlatformError, UnknownFunction, brief
+from faasmoe.machine import cores
 from faasmoe.platforms.base import (
     Buffer,
     Call,
@@ -78,7 +78,7 @@ class InlinePlatform(Closing):
         self._loaded: dict[str, _Instance] = {}
         self._gone = PoolTotals()  # of instances that are no more
         self._invocations: dict[str, int] = {}
-        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "function")
+        self._threads = ThreadPoolExecutor(cores(), "function")
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""
