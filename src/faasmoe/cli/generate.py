@@ -73,9 +73,11 @@ def generate(
             import_transformers()
             from faasmoe.evaluation.meters.meter import Meter
             from faasmoe.model.plan import context_length, make_plan
-            from faasmoe.orchestrator.serving import Serving
+            from faasmoe.orchestrator.serving import Serving, demand
+            from faasmoe.platforms.local.limits import tell
 
             plan = make_plan(source, block_size, dtype, quantize)
+            tell(demand(plan))
             length = context_length(plan, max_model_len)
         if plan.quantised and plan.quantised.missing:
             with writing("weights in eight bits", plan.quantised.missing) as advance:

@@ -175,6 +175,12 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
     return specs
 
 
+def calls_at_once(blocks: Sequence[Block]) -> int:
+    """Most calls of one function that an orchestrator has under way."""
+    most = cores()
+    return max(_parts_at_once(block, most) for block in blocks)
+
+
 def _parts_at_once(block: Block, most: int) -> int:
     """Calls of one block that run side by side: one for each core, if its experts are worth the further calls."""
     experts = len(block.artifact.experts)

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from faasmoe.closing import Closing
 from faasmoe.machine import cores
 from faasmoe.model.plan import ModelPlan
-from faasmoe.orchestrator.dispatch import Dispatch, check_fits
+from faasmoe.orchestrator.dispatch import Dispatch, calls_at_once, check_fits
 from faasmoe.orchestrator.engine import Engine
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.loaded import Loaded
 from faasmoe.orchestrator.meter import Meter
 from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.platforms.base import Platform
+from faasmoe.platforms.local.limits import Demand
 from faasmoe.platforms.local.run_folder import RunFolder
 
 # A dense part that fits a core's share of the last cache runs faster on one thread than on several that wait for
@@ -26,6 +27,13 @@ def install(model: Loaded, platform: Platform) -> None:
     """Deploy the model's functions. Raises `OptionError` if the platform cannot hold what a token needs of them."""
     platform.deploy(model.functions)
     check_fits(platform, model.plan.blocks, model.model.experts_per_token)
+
+
+def demand(plan: ModelPlan, orchestrators: int = 1, requests: int = 0) -> Demand:
+    """What is asked of a pool that serves a model to so many orchestrators, with so many HTTP requests at a time."""
+    dense = len(plan.layout.dense) + len(plan.linears)  # in eight bits there are scales as well
+    its = max(sum(1 for expert in block.artifact.weights for _ in expert) for block in plan.blocks)
+    return Demand(len(plan.blocks), calls_at_once(plan.blocks), dense, its, orchestrators, requests)
 
 
 class Serving(Closing):

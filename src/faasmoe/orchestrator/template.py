@@ -154,11 +154,13 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     from faasmoe.orchestrator.kv_memory import KVMemory, budget  # noqa: PLC0415
     from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
     from faasmoe.orchestrator.process import run  # noqa: PLC0415
-    from faasmoe.orchestrator.serving import Serving, install  # noqa: PLC0415
+    from faasmoe.orchestrator.serving import Serving, demand, install  # noqa: PLC0415
+    from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
     from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
 
     plan = make_plan(source, config.block_size, config.dtype, config.quantize)
+    tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
     length = context_length(plan, config.max_model_len)
     loaded = Loaded(plan, folder / _ARTIFACTS)
     with writing(folder):
