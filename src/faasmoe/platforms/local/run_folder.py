@@ -29,7 +29,7 @@ from faasmoe.platforms.local.holders import end_holders
 log = logging.getLogger(__name__)
 
 SOCKET = "daemon.sock"
-_MARKER, _MEMBERS = "run-folder", "members"
+_FILES = _MARKER, _MEMBERS = "run-folder", "members"
 _CONTENTS = b"FaaSMoE run folder, version 1\n"
 _DRAFT = "new-"
 _NAME_LENGTH = 8  # of a run folder, as `mkdtemp` makes them
@@ -63,19 +63,19 @@ class RunFolder(Closing):
             with suppress(FileExistsError):
                 parent.mkdir(0o700)
             sweep()
-            self.path, self._marker, self.members = _make(parent)
+            self.path, self._folder, self._marker, self.members = _make(parent)
 
     def close(self) -> None:
         """Remove it. May be called twice."""
         if self._marker < 0:
             return
-        if own_folders.is_same(self._marker, self.path / _MARKER):
+        if own_folders.is_same(self._folder, self.path):
             _remove(self.path)
         else:
             log.warning("%s is not the run folder that was made there; it stays", self.path)
-        os.close(self.members)
-        os.close(self._marker)
-        self._marker = self.members = -1
+        for fd in (self._folder, self.members, self._marker):
+            os.close(fd)
+        self._folder = self._marker = self.members = -1
 
 
 def pools() -> list[Path]:
@@ -146,23 +146,25 @@ def _candidates() -> list[Path]:
     return list(own_folders.folders(parent))
 
 
-def _make(parent: Path) -> tuple[Path, int, int]:
-    """A run folder, and descriptors of its two files, both locked. It gets its name when it is complete."""
+def _make(parent: Path) -> tuple[Path, int, int, int]:
+    """A run folder, and descriptors of it and of its two files, all locked. It gets its name when it is complete."""
     draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, draft, ignore_errors=True)
-        marker, members = (_create(draft / name, undo) for name in (_MARKER, _MEMBERS))
+        folder = _open(draft, os.O_RDONLY | os.O_DIRECTORY, undo)
+        fcntl.flock(folder, fcntl.LOCK_SH)  # for systemd-tmpfiles, which removes what is old and not locked
+        marker, members = (_open(draft / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, undo) for name in _FILES)
         fcntl.flock(members, fcntl.LOCK_SH)
         fcntl.flock(marker, fcntl.LOCK_EX)
         os.write(marker, _CONTENTS)  # from now on it is a run folder, and alive
         path = parent / draft.name.removeprefix(_DRAFT)
         draft.rename(path)
         undo.pop_all()
-    return path, marker, members
+    return path, folder, marker, members
 
 
-def _create(file: Path, undo: ExitStack) -> int:
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _open(path: Path, flags: int, undo: ExitStack) -> int:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     undo.callback(os.close, fd)
     return fd
 

@@ -196,6 +196,10 @@ def test_the_owner_holds_the_locks_until_it_closes(runtime: Path) -> None:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.close(fd)
         assert os.path.samestat(os.fstat(folder.members), (folder.path / "members").stat())
+        fd = os.open(folder.path, os.O_RDONLY)  # systemd-tmpfiles tries this before it removes what is old
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
     assert pools() == []
 
 
