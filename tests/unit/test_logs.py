@@ -90,3 +90,30 @@ def test_libraries_log_warnings_only(capsys: pytest.CaptureFixture[str]) -> None
     logs.configure("gateway", "text", "debug")
     logging.getLogger("a.library").info("what nobody has read")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_a_thousand_times_is_a_few_lines(capsys: pytest.CaptureFixture[str], form: logs.Format) -> None:
+    logs.configure("gateway", form, "info")
+    for i in range(1000):
+        log.error("no descriptor is left for %d", i)
+        logging.getLogger("asyncio").error("socket.accept() out of system resource\nsocket: fd=%d", i)
+    logs.inherit("gateway")  # closes the handler, as the end of a process does
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) < 50
+    assert sum("repeated 990 more times" in line for line in lines) == 2
+
+
+def test_an_error_of_a_thousand_frames_is_a_short_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("gateway", "text", "info")
+
+    def deeper(depth: int) -> None:
+        if depth == 0:
+            raise ValueError
+        (lambda: deeper(depth - 1))()  # two frames, so that they are not folded as repetitions of one
+
+    try:
+        deeper(200)
+    except ValueError:
+        log.exception("it failed")
+    assert len(capsys.readouterr().err) < 6000
