@@ -110,7 +110,10 @@ def test_an_error_of_a_thousand_frames_is_a_short_line(capsys: pytest.CaptureFix
     def deeper(depth: int) -> None:
         if depth == 0:
             raise ValueError
-        (lambda: deeper(depth - 1))()  # two frames, so that they are not folded as repetitions of one
+        between(depth - 1)
+
+    def between(depth: int) -> None:  # so that frames are not folded as repetitions of one
+        deeper(depth)
 
     try:
         deeper(200)

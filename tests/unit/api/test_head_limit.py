@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,3 +80,43 @@ def test_an_answer_may_take_longer_and_the_next_headers_may_not() -> None:
     written = answer(HEAD, then=[HEAD[:10]])
     assert written.startswith(b"HTTP/1.1 200 OK")
     assert written.count(b"HTTP/1.1 408 ") == 1
+
+
+def test_what_two_servers_could_read_differently_is_refused_with_an_error_and_the_connection_closed() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+    written = answer(head + b"0\r\n\r\n" + HEAD)
+    head, _, body = written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    assert b"connection: close" in head
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+    assert written.count(b"HTTP/1.1") == 1
+
+
+def test_headers_without_end_are_too_large() -> None:
+    written = answer(b"GET / HTTP/1.1\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * 70)
+    assert written.startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_body_that_goes_wrong_after_the_answer_has_begun_ends_the_connection() -> None:
+    begun = asyncio.Event()
+
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": True})
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def run() -> bytes:
+        config = uvicorn.Config(early, log_config=None, timeout_keep_alive=300, lifespan="off")
+        protocol, wire = HeadLimit(config, ServerState(), {}), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await begun.wait()
+        protocol.data_received(b"no chunk\r\n")
+        assert wire.is_closing()
+        protocol.connection_lost(None)
+        await asyncio.gather(*protocol.tasks)
+        return wire.written
+
+    assert asyncio.run(run()).count(b"HTTP/1.1") == 1

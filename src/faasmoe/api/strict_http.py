@@ -1,0 +1,62 @@
+"""Requests that two servers could read differently are refused.
+
+A proxy and this server that disagree about where a request ends let a client smuggle a second one past the proxy
+(RFC 9112, section 11.2). h11 refuses most of what is ambiguous; the rest is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import h11
+
+_END = re.compile(rb"\n\r?\n")  # of a head
+_FLAWS = (
+    (re.compile(rb"(?<!\r)\n"), "a line of the request's head ends without CR"),
+    (re.compile(rb"\r[^\n]"), "there is a CR without LF in the request's head"),
+    (re.compile(rb"\n[ \t]"), "a header is folded over several lines"),
+)
+
+
+class StrictConnection(h11.Connection):
+    """h11's server side, which also refuses what RFC 9112 lets a server refuse."""
+
+    def __init__(self, max_incomplete_event_size: int) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size)
+        self.refusal: h11.RemoteProtocolError | None = None  # why nothing more is read
+
+    def next_event(self) -> Any:
+        """See `h11.Connection`. Raises `h11.RemoteProtocolError`, after which nothing more is read."""
+        if self.refusal is not None:
+            raise self.refusal
+        try:
+            if self.their_state is h11.IDLE:
+                _check_head(self.trailing_data[0])
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_framing(event)
+        except h11.RemoteProtocolError as error:
+            self.refusal = error
+            raise
+        return event
+
+
+def _check_head(received: bytes) -> None:
+    """Of a head, complete or not. h11 takes bare LF for CRLF, and joins folded lines."""
+    end = _END.search(received)
+    head = received[: end.end()] if end else received
+    for flaw, message in _FLAWS:
+        if flaw.search(head):
+            raise h11.RemoteProtocolError(message)
+
+
+def _check_framing(request: h11.Request) -> None:
+    """h11 takes Transfer-Encoding and leaves Content-Length, and the connection goes on."""
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return
+    if b"content-length" in names:
+        raise h11.RemoteProtocolError("the request has both Content-Length and Transfer-Encoding")
+    if request.http_version != b"1.1":
+        raise h11.RemoteProtocolError("the request has Transfer-Encoding, which HTTP/1.0 does not know")
