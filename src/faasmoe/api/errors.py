@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from faasmoe.api import request_log
 from faasmoe.errors import (
     DatabaseError,
     EngineBusy,
@@ -21,7 +22,9 @@ from faasmoe.errors import (
     LimitExceeded,
     NameTaken,
     NoSuchName,
+    PlatformError,
     RequestError,
+    ServingError,
     TenancyError,
     Unauthenticated,
 )
@@ -36,6 +39,7 @@ def error_body(
     message: str, kind: str, param: str | None = None, code: str | None = None
 ) -> dict[str, dict[str, str | None]]:
     """The object that OpenAI's clients look for."""
+    request_log.note(code or kind)
     message = message.encode(errors="backslashreplace").decode()  # it may quote what is not Unicode
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -46,27 +50,42 @@ _ANSWERS: tuple[tuple[type[FaasmoeError], int, str, str | None], ...] = (  # err
     (NameTaken, 409, "invalid_request_error", None),
     (TenancyError, 400, "invalid_request_error", None),
     (EngineBusy, 429, "rate_limit_error", "engine_busy"),
-    (EngineStopped, 503, "server_error", "engine_stopped"),
-    (FaasmoeError, 500, "server_error", None),
 )
+_OUTAGES: tuple[tuple[type[Exception], int, str | None, str], ...] = (  # error: status, code, text for clients
+    (DatabaseError, 503, None, "the database cannot be used now; the server's log says why"),
+    (PlatformError, 503, None, "a function could not be run; the server's log says why"),
+    (EngineStopped, 503, "engine_stopped", "the request could not be run to its end; the server's log says why"),
+    (Exception, 500, None, "internal error; the server's log has it"),
+)
+_SAYABLE = (EngineStopped, ServingError)  # exactly these: their texts are this server's own, as far as they go
+_LONGEST = 300  # characters of such a text
 
 
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Status code and body for an error of this package; others are logged and hidden behind 500."""
+    """Status code and body for an error. What is of the server and not of the request is logged, and hidden."""
     if isinstance(error, RequestError):
         status = 404 if error.code == "model_not_found" else 400
         return status, error_body(str(error), "invalid_request_error", error.param, error.code)
     if isinstance(error, LimitExceeded):
         kind = error.code if error.code == "insufficient_quota" else error.limit
         return 429, error_body(str(error), kind, code=error.code)
-    if isinstance(error, DatabaseError):
-        log.error("%s", error)  # where the database is is nobody else's business
-        return 503, error_body("the database cannot be used now; the server's log says why", "server_error")
     for kinds, status, kind, code in _ANSWERS:
         if isinstance(error, kinds):
             return status, error_body(str(error), kind, code=code)
-    log.error("unexpected %s", type(error).__name__)  # its message may quote a tenant's text
-    return 500, error_body("internal error; the server's log has it", "server_error")
+    return _outage(error)
+
+
+def _outage(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Something of the server failed. Its message may name files and addresses, which clients must not learn."""
+    status, code, text = next(answer[1:] for answer in _OUTAGES if isinstance(error, answer[0]))
+    message = str(error)
+    if type(error) in _SAYABLE and len(message) <= _LONGEST and "/" not in message:
+        text = message
+    elif isinstance(error, FaasmoeError):
+        log.error("%s: %s", type(error).__name__, message, extra=request_log.whose())
+    else:  # the message may quote a tenant's text
+        log.error("unexpected %s", type(error).__name__, extra=request_log.whose())
+    return status, error_body(text, "server_error", code=code)
 
 
 def headers(error: Exception) -> dict[str, str] | None:
@@ -77,7 +96,7 @@ def headers(error: Exception) -> dict[str, str] | None:
         return _when(error)
     if isinstance(error, EngineBusy) and error.retry_after is not None:
         return {"Retry-After": str(max(RETRY_AFTER, math.ceil(error.retry_after)))}
-    if isinstance(error, (EngineBusy, EngineStopped, DatabaseError)):
+    if isinstance(error, (EngineBusy, EngineStopped, DatabaseError, PlatformError)):
         return {"Retry-After": str(RETRY_AFTER)}
     return None
 

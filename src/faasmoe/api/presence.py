@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
+CLIENT_LEFT = 499  # nginx's status for a request whose client has left; nobody reads it
+
 T = TypeVar("T")
 
 
