@@ -75,7 +75,8 @@ def _served(
     stderr: IO[str] | None,
     data: str,
 ) -> Iterator[Server]:
-    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0"]
+    command += ["--drain-seconds", "5", *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     environment["FAASMOE_DATABASE"] = f"sqlite:///{data}/tenants.db"
     if runtime:

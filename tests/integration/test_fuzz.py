@@ -18,7 +18,7 @@ EXAMPLES = 50  # a route and a mode of generation
 
 @pytest.fixture(scope="module")
 def schema(server: Server) -> schemathesis.BaseSchema:
-    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    return schemathesis.openapi.from_url(f"{server.url}/v1/openapi.json")
 
 
 def served_soon(body: Any) -> Any:
@@ -78,4 +78,4 @@ def test_nothing_that_is_sent_finds_a_defect(
 
     send()
     assert reached <= set(statuses), statuses
-    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/health").json()["status"] == "ok"

@@ -192,7 +192,7 @@ def test_a_client_that_leaves_frees_its_place(server: Server, client: openai.Ope
 
 
 def test_health_and_metrics(server: Server, client: openai.OpenAI) -> None:
-    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok", "reasons": [], "open": True}
     before = metric(server, "faasmoe_generation_tokens_total")
     greedy(client, 7)
     assert metric(server, "faasmoe_generation_tokens_total") == before + 7

@@ -36,6 +36,11 @@ class Accounts:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    async def settled(self) -> None:
+        """Until all accounts that were closed are recorded."""
+        while self._closing:
+            await asyncio.wait(self._closing)
+
 
 class Account:
     """See `Accounts.open`. For one asyncio loop."""

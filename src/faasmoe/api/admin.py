@@ -55,7 +55,7 @@ class NewKey(BaseModel):
 
 def create_admin_app(office: Office, metrics: Metrics) -> FastAPI:
     """The whole of it."""
-    app = FastAPI(title="FaaSMoE admin", version=__version__)
+    app = FastAPI(title="FaaSMoE admin", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
     app.add_middleware(AdminsOnly, authentication=office.authentication)
     errors.install(app)

@@ -18,7 +18,7 @@ from faasmoe.api.body_limit import BodyLimit
 from faasmoe.api.forms import CHAT, COMPLETION, Form
 from faasmoe.api.generation import EventStream, Generation, Order
 from faasmoe.api.metrics import Metrics
-from faasmoe.api.presence import while_connected
+from faasmoe.api.presence import CLIENT_LEFT, while_connected
 from faasmoe.api.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.texts import Texts
 from faasmoe.api.usage import add_own_usage
@@ -26,8 +26,6 @@ from faasmoe.errors import RequestError
 from faasmoe.orchestrator.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.office import Office
-
-CLIENT_LEFT = 499  # nginx's; nobody reads it
 
 
 @dataclass(frozen=True)
@@ -95,27 +93,25 @@ class Served:
 
 def create_app(model: str, fleet: Fleet, texts: Texts, metrics: Metrics, office: Office) -> FastAPI:
     """The whole HTTP application, serving one model."""
-    app = FastAPI(title="FaaSMoE", version=__version__)
+    app = FastAPI(
+        title="FaaSMoE", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
+    )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
     app.add_middleware(BodyLimit)
     app.add_middleware(TenantsOnly, authentication=office.authentication, limits=office.limits)
     errors.install(app)
     served = Served(model, fleet, texts, metrics, Accounts(office), int(time.time()))
-    _add_state(app, served)
+    app.state.accounts = served.accounts
+    _add_metrics(app, metrics)
     _add_models(app, served)
     _add_generation(app, served)
     add_own_usage(app, office)
     return app
 
 
-def _add_state(app: FastAPI, served: Served) -> None:
-    @app.get("/health")
-    async def health() -> JSONResponse:
-        state = served.fleet.state
-        return JSONResponse({"status": state}, 200 if state == "ok" else 503)
-
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics")
     async def metrics_page() -> Response:
-        return Response(await served.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_models(app: FastAPI, served: Served) -> None:

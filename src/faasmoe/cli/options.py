@@ -108,6 +108,7 @@ Prices = Annotated[
         show_default=False,
     ),
 ]
+LONGEST_DRAIN = 86400  # seconds
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -156,6 +157,13 @@ def memory_of(option: str, text: str) -> int:
         whose = "the control group that this runs in" if machine.memory_is_limited() else "this machine"
         raise OptionError(f"{option} {text}: {nbytes / 1e9:.2f} GB, and {whose} has {most / 1e9:.2f} GB in all")
     return nbytes
+
+
+def drain_seconds_of(seconds: float) -> float:
+    """Raises `OptionError` if that is no time to wait."""
+    if not 0 <= seconds <= LONGEST_DRAIN:  # so that NaN is refused
+        raise OptionError(f"--drain-seconds {seconds:g}: must be 0 to {LONGEST_DRAIN}")
+    return seconds
 
 
 def size_of(option: str, text: str) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import socket
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+import asyncio
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from faasmoe.cli.access import bind, is_loopback, open_office, url_of, who_may
+from faasmoe.cli.access import bind, open_office
+from faasmoe.cli.last_resort import LastResort
 from faasmoe.cli.options import (
     BlockSize,
     Database,
@@ -26,18 +26,17 @@ from faasmoe.cli.options import (
     Prices,
     Quantize,
     ReleasePageCache,
+    drain_seconds_of,
     engine_options,
     fleet_options,
     platform_options,
 )
+from faasmoe.cli.service_manager import ServiceManager
 from faasmoe.cli.signals import EndedBySignals
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from faasmoe.orchestrator.config import About, FleetOptions, ServingConfig
-    from faasmoe.platforms.local.options import LocalOptions
-    from faasmoe.tenancy.office import Office
+    from faasmoe.cli.gateway import Gateway
+    from faasmoe.orchestrator.config import ServingConfig
 
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -81,6 +80,13 @@ AdminPort = Annotated[
         show_default=False,
     ),
 ]
+DrainSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Seconds that running requests may go on when the server is told to end; 0 cuts them off at once. "
+        "The server is gone 5 seconds later at most, and a second signal ends it at once."
+    ),
+]
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -110,6 +116,7 @@ def serve(
     allow_anonymous: AllowAnonymous = False,
     admin_host: AdminHost = "127.0.0.1",
     admin_port: AdminPort = None,
+    drain_seconds: DrainSeconds = 30.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
@@ -120,95 +127,39 @@ def serve(
     from faasmoe import logs
 
     logs.configure("gateway", log_format, log_level)
+    manager = ServiceManager.take(os.environ)
+    resort = LastResort()
+    resort.start()
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
+    drain = drain_seconds_of(drain_seconds)
+
+    def config() -> ServingConfig:
+        from faasmoe.model.source import resolve
+        from faasmoe.orchestrator.config import ServingConfig
+
+        source = resolve(model)  # a download shows its own progress
+        return ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
+
+    with console.status("starting"):  # before there is a port: who connects to that gets an answer at once
+        from faasmoe.cli.gateway import Doors, Gateway, Settings
+
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
         office = open_office(database, prices, listener, allow_anonymous)
-        with console.status("starting"):
-            from faasmoe.model.source import resolve
-            from faasmoe.orchestrator.config import ServingConfig
+        settings, doors = Settings(config, options, fleet, drain), Doors(listener, admin, office)
+        ended = EndedBySignals(resort)
+        ended.run(_serve(Gateway(console, manager, settings, doors), ended, resort, console))
 
-        source = resolve(model)  # a download shows its own progress
-        config = ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
-        ended = EndedBySignals()
-        ended.run(_serve(console, config, options, fleet, Doors(listener, admin, office), ended))
+
+async def _serve(gateway: Gateway, ended: EndedBySignals, resort: LastResort, console: Console) -> None:
+    try:
+        await gateway.run(ended)
+    except asyncio.CancelledError:
+        resort.closed(ended.status)  # a download may go on in a thread
+        raise
     console.print("stopped")
-
-
-@dataclass(frozen=True)
-class Doors:
-    """Where a server is reached, and who will watch the doors."""
-
-    listener: socket.socket
-    admin: socket.socket | None
-    office: AbstractContextManager[Office]
-
-
-async def _serve(
-    console: Console,
-    config: ServingConfig,
-    options: LocalOptions,
-    orchestrators: FleetOptions,
-    doors: Doors,
-    ended: EndedBySignals,
-) -> None:
-    """The gateway, with the platform and orchestrators started for it and stopped after it."""
-    from faasmoe.orchestrator.messages import Start
-    from faasmoe.orchestrator.pool import local_platform
-    from faasmoe.orchestrator.template_client import TemplateClient
-    from faasmoe.platforms.local.run_folder import RunFolder
-    from faasmoe.starting import importing
-
-    with ExitStack() as stack, console.status(f"starting {config.name}") as shown:
-        folder = stack.enter_context(RunFolder()).path
-        platform = stack.enter_context(local_platform(options))
-        launcher = TemplateClient(Start(config, str(platform.folder), str(folder), orchestrators.orchestrators))
-        stack.callback(launcher.close)
-        launcher.begin()
-        with importing():  # while it loads the model
-            office = stack.enter_context(doors.office)
-            from faasmoe.api.admin import ByPort, create_admin_app
-            from faasmoe.api.app import create_app
-            from faasmoe.api.http_server import HttpServer
-            from faasmoe.api.idle_meter import IdleMeter
-            from faasmoe.api.metrics import Metrics
-            from faasmoe.api.texts import Texts
-            from faasmoe.model.tokenizer import Tokenizer
-            from faasmoe.orchestrator.fleet import Fleet
-            from faasmoe.orchestrator.template import TOKENIZER
-
-            Tokenizer.prepare()
-
-        async with (
-            IdleMeter(platform.status, office.record, config.name) as idle,
-            Fleet(launcher, orchestrators, on_busy=idle.note) as fleet,
-        ):
-            texts = Texts(Tokenizer.saved(folder / TOKENIZER), fleet.about.vocabulary)
-            metrics = Metrics(fleet, platform.status, office)
-            app: ASGIApp = create_app(config.name, fleet, texts, metrics, office)
-            if doors.admin is not None:
-                app = ByPort(app, create_admin_app(office, metrics), doors.admin.getsockname()[1])
-            shown.stop()
-            server = HttpServer(app, fleet, lambda: _greet(console, config.name, fleet.about, doors, office))
-            with ended.by(server.end):
-                await server.serve(sockets=[each for each in (doors.listener, doors.admin) if each])
-
-
-def _greet(console: Console, name: str, about: About, doors: Doors, office: Office) -> None:
-    url = url_of(doors.listener)
-    key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
-    body = json.dumps({"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6})
-    console.print(
-        f"[bold green]ready[/] {name} ({about.architecture}) at [bold]{url}[/]\n"
-        f"{about.layers} layers of experts in {about.functions} functions, none running yet"
-    )
-    if doors.admin is not None:
-        console.print(f"the admin API is at {url_of(doors.admin)}")
-    style = "" if is_loopback(doors.listener) or not office.authentication.open else "yellow"
-    console.print(who_may(office, doors.listener), style=style)
-    console.print("try it:")
-    console.print(f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False)
+    resort.closed(0)

@@ -85,6 +85,11 @@ class OrchestratorClient:
         self._stopped = reason
         self._settled.set()
 
+    def cut(self, reason: str) -> None:
+        """Let all that runs fail with `EngineStopped`; what it has used is still told."""
+        if self._link is not None:
+            self._link.cut(reason)
+
     async def refresh(self) -> None:
         """Have figures that are as new as can be had without waiting long."""
         if self._link is not None:

@@ -156,10 +156,11 @@ class Fleet:
         for member in self._everybody():
             member.client.refuse(reason)
 
-    def detach(self, reason: str) -> None:
-        """Let all that runs fail with `EngineStopped`."""
+    def cut(self, reason: str) -> None:
+        """Take no more requests and let all that runs fail with `EngineStopped`; what it has used is still told."""
+        self.refuse(reason)
         for member in self._everybody():
-            member.client.detach(reason)
+            member.client.cut(reason)
 
     def look(self) -> None:
         """Stop those who have idled too long, or are in the way of others."""

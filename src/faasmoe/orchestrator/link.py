@@ -137,6 +137,12 @@ class Link:
             self.send(pack(Ask()))
         await asyncio.wait([self._report])
 
+    def cut(self, reason: str) -> None:
+        """Drop everything that runs, which fails with `EngineStopped`. Last pieces still tell what it has used."""
+        for request_id, inbox in list(self._inboxes.items()):
+            inbox.fail(EngineStopped(reason))
+            self.cancel(request_id)
+
     def fail(self, reason: str) -> None:
         """Let everything that runs fail with `EngineStopped`. May be called twice: the first reason stays."""
         if self._failed is not None:

@@ -8,18 +8,29 @@ import pytest
 
 from faasmoe.cli.signals import ENDING, EndedBySignals, unwind
 
-both = pytest.mark.parametrize("number", ENDING)
+each = pytest.mark.parametrize("number", ENDING)
+
+
+class Resort:
+    """Notes what is ordered, and kills nobody."""
+
+    def __init__(self) -> None:
+        self.orders: list[float] = []
+
+    def within(self, seconds: float) -> None:
+        self.orders.append(seconds)
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ENDING}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@both
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_runs_is_unwound_even_if_signals_were_ignored(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)
     unwind()
@@ -28,10 +39,34 @@ def test_what_runs_is_unwound_even_if_signals_were_ignored(number: signal.Signal
     assert caught.value.code == 128 + number
 
 
-@both
+def test_a_terminal_that_closes_unwinds_unless_nohup_was_asked_for() -> None:
+    unwind()
+    with pytest.raises(SystemExit) as caught:
+        signal.raise_signal(signal.SIGHUP)
+    assert caught.value.code == 128 + signal.SIGHUP
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    unwind()
+    signal.raise_signal(signal.SIGHUP)
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up() -> None:
+    unwind()
+    cleaned = False
+    with pytest.raises(SystemExit) as caught:  # noqa: PT012 - what it unwinds is what is tested
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            cleaned = True
+    assert cleaned
+    assert caught.value.code == 128 + signal.SIGINT
+
+
+@each
 def test_a_coroutine_is_cancelled_once_and_cleans_up_undisturbed(number: signal.Signals) -> None:
-    signal.signal(number, signal.SIG_IGN)
     done = []
+    resort = Resort()
+    ended = EndedBySignals(resort)
 
     async def main() -> None:
         try:
@@ -45,23 +80,28 @@ def test_a_coroutine_is_cancelled_once_and_cleans_up_undisturbed(number: signal.
             done.append("cleaned up")
 
     with pytest.raises(SystemExit) as caught:
-        EndedBySignals().run(main())
-    assert caught.value.code == 128 + number
+        ended.run(main())
+    assert caught.value.code == ended.status == 128 + number
     assert done == ["nothing was raised", "cleaned up"]
+    assert resort.orders == [0.0, 0.0]
+    for later in ENDING:  # while the interpreter ends
+        signal.raise_signal(later)
 
 
-def test_a_coroutine_may_end_in_a_way_of_its_own() -> None:
-    ended = EndedBySignals()
-    heard: list[int] = []
+def test_a_coroutine_may_end_in_a_way_of_its_own_and_gets_its_grace_once() -> None:
+    resort = Resort()
+    ended = EndedBySignals(resort)
+    heard = 0
 
     async def main() -> None:
         told = asyncio.Event()
 
-        def end(number: int) -> None:
-            heard.append(number)
+        def end() -> None:
+            nonlocal heard
+            heard += 1
             told.set()
 
-        with ended.by(end):
+        with ended.by(end, 30.0):
             signal.raise_signal(signal.SIGINT)
             await told.wait()
             told.clear()
@@ -72,7 +112,20 @@ def test_a_coroutine_may_end_in_a_way_of_its_own() -> None:
         await asyncio.sleep(0)
 
     ended.run(main())
-    assert heard == [signal.SIGINT, signal.SIGTERM]
+    assert heard == 2
+    assert resort.orders == [30.0, 0.0, 0.0]
+
+
+def test_the_last_resort_hears_of_a_signal_while_the_loop_is_stuck() -> None:
+    resort = Resort()
+    ended = EndedBySignals(resort)
+
+    async def main() -> None:
+        with ended.by(lambda: None, 7.0):
+            signal.raise_signal(signal.SIGTERM)
+            assert resort.orders == [7.0]  # nothing was awaited
+
+    ended.run(main())
 
 
 def test_a_cancellation_that_no_signal_caused_is_raised_as_it_is() -> None:
@@ -80,4 +133,4 @@ def test_a_cancellation_that_no_signal_caused_is_raised_as_it_is() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        EndedBySignals().run(main())
+        EndedBySignals(Resort()).run(main())

@@ -36,6 +36,9 @@ class Link:
     def fail(self, reason: str) -> None:
         self.lost, self.reason = True, reason
 
+    def cut(self, reason: str) -> None:
+        self.reason = reason
+
 
 class Child:
     """An orchestrator that ends when it is told to, or dies."""
@@ -324,10 +327,24 @@ def test_a_server_that_ends_refuses_and_lets_run_what_runs() -> None:
         for refused in (waiting, played.submit("a"), played.submit("new")):
             with pytest.raises(EngineStopped, match="shutting down"):
                 await refused
-        played.fleet.detach("time is up")
+        played.fleet.cut("time is up")
         assert child.link.reason == "time is up"
 
     play(test)
+
+
+def test_all_that_runs_can_be_cut_off_and_nothing_is_taken_then() -> None:
+    async def test(played: Played) -> None:
+        await played.submit("a")
+        await played.submit("b")
+        played.fleet.cut("the end")
+        assert [child.link.reason for child in played.launcher.children] == ["the end"] * 2
+        assert not any(child.link.lost for child in played.launcher.children)
+        assert played.fleet.state == "stopped"
+        with pytest.raises(EngineStopped, match="the end"):
+            await played.submit("a")
+
+    play(test, "private")
 
 
 def test_what_keeps_a_model_from_being_served_is_raised_and_nothing_is_left() -> None:

@@ -309,3 +309,26 @@ def test_figures_are_asked_for_once_for_all_who_wait() -> None:
         assert seen == [{"a": 1.5}]
 
     play(test)
+
+
+def test_what_is_cut_off_fails_at_once_and_what_it_has_used_is_still_told() -> None:
+    async def test(played: Played) -> None:
+        first, second = await played.submit("a", "b")
+        played.say(Pieces((("a", piece("x")),)))
+        await turn()
+        played.link.cut("the end")
+        assert [order.ids for order in played.writer.orders() if isinstance(order, Cancel)] == [
+            ("a",),
+            ("b",),
+        ]
+        assert (await anext(first)).text == "x"
+        for stream in (first, second):
+            with pytest.raises(EngineStopped, match="the end"):
+                await anext(stream)
+        last = Piece("", 1, "cancelled", used=Used(1.0))
+        played.say(Pieces((("a", last), ("b", last))))
+        await turn()
+        assert (first.final.result(), second.final.result()) == (last, last)
+        assert not played.link.busy
+
+    play(test)

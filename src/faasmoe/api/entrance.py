@@ -1,0 +1,97 @@
+"""What every request passes first: the server's health, and whether requests are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from faasmoe.api.errors import error_body
+from faasmoe.api.health import Health
+from faasmoe.api.request_log import RequestLog
+
+HEALTH, READY, METRICS = "/health", "/ready", "/metrics"
+_LOADING_SECONDS = 5  # after which a client may come again while the model is loaded
+_STOPPING_SECONDS = 10  # and when the server stops: by then there may be another
+
+
+class Entrance:
+    """ASGI application: answers `/health` and `/ready` at any time, and passes other requests on while they are taken.
+
+    Before `open` and after `close` they are refused with 503; after `close` metrics can still be read.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._app: ASGIApp | None = None
+        self._cut: Callable[[str], None] | None = None
+        self._logged = RequestLog(self._pass)
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Requests that were passed on and have not ended."""
+        return self._running
+
+    def open(self, app: ASGIApp, cut: Callable[[str], None]) -> None:
+        """Pass requests on to `app`; `cut` lets all that run fail for a reason."""
+        self._app, self._cut = app, cut
+
+    def cut(self, reason: str) -> None:
+        """Let requests that run fail, if they can."""
+        if self._cut is not None:
+            self._cut(reason)
+
+    def close(self, reason: str) -> None:
+        """Take no more requests; those that run go on."""
+        self._health.stopping = reason
+
+    async def idle(self) -> None:
+        """Until no request runs."""
+        await self._idle.wait()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on. HEAD is GET without a body, which the HTTP server leaves out."""
+        if scope["type"] != "http":
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        if scope["path"] in (HEALTH, READY):
+            await self._tell(scope["path"], scope["method"])(scope, receive, send)
+        else:
+            await self._logged(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app is None or (self._health.stopping is not None and scope["path"] != METRICS):
+            await self._refusal()(scope, receive, send)
+            return
+        self._running += 1
+        self._idle.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    def _tell(self, path: str, method: str) -> JSONResponse:
+        if method != "GET":
+            body = error_body("Method Not Allowed", "invalid_request_error")
+            return JSONResponse(body, 405, headers={"Allow": "GET, HEAD"})
+        well = self._health.ready
+        report: dict[str, Any] = self._health.report()
+        if path == READY:
+            report = {"ready": well, **report}
+        return JSONResponse(report, 200 if well else 503, headers={"Cache-Control": "no-store"})
+
+    def _refusal(self) -> JSONResponse:
+        health = self._health
+        seconds = _LOADING_SECONDS if health.stopping is None else _STOPPING_SECONDS
+        code = "engine_stopped" if health.stopping else "engine_starting"
+        body = error_body(f"{health.stopping or health.stage}; try again", "server_error", code=code)
+        return JSONResponse(body, 503, headers={"Retry-After": str(seconds), "Connection": "close"})

@@ -1,0 +1,227 @@
+"""Starts and stops what `faasmoe serve` is made of: in order, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faasmoe.api.entrance import Entrance
+from faasmoe.api.health import Health, Parts
+from faasmoe.api.http_server import REASON, HttpServer
+from faasmoe.cli.access import is_loopback, url_of, who_may
+from faasmoe.cli.in_time import in_time, on_thread
+from faasmoe.cli.last_resort import LONGEST_CLOSE, kill_children
+from faasmoe.starting import importing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from starlette.types import ASGIApp
+
+    from faasmoe.api.account import Accounts
+    from faasmoe.cli.service_manager import ServiceManager
+    from faasmoe.cli.signals import EndedBySignals
+    from faasmoe.orchestrator.config import About, FleetOptions, ServingConfig
+    from faasmoe.orchestrator.fleet import Fleet
+    from faasmoe.orchestrator.template_client import TemplateClient
+    from faasmoe.platforms.local.options import LocalOptions
+    from faasmoe.platforms.local.platform import LocalPlatform
+    from faasmoe.tenancy.office import Office
+
+# seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
+_HTTP, _ACCOUNTS, _IDLE, _FLEET, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.5, 1.5, 1.2
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where a server is reached, and who will watch the doors."""
+
+    listener: socket.socket
+    admin: socket.socket | None
+    office: AbstractContextManager[Office]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """All that listen."""
+        return [each for each in (self.listener, self.admin) if each]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to serve, and how. `drain` is for how many seconds requests may go on when the server ends."""
+
+    config: Callable[[], ServingConfig]  # may block, and download the model
+    platform: LocalOptions
+    fleet: FleetOptions
+    drain: float
+
+
+class Gateway:
+    """One server, from its start to its end."""
+
+    def __init__(self, console: Console, manager: ServiceManager, settings: Settings, doors: Doors) -> None:
+        self._console = console
+        self._manager = manager
+        self._settings = settings
+        self._doors = doors
+        self._health = Health()
+        self._entrance = Entrance(self._health)
+        self._accounts: Accounts | None = None
+
+    async def run(self, ended: EndedBySignals) -> None:
+        """Serve until signals end it. Raises what keeps it from starting. Nothing is left running either way."""
+        server = HttpServer(self._entrance, self._settings.drain)
+        async with AsyncExitStack() as stack:
+            serving = await stack.enter_async_context(self._http(server))
+            beating = asyncio.create_task(self._manager.beat())
+            stack.callback(beating.cancel)
+            self._stage(f"listening at {url_of(self._doors.listener)}, and starting")
+            config = await asyncio.to_thread(self._settings.config)
+            fleet, office = await self._start(stack, config)
+            with ended.by(lambda: self._end(server), self._settings.drain):
+                self._manager.ready()
+                self._greet(config.name, fleet.about, office)
+                await serving
+            await self._settle()
+
+    def _end(self, server: HttpServer) -> None:
+        """A signal has come."""
+        self._manager.stopping(self._settings.drain + LONGEST_CLOSE)
+        server.end()
+
+    @asynccontextmanager
+    async def _http(self, server: HttpServer) -> AsyncIterator[asyncio.Task[None]]:
+        """Requests are answered in here, at first with 503."""
+        serving = asyncio.create_task(server.serve(sockets=self._doors.sockets))
+        try:
+            yield serving
+        finally:
+            self._entrance.close(REASON)
+            server.should_exit = True
+            await asyncio.wait([serving], timeout=_HTTP)
+
+    async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, Office]:
+        """Everything behind HTTP; requests are taken when this returns."""
+        from faasmoe.orchestrator.messages import Start
+        from faasmoe.orchestrator.pool import local_platform
+        from faasmoe.orchestrator.template_client import TemplateClient
+        from faasmoe.platforms.local.run_folder import RunFolder
+
+        shown = stack.enter_context(self._console.status(f"starting {config.name}"))
+        folder = stack.enter_context(RunFolder()).path
+        platform = await stack.enter_async_context(
+            on_thread(
+                "the platform", _PLATFORM, _Made(lambda: local_platform(self._settings.platform)), kill_children
+            )
+        )
+        self._stage(f"loading {config.name}")
+        start = Start(config, str(platform.folder), str(folder), self._settings.fleet.orchestrators)
+        launcher = TemplateClient(start)
+        stack.callback(launcher.close)
+        launcher.begin()
+        await asyncio.to_thread(_imports)  # while it loads the model
+        office = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.office))
+        fleet = await self._fleet(stack, config.name, launcher, platform, office)
+        await self._open(config.name, fleet, platform, office, folder)
+        shown.stop()
+        return fleet, office
+
+    async def _fleet(
+        self, stack: AsyncExitStack, name: str, launcher: TemplateClient, platform: LocalPlatform, office: Office
+    ) -> Fleet:
+        from faasmoe.api.idle_meter import IdleMeter
+        from faasmoe.orchestrator.fleet import Fleet
+
+        meter = IdleMeter(platform.status, office.record, name)
+        idle = await stack.enter_async_context(in_time("the meter of idle instances", _IDLE, meter))
+        stack.push_async_callback(self._settle)
+        fleet = Fleet(launcher, self._settings.fleet, on_busy=idle.note)
+        return await stack.enter_async_context(in_time("the orchestrators", _FLEET, fleet))
+
+    async def _open(self, name: str, fleet: Fleet, platform: LocalPlatform, office: Office, folder: Path) -> None:
+        """Take requests."""
+        from faasmoe.api.admin import ByPort, create_admin_app
+        from faasmoe.api.app import create_app
+        from faasmoe.api.metrics import Metrics
+        from faasmoe.api.texts import Texts
+        from faasmoe.model.tokenizer import Tokenizer
+        from faasmoe.orchestrator.template import TOKENIZER
+
+        tokenizer = await asyncio.to_thread(Tokenizer.saved, folder / TOKENIZER)
+        metrics = Metrics(fleet, platform.status, office)
+        made = create_app(name, fleet, Texts(tokenizer, fleet.about.vocabulary), metrics, office)
+        self._accounts = made.state.accounts
+        app: ASGIApp = made
+        if self._doors.admin is not None:
+            app = ByPort(app, create_admin_app(office, metrics), self._doors.admin.getsockname()[1])
+        self._entrance.open(app, fleet.cut)
+        self._health.parts = Parts(
+            orchestrators=lambda: fleet.state,
+            functions=lambda: "ok",
+            ledger=lambda: _UNWRITTEN if office.ledger.failing else None,
+            open=lambda: office.authentication.open,
+        )
+
+    async def _settle(self) -> None:
+        """What requests have used is written down, as far as it is known by now."""
+        if self._accounts is not None:
+            with suppress(TimeoutError):  # what is still unknown is recorded when orchestrators have ended
+                async with asyncio.timeout(_ACCOUNTS):
+                    await self._accounts.settled()
+
+    def _stage(self, text: str) -> None:
+        self._health.stage = text
+        self._manager.status(text)
+        self._console.print(text)
+
+    def _greet(self, name: str, about: About, office: Office) -> None:
+        doors, console, url = self._doors, self._console, url_of(self._doors.listener)
+        key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
+        body = json.dumps(
+            {"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
+        )
+        console.print(
+            f"[bold green]ready[/] {name} ({about.architecture}) at [bold]{url}[/]\n"
+            f"{about.layers} layers of experts in {about.functions} functions, none running yet"
+        )
+        if doors.admin is not None:
+            console.print(f"the admin API is at {url_of(doors.admin)}")
+        style = "" if is_loopback(doors.listener) or not office.authentication.open else "yellow"
+        console.print(who_may(office, doors.listener), style=style)
+        console.print("try it:")
+        console.print(
+            f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False
+        )
+
+
+_UNWRITTEN = "what requests use cannot be written to the ledger now; it is kept until it can"
+
+
+class _Made(AbstractContextManager["LocalPlatform"]):
+    """A platform that is started when this is entered, and closed when it is left."""
+
+    def __init__(self, make: Callable[[], LocalPlatform]) -> None:
+        self._make = make
+
+    def __enter__(self) -> LocalPlatform:
+        self._platform = self._make()
+        return self._platform
+
+    def __exit__(self, *_: object) -> None:
+        self._platform.close()
+
+
+def _imports() -> None:
+    """What takes long to import."""
+    with importing():
+        from faasmoe.api import admin, app
+        from faasmoe.model.tokenizer import Tokenizer
+        from faasmoe.orchestrator import fleet, template
+
+        del admin, app, fleet, template
+        Tokenizer.prepare()
