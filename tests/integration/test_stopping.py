@@ -22,9 +22,10 @@ import httpx
 import psutil
 import pytest
 
+from faasmoe.cli.last_resort import LATE
 from faasmoe.cli.service_manager import ServiceManager
 from tests.integration.test_orchestrator_process import LONG
-from tests.waiting import wait_until
+from tests.waiting import alive, wait_until
 
 
 @dataclass
@@ -236,3 +237,29 @@ def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path) -> None:
         assert server.process.wait(10) == 128 + signal.SIGHUP
         assert psutil.wait_procs(everybody, timeout=10)[1] == []
     assert "Traceback" not in server.log.read_text()
+
+
+STUCK = """
+import ctypes, subprocess, sys
+from faasmoe.cli import last_resort, signals
+last_resort.CLOSE_SECONDS = 0.3
+last_resort.LastResort(signals.ENDING).start()
+signals.unwind()
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+print(child.pid, flush=True)
+mutex = ctypes.create_string_buffer(64)
+for _ in range(2):
+    ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second time for ever; no handler of a signal runs
+"""
+
+
+def test_a_process_that_hears_no_signal_ends_in_time_with_its_children() -> None:
+    command = [sys.executable, "-c", STUCK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as stuck:
+        assert stuck.stdout is not None
+        assert stuck.stderr is not None
+        child = int(stuck.stdout.readline())
+        stuck.send_signal(signal.SIGTERM)
+        assert stuck.wait(30) == LATE
+        assert "has not ended in time" in stuck.stderr.read()
+        assert wait_until(lambda: not alive(child))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from faasmoe.tenancy.office import Office
 
 # seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
-_HTTP, _ACCOUNTS, _IDLE, _FLEET, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.5, 1.5, 1.2
+_HTTP, _ACCOUNTS, _IDLE, _FLEET, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 1.5, 1.2
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Gateway:
             serving = await stack.enter_async_context(self._http(server))
             beating = asyncio.create_task(self._manager.beat())
             stack.callback(beating.cancel)
-            self._stage(f"listening at {url_of(self._doors.listener)}, and starting")
+            self._console.print(f"listening at {url_of(self._doors.listener)}, and starting")
             config = await asyncio.to_thread(self._settings.config)
             fleet, office = await self._start(stack, config)
             with ended.by(lambda: self._end(server), self._settings.drain):

@@ -1,4 +1,4 @@
-"""Context managers that are left in time, whatever hangs in them."""
+"""Context managers that are left in time, whatever hangs or fails in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _SECOND_TRY = 1.0  # seconds to close after `otherwise`
 
 @asynccontextmanager
 async def in_time(what: str, seconds: float, manager: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """`manager`, cancelled if leaving it takes longer than `seconds`. `what` is its name in the log."""
+    """`manager`, cancelled if leaving it takes longer than `seconds`. `what` is its name in the log, which gets errors
+    of leaving: what else there is has to be left too."""
     value = await manager.__aenter__()
     try:
         yield value
@@ -27,6 +28,8 @@ async def in_time(what: str, seconds: float, manager: AbstractAsyncContextManage
                 await manager.__aexit__(None, None, None)
         except TimeoutError:
             _complain(what, seconds)
+        except Exception as error:
+            log.error("not closed in order: %s", what, exc_info=error)
 
 
 @asynccontextmanager
@@ -37,7 +40,7 @@ async def on_thread(
     otherwise: Callable[[], None] | None = None,
 ) -> AsyncIterator[T]:
     """`manager`, entered and left on a thread, so that the loop goes on. What is not left within `seconds` is left to
-    itself, after `otherwise` was called to make it possible."""
+    itself, after `otherwise` was called to make it possible. Errors are as with `in_time`."""
     entering = asyncio.create_task(asyncio.to_thread(manager.__enter__))
     try:
         value = await asyncio.shield(entering)
@@ -61,10 +64,10 @@ async def _leave(
         _complain(what, seconds)
         otherwise()
         await asyncio.wait([leaving], timeout=_SECOND_TRY)
-    if leaving.done():
-        leaving.result()
-    else:
+    if not leaving.done():
         _complain(what, seconds)
+    elif error := leaving.exception():
+        log.error("not closed in order: %s", what, exc_info=error)
 
 
 def _complain(what: str, seconds: float) -> None:

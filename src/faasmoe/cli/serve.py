@@ -32,7 +32,7 @@ from faasmoe.cli.options import (
     platform_options,
 )
 from faasmoe.cli.service_manager import ServiceManager
-from faasmoe.cli.signals import EndedBySignals
+from faasmoe.cli.signals import ENDING, EndedBySignals
 
 if TYPE_CHECKING:
     from faasmoe.cli.gateway import Gateway
@@ -128,8 +128,6 @@ def serve(
 
     logs.configure("gateway", log_format, log_level)
     manager = ServiceManager.take(os.environ)
-    resort = LastResort()
-    resort.start()
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
@@ -143,6 +141,8 @@ def serve(
         source = resolve(model)  # a download shows its own progress
         return ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
 
+    resort = LastResort(ENDING)
+    resort.start()
     with console.status("starting"):  # before there is a port: who connects to that gets an answer at once
         from faasmoe.cli.gateway import Doors, Gateway, Settings
 

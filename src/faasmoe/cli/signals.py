@@ -49,14 +49,13 @@ class EndedBySignals:
     """Runs a coroutine that the first signal cancels, unless it says what else a signal is to do.
 
     Signals are a matter of its loop: none raises where an error would be swallowed, and none disturbs its cleaning up.
-    `resort` ends the process if it has not ended in time, whatever its loop does.
+    `resort` ends the process if it has not ended in time, whatever its loop does, and is told how long it may take.
     """
 
     def __init__(self, resort: LastResort) -> None:
         self._resort = resort
         self._first: int | None = None
         self._end: Callable[[], None] | None = None
-        self._grace = 0.0
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Raises `SystemExit` if a signal has cancelled `main`. Signals after the first are ignored from then on."""
@@ -75,7 +74,7 @@ class EndedBySignals:
     @contextmanager
     def by(self, end: Callable[[], None], grace: float) -> Iterator[None]:
         """In here signals cancel nothing: each calls `end`. What runs may take `grace` seconds after the first."""
-        self._end, self._grace = end, grace
+        self._end, self._resort.grace = end, grace
         try:
             yield
         finally:
@@ -85,7 +84,6 @@ class EndedBySignals:
         loop, task = asyncio.get_running_loop(), asyncio.create_task(main)
 
         def came(number: int, _: object) -> None:
-            self._resort.within(self._grace if self._first is None else 0.0)  # even if the loop is stuck
             first, self._first = self._first is None, self._first or number
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._heed, first, task)

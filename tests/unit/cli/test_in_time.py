@@ -86,7 +86,29 @@ def test_what_was_being_entered_when_it_was_cancelled_is_left() -> None:
     assert left.is_set()
 
 
-def test_errors_of_both_are_raised() -> None:
+class Failing(Hanging):
+    async def __aexit__(self, *_: object) -> None:
+        raise OSError(24, "SECRET")
+
+
+def test_errors_of_leaving_are_logged_and_what_else_there_is_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    @contextmanager
+    def failing() -> Iterator[None]:
+        yield
+        raise OSError(24, "SECRET")
+
+    async def run() -> None:
+        async with in_time("the one", 30, Failing()), on_thread("the other", 30, failing()):
+            pass
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == [
+        "not closed in order: the other",
+        "not closed in order: the one",
+    ]
+
+
+def test_errors_of_entering_are_raised() -> None:
     @contextmanager
     def broken() -> Iterator[None]:
         raise LookupError

@@ -6,19 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from faasmoe.cli.last_resort import LastResort
 from faasmoe.cli.signals import ENDING, EndedBySignals, unwind
 
 each = pytest.mark.parametrize("number", ENDING)
 
 
-class Resort:
-    """Notes what is ordered, and kills nobody."""
-
-    def __init__(self) -> None:
-        self.orders: list[float] = []
-
-    def within(self, seconds: float) -> None:
-        self.orders.append(seconds)
+def ended_by_signals() -> EndedBySignals:
+    return EndedBySignals(LastResort(ENDING))
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +60,7 @@ def test_a_second_signal_does_not_disturb_the_cleaning_up() -> None:
 @each
 def test_a_coroutine_is_cancelled_once_and_cleans_up_undisturbed(number: signal.Signals) -> None:
     done = []
-    resort = Resort()
-    ended = EndedBySignals(resort)
+    ended = ended_by_signals()
 
     async def main() -> None:
         try:
@@ -83,13 +77,12 @@ def test_a_coroutine_is_cancelled_once_and_cleans_up_undisturbed(number: signal.
         ended.run(main())
     assert caught.value.code == ended.status == 128 + number
     assert done == ["nothing was raised", "cleaned up"]
-    assert resort.orders == [0.0, 0.0]
     for later in ENDING:  # while the interpreter ends
         signal.raise_signal(later)
 
 
 def test_a_coroutine_may_end_in_a_way_of_its_own_and_gets_its_grace_once() -> None:
-    resort = Resort()
+    resort = LastResort(ENDING)
     ended = EndedBySignals(resort)
     heard = 0
 
@@ -113,19 +106,7 @@ def test_a_coroutine_may_end_in_a_way_of_its_own_and_gets_its_grace_once() -> No
 
     ended.run(main())
     assert heard == 2
-    assert resort.orders == [30.0, 0.0, 0.0]
-
-
-def test_the_last_resort_hears_of_a_signal_while_the_loop_is_stuck() -> None:
-    resort = Resort()
-    ended = EndedBySignals(resort)
-
-    async def main() -> None:
-        with ended.by(lambda: None, 7.0):
-            signal.raise_signal(signal.SIGTERM)
-            assert resort.orders == [7.0]  # nothing was awaited
-
-    ended.run(main())
+    assert resort.grace == 30.0
 
 
 def test_a_cancellation_that_no_signal_caused_is_raised_as_it_is() -> None:
@@ -133,4 +114,4 @@ def test_a_cancellation_that_no_signal_caused_is_raised_as_it_is() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        EndedBySignals(Resort()).run(main())
+        ended_by_signals().run(main())
