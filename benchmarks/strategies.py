@@ -134,6 +134,7 @@ async def run(strategy: Strategy, model: Path, pool: LocalPlatform, folder: Path
     launcher = TemplateClient(Start(config, str(pool.folder), str(folder), options.orchestrators))
     memory, figures = Memory(), {}
     async with Fleet(launcher, options) as fleet:
+        await fleet.ready()
         tenants = Tenants(fleet)
         figures["no_tenant_mib"] = memory.sample()["total"]
         await tenants.ask(TENANTS[0], PROMPT)  # starts the functions

@@ -22,6 +22,7 @@
          ├─ LimitExceeded       a tenant's limit is reached (carries when to come again)
          ├─ EngineBusy          too many requests wait already; try later
          └─ EngineStopped       the orchestrator is shutting down, or has failed
+             └─ ProcessLost       a process of this server has died or does not answer; the next try starts another
 
 Commands print a `UserError` as one line and exit with 2; anything else is a defect or an outage.
 """
@@ -155,3 +156,7 @@ class EngineBusy(ServingError):
 
 class EngineStopped(ServingError):
     """The orchestrator is shutting down, or has failed."""
+
+
+class ProcessLost(EngineStopped):
+    """A process of this server has died or does not answer; the next try starts another."""

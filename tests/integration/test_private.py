@@ -45,6 +45,7 @@ async def fleet_on(folder: Path, pool: LocalPlatform, options: FleetOptions) -> 
     config = ServingConfig("demo", str(resolve(None).folder), engine=EngineOptions(kv_cache_bytes=64 << 20))
     start = Start(config, str(pool.folder), str(folder), options.orchestrators)
     async with Fleet(TemplateClient(start), options) as fleet:
+        await fleet.ready()
         yield fleet
 
 

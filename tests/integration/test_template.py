@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import psutil
 import pytest
 
 from faasmoe.model.source import resolve
@@ -23,8 +24,10 @@ from faasmoe.orchestrator.messages import (
     Ended,
     Failed,
     Fork,
+    Forked,
     FromTemplate,
     Kill,
+    Killed,
     Prepared,
     Start,
     Submit,
@@ -32,7 +35,7 @@ from faasmoe.orchestrator.messages import (
     read_template_answer,
 )
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.template_client import ENVIRONMENT
+from faasmoe.orchestrator.template_process import ENVIRONMENT
 
 
 class Template:
@@ -58,6 +61,10 @@ class Template:
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._ours, [pack(Fork(self._forks))], [theirs.fileno()])
+        forked = self.receive()
+        assert isinstance(forked, Forked)
+        assert forked.number == self._forks
+        assert psutil.Process(forked.pid).ppid() == self.process.pid
         return ours
 
     def status(self) -> int:
@@ -133,9 +140,19 @@ def test_it_has_no_threads_that_a_fork_would_lose(template: Template, log: Path)
 
 def test_one_that_does_not_end_by_itself_is_killed(template: Template) -> None:
     with template.fork():
-        template.send(pack(Kill(99)))  # unknown
-        template.send(pack(Kill(template._forks)))
+        for number in (99, template._forks):  # the first is unknown
+            template.send(pack(Kill(number)))
+            assert template.receive() == Killed(number)
         assert template.status() == -signal.SIGKILL
+
+
+def test_a_fork_whose_connection_did_not_arrive_fails_alone(template: Template) -> None:
+    """The kernel drops it where the template has no descriptor left."""
+    template.send(pack(Fork(99)))
+    assert template.receive() == Ended(99, 1)
+    with template.fork() as link:
+        link.shutdown(socket.SHUT_WR)
+        assert template.status() == 0
 
 
 @pytest.mark.parametrize(

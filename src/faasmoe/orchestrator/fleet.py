@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from faasmoe.errors import EngineStopped
+from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
 from faasmoe.orchestrator.child import Child
 from faasmoe.orchestrator.client import PATIENCE, OrchestratorClient, State
 from faasmoe.orchestrator.config import About, FleetOptions
 from faasmoe.orchestrator.figures import Distribution, Figures
+from faasmoe.orchestrator.pauses import Pauses
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest
 from faasmoe.orchestrator.supervisor import Supervisor
@@ -23,6 +24,7 @@ from faasmoe.orchestrator.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0  # between looks at who idles
+_END_SECONDS = 1.5  # in which orchestrators end by themselves when the server does
 _START_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _IDLED = "the orchestrator has ended after being idle; try again"
 _ENDING = "the server is shutting down"
@@ -36,7 +38,7 @@ class Launcher(Protocol):
         """Whether it takes any memory."""
 
     async def ready(self) -> About:
-        """Be prepared to launch. Raises what is in the way."""
+        """Be prepared to launch. Raises what is in the way, `ProcessLost` or `OSError` if another try may help."""
 
     async def launch(self) -> Child:
         """An orchestrator that takes requests. Raises what it cannot start for."""
@@ -74,8 +76,8 @@ class Fleet:
     with. Where `most` run and another tenant comes, the one that idles longest makes room; if none does, the tenant's
     requests wait. Each orchestrator has its own supervisor: what happens to it is its tenant's business alone.
 
-    Use it as an async context manager, in one asyncio loop. Entering it raises the `UserError` or `EngineStopped` that
-    keeps the model from being served; nothing is left running then.
+    Use it as an async context manager, in one asyncio loop. Entering it begins to load the model and does not wait for
+    that: `ready` does. Requests that come before wait.
     """
 
     def __init__(
@@ -98,36 +100,58 @@ class Fleet:
         self._past = Figures()  # of members that have left
         self._unused_since: float | None = None  # when nobody was left
         self._refused: str | None = None  # why nothing is taken any more
+        self._about: About | None = None  # until the model is loaded
+        self._look_failed = False  # and it was said
         self.starts = Starts()
-        self.about: About
 
     async def __aenter__(self) -> Self:
-        try:
-            self.about = await self._launcher.ready()
-        except BaseException:
-            self._launcher.close()
-            raise
+        self._loading = asyncio.create_task(self._load())
+        self._loading.add_done_callback(self._loaded)
         self._looking = asyncio.create_task(self._look())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends all orchestrators and what they run."""
+        """Ends all orchestrators and what they run, within 2 s, whatever state their processes are in."""
         self.refuse(_ENDING)
+        self._loading.cancel()
         self._looking.cancel()
         for tenant in list(self._members):
             self._retire(tenant, _ENDING)
         try:
-            await asyncio.gather(*self._leaving)
+            if self._leaving:
+                await asyncio.wait(self._leaving, timeout=_END_SECONDS)
         finally:
-            self._launcher.close()
+            self._launcher.close()  # nobody outlives it
+            await asyncio.gather(*self._leaving, self._loading, self._looking, return_exceptions=True)
+
+    @property
+    def about(self) -> About:
+        """What is known of the model. Raises `EngineStopped` before it is loaded."""
+        if self._about is None:
+            raise EngineStopped(self._refused or "the model is being loaded; try again")
+        return self._about
+
+    async def ready(self) -> About:
+        """Returns when the model is loaded. Raises the `UserError` or `EngineStopped` that keeps it from being served.
+
+        A template that dies while it loads does not: another is started.
+        """
+        try:
+            return await asyncio.shield(self._loading)
+        except asyncio.CancelledError:
+            if self._loading.cancelled():
+                raise EngineStopped(self._refused or _ENDING) from None
+            raise
 
     @property
     def state(self) -> State:
-        """Whether requests are run, wait for successors of orchestrators that were all lost, or are refused."""
+        """Whether requests are run, are refused, or wait: for the model, or because all orchestrators were lost."""
         if self._refused is not None:
             return "stopped"
+        if self._about is None:
+            return "starting"
         members = self._members.values()
         return "starting" if members and all(member.client.lost for member in members) else "ok"
 
@@ -174,7 +198,7 @@ class Fleet:
             if member.supervisor.waits or now - member.idle_since >= keep_alive:
                 self._retire(tenant, _IDLED)
         self._make_room()
-        if self._members or self._leaving or not self._launcher.running:
+        if self._members or self._leaving or self._about is None or not self._launcher.running:
             self._unused_since = None
             return
         if self._unused_since is None:
@@ -186,7 +210,29 @@ class Fleet:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(min(_LOOK_SECONDS, self._options.keep_alive / 2 or _LOOK_SECONDS))
-            self.look()
+            try:
+                self.look()
+                self._look_failed = False
+            except Exception:  # the next look may do better
+                if not self._look_failed:
+                    log.exception("idle orchestrators cannot be looked for; trying again each second")
+                self._look_failed = True
+
+    async def _load(self) -> About:
+        pauses = Pauses()
+        while True:
+            try:
+                self._about = await self._launcher.ready()
+                return self._about
+            except (ProcessLost, OSError) as error:
+                pause = pauses.next()
+                log.error("the model is not loaded, trying again in %.1f s: %s", pause, error)
+            await asyncio.sleep(pause)
+
+    def _loaded(self, loading: asyncio.Task[About]) -> None:
+        if not loading.cancelled() and (error := loading.exception()):
+            log.error("the model cannot be served: %s", error if isinstance(error, FaasmoeError) else type(error))
+            self.refuse("the model cannot be served; the server's log says why")
 
     def _member(self, tenant: str) -> Member:
         member = self._members.get(tenant)

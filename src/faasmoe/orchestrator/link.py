@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Self
 
-from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError
+from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, ProcessLost
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.messages import (
     HEADER,
@@ -26,22 +26,21 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_answer,
 )
+from faasmoe.orchestrator.patience import Patience, vitals
 from faasmoe.orchestrator.piece_stream import Inbox, PieceStream
-
-SILENCE = (
-    60.0  # seconds without a sign of life after which an orchestrator counts as dead; one is sent each second
-)
 
 
 class Link:
-    """Requests on their way through one orchestrator. For one asyncio loop."""
+    """Requests on their way through one orchestrator, which sends a sign of life each second. For one asyncio loop."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence: float = SILENCE
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: Patience | None = None
     ) -> None:
+        """`patience` tells when the orchestrator's silence has lasted too long; it is ticked until `close`."""
         self._reader = reader
         self._writer = writer
-        self._silence = silence
+        self._patience = patience or Patience()
+        self._ticking = asyncio.get_running_loop().call_later(self._patience.seconds, self._tick)
         self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `Report.busy`
         self._inboxes: dict[str, Inbox] = {}  # by request, until its last piece has come
         self._cancelled: set[str] = set()  # of these
@@ -52,8 +51,16 @@ class Link:
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:
-        """A link over a connected socket, which it then owns."""
-        return cls(*await asyncio.open_unix_connection(sock=connection))
+        """A link over a connected socket, which it then owns. Raises `OSError`; the socket is closed then."""
+        try:
+            return cls(*await asyncio.open_unix_connection(sock=connection))
+        except BaseException:
+            connection.close()
+            raise
+
+    def watch(self, pid: int) -> None:
+        """Have what the kernel tells of process `pid` decide how long it may be silent."""
+        self._patience.watch(partial(vitals, pid))
 
     @property
     def lost(self) -> bool:
@@ -66,15 +73,14 @@ class Link:
         return bool(self._inboxes or self._answers)
 
     async def receive(self) -> ToGateway:
-        """The next message. Raises `EngineStopped` if the orchestrator is gone or silent, `MessageError`."""
+        """The next message. Raises `ProcessLost` if the orchestrator is gone or silent, `MessageError`."""
         try:
-            async with asyncio.timeout(self._silence):
-                header = await self._reader.readexactly(HEADER.size)
-                return read_answer(await self._reader.readexactly(body_length(header)))
+            header = await self._reader.readexactly(HEADER.size)
+            body = await self._reader.readexactly(body_length(header))
         except (asyncio.IncompleteReadError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise EngineStopped(f"the orchestrator was silent for {self._silence:g} s") from error
-            raise EngineStopped("the orchestrator has ended") from error
+            raise ProcessLost("the orchestrator has ended") from error
+        self._patience.heard()
+        return read_answer(body)
 
     async def run(self) -> NoReturn:
         """Hand out what comes, until `receive` raises."""
@@ -162,9 +168,20 @@ class Link:
     async def close(self) -> None:
         """Hang up, whether it has read what it was sent or not. May be called twice."""
         self.fail("the orchestrator was ended")
+        self._ticking.cancel()
         self._writer.transport.abort()
         with suppress(OSError):
             await self._writer.wait_closed()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ticking = loop.call_later(self._patience.seconds, self._tick)
+        loop.call_soon(self._judge)  # after `receive` has been given what has come
+
+    def _judge(self) -> None:
+        if lost := self._patience.tick():
+            self._ticking.cancel()
+            self._reader.set_exception(ProcessLost(f"the orchestrator {lost}"))
 
     def _deliver(self, message: Pieces) -> None:
         for request_id, piece in message.pieces:

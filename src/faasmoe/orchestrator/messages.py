@@ -37,13 +37,16 @@ class Start(Message, frozen=True):
 
 
 class Fork(Message, frozen=True):
-    """To the template, with a descriptor: start an orchestrator that speaks through it. `Ended` comes some day."""
+    """To the template, with a descriptor: start an orchestrator that speaks through it.
+
+    Answered by `Forked`, and some day by `Ended`; by `Ended` alone if it cannot be started.
+    """
 
     number: int
 
 
 class Kill(Message, frozen=True):
-    """To the template: end an orchestrator that does not end by itself. Unknown ones are fine."""
+    """To the template: end an orchestrator that does not end by itself. Answered by `Killed`. Unknown ones are fine."""
 
     number: int
 
@@ -93,6 +96,19 @@ class Prepared(Message, frozen=True):
     about: About
 
 
+class Forked(Message, frozen=True):
+    """From the template: an orchestrator was started."""
+
+    number: int
+    pid: int
+
+
+class Killed(Message, frozen=True):
+    """From the template: an orchestrator was sent the signal, if there was one."""
+
+    number: int
+
+
 class Ended(Message, frozen=True):
     """From the template: an orchestrator is gone."""
 
@@ -129,7 +145,7 @@ class Report(Message, frozen=True):
 _M = TypeVar("_M")
 
 ToTemplate = Start | Fork | Kill
-FromTemplate = Prepared | Failed | Ended
+FromTemplate = Prepared | Failed | Forked | Killed | Ended
 ToOrchestrator = Submit | Cancel | Ask
 ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | Report
 

@@ -8,6 +8,7 @@ python -m faasmoe.orchestrator.template DESCRIPTOR PARENT
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import select
@@ -29,7 +30,10 @@ from faasmoe.orchestrator.messages import (
     Ended,
     Failed,
     Fork,
+    Forked,
+    FromTemplate,
     Kill,
+    Killed,
     Prepared,
     Start,
     ToTemplate,
@@ -76,20 +80,24 @@ class Template:
 
     def _obey(self, order: ToTemplate, fds: list[int]) -> None:
         try:
-            if isinstance(order, Fork) and len(fds) == 1:
-                self._fork(order.number, fds[0])
+            if isinstance(order, Fork):
+                self._fork(order.number, fds[0] if fds else None)
             elif isinstance(order, Kill):
                 for pid in [pid for pid, number in self._numbers.items() if number == order.number]:
                     os.kill(pid, signal.SIGKILL)  # not reaped yet, so that its id is nobody else's
+                send(self._gateway, Killed(order.number))
             else:
-                raise MessageError(f"{type(order).__name__} with {len(fds)} descriptors is no order")
+                raise MessageError(f"{type(order).__name__} is no order")
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _fork(self, number: int, connection: int) -> None:
+    def _fork(self, number: int, connection: int | None) -> None:
+        """`connection` is None if the kernel could not hand it over: no descriptor was free."""
         parent = os.getpid()
         try:
+            if connection is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = os.fork()
         except OSError as error:
             log.error("no orchestrator can be forked: %s", error.strerror)
@@ -98,6 +106,7 @@ class Template:
         if pid == 0:
             self._become(parent, connection)
         self._numbers[pid] = number
+        send(self._gateway, Forked(number, pid))
 
     def _become(self, parent: int, connection: int) -> None:
         """What the child does. Does not return."""
@@ -130,7 +139,7 @@ def receive(gateway: socket.socket) -> tuple[ToTemplate, list[int]]:
     return read_template_order(packet), fds
 
 
-def send(gateway: socket.socket, answer: Prepared | Failed | Ended) -> None:
+def send(gateway: socket.socket, answer: FromTemplate) -> None:
     """Raises `GatewayLeft`."""
     try:
         gateway.send(pack(answer))

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from faasmoe.errors import CheckpointError, EngineStopped, OptionError
+from faasmoe.errors import CheckpointError, EngineStopped, OptionError, ProcessLost
+from faasmoe.orchestrator import fleet
 from faasmoe.orchestrator.config import About, FleetOptions
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.fleet import Fleet
@@ -66,12 +67,17 @@ class Launcher:
     def __init__(self) -> None:
         self.children: list[Child] = []
         self.running = False
+        self.tries = 0
         self.error: Exception | None = None
         self.open = asyncio.Event()
         self.open.set()
+        self.loaded = asyncio.Event()
+        self.loaded.set()
 
     async def ready(self) -> About:
         self.running = True
+        self.tries += 1
+        await self.loaded.wait()
         if self.error:
             raise self.error
         return ABOUT
@@ -84,6 +90,8 @@ class Launcher:
 
     def close(self) -> None:
         self.running = False
+        for child in self.children:
+            child.may_end.set()  # killed with what it was started with
 
     def alive(self) -> int:
         return sum(not child.ended for child in self.children)
@@ -123,6 +131,7 @@ def play(
     async def run() -> None:
         played = Played(FleetOptions(strategy, keep_alive, most), patience)  # type: ignore[arg-type]
         async with played.fleet:
+            await played.fleet.ready()
             await test(played)
         assert not played.launcher.alive()
         assert not played.launcher.running
@@ -352,8 +361,13 @@ def test_what_keeps_a_model_from_being_served_is_raised_and_nothing_is_left() ->
         played = Played(FleetOptions(), 30)
         played.launcher.error = CheckpointError("cut short")
         with pytest.raises(CheckpointError, match="cut short"):
-            async with played.fleet:
-                pass
+            async with played.fleet as fleet:
+                with pytest.raises(CheckpointError):
+                    await fleet.ready()
+                assert fleet.state == "stopped"
+                with pytest.raises(EngineStopped, match="the server's log says why"):
+                    await played.submit("a")
+                await fleet.ready()
         assert not played.launcher.running
 
     asyncio.run(test())
@@ -373,6 +387,112 @@ def test_one_that_cannot_start_is_tried_again_while_somebody_waits(caplog: pytes
 
     play(test, patience=0.01)
     assert "did not start, trying again in 0.1 s: gone" in caplog.text
+
+
+def test_while_the_model_is_loaded_it_is_starting_and_requests_wait() -> None:
+    async def test() -> None:
+        played = Played(FleetOptions(keep_alive=0), 30)
+        played.launcher.loaded.clear()
+        async with played.fleet as fleet:
+            assert fleet.state == "starting"
+            with pytest.raises(EngineStopped, match="is being loaded; try again"):
+                _ = fleet.about
+            impatient = asyncio.create_task(fleet.ready())
+            waiting = asyncio.create_task(played.submit("a"))
+            await played.look(after=1000)
+            assert played.launcher.running  # nobody idles yet
+            impatient.cancel()
+            await asyncio.gather(impatient, return_exceptions=True)
+            played.launcher.loaded.set()
+            assert await fleet.ready() == fleet.about == ABOUT
+            assert await waiting == ["r"]
+            assert fleet.state == "ok"
+
+    asyncio.run(test())
+
+
+def test_a_server_that_ends_while_it_loads_says_so_to_who_waits() -> None:
+    async def test() -> None:
+        played = Played(FleetOptions(), 30)
+        played.launcher.loaded.clear()
+        async with played.fleet as fleet:
+            ready = asyncio.create_task(fleet.ready())
+            waiting = asyncio.create_task(played.submit("a"))
+            await turn()
+        for refused in (ready, waiting):
+            with pytest.raises(EngineStopped, match="shutting down"):
+                await refused
+        assert fleet.state == "stopped"
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("lost", [ProcessLost("killed"), OSError(11, "no more processes")])
+def test_a_template_that_is_lost_while_it_loads_is_tried_again(
+    lost: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        played = Played(FleetOptions(), 30)
+        played.launcher.error = lost
+        async with played.fleet as fleet:
+            await turn()
+            assert fleet.state == "starting"
+            played.launcher.error = None
+            assert await fleet.ready() == ABOUT
+
+    asyncio.run(test())
+    assert "the model is not loaded, trying again in 0.1 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(11, "no more processes"), ValueError("a defect"), ProcessLost("killed")]
+)
+def test_nothing_ends_the_watch_over_an_orchestrator(error: Exception) -> None:
+    async def test(played: Played) -> None:
+        await played.submit("a", "1")
+        played.launcher.error = error
+        played.launcher.children[0].dies.set()
+        waiting = asyncio.create_task(played.submit("a", "2"))
+        await turn()
+        assert played.fleet.state == "starting"
+        tries = played.launcher.tries
+        while played.launcher.tries < tries + 2:
+            await asyncio.sleep(0.01)
+        played.launcher.error = None
+        assert await waiting == ["2"]
+        assert played.fleet.state == "ok"
+
+    play(test)
+
+
+def test_looks_for_those_who_idle_go_on_after_one_has_failed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks: list[float] = []
+
+    async def test(played: Played) -> None:
+        def broken() -> None:
+            looks.append(1)
+            raise OSError(24, "too many open files")
+
+        monkeypatch.setattr(played.fleet, "look", broken)
+        while len(looks) < 3:
+            await asyncio.sleep(0.005)
+
+    play(test, keep_alive=0.01)
+    assert caplog.text.count("cannot be looked for") == 1
+
+
+def test_a_server_ends_although_its_orchestrators_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        played = Played(FleetOptions(), 30)
+        async with played.fleet:
+            await played.submit("a")
+            played.launcher.children[0].may_end.clear()
+            monkeypatch.setattr(fleet, "_END_SECONDS", 0.01)
+        assert not played.launcher.running
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

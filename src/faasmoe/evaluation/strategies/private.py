@@ -42,6 +42,7 @@ def serve(orders: Orders) -> Iterator[Player]:
         fleet = Fleet(launcher, FleetOptions("private", math.inf, most))
         runner.run(fleet.__aenter__())
         try:
+            runner.run(fleet.ready())
             tokenizer = Tokenizer.saved(folder.path / TOKENIZER)
 
             def play(asks: Sequence[Ask]) -> Played:

@@ -1,0 +1,66 @@
+"""Orchestrators and the process that forks them, stopped by a signal: others take their places, and soon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from faasmoe.errors import EngineStopped
+from faasmoe.orchestrator.config import FleetOptions
+from faasmoe.orchestrator.fleet import Fleet
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.platforms.local.platform import LocalPlatform
+from tests.integration.test_private import LONG, fleet_on, orchestrators, submit, template, text
+from tests.waiting import alive, wait_until
+
+MOST_SECONDS = 10.0  # until what ran has failed, and from then until the next answer
+
+
+async def answer(fleet: Fleet, wanted: str) -> None:
+    async with asyncio.timeout(MOST_SECONDS):
+        assert await text(await submit(fleet, "a", 8)) == wanted
+
+
+def freeze(pid: int) -> int:
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def test_what_is_frozen_is_replaced(tmp_path: Path) -> None:
+    async def test(pool: LocalPlatform) -> None:
+        async with fleet_on(tmp_path, pool, FleetOptions()) as fleet:
+            wanted = await text(await submit(fleet, "a", 8))
+
+            running = await submit(fleet, "a", LONG)
+            await anext(running)
+            (orchestrator,) = orchestrators()
+            freeze(orchestrator)
+            async with asyncio.timeout(MOST_SECONDS):
+                with pytest.raises(EngineStopped, match="was stopped, and silent for 3 s"):
+                    await text(running)
+            await answer(fleet, wanted)
+
+            forking = template()
+            assert forking is not None
+            freeze(forking.pid)
+            await answer(fleet, wanted)  # its orchestrator does not need it
+            (orchestrator,) = orchestrators()
+            os.kill(orchestrator, signal.SIGKILL)
+            await answer(fleet, wanted)
+            assert not forking.is_running()
+
+            forking = template()
+            assert forking is not None
+            everybody = [freeze(orchestrators()[0]), freeze(forking.pid)]
+            began = time.monotonic()
+        assert time.monotonic() - began < 4  # and this machine is busy
+        assert template() is None
+        assert wait_until(lambda: not any(map(alive, everybody)))
+
+    with local_platform() as pool:
+        asyncio.run(test(pool))
