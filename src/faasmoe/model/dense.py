@@ -188,6 +188,11 @@ class DenseModel:
         return logits.float()
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that it has embeddings for: ids from 0 to one less."""
+        return int(self._architecture.text_config.vocab_size)
+
+    @property
     def kv_bytes(self) -> Mapping[int, int]:
         """Bytes of one token's keys and values, by layer."""
         return self._row.kv_bytes

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from faasmoe.model.attention import Span
+from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.running import Running
 from faasmoe.orchestrator.scheduler import Work
 
@@ -31,6 +32,7 @@ class Batch:
     wanted: list[int] = field(default_factory=list)
     takers: list[Taker] = field(default_factory=list)
     prompt_tokens: int = 0  # and those that run again after a preemption
+    _before: list[tuple[KVCache, int]] = field(default_factory=list)  # caches, and the tokens that they hold
 
     @classmethod
     def of(cls, work: list[Work], members: Iterable[Running]) -> Batch:
@@ -50,6 +52,12 @@ class Batch:
         self.tokens += sequence.tokens[start : start + work.count]
         self.positions += range(start, start + work.count)
         self.spans.append(Span(sequence.cache, work.count))
+        self._before.append((sequence.cache, start))
+
+    def restore(self) -> None:
+        """The model has failed to run it: forget what it has written to caches."""
+        for cache, tokens in self._before:
+            cache.truncate(tokens)
 
     def advance(self) -> None:
         """The model has run all of it."""

@@ -86,6 +86,7 @@ class Dispatch:
         calls = self._pack(layer, hidden, lines, parts, shared)
         if len(calls) >= self._cores:
             meanwhile = None
+        self.costs.send(self._names[layer], parts)
         packed = time.perf_counter()
         deadline = time.monotonic() + self._deadline
         replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)

@@ -6,16 +6,19 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from collections.abc import Sequence as Many
 
 import torch
 from torch import Tensor
 
-from faasmoe.errors import EngineStopped, RequestError
+from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
 from faasmoe.model.dense import DenseModel
+from faasmoe.orchestrator.attempts import Attempts, Bill
 from faasmoe.orchestrator.batch import Batch
 from faasmoe.orchestrator.kv_memory import KVMemory
 from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.orchestrator.reasons import ENDING, FAILED, NOT_FINITE, told
 from faasmoe.orchestrator.request import GenerationRequest
 from faasmoe.orchestrator.running import Listener, Running
 from faasmoe.orchestrator.scheduler import Scheduler
@@ -126,6 +129,8 @@ class Engine:
         prompt, more = len(request.prompt), request.params.max_tokens
         if prompt == 0:
             raise RequestError("the prompt is empty", param="prompt")
+        self._check_tokens("prompt", request.prompt)
+        self._check_tokens("logit_bias", [token for token, _ in request.params.logit_bias])
         limits = {
             "this model takes": self.max_model_len,
             "the memory for keys and values holds": self._memory.total,
@@ -138,14 +143,23 @@ class Engine:
                     code="context_length_exceeded",
                 )
 
+    def _check_tokens(self, field: str, tokens: Many[int]) -> None:
+        vocabulary = self._model.vocabulary
+        for token in (min(tokens, default=0), max(tokens, default=0)):
+            if not 0 <= token < vocabulary:
+                raise RequestError(
+                    f"{field} has token {token}; this model takes token ids from 0 to {vocabulary - 1}",
+                    param=field,
+                )
+
     def _run(self) -> None:
-        message = "the orchestrator is shutting down"
+        message = ENDING
         try:
             with torch.inference_mode():
                 while self._step():
                     pass
-        except BaseException as error:  # nobody above would hear of it
-            message = f"the orchestrator has failed: {type(error).__name__}: {error}"
+        except BaseException:  # nobody above would hear of it
+            message = FAILED
             log.critical("the engine has failed", exc_info=True)
         with self._work:
             self._stopping = True
@@ -155,7 +169,7 @@ class Engine:
                 if requests.get(running.request.id) is not running:
                     self._tell(running.cancel)
             for running in requests.values():
-                self._tell(running.fail, f"EngineStopped: {message}")
+                self._tell(running.fail, message)
 
     def _step(self) -> bool:
         """Wait for work and run one step of it. False when the engine is to stop."""
@@ -169,20 +183,15 @@ class Engine:
             waiting = self._scheduler.waiting
             self._stepping = batch.members
         planned = time.perf_counter()
-        try:
-            # a step of prompt chunks alone needs no logits, but models must be asked for some
-            logits = self._model.forward(batch.tokens, batch.positions, batch.spans, batch.wanted or [0])
-        except Exception as error:  # noqa: BLE001 - one bad step must not end the engine
-            log.error("step failed: %s: %s", type(error).__name__, error)
-            with self._work:
-                self._charge(batch, time.process_time() - cpu)
-                self._fail(batch.members, f"{type(error).__name__}: {error}")
-            return True
+        outcome = Attempts(self._forward, self._again, self._costs).run(batch, cpu)
         computed = time.perf_counter()
         with self._work:
-            self._charge(batch, time.process_time() - cpu)
+            self._charge(outcome.bills)
+            for running, error in outcome.failed:
+                self._fail("step", running, error)
         charged = time.perf_counter()
-        self._sample(batch, logits)
+        for part, logits in outcome.done:
+            self._sample(part, logits)
         ended = time.perf_counter()
         phases = {
             "schedule": planned - started,
@@ -201,14 +210,27 @@ class Engine:
             raise RuntimeError(f"none of {len(self._requests)} requests can go on")  # a defect: the oldest can
         return Batch.of(work, (self._requests[w.sequence.id] for w in work))
 
-    def _charge(self, batch: Batch, cpu_seconds: float) -> None:
-        """Split what the step has cost between those who took part, and tell those who were cancelled in it."""
-        counts = [work.count for work in batch.work]
-        a_token = cpu_seconds / sum(counts)
-        for running, count, costs in zip(batch.members, counts, self._costs.split(counts), strict=True):
-            running.usage.add(costs, a_token * count)
-            self._busy[running.request.tenant] += float(costs[GB_SECONDS])
-            if self._requests.get(running.request.id) is not running:
+    def _forward(self, batch: Batch) -> Tensor:
+        # a step of prompt chunks alone needs no logits, but models must be asked for some
+        return self._model.forward(batch.tokens, batch.positions, batch.spans, batch.wanted or [0])
+
+    def _again(self, batch: Batch, members: Many[int]) -> Batch | None:
+        """Some of a batch that has failed, without those who were cancelled meanwhile; None if all of them were."""
+        with self._work:
+            left = [i for i in members if self._runs(batch.members[i])]
+            return Batch.of([batch.work[i] for i in left], [batch.members[i] for i in left]) if left else None
+
+    def _runs(self, running: Running) -> bool:
+        """Whether it has neither ended nor been cancelled."""
+        return self._requests.get(running.request.id) is running
+
+    def _charge(self, bills: Many[Bill]) -> None:
+        """Note what those who took part in the step have to pay, and tell those who were cancelled in it."""
+        for bill in bills:
+            bill.running.usage.add(bill.costs, bill.cpu_seconds)
+            self._busy[bill.running.request.tenant] += float(bill.costs[GB_SECONDS])
+        for running in self._stepping:
+            if not self._runs(running):
                 self._tell(running.cancel)
         self._stepping = []
 
@@ -216,16 +238,18 @@ class Engine:
         """Hand out logits `[len(batch.wanted), vocabulary]`. The lock is held for one request at a time."""
         with self._work:
             batch.advance()
+        finite = logits.amax(-1).isfinite().tolist()  # NaN is the largest; -inf alone forbids a token
         for taker in batch.takers:
-            running = taker.running
+            running, rows = taker.running, slice(taker.first, taker.first + taker.count)
             with self._work:
-                if self._requests.get(running.request.id) is not running:  # cancelled during the step
+                if not self._runs(running):  # cancelled during the step
                     continue
                 try:
-                    ended = running.advance(logits[taker.first : taker.first + taker.count])
+                    if not all(finite[rows]):
+                        raise ServingError(NOT_FINITE)
+                    ended = running.advance(logits[rows])
                 except Exception as error:  # noqa: BLE001 - a fault in one request's sampling ends that request
-                    log.error("sampling failed: %s: %s", type(error).__name__, error)
-                    self._fail([running], f"{type(error).__name__}: {error}")
+                    self._fail("sampling", running, error)
                     continue
                 if ended:
                     self._drop(running)
@@ -238,19 +262,22 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - requests must not suffer from who counts them
             log.error("a step could not be reported: %s: %s", type(error).__name__, error)
 
-    def _fail(self, those: Iterable[Running], message: str) -> None:
-        """End requests with an error, unless they have ended. Their keys and values may be incomplete."""
-        for running in those:
-            if self._requests.get(running.request.id) is not running:
-                continue
-            self._drop(running, keep=False)
-            self._tell(running.fail, message)
+    def _fail(self, what: str, running: Running, error: Exception) -> None:
+        """End a request with an error, unless it has ended. Its keys and values may not be what they should."""
+        if not self._runs(running):
+            return
+        if isinstance(error, FaasmoeError):
+            log.error("%s failed: %s: %s", what, type(error).__name__, error)
+        else:  # its message may quote a tenant's text
+            log.error("%s failed", what, exc_info=error)
+        self._drop(running, keep=False)
+        self._tell(running.fail, told(error))
 
     def _tell(self, how: Callable[..., None], *what: str) -> None:
         try:
             how(*what)
-        except Exception as error:  # noqa: BLE001 - others have to be told as well
-            log.error("a listener failed: %s: %s", type(error).__name__, error)
+        except Exception:  # others have to be told as well
+            log.exception("a listener failed")
 
     def _drop(self, running: Running, *, keep: bool = True) -> None:
         del self._requests[running.request.id]

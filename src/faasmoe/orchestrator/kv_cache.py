@@ -88,8 +88,9 @@ class _LayerCache:
         return self.keys.shape[1]
 
     def resize(self, capacity: int) -> None:
-        self.keys = _resized(self.keys, self.length, capacity)
-        self.values = _resized(self.values, self.length, capacity)
+        """Both or, if there is no memory for that, neither."""
+        keys = _resized(self.keys, self.length, capacity)
+        self.keys, self.values = keys, _resized(self.values, self.length, capacity)
 
     def write(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The last tokens. Returns views of all."""

@@ -28,6 +28,17 @@ class StepCosts:
         self._costs: list[tuple[float, float, float, float]] = []  # by call, as `COSTS`
         self._slots: list[int] = []  # how many, by call
         self._rows: list[NDArray[np.int32]] = []  # of the step, by call and slot
+        self._sent: tuple[Sequence[str], Sequence[Part]] = ((), ())
+
+    def send(self, functions: Sequence[str], parts: Sequence[Part]) -> None:
+        """A layer's calls are about to be made; `functions` are the names of its blocks."""
+        self._sent = functions, parts
+
+    def rows_sent_to(self, function: str) -> NDArray[np.int32]:
+        """Rows of the step that the calls of `function` were for, in the layer that was called last."""
+        functions, parts = self._sent
+        rows = [part.slot_rows for part in parts if functions[part.block] == function]
+        return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int32)
 
     def add(self, parts: Sequence[Part], answers: Sequence[Reply], replies: Replies) -> None:
         """A layer's calls have been answered: `answers` are the decoded `replies` to `parts`."""

@@ -121,6 +121,14 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
 def play(
     test: Callable[[Played], Awaitable[None]],
     strategy: str = "private",
@@ -178,7 +186,7 @@ def test_the_death_of_one_is_nobody_elses_matter() -> None:
         played.launcher.open.set()
         assert await waiting == ["3"]
         await played.submit("b", "5")
-        assert [child.link.taken for child in played.launcher.children[2:]] == [["3"], ["5"]]
+        assert sorted(child.link.taken for child in played.launcher.children[2:]) == [["3"], ["5"]]
         assert (played.fleet.state, played.fleet.starts.again) == ("ok", 2)
 
     play(test)
@@ -360,14 +368,12 @@ def test_what_keeps_a_model_from_being_served_is_raised_and_nothing_is_left() ->
     async def test() -> None:
         played = Played(FleetOptions(), 30)
         played.launcher.error = CheckpointError("cut short")
-        with pytest.raises(CheckpointError, match="cut short"):
-            async with played.fleet as fleet:
-                with pytest.raises(CheckpointError):
-                    await fleet.ready()
-                assert fleet.state == "stopped"
-                with pytest.raises(EngineStopped, match="the server's log says why"):
-                    await played.submit("a")
+        async with played.fleet as fleet:
+            with pytest.raises(CheckpointError, match="cut short"):
                 await fleet.ready()
+            assert fleet.state == "stopped"
+            with pytest.raises(EngineStopped, match="the server's log says why"):
+                await played.submit("a")
         assert not played.launcher.running
 
     asyncio.run(test())
@@ -456,8 +462,7 @@ def test_nothing_ends_the_watch_over_an_orchestrator(error: Exception) -> None:
         await turn()
         assert played.fleet.state == "starting"
         tries = played.launcher.tries
-        while played.launcher.tries < tries + 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: played.launcher.tries >= tries + 2)
         played.launcher.error = None
         assert await waiting == ["2"]
         assert played.fleet.state == "ok"
@@ -476,8 +481,7 @@ def test_looks_for_those_who_idle_go_on_after_one_has_failed(
             raise OSError(24, "too many open files")
 
         monkeypatch.setattr(played.fleet, "look", broken)
-        while len(looks) < 3:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(looks) >= 3)
 
     play(test, keep_alive=0.01)
     assert caplog.text.count("cannot be looked for") == 1

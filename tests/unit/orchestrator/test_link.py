@@ -277,13 +277,18 @@ def test_a_silent_orchestrator_counts_as_lost() -> None:
     play(test, Patience(limits=Limits(asleep=0.01, stopped=0), tick=0.001))
 
 
+def stand_still(seconds: float) -> None:
+    """Nothing of the gateway runs."""
+    time.sleep(seconds)
+
+
 def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost() -> None:
     """A loop that was busy, or a machine that was paused, for longer than an orchestrator may be silent."""
 
     async def test(played: Played) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(3):
-            time.sleep(0.05)  # nothing of the gateway runs
+            stand_still(0.05)
             loop.call_soon(played.say, Report(Figures(running=4), {}))
             await asyncio.sleep(0.002)
         assert not played.running.done()
