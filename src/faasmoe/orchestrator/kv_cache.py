@@ -46,11 +46,11 @@ class KVCache:
         return cache
 
     def reserve(self, tokens: int) -> None:
-        """Have memory for `tokens` tokens in every layer, neither more nor less. Layer by layer: one exists twice."""
-        if tokens != self._capacity:
-            self._capacity = tokens
-            for cache in self._layers.values():
-                cache.resize(tokens)
+        """Have memory for `tokens` tokens in every layer, and no more, when the model adds tokens that need it.
+
+        Layer by layer: one exists twice. A step for which there is no memory fails, and nothing else does.
+        """
+        self._capacity = tokens
 
     def truncate(self, tokens: int) -> None:
         """Forget all but the first `tokens` tokens."""

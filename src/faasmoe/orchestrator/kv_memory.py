@@ -6,10 +6,11 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 
-from faasmoe.errors import OptionError
+from faasmoe.errors import OptionError, brief
 from faasmoe.machine import available_memory
 from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.options import EngineOptions
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 UNLIMITED = sys.maxsize
 _SHARE = 0.2  # of available memory, unless set: the rest is for instances, and for weights in the page cache
 _QUANTUM = 16  # tokens: caches grow by no less, because growing copies them
+_MOST_DONORS = 64  # running sequences that are looked at by one that begins
 _SPARE = 4  # they grow by a quarter at least, if there is memory
 
 
@@ -95,26 +97,38 @@ class KVMemory:
         prefix, common = self.prefixes.find(sequence.tenant, tokens) or (None, 0)
         if donor and known >= max(common, LEAST):
             self.reserve(sequence, len(tokens))
-            sequence.cache.copy_from(donor.cache, known)
-            return known
+            return self._copy(sequence, donor.cache, known)
         if prefix is None:
             return 0
         fits_beside = self.missing(sequence, len(tokens) + prefix.capacity) == 0
         if fits_beside and common < len(prefix.tokens):  # others may have use for the rest
             self.prefixes.touch(prefix)
             self.reserve(sequence, len(tokens))
-            sequence.cache.copy_from(prefix.cache, common)
-        else:
-            self.prefixes.remove(prefix)
-            sequence.cache = prefix.cache
-            sequence.cache.truncate(common)
-            self._change(sequence, prefix.capacity)
+            return self._copy(sequence, prefix.cache, common)
+        self.prefixes.remove(prefix)
+        sequence.cache = prefix.cache
+        sequence.cache.truncate(common)
+        self._change(sequence, prefix.capacity)
         return common
 
+    def _copy(self, sequence: Sequence, cache: KVCache, tokens: int) -> int:
+        """Let `sequence` begin with the first `tokens` tokens of `cache`. Returns how many it has: all or none."""
+        try:
+            sequence.cache.copy_from(cache, tokens)
+        except (MemoryError, RuntimeError) as error:  # the kernel gives less than was counted on
+            log.warning("keys and values cannot be copied, and are computed: %s", brief(error))
+            sequence.cache = KVCache()
+            sequence.cache.reserve(sequence.capacity)
+            return 0
+        return tokens
+
     def _donor(self, tenant: str, tokens: Tokens) -> tuple[Sequence | None, int]:
-        """The running sequence that has most in common with all of `tokens` but the last, and how many."""
+        """Of those that began last, the one that has most in common with all of `tokens` but the last, and how many.
+
+        Those that have much in common come together: the choices for one prompt, say.
+        """
         best, most = None, 0
-        for other, its in self._began.get(tenant, {}).items():
+        for other, its in islice(reversed(self._began.get(tenant, {}).items()), _MOST_DONORS):
             known = min(common_length(its, tokens[:-1]), other.computed)
             if known > most:
                 best, most = other, known

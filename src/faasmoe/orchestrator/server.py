@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
 from faasmoe.orchestrator.figures import Figures
@@ -33,6 +33,7 @@ from faasmoe.orchestrator.messages import (
     read_order,
 )
 from faasmoe.orchestrator.outbox import Outbox
+from faasmoe.orchestrator.reasons import told
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ class Server:
     def start(self) -> None:
         """Send signs of life from now on."""
         for work in (self._read, self._write):
-            threading.Thread(target=work, name=f"gateway{work.__name__}", daemon=True).start()
+            name = f"gateway{work.__name__}"
+            threading.Thread(target=self._until_gone, args=(work,), name=name, daemon=True).start()
 
     def serve(self, runner: Runner, figures: Callable[[], Figures]) -> None:
         """Take requests from now on."""
@@ -88,15 +90,22 @@ class Server:
         with suppress(queue.Empty):
             self._cancel((self._outbox.dropped.get(timeout=seconds),))
 
-    def _read(self) -> None:
+    def _until_gone(self, work: Callable[[], NoReturn]) -> None:
+        """Run one of the threads. Without it requests would wait for ever, so that its end is that of the process."""
         try:
-            while True:
-                self._obey(self._receive())
+            work()
         except OSError:
             self._gone(0)
         except MessageError as error:
             log.error("the gateway sent %s", error)
             self._gone(1)
+        except Exception:  # a defect
+            log.exception("messages cannot be handled")
+            self._gone(1)
+
+    def _read(self) -> NoReturn:
+        while True:
+            self._obey(self._receive())
 
     def _receive(self) -> ToOrchestrator:
         header = self._exactly(HEADER.size)
@@ -129,7 +138,10 @@ class Server:
             for request in order.requests:
                 self._runner.submit(request, partial(self._outbox.piece, request.id))
                 taken.append(request.id)
-        except FaasmoeError as error:
+        except Exception as error:  # whatever it is, others' requests must not suffer from it
+            if not isinstance(error, FaasmoeError):
+                log.exception("a request cannot be taken")
+                error = EngineStopped(told(error))
             self._cancel(tuple(taken))
             self._outbox.post(Refused(order.number, failure_of(error)))
         else:
@@ -140,18 +152,14 @@ class Server:
             if self._runner:
                 self._runner.cancel(request_id)
 
-    def _write(self) -> None:
+    def _write(self) -> NoReturn:
         due = time.monotonic()
         while True:
             messages = self._outbox.take(due)
             if time.monotonic() >= due:
                 messages.append(self._report())
                 due = time.monotonic() + REPORT_SECONDS
-            try:
-                self._connection.sendall(b"".join(map(packed, messages)))
-            except OSError:
-                self._gone(0)
-                return
+            self._connection.sendall(b"".join(map(packed, messages)))
 
 
 def packed(message: Message) -> bytes:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faasmoe.orchestrator import kv_cache
 from faasmoe.orchestrator.kv_cache import KVCache
 
 A_TOKEN = 4 * 2 * (3 + 5)  # bytes in one layer: float32, 2 heads, keys of 3 and values of 5
@@ -43,6 +44,25 @@ def test_what_is_reserved_is_what_it_takes() -> None:
             assert torch.equal(keys, key[:, : start + 10])
             assert torch.equal(values, value[:, : start + 10])
         assert cache.nbytes == 3 * A_TOKEN * capacity
+
+
+def test_a_layer_that_cannot_grow_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, key, value = filled(9, layers=(0,))
+    cache.reserve(200)
+    resized = kv_cache._resized
+
+    def fails_for_values(buffer: torch.Tensor, used: int, capacity: int) -> torch.Tensor:
+        if buffer.shape[2] == 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return resized(buffer, used, capacity)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kv_cache, "_resized", fails_for_values)
+        with pytest.raises(RuntimeError):
+            cache.append(0, torch.randn(2, 80, 3), torch.randn(2, 80, 5))
+    keys, values = cache.append(0, key, value)
+    assert torch.equal(keys, torch.cat([key, key], 1))
+    assert torch.equal(values, torch.cat([value, value], 1))
 
 
 def test_it_never_takes_more_than_was_reserved() -> None:

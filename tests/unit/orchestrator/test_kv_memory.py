@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from faasmoe.errors import OptionError
+from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.kv_memory import KVMemory
 from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.sequence import Sequence
@@ -114,6 +115,27 @@ def test_what_has_to_be_computed_or_belongs_to_others_is_not_reused() -> None:
     memory.end(short, keep=True)
     assert memory.held("short") == 0
     assert len(memory.prefixes) == 1
+
+
+def test_what_cannot_be_copied_for_want_of_memory_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = KVMemory(1000)
+    memory.end(computed(memory, sequence("a", 30)), keep=True)
+    running = computed(memory, sequence("b", [*range(20), 7, 7]))
+    used = memory.used
+
+    def fails(self: KVCache, other: KVCache, tokens: int) -> None:
+        self.append(0, torch.zeros(1, 3, 1), torch.zeros(1, 3, 1))
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KVCache, "copy_from", fails)
+        for tokens in ([*range(25), 8], [*range(20), 7, 7, 9]):  # of a prefix, of a running sequence
+            one = computed(memory, sequence("c", tokens))
+            assert one.cached_tokens == 0
+            assert keys(one) == tokens
+            memory.end(one, keep=False)
+    assert memory.used == used
+    assert keys(running) == running.tokens
 
 
 def test_the_budget_counts_the_layer_that_grows() -> None:

@@ -80,6 +80,8 @@ class Engine:
     def submit(self, request: GenerationRequest, listener: Callable[[Piece], None]) -> None:
         if request.id.startswith("no"):
             raise EngineBusy("full", retry_after=2)
+        if request.id.startswith("defect"):
+            raise KeyError("what a tenant wrote")
         self.listeners[request.id] = listener
 
     def cancel(self, request_id: str) -> None:
@@ -209,3 +211,27 @@ def test_a_piece_that_is_too_much_alone_becomes_an_error() -> None:
     ((name, piece),) = message.pieces
     assert (name, piece.text, piece.tokens) == ("a", "", 3)
     assert "too large" in (piece.error or "")
+
+
+def test_a_request_that_the_engine_chokes_on_is_refused_alone(ready: Played) -> None:
+    ready.connection.say(Submit(1, (request("a"), request("defect"))), Submit(2, (request("b"),)))
+    refused = next(ready.answers)
+    assert isinstance(refused, Refused)
+    assert "an internal error" in refused.error.message
+    assert "tenant" not in refused.error.message
+    assert ready.engine.cancelled.get(timeout=30) == "a"
+    assert next(ready.answers) == Accepted(2)
+
+
+@pytest.mark.parametrize("what", ["figures", "cancel"])
+def test_a_thread_that_ends_ends_the_process(played: Played, what: str) -> None:
+    """Otherwise requests would wait for what is never read, or never sent."""
+
+    def broken(*_: object) -> Figures:
+        raise ValueError("a defect")
+
+    played.engine.cancel = broken  # type: ignore[assignment]
+    played.server.start()
+    played.server.serve(played.engine, broken if what == "figures" else Figures)
+    played.connection.say(Cancel(("a",)) if what == "cancel" else Ask())
+    assert played.gone.get(timeout=30) == 1
