@@ -23,7 +23,7 @@ class Echo:
         self._tokenizer = tokenizer
         self._scorer = scorer
         self._stream = TextStream(tokenizer)
-        self._text = ""
+        self._texts: list[str] = []
         self._scores: list[TokenLogprob] = []
         if scorer:
             self._add(scorer.unpredicted(prompt[0]))
@@ -49,8 +49,8 @@ class Echo:
         """The whole text and, if they were asked for, log-probabilities of all its tokens."""
         if not self._scorer:
             return self._tokenizer.decode(self._prompt, skip_special_tokens=True), []
-        return self._text + self._stream.flush(), self._scores
+        return "".join(self._texts) + self._stream.flush(), self._scores
 
     def _add(self, score: TokenLogprob) -> None:
         self._scores.append(score)
-        self._text += self._stream.push(score.chosen.token)
+        self._texts.append(self._stream.push(score.chosen.token))

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from faasmoe.errors import RequestError
 
 MAX_STOPS = 4  # as in OpenAI's API
+MAX_STOP_LENGTH = 4096  # characters of each: the end of the text is compared with all beginnings of it
 RANGES: dict[str, tuple[float, float]] = {  # least and greatest value
     "temperature": (0, 2),
     "min_p": (0, 1),
@@ -59,6 +60,8 @@ class SamplingParams:
             _refuse("seed", self.seed, "a 64-bit integer")
         if len(self.stop) > MAX_STOPS or "" in self.stop:
             _refuse("stop", list(self.stop), f"at most {MAX_STOPS} strings, none empty")
+        if any(len(stop) > MAX_STOP_LENGTH for stop in self.stop):
+            raise RequestError(f"stop has more than {MAX_STOP_LENGTH} characters", param="stop")
 
     def choice(self, index: int) -> SamplingParams:
         """The params of one of several choices for a prompt. The first has the seed, others seeds made of it."""

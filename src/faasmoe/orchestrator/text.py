@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from typing import Protocol
 
+_MOST_UNCERTAIN = 8  # tokens that are decoded once more with each that follows; a character has four bytes at most
+_LONGEST_CHARACTER = 4  # bytes
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders give for the first bytes of a character
 
 
@@ -40,10 +43,20 @@ class TextStream:
     def push(self, token: int) -> str:
         """Text that has become certain with `token`."""
         self._tokens.append(token)
-        before, now = self._taken(), self._decode(self._tokens[self._start :])
-        if now.endswith(_UNFINISHED) or len(now) <= len(before):
+        before, end = self._taken(), len(self._tokens)
+        many = end - self._read >= _MOST_UNCERTAIN
+        now = self._decode(self._tokens[self._start :])
+        if many and now == before:  # they stand for no text: what follows reads the same without them
+            del self._tokens[self._read :]
             return ""
-        self._start, self._read, self._before = self._read, len(self._tokens), None
+        if many and now.endswith(_UNFINISHED):  # all but the last bytes cannot become a character any more
+            end -= self._beginning()
+            now = self._decode(self._tokens[self._start : end])
+        elif now.endswith(_UNFINISHED):
+            return ""
+        if len(now) <= len(before):
+            return ""
+        self._start, self._read, self._before = self._read, end, None
         self.length += len(now) - len(before)
         return self._release(self._held + now[len(before) :])
 
@@ -53,6 +66,17 @@ class TextStream:
         released = "" if self.stopped else self._release(rest)
         held, self._held = self._held, ""
         return released if self.stopped else released + held
+
+    def _beginning(self) -> int:
+        """How many of the last tokens may be the beginning of a character."""
+        decoder = getincrementaldecoder("utf-8")("replace")
+        last = [self._tokenizer.token_bytes(token) for token in self._tokens[-_LONGEST_CHARACTER:]]
+        decoder.decode(b"".join(last))
+        begun, count = len(decoder.getstate()[0]), 0
+        while begun > 0:
+            count += 1
+            begun -= len(last[-count])
+        return count
 
     def _taken(self) -> str:
         if self._before is None:

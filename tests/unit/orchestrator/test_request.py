@@ -35,6 +35,7 @@ NAN = float("nan")
         ("seed", 2**63),
         ("stop", ("",)),
         ("stop", ("a", "b", "c", "d", "e")),
+        ("stop", ("a" * 4097,)),
     ],
 )
 def test_values_out_of_range_name_the_field(field: str, value: object) -> None:
