@@ -7,12 +7,15 @@ import logging
 import signal
 from collections.abc import Callable
 
-from faasmoe.errors import FaasmoeError, MessageError
+from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
 from faasmoe.orchestrator.link import Link
 from faasmoe.orchestrator.messages import Failed, Ready, Starting, error_of
 
 log = logging.getLogger(__name__)
 
+_MOST_STARTING = (
+    60  # signs of life, one a second, of one that starts; pages of a large model may be read from disk
+)
 _HANG_UP_SECONDS = 0.5  # in which a process that hears that its socket is closed has ended
 _KILL_SECONDS = 1.0  # in which one that is killed has
 
@@ -27,8 +30,12 @@ class Child:
 
     async def ready(self) -> None:
         """Until it takes requests. Raises what it cannot start for."""
-        while isinstance(message := await self.link.receive(), Starting):
-            pass
+        for _ in range(_MOST_STARTING):
+            message = await self.link.receive()
+            if not isinstance(message, Starting):
+                break
+        else:
+            raise ProcessLost(f"the orchestrator did not start within {_MOST_STARTING} s")
         if isinstance(message, Failed):
             raise error_of(message.error)
         if not isinstance(message, Ready):
@@ -38,11 +45,13 @@ class Child:
         """Until it is lost. Returns why."""
         try:
             await self.link.run()
-        except FaasmoeError as error:
+        except ProcessLost as error:
             return str(error)
+        except FaasmoeError as error:
+            log.error("an orchestrator is given up: %s", error)
         except Exception:  # a defect in the handling of a message; without its reader the orchestrator is lost
             log.exception("messages of an orchestrator cannot be handled")
-            return "messages of the orchestrator cannot be handled"
+        return "the orchestrator is not understood"
 
     async def end(self) -> str:
         """Hang up, and make sure that the process is gone. Returns how it ended. Takes 1.5 s at most."""

@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable
 
 _FIRST = 0.1
-_LONGEST = 30.0
-_JITTER = 0.5
+_LONGEST = 4.0  # what has been in the way may be gone any moment, and requests wait
+_JITTER = 0.25
 
 
 class Pauses:
-    """Each pause is twice as long as the one before, up to `_LONGEST` seconds, and up to half as long again by chance.
+    """Each pause is twice as long as the one before, up to `_LONGEST` seconds, and up to a quarter longer by chance.
 
     Chance keeps those that failed together from trying again together.
     """
