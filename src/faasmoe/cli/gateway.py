@@ -127,6 +127,7 @@ class Gateway:
         await asyncio.to_thread(_imports)  # while it loads the model
         office = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.office))
         fleet = await self._fleet(stack, config.name, launcher, platform, office)
+        await fleet.ready()
         await self._open(config.name, fleet, platform, office, folder)
         shown.stop()
         return fleet, office
