@@ -4,6 +4,7 @@
      ├─ UserError             what the user gave cannot work; the message says what would
      │   ├─ OptionError         an option's value is out of range
      │   ├─ CheckpointError     a checkpoint's files are missing, damaged or inconsistent
+     │   │   └─ CheckpointChanged a file is no longer the one that was loaded (its message holds no folder)
      │   ├─ UnsupportedModel    a sound checkpoint of a model that cannot be served
      │   ├─ RequestError        an API request that cannot be honoured (carries the field)
      │   ├─ Unauthenticated     an API request without a key that is good for it
@@ -52,6 +53,13 @@ class OptionError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint's files are missing, damaged or inconsistent."""
+
+
+class CheckpointChanged(CheckpointError):
+    """A file of a checkpoint that is in use was replaced, written to, cut short or removed.
+
+    Clients of a server read the message: it names the file without its folder, and says what to do.
+    """
 
 
 class UnsupportedModel(UserError):

@@ -1,31 +1,33 @@
 """The artifact of a function: a small JSON file that says where its experts' weights lie.
 
 Weights are not copied into it: a function maps them from the checkpoint, or from its copy in eight bits. Format,
-version 2:
+version 3:
 
-    {"version": 2, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
+    {"version": 3, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
+     "files": [[path, device, inode, size, mtime in ns], ...],
      "weights": [{"first": [PLACE, ...], "down": PLACE, "first_bias": [PLACE, ...], "down_bias": PLACE or null}, ...]}
 
-A PLACE is `[file, offset, dtype, shape]`; that of a matrix in eight bits is `{"int8": its values' place, "scale": that
-of its rows' scales}`.
+A PLACE is `[number of the file, offset, dtype, shape]`; that of a matrix in eight bits is `{"int8": its values' place,
+"scale": that of its rows' scales}`. A file that is not in the state that the artifact has noted is not mapped.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.file_state import FileState
 from faasmoe.experts.int8 import Int8Location, MatrixLocation
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,13 @@ class Artifact:
         return columns if self.form.transposed else rows
 
     def to_json(self) -> str:
-        """The artifact as text."""
+        """The artifact as text.
+
+        A file that had not been written when its tensors were located is looked at now. Raises `CheckpointError` if it
+        is not there.
+        """
+        files = _states(location for expert in self.weights for location in expert)
+        numbers = {file: number for number, file in enumerate(files)}
         return json.dumps(
             {
                 "version": VERSION,
@@ -95,7 +103,8 @@ class Artifact:
                 "experts": self.experts,
                 "dtype": self.dtype,
                 "form": asdict(self.form),
-                "weights": [_dump_expert(expert) for expert in self.weights],
+                "files": [[str(file), *astuple(state)] for file, state in files.items()],
+                "weights": [_dump_expert(expert, numbers) for expert in self.weights],
             }
         )
 
@@ -106,14 +115,15 @@ class Artifact:
             raw = json.loads(text)
             if raw["version"] != VERSION:
                 raise CheckpointError(f"artifact of version {raw['version']}, this code reads {VERSION}")
+            files = [(Path(path), FileState(*map(int, state))) for path, *state in raw["files"]]
             return cls(
                 layer=int(raw["layer"]),
                 experts=tuple(raw["experts"]),
                 dtype=raw["dtype"],
                 form=ExpertForm(**{**raw["form"], "gate": Gate(**raw["form"]["gate"])}),
-                weights=tuple(_load_expert(expert) for expert in raw["weights"]),
+                weights=tuple(_load_expert(expert, files) for expert in raw["weights"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise CheckpointError(f"not an artifact: {type(error).__name__} {error}") from error
 
     @classmethod
@@ -125,33 +135,50 @@ class Artifact:
             raise CheckpointError(f"cannot read artifact {path}: {error.strerror}") from error
 
 
-def _dump(location: MatrixLocation) -> Any:
+def _states(locations: Iterator[TensorLocation]) -> dict[Path, FileState]:
+    states: dict[Path, FileState] = {}
+    for location in locations:
+        if location.file not in states:
+            try:
+                states[location.file] = location.state or FileState.read(location.file)
+            except OSError as error:
+                raise CheckpointError(f"cannot read {location.file}: {error.strerror}") from error
+    return states
+
+
+def _dump(location: MatrixLocation, numbers: dict[Path, int]) -> Any:
     if isinstance(location, Int8Location):
-        return {"int8": _dump(location.values), "scale": _dump(location.scale)}
-    return [str(location.file), location.offset, location.dtype, location.shape]
+        return {"int8": _dump(location.values, numbers), "scale": _dump(location.scale, numbers)}
+    return [numbers[location.file], location.offset, location.dtype, location.shape]
 
 
-def _load_matrix(raw: Any) -> MatrixLocation:
-    return Int8Location(_load(raw["int8"]), _load(raw["scale"])) if isinstance(raw, dict) else _load(raw)
+_Files = Sequence[tuple[Path, FileState]]
 
 
-def _load(raw: list[Any]) -> TensorLocation:
-    return TensorLocation(Path(raw[0]), int(raw[1]), raw[2], tuple(raw[3]))
+def _load_matrix(raw: Any, files: _Files) -> MatrixLocation:
+    if isinstance(raw, dict):
+        return Int8Location(_load(raw["int8"], files), _load(raw["scale"], files))
+    return _load(raw, files)
 
 
-def _dump_expert(expert: ExpertLocations) -> dict[str, Any]:
+def _load(raw: list[Any], files: _Files) -> TensorLocation:
+    file, state = files[raw[0]]
+    return TensorLocation(file, int(raw[1]), raw[2], tuple(raw[3]), state)
+
+
+def _dump_expert(expert: ExpertLocations, numbers: dict[Path, int]) -> dict[str, Any]:
     return {
-        "first": [_dump(location) for location in expert.first],
-        "down": _dump(expert.down),
-        "first_bias": [_dump(location) for location in expert.first_bias],
-        "down_bias": expert.down_bias and _dump(expert.down_bias),
+        "first": [_dump(location, numbers) for location in expert.first],
+        "down": _dump(expert.down, numbers),
+        "first_bias": [_dump(location, numbers) for location in expert.first_bias],
+        "down_bias": expert.down_bias and _dump(expert.down_bias, numbers),
     }
 
 
-def _load_expert(raw: dict[str, Any]) -> ExpertLocations:
+def _load_expert(raw: dict[str, Any], files: _Files) -> ExpertLocations:
     return ExpertLocations(
-        first=tuple(map(_load_matrix, raw["first"])),
-        down=_load_matrix(raw["down"]),
-        first_bias=tuple(map(_load, raw["first_bias"])),
-        down_bias=raw["down_bias"] and _load(raw["down_bias"]),
+        first=tuple(_load_matrix(place, files) for place in raw["first"]),
+        down=_load_matrix(raw["down"], files),
+        first_bias=tuple(_load(place, files) for place in raw["first_bias"]),
+        down_bias=raw["down_bias"] and _load(raw["down_bias"], files),
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from faasmoe.errors import PayloadError, brief
+from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts import fused
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.finite import all_finite
 from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.int8 import Int8Location, Matrix, MatrixLocation
 from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
@@ -72,13 +73,16 @@ class ExpertBlock:
     def forward(self, request: Request, sums: Tensor) -> None:
         """Add each row's sum over this block's experts, weighted by the router, to `sums` `[T, H]` float32.
 
-        Raises `PayloadError` if the request is for other experts, another layer or another width.
+        Raises `PayloadError` if the request is for other experts, another layer or another width, or holds a number
+        that is not finite; `CheckpointError` if the sums are not finite for another reason.
         """
         self._check(request)
         if self._fused and request.rows.dtype == self.dtype and own_kernel(_most_slots(request)):
             self._fused.forward(request, sums)
         else:
             self._forward(request, sums)
+        if not all_finite(sums):
+            raise self._not_finite(request)
 
     @torch.inference_mode()
     def _forward(self, request: Request, sums: Tensor) -> None:
@@ -88,6 +92,17 @@ class ExpertBlock:
             picked = rows if request.picked is None else request.picked[rows].long()
             out = expert_forward(request.rows[picked].to(self.dtype), self._experts[expert], self.artifact.form)
             sums.index_add_(0, rows, out.float() * request.weight[its, None])
+
+    def _not_finite(self, request: Request) -> PayloadError | CheckpointError:
+        rows = request.row.long()
+        picked = rows if request.picked is None else request.picked[rows].long()
+        if not (request.rows[picked].isfinite().all() and request.weight.isfinite().all()):
+            return PayloadError("non-finite rows or router weights in the request (NaN or infinity)")
+        numbers = sorted({self.artifact.experts[expert] for expert in request.expert.tolist()})
+        return CheckpointError(
+            f"non-finite sums (NaN or infinity) from layer {self.artifact.layer}, experts "
+            f"{', '.join(map(str, numbers))}: a weight of theirs is not finite, or too large for {self.artifact.dtype}"
+        )
 
     def _check(self, request: Request) -> None:
         if request.layer != self.artifact.layer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -13,16 +13,21 @@ import torch
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.file_state import FileState, changed, open_regular
 
 
 @dataclass(frozen=True, slots=True)
 class TensorLocation:
-    """Where a tensor's bytes lie: a row-major array in a file, from `offset` on."""
+    """Where a tensor's bytes lie: a row-major array in a file, from `offset` on.
+
+    `state` is that of the file that was indexed; None if the file has not been written yet.
+    """
 
     file: Path
     offset: int
     dtype: str  # as in `experts.dtypes`
     shape: tuple[int, ...]
+    state: FileState | None = None
 
     @property
     def nbytes(self) -> int:
@@ -33,8 +38,8 @@ class TensorLocation:
         """The location of one entry along the first dimension."""
         if not 0 <= index < self.shape[0]:
             raise IndexError(f"{index} is not below {self.shape[0]}")
-        rest = TensorLocation(self.file, self.offset, self.dtype, self.shape[1:])
-        return TensorLocation(self.file, self.offset + index * rest.nbytes, self.dtype, self.shape[1:])
+        rest = replace(self, shape=self.shape[1:])
+        return replace(rest, offset=self.offset + index * rest.nbytes)
 
 
 def map_tensor(location: TensorLocation, read_ahead: bool = False) -> torch.Tensor:
@@ -42,7 +47,8 @@ def map_tensor(location: TensorLocation, read_ahead: bool = False) -> torch.Tens
 
     Only the pages that hold it are mapped, so a process's maps tell which weights it can touch. With
     `read_ahead` the kernel is asked to read them at once, at disk speed. The map lives as long as the tensor.
-    Raises `CheckpointError` if the file is gone or shorter than the location says.
+    Raises `CheckpointChanged` if the file is not the one that was indexed, `CheckpointError` if it cannot be opened or
+    is shorter than the location says. Messages name the file without its folder: clients of a server read them.
     """
     dtype, count = BY_NAME[location.dtype], prod(location.shape)
     if count == 0:
@@ -60,18 +66,18 @@ def map_tensor(location: TensorLocation, read_ahead: bool = False) -> torch.Tens
 
 
 def _map(location: TensorLocation, start: int) -> mmap.mmap:
-    end = location.offset + location.nbytes
+    end, name = location.offset + location.nbytes, location.file.name
     try:
-        fd = os.open(location.file, os.O_RDONLY | os.O_CLOEXEC)
+        fd, state = open_regular(location.file)
+    except FileNotFoundError:
+        raise changed(location.file, "was removed") from None
     except OSError as error:
-        raise CheckpointError(f"cannot open {location.file}: {error.strerror}") from error
+        raise CheckpointError(f"cannot open {name}: {error.strerror}") from error
     try:
-        size = os.fstat(fd).st_size
-        if end > size:
-            raise CheckpointError(
-                f"{location.file} has {size} bytes, but a tensor in it should end at byte {end}: "
-                f"the file was cut short after it was indexed"
-            )
+        if location.state and (what := location.state.difference(state)):
+            raise changed(location.file, what)
+        if end > state.size:
+            raise CheckpointError(f"{name} has {state.size} bytes, but a tensor in it should end at byte {end}")
         return mmap.mmap(fd, end - start, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, offset=start)
     finally:
         os.close(fd)

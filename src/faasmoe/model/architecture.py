@@ -8,18 +8,22 @@ Nothing here knows model names. A model can be served if transformers dispatches
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels import ExpertForm
+from faasmoe.model.checkpoint import read_json
+from faasmoe.model.config_sizes import check_sizes
 from faasmoe.model.expert_form import recognise
+from faasmoe.model.header import quoted
 from faasmoe.model.lean import without_values
 from faasmoe.model.source import config_file
 
@@ -27,6 +31,8 @@ from faasmoe.model.source import config_file
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 # These rotary embeddings change with the longest sequence in a step, once it is longer than the original context.
 _ROPE_BY_LENGTH = {"dynamic", "longrope"}
+_LARGEST_CONFIG = 4 << 20  # bytes of config.json
+_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,28 @@ class Architecture:
 
 
 def read_config(folder: Path) -> PretrainedConfig:
-    """The model's config. Raises `CheckpointError` or `UnsupportedModel`."""
+    """The model's config. Raises `CheckpointError` or `UnsupportedModel`.
+
+    Code that comes with a checkpoint is never run, whatever its config asks for.
+    """
     file = config_file(folder)
+    plain = read_json(file, _LARGEST_CONFIG)
+    check_sizes(file, plain)
+    name = plain.get("model_type")
+    if not isinstance(name, str) or name not in CONFIG_MAPPING:
+        own = ", and code that comes with a checkpoint is never run" if "auto_map" in plain else ""
+        raise UnsupportedModel(
+            f"{file}: the installed transformers {transformers.__version__} does not know the architecture "
+            f"(model_type) {quoted(name)}{own}"
+        )
     try:
-        return AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # config classes raise whatever their validation uses
         raise UnsupportedModel(f"{file} cannot be read: {brief(error)}") from error
+    # a config may name kernels on the hub here, which are code too
+    config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
+    return config
 
 
 def inspect_architecture(config: PretrainedConfig) -> Architecture:
@@ -97,9 +119,7 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     Raises `UnsupportedModel`, naming the architecture and what is in the way.
     """
     name = config.model_type
-    if getattr(config, "quantization_config", None):
-        method = dict(config.quantization_config).get("quant_method", "an unknown method")
-        raise UnsupportedModel(f"{name}: the checkpoint is quantized with {method}; only plain weights are served")
+    _check_plain(name, config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -118,9 +138,31 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
             f"{name} is not a Mixture-of-Experts model that transformers dispatches through its registry "
             f"of experts: {model_class.__name__} has no such module"
         )
+    _check_top_k(name, config, experts)
     if len({e.layer for e in experts}) != len(experts):
         raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which are not told apart yet")
     return Architecture(config, model_class, meta_model, experts)
+
+
+def _check_plain(name: str, config: PretrainedConfig) -> None:
+    for part in (config, config.get_text_config()):
+        if found := getattr(part, "quantization_config", None):
+            settings = found if isinstance(found, dict) else getattr(found, "__dict__", {})
+            method = quoted(settings.get("quant_method", "an unknown method"))
+            raise UnsupportedModel(
+                f"{name}: the checkpoint is quantized with {method}; only plain weights are served"
+            )
+
+
+def _check_top_k(name: str, config: PretrainedConfig, experts: Sequence[ExpertsModule]) -> None:
+    most = max(module.num_experts for module in experts)
+    for key in _TOP_K:
+        value = getattr(config.get_text_config(), key, None)
+        for count in value if isinstance(value, list) else [] if value is None else [value]:
+            if type(count) is not int or not 1 <= count <= most:
+                raise UnsupportedModel(
+                    f"{name}: {key} is {quoted(count)} in its config: must be 1 to {most}, the experts of a layer"
+                )
 
 
 def is_experts(module: nn.Module) -> bool:

@@ -1,26 +1,22 @@
-"""The index of a Hugging Face checkpoint: every tensor's place in the safetensors files, checked before use.
-
-The safetensors format is described at https://github.com/huggingface/safetensors: eight bytes of header
-length, a JSON header, then the data, without holes and to the end of the file.
-"""
+"""The index of a Hugging Face checkpoint: every tensor's place in the safetensors files, checked before use."""
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.file_state import FileState, open_regular
 from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.model.header import parse_json, quoted, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library
+_LARGEST_JSON = 64 << 20  # bytes
 
 
 class Checkpoint:
@@ -38,15 +34,25 @@ class Checkpoint:
         """
         if not folder.is_dir():
             raise CheckpointError(f"no such folder: {folder}")
+        announced = _announced(folder)
         tensors: dict[str, TensorLocation] = {}
-        for file in _shards(folder):
+        for file in _shards(folder, announced):
             for name, location in read_header(file).items():
                 if name in tensors:
                     raise CheckpointError(f"tensor {name} is in both {tensors[name].file} and {file}")
                 tensors[name] = location
-        checkpoint = cls(folder, tensors)
-        checkpoint._check_index()
-        return checkpoint
+        lost = sorted(set(announced or ()) - set(tensors))
+        if lost:
+            raise CheckpointError(
+                f"{folder / INDEX_FILE} announces {len(lost)} tensors that no shard holds, "
+                f"the first is {quoted(lost[0])}"
+            )
+        return cls(folder, tensors)
+
+    @property
+    def files(self) -> dict[Path, FileState]:
+        """The files that hold tensors, as they were when they were indexed."""
+        return {location.file: location.state for location in self._tensors.values() if location.state}
 
     def config(self) -> dict[str, Any]:
         """The content of config.json. Raises `CheckpointError` if it is missing or malformed."""
@@ -69,21 +75,18 @@ class Checkpoint:
         """Tensor `name`, mapped read-only."""
         return map_tensor(self.location(name))
 
-    def _check_index(self) -> None:
-        index = self.folder / INDEX_FILE
-        if not index.exists():
-            return
-        lost = sorted(set(read_json(index)["weight_map"]) - set(self._tensors))
-        if lost:
-            raise CheckpointError(
-                f"{index} announces {len(lost)} tensors that no shard holds, the first is {lost[0]}"
-            )
 
+def read_json(file: Path, most: int = _LARGEST_JSON, *, unique: bool = False) -> dict[str, Any]:
+    """A JSON object from `file`, see `parse_json`.
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from `file`. Raises `CheckpointError` if it is missing or is none."""
+    Raises `CheckpointError` if it is missing, is none, or has more than `most` bytes.
+    """
     try:
-        value = json.loads(file.read_text())
+        fd, state = open_regular(file)
+        with os.fdopen(fd, "rb") as stream:
+            if state.size > most:
+                raise CheckpointError(f"{file} has {state.size} bytes; at most {most} are read")
+            value = parse_json(stream.read(most).decode(), unique=unique)
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
@@ -93,74 +96,27 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def read_header(file: Path) -> dict[str, TensorLocation]:
-    """The tensors of one safetensors file. Raises `CheckpointError` naming the file and what is wrong."""
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            start = stream.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length > min(size - 8, _MAX_HEADER):
-                raise CheckpointError(
-                    f"{file} is truncated or no safetensors file: {size} bytes, header of {length}"
-                )
-            header = json.loads(stream.read(length))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file} has a malformed safetensors header: {error}") from error
-    tensors = _locations(file, header, 8 + length)
-    _check_tiling(file, tensors, 8 + length, size)
-    return tensors
-
-
-def _locations(file: Path, header: Any, data_start: int) -> dict[str, TensorLocation]:
-    tensors = {}
-    try:
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            begin, end = entry["data_offsets"]
-            location = TensorLocation(file, data_start + begin, entry["dtype"], tuple(entry["shape"]))
-            if entry["dtype"] not in BY_NAME:
-                raise CheckpointError(f"{file}: tensor {name} has the unknown dtype {entry['dtype']}")
-            if begin < 0 or end - begin != location.nbytes:
-                raise CheckpointError(
-                    f"{file}: tensor {name} of shape {list(location.shape)} needs {location.nbytes} bytes, "
-                    f"its offsets give {end - begin}"
-                )
-            tensors[name] = location
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} has a malformed safetensors header: {error!r}") from error
-    return tensors
-
-
-def _check_tiling(file: Path, tensors: dict[str, TensorLocation], start: int, size: int) -> None:
-    """Tensors must follow each other without overlap or hole, up to the end of the file."""
-    at = start
-    for name, location in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
-        if location.offset != at:
-            raise CheckpointError(f"{file}: tensor {name} starts at byte {location.offset}, not at {at}")
-        at += location.nbytes
-    if at > size:
-        raise CheckpointError(f"{file} is truncated: {size} bytes, its tensors end at byte {at}")
-    if at < size:
-        raise CheckpointError(f"{file} is overlong: {size} bytes, its tensors end at byte {at}")
-
-
-def _shards(folder: Path) -> list[Path]:
+def _announced(folder: Path) -> Mapping[str, str] | None:
+    """What the index says: tensors to the names of their shards. None if there is no index."""
     index = folder / INDEX_FILE
-    if not index.exists():
-        if not (folder / SINGLE_FILE).exists():
-            raise CheckpointError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}")
-        return [folder / SINGLE_FILE]
-    weight_map = read_json(index).get("weight_map")
+    if not os.path.lexists(index):
+        return None
+    weight_map = read_json(index, unique=True).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map")
-    names = sorted(set(map(str, weight_map.values())))
+    for name in weight_map.values():
+        if not isinstance(name, str) or Path(name).name != name or name in {"", ".."} or not name.isprintable():
+            raise CheckpointError(f"{index} names the shard {quoted(name)}, which is not a plain file name")
+    return weight_map
+
+
+def _shards(folder: Path, announced: Mapping[str, str] | None) -> list[Path]:
+    if announced is None:
+        if not os.path.lexists(folder / SINGLE_FILE):
+            raise CheckpointError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}")
+        return [folder / SINGLE_FILE]
+    names = sorted(set(announced.values()))
     for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index} names the shard {name!r}, which is not a plain file name")
-        if not (folder / name).exists():
+        if not os.path.lexists(folder / name):
             raise CheckpointError(f"shard {name} is missing from {folder} ({len(names)} shards are listed)")
     return [folder / name for name in names]

@@ -12,6 +12,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     Concatenate,
@@ -24,6 +25,7 @@ from transformers.core_model_loading import (
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.artifact import ExpertLocations
+from faasmoe.experts.dtypes import WEIGHTS
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint import Checkpoint
@@ -56,7 +58,8 @@ class Layout:
 def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     """Tell routed experts from the dense part.
 
-    Raises `CheckpointError` if an expert's tensor is missing, `UnsupportedModel` if one cannot be mapped.
+    Raises `CheckpointError` if an expert's tensor is missing, or a tensor has a shape or dtype that its weight cannot
+    have, `UnsupportedModel` if one cannot be mapped.
     """
     model = architecture.meta_model
     conversions = get_model_conversion_mapping(model)
@@ -72,6 +75,8 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
         target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
         if target not in state and name in state:
             target, pattern = name, None
+        if target in state:
+            _check_tensor(name, checkpoint.location(name), state[target], whole=pattern is None)
         if target in targets:
             grouped[target].setdefault(pattern, []).append(name)
         else:
@@ -90,6 +95,20 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
             )
         experts[module][parameter] = source
     return Layout(dense, dict(experts))
+
+
+def _check_tensor(name: str, location: TensorLocation, wanted: Tensor, whole: bool) -> None:
+    """`wanted` is the tensor of the model that the one at `location` becomes, or a part of if not `whole`."""
+    if wanted.is_floating_point() and location.dtype not in WEIGHTS:
+        raise CheckpointError(
+            f"{location.file}: tensor {name} has the dtype {location.dtype}, but a weight must be one of "
+            f"{', '.join(WEIGHTS)}"
+        )
+    if whole and location.shape != tuple(wanted.shape):
+        raise CheckpointError(
+            f"{location.file}: tensor {name} has the shape {list(location.shape)}, but with this config it must be "
+            f"{list(wanted.shape)}"
+        )
 
 
 def _source(target: str, patterns: dict[str | None, list[str]], by_pattern: dict[str, WeightConverter]) -> Source:

@@ -13,6 +13,8 @@ from faasmoe.experts.int8 import Int8Location
 from faasmoe.model.architecture import Architecture, inspect_architecture, read_config
 from faasmoe.model.blocks import Block, check_block_size, cut
 from faasmoe.model.checkpoint import Checkpoint
+from faasmoe.model.checkpoint_files import CheckpointFiles
+from faasmoe.model.generation_config import check_generation
 from faasmoe.model.layout import Layout, dense_tensors, read_layout
 from faasmoe.model.quantised import QuantisedCopy, plan_copy
 from faasmoe.model.source import ModelSource
@@ -46,6 +48,11 @@ class ModelPlan:
         """Linear layers of the dense part that compute in eight bits."""
         return self.quantised.linears if self.quantised else {}
 
+    def files(self) -> CheckpointFiles:
+        """The files that weights are mapped from. Call it when the copy in eight bits, if there is one, is made."""
+        made = self.quantised.states() if self.quantised else {}
+        return CheckpointFiles(self.checkpoint.files | made)
+
     @property
     def function_bytes(self) -> int:
         """Bytes of the weights of the largest function."""
@@ -73,6 +80,8 @@ def make_plan(
         raise OptionError(
             "--dtype float32: weights in eight bits compute in bfloat16; leave out one of the options"
         )
+    CheckpointFiles.of(source.folder)  # from here on transformers may open them
+    check_generation(source.folder)
     architecture = inspect_architecture(read_config(source.folder))
     size = check_block_size(block_size, architecture)
     checkpoint = Checkpoint.open(source.folder)

@@ -27,6 +27,7 @@ from torch import nn
 
 from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
+from faasmoe.experts.file_state import FileState
 from faasmoe.experts.int8 import Int8Location
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.machine import cores
@@ -82,6 +83,15 @@ class QuantisedCopy:
             raise OptionError(
                 f"--quantize int8: weights cannot be written to {self.folder}: {brief(error)}; "
                 f"the environment variable {CACHE} names another folder for them"
+            ) from error
+
+    def states(self) -> dict[Path, FileState]:
+        """All files, once they are made, as they are now. Raises `OptionError` if one cannot be read."""
+        try:
+            return {file.path: FileState.read(file.path) for file in self.files}
+        except OSError as error:
+            raise OptionError(
+                f"--quantize int8: weights in eight bits cannot be read: {error.strerror}"
             ) from error
 
     def use(self) -> IO[bytes]:

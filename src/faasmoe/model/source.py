@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,13 @@ class ModelSource:
 
 
 def config_file(folder: Path) -> Path:
-    """Where a checkpoint has its config. Raises `CheckpointError` if there is none."""
+    """Where a checkpoint has its config. Raises `CheckpointError` if there is none, or it is no file."""
     file = folder / "config.json"
     if not folder.is_dir():
         raise CheckpointError(f"no such folder: {folder}")
-    if not file.exists():
-        raise CheckpointError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint")
+    if not file.is_file():
+        what = "config.json that is not a file" if os.path.lexists(file) else "no config.json"
+        raise CheckpointError(f"{folder} holds {what}, so it is no Hugging Face checkpoint")
     return file
 
 

@@ -8,13 +8,16 @@ import pytest
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.file_state import FileState
 from faasmoe.experts.int8 import Int8Location
 from faasmoe.experts.kernels import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
+STATE, COPY_STATE = FileState(66, 1234, 5000, 1_700_000_000_000_000_001), FileState(66, 99, 300, 2)
+
 
 def location(offset: int, *shape: int) -> TensorLocation:
-    return TensorLocation(Path("/weights.safetensors"), offset, "BF16", shape)
+    return TensorLocation(Path("/weights.safetensors"), offset, "BF16", shape, STATE)
 
 
 ARTIFACT = Artifact(
@@ -40,7 +43,27 @@ def test_sizes() -> None:
     assert ARTIFACT.hidden_size == 8
 
 
-@pytest.mark.parametrize("damage", [{"version": 1}, {"form": {}}, {"weights": [{}]}, {"layer": "x"}])
+def test_files_are_written_once_with_their_states() -> None:
+    text = json.loads(ARTIFACT.to_json())
+    assert text["files"] == [["/weights.safetensors", 66, 1234, 5000, 1_700_000_000_000_000_001]]
+    assert text["weights"][0]["down"][0] == 0
+
+
+def test_a_file_that_was_not_there_when_it_was_located_is_looked_at_when_written(tmp_path: Path) -> None:
+    file = tmp_path / "copy.safetensors"
+    expert = ExpertLocations(
+        (TensorLocation(file, 0, "BF16", (8, 12)),), TensorLocation(file, 192, "BF16", (6, 8))
+    )
+    artifact = replace(ARTIFACT, weights=(expert,))
+    with pytest.raises(CheckpointError, match=r"copy\.safetensors"):
+        artifact.to_json()
+    file.write_bytes(bytes(288))
+    assert Artifact.from_json(artifact.to_json()).weights[0].down.state == FileState.read(file)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"files": []}, {"files": [[1]]}, {"version": 2}, {"form": {}}, {"weights": [{}]}, {"layer": "x"}]
+)
 def test_damaged_artifacts_are_refused(damage: dict) -> None:
     text = json.dumps({**json.loads(ARTIFACT.to_json()), **damage})
     with pytest.raises(CheckpointError, match="artifact"):
@@ -54,8 +77,9 @@ def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
 
 def test_matrices_in_eight_bits_are_counted_and_kept_as_such() -> None:
     def int8(offset: int, outs: int, ins: int) -> Int8Location:
-        values = TensorLocation(Path("/copy.safetensors"), offset, "I8", (outs, ins))
-        return Int8Location(values, TensorLocation(values.file, offset + outs * ins, "F32", (outs,)))
+        values = TensorLocation(Path("/copy.safetensors"), offset, "I8", (outs, ins), COPY_STATE)
+        scale = TensorLocation(values.file, offset + outs * ins, "F32", (outs,), COPY_STATE)
+        return Int8Location(values, scale)
 
     expert = ExpertLocations((int8(0, 8, 16),), int8(200, 6, 16), (location(0, 8),), location(16, 6))
     artifact = replace(ARTIFACT, experts=(4,), form=replace(ARTIFACT.form, transposed=False), weights=(expert,))

@@ -127,8 +127,35 @@ def test_nothing_of_a_poisoned_call_is_left(handle: Handle) -> None:
     before = sums(ask(handle, request()))
     poison = request()
     poison.rows.fill_(float("nan"))
-    assert sums(ask(handle, poison)).isnan().any()
+    error = ask(handle, poison).error
+    assert error is not None
+    assert error.startswith("PayloadError: non-finite rows")
     assert torch.equal(sums(ask(handle, request())), before)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_weights_that_are_not_finite_are_never_answered_with_sums(tmp_path: Path, dtype: str, bad: float) -> None:
+    def tensor(number: int) -> TensorLocation:
+        return TensorLocation(tmp_path / "weights", number * 16 * 16 * 4, dtype, (16, 16))
+
+    weights = torch.randn(6, 16 * 16 * 4 // (4 if dtype == "F32" else 2))
+    weights[4, 7] = bad  # of the second expert's second matrix
+    kind = torch.float32 if dtype == "F32" else torch.bfloat16
+    (tmp_path / "weights").write_bytes(bytes(raw(weights.to(kind))))
+    experts = tuple(ExpertLocations((tensor(n), tensor(n + 1)), tensor(n + 2)) for n in (0, 3))
+    artifact = Artifact(5, (20, 21), dtype, ExpertForm(Gate("glu", "silu")), experts)
+    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    handle = load(str(tmp_path / "artifact.json"))
+
+    def asked(expert: int) -> Reply:
+        index = torch.zeros(1, dtype=torch.int32)
+        return ask(handle, Request(5, torch.ones(1, 16, dtype=kind), index, index + expert, torch.ones(1)))
+
+    assert sums(asked(0)).isfinite().all()
+    error = asked(1).error
+    assert error is not None
+    assert error.startswith("CheckpointError: non-finite sums (NaN or infinity) from layer 5, experts 21")
 
 
 @pytest.mark.parametrize(

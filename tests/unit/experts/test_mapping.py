@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from faasmoe.errors import CheckpointError
+from faasmoe.errors import CheckpointChanged, CheckpointError
+from faasmoe.experts.file_state import FileState
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 
 
@@ -46,3 +49,55 @@ def test_a_short_file_is_named(file: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="gone"):
         map_tensor(TensorLocation(tmp_path / "gone", 0, "F32", (1,)))
+
+
+@pytest.fixture
+def indexed(file: Path) -> TensorLocation:
+    return TensorLocation(file, 0, "F32", (3, 4), FileState.read(file))
+
+
+def test_a_file_that_is_as_it_was_indexed_is_mapped(indexed: TensorLocation) -> None:
+    assert map_tensor(indexed[1]).tolist() == [4, 5, 6, 7]
+
+
+def _replace(file: Path) -> None:
+    twin = file.with_name("twin")
+    shutil.copy2(file, twin)
+    twin.replace(file)
+
+
+def _rewrite(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.write(b"\1" * 4)
+    os.utime(file, ns=(1, file.stat().st_mtime_ns + 1))  # clocks of file systems are coarse
+
+
+def _truncate(file: Path) -> None:
+    os.truncate(file, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_replace, "was replaced by another file"),
+        (_rewrite, "was written to"),
+        (_truncate, "was changed from 48 to 8 bytes"),
+        (Path.unlink, "was removed"),
+    ],
+)
+def test_a_file_that_has_changed_is_refused_by_name(
+    file: Path, indexed: TensorLocation, change, said: str
+) -> None:
+    change(file)
+    with pytest.raises(CheckpointChanged) as caught:
+        map_tensor(indexed[2])
+    assert str(caught.value) == (
+        f"numbers {said} while the model was in use; restart the server to load what is there now"
+    )
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(CheckpointError, match="cannot open numbers: it is a named pipe, not a file"):
+        map_tensor(TensorLocation(file, 0, "F32", (1,)))

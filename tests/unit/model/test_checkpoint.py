@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from faasmoe.errors import CheckpointError
-from faasmoe.model.checkpoint import Checkpoint, read_header
+from faasmoe.model.checkpoint import Checkpoint
+from faasmoe.model.header import read_header
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.arange(4, dtype=torch.bfloat16)}
 

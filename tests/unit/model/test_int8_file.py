@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from faasmoe.errors import CheckpointError
 from faasmoe.experts import tile
 from faasmoe.model import int8_file
-from faasmoe.model.checkpoint import read_header
+from faasmoe.model.header import read_header
 from faasmoe.model.int8_file import MULTIPLE, Int8File, Matrix
 
 WEIGHTS = {"a": torch.randn(5, 32), "b": torch.randn(32, 48).bfloat16(), "c": torch.randn(3, 16)}

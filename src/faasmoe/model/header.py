@@ -1,0 +1,166 @@
+"""The header of a safetensors file: which tensors it holds, and where.
+
+The format is described at https://github.com/huggingface/safetensors: eight bytes of header length, a JSON header,
+then the data, without holes and to the end of the file. Whoever wrote the file is not trusted: what is read takes
+time and memory in proportion to its header, which has at most `LARGEST_HEADER` bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from faasmoe.errors import CheckpointError
+from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.file_state import FileState, open_regular
+from faasmoe.experts.mapping import TensorLocation
+
+LARGEST_HEADER = 32 << 20  # bytes: 250,000 tensors
+_LENGTH = struct.Struct("<Q")
+_LONGEST_NAME = 1000  # characters
+_LARGEST_SIZE = 1 << 48  # of one dimension: more bytes than any file has
+
+
+def read_header(file: Path) -> dict[str, TensorLocation]:
+    """The tensors of one safetensors file. Raises `CheckpointError` naming the file and what is wrong."""
+    try:
+        fd, state = open_regular(file)
+        with os.fdopen(fd, "rb") as stream:
+            start = stream.read(_LENGTH.size)
+            length = _header_length(file, start, state.size)
+            return parse_header(file, start + stream.read(length), state)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
+
+
+def parse_header(file: Path, start: bytes, state: FileState) -> dict[str, TensorLocation]:
+    """The tensors of a file of `state.size` bytes that begins with `start`, the whole header included.
+
+    Reads nothing: `file` is for messages and locations. Raises `CheckpointError`, and nothing else.
+    """
+    length = _header_length(file, start[: _LENGTH.size], state.size)
+    begin = _LENGTH.size + length
+    if len(start) < begin:
+        raise CheckpointError(f"{file} was cut short while it was read")
+    tensors = _locations(file, _parse(file, start[_LENGTH.size : begin]), begin, state)
+    _check_tiling(file, tensors, begin, state.size)
+    return tensors
+
+
+def quoted(name: object) -> str:
+    """A name from a file, fit for a message on one line."""
+    text = str(name) if isinstance(name, str) and name.isprintable() else ascii(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]} ..."
+
+
+def parse_json(text: str, *, unique: bool = False) -> Any:
+    """The value of a JSON text. Raises `ValueError` also if it is nested too deeply.
+
+    With `unique` also if an object repeats a key, of which every reader may take another.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique if unique else None)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {quoted(twice)} is there twice")
+    return found
+
+
+def _header_length(file: Path, start: bytes, size: int) -> int:
+    if len(start) < _LENGTH.size:
+        raise CheckpointError(f"{file} is truncated or no safetensors file: it has {size} bytes")
+    length = int(_LENGTH.unpack(start)[0])
+    if length > size - _LENGTH.size:
+        raise CheckpointError(f"{file} is truncated or no safetensors file: {size} bytes, header of {length}")
+    if length > LARGEST_HEADER:
+        raise CheckpointError(f"{file} has a header of {length} bytes; at most {LARGEST_HEADER} are read")
+    return length
+
+
+def _parse(file: Path, header: bytes) -> Mapping[str, Any]:
+    try:
+        value = parse_json(header.decode(), unique=True)
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__} instead of an object")
+    except ValueError as error:
+        raise CheckpointError(f"{file} has a malformed safetensors header: {error}") from error
+    return value
+
+
+def _locations(
+    file: Path, header: Mapping[str, Any], data_start: int, state: FileState
+) -> dict[str, TensorLocation]:
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise CheckpointError(f"{file} has a malformed safetensors header: a tensor named {quoted(name)}")
+        try:
+            dtype, shape, offsets = _entry(entry)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{file} has a malformed safetensors header: tensor {name} has {error}"
+            ) from error
+        if dtype not in BY_NAME:
+            raise CheckpointError(f"{file}: tensor {name} has the unknown dtype {quoted(dtype)}")
+        begin, end = offsets
+        location = TensorLocation(file, data_start + begin, dtype, shape, state)
+        if end - begin != location.nbytes:
+            raise CheckpointError(
+                f"{file}: tensor {name} of shape {list(shape)} needs {location.nbytes} bytes, "
+                f"its offsets give {end - begin}"
+            )
+        tensors[name] = location
+    return tensors
+
+
+def _entry(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
+    """Dtype, shape and offsets of a tensor's entry. Raises `ValueError` with what is wrong, as the end of a sentence."""
+    if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+        raise ValueError("no entry of dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str):
+        raise ValueError("a dtype that is no text")
+    if not _sizes(shape) or prod(size for size in shape if size) > _LARGEST_SIZE:
+        raise ValueError("a shape that is no list of sizes")
+    if not _sizes(offsets) or len(offsets) != 2:
+        raise ValueError("data_offsets that are not two numbers of bytes")
+    return dtype, tuple(shape), (offsets[0], offsets[1])
+
+
+def _sizes(value: Any) -> bool:
+    """Whether it is a short list of numbers that may be sizes."""
+    return (
+        isinstance(value, list)
+        and len(value) <= 64  # torch's most dimensions
+        and all(type(size) is int and 0 <= size <= _LARGEST_SIZE for size in value)
+    )
+
+
+def _check_tiling(file: Path, tensors: Mapping[str, TensorLocation], start: int, size: int) -> None:
+    """Tensors must follow each other without overlap or hole, up to the end of the file."""
+    at = start
+    places: Sequence[tuple[str, TensorLocation]] = sorted(
+        tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes)
+    )
+    for name, location in places:
+        if location.offset != at:
+            raise CheckpointError(f"{file}: tensor {name} starts at byte {location.offset}, not at {at}")
+        at += location.nbytes
+    if at > size:
+        raise CheckpointError(f"{file} is truncated: {size} bytes, its tensors end at byte {at}")
+    if at < size:
+        raise CheckpointError(f"{file} is overlong: {size} bytes, its tensors end at byte {at}")
