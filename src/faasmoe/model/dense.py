@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
-from faasmoe.errors import CheckpointError, UnsupportedModel
+from faasmoe.errors import CheckpointError, UnsupportedModel, brief
 from faasmoe.experts.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.kernels import linear_backend
 from faasmoe.model import attention, norms, rotary
@@ -28,6 +28,7 @@ from faasmoe.model.layout import Layout, dense_tensors
 from faasmoe.model.lean import without_values
 from faasmoe.model.linears import Crew
 from faasmoe.model.overlap import Overlapped, overlap
+from faasmoe.model.soundness import blame, check_small
 
 EXPERTS_NAME = "faasmoe_functions"
 
@@ -75,16 +76,26 @@ class DenseModel:
         """Map the dense weights. Those whose dtype or layout must change are copied.
 
         The weights of the linear layers `quantised` are mapped from there instead of from the checkpoint.
-        Raises `CheckpointError` if a weight is missing or of the wrong shape.
+        Raises `CheckpointError` if a weight is missing, of the wrong shape, or not finite.
         """
         quantised = quantised or {}
         tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
         hollow = _hollow(architecture.model_class, quantised)
         transformers_logging.set_verbosity_error()  # the report below says it in our words
         transformers_logging.disable_progress_bar()
-        model, report = hollow.from_pretrained(
-            None, config=architecture.config, state_dict=tensors, dtype=dtype, output_loading_info=True
-        )
+        try:
+            model, report = hollow.from_pretrained(
+                None,
+                config=architecture.config,
+                state_dict=tensors,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:  # conversions raise whatever they run into
+            raise CheckpointError(
+                f"{checkpoint.folder}: its weights do not make a {architecture.name}: {brief(error)}"
+            ) from error
         prefixes = tuple(f"{experts.name}." for experts in architecture.experts)
         elsewhere = {f"{name}.weight" for name in quantised}
         missing = sorted(key for key in report["missing_keys"] - elsewhere if not key.startswith(prefixes))
@@ -94,6 +105,7 @@ class DenseModel:
             )
         if report["mismatched_keys"]:
             raise CheckpointError(f"{checkpoint.folder}: wrong shape of {sorted(report['mismatched_keys'])[0]}")
+        check_small(model)
         model.eval().requires_grad_(False)
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
@@ -132,15 +144,19 @@ class DenseModel:
     def _probe(self) -> None:
         """Run one token without experts: what each layer may see is noted, and nothing must go past us.
 
-        Raises `UnsupportedModel` if a layer's attention or experts were not called through the registries.
+        Raises `UnsupportedModel` if a layer's attention or experts were not called through the registries, or the
+        token cannot be run; `CheckpointError` if NaN comes of it.
         """
         name = self._architecture.name
         called: set[int] = set()
+        sound = True
 
         def note(
             layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
         ) -> Tensor:
+            nonlocal sound
             called.add(layer)
+            sound = sound and bool(weight.isfinite().all())
             for shared in self._overlapped[layer]:
                 shared.learn(hidden)
             self.experts_per_token = max(self.experts_per_token, index.shape[1])
@@ -151,12 +167,17 @@ class DenseModel:
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
             with self._crew.learning():
-                self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
-        except UnsupportedModel as error:
-            raise UnsupportedModel(f"{name}: {error}") from error
+                out = self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+        except Exception as error:  # model classes raise whatever their code runs into
+            raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
         finally:
             self._row.spans = []
             self.route_to(_no_experts)
+        if not sound or out.logits.isnan().any():  # infinite ones are how some models say never
+            blame(self._model)
+            raise UnsupportedModel(
+                f"{name}: NaN comes of one token, though all weights of its dense part are finite"
+            )
         layers = int(self._architecture.text_config.num_hidden_layers)
         if len(self._row.windows) != layers:
             raise UnsupportedModel(

@@ -128,7 +128,7 @@ def _locations(
 
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
-    """Dtype, shape and offsets of a tensor's entry. Raises `ValueError` with what is wrong, as the end of a sentence."""
+    """Dtype, shape and offsets of a tensor's entry. Raises `ValueError` with what is wrong."""
     if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
         raise ValueError("no entry of dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -37,7 +37,7 @@ class Tokenizer:
     def load(cls, folder: Path, config: PretrainedConfig) -> Tokenizer:
         """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read."""
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except Exception as error:  # tokenizer classes raise whatever their parsers do
             raise CheckpointError(f"{folder} holds no usable tokenizer: {brief(error)}") from error
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
@@ -56,7 +56,7 @@ class Tokenizer:
         """What `save` wrote, for encoding: it knows no end tokens. Brings torch only if it is no fast tokenizer."""
         fast = (folder / "tokenizer.json").exists()
         kind = transformers.PreTrainedTokenizerFast if fast else transformers.AutoTokenizer
-        return cls(kind.from_pretrained(folder), frozenset())
+        return cls(kind.from_pretrained(folder, trust_remote_code=False), frozenset())
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, with the tokens that the model wants before a text."""

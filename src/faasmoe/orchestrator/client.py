@@ -44,6 +44,7 @@ class OrchestratorClient:
         self._link: Link | None = None
         self._settled = asyncio.Event()  # there is a link, or there will never be one
         self._stopped: str | None = None  # why
+        self._hopeless: str | None = None  # why no orchestrator can start as things are
         self._numbers = itertools.count()
         self._waiting = 0  # requests that no orchestrator has taken yet
         self._past = Figures()  # of orchestrators that have ended
@@ -67,7 +68,7 @@ class OrchestratorClient:
 
     def attach(self, link: Link) -> None:
         """Send requests here from now on."""
-        self._link, self.lost = link, False
+        self._link, self.lost, self._hopeless = link, False, None
         link.on_busy = self._on_busy
         self._settled.set()
 
@@ -79,6 +80,11 @@ class OrchestratorClient:
             if self._stopped is None:
                 self._settled.clear()
             link.fail(reason)
+
+    def despair(self, reason: str) -> None:
+        """No orchestrator can start until somebody does something: requests fail at once until one does start."""
+        self._hopeless = reason
+        self._settled.set()
 
     def refuse(self, reason: str) -> None:
         """Take no more requests; what runs goes on. For good."""
@@ -133,5 +139,5 @@ class OrchestratorClient:
         except TimeoutError:
             raise EngineStopped(self.why) from None
         if self._stopped is not None or self._link is None:
-            raise EngineStopped(self._stopped or "the orchestrator has just ended; try again")
+            raise EngineStopped(self._stopped or self._hopeless or "the orchestrator has just ended; try again")
         return self._link

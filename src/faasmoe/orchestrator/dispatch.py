@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faasmoe.errors import FunctionError, PayloadError
+from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
 from faasmoe.machine import cores
 from faasmoe.model.blocks import Block
+from faasmoe.model.checkpoint_files import CheckpointFiles
 from faasmoe.orchestrator.grouping import Grouping, Part, add_rows
 from faasmoe.orchestrator.pool import HANDLER
 from faasmoe.orchestrator.usage import StepCosts
@@ -24,6 +25,7 @@ from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
 _WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
+_LOOK_SECONDS = 1.0  # between looks at the model's files
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 
 
@@ -46,8 +48,20 @@ class DispatchCounts:
 class Dispatch:
     """Runs the routed experts of any layer as functions of a platform (`model.dense.RoutedExperts`)."""
 
-    def __init__(self, platform: Platform, blocks: Sequence[Block], deadline: float = DEADLINE) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        blocks: Sequence[Block],
+        deadline: float = DEADLINE,
+        files: CheckpointFiles | None = None,
+    ) -> None:
+        """`files` are those that the model and its functions map: looked at once a second, and when a call fails."""
         self._platform = platform
+        self._files = files or CheckpointFiles({})
+        self._look_at = 0.0
+        self._stale = (
+            False  # a file was not as it was; until it is again, nothing need be started to find that out
+        )
         self._deadline = deadline
         self._cores = cores()
         self._groupings: dict[int, Grouping] = {}  # by layer
@@ -76,9 +90,16 @@ class Dispatch:
         `meanwhile` may be called when the experts have been sent for: if they leave a core idle. Where they do not,
         it would only take turns with them (docs/performance.md).
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
-        order of blocks, and rounded once. Raises `FunctionError` or what the platform raises.
+        order of blocks, and rounded once. Raises `FunctionError` or what the platform raises, or `CheckpointChanged`
+        if a file of the model is not as it was.
         """
         started = time.perf_counter()
+        if started >= self._look_at:
+            self._look_at = started + _LOOK_SECONDS
+            self._files.check_mapped()
+        if self._stale:
+            self._files.check()
+            self._stale = False
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
         routed = time.perf_counter()
@@ -89,7 +110,13 @@ class Dispatch:
         self.costs.send(self._names[layer], parts)
         packed = time.perf_counter()
         deadline = time.monotonic() + self._deadline
-        replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
+        try:
+            replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
+        except ServingError:
+            self._stale = True
+            self._files.check()  # why an instance cannot be started, or dies as soon as it reads its weights
+            self._stale = False
+            raise
         invoked = time.perf_counter()
         answers = [decode_reply(reply) for reply in replies]
         self.costs.add(parts, answers, replies)

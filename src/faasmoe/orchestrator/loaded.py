@@ -29,6 +29,7 @@ class Loaded:
         if plan.quantised:
             plan.quantised.make()
             self._copy = plan.quantised.use()
+        self.files = plan.files()
         self.model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
         with writing(artifacts):
             self.functions = write_functions(plan.blocks, artifacts)

@@ -54,10 +54,11 @@ class Serving(Closing):
         with ExitStack() as undo:
             if isinstance(model, ModelPlan):
                 model = Loaded(model, undo.enter_context(RunFolder()).path / "artifacts")
+            model.files.check_mapped()  # a file that was cut short kills whoever reads on
             self.plan, self.model, self.tokenizer = model.plan, model.model, model.tokenizer
             self.platform = undo.enter_context(start_platform())
             install(model, self.platform)
-            self.dispatch = Dispatch(self.platform, self.plan.blocks)
+            self.dispatch = Dispatch(self.platform, self.plan.blocks, files=model.files)
             small = self.plan.dense_bytes < _SMALL_DENSE_BYTES
             self.model.start(self.dispatch, 1 if small else cores())
             self._meter = Meter(self.dispatch.counts)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from faasmoe.errors import FaasmoeError
+from faasmoe.errors import CheckpointChanged, FaasmoeError
 from faasmoe.orchestrator.child import Child
 from faasmoe.orchestrator.client import OrchestratorClient
 from faasmoe.orchestrator.pauses import Pauses
@@ -70,6 +70,8 @@ class Supervisor:
         try:
             child = await self._launch()
         except (FaasmoeError, OSError) as error:
+            if isinstance(error, CheckpointChanged):
+                self._client.despair(str(error))
             await self._pause("the orchestrator did not start", error)
             return False
         self._child, began = child, time.monotonic()

@@ -150,14 +150,18 @@ def send(gateway: socket.socket, answer: FromTemplate) -> None:
 def prepare(start: Start) -> tuple[About, Orchestrator]:
     """Load the model of `start`, deploy its functions on the gateway's pool, and save its tokenizer for the gateway.
 
-    Raises `UserError` if it cannot be served with these options.
+    Raises `UserError` if it cannot be served with these options, `CheckpointChanged` if the gateway's first template
+    has loaded something else.
     """
+    from faasmoe.model.checkpoint_files import CheckpointFiles  # noqa: PLC0415
     from faasmoe.model.lean import import_transformers  # noqa: PLC0415
     from faasmoe.model.source import ModelSource, config_file  # noqa: PLC0415
 
     config, folder = start.config, Path(start.folder)
     source = ModelSource(config.name, Path(config.folder))
     config_file(source.folder)  # before anything heavy is imported
+    files = CheckpointFiles.of(source.folder)
+    files.pin(folder)
     import_transformers()
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
     from faasmoe.orchestrator.kv_memory import KVMemory, budget  # noqa: PLC0415
@@ -172,6 +176,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
     length = context_length(plan, config.max_model_len)
     loaded = Loaded(plan, folder / _ARTIFACTS)
+    files.check()  # all of it was read from one state of the folder
     with writing(folder):
         loaded.tokenizer.save(folder / TOKENIZER)
     nbytes = max(1, budget(config.engine) // start.orchestrators)

@@ -32,8 +32,8 @@ def serve_one(orders: Orders) -> Iterator[Player]:
 
     logging.disable_progress_bar()
     dtype = "auto" if orders.dtype == "auto" else orders.dtype
-    model: Any = AutoModelForCausalLM.from_pretrained(orders.model, dtype=dtype).eval()
-    tokenizer: Any = AutoTokenizer.from_pretrained(orders.model)
+    model: Any = AutoModelForCausalLM.from_pretrained(orders.model, dtype=dtype, trust_remote_code=False).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(orders.model, trust_remote_code=False)
 
     def play(asks: Sequence[Ask]) -> Played:
         started, requests = time.monotonic(), []
