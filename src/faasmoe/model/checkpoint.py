@@ -76,7 +76,7 @@ class Checkpoint:
         return map_tensor(self.location(name))
 
 
-def read_json(file: Path, most: int = _LARGEST_JSON, *, unique: bool = False) -> dict[str, Any]:
+def read_json(file: Path, most: int = _LARGEST_JSON, *, strict: bool = False) -> dict[str, Any]:
     """A JSON object from `file`, see `parse_json`.
 
     Raises `CheckpointError` if it is missing, is none, or has more than `most` bytes.
@@ -86,7 +86,7 @@ def read_json(file: Path, most: int = _LARGEST_JSON, *, unique: bool = False) ->
         with os.fdopen(fd, "rb") as stream:
             if state.size > most:
                 raise CheckpointError(f"{file} has {state.size} bytes; at most {most} are read")
-            value = parse_json(stream.read(most).decode(), unique=unique)
+            value = parse_json(stream.read(most).decode(), strict=strict)
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
@@ -101,7 +101,7 @@ def _announced(folder: Path) -> Mapping[str, str] | None:
     index = folder / INDEX_FILE
     if not os.path.lexists(index):
         return None
-    weight_map = read_json(index, unique=True).get("weight_map")
+    weight_map = read_json(index, strict=True).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map")
     for name in weight_map.values():

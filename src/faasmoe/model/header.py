@@ -58,15 +58,21 @@ def quoted(name: object) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]} ..."
 
 
-def parse_json(text: str, *, unique: bool = False) -> Any:
+def parse_json(text: str, *, strict: bool = False) -> Any:
     """The value of a JSON text. Raises `ValueError` also if it is nested too deeply.
 
-    With `unique` also if an object repeats a key, of which every reader may take another.
+    If it is `strict` also for what readers take differently: a key twice in an object, NaN, Infinity.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique if unique else None)
+        if strict:
+            return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -91,12 +97,22 @@ def _header_length(file: Path, start: bytes, size: int) -> int:
 
 def _parse(file: Path, header: bytes) -> Mapping[str, Any]:
     try:
-        value = parse_json(header.decode(), unique=True)
-        if not isinstance(value, dict):
-            raise ValueError(f"a {type(value).__name__} instead of an object")
+        if not header.startswith(b"{"):
+            raise ValueError("it does not begin with {")
+        value: dict[str, Any] = parse_json(header.decode(), strict=True)
+        _check_metadata(value.pop("__metadata__", None))
     except ValueError as error:
         raise CheckpointError(f"{file} has a malformed safetensors header: {error}") from error
     return value
+
+
+def _check_metadata(metadata: Any) -> None:
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ValueError("__metadata__ is no object")
+    for key, text in (metadata or {}).items():
+        if not isinstance(text, str):
+            raise ValueError(f"__metadata__ has something else than a text for {quoted(key)}")
+        f"{key}{text}".encode()  # raises for halves of characters
 
 
 def _locations(
@@ -104,8 +120,6 @@ def _locations(
 ) -> dict[str, TensorLocation]:
     tensors = {}
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
         if not name.isprintable() or len(name) > _LONGEST_NAME:
             raise CheckpointError(f"{file} has a malformed safetensors header: a tensor named {quoted(name)}")
         try:
@@ -129,7 +143,7 @@ def _locations(
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
     """Dtype, shape and offsets of a tensor's entry. Raises `ValueError` with what is wrong."""
-    if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError("no entry of dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
