@@ -113,18 +113,31 @@ def read_config(folder: Path) -> PretrainedConfig:
     return config
 
 
+def layers_of(config: PretrainedConfig) -> int:
+    """How many layers it announces, of any part."""
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PretrainedConfig))]
+    counts = [getattr(part, "num_hidden_layers", 0) for part in parts]
+    return max(count for count in [0, *counts] if isinstance(count, int))
+
+
 def inspect_architecture(config: PretrainedConfig) -> Architecture:
     """Build the model on the meta device and find its experts.
 
     Raises `UnsupportedModel`, naming the architecture and what is in the way.
     """
     name = config.model_type
-    _check_plain(name, config)
+    try:
+        text_config = config.get_text_config()
+    except Exception as error:  # there may be several
+        raise UnsupportedModel(
+            f"{name}: which part of it is the language model is not clear: {brief(error)}"
+        ) from error
+    _check_plain(name, config, text_config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if model_class.config_class is type(config.get_text_config()):  # as AutoModelForCausalLM does
-        config = config.get_text_config()
+    if model_class.config_class is type(text_config):  # as AutoModelForCausalLM does
+        config = text_config
     try:
         with without_values():
             meta_model = model_class(config)
@@ -144,8 +157,8 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     return Architecture(config, model_class, meta_model, experts)
 
 
-def _check_plain(name: str, config: PretrainedConfig) -> None:
-    for part in (config, config.get_text_config()):
+def _check_plain(name: str, *configs: PretrainedConfig) -> None:
+    for part in configs:
         if found := getattr(part, "quantization_config", None):
             settings = found if isinstance(found, dict) else getattr(found, "__dict__", {})
             method = quoted(settings.get("quant_method", "an unknown method"))

@@ -9,8 +9,9 @@ from typing import Any
 from faasmoe.errors import CheckpointError
 from faasmoe.model.header import quoted
 
-_MOST = 1 << 28  # of anything that tables are computed for; the largest published vocabularies have 2^18
 _MOST_LAYERS = 4096  # each is a handful of Python objects, whatever its sizes are
+_LONGEST = 1 << 28  # a vocabulary or context; the largest published ones have 2^18 and 2^24
+_WIDEST = 1 << 20  # anything else, of which tables may be computed; the widest published layers have 2^17
 
 
 def check_sizes(file: Path, config: Mapping[str, Any]) -> None:
@@ -25,5 +26,7 @@ def check_sizes(file: Path, config: Mapping[str, Any]) -> None:
 def _most(key: str) -> float:
     if "layers" in key or "depth" in key:
         return _MOST_LAYERS
-    counts = key.startswith(("num_", "n_", "max_")) or key.endswith(("_size", "_dim", "_rank", "_base", "_heads"))
-    return _MOST if counts else float("inf")
+    if "vocab" in key or "position" in key or key.startswith("max_"):
+        return _LONGEST
+    size = key.startswith(("num_", "n_")) or key.endswith(("_size", "_dim", "_rank", "_heads"))
+    return _WIDEST if size else float("inf")

@@ -7,10 +7,10 @@ from math import prod
 
 import torch
 
-from faasmoe.errors import OptionError
+from faasmoe.errors import CheckpointError, OptionError
 from faasmoe.experts.dtypes import NAME_OF
 from faasmoe.experts.int8 import Int8Location
-from faasmoe.model.architecture import Architecture, inspect_architecture, read_config
+from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
 from faasmoe.model.blocks import Block, check_block_size, cut
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.checkpoint_files import CheckpointFiles
@@ -82,9 +82,14 @@ def make_plan(
         )
     CheckpointFiles.of(source.folder)  # from here on transformers may open them
     check_generation(source.folder)
-    architecture = inspect_architecture(read_config(source.folder))
+    config, checkpoint = read_config(source.folder), Checkpoint.open(source.folder)
+    if layers_of(config) > len(checkpoint):  # building them could take minutes
+        raise CheckpointError(
+            f"{source.folder}: its config announces {layers_of(config)} layers, "
+            f"its files hold {len(checkpoint)} tensors"
+        )
+    architecture = inspect_architecture(config)
     size = check_block_size(block_size, architecture)
-    checkpoint = Checkpoint.open(source.folder)
     layout = read_layout(architecture, checkpoint)
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
     quantised = plan_copy(source.name, architecture, layout, checkpoint) if quantize else None

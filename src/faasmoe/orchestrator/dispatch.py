@@ -54,10 +54,12 @@ class Dispatch:
         blocks: Sequence[Block],
         deadline: float = DEADLINE,
         files: CheckpointFiles | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`files` are those that the model and its functions map: looked at once a second, and when a call fails."""
         self._platform = platform
         self._files = files or CheckpointFiles({})
+        self._clock = clock
         self._look_at = 0.0
         self._stale = (
             False  # a file was not as it was; until it is again, nothing need be started to find that out
@@ -93,7 +95,7 @@ class Dispatch:
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises, or `CheckpointChanged`
         if a file of the model is not as it was.
         """
-        started = time.perf_counter()
+        started = self._clock()
         if started >= self._look_at:
             self._look_at = started + _LOOK_SECONDS
             self._files.check_mapped()
@@ -102,13 +104,13 @@ class Dispatch:
             self._stale = False
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
-        routed = time.perf_counter()
+        routed = self._clock()
         lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
         calls = self._pack(layer, hidden, lines, parts, shared)
         if len(calls) >= self._cores:
             meanwhile = None
         self.costs.send(self._names[layer], parts)
-        packed = time.perf_counter()
+        packed = self._clock()
         deadline = time.monotonic() + self._deadline
         try:
             replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
@@ -117,7 +119,7 @@ class Dispatch:
             self._files.check()  # why an instance cannot be started, or dies as soon as it reads its weights
             self._stale = False
             raise
-        invoked = time.perf_counter()
+        invoked = self._clock()
         answers = [decode_reply(reply) for reply in replies]
         self.costs.add(parts, answers, replies)
         total = np.zeros(hidden.shape, np.float32)
@@ -128,7 +130,7 @@ class Dispatch:
         self.counts.invocations += len(calls)
         self.counts.functions += len(names)
         self.counts.functions_touched |= names
-        took = (packed - started, invoked - packed, time.perf_counter() - invoked)
+        took = (packed - started, invoked - packed, self._clock() - invoked)
         for phase, seconds in zip(PHASES, took, strict=True):
             self.counts.seconds[phase] += seconds
         self.counts.inside["route"] += routed - started

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, PretrainedConfig
+from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.model.architecture import inspect_architecture, read_config
@@ -52,3 +52,15 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_type"}))
     with pytest.raises(UnsupportedModel, match=r"does not know the architecture .* no_such_type"):
         read_config(tmp_path)
+
+
+def test_a_config_of_several_language_models_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="musicgen: which part of it is the language model is not clear"):
+        inspect_architecture(
+            AutoConfig.for_model(
+                "musicgen",
+                text_encoder={"model_type": "t5"},
+                audio_encoder={"model_type": "encodec"},
+                decoder={"model_type": "musicgen_decoder"},
+            )
+        )

@@ -208,6 +208,10 @@ CONFIGS: list[tuple[Damage, str]] = [
     (config(hidden_size="many"), "config"),
     (config(hidden_size=-64), "qwen2_moe|config"),
     (config(num_hidden_layers=10**9), "num_hidden_layers 1e[+]09 is too large: at most 4096"),
+    (
+        config(num_hidden_layers=4096, layer_types=["full_attention"] * 4096),
+        r"announces 4096 layers, its files hold \d+ tensors",
+    ),
     (config(num_experts=10**12), "num_experts 1e[+]12 is too large"),
     (config(head_dim=10**15), "head_dim 1e[+]15 is too large"),
     (config(num_attention_heads=0), "qwen2_moe|config"),

@@ -93,6 +93,24 @@ def test_they_do_not_wait_for_ever() -> None:
     run(test())
 
 
+def test_they_do_not_wait_for_what_cannot_start() -> None:
+    async def test() -> None:
+        client, link = OrchestratorClient(), Link()
+        waiting = asyncio.create_task(client.submit(REQUESTS))
+        await asyncio.sleep(0)
+        client.despair("the checkpoint has changed; restart the server")
+        with pytest.raises(EngineStopped, match="the checkpoint has changed"):
+            await waiting
+        with pytest.raises(EngineStopped, match="the checkpoint has changed"):
+            await client.submit(REQUESTS)
+        assert client.state == "starting"
+        attach(client, link)  # somebody has put it back
+        await client.submit(REQUESTS)
+        assert link.taken == ["a", "b"]
+
+    run(test())
+
+
 def test_nor_do_too_many_of_them() -> None:
     async def test() -> None:
         client = OrchestratorClient()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from faasmoe.errors import DeadlineExceeded, FunctionError
+from faasmoe.errors import CheckpointChanged, DeadlineExceeded, FunctionError
 from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.model.source import resolve
 from faasmoe.orchestrator.dispatch import Dispatch, deploy
@@ -84,3 +86,34 @@ def test_the_deadline_reaches_the_platform(tiny: tuple, tmp_path: Path) -> None:
     plan, platform, _ = started(tiny, tmp_path, 8)
     with pytest.raises(DeadlineExceeded):
         Dispatch(platform, plan.blocks, deadline=-1)(0, *routing())
+
+
+def test_a_call_that_fails_because_a_file_has_changed_says_so(tiny: tuple, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny[0], tmp_path / "copy")
+    plan, platform = make_plan(resolve(str(folder)), 4), InProcessPlatform()
+    deploy(platform, plan.blocks, tmp_path)
+    dispatch = Dispatch(platform, plan.blocks, files=plan.files())
+    shard, kept = folder / "model.safetensors", folder / "kept"
+    shard.rename(kept)
+    shutil.copy2(kept, shard)
+    for _ in range(3):
+        with pytest.raises(CheckpointChanged, match=r"model\.safetensors was replaced .* restart the server"):
+            dispatch(0, *routing())
+    assert len(platform.calls) == 2  # functions of the layer: only the first time
+    kept.replace(shard)
+    assert dispatch(0, *routing()).any()
+
+
+def test_files_that_are_changed_under_a_running_model_end_its_steps(tiny: tuple, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny[0], tmp_path / "copy")
+    plan, platform = make_plan(resolve(str(folder)), 4), InProcessPlatform()
+    deploy(platform, plan.blocks, tmp_path)
+    seconds = [1.0]
+    dispatch = Dispatch(platform, plan.blocks, files=plan.files(), clock=lambda: seconds[0])
+    dispatch(0, *routing())
+    shard = folder / "model.safetensors"
+    os.utime(shard, ns=(1, shard.stat().st_mtime_ns + 1))
+    dispatch(0, *routing())  # it is not looked at again yet
+    seconds[0] += 1.1
+    with pytest.raises(CheckpointChanged, match=r"model\.safetensors was written to"):
+        dispatch(0, *routing())
