@@ -101,7 +101,7 @@ class ExpertBlock:
         numbers = sorted({self.artifact.experts[expert] for expert in request.expert.tolist()})
         return CheckpointError(
             f"non-finite sums (NaN or infinity) from layer {self.artifact.layer}, experts "
-            f"{', '.join(map(str, numbers))}: a weight of theirs is not finite, or too large for {self.artifact.dtype}"
+            f"{', '.join(map(str, numbers))}: a weight of theirs is not finite, or numbers become too large for float32"
         )
 
     def _check(self, request: Request) -> None:
