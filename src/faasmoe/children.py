@@ -1,14 +1,61 @@
-"""Processes that fork, and their children: which end with them, and of whose ends they hear."""
+"""Processes that fork, and their children: what they inherit, which end with them, and of whose ends they hear."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_OURS = frozenset({"FAASMOE_LOG", "FAASMOE_CACHE"})  # what children read
+_SECRET = re.compile(
+    r"FAASMOE_.*|PG(PASS|SERVICE|SSL).*|.*(PASSWORD|PASSWD|SECRET|TOKEN|_KEY|CREDENTIALS|DATABASE_URL)",
+    re.IGNORECASE,
+)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what looks like a secret: no child needs one."""
+    return {name: value for name, value in os.environ.items() if name in _OURS or not _SECRET.fullmatch(name)}
+
+
+def start(
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = None,
+    descriptors: Sequence[int] = (),
+    more: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Run a module of ours in a process of its own, with `environment()` and what `more` adds. Raises `OSError`.
+
+    Signals that end processes wait until the child has called `leave_signals_to_parent`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=stdin,
+            stdout=stdout,
+            pass_fds=descriptors,
+            env={**environment(), **(more or {})},
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_signals_to_parent() -> None:
+    """Ignore what a terminal or a service manager sends to all processes: a parent says when its children end."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def die_with_parent(parent: int) -> None:

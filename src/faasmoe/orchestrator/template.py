@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from faasmoe import logs
-from faasmoe.children import Children, die_with_parent
+from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
 from faasmoe.errors import FaasmoeError, MessageError
 from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.messages import (
@@ -201,8 +201,7 @@ def main() -> None:
     """Load, then serve until the gateway hangs up."""
     descriptor, parent = map(int, sys.argv[1:])
     die_with_parent(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # sent to the whole group; the gateway says when to end
+    leave_signals_to_parent()
     logs.inherit("template")
     gateway = socket.socket(fileno=descriptor)
     with suppress(GatewayLeft):

@@ -9,10 +9,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import suppress
 from functools import partial
 
+from faasmoe import children
 from faasmoe.errors import EngineStopped, FaasmoeError, MessageError, ProcessLost
 from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.messages import (
@@ -202,11 +202,10 @@ class TemplateProcess:
 
 def _spawn(connection: socket.socket) -> subprocess.Popen[bytes]:
     """Raises `OSError`."""
-    command = [sys.executable, "-m", "faasmoe.orchestrator.template", str(connection.fileno()), str(os.getpid())]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
+    return children.start(
+        "faasmoe.orchestrator.template",
+        [str(connection.fileno()), str(os.getpid())],
         stdout=_STDERR,  # what a library prints must not get among our own output
-        pass_fds=[connection.fileno()],
-        env={**os.environ, **ENVIRONMENT},
+        descriptors=[connection.fileno()],
+        more=ENVIRONMENT,
     )

@@ -6,13 +6,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
 from typing import IO, Any, Self
 
+from faasmoe.children import start
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.meters.residency import Range
 
@@ -103,8 +103,8 @@ class Meter:
         }  # fmt: skip
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "faasmoe.evaluation.meters.sampler"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        module = "faasmoe.evaluation.meters.sampler"
+        self._process = start(module, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self._begin(self._process.stdin, self._process.stdout)  # type: ignore[arg-type]
         except BaseException:

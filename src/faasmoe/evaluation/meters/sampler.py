@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from faasmoe.children import leave_signals_to_parent
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_size
 from faasmoe.evaluation.meters.residency import Range, resident_bytes
@@ -117,6 +118,7 @@ def run(sampler: Sampler, interval: float) -> int:
 
 def main() -> None:
     """Obey the orders on standard input."""
+    leave_signals_to_parent()
     orders = json.loads(sys.stdin.readline())
     files = {name: [(file, at, size) for file, at, size in its] for name, its in orders["files"].items()}
     sampler = Sampler(Family(orders["root"], orders["role"], frozenset([os.getpid()])), files, orders["interval"])

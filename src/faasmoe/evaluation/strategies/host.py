@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import selectors
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import IO, Self, TypeVar
 
 import msgspec
 
+from faasmoe.children import start
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
 from faasmoe.evaluation.workloads.ask import Ask
@@ -52,8 +52,8 @@ class Host:
 
     def launch(self) -> None:
         """The first half of entering it: starts the process. `stop` must follow some time."""
-        command = [sys.executable, "-m", "faasmoe.evaluation.strategies.process"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        module = "faasmoe.evaluation.strategies.process"
+        self._process = start(module, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self._say(self._orders)
         except BaseException:

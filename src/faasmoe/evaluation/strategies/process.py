@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import msgspec
 
+from faasmoe.children import leave_signals_to_parent
 from faasmoe.errors import FaasmoeError
 from faasmoe.evaluation.memory_limit import join
 from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
@@ -20,6 +21,7 @@ from faasmoe.starting import importing
 
 def main() -> None:
     """Obey."""
+    leave_signals_to_parent()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
 
