@@ -14,6 +14,8 @@ from faasmoe.platforms.local.spread import ANY, GRID
 _PATIENCE = struct.pack("ll", 0, 8_000)  # seconds and microseconds, for one reply before all are looked at
 _CALL = 40e-6  # seconds that an instance takes for a call beside the function's own time
 _PACE = 1e-3  # seconds for a unit of work, until a function has shown its own
+_PATIENCE_FACTOR, _LEAST_PATIENCE = 20.0, 2.0  # times what a call should take, and seconds
+_COLD_PATIENCE, _SLOWEST_DISK = 5.0, 20e6  # seconds, and bytes a second, for a first call
 _HASTE = 0.25  # weight of the last call in what is known of the pace
 
 
@@ -44,6 +46,12 @@ class Connection:
     def seconds(self, work: float) -> float:
         """How long a call will take, in steps of `GRID`."""
         return round((_CALL + self._pace * work) / GRID) * GRID
+
+    def patience(self, work: float) -> float:
+        """Seconds to wait for a reply before the instance is suspected to hang."""
+        if not self.thread:  # the first call: it may still be loading its weights
+            return _COLD_PATIENCE + self.memory / _SLOWEST_DISK
+        return max(_LEAST_PATIENCE, _PATIENCE_FACTOR * self.seconds(work))
 
     def learn(self, seconds: float, work: float) -> None:
         """The function has taken so long for a call."""

@@ -51,6 +51,7 @@ class Control:
     def __init__(self, folder: Path) -> None:
         self._path = folder / SOCKET
         self._idle: deque[socket.socket] = deque()  # as many as were ever needed at once
+        self._closed = False
 
     def ask(self, operation: str, seconds: float = _ASK_SECONDS, **arguments: Any) -> Any:
         """Raises `PlatformError` if there is no answer within `seconds`, `UnknownFunction`, or `OptionError`."""
@@ -72,6 +73,8 @@ class Control:
         """The answer, and how often it was asked for."""
         attempts = 0
         while (left := deadline - time.monotonic()) > 0:
+            if self._closed:
+                raise PlatformError(NAME, "(all)", "it was closed")
             connection = None
             try:
                 connection = self._connection(left)
@@ -95,7 +98,8 @@ class Control:
             return connect(self._path, seconds)
 
     def close(self) -> None:
-        """May be called twice."""
+        """Who still asks is told. May be called twice."""
+        self._closed = True
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
@@ -131,6 +135,10 @@ class Activator:
         except (wire.Lost, TimeoutError):
             self.close()
             return None
+
+    def report_suspect(self, path: str, seconds: float) -> None:
+        """An instance has not answered a call for long, which should have taken `seconds`."""
+        self._send({"operation": "suspect", "path": path, "expected": seconds}, _GRACE_SECONDS)
 
     def report_stuck(self, path: str, seconds: float) -> None:
         """An instance did not answer a call for `seconds`."""

@@ -1,8 +1,8 @@
 """The daemon: starts, stops and counts instances. Calls go from orchestrators to instances directly.
 
-It is small, since it imports nothing that functions need; the zygote does, and forks for it. It ends, and with it
-every other process of the pool, when its standard input closes, and also when nothing has run for long: who holds the
-listening socket starts another as soon as somebody connects to it.
+It is small, since it imports nothing that functions need; the zygote does, and forks for it. Its standard input is a
+socket (`daemon_process`). The daemon ends, and with it every other process of the pool, when that closes, and also when
+nothing has run for long: who holds the listening socket starts another as soon as somebody connects to it.
 
     python -m faasmoe.platforms.local.daemon FOLDER LISTENER OPTIONS
 """
@@ -13,7 +13,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -24,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe import logs
+from faasmoe.children import leave_signals_to_parent
 from faasmoe.platforms.local import rest, wire
+from faasmoe.platforms.local.complaints import Complaints, reason_of
 from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import Function, Pool, deployment_from
@@ -33,15 +34,19 @@ from faasmoe.platforms.local.wire import raise_descriptor_limit
 
 log = logging.getLogger(__name__)
 
-READY = "ready"
 _FUNCTIONS = "functions.json"
 _CLOSE_SECONDS = 3.0
+_LONGEST_TROUBLE = 300  # characters
 
 
 class Daemon:
     """Answers control messages."""
 
-    def __init__(self, folder: Path, options: LocalOptions) -> None:
+    def __init__(self, folder: Path, options: LocalOptions, supervisor: socket.socket) -> None:
+        """`supervisor`: see `daemon_process`."""
+        supervisor.setblocking(False)
+        self._supervisor = supervisor
+        self._complaints = Complaints(log)
         self._folder = folder
         self._options = options
         self._pool = Pool(options.memory_budget)
@@ -51,17 +56,45 @@ class Daemon:
 
     async def serve(self, listener: socket.socket) -> None:
         """Run until standard input closes, or until nothing has run for long (`LocalOptions.zygote_keep_alive`)."""
-        asyncio.get_running_loop().add_reader(sys.stdin, self._stopping.set)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._failed)
+        loop.add_reader(self._supervisor, self._asked)
         await self._restore()
         server = await asyncio.start_server(self._connected, sock=listener, limit=wire.MAX_MESSAGE)
         self._life.spawn(self._life.prepare())
-        print(READY, flush=True)  # noqa: T201 - read by the client
+        self._life.spawn(self._life.watch())
+        self._supervisor.send(b"\n")
         ends = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._unneeded)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         server.close()
         await self._life.close(_CLOSE_SECONDS)
         if not self._stopping.is_set():
-            rest.leave(self._folder, self._pool, time.monotonic_ns())
+            try:
+                rest.leave(self._folder, self._pool, time.monotonic_ns())
+            except OSError as error:
+                log.error("what was counted is lost: %s", reason_of(error))
+
+    def _asked(self) -> None:
+        """The supervisor wants to know whether we live, or wants us to end."""
+        try:
+            if self._supervisor.recv(4096):
+                trouble = " ".join(self._life.trouble.split())[:_LONGEST_TROUBLE]
+                self._supervisor.send(f"{trouble}\n".encode())
+                return
+        except BlockingIOError:  # it does not read what it asks for
+            return
+        except OSError as error:
+            log.debug("supervisor: %s", error)
+        asyncio.get_running_loop().remove_reader(self._supervisor)
+        self._stopping.set()
+
+    def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio's own loops and callbacks could not do, such as accepting a connection without descriptors."""
+        error = context.get("exception")
+        if error is not None and not isinstance(error, OSError):
+            log.error("a defect", exc_info=error)
+        else:
+            self._complaints.note(str(context.get("message")), error or "")
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._life.spawn(self._client(reader, writer))  # asyncio's own task would be logged when it is cancelled
@@ -77,10 +110,13 @@ class Daemon:
                         task = self._life.spawn(self._activate(writer, *wanted, seconds=float(message["seconds"])))
                         activations.add(task)
                         task.add_done_callback(activations.discard)
+                elif message.get("operation") == "suspect":
+                    if running := self._pool.instances.get(message["path"]):
+                        self._life.suspect(running, float(message["expected"]))
                 else:
                     writer.write(wire.pack(await self._answer(message)))
                     await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, wire.Lost, KeyError, TypeError, ValueError) as error:
+        except (asyncio.IncompleteReadError, OSError, wire.Lost, KeyError, TypeError, ValueError) as error:
             log.debug("control connection ended: %s", error)
         finally:
             for task in list(activations):  # nobody waits for these any more
@@ -102,7 +138,9 @@ class Daemon:
             return {"ok": await operations[message["operation"]](message)}
         except Refused as error:
             return {"error": error.kind, "cause": str(error)}
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except OSError as error:
+            return {"error": "platform", "cause": f"{type(error).__name__}: {reason_of(error)}"}
+        except (KeyError, TypeError, ValueError) as error:
             return {"error": "platform", "cause": f"{type(error).__name__}: {error}"}
 
     async def _deploy(self, message: dict[str, Any]) -> None:
@@ -141,9 +179,13 @@ class Daemon:
 
     async def _prewarm(self, message: dict[str, Any]) -> None:
         names = [function.deployment.name for function in self._named(message["names"])]
+        await self._within(message, asyncio.gather(*map(self._life.prewarm, names)))
+
+    async def _within(self, message: dict[str, Any], work: Awaitable[Any]) -> None:
+        """Raises `Refused` if it is not done within the seconds that the message gives."""
         try:
             async with asyncio.timeout(float(message["seconds"])):
-                await asyncio.gather(*map(self._life.prewarm, names))
+                await work
         except TimeoutError:
             raise Refused("deadline", self._why_waiting()) from None
 
@@ -158,7 +200,7 @@ class Daemon:
         self._named(message["names"])
         if self._pool.budget is None:
             return
-        await self._life.zygote_ready()
+        await self._within(message, self._life.zygote_ready())
         least = self._pool.least(message["names"])
         if least > self._pool.budget:
             raise Refused("option", f"{least} {self._pool.own}")
@@ -186,11 +228,16 @@ class Daemon:
             }
         except Refused as error:
             answer = {"id": number, "error": error.kind, "cause": str(error)}
+        except OSError as error:  # whoever asked must not wait in vain
+            self._complaints.note("an instance was not started", error)
+            answer = {"id": number, "error": "platform", "cause": reason_of(error)}
         if not writer.is_closing():  # else nobody waits for it any more
             writer.write(wire.pack(answer))
 
     def _why_waiting(self) -> str:
         pool = self._pool
+        if self._life.trouble:
+            return self._life.trouble
         if pool.budget is None:
             return "the platform was still starting"
         busy = sum(not running.draining for running in pool.instances.values())
@@ -206,10 +253,11 @@ def main() -> None:
     """Serve until standard input closes, or nobody needs it."""
     folder, listener, options = sys.argv[1:]
     logs.inherit("platform")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us closes our standard input
+    leave_signals_to_parent()
     raise_descriptor_limit()
     os.umask(0o077)
-    daemon = Daemon(Path(folder), LocalOptions.from_json(options))
+    supervisor = socket.socket(fileno=sys.stdin.fileno())
+    daemon = Daemon(Path(folder), LocalOptions.from_json(options), supervisor)
     asyncio.run(daemon.serve(socket.socket(fileno=int(listener))))
 
 

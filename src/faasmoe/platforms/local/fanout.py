@@ -8,16 +8,16 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
 from faasmoe.platforms.local import frame
+from faasmoe.platforms.local.attempt import TICK, AwakeTime, Pending
 from faasmoe.platforms.local.connection import Connection
 from faasmoe.platforms.local.connections import Connections
 from faasmoe.platforms.local.control import Activator, error_of
-from faasmoe.platforms.local.exchange import Exchange, Letter
+from faasmoe.platforms.local.exchange import Exchange
 from faasmoe.platforms.local.frame import Status
 from faasmoe.platforms.local.spread import ANY, assign, relieve
 from faasmoe.platforms.local.supervisor import NAME
@@ -25,24 +25,12 @@ from faasmoe.platforms.local.wire import Lost
 
 _MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
 _MOST_LOADS = 3  # attempts at a function that cannot be loaded
-_AGAIN_MS = 20.0  # between attempts to reach a daemon that may be starting again
+_AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
+
+_EARLY = 1.0  # seconds; a daemon that has given up so much before our deadline did not mean it
 
 _assign = lru_cache(4096)(assign)  # the same calls come again and again
 _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
-
-
-@dataclass(slots=True)
-class Pending:
-    """A call that has no reply yet."""
-
-    index: int
-    function: str
-    letter: Letter
-    work: float
-    connection: Connection | None = None
-    attempts: int = 1
-    loads: int = 0
-    cause: str = ""
 
 
 class Fanout:
@@ -57,6 +45,7 @@ class Fanout:
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
         self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
         self._unasked: dict[int, tuple[int, str, str | None]] = {}  # of these, those that the daemon was not told
+        self._time = AwakeTime()
 
     def run(
         self,
@@ -74,8 +63,7 @@ class Fanout:
             pending = [Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)]
             self._dispatch(pending, ANY if meanwhile else _sched_getcpu())
             if meanwhile is not None:
-                if self._unasked:
-                    self._request(deadline)
+                self._request(max(0.0, deadline - time.monotonic()))
                 meanwhile()
             self._wait(deadline, replies)
         except BaseException as error:
@@ -114,6 +102,7 @@ class Fanout:
         that has fallen idle takes a call from one that has several.
         """
         patient = True
+        self._time.begin()
         while self._pending or self._asked:
             if patient and not self._asked:
                 patient = self._collect(next(reversed(self._pending)), replies)
@@ -139,7 +128,7 @@ class Fanout:
             return False
         if fds:
             connection.generation = self.exchange.generation
-        pending.connection = connection
+        pending.sent(connection)
         self._pending[connection.fd] = pending
         return True
 
@@ -149,30 +138,36 @@ class Fanout:
         self._unasked[pending.index] = pending.index, pending.function, lost
 
     def _progress(self, deadline: float, replies: Replies) -> None:
-        """Ask for instances, and take what comes first: some of them, or replies."""
-        left = self._request(deadline)
+        """Ask for instances, and take what comes first: some of them, or replies. What has come is never too late."""
+        left = self._left(deadline)
+        self._request(max(0.0, left))
         poll = select.poll()
         for fd in self._pending:
             poll.register(fd, select.POLLIN)
         if self._activator.fileno() >= 0:
             poll.register(self._activator.fileno(), select.POLLIN)
-        ready = poll.poll(min(left * 1000, _AGAIN_MS) if self._unasked else left * 1000)
+        planned = max(0.0, min(left, _AGAIN_SECONDS if self._unasked else TICK))
+        ready = poll.poll(planned * 1000)
+        passed = self._time.pass_(planned)
+        if left <= 0 and not ready:
+            raise self._too_late()
         for fd, _ in ready:
             if fd == self._activator.fileno():
                 self._activated(deadline)
             else:
                 self._collect(fd, replies)
+        for pending in self._pending.values():
+            if pending.tires(passed) and pending.connection:
+                self._activator.report_suspect(pending.connection.path, pending.connection.seconds(pending.work))
 
-    def _request(self, deadline: float) -> float:
-        """Ask the daemon, if there is one, for instances that it was not asked for yet. Returns seconds left."""
-        left = self._left(deadline)
+    def _request(self, left: float) -> None:
+        """Ask the daemon, if there is one, for instances that it was not asked for yet, within `left` seconds."""
         if self._unasked:
             # the daemon gives up a little earlier than we do: it knows why there is no instance
-            if self._activator.request(list(self._unasked.values()), left - min(0.2, left / 5)):
+            if self._activator.request(list(self._unasked.values()), left - min(_EARLY / 5, left / 5)):
                 self._unasked.clear()
             else:
                 self._forgotten()
-        return left
 
     def _forgotten(self) -> None:
         """The daemon is gone, and with it all that it was asked for."""
@@ -180,10 +175,8 @@ class Fanout:
         self._unasked = {**asked, **self._unasked}
 
     def _left(self, deadline: float) -> float:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise self._too_late()
-        return left
+        """Seconds; those in which we were frozen do not count."""
+        return deadline + self._time.frozen - time.monotonic()
 
     def _activated(self, deadline: float) -> None:
         """An instance for one of the calls, or why there is none."""
@@ -192,15 +185,21 @@ class Fanout:
             self._forgotten()
             return
         pending = self._asked.pop(answer["id"])
+        left = max(1e-3, self._left(deadline))
         if "error" in answer:
+            if answer["error"] == "deadline" and left > _EARLY:  # it did not know that we were frozen
+                self._ask(pending, None)
+                return
             if pending.cause and answer["error"] == "deadline":
                 answer["cause"] += f"; {pending.cause}"
             raise error_of(answer, pending.function, pending.attempts)
         if answer["last_end"] and pending.attempts > 1:
             pending.cause = f"its last instance was lost: {answer['last_end']}"
         try:
-            left = max(1e-3, deadline - time.monotonic())
             connection = Connection(answer["path"], answer["scalable"], answer["memory"], left)
+        except BlockingIOError:  # too many wait for it already
+            select.select([], [], [], _AGAIN_SECONDS)
+            self._ask(pending, None)
         except OSError as error:  # it ended between activation and now
             pending.cause = f"its instance cannot be reached: {error.strerror or error}"
             self._again(pending, answer["path"])

@@ -7,6 +7,7 @@ the end, one more for each connection waits for calls.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import logging
@@ -38,6 +39,18 @@ _MOST_CONNECTIONS = 256
 _STACK_BYTES = 1 << 20  # of a thread; they count against the sandbox's limit of memory
 _DRAIN_SECONDS = 30.0
 _FIRST_CALL = 5.0  # seconds that it waits for one, however short its keep-alive is
+
+
+class NoRoom(Exception):
+    """The system gives this process no more threads or descriptors."""
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Raises `NoRoom`."""
+    try:
+        thread.start()
+    except RuntimeError as error:  # that is what Python makes of EAGAIN
+        raise NoRoom from error
 
 
 def resolve(handler: str) -> Callable[[str], Handle]:
@@ -125,7 +138,18 @@ class Instance:
             for fd, _ in poll.poll(left and left * 1000):
                 if fd == self._duty.lifeline.fileno():
                     return
-                self._connect(self._duty.listener.accept()[0])
+                self._take()
+
+    def _take(self) -> None:
+        """Accept a connection, if the system has a descriptor for it. Raises `NoRoom`."""
+        try:
+            connection = self._duty.listener.accept()[0]
+        except OSError as error:
+            log.debug("no connection: %s", error.strerror)
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise NoRoom from error
+            return
+        self._connect(connection)
 
     def _keep_alive_left(self) -> float | None:
         """Seconds; None if there is no end to it."""
@@ -146,7 +170,14 @@ class Instance:
                 return
             caller = Caller(connection)
             self._callers.add(caller)
-        threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
+        try:
+            start_thread(threading.Thread(target=self._serve, args=(caller,), daemon=True))
+        except NoRoom:
+            with self._lock:
+                self._callers.discard(caller)
+            connection.close()  # its caller asks the daemon for another instance
+            if not self._callers:
+                raise
 
     def _serve(self, caller: Caller) -> None:
         """One orchestrator's connection, until it closes."""

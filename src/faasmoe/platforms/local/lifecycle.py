@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from faasmoe.platforms.local import page_cache
+from faasmoe.platforms.local.complaints import reason_of
+from faasmoe.platforms.local.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.lifeline import Lifeline
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import INSTANCE_BYTES, PROMISE_NS, Deployment, Function, Pool, Running
 from faasmoe.platforms.local.record import Table
+from faasmoe.platforms.local.scarcity import Scarcity
+from faasmoe.platforms.local.watch import Watch
 from faasmoe.platforms.local.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,8 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._zygote = ZygoteClient(options.preload, self._zygote_event)
+        self._scarcity = Scarcity()
+        self._watch = Watch(pool, self._zygote, self._kill_hanging)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Let `work` go on by itself."""
@@ -62,13 +67,24 @@ class Lifecycle:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    @property
+    def trouble(self) -> str:
+        """Why no instance can be started now; empty if one can."""
+        return self._zygote.trouble or self._scarcity.why
+
     async def prepare(self) -> None:
-        """Have the zygote ready before the first call, and know what it takes."""
-        try:
+        """Have the zygote ready before the next call, and know what it takes."""
+        with suppress(Refused):  # which `trouble` tells
             await self.zygote_ready()
-        except Refused as error:
-            log.error("%s", error)
         self._may_rest()
+
+    async def watch(self) -> None:
+        """Replace what hangs, until cancelled."""
+        await self._watch.run()
+
+    def suspect(self, running: Running, expected: float) -> None:
+        """See `Watch.suspect`."""
+        self._watch.suspect(running, expected)
 
     async def install(self, deployments: Iterable[Deployment]) -> None:
         """Make functions known, in place of those of the same names. When this returns, none of those runs."""
@@ -117,13 +133,18 @@ class Lifecycle:
         self._pool.waiting += 1
         try:
             async with self._turn:
-                while True:
-                    function = self.function(name)  # it may have been replaced while we waited
+                while True:  # whatever was waited for, all may have changed meanwhile
+                    function = self.function(name)
                     if not kept and (running := self._pool.choose(function, time.monotonic_ns())):
                         return running
-                    if not self._pool.shortage(function.deployment.charge):
-                        return self._start(function, kept)
-                    await self._room(function.deployment.charge)
+                    if self._pool.shortage(function.deployment.charge):
+                        await self._room(function.deployment.charge)
+                    elif not self._zygote.up:
+                        await self.zygote_ready()
+                    elif self._scarcity.due:
+                        await self._make_way(self._pool.least_valuable, self._scarcity.pause())
+                    elif running := await self._try(function, kept):
+                        return running
         finally:
             self._pool.waiting -= 1
 
@@ -139,18 +160,36 @@ class Lifecycle:
         if pool.budget is not None and pool.own + charge > pool.budget:
             raise Refused("platform", f"it needs {charge} bytes and the platform's own processes {pool.own}, "
                           f"but the memory budget is {pool.budget}")  # fmt: skip
+        # nothing tells when a promise has expired
+        await self._make_way(partial(pool.evictable, charge), PROMISE_NS / 1e9)
+
+    async def _make_way(self, victims: Callable[[int], Sequence[Running]], seconds: float) -> None:
+        """Stop idle instances, and wait for the next change, at most so long. `victims` is given the time in ns."""
         try:
-            for running in pool.instances.values():  # before looking, or a call that ends now would be missed
+            # before looking, or a call that ends now would be missed
+            for running in self._pool.instances.values():
                 running.record.report = True
-            for victim in pool.evictable(charge, time.monotonic_ns()):
+            for victim in victims(time.monotonic_ns()):
                 victim.evicted = True
                 self.drain(victim)
-            with suppress(TimeoutError):  # nothing tells when a promise has expired
-                async with asyncio.timeout(PROMISE_NS / 1e9):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
                     await self._changed()
         finally:
-            for running in pool.instances.values():
+            for running in self._pool.instances.values():
                 running.record.report = False
+
+    async def _try(self, function: Function, kept: bool) -> Running | None:
+        """Start an instance. None: the system refuses that now, which is noted."""
+        try:
+            running = self._start(function, kept)
+        except OSError as error:
+            self._scarcity.failed(reason_of(error))
+            return None
+        if self._scarcity.why:  # then it is not certain that it can be forked
+            while running.pid is None and running.path in self._pool.instances:
+                await self._changed()
+        return running if running.path in self._pool.instances else None
 
     async def _changed(self) -> None:
         """Wait until an instance has been forked, loaded or stopped, or was asked to report and has answered a call."""
@@ -158,40 +197,26 @@ class Lifecycle:
         await self._change.wait()
 
     def _start(self, function: Function, kept: bool) -> Running:
+        """Raises `OSError`."""
         self._started += 1
         path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
         with ExitStack() as undo:
-            try:
-                lifeline = Lifeline(self._table)
-                undo.callback(lifeline.close)
-                record = lifeline.record
-                record.activated = record.last_used = time.monotonic_ns()
-                with lifeline.theirs as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                    undo.callback(Path(path).unlink, missing_ok=True)
-                    listener.bind(path)
-                    listener.listen(_BACKLOG)
-                    running = Running(function, path, record, kept)
-                    self._lifelines[path] = lifeline
-                    self._pool.add(running)
-                    lifeline.listen(partial(self._hear, running))
-                    undo.pop_all()
-                    order = self._order(running, lifeline.slot)
-                    self._zygote.send(order, [listener.fileno(), theirs.fileno(), self._table.fd])
-            except OSError as error:
-                raise Refused("platform", f"no instance can be started: {error}") from error
+            lifeline = Lifeline(self._table)
+            undo.callback(lifeline.close)
+            record = lifeline.record
+            record.activated = record.last_used = time.monotonic_ns()
+            with lifeline.theirs as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                undo.callback(_unlink, path)
+                listener.bind(path)
+                listener.listen(_BACKLOG)
+                running = Running(function, path, record, kept)
+                lifeline.listen(partial(self._hear, running))
+                fds = [listener.fileno(), theirs.fileno(), self._table.fd]
+                self._zygote.send(running.order(lifeline.slot), fds)
+                self._lifelines[path] = lifeline
+                self._pool.add(running)
+                undo.pop_all()
         return running
-
-    def _order(self, running: Running, slot: int) -> dict[str, Any]:
-        deployment = running.function.deployment
-        return {
-            "operation": "start",
-            "id": running.path,
-            "slot": slot,
-            "handler": deployment.handler,
-            "artifact": deployment.artifact,
-            "keep_alive": None if running.kept else deployment.keep_alive,
-            "concurrency": deployment.concurrency,
-        }
 
     async def _keep(self, name: str) -> None:
         """Have one more of a function's kept instances, after a pause that grows while they die."""
@@ -217,38 +242,55 @@ class Lifecycle:
         """Let it finish what it runs, and end."""
         running.draining = True
         self._lifelines[running.path].drain(too_slow=partial(self._kill, running))
-        Path(running.path).unlink(missing_ok=True)
+        _unlink(running.path)
 
     def _kill(self, running: Running) -> None:
         if running.path in self._pool.instances and running.pid:
             self._zygote.send({"operation": "kill", "pid": running.pid})
 
+    def _kill_hanging(self, running: Running, cause: str) -> None:
+        log.warning("an instance of %s hangs and is killed: %s", running.function.deployment.name, cause)
+        running.fault = cause
+        self.drain(running)
+        self._kill(running)
+
     def stuck(self, running: Running, seconds: float) -> None:
         """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
         if running.record.in_flight and time.monotonic_ns() - running.record.busy_since >= seconds * 1e9:
-            self.drain(running)
-            self._kill(running)
+            self._kill_hanging(running, f"a call was not answered within {seconds:.0f} s")
 
     def _zygote_event(self, event: dict[str, Any] | None) -> None:
         """Something happened to a child; None: the zygote is gone, and the kernel has killed its children."""
         if event is None:
             for running in list(self._pool.instances.values()):
                 self._ended(running, "the zygote ended")
-            self._table.close()
-            self._table = Table()  # what is being killed may still write into the old one
+            self._renew_table()
+            if not self._closing:
+                self.spawn(self.prepare())
         elif event["event"] == "ended":
             for running in [r for r in self._pool.instances.values() if r.pid == event["pid"]]:
-                self._ended(running, _cause(event["status"]))
+                if event["status"] == NO_ROOM:
+                    self._scarcity.failed("an instance could not have the threads or descriptors that it needs")
+                self._ended(running, cause_of(event["status"]) if event["status"] != NO_ROOM else "")
         elif concerned := self._pool.instances.get(event["id"]):
             if event["event"] == "started":
                 concerned.pid = event["pid"]
+                self._scarcity.over()
                 self._change.set()
             else:
-                self._ended(concerned, event["cause"])
+                self._scarcity.failed(event["cause"])
+                self._ended(concerned, "")
+
+    def _renew_table(self) -> None:
+        """What is being killed may still write into the old one."""
+        with suppress(OSError):  # then its free pages are used again, and a call or two counts wrong
+            table = Table()
+            self._table.close()
+            self._table = table
 
     def _ended(self, running: Running, cause: str) -> None:
-        Path(running.path).unlink(missing_ok=True)
-        self._pool.remove(running, cause, time.monotonic_ns())
+        _unlink(running.path)
+        self._pool.remove(running, running.fault or cause, time.monotonic_ns())
         self._lifelines.pop(running.path).close()
         self._change.set()
         deployment = running.function.deployment
@@ -279,13 +321,6 @@ class Lifecycle:
             self._unneeded()
 
 
-def _cause(status: int) -> str:
-    """Why a process ended, from its exit code as `os.waitstatus_to_exitcode` gives it; empty if all was well."""
-    if status >= 0:
-        return f"it ended with status {status}" if status else ""
-    reasons = {
-        signal.SIGBUS: "a file that it maps was cut short or cannot be read",
-        signal.SIGKILL: "by somebody, or by the kernel for want of memory",
-    }
-    number = signal.Signals(-status)
-    return f"killed by {number.name}" + (f": {reasons[number]}" if number in reasons else "")
+def _unlink(path: str) -> None:
+    with suppress(OSError):  # the next daemon removes it
+        Path(path).unlink()

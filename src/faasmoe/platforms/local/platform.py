@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from faasmoe.closing import Closing
+from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import (
     Buffer,
     Call,
@@ -23,9 +24,10 @@ from faasmoe.platforms.base import (
 from faasmoe.platforms.local import rest
 from faasmoe.platforms.local.control import Activator, Control
 from faasmoe.platforms.local.fanout import Fanout
+from faasmoe.platforms.local.health import Health, State
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.segment import LARGEST
-from faasmoe.platforms.local.supervisor import Supervisor
+from faasmoe.platforms.local.supervisor import NAME, Supervisor
 from faasmoe.platforms.local.wire import raise_descriptor_limit
 
 _PREWARM_SECONDS = 60.0
@@ -119,6 +121,22 @@ class LocalPlatform(Closing):
         """Bytes that calls of this client have cost: through sockets twice, into shared memory once."""
         exchange = self._fanout.exchange
         return 2 * (exchange.sent + exchange.received) + exchange.shared
+
+    @property
+    def state(self) -> State:
+        """`ok`, or `starting` while instances cannot be started; never waits. Only for the owner of a pool."""
+        return self._health.state
+
+    @property
+    def why(self) -> str:
+        """Why `state` is not `ok`; empty if it is."""
+        return self._health.why
+
+    @property
+    def _health(self) -> Health:
+        if self._supervisor is None:
+            raise PlatformError(NAME, "(all)", "only the owner of a pool knows its state")
+        return self._supervisor.health
 
     def close(self) -> None:
         """Stop what this object started. May be called twice."""

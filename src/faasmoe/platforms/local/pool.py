@@ -49,6 +49,7 @@ class Running:
     pid: int | None = None  # once it is forked
     draining: bool = False
     evicted: bool = False
+    fault: str = ""  # why it was killed, if it was for hanging
     promised_at: int = 0  # when it was last handed to a caller, and how many calls it had answered then
     promised_after: int = -1
 
@@ -62,6 +63,19 @@ class Running:
         record, gb = self.record, self.charge / 1e9
         busy = record.busy / 1e9
         return PoolTotals(gb * (now - record.activated) / 1e9, gb * busy, busy, int(record.invocations), 1)
+
+    def order(self, slot: int) -> dict[str, Any]:
+        """What the zygote is told to start it; `slot` is that of its record."""
+        deployment = self.function.deployment
+        return {
+            "operation": "start",
+            "id": self.path,
+            "slot": slot,
+            "handler": deployment.handler,
+            "artifact": deployment.artifact,
+            "keep_alive": None if self.kept else deployment.keep_alive,
+            "concurrency": deployment.concurrency,
+        }
 
     def promise(self, now: int) -> None:
         """A caller is about to call it."""
@@ -166,7 +180,20 @@ class Pool:
 
         Empty if there are not enough of them.
         """
-        missing = self.shortage(charge) - sum(r.charge for r in self.instances.values() if r.draining)
+        return self._least_valuable(
+            self.shortage(charge) - sum(r.charge for r in self.instances.values() if r.draining), now
+        )
+
+    def least_valuable(self, now: int) -> list[Running]:
+        """An idle instance to stop so that another can have its process and descriptors.
+
+        Empty if none is idle, or one is on its way out already.
+        """
+        if any(running.draining for running in self.instances.values()):
+            return []
+        return self._least_valuable(1, now)
+
+    def _least_valuable(self, nbytes: int, now: int) -> list[Running]:
         running = list(self.instances.values())
         candidates = [
             Candidate(
@@ -179,7 +206,7 @@ class Pool:
             for i, r in enumerate(running)
             if not r.draining and not r.kept and r.idle(now)
         ]
-        return [running[i] for i in victims(candidates, missing) or ()]
+        return [running[i] for i in victims(candidates, nbytes) or ()]
 
     def cold_start_seconds(self, deployment: Deployment) -> float:
         """What it takes to have an instance of a function, as far as is known."""

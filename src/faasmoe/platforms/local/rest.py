@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from faasmoe.platforms.base import PoolTotals
 from faasmoe.platforms.local.pool import Pool
+
+log = logging.getLogger(__name__)
 
 _FILE = "rest.json"
 
@@ -41,6 +44,10 @@ def take_up(folder: Path, pool: Pool) -> None:
     try:
         books = json.loads((folder / _FILE).read_text())
     except FileNotFoundError:
+        return
+    except ValueError:
+        log.error("%s of the platform's run folder is damaged: counting begins anew", _FILE)
+        (folder / _FILE).unlink()
         return
     for name, left in books["functions"].items():
         function = pool.functions[name]

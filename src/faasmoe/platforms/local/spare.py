@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from faasmoe.children import die_with_parent
+from faasmoe.children import die_with_parent, leave_signals_to_parent
 from faasmoe.errors import brief
 from faasmoe.platforms.local import frame, wire
+from faasmoe.platforms.local.endings import NO_ROOM
 from faasmoe.platforms.local.frame import INLINE, Header
-from faasmoe.platforms.local.instance import Duty, Handle, Instance
+from faasmoe.platforms.local.instance import Duty, Handle, Instance, NoRoom, start_thread
 from faasmoe.platforms.local.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,7 @@ def live(parent: int, assignment: socket.socket, sandbox: Sandbox, warm_up: Sequ
     status = 1
     try:
         die_with_parent(parent)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the server to handle
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        leave_signals_to_parent()
         _rehearse()
         for function in warm_up:
             function()
@@ -38,6 +37,8 @@ def live(parent: int, assignment: socket.socket, sandbox: Sandbox, warm_up: Sequ
         status = 0
     except wire.Lost:
         status = 0  # the zygote has no use for this one
+    except NoRoom:
+        status = NO_ROOM
     except Exception as error:  # noqa: BLE001 - the last frame of this process
         log.error("instance %d ended: %s: %s", os.getpid(), type(error).__name__, brief(error))
     finally:
@@ -68,7 +69,7 @@ def _rehearse() -> None:
         os.close(table)
         frame.send_call(caller, frame.pack_call(Header(INLINE, 0, 0, 0, 0, 0)), ())
         thread = threading.Thread(target=lambda: _become(*wire.receive(order_end)))
-        thread.start()
+        start_thread(thread)
         frame.receive_reply(caller, memoryview(bytearray(frame.BUFFER)))
         lifeline.shutdown(socket.SHUT_WR)
         thread.join()

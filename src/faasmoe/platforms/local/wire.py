@@ -32,7 +32,7 @@ def pack(message: dict[str, Any]) -> bytes:
     return _LENGTH.pack(len(text)) + text
 
 
-def length_of(head: bytes) -> int:
+def length_of(head: bytes | bytearray) -> int:
     """Bytes of text that follow a head of 8. Raises `Lost` if they would be too many."""
     (length,) = _LENGTH.unpack(head)
     if length > MAX_MESSAGE:
@@ -48,6 +48,18 @@ def parse(text: bytes | bytearray) -> dict[str, Any]:
         raise Lost(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise Lost("not a JSON object")
+    return message
+
+
+def take(buffer: bytearray) -> dict[str, Any] | None:
+    """The first message of what was received, taken out of it; None if it is not whole yet. Raises `Lost`."""
+    if len(buffer) < _LENGTH.size:
+        return None
+    end = _LENGTH.size + length_of(buffer[: _LENGTH.size])
+    if len(buffer) < end:
+        return None
+    message = parse(buffer[_LENGTH.size : end])
+    del buffer[:end]
     return message
 
 

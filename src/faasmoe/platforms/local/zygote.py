@@ -23,8 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe import logs
-from faasmoe.children import Children, die_with_parent
+from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
 from faasmoe.platforms.local import frame, wire
+from faasmoe.platforms.local.backoff import Backoff
+from faasmoe.platforms.local.complaints import Complaints, reason_of
+from faasmoe.platforms.local.endings import UNUSABLE
+from faasmoe.platforms.local.hang import Judge, Look, look_at
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
 from faasmoe.platforms.local.spare import live
 from faasmoe.starting import importing
@@ -32,9 +36,10 @@ from faasmoe.starting import importing
 log = logging.getLogger(__name__)
 
 _ASSIGN_SECONDS = 5.0
-_AGAIN_MS = 500.0  # after a fork that failed
+_PAUSES = (0.1, 5.0)  # seconds before the next spare after one that failed: at first, and at most
 _MADV_COLLAPSE = 25  # linux/mman.h
 _HUGE = 2 << 20
+_NEVER = 1 << 30  # a spare owes nobody an answer
 
 
 @dataclass
@@ -43,21 +48,30 @@ class Spare:
 
     pid: int
     assignment: socket.socket
+    judge: Judge
 
 
 class Zygote:
     """Forks, reaps, and tells the daemon about both."""
 
     def __init__(
-        self, daemon: socket.socket, spares: int, sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]
+        self,
+        daemon: socket.socket,
+        spares: int,
+        sandbox: Sandbox,
+        warm_up: Sequence[Callable[[], None]],
+        look: Callable[[int, bool], Look | None] = look_at,
     ) -> None:
         self._daemon = daemon
         self._wanted = spares
         self._sandbox = sandbox
         self._warm_up = warm_up
+        self._look = look
         self._spares: list[Spare] = []
         self._instances: set[int] = set()  # process ids
         self._children = Children()
+        self._backoff = Backoff(*_PAUSES)
+        self._complaints = Complaints(log)
 
     def serve(self) -> None:
         """Run until the daemon closes its end."""
@@ -65,40 +79,51 @@ class Zygote:
         poll.register(self._daemon, select.POLLIN)
         poll.register(self._children, select.POLLIN)
         wire.send(self._daemon, {"event": "ready"})
-        pause = 0.0  # milliseconds; a pending order comes before new spares
-        while True:
-            for fd, _ in poll.poll(pause if len(self._spares) < self._wanted else None) or [(-1, 0)]:
+        while True:  # a pending order comes before new spares
+            pause = 1000 * self._backoff.left if len(self._spares) < self._wanted else None
+            for fd, _ in poll.poll(pause) or [(-1, 0)]:
                 if fd == self._daemon.fileno():
                     self._obey(*wire.receive(self._daemon))
                 elif fd == self._children.fileno():
                     self._reap()
                 else:
-                    pause = self._add_spare()
+                    self._add_spare()
 
-    def _add_spare(self) -> float:
-        """Returns milliseconds to wait before the next."""
+    def _add_spare(self) -> None:
         try:
             self._spares.append(self._fork())
         except OSError as error:
-            log.warning("no spare child: %s", error)
-            return _AGAIN_MS
-        return 0.0
+            self._complaints.note("no spare child", error)
+            self._backoff.failed()
 
     def _obey(self, order: dict[str, Any], fds: list[int]) -> None:
         try:
             if order["operation"] == "start":
                 self._start(order, fds)
+            elif order["operation"] == "ping":
+                self._check_spares()
+                wire.send(self._daemon, {"event": "alive"})
             elif order["pid"] in self._instances:  # else it has ended, and its id may be another's
                 os.kill(order["pid"], signal.SIGKILL)
         finally:
             frame.close_all(fds)
+
+    def _check_spares(self) -> None:
+        """End those that hang. The daemon asks for this at regular times."""
+        for spare in self._spares:
+            look = self._look(spare.pid, False)
+            if look and (cause := spare.judge.hangs(look, owes=False)):
+                self._complaints.note("a spare child is killed", cause)
+                os.kill(spare.pid, signal.SIGKILL)
 
     def _start(self, order: dict[str, Any], fds: list[int]) -> None:
         while True:
             try:
                 spare = self._spares.pop(0) if self._spares else self._fork()
             except OSError as error:
-                wire.send(self._daemon, {"event": "failed", "id": order["id"], "cause": f"fork: {error.strerror}"})
+                self._complaints.note("no instance can be forked", error)
+                cause = f"no process can be forked: {reason_of(error)}"
+                wire.send(self._daemon, {"event": "failed", "id": order["id"], "cause": cause})
                 return
             with spare.assignment:
                 self._instances.add(spare.pid)
@@ -128,13 +153,14 @@ class Zygote:
             live(parent, theirs, self._sandbox, self._warm_up)
         theirs.close()
         ours.settimeout(_ASSIGN_SECONDS)
-        return Spare(pid, ours)
+        return Spare(pid, ours, Judge(_NEVER, _NEVER))
 
     def _reap(self) -> None:
         for pid, code in self._children.ended():
             for spare in [spare for spare in self._spares if spare.pid == pid]:
                 spare.assignment.close()
                 self._spares.remove(spare)
+                self._backoff.failed()
             if pid in self._instances:
                 self._instances.remove(pid)
                 wire.send(self._daemon, {"event": "ended", "pid": pid, "status": code})
@@ -158,9 +184,13 @@ def main() -> None:
     descriptor, parent, spares, *names = sys.argv[1:]
     logs.inherit("instances")
     die_with_parent(int(parent))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us decides when to end
+    leave_signals_to_parent()
     with importing():
-        modules = [importlib.import_module(name) for name in names]
+        try:
+            modules = [importlib.import_module(name) for name in names]
+        except ImportError:
+            log.exception("what functions need cannot be imported")
+            sys.exit(UNUSABLE)
         warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
         for function in warm_up:
             function()

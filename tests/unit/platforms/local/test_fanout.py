@@ -43,6 +43,9 @@ class Daemon(Activator):
     def answer(self) -> dict[str, Any] | None:
         return self._answers.pop(0)
 
+    def report_suspect(self, path: str, seconds: float) -> None:
+        pass
+
     def report_stuck(self, path: str, seconds: float) -> None:
         pass
 
@@ -57,6 +60,7 @@ def no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(module, "Connection", refuse)
+    monkeypatch.setattr(module, "_EARLY", 120.0)  # a daemon's refusal is final
 
 
 def asked(takes: Sequence[bool], answers: Sequence[dict[str, Any] | None]) -> list[set[int]]:
@@ -90,6 +94,7 @@ def warm(fanout: Fanout, function: str) -> socket.socket:
         "memory": 0,
         "scalable": False,
         "seconds": lambda _: 1e-3,
+        "patience": lambda _: 60.0,
     }
     connection: Any = SimpleNamespace(socket=ours, fd=ours.fileno(), close=ours.close, **state, **nothing)
     fanout._connections.keep(function, connection)

@@ -26,7 +26,8 @@ def test_a_fork_that_fails_is_told_and_does_not_end_it(monkeypatch: pytest.Monke
         before = len(os.listdir("/proc/self/fd"))
         wire.send(ours, {"operation": "start", "id": "a"}, [0])
         zygote._obey(*wire.receive(theirs))
-        cause = f"fork: {os.strerror(errno.EAGAIN)}"
+        cause = f"no process can be forked: {os.strerror(errno.EAGAIN)}"
         assert wire.receive(ours)[0] == {"event": "failed", "id": "a", "cause": cause}
-        assert zygote._add_spare() > 0
+        zygote._add_spare()
+        assert zygote._backoff.left > 0  # before the next
         assert len(os.listdir("/proc/self/fd")) == before
