@@ -26,16 +26,12 @@ class Pending:
     loads: int = 0
     cause: str = ""
     waited: float = 0.0  # seconds that the caller has run while it waited for this attempt
-    patience: float = 0.0  # of them, after which the instance is suspected
+    patience: float = 0.0  # of them, after which the instance is suspected; 0: not looked up yet
 
-    def sent(self, connection: Connection) -> None:
-        """An attempt begins."""
-        self.connection = connection
-        self.waited, self.patience = 0.0, connection.patience(self.work)
-
-    def tires(self, seconds: float) -> bool:
+    def tires(self, connection: Connection, seconds: float) -> bool:
         """So many more were waited. True: the instance should be suspected, the next time after twice as long."""
         self.waited += seconds
+        self.patience = self.patience or connection.patience(self.work)
         if self.waited < self.patience:
             return False
         self.patience *= 2
@@ -47,12 +43,12 @@ class AwakeTime:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last = clock()
-        self.frozen = 0.0  # seconds in all
+        self._last = 0.0
+        self.frozen = 0.0  # seconds since `begin`
 
-    def begin(self) -> None:
-        """Waiting begins."""
-        self._last, self.frozen = self._clock(), 0.0
+    def begin(self, now: float) -> None:
+        """Waiting begins, or has begun."""
+        self._last, self.frozen = now, 0.0
 
     def pass_(self, planned: float) -> float:
         """Returns seconds since the last call, of which `planned` were to be waited. No more if it was frozen since."""

@@ -136,9 +136,9 @@ class Activator:
             self.close()
             return None
 
-    def report_suspect(self, path: str, seconds: float) -> None:
-        """An instance has not answered a call for long, which should have taken `seconds`."""
-        self._send({"operation": "suspect", "path": path, "expected": seconds}, _GRACE_SECONDS)
+    def report_suspect(self, path: str, seconds: float) -> bool:
+        """An instance has not answered a call for long, which should have taken `seconds`. False: as for `request`."""
+        return self._send({"operation": "suspect", "path": path, "expected": seconds}, _GRACE_SECONDS)
 
     def report_stuck(self, path: str, seconds: float) -> None:
         """An instance did not answer a call for `seconds`."""

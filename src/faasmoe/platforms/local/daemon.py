@@ -29,6 +29,7 @@ from faasmoe.platforms.local.complaints import Complaints, reason_of
 from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import Function, Pool, deployment_from
+from faasmoe.platforms.local.public_text import public
 from faasmoe.platforms.local.run_folder import SOCKET
 from faasmoe.platforms.local.wire import raise_descriptor_limit
 
@@ -141,7 +142,7 @@ class Daemon:
         except OSError as error:
             return {"error": "platform", "cause": f"{type(error).__name__}: {reason_of(error)}"}
         except (KeyError, TypeError, ValueError) as error:
-            return {"error": "platform", "cause": f"{type(error).__name__}: {error}"}
+            return {"error": "platform", "cause": public(f"{type(error).__name__}: {error}")}
 
     async def _deploy(self, message: dict[str, Any]) -> None:
         deployments = [deployment_from(raw, self._options.keep_alive) for raw in message["functions"]]
@@ -225,6 +226,7 @@ class Daemon:
                 "scalable": scalable,
                 "memory": running.charge,
                 "last_end": function.last_end,
+                "scarce": self._life.scarce_lately,
             }
         except Refused as error:
             answer = {"id": number, "error": error.kind, "cause": str(error)}

@@ -101,12 +101,14 @@ class Fanout:
         connection all are looked at, so that a lost instance is replaced while slower ones are at work, and a core
         that has fallen idle takes a call from one that has several.
         """
-        patient = True
-        self._time.begin()
+        patient, looked = True, False
         while self._pending or self._asked:
             if patient and not self._asked:
                 patient = self._collect(next(reversed(self._pending)), replies)
             else:
+                if not looked:
+                    self._time.begin(self.exchange.laid_out)
+                    looked = True
                 self._relieve()
                 self._progress(deadline, replies)
 
@@ -128,12 +130,12 @@ class Fanout:
             return False
         if fds:
             connection.generation = self.exchange.generation
-        pending.sent(connection)
+        pending.connection = connection
         self._pending[connection.fd] = pending
         return True
 
     def _ask(self, pending: Pending, lost: str | None) -> None:
-        pending.connection = None
+        pending.connection, pending.waited, pending.patience = None, 0.0, 0.0
         self._asked[pending.index] = pending
         self._unasked[pending.index] = pending.index, pending.function, lost
 
@@ -157,8 +159,11 @@ class Fanout:
             else:
                 self._collect(fd, replies)
         for pending in self._pending.values():
-            if pending.tires(passed) and pending.connection:
-                self._activator.report_suspect(pending.connection.path, pending.connection.seconds(pending.work))
+            connection = pending.connection
+            if connection and pending.tires(connection, passed):
+                expected = connection.seconds(pending.work)
+                if not self._activator.report_suspect(connection.path, expected):
+                    self._forgotten()
 
     def _request(self, left: float) -> None:
         """Ask the daemon, if there is one, for instances that it was not asked for yet, within `left` seconds."""
@@ -193,6 +198,8 @@ class Fanout:
             if pending.cause and answer["error"] == "deadline":
                 answer["cause"] += f"; {pending.cause}"
             raise error_of(answer, pending.function, pending.attempts)
+        if answer["scarce"]:  # no fault of the function, if it ends for that
+            pending.attempts = max(1, pending.attempts - 1)
         if answer["last_end"] and pending.attempts > 1:
             pending.cause = f"its last instance was lost: {answer['last_end']}"
         try:

@@ -28,6 +28,7 @@ from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.local import frame, wire
 from faasmoe.platforms.local.caller import Caller
 from faasmoe.platforms.local.frame import Answer, Header, Status
+from faasmoe.platforms.local.public_text import public
 from faasmoe.platforms.local.record import Record, bucket_of, map_page
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,9 @@ class Instance:
         try:
             self._handle = resolve(self._duty.handler)(self._duty.artifact)
         except Exception as error:  # noqa: BLE001 - callers are told, whatever it is
-            self._failure = f"{type(error).__name__}: {brief(error)}"
-            log.error("function of %s cannot be loaded: %s", self._duty.artifact, self._failure)
+            failure = f"{type(error).__name__}: {brief(error)}"
+            log.error("function of %s cannot be loaded: %s", self._duty.artifact, failure)
+            self._failure = public(failure)
         record.mapped = time.monotonic_ns()
         if record.report:
             self._tell()
@@ -243,7 +245,7 @@ class Instance:
         try:
             return caller.stored(self._handle(payload, shared, waited, caller.reserve))
         except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
-            return Status.FAILED, f"{type(error).__name__}: {brief(error)}".encode()
+            return Status.FAILED, public(f"{type(error).__name__}: {brief(error)}").encode()
 
     def _end(self, arrived: int, share: int) -> tuple[bool, int]:
         """Count a call that has run. Returns whether more were here than can run, and its part of the busy time."""

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 256  # callers that may wait for an instance to load
 _KEEP_SECONDS = 10.0  # that a kept instance waits for memory
+_PROOF_SECONDS = 5.0
 _RETRY_SECONDS = (0.1, 30.0)  # before a kept instance that died is started again: at first, and at most
 
 
@@ -71,6 +72,11 @@ class Lifecycle:
     def trouble(self) -> str:
         """Why no instance can be started now; empty if one can."""
         return self._zygote.trouble or self._scarcity.why
+
+    @property
+    def scarce_lately(self) -> bool:
+        """Whether an instance may have ended because the system has no process or descriptor for it."""
+        return self._scarcity.lately
 
     async def prepare(self) -> None:
         """Have the zygote ready before the next call, and know what it takes."""
@@ -186,10 +192,16 @@ class Lifecycle:
         except OSError as error:
             self._scarcity.failed(reason_of(error))
             return None
-        if self._scarcity.why:  # then it is not certain that it can be forked
-            while running.pid is None and running.path in self._pool.instances:
-                await self._changed()
-        return running if running.path in self._pool.instances else None
+        if self._scarcity.why:  # then it must show first that it has what it needs
+            with suppress(TimeoutError):  # it has that, but loads slowly
+                async with asyncio.timeout(_PROOF_SECONDS):
+                    while running.path in self._pool.instances and not running.record.mapped:
+                        running.record.report = True
+                        await self._changed()
+            if running.path not in self._pool.instances:
+                return None
+            self._scarcity.over()
+        return running
 
     async def _changed(self) -> None:
         """Wait until an instance has been forked, loaded or stopped, or was asked to report and has answered a call."""
@@ -275,7 +287,6 @@ class Lifecycle:
         elif concerned := self._pool.instances.get(event["id"]):
             if event["event"] == "started":
                 concerned.pid = event["pid"]
-                self._scarcity.over()
                 self._change.set()
             else:
                 self._scarcity.failed(event["cause"])

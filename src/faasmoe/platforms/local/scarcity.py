@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
+
 from faasmoe.platforms.local.backoff import Backoff
 
-_PAUSES = (0.1, 2.0)  # seconds between attempts, unless an instance ends before
+_LATELY = 10.0  # seconds
+_CALM = 2.0  # seconds without a failure, after which pauses begin with the shortest again
+_PAUSES = (0.1, 1.0)  # seconds between attempts, unless an instance ends before
 
 
 class Scarcity:
     """Noted when an instance could not be started, until one could. Nothing here waits."""
 
-    def __init__(self, backoff: Backoff | None = None) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.why = ""  # empty: there is none
         self.due = False  # a pause comes before the next attempt
-        self._backoff = backoff or Backoff(*_PAUSES)
+        self._clock = clock
+        self._backoff = Backoff(*_PAUSES, calm=_CALM, clock=clock)
+        self._failed = -math.inf
+
+    @property
+    def lately(self) -> bool:
+        """Whether there is or was one a short time ago: what ended then may have ended for it."""
+        return self._clock() - self._failed < _LATELY
 
     def failed(self, why: str) -> None:
         """An instance could not be started."""
-        self.why, self.due = why, True
+        self.why, self.due, self._failed = why, True, self._clock()
         self._backoff.failed()
 
     def pause(self) -> float:
@@ -28,4 +41,3 @@ class Scarcity:
     def over(self) -> None:
         """One could be started."""
         self.why, self.due = "", False
-        self._backoff.success()

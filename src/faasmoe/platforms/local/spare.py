@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from faasmoe.children import die_with_parent, leave_signals_to_parent
@@ -53,6 +54,11 @@ def _nothing(_: str) -> Handle:
     return lambda *_: b""
 
 
+def _rehearsal(orders: socket.socket) -> None:
+    with suppress(NoRoom):  # its caller notices
+        _become(*wire.receive(orders))
+
+
 def _rehearse() -> None:
     """Live a whole life once: what every instance writes to on its way becomes this process's own beforehand."""
     table, listener = os.memfd_create("faasmoe-rehearsal", os.MFD_CLOEXEC), socket.socket(socket.AF_UNIX)
@@ -68,8 +74,11 @@ def _rehearse() -> None:
         wire.send(orders, order, [listener.detach(), lifeline_end.detach(), table])
         os.close(table)
         frame.send_call(caller, frame.pack_call(Header(INLINE, 0, 0, 0, 0, 0)), ())
-        thread = threading.Thread(target=lambda: _become(*wire.receive(order_end)))
+        thread = threading.Thread(target=_rehearsal, args=(order_end,))
         start_thread(thread)
-        frame.receive_reply(caller, memoryview(bytearray(frame.BUFFER)))
+        try:
+            frame.receive_reply(caller, memoryview(bytearray(frame.BUFFER)))
+        except wire.Lost as error:
+            raise NoRoom from error
         lifeline.shutdown(socket.SHUT_WR)
         thread.join()

@@ -43,14 +43,14 @@ class Daemon(Activator):
     def answer(self) -> dict[str, Any] | None:
         return self._answers.pop(0)
 
-    def report_suspect(self, path: str, seconds: float) -> None:
-        pass
+    def report_suspect(self, path: str, seconds: float) -> bool:
+        return True
 
     def report_stuck(self, path: str, seconds: float) -> None:
         pass
 
 
-GONE = {"id": 0, "path": "gone", "scalable": False, "memory": 0, "last_end": ""}
+GONE = {"id": 0, "path": "gone", "scalable": False, "memory": 0, "last_end": "", "scarce": False}
 LATE = {"id": 0, "error": "deadline", "cause": "full"}
 
 
