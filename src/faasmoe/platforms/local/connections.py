@@ -36,8 +36,13 @@ class Connections:
         if self._opened % _SWEEP == 0:
             self.sweep()
 
-    def sweep(self) -> None:
-        """Close those to instances that are gone: their functions may never be called again."""
+    def make_way(self) -> None:
+        """Free descriptors: of connections to instances that are gone, or else of all."""
+        if not self.sweep():
+            self.close()
+
+    def sweep(self) -> int:
+        """Close those to instances that are gone: their functions may never be called again. Returns how many."""
         poll = select.poll()
         for idle in self._idle.values():
             for connection in idle:
@@ -49,6 +54,7 @@ class Connections:
                 connection.close()
             if not idle:
                 del self._idle[function]
+        return len(gone)
 
     def close(self) -> None:
         """Close all. May be called twice."""

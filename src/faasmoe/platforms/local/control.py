@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import time
@@ -32,6 +33,11 @@ def connect(path: Path | str, timeout: float | None) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def no_descriptors(error: Exception) -> bool:
+    """Whether this process or the system has no more of them."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def error_of(answer: dict[str, Any], function: str, attempts: int = 1) -> Exception:
@@ -109,6 +115,7 @@ class Activator:
     """Asks for instances without waiting for them; for one thread."""
 
     def __init__(self, folder: Path) -> None:
+        self.exhausted = False  # the last message was not sent for want of descriptors
         self._path = folder / SOCKET
         self._socket: socket.socket | None = None
 
@@ -145,12 +152,14 @@ class Activator:
         self._send({"operation": "stuck", "path": path, "seconds": seconds}, _GRACE_SECONDS)
 
     def _send(self, message: dict[str, Any], seconds: float) -> bool:
+        self.exhausted = False
         try:
             if self._socket is None:
                 self._socket = connect(self._path, seconds)
                 self._socket.settimeout(_STALL_SECONDS)
             wire.send(self._socket, message)
-        except (wire.Lost, OSError):
+        except (wire.Lost, OSError) as error:
+            self.exhausted = no_descriptors(error)
             self.close()
             return False
         return True

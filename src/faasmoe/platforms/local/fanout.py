@@ -16,7 +16,7 @@ from faasmoe.platforms.local import frame
 from faasmoe.platforms.local.attempt import TICK, AwakeTime, Pending
 from faasmoe.platforms.local.connection import Connection
 from faasmoe.platforms.local.connections import Connections
-from faasmoe.platforms.local.control import Activator, error_of
+from faasmoe.platforms.local.control import Activator, error_of, no_descriptors
 from faasmoe.platforms.local.exchange import Exchange
 from faasmoe.platforms.local.frame import Status
 from faasmoe.platforms.local.spread import ANY, assign, relieve
@@ -172,6 +172,8 @@ class Fanout:
             if self._activator.request(list(self._unasked.values()), left - min(_EARLY / 5, left / 5)):
                 self._unasked.clear()
             else:
+                if self._activator.exhausted:
+                    self._connections.make_way()
                 self._forgotten()
 
     def _forgotten(self) -> None:
@@ -204,12 +206,15 @@ class Fanout:
             pending.cause = f"its last instance was lost: {answer['last_end']}"
         try:
             connection = Connection(answer["path"], answer["scalable"], answer["memory"], left)
-        except BlockingIOError:  # too many wait for it already
+        except OSError as error:
+            pending.cause = f"its instance cannot be reached: {error.strerror or error}"
+            if no_descriptors(error):
+                self._connections.make_way()
+            elif not isinstance(error, BlockingIOError):  # which says that too many wait for it already
+                self._again(pending, answer["path"])  # it ended between activation and now
+                return
             select.select([], [], [], _AGAIN_SECONDS)
             self._ask(pending, None)
-        except OSError as error:  # it ended between activation and now
-            pending.cause = f"its instance cannot be reached: {error.strerror or error}"
-            self._again(pending, answer["path"])
         else:
             self._connections.count_opened()
             if not self._send(pending, connection):

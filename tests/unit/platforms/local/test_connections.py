@@ -43,3 +43,16 @@ def test_those_to_instances_that_are_gone_are_swept(monkeypatch: pytest.MonkeyPa
     connections.close()
     assert alive.socket.fileno() == -1
     kept.close()
+
+
+def test_descriptors_are_freed_where_nobody_needs_them() -> None:
+    connections = Connections()
+    (dead, end), (alive, kept) = pair(), pair()
+    connections.keep("f", dead)
+    connections.keep("g", alive)
+    end.close()
+    connections.make_way()
+    assert (dead.socket.fileno() == -1, alive.socket.fileno() == -1) == (True, False)
+    connections.make_way()
+    assert alive.socket.fileno() == -1
+    kept.close()
