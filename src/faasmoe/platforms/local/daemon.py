@@ -26,10 +26,11 @@ from faasmoe import logs
 from faasmoe.children import leave_signals_to_parent
 from faasmoe.platforms.local import rest, wire
 from faasmoe.platforms.local.complaints import Complaints, reason_of
-from faasmoe.platforms.local.lifecycle import Lifecycle, Refused
+from faasmoe.platforms.local.lifecycle import Lifecycle
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import Function, Pool, deployment_from
 from faasmoe.platforms.local.public_text import public
+from faasmoe.platforms.local.refused import Refused
 from faasmoe.platforms.local.run_folder import SOCKET
 from faasmoe.platforms.local.wire import raise_descriptor_limit
 

@@ -16,10 +16,12 @@ from typing import Any
 from faasmoe.platforms.local import page_cache
 from faasmoe.platforms.local.complaints import reason_of
 from faasmoe.platforms.local.endings import NO_ROOM, cause_of
+from faasmoe.platforms.local.keeper import Keeper
 from faasmoe.platforms.local.lifeline import Lifeline
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import INSTANCE_BYTES, PROMISE_NS, Deployment, Function, Pool, Running
 from faasmoe.platforms.local.record import Table
+from faasmoe.platforms.local.refused import Refused
 from faasmoe.platforms.local.scarcity import Scarcity
 from faasmoe.platforms.local.watch import Watch
 from faasmoe.platforms.local.zygote_client import SPARES, ZygoteClient, ZygoteFailed
@@ -27,17 +29,7 @@ from faasmoe.platforms.local.zygote_client import SPARES, ZygoteClient, ZygoteFa
 log = logging.getLogger(__name__)
 
 _BACKLOG = 256  # callers that may wait for an instance to load
-_KEEP_SECONDS = 10.0  # that a kept instance waits for memory
 _PROOF_SECONDS = 5.0
-_RETRY_SECONDS = (0.1, 30.0)  # before a kept instance that died is started again: at first, and at most
-
-
-class Refused(Exception):
-    """What was asked for cannot be done. `kind` tells the client which error to raise."""
-
-    def __init__(self, kind: str, cause: str) -> None:
-        super().__init__(cause)
-        self.kind = kind
 
 
 class Lifecycle:
@@ -56,9 +48,10 @@ class Lifecycle:
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
         self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self.closing = False
         self._zygote = ZygoteClient(options.preload, self._zygote_event)
         self._scarcity = Scarcity()
+        self._keeper = Keeper(pool, self)
         self._watch = Watch(pool, self._zygote, self._kill_hanging)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -104,7 +97,7 @@ class Lifecycle:
     def _install(self, deployment: Deployment) -> None:
         self._pool.functions[deployment.name] = Function(deployment)
         for _ in range(deployment.min_instances):
-            self.spawn(self._keep(deployment.name))
+            self.spawn(self._keeper.keep(deployment.name))
 
     async def stop(self, functions: Iterable[Function]) -> None:
         """Drain all instances of some functions. When this returns, none of them takes a call any more."""
@@ -116,7 +109,7 @@ class Lifecycle:
 
     async def close(self, seconds: float) -> None:
         """Drain everything, and end the zygote and with it whatever is left after `seconds`."""
-        self._closing = True
+        self.closing = True
         for running in list(self._pool.instances.values()):
             self.drain(running)
         with suppress(TimeoutError):
@@ -230,21 +223,6 @@ class Lifecycle:
                 undo.pop_all()
         return running
 
-    async def _keep(self, name: str) -> None:
-        """Have one more of a function's kept instances, after a pause that grows while they die."""
-        function = self._pool.functions.get(name)
-        if function is None:
-            return
-        first, most = _RETRY_SECONDS
-        if function.counts["deaths"]:
-            await asyncio.sleep(min(most, first * 2 ** function.counts["deaths"]))
-        if self._pool.functions.get(name) is function:
-            try:
-                async with asyncio.timeout(_KEEP_SECONDS):  # those who wait behind it have calls to make
-                    await self.obtain(name, kept=True)
-            except (Refused, TimeoutError) as error:
-                log.warning("%s has fewer instances than its minimum: %s", name, error or "no memory for one")
-
     def _hear(self, running: Running, ending: bool) -> None:
         """The instance has ended a call, or is about to end itself."""
         running.draining = running.draining or ending
@@ -277,7 +255,7 @@ class Lifecycle:
             for running in list(self._pool.instances.values()):
                 self._ended(running, "the zygote ended")
             self._renew_table()
-            if not self._closing:
+            if not self.closing:
                 self.spawn(self.prepare())
         elif event["event"] == "ended":
             for running in [r for r in self._pool.instances.values() if r.pid == event["pid"]]:
@@ -307,8 +285,8 @@ class Lifecycle:
         deployment = running.function.deployment
         if self._options.release_page_cache and not running.function.instances:
             self.spawn(asyncio.to_thread(page_cache.release, deployment.files))
-        if running.kept and not self._closing:
-            self.spawn(self._keep(deployment.name))
+        if running.kept and not self.closing:
+            self.spawn(self._keeper.keep(deployment.name))
         self._may_rest()
 
     async def zygote_ready(self) -> None:

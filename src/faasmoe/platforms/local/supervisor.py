@@ -41,11 +41,11 @@ class Supervisor:
     def __init__(self, options: LocalOptions) -> None:
         self.health = Health()
         self._options = options
-        self._run_folder = RunFolder()
         self._closing = threading.Event()
         self._backoff = Backoff(*_PAUSES, calm=_LIVED)
         self._complaints = Complaints(log)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)  # readable for good once `close` was called
+        self._run_folder = RunFolder()
         self._daemon: DaemonProcess | None = None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._thread = threading.Thread(target=self._run, name="platform supervisor", daemon=True)
