@@ -148,7 +148,7 @@ def test_a_daemon_that_cannot_be_started_for_a_while(
 
 
 def test_a_daemon_that_dies_again_and_again_comes_back(platform: LocalPlatform) -> None:
-    for _ in range(5):
+    for _ in range(6):
         os.kill(platform.processes()[0], signal.SIGKILL)
     assert ask(platform, "f0") < HEALED
 
@@ -249,8 +249,9 @@ def test_nobody_has_the_servers_secrets(artifact: Path, monkeypatch: pytest.Monk
     with LocalPlatform(LocalOptions()) as platform:
         platform.deploy([spec("f0", "echo", artifact)])
         ask(platform, "f0")
-        for pid in platform.processes():
-            assert b"hidden" not in Path(f"/proc/{pid}/environ").read_bytes()
+        knowing = [pid for pid in platform.processes() if b"hidden" in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert len(platform.processes()) >= 3
+        assert knowing == []
 
 
 def test_clients_do_not_learn_where_files_lie(platform: LocalPlatform, tmp_path: Path) -> None:

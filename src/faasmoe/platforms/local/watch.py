@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 _ZYGOTE_SILENT_LOOKS, _ZYGOTE_CPU_SECONDS = 10, 20.0
 _SILENT_LOOKS = 6  # of an instance that a caller suspects, or that does not take its duty
 _LEAST_CPU_SECONDS, _CPU_FACTOR = 5.0, 20.0  # a call may compute so long, or so many times what was expected
-_IDLE_LOOKS = 100  # instances between calls that are looked at in a tick
+_IDLE_LOOKS = (
+    50  # instances between calls that are looked at in a tick; who calls one that is stopped, suspects it
+)
 
 
 @dataclass

@@ -168,11 +168,11 @@ def test_an_instance_that_does_not_take_its_duty_is_killed() -> None:
 def test_of_many_idle_instances_some_are_looked_at_in_each_tick() -> None:
     world = World(250)
     world.ticks(1)
-    assert len(world.looked) == 101
-    world.ticks(2)
+    assert len(world.looked) == 51
+    world.ticks(4)
     assert {*world.looked} == {7, *range(100, 350)}
     world.looks = {150: STOPPED}
-    world.ticks(4)  # once it was seen, it is looked at each time
+    world.ticks(6)  # once it was seen, it is looked at each time
     assert world.killed == [("f50", "it was stopped")]
 
 
