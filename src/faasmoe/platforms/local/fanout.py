@@ -151,7 +151,7 @@ class Fanout:
         planned = max(0.0, min(left, _AGAIN_SECONDS if self._unasked else TICK))
         ready = poll.poll(planned * 1000)
         passed = self._time.pass_(planned)
-        if left <= 0 and not ready:
+        if not ready and self._left(deadline) <= 0:
             raise self._too_late()
         for fd, _ in ready:
             if fd == self._activator.fileno():

@@ -151,3 +151,48 @@ def test_a_core_that_falls_idle_takes_a_call_from_one_that_has_two(monkeypatch: 
     fanout.close()
     for end in ends.values():
         end.close()
+
+
+def test_what_has_come_is_taken_before_anything_is_called_late() -> None:
+    """As after a pause of the whole machine: the deadline is over, and the reply is there."""
+    fanout = Fanout(Daemon([], []))
+    fanout._activator._alive = False  # type: ignore[attr-defined]
+    end = warm(fanout, "f")
+    connection: Any = fanout._connections.take("f")
+    sent: list[int] = []
+
+    def bind(*_: object) -> None:  # the second time when all calls are looked at
+        sent.append(1)
+        if len(sent) == 2:
+            frame.send_reply(end, frame.Answer(Status.OK), ())
+
+    connection.bind = bind
+    fanout._connections.keep("f", connection)
+    replies = fanout.run([Call("f", [b""])], time.monotonic() - 1)
+    assert len(replies) == 1
+    assert len(sent) == 2
+    fanout.close()
+    end.close()
+
+
+def test_an_instance_that_takes_long_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
+    suspected: list[str] = []
+
+    class Detective(Daemon):
+        def report_suspect(self, path: str, seconds: float) -> bool:
+            suspected.append(path)
+            frame.send_reply(end, frame.Answer(Status.OK), ())
+            return True
+
+    monkeypatch.setattr(module, "TICK", 0.01)
+    daemon = Detective([], [])
+    daemon._alive = False  # nobody asks it for instances
+    fanout = Fanout(daemon)
+    end = warm(fanout, "f")
+    connection: Any = fanout._connections.take("f")
+    connection.patience = lambda _: 0.05
+    fanout._connections.keep("f", connection)
+    fanout.run([Call("f", [b""])], time.monotonic() + 60)
+    assert suspected == ["f"]
+    fanout.close()
+    end.close()
