@@ -63,8 +63,8 @@ class Lifecycle:
 
     @property
     def trouble(self) -> str:
-        """Why no instance can be started now; empty if one can."""
-        return self._zygote.trouble or self._scarcity.why
+        """Why no instance can be started now; empty if one can, or if nobody has tried for some seconds."""
+        return self._zygote.trouble or (self._scarcity.why if self._scarcity.lately else "")
 
     @property
     def scarce_lately(self) -> bool:

@@ -61,7 +61,7 @@ class Watch:
             await asyncio.sleep(TICK)
             try:
                 self.tick()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - without it nothing that hangs would be replaced
                 self._complaints.note("looking after processes", error)
 
     def suspect(self, running: Running, expected: float) -> None:

@@ -14,6 +14,8 @@ from faasmoe.platforms.local import lifecycle as module
 from faasmoe.platforms.local.lifecycle import Lifecycle
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.pool import Running
+from faasmoe.platforms.local.scarcity import Scarcity
+from tests.unit.platforms.local.clocks import Clock
 from tests.unit.platforms.local.pools import deployment, pool_of
 
 
@@ -91,3 +93,12 @@ def test_who_waits_for_room_in_vain_learns_why(life: Plan) -> None:
     assert life.trouble == os.strerror(errno.EAGAIN)
     assert len(life.failures) > 990  # it did not try all the time
     assert life._pool.waiting == 0
+
+
+def test_a_failure_of_long_ago_is_no_trouble(life: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(life, "_scarcity", Scarcity(clock))
+    life._scarcity.failed("no process")
+    assert life.trouble == "no process"
+    clock.now += 11  # nobody has called since: the next call shall be let in
+    assert life.trouble == ""
