@@ -23,3 +23,10 @@ def cause_of(status: int) -> str:
     except ValueError:  # a real-time signal
         return f"killed by signal {-status}"
     return f"killed by {number.name}" + (f": {_REASONS[number]}" if number in _REASONS else "")
+
+
+def ended_by_itself(status: int | None) -> str:
+    """Why a process ended that should not have; None: it was killed and is still ending."""
+    if status is None or status < 0:
+        return cause_of(-signal.SIGKILL if status is None else status)
+    return f"it ended with status {status}; its messages say why"

@@ -19,6 +19,7 @@ from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.backoff import Backoff
 from faasmoe.platforms.local.complaints import Complaints, reason_of
 from faasmoe.platforms.local.daemon_process import DaemonProcess
+from faasmoe.platforms.local.endings import ended_by_itself
 from faasmoe.platforms.local.hang import TICK, Ticks
 from faasmoe.platforms.local.health import Health
 from faasmoe.platforms.local.options import LocalOptions
@@ -127,7 +128,7 @@ class Supervisor:
                     self.health.answered(daemon.trouble)
             if daemon.gone:
                 status = daemon.end(_END_SECONDS)
-                return f"it ended with status {status}" if status or until_ready else ""
+                return ended_by_itself(status) if status or until_ready else ""
             if time.monotonic() >= next_look:
                 if cause := daemon.check(ticks.late()):
                     daemon.end(0)

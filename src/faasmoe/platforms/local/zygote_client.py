@@ -16,7 +16,7 @@ from faasmoe.children import start
 from faasmoe.platforms.local import wire
 from faasmoe.platforms.local.backoff import Backoff
 from faasmoe.platforms.local.complaints import Complaints, reason_of
-from faasmoe.platforms.local.endings import UNUSABLE
+from faasmoe.platforms.local.endings import UNUSABLE, ended_by_itself
 from faasmoe.platforms.local.order_queue import OrderQueue
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class ZygoteClient:
         self._process.kill()  # the kernel kills its children with it
         with suppress(subprocess.TimeoutExpired):
             self._unusable = self._process.wait(_KILLED_SECONDS) == UNUSABLE
-        cause = cause or f"it ended with status {self._process.returncode}; its messages say why"
+        cause = cause or ended_by_itself(self._process.returncode)
         self._socket = self._process = self._orders = None
         was_up, self.up, self.owes = self.up, False, False
         if not self._closed:
