@@ -163,7 +163,7 @@ class Gateway:
         self._entrance.open(app, fleet.cut)
         self._health.parts = Parts(
             orchestrators=lambda: fleet.state,
-            functions=lambda: "ok",
+            functions=lambda: platform.state,
             ledger=lambda: _UNWRITTEN if office.ledger.failing else None,
             open=lambda: office.authentication.open,
         )
