@@ -1,4 +1,4 @@
-"""Text to token ids and back, with the model's own tokenizer and chat template."""
+"""Text to token ids and back, with the model's own tokenizer. What users write is encoded by `model.prompts`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transformers  # its names are looked up where they are used: most of them bring torch
-from jinja2 import TemplateError
 
-from faasmoe.errors import CheckpointError, RequestError, brief
+from faasmoe.errors import CheckpointError, brief
 from faasmoe.model.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
@@ -20,11 +19,7 @@ _TEXTS_KEPT = 1 << 16  # of single tokens
 
 
 class Tokenizer:
-    """A model's tokenizer.
-
-    A model without a chat template gets a plain one: the contents of all messages, in order, each followed by
-    an empty line. Roles are dropped, since such a model knows none.
-    """
+    """A model's tokenizer. Texts that spell control tokens become them."""
 
     def __init__(self, tokenizer: Any, end_tokens: frozenset[int]) -> None:
         self._tokenizer = tokenizer
@@ -42,11 +37,6 @@ class Tokenizer:
             raise CheckpointError(f"{folder} holds no usable tokenizer: {brief(error)}") from error
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
 
-    @staticmethod
-    def prepare() -> None:
-        """Import now what `saved` needs of a fast tokenizer."""
-        _ = transformers.PreTrainedTokenizerFast
-
     def save(self, folder: Path) -> None:
         """Write what `saved` needs."""
         self._tokenizer.save_pretrained(folder)
@@ -61,21 +51,6 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, with the tokens that the model wants before a text."""
         return list(self._tokenizer.encode(text))
-
-    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation that the assistant is to continue.
-
-        Raises `RequestError` if the model's template refuses the messages.
-        """
-        if not self._tokenizer.chat_template:
-            return self.encode("".join(f"{message['content']}\n\n" for message in messages))
-        try:
-            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise RequestError(
-                f"the model's chat template refuses the messages: {error}", param="messages"
-            ) from error
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of `token_ids`; bytes that make no whole character become U+FFFD."""
@@ -103,8 +78,15 @@ def _decoder(tokenizer: Any) -> Callable[[list[int], bool], str]:
 def _end_tokens(folder: Path, config: PretrainedConfig, tokenizer: Any) -> set[int]:
     sources: list[Any] = [getattr(config, "eos_token_id", None), tokenizer.eos_token_id]
     if (folder / "generation_config.json").exists():
-        sources.append(transformers.GenerationConfig.from_pretrained(folder).eos_token_id)
+        sources.append(_generation_config(folder).eos_token_id)
     ends: set[int] = set()
     for source in sources:
         ends.update(source if isinstance(source, list) else [] if source is None else [source])
     return ends
+
+
+def _generation_config(folder: Path) -> Any:
+    try:
+        return transformers.GenerationConfig.from_pretrained(folder)
+    except Exception as error:  # what is no object, or of other types, fails in many ways
+        raise CheckpointError(f"{folder / 'generation_config.json'} cannot be used: {brief(error)}") from error
