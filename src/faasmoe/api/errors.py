@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from faasmoe.api import request_log
+from faasmoe.api.complaints import refusal_of
 from faasmoe.errors import (
     DatabaseError,
     EngineBusy,
@@ -32,7 +31,6 @@ from faasmoe.errors import (
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = 1  # seconds, where nobody knows better
-_UNION_MEMBER = re.compile(r"\W|^str$")  # what pydantic adds to a field's path where it tries several types
 
 
 def error_body(
@@ -116,11 +114,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = _most_telling(error.errors())
-        where = [str(part) for part in first["loc"] if part != "body"]
-        param = where[0] if where and first["type"] != "json_invalid" else None
-        field = ".".join(part for part in where if not _UNION_MEMBER.search(part))
-        return JSONResponse(error_body(_complaint(first, field), "invalid_request_error", param), 400)
+        status, body = describe(refusal_of(error.errors()))
+        return JSONResponse(body, status)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
@@ -136,25 +131,3 @@ def install(app: FastAPI) -> None:
     async def defect(_: Request, error: Exception) -> JSONResponse:
         status, body = describe(error)
         return JSONResponse(body, status)
-
-
-def _most_telling(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The deepest error of the first field: where pydantic tried several types, the one that came furthest."""
-    field = found[0]["loc"][:2]
-    return max((error for error in found if error["loc"][:2] == field), key=lambda error: len(error["loc"]))
-
-
-def _complaint(error: dict[str, Any], field: str) -> str:
-    """What pydantic found wrong with a body, in this server's words where its own would mislead."""
-    match error["type"]:
-        case "json_invalid":
-            return f"the body is not valid JSON: {error['ctx']['error']}"
-        case "extra_forbidden":
-            return f"{field}: this server does not know or honour this field"
-        case "none_required":
-            return f"{field}: this server does not honour this field; leave it out"
-        case "literal_error" if not field.endswith("role"):
-            return f"{field}: this server does not honour this; it takes only {error['ctx']['expected']}"
-        case "too_long" if error["ctx"]["max_length"] == 0:
-            return f"{field}: this server does not honour this; leave it out or empty"
-    return f"{field or 'body'}: {error['msg'].removeprefix('Value error, ')}"

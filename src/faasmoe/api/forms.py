@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faasmoe.api import logprobs
+from faasmoe.api.asked import Kind
 from faasmoe.orchestrator.request import Piece
 
 
@@ -14,27 +15,29 @@ from faasmoe.orchestrator.request import Piece
 class Form:
     """How an endpoint names and shapes its answers."""
 
+    kind: Kind
+    path: str
     prefix: str  # of ids
     object: str
     stream_object: str
-    choice: Callable[[int, Piece], dict[str, Any]]  # index, all of its pieces as one
+    scores: logprobs.Shape  # of its log-probabilities
+    choice: Callable[[int, Piece, Any], dict[str, Any]]  # index, its pieces as one, all `scores`
     delta: Callable[[int, Piece, bool], dict[str, Any]]  # index, a piece of it, whether it is the first
 
 
-def _completion(index: int, piece: Piece, _: bool = True) -> dict[str, Any]:
-    return {
-        "index": index,
-        "text": piece.text,
-        "logprobs": logprobs.of_completion(piece.logprobs),
-        "finish_reason": piece.finish_reason,
-    }
+def _completion(index: int, piece: Piece, scores: Any) -> dict[str, Any]:
+    return {"index": index, "text": piece.text, "logprobs": scores, "finish_reason": piece.finish_reason}
 
 
-def _message(index: int, piece: Piece) -> dict[str, Any]:
+def _completion_delta(index: int, piece: Piece, _: bool) -> dict[str, Any]:
+    return _completion(index, piece, logprobs.of_completion(piece.logprobs))
+
+
+def _message(index: int, piece: Piece, scores: Any) -> dict[str, Any]:
     return {
         "index": index,
         "message": {"role": "assistant", "content": piece.text, "refusal": None},
-        "logprobs": logprobs.of_chat(piece.logprobs),
+        "logprobs": scores,
         "finish_reason": piece.finish_reason,
     }
 
@@ -48,5 +51,23 @@ def _message_delta(index: int, piece: Piece, first: bool) -> dict[str, Any]:
     }
 
 
-COMPLETION = Form("cmpl", "text_completion", "text_completion", _completion, _completion)
-CHAT = Form("chatcmpl", "chat.completion", "chat.completion.chunk", _message, _message_delta)
+COMPLETION = Form(
+    "completion",
+    "/v1/completions",
+    "cmpl",
+    "text_completion",
+    "text_completion",
+    logprobs.of_completion,
+    _completion,
+    _completion_delta,
+)
+CHAT = Form(
+    "chat",
+    "/v1/chat/completions",
+    "chatcmpl",
+    "chat.completion",
+    "chat.completion.chunk",
+    logprobs.of_chat,
+    _message,
+    _message_delta,
+)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from faasmoe.api.account import Accounts
+from faasmoe.api.asked import Asked
 from faasmoe.api.errors import describe
 from faasmoe.api.forms import Form
+from faasmoe.api.logprobs import Collected
 from faasmoe.api.metrics import Metrics
 from faasmoe.orchestrator.fleet import Fleet
 from faasmoe.orchestrator.piece_stream import PieceStream
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, TokenLogprob
+from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.tenancy.authentication import ANYBODY, Caller
+
+_SCORES_AT_ONCE = 128  # tokens whose log-probabilities are written before others have their turn
 
 
 @dataclass(frozen=True)
@@ -30,22 +34,16 @@ class Order:
 
     form: Form
     model: str
-    prompts: Sequence[Sequence[int]]
-    params: SamplingParams
-    choices: int = 1  # answers to each prompt
-    limited: bool = True  # the client has said how long an answer may be
+    asked: Asked
     caller: Caller = ANYBODY
-    priority: int = 0
-    tier: str | None = None  # what the priority is called, if it was asked for
 
     def requests(self, request_id: str) -> list[GenerationRequest]:
         """One for each answer."""
-        each = [self.params.choice(i) for i in range(self.choices)]
-        asked = [(tuple(prompt), its) for prompt in self.prompts for its in each]
-        caller = self.caller
+        asked, caller = self.asked, self.caller
+        each = [asked.params.choice(i) for i in range(asked.choices)]
         return [
-            GenerationRequest(f"{request_id}-{i}", *one, caller.name, caller.weight, self.priority)
-            for i, one in enumerate(asked)
+            GenerationRequest(f"{request_id}-{i}", *one, caller.name, caller.weight, asked.priority)
+            for i, one in enumerate((prompt, its) for prompt in asked.prompts for its in each)
         ]
 
 
@@ -63,14 +61,14 @@ class Generation:
         self._requests = order.requests(self._id)
         self._completion_tokens = [0] * len(self._requests)
         self._streams: list[PieceStream] = []
-        lengths = list(map(len, order.prompts))
+        lengths = list(map(len, order.asked.prompts))
         self._prompt_tokens = sum(lengths)
-        self._account = accounts.open(order.caller, self._id, order.model, lengths, order.choices)
+        self._account = accounts.open(order.caller, self._id, order.model, lengths, order.asked.choices)
 
     async def start(self) -> None:
         """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
-            self._account.admit(self._order.params.max_tokens if self._order.limited else None)
+            self._account.admit(self._order.asked.params.max_tokens if self._order.asked.limited else None)
             try:
                 self._streams = await self._fleet.submit(self._requests)
             except BaseException:
@@ -85,10 +83,10 @@ class Generation:
             await stream.aclose()
         self._account.end()
 
-    async def whole(self) -> dict[str, Any]:
-        """The answer as one object, from the start. Raises `EngineStopped` if the orchestrator fails."""
+    async def whole(self) -> bytes:
+        """The answer as one object of JSON, from the start. Raises `EngineStopped` if the orchestrator fails."""
         await self.start()
-        answers = [_Answer() for _ in self._requests]
+        answers = [_Answer(self._form) for _ in self._requests]
         try:
             async with aclosing(self._pieces()) as pieces:
                 async for index, piece in pieces:
@@ -96,10 +94,10 @@ class Generation:
         finally:
             await self.close()
         await self._account.settle()
-        choices = [self._form.choice(i, answer.joined()) for i, answer in enumerate(answers)]
-        return {**self._head(self._form.object), "choices": choices, "usage": self._usage()}
+        choices = [answer.choice(i) for i, answer in enumerate(answers)]
+        return msgspec.json.encode({**self._head(self._form.object), "choices": choices, "usage": self._usage()})
 
-    async def events(self, include_usage: bool) -> AsyncGenerator[str]:
+    async def events(self, include_usage: bool) -> AsyncGenerator[bytes]:
         """The answer as server-sent events, ended by `[DONE]`, or by an event with an error."""
         head = self._head(self._form.stream_object)
         extra = {"usage": None} if include_usage else {}
@@ -116,7 +114,7 @@ class Generation:
             return
         if include_usage:
             yield _event({**head, "choices": [], "usage": self._usage()})
-        yield "data: [DONE]\n\n"
+        yield b"data: [DONE]\n\n"
 
     def _pieces(self) -> AsyncGenerator[tuple[int, Piece]]:
         return _merge([self._watch(i) for i in range(len(self._streams))])
@@ -128,11 +126,14 @@ class Generation:
                     watch.piece(piece)
                     self._account.piece(index, piece)
                     self._completion_tokens[index] = piece.tokens
-                    yield index, piece
+                    for part in _parts(piece):
+                        yield index, part
+                        if part is not piece:
+                            await asyncio.sleep(0)
 
     def _head(self, kind: str) -> dict[str, Any]:
         head = {"id": self._id, "object": kind, "created": self._created, "model": self._order.model}
-        return head if self._order.tier is None else {**head, "service_tier": self._order.tier}
+        return head if self._order.asked.tier is None else {**head, "service_tier": self._order.asked.tier}
 
     def _usage(self) -> dict[str, int]:
         prompt, completion = self._prompt_tokens, sum(self._completion_tokens)
@@ -161,19 +162,31 @@ class EventStream(StreamingResponse):
 class _Answer:
     """All pieces of one answer, put together."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form) -> None:
+        self._form = form
         self._texts: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._scores = Collected(form.scores)
         self._last = Piece("", 0)
 
     def add(self, piece: Piece) -> None:
         self._texts.append(piece.text)
-        self._logprobs += piece.logprobs
+        self._scores.add(piece.logprobs)
         self._last = piece
 
-    def joined(self) -> Piece:
-        text, last = "".join(self._texts), self._last
-        return Piece(text, last.tokens, last.finish_reason, logprobs=tuple(self._logprobs))
+    def choice(self, index: int) -> dict[str, Any]:
+        return self._form.choice(index, replace(self._last, text="".join(self._texts)), self._scores.value())
+
+
+def _parts(piece: Piece) -> Iterator[Piece]:
+    """The same in pieces of which none takes long to write; the text comes with the last."""
+    scores = piece.logprobs
+    if len(scores) <= _SCORES_AT_ONCE:
+        yield piece
+        return
+    starts = range(0, len(scores), _SCORES_AT_ONCE)
+    for start in starts[:-1]:
+        yield Piece("", piece.tokens, logprobs=scores[start : start + _SCORES_AT_ONCE])
+    yield replace(piece, logprobs=scores[starts[-1] :])
 
 
 async def _merge(streams: Sequence[AsyncGenerator[tuple[int, Piece]]]) -> AsyncGenerator[tuple[int, Piece]]:
@@ -212,5 +225,5 @@ async def _merge(streams: Sequence[AsyncGenerator[tuple[int, Piece]]]) -> AsyncG
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(body) + b"\n\n"

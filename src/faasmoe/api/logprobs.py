@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from faasmoe.orchestrator.request import Candidate, TokenLogprob
 
@@ -32,6 +34,31 @@ def of_chat(scores: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         for score in scores
     ]
     return {"content": content, "refusal": None}
+
+
+Shape = Callable[[Sequence[TokenLogprob]], dict[str, Any] | None]
+
+
+class Collected:
+    """What `shape` makes of all tokens of an answer, written as they come: to write all of it at once takes seconds."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._lists: dict[str, list[bytes]] = {}
+        self._others: dict[str, Any] = {}
+
+    def add(self, scores: Sequence[TokenLogprob]) -> None:
+        """Of tokens that follow the ones before."""
+        for name, value in (self._shape(scores) or {}).items():
+            if isinstance(value, list):
+                self._lists.setdefault(name, []).append(msgspec.json.encode(value)[1:-1])
+            else:
+                self._others[name] = value
+
+    def value(self) -> dict[str, Any] | None:
+        """All of it, for msgspec to write. None if there was nothing."""
+        written = {name: msgspec.Raw(b"[" + b",".join(parts) + b"]") for name, parts in self._lists.items()}
+        return {**written, **self._others} or None
 
 
 def _name(candidate: Candidate) -> str:

@@ -14,6 +14,11 @@ from faasmoe.errors import RequestError
 from faasmoe.orchestrator.request import MAX_STOPS, RANGES, SamplingParams
 
 MAX_CHOICES = 128  # of all prompts of a request together; as many as `n` can be in OpenAI's API
+MAX_MESSAGES = 4096
+MAX_PARTS = 4096  # of one message
+MAX_BIASES = 4096
+MAX_STOP = 1024  # characters of a stop string: so much text of an answer is held back until it is certain
+MAX_NAME = 1024  # characters of a model's name
 
 _SAMPLED_AS_NAMED = (  # fields that go to the orchestrator as they are; null leaves them at their neutral values
     "temperature",
@@ -29,10 +34,10 @@ _SAMPLED_AS_NAMED = (  # fields that go to the orchestrator as they are; null le
 
 
 def _well_formed(text: str) -> str:
-    if any(
-        "\ud800" <= character <= "\udfff" for character in text
-    ):  # JSON can escape them, UTF-8 has no such thing
-        raise ValueError("half of a surrogate pair is no character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can escape them, UTF-8 has no such thing
+        raise ValueError("half of a surrogate pair is no character") from None
     return text
 
 
@@ -42,9 +47,14 @@ def _range(name: str) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_well_formed)]
+Stop = Annotated[Text, Field(max_length=MAX_STOP)]
+Name = Annotated[Text, Field(max_length=MAX_NAME)]
+Texts = Annotated[list[Text], Field(fail_fast=True)]
+Ids = Annotated[list[int], Field(fail_fast=True)]  # how many there may be hangs on the model: `api.structure`
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
+Biases = Annotated[dict[TokenId, Annotated[float, _range("logit_bias")]], Field(max_length=MAX_BIASES)]
 ServiceTier = Literal["auto", "default", "flex", "priority"]
 _PRIORITIES = {"flex": -1, "priority": 1}  # within the tenant; others are between them
 
@@ -68,15 +78,15 @@ class StreamOptions(Body):
 class GenerationBody(Body):
     """What completions and chat completions have in common."""
 
-    model: Text
+    model: Name
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
     temperature: Annotated[float, _range("temperature")] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     seed: Integer | None = None
-    stop: Text | Annotated[list[Text], Field(max_length=MAX_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     presence_penalty: Annotated[float, _range("presence_penalty")] | None = 0.0
     frequency_penalty: Annotated[float, _range("frequency_penalty")] | None = 0.0
-    logit_bias: dict[TokenId, Annotated[float, _range("logit_bias")]] | None = None
+    logit_bias: Biases | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     service_tier: ServiceTier | None = None  # OpenAI has it for chats only
@@ -135,7 +145,7 @@ class GenerationBody(Body):
 class CompletionBody(GenerationBody):
     """POST /v1/completions."""
 
-    prompt: Text | list[Text] | list[int] | list[list[int]]
+    prompt: Text | Texts | Ids | Annotated[list[Ids], Field(fail_fast=True)]
     max_tokens: Count | None = 16
     echo: bool | None = False
     logprobs: Annotated[int, _range("logprobs")] | None = None
@@ -170,7 +180,7 @@ class Message(Body):
     """One turn of a conversation. Those of the assistant may be what this server has answered."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Text | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
 
     # known to OpenAI's API and not served
     name: None = None
@@ -189,7 +199,7 @@ class Message(Body):
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     max_tokens: Count | None = None  # until the context is full
     max_completion_tokens: Count | None = None  # newer name of the same
     logprobs: bool | None = False

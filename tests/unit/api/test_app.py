@@ -11,15 +11,15 @@ import httpx
 import pytest
 
 from faasmoe.api.app import create_app
+from faasmoe.api.asked import Bounds
 from faasmoe.api.metrics import Metrics
-from faasmoe.api.texts import Texts
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.platforms.base import PoolStatus
 from tests.offices import PlayedOffice
-from tests.unit.api.test_texts import Letters
+from tests.reading import InlineReader
 
 
 class Stream:
@@ -86,7 +86,7 @@ BODY = {"model": "m", "prompt": "p"}
 def app_of(orchestrator: Orchestrator, office: PlayedOffice | None = None) -> Any:
     office = office or PlayedOffice()
     metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), office)
-    return create_app("m", orchestrator, Texts(Letters(), 256), metrics, office)
+    return create_app("m", orchestrator, InlineReader(Bounds("m", 256, 100)), metrics, office)
 
 
 def post(

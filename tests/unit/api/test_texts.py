@@ -1,22 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from faasmoe.api.texts import Texts
 from faasmoe.errors import RequestError
+from tests.reading import Letters
 
-
-class Letters:
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        return self.encode("".join(message["content"] for message in messages))
-
-
-TEXTS = Texts(Letters(), 256)
+TEXTS = Texts(Letters(), 256, 100)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Processes that read the bodies of requests for the gateway."""

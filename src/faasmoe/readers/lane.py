@@ -1,0 +1,152 @@
+"""One reader, and the bodies that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from faasmoe.errors import EngineStopped, RequestError
+from faasmoe.readers.messages import Answer, Done, Job, frame
+from faasmoe.readers.nursery_client import Lost, Reader
+from faasmoe.readers.progress import Stalled, watched
+from faasmoe.readers.queue import FairQueue
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds that a request waits until its body has been read
+_TRIES = 3  # readers that are lost over one body, for no reason of the body's
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to have a reader
+_CPU_SECONDS, _CPU_SECONDS_A_BYTE = 2.0, 2.5e-6  # a body may take; text takes 1e-6 a byte
+_WALL = 4.0  # times as long, on a machine that is busy
+_WAITS = 5.0  # seconds beside
+_ITS_OWN_DOING = {  # signals that end a reader because of what it does
+    signal.SIGPROF: "to read this request takes too long",
+    signal.SIGABRT: "to read this request takes too much memory",
+    signal.SIGSEGV: "this request cannot be read",
+    signal.SIGBUS: "this request cannot be read",
+    signal.SIGILL: "this request cannot be read",
+    signal.SIGFPE: "this request cannot be read",
+}
+
+
+class Nursery(Protocol):
+    """What readers come from (`readers.nursery_client`)."""
+
+    async def fork(self, niceness: int) -> Reader:
+        """A reader. Raises `Lost`."""
+
+    async def end(self, reader: Reader) -> int | None:
+        """Make sure that a reader is gone. Returns its exit status if anybody knows it."""
+
+    async def leave(self, reader: Reader) -> None:
+        """Let a reader end by itself."""
+
+
+@dataclass(eq=False)
+class _Ticket:
+    job: Job
+    answer: asyncio.Future[Answer]
+
+
+class Lane:
+    """Has one reader read bodies, in turns that are fair to tenants; has another when it is lost. For one loop."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        niceness: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        watch: Callable[..., Awaitable[Answer]] = watched,
+    ) -> None:
+        self._nursery = nursery
+        self._niceness = niceness
+        self._sleep = sleep
+        self._watch = watch
+        self._queue: FairQueue[_Ticket] = FairQueue()
+        self._came = asyncio.Event()
+        self._reader: Reader | None = None
+        self.lost = 0  # readers so far, for whatever reason
+
+    async def read(self, tenant: str, job: Job) -> Answer:
+        """The answer to `job`. Raises `EngineBusy`, `EngineStopped`, or `RequestError` if the body ended a reader."""
+        ticket = _Ticket(job, asyncio.get_running_loop().create_future())
+        self._queue.put(tenant, ticket)
+        self._came.set()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await ticket.answer
+        except TimeoutError:
+            raise EngineStopped(f"the request was not read within {PATIENCE:g} s") from None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.reader()
+            while not len(self._queue):
+                self._came.clear()
+                await self._came.wait()
+            ticket = self._queue.pop()
+            if ticket.answer.done():  # nobody wants it any more
+                continue
+            try:
+                answer = await self._read(ticket.job)
+            except (RequestError, EngineStopped) as error:
+                if not ticket.answer.done():
+                    ticket.answer.set_exception(error)
+            else:
+                if not ticket.answer.done():
+                    ticket.answer.set_result(answer)
+
+    async def reader(self) -> Reader:
+        """The one there is, or the next."""
+        pause = _FIRST_PAUSE
+        while self._reader is None:
+            try:
+                self._reader = await self._nursery.fork(self._niceness)
+            except Exception as error:  # noqa: BLE001 - whatever it is: there will be one some day
+                log.warning("there is no reader: %s", error)
+                await self._sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        return self._reader
+
+    async def _read(self, job: Job) -> Answer:
+        wall = _WAITS + _WALL * job.cpu_seconds
+        for _ in range(_TRIES):
+            reader = await self.reader()
+            try:
+                answer = await self._watch(reader.ask(frame(job)), lambda pid=reader.pid: pid, wall)
+            except (Lost, Stalled) as error:
+                await self._bury(reader, error)
+                continue
+            if answer.last:
+                self._reader = None
+                await self._nursery.leave(reader)
+            return answer
+        raise EngineStopped("the processes that read requests were lost again and again; try again")
+
+    async def _bury(self, reader: Reader, error: Exception) -> None:
+        """Raises `RequestError` if it died of what it read."""
+        self._reader = None
+        self.lost += 1
+        stalled = isinstance(error, Stalled)
+        status = await self._nursery.end(reader)
+        log.warning("a reader was lost: %s, status %s", error, status)
+        if not stalled and status is not None and -status in _ITS_OWN_DOING:
+            raise RequestError(_ITS_OWN_DOING[signal.Signals(-status)])
+
+
+def cpu_seconds(size: int) -> float:
+    """How long a reader may compute over a body of so many bytes."""
+    return _CPU_SECONDS + _CPU_SECONDS_A_BYTE * size
+
+
+def asked_by(answer: Answer) -> Done:
+    """`answer`, if it is one. Raises the `RequestError` that it may be instead."""
+    if isinstance(answer, Done):
+        return answer
+    raise answer.error()

@@ -1,0 +1,77 @@
+"""Reads bodies in processes of their own, so that no body, template or tokenizer holds up the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from faasmoe.api.asked import Asked, Bounds, Kind
+from faasmoe.errors import EngineStopped
+from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
+from faasmoe.readers.messages import Job, Load
+from faasmoe.readers.nursery_client import Lost, NurseryClient
+
+log = logging.getLogger(__name__)
+
+LARGE = 64 << 10  # bytes; larger bodies wait for another reader, and keep no smaller one waiting
+_NICENESS = 10  # of the reader of large bodies: it takes what others leave of the processors
+_ATTEMPTS = 3  # to have the tokenizer loaded at the start; later ones never end
+
+
+class Readers:
+    """Reads bodies for the gateway: one reader for small ones, one for large ones, each fair to tenants.
+
+    `begin` it early, `load` it when the tokenizer is there; `close` it at the end. For one asyncio loop.
+    """
+
+    def __init__(self, control: bool = False) -> None:
+        """`control`: users may spell control tokens."""
+        self._control = control
+        self._nursery = NurseryClient()
+        self._small, self._large = Lane(self._nursery, 0), Lane(self._nursery, _NICENESS)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def begin(self) -> None:
+        """Have imported by then what `load` needs. Does not wait."""
+        try:
+            self._nursery.begin()
+        except Lost as error:  # `load` tries again
+            log.warning("no process for readers yet: %s", error)
+
+    async def load(self, tokenizer: Path, bounds: Bounds) -> None:
+        """Read bodies with this tokenizer from now on. Raises `CheckpointError`, or `EngineStopped`."""
+        order = Load(str(tokenizer), bounds, self._control)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._nursery.load(order)
+                await self._nursery.ready()
+                break
+            except Lost as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise EngineStopped(f"requests cannot be read: {error}") from error
+        self._tasks = [asyncio.create_task(lane.run()) for lane in (self._small, self._large)]
+
+    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked:
+        """See `BodyReader`."""
+        lane = self._large if len(body) > LARGE else self._small
+        answer = await lane.read(tenant, Job(kind, body, cpu_seconds(len(body))))
+        return asked_by(answer).asked
+
+    async def close(self) -> None:
+        """End all of it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._nursery.close()
+
+    async def __aenter__(self) -> Self:
+        self.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
