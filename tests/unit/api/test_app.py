@@ -16,7 +16,7 @@ from faasmoe.api.metrics import Metrics
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.fleet import Starts
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.orchestrator.request import Candidate, GenerationRequest, Piece, TokenLogprob
 from faasmoe.platforms.base import PoolStatus
 from tests.offices import PlayedOffice
 from tests.reading import InlineReader
@@ -257,3 +257,47 @@ def test_what_may_only_be_empty_is_refused_with_these_words() -> None:
     answer = post(Orchestrator(ANSWER), body, "chat/completions")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")
     assert answer.json()["error"]["message"] == "tools: this server does not honour this; leave it out or empty"
+
+
+def test_only_json_is_taken() -> None:
+    """A page in a browser may send plain text to any address, without asking first."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = post(Orchestrator(ANSWER), BODY, headers={"Content-Type": kind})
+        assert (answer.status_code, "Content-Type" in answer.json()["error"]["message"]) == (400, True)
+    for kind in ("application/json; charset=utf-8", "application/problem+json", "Application/JSON"):
+        assert post(Orchestrator(ANSWER), BODY, headers={"Content-Type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_many_log_probabilities_are_written_in_turns_with_others(stream: bool) -> None:
+    scores = tuple(TokenLogprob(Candidate(1, b"a", -1.0), (Candidate(2, b"b", -2.0),), i) for i in range(1000))
+    last = Piece("a" * 1000, 1000, "stop", logprobs=scores)
+    answer = post(Orchestrator([last]), {**BODY, "logprobs": 1, "stream": stream})
+    chunks = events(answer)[:-1] if stream else [answer.json()]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert [offset for choice in choices for offset in choice["logprobs"]["text_offset"]] == list(range(1000))
+    assert "".join(choice["text"] for choice in choices) == "a" * 1000
+    assert [choice["finish_reason"] for choice in choices] == [*[None] * (len(choices) - 1), "stop"]
+    assert (len(choices) > 5) == stream
+
+
+def test_what_bodies_are_is_described() -> None:
+    document = app_of_anything().openapi()
+    for path, name in (("/v1/completions", "CompletionBody"), ("/v1/chat/completions", "ChatBody")):
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{name}"}
+        assert name in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_no_page_needs_the_internet(path: str) -> None:
+    async def run() -> int:
+        transport = httpx.ASGITransport(app_of_anything())
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return (await client.get(path)).status_code
+
+    assert asyncio.run(run()) == 404
+
+
+def app_of_anything() -> Any:
+    return app_of(Orchestrator())

@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI, Request
 
 from faasmoe.api import errors
-from faasmoe.api.body_limit import MAX_BODY, BodyLimit
+from faasmoe.api.body_limit import MAX_BODY, MAX_HELD_EACH, BodyLimit
+from faasmoe.errors import EngineBusy
 
 
 def app(seconds: float) -> FastAPI:
@@ -59,3 +60,40 @@ def test_a_body_that_does_not_come_is_not_waited_for(parts: list[bytes]) -> None
     assert start["status"] == 408
     assert (b"connection", b"close") in start["headers"]
     assert b"has not come within 0.02 seconds" in body["body"]
+
+
+def test_bodies_that_are_held_together_are_bounded_by_tenant() -> None:
+    limit = BodyLimit(app(300.0))
+    limit.hold("a", MAX_HELD_EACH)
+    with pytest.raises(EngineBusy, match="too many long bodies") as caught:
+        limit.hold("a", 1)
+    assert caught.value.retry_after == 1.0
+    for tenant in "bcd":
+        limit.hold(tenant, MAX_HELD_EACH)
+    with pytest.raises(EngineBusy):
+        limit.hold("e", 1)
+    limit.let_go("b", MAX_HELD_EACH)
+    limit.hold("e", 1)
+
+
+def test_a_body_is_held_until_its_answer_begins() -> None:
+    held: list[int] = []
+
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        held.append(sum(limit._held.values()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        held.append(sum(limit._held.values()))
+        raise ConnectionError
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+
+    async def answer(_: Any) -> None:
+        pass
+
+    limit = BodyLimit(reading)
+    with pytest.raises(ConnectionError):
+        asyncio.run(limit({"type": "http"}, receive, answer))  # type: ignore[arg-type]
+    assert held == [1000, 0]
+    assert not limit._held

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import msgspec
+import pytest
 from openai.types.chat.chat_completion import ChoiceLogprobs
 from openai.types.completion_choice import Logprobs
 
-from faasmoe.api.logprobs import of_chat, of_completion
+from faasmoe.api.logprobs import Collected, Shape, of_chat, of_completion
 from faasmoe.orchestrator.request import Candidate, TokenLogprob
 
 FIRST = TokenLogprob(Candidate(9, b"It", None), (), 0)
@@ -55,3 +57,12 @@ def test_chats_have_an_entry_for_each_token() -> None:
 def test_not_asked_for_is_null() -> None:
     assert of_completion([]) is None
     assert of_chat([]) is None
+
+
+@pytest.mark.parametrize("shape", [of_chat, of_completion])
+def test_what_is_written_as_it_comes_is_what_is_written_at_once(shape: Shape) -> None:
+    collected = Collected(shape)
+    for scores in ([FIRST], [], [WAS, HALF]):
+        collected.add(scores)
+    assert msgspec.json.decode(msgspec.json.encode(collected.value())) == shape([FIRST, WAS, HALF])
+    assert Collected(shape).value() is None

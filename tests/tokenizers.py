@@ -1,0 +1,86 @@
+"""Small real tokenizers of the kinds that models have, and their chat templates."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+CORPUS = [
+    "system\nYou are a helpful assistant.\n user assistant start end think table",
+    "It was a dark night, and the wind came over the sea. <|im_start|> [INST] [/INST] <s> </s>",
+    "  Spaces   and\n\nlines;  naïve, 夜 🎈 'quoted' 1234 <b> || >> << im_ _start",
+]
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+THINKING = (  # looks into an assistant's content, as Qwen3's does
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and '</think>' in m.content %}"
+    "{{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+INST = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m.content | trim + eos_token }}"
+    "{% else %}{{ '[INST] ' + m.content | trim + ' [/INST]' }}{% endif %}{% endfor %}"
+)
+JOINED = "{% for m in messages %}{{ m.content }}{% endfor %}<|im_end|>"  # nothing between contents
+
+
+@cache
+def _byte_level(text: bool = True) -> Tokenizer:
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(CORPUS * 4, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    return backend
+
+
+def chatml(template: str = CHATML) -> PreTrainedTokenizerFast:
+    """As Qwen's: bytes, control tokens beside the vocabulary, some of which are not special."""
+    backend = Tokenizer.from_str(_byte_level().to_str())
+    backend.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
+    )
+    backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>", "<table>")])
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    made.chat_template = template
+    return made
+
+
+def llama(template: str = INST) -> PreTrainedTokenizerFast:
+    """As Llama 2's: pieces of SentencePiece with bytes to fall back to, control tokens within the vocabulary, and one
+    before each text."""
+    pieces = sorted({letter for text in CORPUS for letter in text.replace(" ", "▁") if letter < "\u3000"})
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces, "▁t", "he", "▁the"]
+    vocabulary = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    merges = [("▁", "t"), ("h", "e"), ("▁t", "he")]
+    backend = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<unk>", "<s>", "</s>")])
+    backend.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", vocabulary["<s>"])])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    made.chat_template = template
+    return made
+
+
+def normalising(template: str = CHATML) -> PreTrainedTokenizerFast:
+    """One that finds its control tokens after it has made wide letters narrow: they can be spelled in other ways."""
+    backend = Tokenizer.from_str(_byte_level().to_str())
+    backend.normalizer = normalizers.NFKC()
+    backend.add_special_tokens(
+        [AddedToken(t, special=True, normalized=True, rstrip=True) for t in ("<|im_start|>", "<|im_end|>")]
+    )
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    made.chat_template = template
+    return made
