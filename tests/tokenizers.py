@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = [
     "system\nYou are a helpful assistant.\n user assistant start end think table",
@@ -47,7 +48,9 @@ def chatml(template: str = CHATML) -> PreTrainedTokenizerFast:
     backend.add_special_tokens(
         [AddedToken(t, special=True, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
     )
-    backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>", "<table>")])
+    backend.add_tokens(
+        [AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>", "<table>")]
+    )
     made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     made.chat_template = template
     return made
@@ -67,9 +70,7 @@ def llama(template: str = INST) -> PreTrainedTokenizerFast:
     )
     backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<unk>", "<s>", "</s>")])
     backend.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", vocabulary["<s>"])])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     made.chat_template = template
     return made
 

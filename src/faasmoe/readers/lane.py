@@ -13,7 +13,7 @@ from typing import Protocol
 from faasmoe.errors import EngineStopped, RequestError
 from faasmoe.readers.messages import Answer, Done, Job, frame
 from faasmoe.readers.nursery_client import Lost, Reader
-from faasmoe.readers.progress import Stalled, watched
+from faasmoe.readers.progress import Overdue, Stalled, watched
 from faasmoe.readers.queue import FairQueue
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ PATIENCE = 60.0  # seconds that a request waits until its body has been read
 _TRIES = 3  # readers that are lost over one body, for no reason of the body's
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to have a reader
 _CPU_SECONDS, _CPU_SECONDS_A_BYTE = 2.0, 2.5e-6  # a body may take; text takes 1e-6 a byte
-_WALL = 4.0  # times as long, on a machine that is busy
-_WAITS = 5.0  # seconds beside
+_WALL = 6.0  # times as long, on a machine that is busy
+_WAITS = 10.0  # seconds beside
 _ITS_OWN_DOING = {  # signals that end a reader because of what it does
     signal.SIGPROF: "to read this request takes too long",
     signal.SIGABRT: "to read this request takes too much memory",
@@ -85,22 +85,28 @@ class Lane:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self.reader()
-            while not len(self._queue):
-                self._came.clear()
-                await self._came.wait()
-            ticket = self._queue.pop()
-            if ticket.answer.done():  # nobody wants it any more
-                continue
-            try:
-                answer = await self._read(ticket.job)
-            except (RequestError, EngineStopped) as error:
-                if not ticket.answer.done():
-                    ticket.answer.set_exception(error)
-            else:
-                if not ticket.answer.done():
-                    ticket.answer.set_result(answer)
+        try:
+            while True:
+                await self.reader()
+                while not len(self._queue):
+                    self._came.clear()
+                    await self._came.wait()
+                ticket = self._queue.pop()
+                if not ticket.answer.done():  # somebody still wants it
+                    await self._serve(ticket)
+        finally:
+            if self._reader is not None:
+                self._reader.hang_up()
+
+    async def _serve(self, ticket: _Ticket) -> None:
+        try:
+            answer = await self._read(ticket.job)
+        except Exception as error:  # noqa: BLE001 - it is for whoever asks
+            if not ticket.answer.done():
+                ticket.answer.set_exception(error)
+        else:
+            if not ticket.answer.done():
+                ticket.answer.set_result(answer)
 
     async def reader(self) -> Reader:
         """The one there is, or the next."""
@@ -123,20 +129,22 @@ class Lane:
             except (Lost, Stalled) as error:
                 await self._bury(reader, error)
                 continue
+            except Overdue as error:
+                await self._bury(reader, error)
+                break
             if answer.last:
                 self._reader = None
                 await self._nursery.leave(reader)
             return answer
-        raise EngineStopped("the processes that read requests were lost again and again; try again")
+        raise EngineStopped("this request could not be read; try again")
 
     async def _bury(self, reader: Reader, error: Exception) -> None:
         """Raises `RequestError` if it died of what it read."""
         self._reader = None
         self.lost += 1
-        stalled = isinstance(error, Stalled)
         status = await self._nursery.end(reader)
         log.warning("a reader was lost: %s, status %s", error, status)
-        if not stalled and status is not None and -status in _ITS_OWN_DOING:
+        if isinstance(error, Lost) and status is not None and -status in _ITS_OWN_DOING:
             raise RequestError(_ITS_OWN_DOING[signal.Signals(-status)])
 
 

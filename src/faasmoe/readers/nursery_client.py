@@ -31,7 +31,7 @@ from faasmoe.readers.messages import (
     read_answer,
     read_event,
 )
-from faasmoe.readers.progress import Stalled, watched
+from faasmoe.readers.progress import Overdue, Stalled, watched
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +155,10 @@ class NurseryClient:
         process = self._process
         try:
             return await watched(work, lambda: self.pid, seconds)
-        except Stalled as stalled:
+        except (Stalled, Overdue) as error:
             if self._process is process:
-                self.reset(str(stalled))
-            raise Lost(str(stalled)) from None
+                self.reset(str(error))
+            raise Lost(str(error)) from None
 
     async def end(self, reader: Reader) -> int | None:
         """Make sure that a reader is gone. Returns its exit status, None if nobody can tell it."""

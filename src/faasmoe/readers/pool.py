@@ -17,7 +17,7 @@ from faasmoe.readers.nursery_client import Lost, NurseryClient
 log = logging.getLogger(__name__)
 
 LARGE = 64 << 10  # bytes; larger bodies wait for another reader, and keep no smaller one waiting
-_NICENESS = 10  # of the reader of large bodies: it takes what others leave of the processors
+_NICENESS = 5  # of the reader of large bodies: it takes what others leave of the processors
 _ATTEMPTS = 3  # to have the tokenizer loaded at the start; later ones never end
 
 
@@ -65,6 +65,7 @@ class Readers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # in which connections are closed
         self._nursery.close()
 
     async def __aenter__(self) -> Self:

@@ -17,7 +17,11 @@ STILL = (
 
 
 class Stalled(Exception):
-    """A process does not do its work; the message says how."""
+    """A process does nothing."""
+
+
+class Overdue(Exception):
+    """A process has not done its work in time, though it works."""
 
 
 def processor_time(pid: int) -> int | None:
@@ -37,7 +41,7 @@ async def watched(
 ) -> T:
     """What `work` returns, which waits for what the process `pid` does.
 
-    Raises `Stalled` if that process uses no time while it is looked at `STILL` times, or after `seconds`.
+    Raises `Stalled` if that process uses no time while it is looked at `STILL` times, and `Overdue` after `seconds`.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
@@ -55,6 +59,6 @@ async def watched(
             if still >= STILL:
                 raise Stalled(f"no progress for {STILL * look:g} s")
             if loop.time() >= end:
-                raise Stalled(f"not done within {seconds:g} s")
+                raise Overdue(f"not done within {seconds:g} s")
     finally:
         task.cancel()
