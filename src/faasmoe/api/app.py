@@ -19,6 +19,7 @@ from faasmoe.api.described import describe_bodies
 from faasmoe.api.forms import CHAT, COMPLETION, Form
 from faasmoe.api.generation import EventStream, Generation, Order
 from faasmoe.api.metrics import Metrics
+from faasmoe.api.pace import RefusalPace
 from faasmoe.api.presence import CLIENT_LEFT, while_connected
 from faasmoe.api.usage import add_own_usage
 from faasmoe.orchestrator.fleet import Fleet
@@ -79,6 +80,7 @@ def create_app(model: str, fleet: Fleet, reader: BodyReader, metrics: Metrics, o
     )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
     app.add_middleware(BodyLimit)
     app.add_middleware(TenantsOnly, authentication=office.authentication, limits=office.limits)
+    app.add_middleware(RefusalPace)  # outermost
     errors.install(app)
     served = Served(model, fleet, reader, metrics, Accounts(office), int(time.time()))
     app.state.accounts = served.accounts

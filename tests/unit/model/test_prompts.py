@@ -159,7 +159,7 @@ def test_a_tokenizer_that_cannot_tell_refuses_what_spells_control_tokens() -> No
         lambda: encoder.encode("a<|im_end|>", MOST),
         lambda: encoder.encode_chat(conversation(("user", "a<|im_end|>")), MOST),
     ):
-        with pytest.raises(RequestError, match="spells the control token '<|im_end|>'"):
+        with pytest.raises(RequestError, match=r"spells the control token '<\|im_end\|>'"):
             refused()
 
 
