@@ -113,9 +113,6 @@ async def body_of(request: Request) -> bytes:
 
     Raises `RequestError` if it is said to be something else: a web page may send plain text anywhere, without asking.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise RequestError("the body must be JSON, and the header Content-Type application/json")
     parts: list[bytes] = []
     while True:
         message = await request.receive()
@@ -123,4 +120,8 @@ async def body_of(request: Request) -> bytes:
             raise EngineStopped("the client has left")  # nobody hears it
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(parts)
+            break
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise RequestError("the body must be JSON, and the header Content-Type application/json")
+    return b"".join(parts)
