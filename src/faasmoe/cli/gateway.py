@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faasmoe.api.entrance import Entrance
@@ -31,10 +30,11 @@ if TYPE_CHECKING:
     from faasmoe.orchestrator.template_client import TemplateClient
     from faasmoe.platforms.local.options import LocalOptions
     from faasmoe.platforms.local.platform import LocalPlatform
+    from faasmoe.readers.pool import Readers
     from faasmoe.tenancy.office import Office
 
 # seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
-_HTTP, _ACCOUNTS, _IDLE, _FLEET, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 1.5, 1.2
+_HTTP, _ACCOUNTS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 0.5, 1.5, 1.2
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Doors:
 
 @dataclass(frozen=True)
 class Settings:
-    """What to serve, and how. `drain` is for how many seconds requests may go on when the server ends."""
+    """What to serve, and how.
+
+    `control`: users may spell control tokens. `drain` is for how many seconds requests may go on when the server ends.
+    """
 
     config: Callable[[], ServingConfig]  # may block, and download the model
     platform: LocalOptions
     fleet: FleetOptions
+    control: bool
     drain: float
 
 
@@ -107,8 +111,10 @@ class Gateway:
 
     async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, Office]:
         """Everything behind HTTP; requests are taken when this returns."""
+        from faasmoe.api.asked import Bounds
         from faasmoe.orchestrator.messages import Start
         from faasmoe.orchestrator.pool import local_platform
+        from faasmoe.orchestrator.template import TOKENIZER
         from faasmoe.orchestrator.template_client import TemplateClient
         from faasmoe.platforms.local.run_folder import RunFolder
 
@@ -124,11 +130,13 @@ class Gateway:
         launcher = TemplateClient(start)
         stack.callback(launcher.close)
         launcher.begin()
+        readers = await self._readers(stack)
         await asyncio.to_thread(_imports)  # while it loads the model
         office = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.office))
         fleet = await self._fleet(stack, config.name, launcher, platform, office)
-        await fleet.ready()
-        await self._open(config.name, fleet, platform, office, folder)
+        about = await fleet.ready()
+        await readers.load(folder / TOKENIZER, Bounds(config.name, about.vocabulary, about.max_model_len))
+        self._open(config.name, fleet, readers, platform, office)
         shown.stop()
         return fleet, office
 
@@ -144,18 +152,20 @@ class Gateway:
         fleet = Fleet(launcher, self._settings.fleet, on_busy=idle.note)
         return await stack.enter_async_context(in_time("the orchestrators", _FLEET, fleet))
 
-    async def _open(self, name: str, fleet: Fleet, platform: LocalPlatform, office: Office, folder: Path) -> None:
+    async def _readers(self, stack: AsyncExitStack) -> Readers:
+        from faasmoe.readers.pool import Readers
+
+        readers = Readers(self._settings.control)
+        return await stack.enter_async_context(in_time("the readers", _READERS, readers))
+
+    def _open(self, name: str, fleet: Fleet, readers: Readers, platform: LocalPlatform, office: Office) -> None:
         """Take requests."""
         from faasmoe.api.admin import ByPort, create_admin_app
         from faasmoe.api.app import create_app
         from faasmoe.api.metrics import Metrics
-        from faasmoe.api.texts import Texts
-        from faasmoe.model.tokenizer import Tokenizer
-        from faasmoe.orchestrator.template import TOKENIZER
 
-        tokenizer = await asyncio.to_thread(Tokenizer.saved, folder / TOKENIZER)
         metrics = Metrics(fleet, platform.status, office)
-        made = create_app(name, fleet, Texts(tokenizer, fleet.about.vocabulary), metrics, office)
+        made = create_app(name, fleet, readers, metrics, office)
         self._accounts = made.state.accounts
         app: ASGIApp = made
         if self._doors.admin is not None:
@@ -221,8 +231,6 @@ def _imports() -> None:
     """What takes long to import."""
     with importing():
         from faasmoe.api import admin, app
-        from faasmoe.model.tokenizer import Tokenizer
         from faasmoe.orchestrator import fleet, template
 
         del admin, app, fleet, template
-        Tokenizer.prepare()

@@ -70,6 +70,14 @@ AllowAnonymous = Annotated[
         "--allow-anonymous", help="Without any tenant, let everybody in who reaches the server, from anywhere."
     ),
 ]
+AllowControlTokens = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control-tokens",
+        help="Let texts of prompts and messages spell control tokens, such as <|im_start|>. Without, they are encoded "
+        "as ordinary text, so that no user can forge a turn of a conversation.",
+    ),
+]
 AdminHost = Annotated[str, typer.Option(help="Address of the admin API.")]
 AdminPort = Annotated[
     int | None,
@@ -114,6 +122,7 @@ def serve(
     database: Database = None,
     prices: Prices = None,
     allow_anonymous: AllowAnonymous = False,
+    allow_control_tokens: AllowControlTokens = False,
     admin_host: AdminHost = "127.0.0.1",
     admin_port: AdminPort = None,
     drain_seconds: DrainSeconds = 30.0,
@@ -150,7 +159,10 @@ def serve(
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
         office = open_office(database, prices, listener, allow_anonymous)
-        settings, doors = Settings(config, options, fleet, drain), Doors(listener, admin, office)
+        settings, doors = (
+            Settings(config, options, fleet, allow_control_tokens, drain),
+            Doors(listener, admin, office),
+        )
         ended = EndedBySignals(resort)
         ended.run(_serve(Gateway(console, manager, settings, doors), ended, resort, console))
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from tokenizers import AddedToken
-
 from faasmoe.errors import RequestError
+from tokenizers import AddedToken
 
 _DIGITS = "".join(chr(0xFDD0 + digit) for digit in range(16))
 MARKS_TOKEN, _PIECE, _END = "\ufde0", "\ufde1", "\ufde2"

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers  # its names are looked up where they are used: most of them bring torch
-from tokenizers import AddedToken
-from tokenizers import Tokenizer as Backend
 
 from faasmoe.errors import CheckpointError, RequestError, brief
 from faasmoe.model.control_tokens import (
@@ -25,6 +23,8 @@ from faasmoe.model.control_tokens import (
     is_control_of_answers,
     marker,
 )
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
 
 _FIRST_LOOK = 8  # characters a token: longer texts are looked at piece by piece before all of them is encoded
 _AROUND = "a{}b"  # in what control tokens are tried

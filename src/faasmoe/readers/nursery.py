@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from faasmoe import logs
-from faasmoe.children import Children, die_with_parent
+from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
 from faasmoe.errors import FaasmoeError, MessageError
 from faasmoe.readers import reader
 from faasmoe.readers.messages import (
@@ -42,7 +42,6 @@ log = logging.getLogger("faasmoe.readers.nursery")  # it is run as __main__
 
 ROLE = "reader"
 _PR_SET_NAME = 15  # linux/prctl.h
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent to the whole group; the gateway says when to end
 
 
 class Nursery:
@@ -139,8 +138,7 @@ def main() -> None:
     """Import, load what the gateway says, then fork readers until it hangs up."""
     descriptor, parent = map(int, sys.argv[1:])
     die_with_parent(parent)
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_parent()
     logs.inherit("nursery")
     gateway = socket.socket(fileno=descriptor)
     with suppress(GatewayLeft):

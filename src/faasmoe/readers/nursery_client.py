@@ -8,11 +8,11 @@ import logging
 import os
 import socket
 import subprocess
-import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from faasmoe.children import start
 from faasmoe.errors import CheckpointError, MessageError
 from faasmoe.readers.messages import (
     LARGEST,
@@ -41,8 +41,6 @@ _LOAD_SECONDS = 120.0  # importing from a slow disk included
 _FORK_SECONDS = 10.0
 _END_SECONDS = 2.0
 _STDERR = 2
-_KEPT = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "FAASMOE_LOG"})
-_KEPT_BEGINNINGS = ("LC_", "PYTHON")
 _OWN = {
     "OMP_NUM_THREADS": "1",  # no threads before forks
     "OPENBLAS_NUM_THREADS": "1",
@@ -113,15 +111,14 @@ class NurseryClient:
         if self._process is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "faasmoe.readers.nursery", str(theirs.fileno()), str(os.getpid())]
         with theirs:
             try:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
+                self._process = start(
+                    "faasmoe.readers.nursery",
+                    [str(theirs.fileno()), str(os.getpid())],
                     stdout=_STDERR,  # what a library prints must not get among our own output
-                    pass_fds=[theirs.fileno()],
-                    env=environment(os.environ),
+                    descriptors=[theirs.fileno()],
+                    more=_OWN,
                 )
             except OSError as error:
                 ours.close()
@@ -256,12 +253,6 @@ class NurseryClient:
                 _fail(self._loaded, CheckpointError(event.message))
         else:
             self.reset("it has ended")
-
-
-def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """What the nursery and readers have of the gateway's variables: nothing that could be a secret."""
-    kept = {name: value for name, value in own.items() if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)}
-    return kept | _OWN
 
 
 async def _of(future: asyncio.Future[None]) -> None:
