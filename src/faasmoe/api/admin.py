@@ -17,7 +17,15 @@ from faasmoe.api.usage import Day, Grouping, Sums
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
 from faasmoe.tenancy.office import Office
-from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant, show_tenant
+from faasmoe.tenancy.tenants import (
+    Tenant,
+    add_tenant,
+    check_name,
+    list_tenants,
+    remove_tenant,
+    set_tenant,
+    show_tenant,
+)
 
 
 class Settings(BaseModel):
@@ -134,7 +142,7 @@ def _add_usage(app: FastAPI, office: Office, metrics: Metrics) -> None:
         last: Annotated[Day, Query(alias="to")] = None,
         by: Grouping = None,
     ) -> dict[str, Any]:
-        return await sums.facts(tenant, first, last, by)
+        return await sums.facts(check_name(tenant) if tenant else tenant, first, last, by)
 
     @app.get("/metrics")
     async def metrics_page() -> Response:

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 
+from faasmoe.errors import EngineBusy
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.office import Office
 from faasmoe.tenancy.usage import Period, check_by, priced, total_of, usage
 
 MOST_AT_ONCE = 2  # sums over the ledger; more would only wait for each other
+MOST_WAITING = 32  # for their turn
 
 Day = Annotated[str | None, Query(description="A day in UTC, such as 2026-11-30.")]
 Grouping = Annotated[str | None, Query(description="day, model or key; without it, all together.")]
@@ -23,14 +25,21 @@ class Sums:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self._asked = 0  # that run or wait
 
     async def facts(
         self, tenant: str | None, first: str | None, last: str | None, by: str | None
     ) -> dict[str, Any]:
-        """What a tenant, or each, has used. Raises `TenancyError` or `DatabaseError`."""
+        """What a tenant, or each, has used. Raises `TenancyError`, `DatabaseError`, or `EngineBusy` if too many wait."""
         period, grouped, prices = Period.parse(first, last), check_by(by), self._office.prices
-        async with self._turns:
-            lines = await asyncio.to_thread(usage, self._office.database, period, tenant, grouped)
+        if self._asked >= MOST_AT_ONCE + MOST_WAITING:
+            raise EngineBusy(f"{MOST_WAITING} requests for usage wait already")
+        self._asked += 1
+        try:
+            async with self._turns:
+                lines = await asyncio.to_thread(usage, self._office.database, period, tenant, grouped)
+        finally:
+            self._asked -= 1
         return {
             "object": "usage",
             "from": str(period.first),

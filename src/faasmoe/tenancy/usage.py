@@ -20,6 +20,8 @@ from faasmoe.tenancy.totals import Totals
 By = Literal["day", "model", "key"]
 FAILED = "error"  # the outcome whose tokens are not charged
 _DAY = 86_400_000  # milliseconds
+_DAY_SECONDS = 86_400
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ class Period:
         return cls(begin, end)
 
     def bounds(self) -> tuple[float, float]:
-        """Begin and end in seconds since the epoch; the end is not included."""
-        begin, end = (datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (self.first, self.last))
-        return begin.timestamp(), (end + timedelta(days=1)).timestamp()
+        """Begin and end in seconds since the epoch; the end is not included. Defined for every date that there is."""
+        begin, end = (d.toordinal() - _EPOCH for d in (self.first, self.last))
+        return float(begin * _DAY_SECONDS), float((end + 1) * _DAY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +183,5 @@ def _number(name: str, value: Any) -> Any:
 def _date(name: str, text: str) -> date:
     try:
         return date.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the last ISO week of the year 9999 ends after it
         raise TenancyError(f"{name} {text[:20]!r}: must be a day, such as 2026-11-30") from None

@@ -119,6 +119,24 @@ def test_periods() -> None:
             Period.parse(first, last)
 
 
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("0001-01-01", "9999-12-31"), ("9999-12-31", "9999-12-31"), ("0001-01-01", "0001-01-01"), (None, "9999-12-31")],
+)
+def test_every_date_that_there_is_can_be_asked_for(filled: Database, first: str, last: str) -> None:
+    period = Period.parse(first, last)
+    begin, end = period.bounds()
+    assert (end - begin) % 86400 == 0
+    all_ = (period.first, period.last) == (date.min, date.max)
+    assert total_of(usage(filled, period, by="day")).requests == (7 if all_ else 0)
+
+
+@pytest.mark.parametrize("text", ["9999-W53-7", "9999-W52-7", "10000-01-01", "0000-01-01", "-001-01-01", "2026-02-30"])
+def test_what_is_no_date_is_refused(text: str) -> None:
+    with pytest.raises(TenancyError):
+        Period.parse(text, None)
+
+
 def test_prices_are_read_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
     file.write_text('currency = "EUR"\nper_gb_second = 0.0000166667\nper_million_invocations = 1\n')
