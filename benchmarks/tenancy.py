@@ -106,7 +106,7 @@ def main() -> None:
         for number in range(TENANTS):
             add_tenant(database, Tenant(f"t{number}", 1.0, 10**6, 10**9, 10**3))
             keys.append(create_key(database, f"t{number}")[0])
-        with Office(database, anonymous=False) as office:
+        with Office(database, local=False) as office:
             taken = checks(office, keys, 20_000)
             single = alone(office.ledger, 200)
             each, waited = shared(office.ledger, 100)

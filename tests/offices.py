@@ -24,7 +24,9 @@ class PlayedOffice:
     database: Any = None
     prices = None
 
-    def __init__(self, *tenants: Tenant, durable: bool | None = True, anonymous: bool = True) -> None:
+    def __init__(
+        self, *tenants: Tenant, durable: bool | None = True, anonymous: bool = True, local: bool = False
+    ) -> None:
         """`durable` None: records never are."""
         self.records: list[Entry] = []
         self.held: list[Future[bool]] = []
@@ -32,7 +34,9 @@ class PlayedOffice:
         keys = [stored(f"fm-{tenant.name}", tenant.name) for tenant in tenants] + [stored("fm-admin", None)]
         now = Snapshot({tenant.name: tenant for tenant in tenants}, {key.key.id: key for key in keys}, 0)
         self.directory = SimpleNamespace(now=now)
-        self.authentication = Authentication(self.directory, anonymous, time.monotonic, time.time)
+        self.authentication = Authentication(
+            self.directory, 0 if anonymous else None, time.monotonic, time.time, local=local
+        )
         self.limits = Limits(Purse(), time.monotonic, time.time)
         self.ledger = SimpleNamespace(written=5, dropped=2, waiting=3, failing=True)
 

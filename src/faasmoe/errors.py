@@ -8,6 +8,7 @@
      │   ├─ UnsupportedModel    a sound checkpoint of a model that cannot be served
      │   ├─ RequestError        an API request that cannot be honoured (carries the field)
      │   ├─ Unauthenticated     an API request without a key that is good for it
+     │   ├─ WrongHost           a request to an open server by a name that is not this machine's own
      │   └─ TenancyError        a tenant, key or price that cannot be as it was asked for
      │       ├─ NoSuchName        there is none of that name
      │       └─ NameTaken         there is or was one of that name
@@ -80,6 +81,10 @@ class RequestError(UserError):
 
 class Unauthenticated(UserError):
     """An API request without a key that is good for it."""
+
+
+class WrongHost(UserError):
+    """A request to an open server by a name that is not this machine's own."""
 
 
 class TenancyError(UserError):

@@ -10,12 +10,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faasmoe.api.errors import describe, headers
-from faasmoe.errors import LimitExceeded, Unauthenticated
+from faasmoe.errors import FaasmoeError, LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.authentication import Authentication, Caller
 from faasmoe.tenancy.limits import Limits, Standing
+from faasmoe.tenancy.proxies import TrustedProxies
 
 _TENANTS = "/v1/"  # what such paths begin with needs a tenant's key
 _METRICS = "/metrics"  # shows all tenants: needs an admin's, if there are tenants
+_REFUSALS = (Unauthenticated, WrongHost, LimitExceeded)
 
 
 class TenantsOnly:
@@ -30,23 +32,30 @@ class TenantsOnly:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer with 401 or 429."""
-        path = scope.get("path", "")
-        if scope["type"] != "http" or not (path.startswith(_TENANTS) or path == _METRICS):
+        """Pass the request on, or answer with 401, 403 or 429."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            if path == _METRICS:
-                if not self._authentication.open:
-                    self._authentication.admin(key_of(scope), address_of(scope))
-                await self._app(scope, receive, send)
-                return
-            caller = self._authentication.tenant(key_of(scope), address_of(scope))
-        except (Unauthenticated, LimitExceeded) as error:
+            caller = self._caller(scope)
+        except _REFUSALS as error:
             await refusal(error)(scope, receive, send)
+            return
+        if caller is None:
+            await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, self._with_limits(caller, send))
+
+    def _caller(self, scope: Scope) -> Caller | None:
+        """Who asks; None where it does not matter."""
+        door, path = self._authentication, scope.get("path", "")
+        door.check_host(Headers(scope=scope).getlist("host"))
+        if path.startswith(_TENANTS):
+            return door.tenant(key_of(scope), address_of(scope, door.proxies))
+        if path == _METRICS and not door.open:
+            door.admin(key_of(scope), address_of(scope, door.proxies))
+        return None
 
     def _with_limits(self, caller: Caller, send: Send) -> Send:
         tenant = caller.tenant
@@ -72,8 +81,8 @@ class AdminsOnly:
         """Pass the request on, or answer with 401 or 429."""
         if scope["type"] == "http":
             try:
-                self._authentication.admin(key_of(scope), address_of(scope))
-            except (Unauthenticated, LimitExceeded) as error:
+                self._authentication.admin(key_of(scope), address_of(scope, self._authentication.proxies))
+            except _REFUSALS as error:
                 await refusal(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -85,10 +94,10 @@ def key_of(scope: Scope) -> str | None:
     return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
-def address_of(scope: Scope) -> str:
-    """Where a request comes from. A proxy's word about others is not taken: anybody can say that."""
+def address_of(scope: Scope, proxies: TrustedProxies) -> str:
+    """Where a request comes from. Only the word of trusted proxies is taken about others: anybody can say that."""
     client = scope.get("client")
-    return client[0] if client else ""
+    return proxies.client(client[0] if client else "", Headers(scope=scope).getlist("x-forwarded-for"))
 
 
 def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
@@ -109,7 +118,7 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def refusal(error: Unauthenticated | LimitExceeded) -> JSONResponse:
+def refusal(error: FaasmoeError) -> JSONResponse:
     """An error as an answer."""
     status, body = describe(error)
     return JSONResponse(body, status, headers=headers(error))

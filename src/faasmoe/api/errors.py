@@ -26,6 +26,7 @@ from faasmoe.errors import (
     ServingError,
     TenancyError,
     Unauthenticated,
+    WrongHost,
 )
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def error_body(
 
 _ANSWERS: tuple[tuple[type[FaasmoeError], int, str, str | None], ...] = (  # error: status, type, code
     (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
+    (WrongHost, 403, "invalid_request_error", "wrong_host"),
     (NoSuchName, 404, "invalid_request_error", None),
     (NameTaken, 409, "invalid_request_error", None),
     (TenancyError, 400, "invalid_request_error", None),

@@ -30,7 +30,7 @@ class Sums:
     async def facts(
         self, tenant: str | None, first: str | None, last: str | None, by: str | None
     ) -> dict[str, Any]:
-        """What a tenant, or each, has used. Raises `TenancyError`, `DatabaseError`, or `EngineBusy` if too many wait."""
+        """What a tenant, or each, has used. Raises `TenancyError`, `DatabaseError` or `EngineBusy`."""
         period, grouped, prices = Period.parse(first, last), check_by(by), self._office.prices
         if self._asked >= MOST_AT_ONCE + MOST_WAITING:
             raise EngineBusy(f"{MOST_WAITING} requests for usage wait already")

@@ -38,24 +38,33 @@ def bind(option: str, host: str, port: int) -> socket.socket:
 
 @contextmanager
 def open_office(
-    database: str | None, prices: Path | None, listener: socket.socket, allow_anonymous: bool
+    database: str | None,
+    prices: Path | None,
+    listener: socket.socket,
+    chosen_open: bool,
+    trusted_proxies: str | None = None,
 ) -> Iterator[Office]:
     """Tenants, keys and ledger of a server that listens there.
 
-    Raises `OptionError` if anybody could reach a server without tenants, unless that is wanted; and what is wrong with
-    the database or the prices.
+    Raises `OptionError` if anybody could reach a server that never had tenants, unless that is wanted by `--open`; and
+    what is wrong with the database, the prices or the proxies.
     """
     from faasmoe.tenancy.office import Office
     from faasmoe.tenancy.prices import read_prices
+    from faasmoe.tenancy.proxies import TrustedProxies
     from faasmoe.tenancy.schema import open_database
 
-    anonymous = allow_anonymous or is_loopback(listener)
+    local = is_loopback(listener)
     table = None if prices is None else read_prices(prices)
-    with open_database(database) as opened, Office(opened, table, anonymous=anonymous) as office:
-        if not anonymous and not office.directory.now.tenants:
+    proxies = TrustedProxies.parse(trusted_proxies)
+    with (
+        open_database(database) as opened,
+        Office(opened, table, local=local, chosen_open=chosen_open, proxies=proxies) as office,
+    ):
+        if not office.authentication.open and not office.directory.now.added:
             raise OptionError(
                 f"--host {listener.getsockname()[0]}: there are no tenants, so that whoever reaches it could use it; "
-                "add one with 'faasmoe tenants add NAME', or allow it with --allow-anonymous"
+                "add one with 'faasmoe tenants add NAME', or let everybody in with --open"
             )
         yield office
 
@@ -76,6 +85,11 @@ def who_may(office: Office, listener: socket.socket) -> str:
     tenants = len(office.directory.now.tenants)
     if tenants:
         return f"{tenants} tenant{'s' if tenants > 1 else ''} may use it, each with its key"
+    if not office.authentication.open:
+        return (
+            "closed: there are no tenants any more, so nobody may use it; add one with 'faasmoe tenants add NAME', or "
+            "let everybody in with --open"
+        )
     if is_loopback(listener):
-        return "there are no tenants: whoever is on this machine may use it, without a key"
-    return "there are no tenants: whoever reaches it may use it, without a key"
+        return "open: there are no tenants, so whoever is on this machine may use it, without a key"
+    return "open: there are no tenants, so whoever reaches it may use it, without a key"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from faasmoe.errors import LimitExceeded, Unauthenticated
+from faasmoe.errors import LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.directory import Snapshot
 from faasmoe.tenancy.guesses import Guesses
 from faasmoe.tenancy.keys import LONGEST_KEY, StoredKey, id_of, matches
+from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
+
+NO_PROXIES = TrustedProxies()
+_HOST = re.compile(
+    r"(?:(?P<v4>\d{1,3}(?:\.\d{1,3}){3})|\[(?P<v6>[0-9a-f:]{2,39})\]|(?P<name>[a-z]+))(?::\d{1,5})?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +52,49 @@ class Known(Protocol):
 
 
 class Authentication:
-    """Checks keys against the newest snapshot. Where `anonymous`, everybody may ask while there are no tenants.
+    """Checks keys against the newest snapshot, for one thread.
 
-    For one thread. `calendar` is seconds since the epoch.
+    `added` is how many tenants may ever have been added to the database while the server is open, that is, needs no
+    key: 0 where it is open only as long as there never was one, None where it never is. Once closed it stays closed.
+    Where `local`, an open server answers only who calls it by a loopback name. `calendar` is seconds since the epoch.
     """
 
     def __init__(
-        self, known: Known, anonymous: bool, clock: Callable[[], float], calendar: Callable[[], float]
+        self,
+        known: Known,
+        added: int | None,
+        clock: Callable[[], float],
+        calendar: Callable[[], float],
+        *,
+        local: bool = False,
+        proxies: TrustedProxies = NO_PROXIES,
     ) -> None:
         self._known = known
-        self._anonymous = anonymous
+        self._added = added
         self._calendar = calendar
+        self._local = local
         self._guesses = Guesses(clock)
+        self.proxies = proxies
         self.wrong = 0  # keys, so far
 
     @property
     def open(self) -> bool:
         """Whether no key is needed."""
-        return self._anonymous and not self._known.now.tenants
+        now = self._known.now
+        if self._added is not None and (now.tenants or now.added > self._added):
+            self._added = None
+        return self._added is not None
+
+    def check_host(self, hosts: Sequence[str]) -> None:
+        """Raises `WrongHost` if an open server on loopback was called by another name; `hosts` are `Host` headers.
+
+        A page in a browser can have its own name resolved to 127.0.0.1 ("DNS rebinding") and would read the answers.
+        """
+        if self.open and self._local and not (len(hosts) == 1 and is_loopback_host(hosts[0])):
+            raise WrongHost(
+                "without tenants this server answers only under a loopback name: send a Host header of localhost, "
+                "127.0.0.1 or [::1]"
+            )
 
     def tenant(self, text: str | None, address: str) -> Caller:
         """Whose key `text` is, sent from `address`. Raises `Unauthenticated`, or `LimitExceeded` after too many."""
@@ -78,17 +112,13 @@ class Authentication:
         if text is None:
             raise Unauthenticated(f"{what} is needed: send it as 'Authorization: Bearer KEY'")
         text = text[:LONGEST_KEY]
-        key_id = id_of(text)
-        stored = self._known.now.keys.get(key_id)
-        if stored is not None and (wait := self._guesses.barred(address, key_id)) > 0:
-            self.wrong += 1
-            raise _too_many(wait)
+        stored = self._known.now.keys.get(id_of(text))
         if matches(text, stored) and stored is not None:
             if self._good(stored, admin):
                 return stored
             raise _not_good(what)  # who has all of a key does not guess
         self.wrong += 1
-        wait = self._guesses.wrong(address, None if stored is None else key_id)
+        wait = self._guesses.wrong(address)
         if wait > 0:
             raise _too_many(wait)
         raise _not_good(what)
@@ -97,6 +127,19 @@ class Authentication:
         key = stored.key
         there = key.admin or key.tenant in self._known.now.tenants
         return key.admin == admin and there and key.good(self._calendar())
+
+
+def is_loopback_host(text: str) -> bool:
+    """Whether a `Host` header names this machine as only this machine can: `localhost`, 127.0.0.0/8 or `[::1]`."""
+    found = _HOST.fullmatch(text.strip())
+    if found is None:
+        return False
+    if found["name"]:
+        return found["name"].lower() == "localhost"
+    try:
+        return ipaddress.ip_address(found["v4"] or found["v6"]).is_loopback
+    except ValueError:
+        return False
 
 
 def _not_good(what: str) -> Unauthenticated:

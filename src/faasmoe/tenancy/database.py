@@ -57,8 +57,9 @@ class Database(Closing):
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection to look with. Raises `DatabaseError`."""
-        with self._translated(), self._engine.connect() as connection:
+        """A connection to look with, which sees the database as it was at one moment. Raises `DatabaseError`."""
+        level = {} if self.embedded else {"isolation_level": "REPEATABLE READ"}  # SQLite has no other
+        with self._translated(), self._engine.connect().execution_options(**level) as connection:
             yield connection
 
     @contextmanager

@@ -29,6 +29,7 @@ class Snapshot:
     tenants: dict[str, Tenant]
     keys: dict[str, StoredKey]
     number: int  # of the change that was the last
+    added: int = 0  # tenants that were ever added, those removed since among them
 
 
 class Directory(Closing):
@@ -79,7 +80,7 @@ class Directory(Closing):
 def read_snapshot(database: Database) -> Snapshot:
     """What is there now. Raises `DatabaseError`."""
     with database.read() as connection:  # the number first: a change in between is then seen the next time
-        number = connection.execute(select(tables.changes.c.number)).scalar_one()
+        number, added = connection.execute(select(tables.changes.c.number, tables.changes.c.added)).one()
         tenants = {tenant.name: tenant for tenant in read_tenants(connection)}
         keys = {stored.key.id: stored for stored in read_keys(connection)}
-    return Snapshot(tenants, keys, number)
+    return Snapshot(tenants, keys, number, added)

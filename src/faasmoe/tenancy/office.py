@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from faasmoe.errors import DatabaseError
-from faasmoe.tenancy.authentication import Authentication
+from faasmoe.tenancy.authentication import NO_PROXIES, Authentication
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.directory import Directory, Snapshot
 from faasmoe.tenancy.ledger import Entry, Ledger
 from faasmoe.tenancy.limits import Limits
 from faasmoe.tenancy.prices import Prices
+from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.spending import REFRESH_SECONDS, Spending
 
 log = logging.getLogger(__name__)
@@ -25,17 +26,30 @@ log = logging.getLogger(__name__)
 class Office:
     """Runs on an open database, with threads of its own, until `close`.
 
-    Where `anonymous`, everybody may ask while there are no tenants. Raises `DatabaseError`.
+    A server that is `local`, reached from this machine only, is open as long as there never was a tenant; with
+    `chosen_open` one is open wherever it is, until there is a tenant. Raises `DatabaseError`.
     """
 
-    def __init__(self, database: Database, prices: Prices | None = None, *, anonymous: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        prices: Prices | None = None,
+        *,
+        local: bool,
+        chosen_open: bool = False,
+        proxies: TrustedProxies = NO_PROXIES,
+    ) -> None:
         self.database = database
         self.prices = prices
+        self._chosen_open = chosen_open
         self.spending = Spending(database, prices)
         self.spending.refresh()
         self.directory = Directory(database, self._follow)
         self.ledger = Ledger(database)
-        self.authentication = Authentication(self.directory, anonymous, time.monotonic, time.time)
+        added = self.directory.now.added if chosen_open else (0 if local else None)
+        self.authentication = Authentication(
+            self.directory, added, time.monotonic, time.time, local=local, proxies=proxies
+        )
         self.limits = Limits(self.spending, time.monotonic, time.time)
         self._ended = threading.Event()
         self._sums = threading.Thread(target=self._refresh, name="spending", daemon=True)
@@ -46,6 +60,10 @@ class Office:
         self._running.enter_context(self.ledger.start())
         self._running.enter_context(self.directory.start())
         self._sums.start()
+        if self.authentication.open:
+            log.warning("the server is open: there are no tenants, and no key is needed")
+        elif self._chosen_open:
+            log.warning("--open has no effect while there are tenants: each needs its key")
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA = "0001"  # the newest migration
+SCHEMA = "0002"  # the newest migration
 
 metadata = MetaData()
 
@@ -35,12 +35,14 @@ keys = Table(
     Column("revoked", BigInteger),
 )
 
-# One row, whose number grows with every change of tenants and keys: servers look at it.
+# One row. `number` grows with every change of tenants and keys: servers look at it. `added` grows with each tenant
+# that is added and never shrinks: a server without tenants is open only while there never was one.
 changes = Table(
     "changes",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("number", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False, server_default="0"),
 )
 
 # One row for each request that was run. No foreign keys: what was used is recorded, whatever happened to the tenant.

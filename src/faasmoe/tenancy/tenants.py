@@ -74,6 +74,7 @@ def add_tenant(database: Database, tenant: Tenant) -> Tenant:
                 else f"there was a tenant {tenant.name}, whose bill has that name: choose another"
             )
         connection.execute(insert(tables.tenants).values(_values(tenant)))
+        connection.execute(update(tables.changes).values(added=tables.changes.c.added + 1))
         note_change(connection)
     return tenant
 

@@ -15,6 +15,7 @@ from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.orchestrator.request import Piece, Used
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.ledger import Record
+from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 from tests.offices import PlayedOffice, bearer
 from tests.unit.api.test_app import ANSWER, BODY, Orchestrator, app_of, events, post
@@ -124,6 +125,27 @@ def test_guessing_keys_is_slowed() -> None:
     assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
     assert 50 < int(answers[-1].headers["retry-after"]) <= 60
     assert get(office, "/v1/models", bearer("acme")).status_code == 200
+
+
+def test_proxies_that_are_trusted_say_who_guesses() -> None:
+    office = PlayedOffice(ACME)
+    office.authentication.proxies = TrustedProxies.parse("127.0.0.0/8")
+    guess = {"Authorization": "Bearer guess", "X-Forwarded-For": "1.2.3.4, 9.9.9.9"}
+    answers = [get(office, "/v1/models", guess) for _ in range(11)]
+    assert answers[-1].status_code == 429
+    other = {**guess, "X-Forwarded-For": "9.9.9.9, 8.8.8.8"}
+    assert get(office, "/v1/models", other).status_code == 401
+    office.authentication.proxies = TrustedProxies()
+    assert get(office, "/v1/models", guess).status_code == 401  # the proxy itself has not guessed yet
+
+
+def test_pages_whose_names_point_here_are_refused_by_an_open_server() -> None:
+    office = PlayedOffice(local=True)
+    for path in ("/v1/models", "/metrics", "/health", "/nowhere"):
+        answer = get(office, path, {"Host": "evil.example"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wrong_host")
+    assert get(office, "/v1/models", {"Host": "localhost:8000"}).status_code == 200
+    assert get(PlayedOffice(ACME, local=True), "/v1/models", bearer("acme")).status_code == 200
 
 
 @pytest.mark.parametrize("stream", [True, False])

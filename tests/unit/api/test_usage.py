@@ -15,10 +15,10 @@ from tests.offices import PlayedOffice
 
 def test_few_sum_at_once_and_few_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    running: list[int] = []
+    running = threading.Semaphore(0)
 
     def slow(*_: Any) -> Sequence[Any]:
-        running.append(1)
+        running.release()
         assert go.wait(30)
         return []
 
@@ -30,11 +30,11 @@ def test_few_sum_at_once_and_few_wait_for_it(monkeypatch: pytest.MonkeyPatch) ->
             asyncio.create_task(sums.facts("a", "0001-01-01", "9999-12-31", None))
             for _ in range(MOST_AT_ONCE + MOST_WAITING)
         ]
-        while len(running) < MOST_AT_ONCE:
-            await asyncio.sleep(0)
+        for _ in range(MOST_AT_ONCE):
+            assert await asyncio.to_thread(running.acquire, timeout=30)
         with pytest.raises(EngineBusy):
             await sums.facts("a", None, None, None)
-        assert len(running) == MOST_AT_ONCE
+        assert not running.acquire(blocking=False)
         go.set()
         answers = await asyncio.wait_for(asyncio.gather(*asked), 30)
         assert {answer["to"] for answer in answers} == {"9999-12-31"}

@@ -18,30 +18,20 @@ def test_who_guesses_waits_and_others_do_not() -> None:
     guesses = Guesses(clock)
     waits = []
     for _ in range(MOST + 2):
-        waits.append(guesses.wrong("10.0.0.1", "fm-a"))
+        waits.append(guesses.wrong("10.0.0.1"))
         clock.now += 1
     assert waits[:MOST] == [0] * MOST
     assert waits[MOST:] == [50, 49]
-    assert guesses.barred("10.0.0.1", "fm-a") == 48
-    assert guesses.barred("10.0.0.1", "fm-b") == 0  # somebody else behind the same proxy
-    assert guesses.barred("10.0.0.2", "fm-a") == 0
+    assert guesses.wrong("10.0.0.2") == 0
     clock.now += 48
-    assert guesses.barred("10.0.0.1", "fm-a") == 0
-    assert guesses.wrong("10.0.0.1", "fm-a") == 0
-
-
-def test_unknown_keys_are_counted_by_address() -> None:
-    guesses = Guesses(Clock())
-    waits = [guesses.wrong("10.0.0.1", None) for _ in range(MOST + 1)]
-    assert waits == [0] * MOST + [60]
-    assert guesses.wrong("10.0.0.2", None) == 0
+    assert guesses.wrong("10.0.0.1") == 0
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ROOM", 100)
     guesses = Guesses(Clock())
     for i in range(1000):
-        guesses.wrong(f"10.0.{i // 250}.{i % 250}", "fm-a")
+        guesses.wrong(f"10.0.{i // 250}.{i % 250}")
     assert len(guesses._wrong) <= 100
 
 

@@ -13,9 +13,10 @@ from sqlalchemy import text
 from faasmoe.errors import OptionError
 from faasmoe.tenancy import schema
 from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.keys import create_key, revoke_key
 from faasmoe.tenancy.schema import open_database, upgrade
 from faasmoe.tenancy.tables import SCHEMA, metadata
-from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants
+from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant
 
 
 def test_migrations_make_the_tables_that_the_code_works_with(database: Database) -> None:
@@ -53,6 +54,39 @@ def test_an_older_file_is_brought_to_this_version(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(schema, "_migrate", done.append)
     open_database(f"sqlite:///{file}").close()
     assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "added"),
+    [
+        ([], 0),
+        (["key:admin", "key:admin", "revoke:admin"], 0),
+        (["key:admin", "add", "remove"], 1),  # and left no row
+        (["add"], 1),
+    ],
+)
+def test_an_older_database_knows_whether_it_had_tenants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], added: int
+) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    with open_database(url) as database:
+        keys = []
+        for change in changes:
+            match change:
+                case "key:admin":
+                    keys.append(create_key(database, None)[1])
+                case "revoke:admin":
+                    revoke_key(database, keys[0].id)
+                case "add":
+                    add_tenant(database, Tenant("acme"))
+                case "remove":
+                    remove_tenant(database, "acme")
+        with database.write() as connection:
+            assert connection.execute(text("SELECT added FROM changes")).scalar_one() == changes.count("add")
+            connection.execute(text("ALTER TABLE changes DROP COLUMN added"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with open_database(url) as database, database.read() as connection:
+        assert connection.execute(text("SELECT added FROM changes")).scalar_one() == added
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -121,7 +121,12 @@ def test_periods() -> None:
 
 @pytest.mark.parametrize(
     ("first", "last"),
-    [("0001-01-01", "9999-12-31"), ("9999-12-31", "9999-12-31"), ("0001-01-01", "0001-01-01"), (None, "9999-12-31")],
+    [
+        ("0001-01-01", "9999-12-31"),
+        ("9999-12-31", "9999-12-31"),
+        ("0001-01-01", "0001-01-01"),
+        (None, "9999-12-31"),
+    ],
 )
 def test_every_date_that_there_is_can_be_asked_for(filled: Database, first: str, last: str) -> None:
     period = Period.parse(first, last)
@@ -131,7 +136,9 @@ def test_every_date_that_there_is_can_be_asked_for(filled: Database, first: str,
     assert total_of(usage(filled, period, by="day")).requests == (7 if all_ else 0)
 
 
-@pytest.mark.parametrize("text", ["9999-W53-7", "9999-W52-7", "10000-01-01", "0000-01-01", "-001-01-01", "2026-02-30"])
+@pytest.mark.parametrize(
+    "text", ["9999-W53-7", "9999-W52-7", "10000-01-01", "0000-01-01", "-001-01-01", "2026-02-30"]
+)
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(TenancyError):
         Period.parse(text, None)
