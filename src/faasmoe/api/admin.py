@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
@@ -26,6 +27,8 @@ from faasmoe.tenancy.tenants import (
     set_tenant,
     show_tenant,
 )
+
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound: of IPv4 and IPv6; what is IPv4 on a socket of both has colons too
 
 
 class Settings(BaseModel):
@@ -73,19 +76,34 @@ def create_admin_app(office: Office, metrics: Metrics) -> FastAPI:
     return app
 
 
-class ByPort:
-    """ASGI application: what comes to the admin's port goes to the admin's application, and nothing else does."""
+class ByListener:
+    """ASGI application: what comes to the admin's socket goes to the admin's application, and nothing else does.
 
-    def __init__(self, app: ASGIApp, admin: ASGIApp, port: int) -> None:
+    `admin_at` and `app_at` are the addresses, as `getsockname` has them, on which the two sockets listen. They may
+    share a port on different addresses.
+    """
+
+    def __init__(self, app: ASGIApp, admin: ASGIApp, app_at: Sequence[Any], admin_at: Sequence[Any]) -> None:
         self._app = app
         self._admin = admin
-        self._port = port
+        self._app_at = _where(app_at)
+        self._admin_at = _where(admin_at)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on. `scope["server"]` is the socket's own address, whatever the client says."""
         server = scope.get("server")
-        to_admin = scope["type"] == "http" and server is not None and server[1] == self._port
+        to_admin = scope["type"] == "http" and server is not None and self._to_admin(*_where(server))
         await (self._admin if to_admin else self._app)(scope, receive, send)
+
+    def _to_admin(self, host: str, port: int) -> bool:
+        """Sockets of one port listen on different addresses: the kernel lets none listen on another's too."""
+        if (host, port) == self._app_at:
+            return False
+        return self._admin_at in ((host, port), (_ANY[":" in host], port))
+
+
+def _where(address: Sequence[Any]) -> tuple[str, int]:
+    return str(address[0]), int(address[1] or 0)
 
 
 # Functions without `async` run on threads: they wait for the database.
