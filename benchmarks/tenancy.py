@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.figures import Figures, report
 from faasmoe.api.authentication import rate_headers
 from faasmoe.tenancy.keys import create_key
+from faasmoe.tenancy.lease import Ask
 from faasmoe.tenancy.ledger import Ledger, Record
 from faasmoe.tenancy.office import Office
 from faasmoe.tenancy.schema import open_database
@@ -39,11 +40,13 @@ def checks(office: Office, keys: list[str], rounds: int) -> list[float]:
         began = time.perf_counter()
         caller = office.authentication.tenant(keys[number % len(keys)], "127.0.0.1")
         assert caller.tenant is not None
-        lease = office.limits.admit(caller.tenant, 100, 100)
+        arrival = office.limits.arrive(caller.tenant, 1000)
+        lease = arrival.admit(Ask(100, 1, 100))
         rate_headers(office.limits.standing(caller.tenant))
         taken.append(time.perf_counter() - began)
         lease.generated(100)
         lease.end()
+        arrival.leave()
     return taken
 
 

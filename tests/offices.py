@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from decimal import Decimal
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,9 @@ class PlayedOffice:
             self.directory, 0 if anonymous else None, time.monotonic, time.time, local=local
         )
         self.limits = Limits(Purse(), time.monotonic, time.time)
-        self.ledger = SimpleNamespace(written=5, dropped=2, waiting=3, failing=True)
+        self.ledger = SimpleNamespace(written=5, dropped=2, waiting=3, failing="the disk is full")
+        self.outages = {"ledger": SimpleNamespace(failures=4)}
+        self.calendar = time.time
 
     def record(self, entry: Entry) -> Future[bool]:
         future: Future[bool] = Future()
@@ -55,8 +58,11 @@ class Purse:
     def priced(self, budget: Budget) -> bool:
         return True
 
-    def exhausted(self, tenant: str, budget: Budget) -> bool:
-        return True
+    def left(self, tenant: str, budget: Budget) -> Decimal:
+        return Decimal(0)
+
+    def most(self, budget: Budget, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        return Decimal(prompt_tokens + completion_tokens)
 
 
 def stored(key_id: str, tenant: str | None) -> StoredKey:

@@ -8,11 +8,12 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 
+from faasmoe.errors import ServingError
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import Piece, Used
 from faasmoe.tenancy.authentication import Caller
+from faasmoe.tenancy.lease import Ask, Lease
 from faasmoe.tenancy.ledger import Record
-from faasmoe.tenancy.limits import Lease
 from faasmoe.tenancy.office import Office
 
 DURABLE_SECONDS = 1.0  # that an answer waits for its record
@@ -63,16 +64,23 @@ class Account:
         self._recorded: Future[bool] | None = None
         self._ended = False
 
-    def admit(self, most_tokens: int | None) -> None:
-        """Begin within the tenant's limits; an answer has so many tokens at most. Raises `LimitExceeded`."""
-        if self._caller.tenant is not None:
-            answers = None if most_tokens is None else most_tokens * len(self._tokens)
-            self._lease = self._office.limits.admit(self._caller.tenant, sum(self._prompts), answers)
+    def admit(self, most_tokens: int, stated: bool) -> int:
+        """Begin within the tenant's limits. Raises `LimitExceeded`.
 
-    def refused(self) -> None:
-        """The orchestrator did not take it: it counts for nothing."""
-        if self._lease is not None:
+        An answer has `most_tokens` at most, as the client has `stated`, or because the context has room for no more.
+        Returns how many it may have: not less than what was stated.
+        """
+        arrival = self._caller.arrival
+        if arrival is None:
+            return most_tokens
+        self._lease = arrival.admit(Ask(sum(self._prompts), len(self._tokens), most_tokens, stated))
+        return self._lease.most
+
+    def refused(self, error: BaseException) -> None:
+        """The orchestrator did not take it: its tokens count for nothing, nor does the request if that is our fault."""
+        if self._lease is not None and self._caller.arrival is not None:
             self._lease.cancel()
+            self._caller.arrival.refused(by_server=isinstance(error, ServingError))
 
     def taken(self, streams: Sequence[PieceStream]) -> None:
         """The orchestrator runs it. From now on there will be a record."""
@@ -94,8 +102,8 @@ class Account:
 
     def end(self) -> None:
         """It is over, however it ended. May be called twice."""
-        if self._lease is not None:
-            self._lease.end()
+        if self._caller.arrival is not None:
+            self._caller.arrival.leave()
         if self._ended or not self._finals:
             return
         self._ended = True
@@ -111,6 +119,7 @@ class Account:
             self._record()
 
     def _record(self) -> None:
+        """Write down what it has used, and only then give back what it was allowed to use."""
         lasts = [final.result() if final.done() and not final.cancelled() else None for final in self._finals]
         used = _together([last.used for last in lasts if last and last.used])
         tokens = [last.tokens if last else seen for last, seen in zip(lasts, self._tokens, strict=True)]
@@ -121,7 +130,7 @@ class Account:
             self._caller.name,
             self._caller.key_id,
             self._model,
-            time.time(),
+            self._office.calendar(),
             _outcome(lasts),
             sum(self._prompts) if began else 0,
             sum(first.cached_tokens for first in firsts if first),
@@ -131,6 +140,11 @@ class Account:
             **asdict(used),
         )
         self._recorded = self._office.record(record)
+        if self._lease is not None:
+            self._lease.generated(
+                record.completion_tokens - sum(self._tokens)
+            )  # what came after the client had left
+            self._lease.end()
 
 
 def _outcome(lasts: Sequence[Piece | None]) -> str:

@@ -78,7 +78,9 @@ def create_app(model: str, fleet: Fleet, reader: BodyReader, metrics: Metrics, o
         title="FaaSMoE", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
     )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
     app.add_middleware(BodyLimit)
-    app.add_middleware(TenantsOnly, authentication=office.authentication, limits=office.limits)
+    app.add_middleware(
+        TenantsOnly, authentication=office.authentication, limits=office.limits, limited=metrics.turned_away
+    )
     app.add_middleware(RefusalPace)  # outermost
     errors.install(app)
     served = Served(model, fleet, reader, metrics, Accounts(office), int(time.time()))

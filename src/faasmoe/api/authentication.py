@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -14,6 +15,7 @@ from faasmoe.errors import FaasmoeError, LimitExceeded, Unauthenticated, WrongHo
 from faasmoe.tenancy.authentication import Authentication, Caller
 from faasmoe.tenancy.limits import Limits, Standing
 from faasmoe.tenancy.proxies import TrustedProxies
+from faasmoe.tenancy.tenants import Tenant
 
 _TENANTS = "/v1/"  # what such paths begin with needs a tenant's key
 _METRICS = "/metrics"  # shows all tenants: needs an admin's, if there are tenants
@@ -23,13 +25,21 @@ _REFUSALS = (Unauthenticated, WrongHost, LimitExceeded)
 class TenantsOnly:
     """ASGI middleware: lets those in who have a key. Who it is is in `scope["state"]["caller"]`.
 
-    Answers carry what is left of the tenant's limits.
+    What is posted counts towards the tenant's limits, before its body is read. Answers carry what is left of them.
+    `limited` is told of refusals, with the tenant's name.
     """
 
-    def __init__(self, app: ASGIApp, authentication: Authentication, limits: Limits) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        authentication: Authentication,
+        limits: Limits,
+        limited: Callable[[LimitExceeded, str], None],
+    ) -> None:
         self._app = app
         self._authentication = authentication
         self._limits = limits
+        self._limited = limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer with 401, 403 or 429."""
@@ -44,8 +54,34 @@ class TenantsOnly:
         if caller is None:
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, self._with_limits(caller, send))
+        sending = self._with_limits(caller, send)
+        if caller.tenant is None or scope["method"] != "POST":
+            scope.setdefault("state", {})["caller"] = caller
+            await self._app(scope, receive, sending)
+            return
+        await self._within_limits(caller, caller.tenant, scope, receive, sending)
+
+    async def _within_limits(
+        self, caller: Caller, tenant: Tenant, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        announced = Headers(scope=scope).get("content-length")
+        try:
+            arrival = self._limits.arrive(tenant, int(announced or 0))
+        except LimitExceeded as error:
+            self._limited(error, tenant.name)
+            await refusal(error)(scope, receive, send)
+            return
+
+        async def counted() -> Message:
+            message = await receive()
+            arrival.received(len(message.get("body", b"")))
+            return message
+
+        scope.setdefault("state", {})["caller"] = replace(caller, arrival=arrival)
+        try:
+            await self._app(scope, receive if announced else counted, send)
+        finally:
+            arrival.leave()
 
     def _caller(self, scope: Scope) -> Caller | None:
         """Who asks; None where it does not matter."""

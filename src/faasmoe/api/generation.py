@@ -68,11 +68,16 @@ class Generation:
     async def start(self) -> None:
         """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
-            self._account.admit(self._order.asked.params.max_tokens if self._order.asked.limited else None)
+            asked = self._order.asked
+            most = self._account.admit(asked.params.max_tokens, asked.limited)
+            if most < asked.params.max_tokens:  # the tenant's limits end answers whose length was not stated
+                asked = replace(asked, params=replace(asked.params, max_tokens=most))
+                self._order = replace(self._order, asked=asked)
+                self._requests = self._order.requests(self._id)
             try:
                 self._streams = await self._fleet.submit(self._requests)
-            except BaseException:
-                self._account.refused()
+            except BaseException as error:
+                self._account.refused(error)
                 raise
             self._account.taken(self._streams)
             self._metrics.uses(self._requests, self._streams)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.tenancy.idle import IdleShares
 from faasmoe.tenancy.ledger import Idle
-
-log = logging.getLogger(__name__)
+from faasmoe.tenancy.outage import Outage
 
 PERIOD = 10.0  # seconds; what a crash loses at most
 
@@ -31,15 +28,17 @@ class IdleMeter:
         pool: Callable[[], PoolStatus],
         write: Callable[[Idle], object],
         model: str,
+        outage: Outage,
         period: float = PERIOD,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`pool` may block; `write` takes entries of the ledger and must not."""
+        """`pool` may block; `write` takes entries of the ledger and must not. `outage` is told of failures."""
         self._pool = pool
         self._write = write
         self._model = model
         self._period = period
         self._clock = clock
+        self._outage = outage
         self._shares = IdleShares()
         self._began = clock()
         self._end = asyncio.Event()
@@ -52,9 +51,10 @@ class IdleMeter:
         """Write down everybody's share since the last time, if the pool can be asked; if not, the next time."""
         try:
             status = await asyncio.to_thread(self._pool)
-        except PlatformError as error:
-            log.warning("idle instances are not accounted for yet: %s", error)
+        except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next period may do
+            self._outage.failed(error)
             return
+        self._outage.over()
         began, self._began = self._began, self._clock()
         for tenant, gb_seconds in self._shares.split(status.totals.instance_gb_seconds).items():
             self._write(Idle(tenant, self._model, began, self._began, gb_seconds))

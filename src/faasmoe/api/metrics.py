@@ -96,6 +96,11 @@ class Metrics:
                 watch.end()
             raise
 
+    def turned_away(self, error: LimitExceeded, tenant: str) -> None:
+        """Count a request that a tenant's limit refuses before anything is known of it."""
+        self.requests.labels("refused", self.tenant(tenant)).inc()
+        self.limited.labels(error.limit, self.tenant(tenant)).inc()
+
     def tenant(self, name: str) -> str:
         """The label for a tenant: its name, unless there are too many."""
         if name not in self._tenants and len(self._tenants) == MOST_TENANTS:

@@ -32,7 +32,14 @@ def tenancy_series(office: Office) -> Iterator[Metric]:
     yield CounterMetricFamily("faasmoe_ledger_written", "Records in the ledger", ledger.written)
     yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that are lost", ledger.dropped)
     yield GaugeMetricFamily("faasmoe_ledger_waiting", "Records that wait for the database", ledger.waiting)
-    yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the database cannot be used", float(ledger.failing))
+    failing = float(bool(ledger.failing))
+    yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the database cannot be written", failing)
+    failures = CounterMetricFamily(
+        "faasmoe_background_failures", "Attempts of loops in the background that failed", labels=["loop"]
+    )
+    for name, outage in office.outages.items():
+        failures.add_metric([name], outage.failures)
+    yield failures
 
 
 def orchestrator_series(figures: Figures) -> Iterator[Metric]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from faasmoe.errors import LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.directory import Snapshot
 from faasmoe.tenancy.guesses import Guesses
 from faasmoe.tenancy.keys import LONGEST_KEY, StoredKey, id_of, matches
+from faasmoe.tenancy.limits import Arrival
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 
@@ -28,6 +29,7 @@ class Caller:
 
     tenant: Tenant | None
     key_id: str
+    arrival: Arrival | None = field(default=None, compare=False)  # of the request, within the tenant's limits
 
     @property
     def name(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +10,14 @@ from typing import Self
 from sqlalchemy import select
 
 from faasmoe.closing import Closing
-from faasmoe.errors import DatabaseError
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.keys import StoredKey, read_keys
+from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import Tenant, read_tenants
 
-log = logging.getLogger(__name__)
-
 REFRESH_SECONDS = 0.5
+_LAST_SECONDS = 2.0  # that `close` waits for a look that is being taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Directory(Closing):
         self._changed = changed
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="directory", daemon=True)
+        self.outage = Outage("changes of tenants and keys are not seen")
         self.now = read_snapshot(database)
 
     def start(self) -> Self:
@@ -63,18 +62,16 @@ class Directory(Closing):
         """Follow nothing any more. May be called twice."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_SECONDS)  # a database that hangs keeps nobody
 
     def _follow(self) -> None:
-        failing = False
         while not self._ended.wait(REFRESH_SECONDS):
             try:
                 self.refresh()
-                failing = False
-            except DatabaseError as error:
-                if not failing:  # once, not twice a second
-                    log.warning("changes of tenants and keys are not seen: %s", error)
-                failing = True
+            except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next try may do
+                self.outage.failed(error)
+            else:
+                self.outage.over()
 
 
 def read_snapshot(database: Database) -> Snapshot:

@@ -1,7 +1,7 @@
 """The ledger: one durable record for each request that was run, and each tenant's share of idle instances.
 
 A thread writes; nobody else ever waits for the database. What comes while it writes is written together the next time,
-with one commit for all. While the database cannot be used, records are kept, up to a bound; what comes beyond it is
+with one commit for all. While the database cannot be written, records are kept, up to a bound; what comes beyond it is
 counted and lost.
 """
 
@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -25,6 +25,7 @@ from faasmoe.closing import Closing
 from faasmoe.errors import DatabaseError
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import milliseconds
 
 log = logging.getLogger(__name__)
@@ -82,18 +83,29 @@ Entry = Record | Idle
 
 
 class Ledger(Closing):
-    """Writes to `database` from `start` to `close`. May be used by several threads."""
+    """Writes to `database` from `start` to `close`. May be used by several threads.
 
-    def __init__(self, database: Database) -> None:
+    `settled` is told of entries when they are durable (True) or lost (False), on any thread.
+    """
+
+    def __init__(
+        self, database: Database, settled: Callable[[Sequence[Entry], bool], None] = lambda *_: None
+    ) -> None:
         self._database = database
+        self._settled = settled
         self._work = threading.Condition()  # guards what follows
         self._waiting: deque[tuple[Entry, Future[bool]]] = deque()
         self._ended = False
         self._complained = float("-inf")
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self.failing = False  # the database could not be used the last time
+        self.outage = Outage("the ledger is not written, its records are kept", logging.ERROR)
         self.written = 0
         self.dropped = 0
+
+    @property
+    def failing(self) -> str | None:
+        """Why the database could not be written the last time; None if it could."""
+        return self.outage.cause
 
     @property
     def waiting(self) -> int:
@@ -112,14 +124,15 @@ class Ledger(Closing):
         """
         future: Future[bool] = Future()
         with self._work:
-            if len(self._waiting) >= MOST_KEPT or self._ended:
-                self._drop(1)
-                future.set_result(False)
+            if len(self._waiting) < MOST_KEPT and not self._ended:
+                self._waiting.append((entry, future))
+                if self.failing:
+                    future.set_result(False)
+                self._work.notify()
                 return future
-            self._waiting.append((entry, future))
-            if self.failing:
-                future.set_result(False)
-            self._work.notify()
+            self._drop(1)
+        self._settled([entry], False)
+        future.set_result(False)
         return future
 
     def close(self) -> None:
@@ -128,10 +141,14 @@ class Ledger(Closing):
             self._ended = True
             self._work.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_SECONDS + 1)  # a database that hangs keeps nobody
         with self._work:
             self._drop(len(self._waiting))
-            self._settle(len(self._waiting), False)
+            for _, future in self._waiting:
+                if not future.done():
+                    future.set_result(False)
+            if not self._thread.is_alive():
+                self._waiting.clear()
 
     def _run(self) -> None:
         last = float("inf")  # when it has to be over
@@ -145,13 +162,12 @@ class Ledger(Closing):
                 batch = [entry for entry, _ in list(self._waiting)[:_BATCH]]
             try:
                 self._write(batch)
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next try may do
                 self._fail(error)
                 continue
             with self._work:
-                self.failing = False
-                self.written += len(batch)
-                self._settle(len(batch), True)
+                self.outage.over()
+                self._settle(len(batch))
 
     def _write(self, batch: Sequence[Entry]) -> None:
         """Raises `DatabaseError` if the database cannot be used."""
@@ -161,32 +177,34 @@ class Ledger(Closing):
         except DatabaseError as error:
             if not _of_a_record(error.__cause__):
                 raise
-            if len(batch) == 1:
-                log.error("a record cannot be written and is lost: %s", type(error.__cause__).__name__)
-                with self._work:
-                    self.dropped += 1
-                    self.written -= 1
+            if len(batch) > 1:
+                for entry in batch:  # all but the one that is wrong
+                    self._write([entry])
                 return
-            for entry in batch:  # all but the one that is wrong
-                self._write([entry])
+            log.error("a record cannot be written and is lost: %s", type(error.__cause__).__name__)
+            with self._work:
+                self.dropped += 1
+            self._settled(batch, False)
+            return
+        with self._work:
+            self.written += len(batch)
+        self._settled(batch, True)
 
-    def _fail(self, error: DatabaseError) -> None:
+    def _fail(self, error: Exception) -> None:
         """Note it, and wait before the next attempt."""
         with self._work:
-            if not self.failing:
-                log.error("the ledger is not written, its records are kept: %s", error)
-            self.failing = True
+            self.outage.failed(error)
             for _, future in self._waiting:  # nobody is to wait for what may take long
                 if not future.done():
                     future.set_result(False)
             before = self._ended
             self._work.wait_for(lambda: self._ended != before, _RETRY_SECONDS)
 
-    def _settle(self, count: int, durable: bool) -> None:
+    def _settle(self, count: int) -> None:
         for _ in range(count):
             _, future = self._waiting.popleft()
             if not future.done():
-                future.set_result(durable)
+                future.set_result(True)
 
     def _drop(self, count: int) -> None:
         self.dropped += count

@@ -5,22 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from faasmoe.errors import DatabaseError
 from faasmoe.tenancy.authentication import NO_PROXIES, Authentication
+from faasmoe.tenancy.calendar import Calendar
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.directory import Directory, Snapshot
 from faasmoe.tenancy.ledger import Entry, Ledger
 from faasmoe.tenancy.limits import Limits
+from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.prices import Prices
 from faasmoe.tenancy.proxies import TrustedProxies
+from faasmoe.tenancy.recent import last_minute
 from faasmoe.tenancy.spending import REFRESH_SECONDS, Spending
 
 log = logging.getLogger(__name__)
+
+_LAST_SECONDS = 2.0  # that the end waits for sums that are being read
 
 
 class Office:
@@ -41,16 +46,20 @@ class Office:
     ) -> None:
         self.database = database
         self.prices = prices
-        self._chosen_open = chosen_open
-        self.spending = Spending(database, prices)
+        self.calendar = Calendar()
+        self.spending = Spending(database, prices, self.calendar)
         self.spending.refresh()
         self.directory = Directory(database, self._follow)
-        self.ledger = Ledger(database)
+        self.ledger = Ledger(database, self.spending.settled)
         added = self.directory.now.added if chosen_open else (0 if local else None)
         self.authentication = Authentication(
             self.directory, added, time.monotonic, time.time, local=local, proxies=proxies
         )
-        self.limits = Limits(self.spending, time.monotonic, time.time)
+        self.limits = Limits(self.spending, time.monotonic, self.calendar)
+        self.limits.restore(last_minute(database, self.calendar()))
+        self.idle = Outage("idle instances are not accounted for yet")
+        self._chosen_open = chosen_open
+        self._reading = Outage("what tenants have spent is not read anew")
         self._ended = threading.Event()
         self._sums = threading.Thread(target=self._refresh, name="spending", daemon=True)
         self._check_budgets(self.directory.now)
@@ -71,7 +80,22 @@ class Office:
     ) -> None:
         self._ended.set()
         self._running.close()
-        self._sums.join()
+        self._sums.join(_LAST_SECONDS)  # a database that hangs keeps nobody
+
+    @property
+    def failing(self) -> str | None:
+        """Why records of requests cannot be written now; None if they can."""
+        return self.ledger.failing
+
+    @property
+    def outages(self) -> Mapping[str, Outage]:
+        """What keeps the loops in the background from their work, by their names."""
+        return {
+            "ledger": self.ledger.outage,
+            "directory": self.directory.outage,
+            "spending": self._reading,
+            "idle": self.idle,
+        }
 
     def record(self, entry: Entry) -> Future[bool]:
         """Add an entry to the ledger, at once; see `Ledger.add`."""
@@ -95,5 +119,7 @@ class Office:
         while not self._ended.wait(REFRESH_SECONDS):
             try:
                 self.spending.refresh()
-            except DatabaseError as error:
-                log.warning("what tenants have spent is not read anew: %s", error)
+            except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next try may do
+                self._reading.failed(error)
+            else:
+                self._reading.over()

@@ -33,18 +33,27 @@ class Prices:
     def cost(self, totals: Totals) -> Decimal:
         """What they cost together, not rounded."""
         fresh = totals.prompt_tokens - totals.cached_tokens
-        by_million = (
-            self.per_million_invocations * _decimal(totals.invocations)
-            + self.per_million_prompt_tokens * fresh
+        tokens = (
+            self.per_million_prompt_tokens * fresh
             + self.per_million_cached_tokens * totals.cached_tokens
             + self.per_million_completion_tokens * totals.completion_tokens
         )
         return (
-            by_million / _MILLION
+            tokens / _MILLION + self.resources(totals) + self.per_idle_gb_second * _decimal(totals.idle_gb_seconds)
+        )
+
+    def resources(self, totals: Totals) -> Decimal:
+        """What of it is for work of functions and processors."""
+        return (
+            self.per_million_invocations * _decimal(totals.invocations) / _MILLION
             + self.per_gb_second * _decimal(totals.gb_seconds)
-            + self.per_idle_gb_second * _decimal(totals.idle_gb_seconds)
             + self.per_orchestrator_cpu_second * _decimal(totals.orchestrator_cpu_seconds)
         )
+
+    def most(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        """What so many tokens cost at most, whether those of the prompt are cached or not."""
+        prompt = max(self.per_million_prompt_tokens, self.per_million_cached_tokens)
+        return (prompt * prompt_tokens + self.per_million_completion_tokens * completion_tokens) / _MILLION
 
 
 def read_prices(file: Path) -> Prices:

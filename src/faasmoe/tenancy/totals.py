@@ -28,6 +28,14 @@ class Totals:
         return self.prompt_tokens + self.completion_tokens
 
     def __iadd__(self, other: Totals) -> Self:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for name in _NAMES:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
+
+    def __isub__(self, other: Totals) -> Self:
+        for name in _NAMES:
+            setattr(self, name, getattr(self, name) - getattr(other, name))
+        return self
+
+
+_NAMES = tuple(field.name for field in fields(Totals))

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
 from faasmoe.errors import TenancyError
 from faasmoe.tenancy import tables
 from faasmoe.tenancy.database import Database
-from faasmoe.tenancy.ledger import Entry, Record
+from faasmoe.tenancy.ledger import Entry, Idle, Record
 from faasmoe.tenancy.prices import Prices
 from faasmoe.tenancy.tenants import milliseconds
 from faasmoe.tenancy.totals import Totals
@@ -21,6 +21,7 @@ By = Literal["day", "model", "key"]
 FAILED = "error"  # the outcome whose tokens are not charged
 _DAY = 86_400_000  # milliseconds
 _DAY_SECONDS = 86_400
+_PART = 500  # ids of one query
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -86,17 +87,31 @@ def sums(
     Raises `DatabaseError`.
     """
     found: dict[tuple[str, str | None], Totals] = {}
-    queries = (_of_requests(by), _of_idle(by))
     with database.read() as connection:
-        for query, columns in zip(queries, (tables.requests.c, tables.idle.c), strict=True):
+        for query, columns in _queries(by):
             wanted = query.where(columns.ended >= milliseconds(begin), columns.ended < milliseconds(end))
             if tenant is not None:
                 wanted = wanted.where(columns.tenant == tenant)
-            for row in connection.execute(wanted).mappings():
-                values = dict(row)
-                name, group = values.pop("tenant"), _named(values.pop("grouped"), by)
-                total = found.setdefault((name, group), Totals())
-                total += Totals(**{key: _number(key, value) for key, value in values.items()})
+            _add(found, connection, wanted, by)
+    return found
+
+
+def sums_on(connection: Connection, begin: float) -> dict[str, Totals]:
+    """What ended from `begin` on, by tenant: also what a clock that was wrong has put into the future."""
+    found: dict[tuple[str, str | None], Totals] = {}
+    for query, columns in _queries(None):
+        _add(found, connection, query.where(columns.ended >= milliseconds(begin)), None)
+    return {tenant: totals for (tenant, _), totals in found.items()}
+
+
+def written(connection: Connection, entries: Sequence[Entry]) -> set[str]:
+    """The ids of those that are in the ledger."""
+    found = set[str]()
+    for table, kind in ((tables.requests, Record), (tables.idle, Idle)):
+        ids = [entry.id for entry in entries if isinstance(entry, kind)]
+        for begin in range(0, len(ids), _PART):
+            wanted = select(table.c.id).where(table.c.id.in_(ids[begin : begin + _PART]))
+            found.update(connection.execute(wanted).scalars())
     return found
 
 
@@ -158,6 +173,20 @@ def _of_idle(by: By | None) -> Select[Any]:
         None: literal(0),
     }
     return _grouped(columns.tenant, keys[by], sums)
+
+
+def _queries(by: By | None) -> tuple[tuple[Select[Any], Any], ...]:
+    return (_of_requests(by), tables.requests.c), (_of_idle(by), tables.idle.c)
+
+
+def _add(
+    found: dict[tuple[str, str | None], Totals], connection: Connection, wanted: Select[Any], by: By | None
+) -> None:
+    for row in connection.execute(wanted).mappings():
+        values = dict(row)
+        name, group = values.pop("tenant"), _named(values.pop("grouped"), by)
+        total = found.setdefault((name, group), Totals())
+        total += Totals(**{key: _number(key, value) for key, value in values.items()})
 
 
 def _grouped(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 
 import pytest
@@ -9,6 +10,7 @@ from faasmoe.api.idle_meter import IdleMeter
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import PoolStatus, PoolTotals
 from faasmoe.tenancy.ledger import Idle
+from faasmoe.tenancy.outage import Outage
 
 
 class Pool:
@@ -31,7 +33,7 @@ def facts(entry: Idle) -> tuple[str, str, float, float, float]:
 def test_shares_are_written_with_their_period(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         pool, written, now = Pool(), list[Idle](), iter([100.0, 110.0, 130.0])
-        meter = IdleMeter(pool.status, written.append, "m", clock=lambda: next(now))
+        meter = IdleMeter(pool.status, written.append, "m", Outage("not accounted for"), clock=lambda: next(now))
         meter.note({"a": 1.0})
         meter.note({"b": 3.0})
         pool.gb_seconds = 12.0
@@ -53,12 +55,45 @@ def test_periods_end_by_themselves_and_the_last_with_it() -> None:
     async def test() -> None:
         pool, written = Pool(), asyncio.Queue[Idle]()
         pool.gb_seconds = 2.0
-        async with IdleMeter(pool.status, written.put_nowait, "m", period=0.01) as meter:
+        async with IdleMeter(pool.status, written.put_nowait, "m", Outage("x"), period=0.01) as meter:
             meter.note({"a": 1.0})
             assert (await asyncio.wait_for(written.get(), 30)).gb_seconds == pytest.approx(1)
         pool.gb_seconds = 2.0
-        async with IdleMeter(pool.status, written.put_nowait, "m", period=3600) as meter:
+        async with IdleMeter(pool.status, written.put_nowait, "m", Outage("x"), period=3600) as meter:
             meter.note({"a": 0.5})
         assert written.get_nowait().gb_seconds == pytest.approx(1.5)
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError("can't start new thread"),
+        PlatformError("local", "", "it is gone"),
+        ConnectionResetError(),
+        ValueError("what nobody thought of"),
+    ],
+)
+def test_whatever_fails_it_goes_on(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        pool, written = Pool(), asyncio.Queue[Idle]()
+        pool.gb_seconds = 2.0
+        tries = 0
+
+        def status() -> PoolStatus:
+            nonlocal tries
+            tries += 1
+            if tries < 20:
+                raise error
+            return pool.status()
+
+        outage = Outage("idle instances are not accounted for")
+        async with IdleMeter(status, written.put_nowait, "m", outage, period=0.001) as meter:
+            meter.note({"a": 1.0})
+            assert (await asyncio.wait_for(written.get(), 30)).gb_seconds == pytest.approx(1)
+        assert (outage.failures, outage.cause) == (19, None)
+
+    asyncio.run(test())
+    assert len(caplog.records) == 1

@@ -128,6 +128,15 @@ def test_the_ledger_is_shown() -> None:
         "ledger_failing",
     )
     assert [found[f"faasmoe_{name}"] for name in names] == [0, 5, 2, 3, 1]
+    assert found["faasmoe_background_failures_total,loop=ledger"] == 4
+
+
+def test_requests_that_are_turned_away_are_counted() -> None:
+    made = metrics()
+    made.turned_away(LimitExceeded("x", code="rate_limit_exceeded", limit="requests", retry_after=1.0), "acme")
+    found = page(made)
+    assert found["faasmoe_requests_limited_total,limit=requests,tenant=acme"] == 1
+    assert found["faasmoe_requests_total,outcome=refused,tenant=acme"] == 1
 
 
 def test_the_number_of_tenants_with_series_is_bounded() -> None:

@@ -222,7 +222,7 @@ def test_an_answer_that_fails_is_recorded_as_such(stream: bool) -> None:
     post(orchestrator, {**BODY, "stream": stream}, office=office, headers=bearer("acme"))
     record = record_of(office)
     assert (record.outcome, record.completion_tokens) == ("error", 3)
-    assert office.limits.admit(Tenant("acme", concurrency=1), 1, 1)  # nothing runs any more
+    office.limits.arrive(Tenant("acme", concurrency=1)).leave()  # nothing runs any more
 
 
 @pytest.mark.parametrize("final", [ENDED, None])

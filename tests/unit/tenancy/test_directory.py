@@ -59,3 +59,25 @@ def test_a_database_that_fails_changes_nothing_that_is_known(
         assert all(tries.acquire(timeout=30) for _ in range(3))
     assert list(directory.now.tenants) == ["acme"]
     assert [record.message for record in caplog.records] == ["changes of tenants and keys are not seen: gone"]
+
+
+def test_whatever_fails_changes_are_seen_afterwards(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.001)
+    changed = threading.Event()
+    directory = Directory(database, lambda _: changed.set())
+    errors: list[Exception] = [OSError(24, "Too many open files"), RuntimeError("can't start new thread")] * 5
+    refresh = directory.refresh
+
+    def flaky() -> None:
+        if errors:
+            raise errors.pop()
+        refresh()
+
+    monkeypatch.setattr(directory, "refresh", flaky)
+    add_tenant(database, Tenant("acme"))
+    with directory.start():
+        assert changed.wait(30)
+    assert list(directory.now.tenants) == ["acme"]
+    assert (directory.outage.failures, len(caplog.records)) == (10, 1)

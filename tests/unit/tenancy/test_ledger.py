@@ -165,3 +165,59 @@ def test_closing_writes_what_is_left(database: Database) -> None:
     assert len(rows(database)) == 50
     assert ledger.add(RECORD).result(0) is False
     assert ledger.dropped == 1
+
+
+def test_whatever_fails_records_are_written_afterwards(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
+    errors: list[Exception] = [OSError(24, "Too many open files"), MemoryError(), ValueError("unthought of")] * 3
+    write = Ledger._write
+
+    def flaky(self: Ledger, batch: Sequence[Entry]) -> None:
+        if errors:
+            raise errors.pop()
+        write(self, batch)
+
+    monkeypatch.setattr(Ledger, "_write", flaky)
+    with Ledger(database).start() as ledger:
+        ledger.add(RECORD)
+        assert wait_until(lambda: ledger.written == 1)
+    assert (ledger.outage.failures, ledger.failing, len(caplog.records)) == (9, None, 1)
+    assert len(rows(database)) == 1
+
+
+def test_it_says_what_is_durable_and_what_is_lost(
+    url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_KEPT", 3)
+    told: list[tuple[str, bool]] = []
+    ledger = Ledger(database, lambda entries, durable: told.extend((entry.id, durable) for entry in entries))
+    wrong = replace(RECORD, id="wrong", model=None)  # type: ignore[arg-type]
+    for entry in (RECORD, wrong, replace(RECORD, id="2"), replace(RECORD, id="3")):
+        ledger.add(entry)
+    assert told == [("3", False)]
+    ledger.start().close()
+    assert told[1:] == [("cmpl-1", True), ("wrong", False), ("2", True)]
+    assert (ledger.written, ledger.dropped) == (2, 2)
+
+
+def test_a_database_that_hangs_keeps_nobody_at_the_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LAST_SECONDS", -0.99)
+    go, entered = threading.Event(), threading.Event()
+
+    def hang(self: Ledger, batch: Sequence[Entry]) -> None:
+        entered.set()
+        assert go.wait(PATIENCE)
+
+    monkeypatch.setattr(Ledger, "_write", hang)
+    ledger = Ledger(database).start()
+    future = ledger.add(RECORD)
+    assert entered.wait(PATIENCE)
+    ledger.close()
+    assert (future.result(0), ledger.dropped) == (False, 1)
+    go.set()
+    ledger._thread.join(PATIENCE)
+    assert not ledger._thread.is_alive()

@@ -10,11 +10,9 @@ from sqlalchemy import insert
 
 from faasmoe.errors import TenancyError
 from faasmoe.tenancy import tables
-from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.ledger import Entry, Idle, Record
 from faasmoe.tenancy.prices import Prices, read_prices
-from faasmoe.tenancy.spending import Spending
 from faasmoe.tenancy.totals import Totals
 from faasmoe.tenancy.usage import Period, check_by, counted, priced, total_of, usage
 
@@ -174,55 +172,3 @@ def test_the_documented_price_table_is_sound() -> None:
     gib = Decimal("1.073741824")
     assert prices.per_gb_second * gib == pytest.approx(Decimal("0.0000166667"), rel=Decimal("1e-5"))
     assert prices.per_million_invocations == Decimal("0.20")
-
-
-class Calendar:
-    now = at(20)
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_budgets_count_what_was_read_and_what_came_since(filled: Database) -> None:
-    calendar = Calendar()
-    spending = Spending(filled, PRICES, calendar)
-    spending.refresh()
-    tokens = Budget(Decimal(45))  # 30 of them are there on the 20th
-    assert not spending.exhausted("acme", tokens)
-    late = record(100, "acme", 20, ended=calendar.now)
-    spending.note(late)
-    assert spending.exhausted("acme", tokens)
-    fill(filled, [late])
-    calendar.now += 5
-    spending.refresh()  # it is in the database now, and so new that it is counted apart
-    assert not spending.exhausted("acme", Budget(Decimal(46)))
-    calendar.now += 60
-    spending.refresh()
-    assert spending.exhausted("acme", tokens)
-    assert not spending.exhausted("acme", Budget(Decimal(46)))
-    assert not spending.exhausted("b", Budget(Decimal(16)))
-    assert spending.exhausted("b", Budget(Decimal(15)))
-    assert not spending.exhausted("nobody", Budget(Decimal(1)))
-
-
-def test_budgets_of_money_need_prices_in_it(filled: Database) -> None:
-    spending = Spending(filled, PRICES, Calendar())
-    spending.refresh()
-    assert spending.priced(Budget(Decimal(1), "USD"))
-    assert not spending.priced(Budget(Decimal(1), "EUR"))
-    assert not Spending(filled, None, Calendar()).priced(Budget(Decimal(1), "USD"))
-    assert Spending(filled, None, Calendar()).priced(Budget(Decimal(1)))
-    assert spending.exhausted("c", Budget(Decimal(4), "USD"))
-    assert not spending.exhausted("c", Budget(Decimal("4.01"), "USD"))
-
-
-def test_a_new_month_begins_with_nothing(filled: Database) -> None:
-    calendar = Calendar()
-    calendar.now = at(30, 23)
-    spending = Spending(filled, PRICES, calendar)
-    spending.refresh()
-    assert spending.exhausted("b", Budget(Decimal(15)))
-    calendar.now = at(1, 1, month=12)
-    assert not spending.exhausted("b", Budget(Decimal(1)))
-    spending.note(record(200, "b", 1, ended=calendar.now))
-    assert spending.exhausted("b", Budget(Decimal(15)))
