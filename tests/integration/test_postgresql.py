@@ -7,8 +7,10 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from faasmoe.errors import DatabaseError, OptionError
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.directory import Directory
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
 from faasmoe.tenancy.ledger import Idle, Ledger, Record
+from faasmoe.tenancy.recent import last_minute
 from faasmoe.tenancy.schema import open_database, upgrade
+from faasmoe.tenancy.spending import Spending
 from faasmoe.tenancy.tables import SCHEMA, metadata
 from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant
 from faasmoe.tenancy.usage import check_by, sums
@@ -114,6 +119,33 @@ def test_an_older_schema_waits_for_the_command_and_a_newer_one_is_refused(
     with database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": SCHEMA})
     assert upgrade(database) == SCHEMA
+
+
+def test_an_older_database_is_upgraded_by_the_command(database: Database, cluster: Cluster) -> None:
+    add_tenant(database, Tenant("gone"))
+    remove_tenant(database, "gone")
+    with database.write() as connection:
+        connection.execute(text("ALTER TABLE changes DROP COLUMN added"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with pytest.raises(OptionError, match="its schema is 0001"):
+        open_database(cluster.url)
+    assert upgrade(database) == "0001"
+    assert Directory(database).now.added == 1
+
+
+def test_budgets_are_read_at_one_moment(database: Database) -> None:
+    now = time.time()
+    spending = Spending(database, None)
+    spending.refresh()
+    entries = [replace(RECORD, id=f"spent-{i}", tenant="spender", ended=now) for i in range(3)]
+    for entry in entries:
+        spending.note(entry)
+    with Ledger(database, spending.settled).start() as ledger:
+        assert all(ledger.add(entry).result(30) for entry in entries)
+    for _ in range(2):
+        assert spending.left("spender", Budget(Decimal(100))) == 100 - 3 * 14
+        spending.refresh()
+    assert sum(recent.tenant == "spender" for recent in last_minute(database, now)) == 3
 
 
 def test_tenants_and_keys(database: Database) -> None:

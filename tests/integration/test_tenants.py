@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import pytest
 from faasmoe.tenancy.database import Database
 from faasmoe.tenancy.keys import create_key, revoke_key
 from faasmoe.tenancy.schema import open_database
-from faasmoe.tenancy.tenants import Tenant, add_tenant, set_tenant
+from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant
 from tests.integration.servers import Server, serve
 from tests.waiting import wait_until
 
@@ -41,6 +45,22 @@ class Place:
         return {"Authorization": f"Bearer {self.keys[name]}"}
 
 
+def free_port(*hosts: str) -> str:
+    """A port on which nobody listens at these addresses."""
+    for _ in range(100):
+        with ExitStack() as stack:
+            port = 0
+            try:
+                for host in hosts:
+                    listener = stack.enter_context(socket.socket())
+                    listener.bind((host, port))
+                    port = listener.getsockname()[1]
+            except OSError:
+                continue
+            return str(port)
+    raise AssertionError("no port is free")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("tenants")
@@ -50,9 +70,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             add_tenant(database, tenant)
         keys = {name: create_key(database, name)[0] for name in ("acme", "bolt")}
         keys["admin"] = create_key(database, None)[0]
+        port = free_port("127.0.0.1", "127.0.0.2")  # one for both: addresses tell them apart
+        there = ("--port", port, "--admin-host", "127.0.0.2", "--admin-port", port)
         with (
             (folder / "log").open("w") as log,
-            serve("--database", url, "--admin-port", "0", "--prices", str(PRICES), stderr=log) as server,
+            serve("--database", url, *there, "--prices", str(PRICES), stderr=log) as server,
         ):
             found = re.search(r"the admin API is at (\S+)", server.greeting)
             assert found
@@ -110,6 +132,43 @@ def test_limits_follow_while_the_server_runs(place: Place) -> None:
     assert ask(place, "acme").status_code == 200
     set_tenant(place.database, "bolt", {"rpm": None})
     assert wait_until(lambda: ask(place, "bolt").status_code == 200, 10)
+
+
+def test_a_burst_gets_no_more_than_there_is(place: Place) -> None:
+    """Twelve chats at once, without a length of their own."""
+    add_tenant(place.database, Tenant("burst", tpm=300))
+    place.keys["burst"] = create_key(place.database, "burst")[0]
+    headers = place.headers("burst")
+    assert wait_until(lambda: httpx.get(f"{place.server.url}/v1/models", headers=headers).status_code == 200, 10)
+
+    def chat(_: int) -> httpx.Response:
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "Tell me of the sea."}],
+            "ignore_eos": True,
+        }
+        return httpx.post(f"{place.server.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(chat, range(12)))
+    assert {answer.status_code for answer in answers} == {200, 429}
+    total = used(place, "burst")["total"]
+    tokens = total["prompt_tokens"] + total["completion_tokens"]
+    assert tokens == sum(each.json()["usage"]["total_tokens"] for each in answers if each.status_code == 200)
+    assert 200 < tokens <= 300
+    status, body = refused_early(place, headers, 4_000_000)
+    assert (status, json.loads(body)["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+def refused_early(place: Place, headers: dict[str, str], size: int) -> tuple[int, bytes]:
+    """Status and body of the answer to a request whose body is not sent: who waited for it would not answer."""
+    with closing(http.client.HTTPConnection(place.server.url.removeprefix("http://"), timeout=10)) as connection:
+        connection.putrequest("POST", "/v1/completions")
+        for name, value in {**headers, "Content-Length": str(size)}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        with closing(connection.getresponse()) as answer:
+            return answer.status, answer.read()
 
 
 def test_a_revoked_key_stops_working(place: Place) -> None:
@@ -194,6 +253,16 @@ def test_nothing_of_a_tenant_reaches_others_or_the_log(place: Place) -> None:
     page = httpx.get(f"{place.admin}/metrics", headers=place.headers("admin"), timeout=30).text
     assert 'tenant="bolt"' in page
     assert not any(word in page for word in ("Samarkand", *place.keys.values()))
+
+
+def test_a_server_stays_closed_when_its_last_tenant_is_gone(place: Place) -> None:
+    """The last test of this server."""
+    for tenant in list_tenants(place.database):
+        remove_tenant(place.database, tenant.name)
+    url = f"{place.server.url}/v1/models"
+    assert wait_until(lambda: httpx.get(url, headers=place.headers("acme")).status_code == 401, 10)
+    assert httpx.get(url).status_code == 401
+    assert ask(place, "acme").status_code == 401
 
 
 def test_without_tenants_a_server_for_everybody_has_to_be_wanted(tmp_path: Path) -> None:

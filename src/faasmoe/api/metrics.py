@@ -114,7 +114,7 @@ class Metrics:
         self._snapshots.running, self._snapshots.starts = self._fleet.running, self._fleet.starts
         try:
             self._snapshots.pool = await asyncio.to_thread(self._pool)
-        except PlatformError as error:  # the rest of the page is worth having
+        except (PlatformError, OSError, RuntimeError) as error:  # the rest of the page is worth having
             log.warning("no figures of the platform: %s", error)
             self._snapshots.pool = None
         return generate_latest(self._registry)

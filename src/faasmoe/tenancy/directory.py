@@ -17,7 +17,7 @@ from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import Tenant, read_tenants
 
 REFRESH_SECONDS = 0.5
-_LAST_SECONDS = 2.0  # that `close` waits for a look that is being taken
+_LAST_SECONDS = 0.5  # that `close` waits for a look that is being taken
 
 
 @dataclass(frozen=True, slots=True)

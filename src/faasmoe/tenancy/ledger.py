@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 MOST_KEPT = 20_000  # entries that wait for a database
 _BATCH = 500  # entries of one commit
 _RETRY_SECONDS = 0.5
-_LAST_SECONDS = 5.0  # that `close` waits for what is left
+_LAST_SECONDS = 3.0  # that `close` goes on writing what is left
+_HANGING_SECONDS = 0.5  # that it waits beyond for a database that hangs
 _COMPLAIN_SECONDS = 60.0
 
 
@@ -141,7 +142,7 @@ class Ledger(Closing):
             self._ended = True
             self._work.notify()
         if self._thread.is_alive():
-            self._thread.join(_LAST_SECONDS + 1)  # a database that hangs keeps nobody
+            self._thread.join(_LAST_SECONDS + _HANGING_SECONDS)
         with self._work:
             self._drop(len(self._waiting))
             for _, future in self._waiting:

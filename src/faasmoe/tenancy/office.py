@@ -25,7 +25,7 @@ from faasmoe.tenancy.spending import REFRESH_SECONDS, Spending
 
 log = logging.getLogger(__name__)
 
-_LAST_SECONDS = 2.0  # that the end waits for sums that are being read
+_LAST_SECONDS = 0.5  # that the end waits for sums that are being read
 
 
 class Office:

@@ -205,7 +205,8 @@ def test_it_says_what_is_durable_and_what_is_lost(
 def test_a_database_that_hangs_keeps_nobody_at_the_end(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LAST_SECONDS", -0.99)
+    monkeypatch.setattr(module, "_LAST_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_HANGING_SECONDS", 0.01)
     go, entered = threading.Event(), threading.Event()
 
     def hang(self: Ledger, batch: Sequence[Entry]) -> None:
