@@ -24,6 +24,7 @@ class PlayedOffice:
 
     database: Any = None
     prices = None
+    failing: str | None = None
 
     def __init__(
         self, *tenants: Tenant, durable: bool | None = True, anonymous: bool = True, local: bool = False

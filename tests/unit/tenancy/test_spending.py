@@ -175,7 +175,7 @@ STEPS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(steps=STEPS)
 def test_nothing_is_counted_twice_or_lost_in_any_order(
     database: Database, monkeypatch: pytest.MonkeyPatch, steps: list[str]
