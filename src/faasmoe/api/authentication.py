@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faasmoe.api.errors import describe, headers
+from faasmoe.api.presence import address_of
 from faasmoe.errors import FaasmoeError, LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.authentication import Authentication, Caller
 from faasmoe.tenancy.limits import Limits, Standing
@@ -87,10 +88,11 @@ class TenantsOnly:
         """Who asks; None where it does not matter."""
         door, path = self._authentication, scope.get("path", "")
         door.check_host(Headers(scope=scope).getlist("host"))
+        address = note_address(scope, door.proxies)
         if path.startswith(_TENANTS):
-            return door.tenant(key_of(scope), address_of(scope, door.proxies))
+            return door.tenant(key_of(scope), address)
         if path == _METRICS and not door.open:
-            door.admin(key_of(scope), address_of(scope, door.proxies))
+            door.admin(key_of(scope), address)
         return None
 
     def _with_limits(self, caller: Caller, send: Send) -> Send:
@@ -117,7 +119,8 @@ class AdminsOnly:
         """Pass the request on, or answer with 401 or 429."""
         if scope["type"] == "http":
             try:
-                self._authentication.admin(key_of(scope), address_of(scope, self._authentication.proxies))
+                address = note_address(scope, self._authentication.proxies)
+                self._authentication.admin(key_of(scope), address)
             except _REFUSALS as error:
                 await refusal(error)(scope, receive, send)
                 return
@@ -130,10 +133,15 @@ def key_of(scope: Scope) -> str | None:
     return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
-def address_of(scope: Scope, proxies: TrustedProxies) -> str:
-    """Where a request comes from. Only the word of trusted proxies is taken about others: anybody can say that."""
-    client = scope.get("client")
-    return proxies.client(client[0] if client else "", Headers(scope=scope).getlist("x-forwarded-for"))
+def note_address(scope: Scope, proxies: TrustedProxies) -> str:
+    """Where a request comes from, from now on known by `address_of` as well.
+
+    Only the word of trusted proxies is taken about others: anybody can say that.
+    """
+    forwarded = Headers(scope=scope).getlist("x-forwarded-for")
+    address = proxies.client(address_of(scope), forwarded)
+    scope.setdefault("state", {})["address"] = address
+    return address
 
 
 def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:

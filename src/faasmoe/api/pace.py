@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from faasmoe.api.presence import address_of
+
 RATE = 20.0  # refusals a second that a client gets
 BURST = 40  # that it gets at once
 _SOON = 1e-3  # seconds that are not worth waiting for
@@ -72,5 +74,4 @@ def _client_of(scope: Scope) -> str:
     caller = scope.get("state", {}).get("caller")
     if caller is not None and caller.name:
         return f"tenant {caller.name}"
-    address = scope.get("client")
-    return f"address {address[0] if address else ''}"
+    return f"address {address_of(scope)}"

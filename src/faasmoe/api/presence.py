@@ -6,11 +6,18 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TypeVar
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 CLIENT_LEFT = 499  # nginx's status for a request whose client has left; nobody reads it
 
 T = TypeVar("T")
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from: as trusted proxies say, if that was noted, else the other end of the connection."""
+    noted = scope.get("state", {}).get("address")
+    client = scope.get("client")
+    return str(noted if noted is not None else client[0] if client else "")
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faasmoe.api.presence import CLIENT_LEFT
+from faasmoe.api.presence import CLIENT_LEFT, address_of
 from faasmoe.tenancy.authentication import Caller
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _write(entry: Entry, status: int, scope: Scope, seconds: float) -> None:
             "route": getattr(scope.get("route"), "path", _UNKNOWN),
             "tenant": _caller(scope).name,
             "key": _key(scope),
-            "client": scope["client"][0] if scope.get("client") else "",
+            "client": address_of(scope),
             "seconds": round(seconds, 4),
         },
     )

@@ -146,7 +146,7 @@ class Gateway:
         from faasmoe.api.idle_meter import IdleMeter
         from faasmoe.orchestrator.fleet import Fleet
 
-        meter = IdleMeter(platform.status, office.record, name)
+        meter = IdleMeter(platform.status, office.record, name, office.idle, clock=office.calendar)
         idle = await stack.enter_async_context(in_time("the meter of idle instances", _IDLE, meter))
         stack.push_async_callback(self._settle)
         fleet = Fleet(launcher, self._settings.fleet, on_busy=idle.note)
@@ -160,7 +160,7 @@ class Gateway:
 
     def _open(self, name: str, fleet: Fleet, readers: Readers, platform: LocalPlatform, office: Office) -> None:
         """Take requests."""
-        from faasmoe.api.admin import ByPort, create_admin_app
+        from faasmoe.api.admin import ByListener, create_admin_app
         from faasmoe.api.app import create_app
         from faasmoe.api.metrics import Metrics
 
@@ -169,12 +169,13 @@ class Gateway:
         self._accounts = made.state.accounts
         app: ASGIApp = made
         if self._doors.admin is not None:
-            app = ByPort(app, create_admin_app(office, metrics), self._doors.admin.getsockname()[1])
+            admin, its = create_admin_app(office, metrics), self._doors.admin.getsockname()
+            app = ByListener(app, admin, self._doors.listener.getsockname(), its)
         self._entrance.open(app, fleet.cut)
         self._health.parts = Parts(
             orchestrators=lambda: fleet.state,
             functions=lambda: platform.state,
-            ledger=lambda: _UNWRITTEN if office.ledger.failing else None,
+            ledger=lambda: _UNWRITTEN if office.failing else None,
             open=lambda: office.authentication.open,
         )
 

@@ -64,10 +64,20 @@ MaxOrchestrators = Annotated[
         show_default=False,
     ),
 ]
-AllowAnonymous = Annotated[
+Open = Annotated[
     bool,
     typer.Option(
-        "--allow-anonymous", help="Without any tenant, let everybody in who reaches the server, from anywhere."
+        "--open",
+        help="Without any tenant, let everybody in who reaches the server. Not needed on loopback, as long as the "
+        "database never had a tenant. The first tenant closes the server.",
+    ),
+]
+TrustedProxies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NETWORKS",
+        help="Addresses of proxies whose X-Forwarded-For is believed, such as 127.0.0.1,10.0.0.0/8. Default: none.",
+        show_default=False,
     ),
 ]
 AllowControlTokens = Annotated[
@@ -121,7 +131,8 @@ def serve(
     max_orchestrators: MaxOrchestrators = None,
     database: Database = None,
     prices: Prices = None,
-    allow_anonymous: AllowAnonymous = False,
+    open_: Open = False,
+    trusted_proxies: TrustedProxies = None,
     allow_control_tokens: AllowControlTokens = False,
     admin_host: AdminHost = "127.0.0.1",
     admin_port: AdminPort = None,
@@ -158,7 +169,7 @@ def serve(
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
-        office = open_office(database, prices, listener, allow_anonymous)
+        office = open_office(database, prices, listener, open_, trusted_proxies)
         settings, doors = (
             Settings(config, options, fleet, allow_control_tokens, drain),
             Doors(listener, admin, office),
