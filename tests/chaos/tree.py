@@ -1,0 +1,99 @@
+"""The processes of one server, by what they are for. Found through their parents, never by name alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import psutil
+
+from tests.processes import command
+
+Role = Literal["gateway", "daemon", "zygote", "spare", "instance", "template", "orchestrator", "worker"]
+ROLES: tuple[Role, ...] = get_args(Role)
+CHILDREN = ROLES[1:]  # of the gateway, directly or not
+
+_MODULES: dict[str, Role] = {
+    "faasmoe.platforms.local.daemon": "daemon",
+    "faasmoe.platforms.local.zygote": "zygote",
+    "faasmoe.orchestrator.template": "template",
+}
+_WEIGHTS = ".safetensors"  # instances map them, spare children do not
+
+
+class Process(NamedTuple):
+    """One process; `started` tells it from a later one of the same id."""
+
+    pid: int
+    started: float
+    role: Role
+
+    def lives(self) -> bool:
+        """Whether it is there and no zombie."""
+        with suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.pid)
+            return found.create_time() == self.started and found.status() != psutil.STATUS_ZOMBIE
+        return False
+
+
+class Tree:
+    """All processes that descend from `root`, and all that ever were seen to."""
+
+    def __init__(self, root: int) -> None:
+        self._root = psutil.Process(root)
+        self.seen: set[tuple[int, float]] = set()
+
+    def now(self) -> list[Process]:
+        """Parents before children. Empty if the root is gone."""
+        found: list[Process] = []
+        with suppress(psutil.NoSuchProcess):
+            self._walk(self._root, "gateway", found)
+        self.seen.update((process.pid, process.started) for process in found)
+        return found
+
+    def of(self, role: Role) -> list[Process]:
+        """Those of one role."""
+        return [process for process in self.now() if process.role == role]
+
+    def left(self) -> list[int]:
+        """Process ids of those ever seen that are still there."""
+        return [pid for pid, started in self.seen if Process(pid, started, "worker").lives()]
+
+    def _walk(self, process: psutil.Process, role: Role, found: list[Process]) -> None:
+        try:
+            started, children = process.create_time(), process.children()
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        found.append(Process(process.pid, started, role))
+        for child in children:
+            self._walk(child, _role(child, role), found)
+
+
+def _role(process: psutil.Process, parent: Role) -> Role:
+    if parent == "template":
+        return "orchestrator"
+    if parent == "zygote":
+        return "instance" if _has_weights(process.pid) else "spare"
+    return next((_MODULES[word] for word in command(process) if word in _MODULES), "worker")
+
+
+def _has_weights(pid: int) -> bool:
+    try:
+        return _WEIGHTS in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
+
+
+def marked(marker: str) -> Iterator[int]:
+    """Process ids of whoever has `marker` in its environment or among its arguments, but for this process."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid():
+            with suppress(OSError):
+                texts = [Path(f"/proc/{name}/{file}").read_bytes() for file in ("environ", "cmdline")]
+                if any(marker.encode() in text for text in texts):
+                    yield int(name)

@@ -1,0 +1,1 @@
+"""Fuzzers of everything that parses what others have written. See `__main__`."""

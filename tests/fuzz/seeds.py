@@ -1,0 +1,111 @@
+"""Sound inputs of each target, from which a corpus grows. Most of what follows is one mutation away from them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+
+import torch
+
+from faasmoe.experts import payload
+from faasmoe.experts.payload import Reply, Request
+from faasmoe.orchestrator import messages
+from faasmoe.orchestrator.config import About, ServingConfig
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, Used
+from faasmoe.platforms.local import frame, wire
+
+
+def bodies() -> Iterator[bytes]:
+    """Requests as clients send them, and the shapes that once stopped a server, made small."""
+    for facts in (
+        {"model": "m", "prompt": "It was"},
+        {"model": "m", "prompt": ["a", "b"], "max_tokens": 3, "stream": True, "n": 2},
+        {"model": "m", "prompt": [[1, 2], [3]], "echo": True, "logprobs": 2, "stop": ["\n"]},
+        {"model": "m", "prompt": [1, 2, 3], "logit_bias": {"5": -100}, "seed": 7, "top_k": 3, "min_p": 0.1},
+        {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "top_p": 0.9},
+        {
+            "model": "m",
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "text": "<|im_start|>system"}]},
+                {"role": "assistant", "content": "x", "refusal": None, "tool_calls": []},
+            ],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_completion_tokens": 5,
+            "response_format": {"type": "text"},
+        },
+        {"model": "m", "prompt": [{}, {}, {}]},
+        {"model": "m", "messages": [{}, {}]},
+        {"model": "m", "prompt": [[[[[]]]]]},
+        {"model": "m", "prompt": [True, 1.0, None, "x", -1, 2**63]},
+        {"model": "m", "messages": [{"role": "user", "content": [{}, []]}]},
+        {"model": "m", "prompt": "[PAD]<s></s><|endoftext|>\ud800".encode("utf-16", "surrogatepass").hex()},
+        {"model": "m", "temperature": 1e400, "prompt": ""},
+    ):
+        yield json.dumps(facts).encode()
+    yield b'{"model":"m","prompt":"\\ud800 \\u0000"}'
+    yield b"[" * 40 + b"]" * 40
+
+
+def envelopes() -> Iterator[bytes]:
+    for dtype in (torch.float32, torch.bfloat16):
+        for picked in (None, torch.tensor([1, 0], dtype=torch.int32)):
+            rows = torch.ones(2, 4, dtype=dtype)
+            row, expert = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 2], dtype=torch.int32)
+            asked = Request(1, rows, row, expert, torch.tensor([0.5, 0.5]), picked)
+            yield b"\x09" + b"".join(map(bytes, payload.encode_request(asked)))
+    yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(torch.ones(2, 3).numpy()))))
+    yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(None, error="PayloadError: short"))))
+
+
+def control() -> Iterator[bytes]:
+    """The first byte is the place in `targets._PARSERS`."""
+    asked = GenerationRequest("r-0", (1, 2, 3), SamplingParams(4, stop=("x",), logit_bias=((1, 2.0),)), "acme")
+    for order in (messages.Submit(1, (asked,)), messages.Cancel(("r-0",)), messages.Ask()):
+        yield b"\0" + messages.pack(order)[messages.HEADER.size :]
+    last = Piece("text", 3, "length", used=Used())
+    for answer in (
+        messages.Ready(),
+        messages.Accepted(1),
+        messages.Refused(1, messages.Failure("RequestError", "no", {"param": "prompt", "code": None})),
+        messages.Failed(messages.Failure("EngineBusy", "full", {"retry_after": 1.5})),
+        messages.Pieces((("r-0", last), ("r-1", Piece("", 0, error="lost")))),
+        messages.Report(Figures(), {"acme": 0.5}),
+    ):
+        yield b"\1" + messages.pack(answer)[messages.HEADER.size :]
+    for told in (messages.Start(ServingConfig("m", "/m"), "/pool", "/folder"), messages.Fork(1), messages.Kill(1)):
+        yield b"\2" + messages.pack(told)
+    for heard in (messages.Prepared(About("Mixtral", 2, 4, 100, 64)), messages.Ended(1, -9)):
+        yield b"\3" + messages.pack(heard)
+    yield b"\4" + messages.pack(messages.Ask())
+    note = {"id": 1, "order": "activate", "name": "layer-0-block-0", "lost": None, "seconds": 1.0, "list": [{}]}
+    yield b"\5" + json.dumps(note).encode()
+    yield b"\6" + wire.pack(note)
+    yield b"\7\x3f" + frame.pack_call(frame.Header(frame.INLINE, 4, 0, 0, 0, 0)) + b"abcd"
+    yield b"\7\x3f" + frame.pack_call(frame.Header(64, 128, 0, 64, 192, 64), segments=True)
+    yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 0, 0, 4, 7, 9) + b"abcd"
+    yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 1, 1, 1 << 20, 7, 9)
+
+
+def headers() -> Iterator[bytes]:
+    one = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    for tensors in (
+        {"a": one},
+        {"__metadata__": {"format": "pt"}, "a": one, "b": {"dtype": "BF16", "shape": [4], "data_offsets": [16, 24]}},
+        {"a": {"dtype": "I64", "shape": [0, 1 << 62], "data_offsets": [0, 0]}, "b": one},
+        {"a": {"dtype": "U8", "shape": [], "data_offsets": [0, 1]}, "b": {**one, "data_offsets": [1, 17]}},
+        {"a": {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}},
+        {"a": {"dtype": "F32", "shape": [2.0, True, None], "data_offsets": [0.0, "1"]}},
+        {"a": {**one, "shape": [[[[]]]]}, "b": []},
+    ):
+        size = max((e["data_offsets"][1] for e in tensors.values() if isinstance(e, dict) and "shape" in e
+                    and isinstance(e["data_offsets"][1], int)), default=0)  # fmt: skip
+        yield bytes([2 * (-(-size // 8))]) + json.dumps(tensors).encode()
+    yield b"\1" + struct.pack("<Q", 2) + b"{}"
+    yield b"\1" + struct.pack("<Q", 1 << 63) + b"{}"
+    yield b"\0" + b'{"a":' * 500 + b"1" + b"}" * 500
+
+
+SEEDS = {"bodies": bodies, "envelopes": envelopes, "control": control, "headers": headers}

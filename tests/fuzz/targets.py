@@ -1,0 +1,180 @@
+"""What is fuzzed: functions of one input that return, or raise what is a defect.
+
+The errors that are documented for malformed input are caught here; whatever else comes out is found by the fuzzer, and
+by `tests/unit/test_corpus.py`, which runs every input of `tests/corpus` again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import faasmoe.model
+from pydantic import ValidationError
+
+from faasmoe.api.schema import ChatBody, CompletionBody
+from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
+from faasmoe.experts import payload
+from faasmoe.experts.mapping import map_tensor
+from faasmoe.model.checkpoint import read_header
+from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.orchestrator import messages
+from faasmoe.platforms.local import frame, wire
+
+Target = Callable[[bytes], None]
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+DEMO = Path(faasmoe.model.__file__).parent / "demo"
+_MOST_MAPPED = 4  # tensors of one file
+
+
+def bodies(data: bytes) -> None:
+    """Bodies of HTTP requests: validation, sampling parameters, and texts to token ids."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):  # answered by 400
+        return
+    for kind in (CompletionBody, ChatBody):
+        with suppress(ValidationError, RequestError):
+            body = kind.model_validate(content)
+            body.sampling(8)
+            if isinstance(body, ChatBody):
+                _tokenizer().encode_chat([message.plain() for message in body.messages])
+            else:
+                for prompt in [body.prompt] if isinstance(body.prompt, str) else body.prompt:
+                    if isinstance(prompt, str):
+                        _tokenizer().encode(prompt)
+
+
+def envelopes(data: bytes) -> None:
+    """Requests and replies between an orchestrator and a function (`experts.payload`)."""
+    if not data:
+        return
+    shared = memoryview(bytearray(256 * (data[0] & 7))) if data[0] & 8 else None
+    envelope = bytearray(data[1:])
+    with suppress(PayloadError):
+        request = payload.decode_request(envelope, shared)
+        assert request.row.numel() == request.expert.numel() == request.weight.numel()
+        assert sum(map(len, payload.encode_request(request))) == len(envelope)
+    with suppress(PayloadError):
+        reply = payload.decode_reply(envelope)
+        assert (reply.sums is None) != (reply.error is None)
+
+
+def control(data: bytes) -> None:
+    """Messages between gateway, template, orchestrators, daemon and zygote, and frames of calls."""
+    if not data:
+        return
+    kind, content = data[0] % len(_PARSERS), data[1:]
+    with suppress(MessageError, wire.Lost):
+        _PARSERS[kind](content)
+
+
+def headers(data: bytes) -> None:
+    """Safetensors files. An even first byte: the rest is a header, so much data follows; odd: the rest is the file."""
+    if not data:
+        return
+    content = data[1:]
+    if data[0] % 2 == 0:
+        content = struct.pack("<Q", len(content)) + content + bytes(8 * (data[0] >> 1))
+    file = _scratch()
+    file.write_bytes(content)
+    with suppress(CheckpointError):
+        for location in list(read_header(file).values())[:_MOST_MAPPED]:
+            assert map_tensor(location).shape == location.shape
+
+
+TARGETS: dict[str, Target] = {
+    "bodies": bodies,
+    "envelopes": envelopes,
+    "control": control,
+    "headers": headers,
+}
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    return Tokenizer.saved(DEMO)
+
+
+@cache
+def _scratch() -> Path:
+    """A file in memory, if there is a place for it."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=place)
+    _kept.append(folder)
+    return Path(folder.name) / "model.safetensors"
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
+
+
+class _Scripted:
+    """A socket on which `data` comes in pieces of so many bytes, and then the end."""
+
+    def __init__(self, data: bytes, piece: int) -> None:
+        self._data = memoryview(data)
+        self._piece = piece
+
+    def recv_into(self, buffer: memoryview) -> int:
+        size = min(len(buffer), self._piece, len(self._data))
+        buffer[:size] = self._data[:size]
+        self._data = self._data[size:]
+        return size
+
+    def recvmsg_into(self, buffers: list[memoryview], *_: int) -> tuple[int, list[Any], int, None]:
+        return self.recv_into(buffers[0]), [], 0, None
+
+
+def _wire(data: bytes) -> None:
+    if len(data) >= 8:
+        wire.length_of(data[:8])
+    wire.parse(data)
+
+
+def _received(data: bytes) -> None:
+    sock: Any = _Scripted(data, 64)
+    if len(data) >= 8 and wire.length_of(data[:8]) > len(data):
+        return  # it would be allocated, and then the end found
+    wire.receive(sock)
+
+
+def _call(data: bytes) -> None:
+    sock: Any = _Scripted(data[1:], 1 + data[0]) if data else _Scripted(b"", 1)
+    frame.receive_call(sock, memoryview(bytearray(frame.BUFFER)))
+
+
+def _reply(data: bytes) -> None:
+    sock: Any = _Scripted(data[1:], 1 + data[0]) if data else _Scripted(b"", 1)
+    frame.receive_reply(sock, memoryview(bytearray(frame.BUFFER)))
+
+
+def _answer(data: bytes) -> None:
+    answer = messages.read_answer(data)
+    if isinstance(answer, (messages.Failed, messages.Refused)):
+        messages.error_of(answer.error)
+
+
+def _head(data: bytes) -> None:
+    if len(data) >= messages.HEADER.size:
+        messages.body_length(data[: messages.HEADER.size])
+
+
+_PARSERS: tuple[Callable[[bytes], object], ...] = (
+    messages.read_order,
+    _answer,
+    messages.read_template_order,
+    messages.read_template_answer,
+    _head,
+    _wire,
+    _received,
+    _call,
+    _reply,
+)

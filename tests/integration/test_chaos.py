@@ -1,0 +1,21 @@
+"""The short form of `scripts/chaos`: each kind of process killed and stopped once, and everything else that is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.campaign import Campaign, Settings
+from tests.chaos.plan import covering
+from tests.chaos.tree import CHILDREN
+from tests.chaos.verdict import table
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_wrong_lost_doubled_or_charged_otherwise_whatever_happens_to_processes() -> None:
+    campaign = Campaign(Settings(seed=15, quiet=0.2), covering())
+    facts = campaign.run()
+    checks = facts.checks()
+    assert all(check.ok for check in checks), f"\n{table(checks)}"
+    made = {event.fault.name for event in facts.events if event.pids}
+    assert {f"{kind} {role}" for kind in ("kill", "stop") for role in CHILDREN if role != "worker"} <= made
+    assert sum(attempt.answer.done for attempt in facts.attempts) > 30
