@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -31,14 +32,20 @@ def main() -> None:
     parser.add_argument("--strategy", choices=["shared", "private"], default="shared")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for hangs and for the next answer")
     parser.add_argument("--clients", type=int, default=2, help="of each of three tenants")
-    parser.add_argument("--timeline", type=Path, default=Path("chaos-timeline.json"), help="where faults are written")
+    parser.add_argument(
+        "--memory-budget", help="of the server: one in which half of the functions fit makes evictions"
+    )
+    parser.add_argument(
+        "--timeline", type=Path, default=Path("chaos-timeline.json"), help="where faults are written"
+    )
     parser.add_argument("--json", type=Path, help="where figures are written")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the server ends as well
     seed = int(time.time()) if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
     plan = drawn(random.Random(f"plan {seed}")) if args.minutes else covering()
     seconds = 60 * args.minutes if args.minutes else None
-    settings = Settings(seed, args.strategy, args.limit, seconds, args.clients)
+    settings = Settings(seed, args.strategy, args.limit, seconds, args.clients, args.memory_budget)
     campaign = Campaign(settings, plan)
     facts = campaign.run()
     args.timeline.write_text(timeline(facts.events, facts.zero))
@@ -49,7 +56,9 @@ def main() -> None:
     print(f"\n{table(checks)}\n\nseed {seed}, faults in {args.timeline}")
     if args.json:
         found = {check.name: {**vars(check), "ok": check.ok} for check in checks}
-        args.json.write_text(json.dumps({"seed": seed, **vars(settings), **counts(facts), "checks": found}, indent=1))
+        args.json.write_text(
+            json.dumps({"seed": seed, **vars(settings), **counts(facts), "checks": found}, indent=1)
+        )
     sys.exit(not all(check.ok for check in checks))
 
 
@@ -74,7 +83,7 @@ def summary(facts: Facts) -> str:
     lines.append("{batches} batches of faults, {signals} signals:".format(**made))
     line = ""
     for name, count in sorted(Counter(event.fault.name for event in facts.events).items()):
-        item = f"{count} × {name}"
+        item = f"{count} x {name}"
         if len(line) + len(item) > 76:
             lines.append(f"  {line}")
             line = ""

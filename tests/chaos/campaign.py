@@ -38,6 +38,7 @@ class Settings:
     limit: float = 10.0  # seconds: for hangs and for the next answer
     seconds: float | None = None  # None: until the plan ends
     clients: int = 2  # of each tenant
+    memory_budget: str | None = None  # of the server
     quiet: float = 1.0  # most seconds between batches
 
 
@@ -47,7 +48,6 @@ class Campaign:
 
     settings: Settings
     plan: Iterable[Iterable[Fault]]
-    say: object = print
     book: Book = field(default_factory=Book)
     batches: list[Batch] = field(default_factory=list)
     growth: list[list[Gauge]] = field(default_factory=list)
@@ -66,12 +66,15 @@ class Campaign:
             self._limit_group = limit
             served = self._start()
             self.scene = Scene(served, self._choice, limit, disk, self._keys.pop(HOSTILE.name), skipped=skipped)
-            stack.callback(lambda: self.scene.served.kill())
+            stack.callback(self._kill)
             record(self.book, served.url, self._keys)
             self._live(served)
             if limit is not None:
                 self.remains += [f"control group {path}" for path in limit.groups()]
             return self._facts()
+
+    def _kill(self) -> None:
+        self.scene.served.kill()
 
     def _cages(self, stack: ExitStack, skipped: dict[str, str]) -> tuple[ProcessLimit | None, SmallDisk | None]:
         limit, disk = None, None
@@ -94,7 +97,10 @@ class Campaign:
             return {tenant.name: create_key(database, tenant.name)[0] for tenant in (*TENANTS, HOSTILE)}
 
     def _start(self) -> Served:
-        served = Served(self._folder, self._database, self.settings.strategy, self._limit_group)
+        options = ["--strategy", self.settings.strategy]
+        if self.settings.memory_budget is not None:
+            options += ["--memory-budget", self.settings.memory_budget]
+        served = Served(self._folder, self._database, options, self._limit_group)
         self.limit = max(self.settings.limit, SLOW_STARTS * served.start_seconds)
         return served
 
@@ -115,7 +121,7 @@ class Campaign:
     def _batch(self, number: int, faults: list[Fault]) -> None:
         begun = time.monotonic()
         ended = any(fault.kind == "end" for fault in faults)
-        gone = ended or any(fault.name == "kill gateway" for fault in faults)
+        gone = any(fault.gone for fault in faults)
         if gone and not ledger.caught_up(self._database, self.book.attempts, _CAUGHT_UP):
             return  # what is not written yet would go with the gateway, and `differences` will tell of it
         self.scene.make(number, faults)
@@ -138,7 +144,8 @@ class Campaign:
     def _recovered(self, since: float) -> float | None:
         served = self.scene.served
         found = recovery(self.book, served.url, self._keys, since, _PATIENCE)
-        if found is not None and (gauge := Gauge.of(served.pid)):
+        daemon = [process.pid for process in served.tree.of("daemon")]
+        if found is not None and daemon and (gauge := Gauge.of([served.pid, *daemon])):
             if not self.growth or self._grown != served.pid:
                 self.growth.append([gauge])
                 self._grown = served.pid
@@ -178,7 +185,9 @@ class Campaign:
             [(gauges[0], gauges[-1]) for gauges in self.growth],
             self.ends,
             self.remains,
-            ledger.differences([row for row in found if row.tenant != HOSTILE.name], self.book.attempts, self.book.right),
+            ledger.differences(
+                [row for row in found if row.tenant != HOSTILE.name], self.book.attempts, self.book.right
+            ),
             len(found),
             self.scene.heeded_term,
             self.scene.hostile,

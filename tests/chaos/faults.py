@@ -21,7 +21,9 @@ from tests.chaos.served import Served
 from tests.chaos.tree import CHILDREN, Process, Role
 from tests.waiting import wait_until
 
-Kind = Literal["kill", "stop", "pause", "term", "freeze", "storm", "forks", "descriptors", "disk", "hostile", "end"]
+Kind = Literal[
+    "kill", "stop", "pause", "term", "freeze", "storm", "forks", "descriptors", "disk", "hostile", "end"
+]
 KILLED_UNSEEN: frozenset[Role] = frozenset({"instance", "spare", "zygote", "daemon"})  # no request may fail of it
 STORM_RATE = 20  # kills a second
 _ROLE_SECONDS = 10.0  # that a process of a role may take to be there
@@ -31,15 +33,25 @@ _HOSTILE_SECONDS = 10.0  # that a hostile client waits for an answer
 
 @dataclass(frozen=True)
 class Fault:
-    """`role` is what a signal is for, or whose descriptors run out. `seconds` is how long it lasts, if it ends."""
+    """`role` is what a signal is for, or whose descriptors run out. `seconds` is how long it lasts, if it ends.
+
+    It is done to one process, or to `all` of the role.
+    """
 
     kind: Kind
     role: Role | None = None
     seconds: float = 0.0
+    all: bool = False
 
     @property
     def name(self) -> str:
-        return self.kind if self.role is None else f"{self.kind} {self.role}"
+        whom = "" if self.role is None else f" {self.role}"
+        return f"{self.kind}{' all' if self.all else ''}{whom}"
+
+    @property
+    def gone(self) -> bool:
+        """Whether no server is left after it."""
+        return self.kind == "end" or (self.kind == "kill" and self.role == "gateway")
 
     @property
     def unseen(self) -> bool:
@@ -182,12 +194,12 @@ class Scene:
         return end
 
     def _some(self, event: Event, role: Role) -> list[Process]:
-        """One process of a role, now and then all of them. Waits for one; there may be no such role."""
+        """Those that a fault is for. Waits for one; there may be no such role."""
         wait_until(lambda: bool(self.served.tree.of(role)), 0.0 if role == "worker" else _ROLE_SECONDS)
         found = self.served.tree.of(role)
         if not found:
             self.skipped[event.fault.name] = f"no {role} ran at that time"
-        return found if self.choice.random() < 0.2 else self.choice.sample(found, min(1, len(found)))
+        return found if event.fault.all else self.choice.sample(found, min(1, len(found)))
 
     def _children(self) -> list[Process]:
         return [process for process in self.served.tree.now() if process.role in CHILDREN]

@@ -31,7 +31,9 @@ def _content(item: str) -> bytes:
 
 
 def _text(field: str, text: str) -> bytes:
-    return json.dumps({"model": MODEL, field: (text * (LARGE // len(text) + 1))[: LARGE - 100], "max_tokens": 1}).encode()
+    return json.dumps(
+        {"model": MODEL, field: (text * (LARGE // len(text) + 1))[: LARGE - 100], "max_tokens": 1}
+    ).encode()
 
 
 BODIES: tuple[Body, ...] = (
@@ -51,5 +53,10 @@ BODIES: tuple[Body, ...] = (
     (_COMPLETIONS, lambda: b'{"model":"m","prompt":"\xff\xfe"}'),
     (_COMPLETIONS, lambda: b'{"model":"m","temperature":1e999999,"n":' + b"9" * 5000 + b"}"),
     (_COMPLETIONS, lambda: json.dumps({"model": MODEL, **{f"f{i}": i for i in range(100_000)}}).encode()),
-    (_COMPLETIONS, lambda: json.dumps({"model": MODEL, "prompt": "x", "logit_bias": {str(i): 1 for i in range(200_000)}}).encode()),
+    (
+        _COMPLETIONS,
+        lambda: json.dumps(
+            {"model": MODEL, "prompt": "x", "logit_bias": {str(i): 1 for i in range(200_000)}}
+        ).encode(),
+    ),
 )

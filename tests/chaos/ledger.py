@@ -72,7 +72,9 @@ def differences(found: Sequence[Row], attempts: Sequence[Attempt], right: Mappin
         if count > nameless[tenant]:
             problems.append(f"{tenant}: {count} rows for {nameless[tenant]} requests without an answer")
         if tokens[tenant] > most[tenant]:
-            problems.append(f"{tenant}: {tokens[tenant]} tokens for requests without an answer, {most[tenant]} at most")
+            problems.append(
+                f"{tenant}: {tokens[tenant]} tokens for requests without an answer, {most[tenant]} at most"
+            )
     return problems
 
 
@@ -87,6 +89,8 @@ def _compared(attempt: Attempt, row: Row | None, right: Answer) -> list[str]:
     if answer.done and (has != (answer.prompt_tokens, answer.completion_tokens) or row.outcome not in SERVED):
         used = (answer.prompt_tokens, answer.completion_tokens)
         return [f"{what}: {row.outcome} with {has} tokens in the ledger, {used} in the answer"]
-    if not answer.done and (row.prompt_tokens > right.prompt_tokens or row.completion_tokens > right.completion_tokens):
+    if not answer.done and (
+        row.prompt_tokens > right.prompt_tokens or row.completion_tokens > right.completion_tokens
+    ):
         return [f"{what}: {has} tokens for a part of an answer that has {right.completion_tokens}"]
     return []

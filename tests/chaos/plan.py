@@ -23,6 +23,9 @@ _WEIGHTS: dict[Kind, int] = {
     "hostile": 5,
     "end": 2,
 }
+COLD = Fault("kill", "instance", all=True)  # what hangs at starting instances is seen at once
+_COLD_SHARE = 0.3  # of batches
+_ALL_SHARE = 0.15  # of signals
 _LONG_FREEZE = 70.0  # seconds, as of a paused virtual machine
 _LONG_SHARE = 0.1  # of freezes
 
@@ -32,20 +35,18 @@ def drawn(choice: random.Random) -> Iterator[Batch]:
     kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
     while True:
         batch = [_fault(kind, choice) for kind in choice.choices(kinds, weights, k=choice.choice((1, 1, 1, 2, 3)))]
-        alone = next((fault for fault in batch if _alone(fault)), None)
+        if choice.random() < _COLD_SHARE:
+            batch.append(COLD)
+        alone = next((fault for fault in batch if fault.gone), None)
         yield [alone] if alone else batch
-
-
-def _alone(fault: Fault) -> bool:
-    return fault.kind == "end" or (fault.kind == "kill" and fault.role == "gateway")
 
 
 def _fault(kind: Kind, choice: random.Random) -> Fault:
     match kind:
         case "kill":
-            return Fault(kind, choice.choice((*CHILDREN, *CHILDREN, "gateway")))
+            return Fault(kind, choice.choice((*CHILDREN, *CHILDREN, "gateway")), all=choice.random() < _ALL_SHARE)
         case "stop":
-            return Fault(kind, choice.choice(CHILDREN))
+            return Fault(kind, choice.choice(CHILDREN), all=choice.random() < _ALL_SHARE)
         case "pause":
             return Fault(kind, choice.choice((*CHILDREN, "gateway")), choice.uniform(1.0, 8.0))
         case "term":
@@ -65,11 +66,12 @@ def _fault(kind: Kind, choice: random.Random) -> Fault:
 def covering() -> Iterator[Batch]:
     """Each kind of process killed and stopped for ever, and every other kind of fault once, as short as can be."""
     yield [Fault("kill", "instance"), Fault("kill", "spare"), Fault("kill", "worker")]
-    yield [Fault("stop", "instance"), Fault("stop", "spare"), Fault("stop", "worker")]
+    yield [Fault("stop", "instance", all=True), Fault("stop", "spare"), Fault("stop", "worker")]
+    yield [Fault("storm", seconds=2.0)]
     yield [Fault("kill", "zygote")]
-    yield [Fault("stop", "zygote")]
+    yield [Fault("stop", "zygote"), COLD]
     yield [Fault("kill", "daemon")]
-    yield [Fault("stop", "daemon")]
+    yield [Fault("stop", "daemon"), COLD]
     yield [Fault("kill", "orchestrator")]
     yield [Fault("stop", "orchestrator")]
     yield [Fault("term")]

@@ -77,7 +77,9 @@ class Answer:
         return all(right.texts.get(i, "").startswith(text) for i, text in self.texts.items())
 
 
-def ask(client: httpx.Client, url: str, question: Question, key: str, answer: Answer, stream: bool, most: int) -> None:
+def ask(
+    client: httpx.Client, url: str, question: Question, key: str, answer: Answer, stream: bool, most: int
+) -> None:
     """Fill `answer`. A stream is dropped after `most` events, unless that is 0. Raises `httpx.HTTPError`."""
     head = {"Authorization": f"Bearer {key}"}
     if not stream:

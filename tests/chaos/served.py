@@ -29,19 +29,19 @@ _PATIENCE = 120.0  # seconds after which an end that does not come is made
 class Served:
     """One life of `faasmoe serve`, in `folder`, with its database at `url`. Ended by `terminate` or `kill`."""
 
-    def __init__(self, folder: Path, database: str, strategy: str, limit: ProcessLimit | None) -> None:
+    def __init__(self, folder: Path, database: str, options: Sequence[str], limit: ProcessLimit | None) -> None:
         self.runtime = folder / "run"
         self.log = folder / "server.log"
         self.runtime.mkdir(exist_ok=True, mode=0o700)
         begun = time.monotonic()
         command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", "--database", database]
         command += ["--dtype", "float32", "--block-size", "12", "--keep-alive", str(KEEP_ALIVE)]
-        command += ["--strategy", strategy, *_options()]
+        command += [*options, *_drain()]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
         environment["XDG_RUNTIME_DIR"] = str(self.runtime)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True
+                command, stdout=subprocess.PIPE, stderr=log, bufsize=0, env=environment, start_new_session=True
             )
         self.tree = Tree(self.process.pid)
         if limit is not None:
@@ -55,14 +55,15 @@ class Served:
 
     def _url(self, end: float) -> str:
         assert self.process.stdout is not None
-        said = ""
-        while (left := end - time.monotonic()) > 0 and select.select([self.process.stdout], [], [], left)[0]:
-            line = self.process.stdout.readline()
-            said += line
-            if not line or "curl" in line:
-                break
-        found = re.search(r"at (http://[\d.]+:\d+)\n", said)
-        assert found, f"the server did not start: {said}; {self.log} says why"
+        said = b""
+        while (left := end - time.monotonic()) > 0 and b"curl" not in said:
+            if select.select([self.process.stdout], [], [], left)[0]:
+                more = self.process.stdout.read(4096)
+                said += more or b""
+                if not more:
+                    break
+        found = re.search(r"at (http://[\d.]+:\d+)\n", said.decode())
+        assert found, f"the server did not start: {said.decode()}\n{self.log.read_text()[-2000:]}"
         return found[1]
 
     @property
@@ -101,7 +102,11 @@ class Served:
                 os.kill(pid, signal.SIGKILL)
         for path in sorted(self.runtime.rglob("*")):
             inside = path.relative_to(self.runtime)
-            if path.is_socket() or len(inside.parts) > 2 or (path.is_dir() and any(path.iterdir()) and len(inside.parts) > 1):
+            if (
+                path.is_socket()
+                or len(inside.parts) > 2
+                or (path.is_dir() and any(path.iterdir()) and len(inside.parts) > 1)
+            ):
                 found.append(f"{inside}")
         return found
 
@@ -115,7 +120,7 @@ def allowed_end() -> float:
 
 
 @cache
-def _options() -> Sequence[str]:
+def _drain() -> Sequence[str]:
     """How long the end may take, if that can be told."""
     shown = subprocess.run(
         [sys.executable, "-m", "faasmoe.cli.main", "serve", "--help"],

@@ -95,7 +95,7 @@ class Facts:
 
     def _lost(self) -> Check:
         """No answer and no clean error, though the gateway was there all the time."""
-        gone = [event for event in self.events if event.fault.name in ("kill gateway", "end", "replaced")]
+        gone = [event for event in self.events if event.fault.gone]
         lost = [
             attempt
             for attempt in self.attempts
@@ -111,7 +111,9 @@ class Facts:
     def _without_descriptors(self, attempt: Attempt) -> bool:
         """Whether a connection could not be taken: who cannot open one can tell nobody."""
         return any(
-            event.fault.name == "descriptors gateway" and attempt.begun <= event.last() + 1 and event.begun <= attempt.begun
+            (event.fault.kind, event.fault.role) == ("descriptors", "gateway")
+            and attempt.begun <= event.last() + 1
+            and event.begun <= attempt.begun
             for event in self.events
         )
 
@@ -125,10 +127,14 @@ class Facts:
 
     def _hangs(self) -> Check:
         """Failing is allowed. Failing after a long silence is not."""
-        hung = {id(attempt): self._silence(attempt) for attempt in self.attempts if attempt.failed and attempt.ended}
+        hung = {
+            id(attempt): self._silence(attempt) for attempt in self.attempts if attempt.failed and attempt.ended
+        }
         over = [attempt for attempt in self.attempts if hung.get(id(attempt), 0.0) > self.limit]
         details = [f"{hung[id(attempt)]:.1f} s: {self._told(attempt)}" for attempt in over]
-        return Check("longest hang of a failure", f"{max(hung.values(), default=0):.1f} s", f"{self.limit:.0f} s", details)
+        return Check(
+            "longest hang of a failure", f"{max(hung.values(), default=0):.1f} s", f"{self.limit:.0f} s", details
+        )
 
     def _silence(self, attempt: Attempt) -> float:
         """Seconds from its begin, its last event or the last fault before its end to its end."""
@@ -146,7 +152,12 @@ class Facts:
             + (f"{batch.recovered:.1f} s" if batch.recovered is not None else "dead, replaced by another")
             for batch in late
         ]
-        return Check("next answer after faults", found + (f", {len(dead)} dead" if dead else ""), f"{self.limit:.0f} s", details)
+        return Check(
+            "next answer after faults",
+            found + (f", {len(dead)} dead" if dead else ""),
+            f"{self.limit:.0f} s",
+            details,
+        )
 
     def _unseen(self) -> Check:
         """Functions' processes may be killed: calls are made again."""
@@ -164,11 +175,15 @@ class Facts:
 
     def _term(self) -> Check:
         roles = Counter(self.heeded_term)
-        return Check("children ended by SIGTERM", f"{len(self.heeded_term)}", "0", [f"{n} {r}" for r, n in roles.items()])
+        return Check(
+            "children ended by SIGTERM", f"{len(self.heeded_term)}", "0", [f"{n} {r}" for r, n in roles.items()]
+        )
 
     def _hostile(self) -> Check:
         bad = [f"{count} answers with status {status}" for status, count in self.hostile.items() if status == 500]
-        return Check("hostile bodies answered 500", f"{self.hostile.get(500, 0)} of {sum(self.hostile.values())}", "0", bad)
+        return Check(
+            "hostile bodies answered 500", f"{self.hostile.get(500, 0)} of {sum(self.hostile.values())}", "0", bad
+        )
 
     def _health(self) -> Check:
         lies = [lie for begin, end in self._outages() for lie in self._lies(begin, end)]
@@ -207,12 +222,17 @@ class Facts:
             if last[i] - first[i] > MORE[i]
         ]
         found = f"{worst[0]} files, {worst[1]} threads, {worst[2] / 1e6:.0f} MB"
-        return Check("growth of a gateway", found, "40, 20, 67 MB", details)
+        return Check("growth of gateway and daemon", found, "40, 20, 67 MB", details)
 
     def _ends(self) -> Check:
         late = [f"{took:.1f} s" for took, allowed in self.ends if took > allowed]
         allowed = max((allowed for _, allowed in self.ends), default=0.0)
-        return Check("end after SIGTERM", f"{max((took for took, _ in self.ends), default=0):.1f} s", f"{allowed:.0f} s", late)
+        return Check(
+            "end after SIGTERM",
+            f"{max((took for took, _ in self.ends), default=0):.1f} s",
+            f"{allowed:.0f} s",
+            late,
+        )
 
     def _remains(self) -> Check:
         return Check("left behind", f"{len(self.remains)}", "0", list(self.remains))
@@ -224,7 +244,9 @@ class Facts:
         answer = attempt.answer
         took = "no end" if attempt.ended is None else f"{attempt.ended - attempt.begun:.1f} s"
         why = attempt.defect or answer.error or answer.broken or f"{answer.texts}"
-        return f"{attempt.tenant} {attempt.question.name} at {attempt.begun - self.zero:.1f} s, {took}: {why[:100]}"
+        return (
+            f"{attempt.tenant} {attempt.question.name} at {attempt.begun - self.zero:.1f} s, {took}: {why[:100]}"
+        )
 
 
 def table(checks: Sequence[Check]) -> str:

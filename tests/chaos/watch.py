@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -66,16 +66,21 @@ def most_logged(looks: list[Look], window: float = 60.0) -> int:
 
 
 class Gauge(NamedTuple):
-    """What the gateway takes."""
+    """What the gateway and the daemon take together."""
 
     descriptors: int
     threads: int
     memory: int  # bytes that are its own
 
     @classmethod
-    def of(cls, pid: int) -> Gauge | None:
-        """None if it is gone."""
-        with suppress(psutil.Error, OSError):
-            process = psutil.Process(pid)
-            return cls(len(os.listdir(f"/proc/{pid}/fd")), process.num_threads(), process.memory_full_info().uss)
-        return None
+    def of(cls, pids: Sequence[int]) -> Gauge | None:
+        """The sum. None if one of them is gone."""
+        try:
+            processes = [psutil.Process(pid) for pid in pids]
+            return cls(
+                sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),
+                sum(process.num_threads() for process in processes),
+                sum(process.memory_full_info().uss for process in processes),
+            )
+        except (psutil.Error, OSError):
+            return None

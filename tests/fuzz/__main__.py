@@ -21,11 +21,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.fuzz.coverage import smallest_cover
+from tests.fuzz.mutation import mutated
 from tests.fuzz.targets import CORPUS, TARGETS
 
 PATIENCE = 5  # seconds for one input
 MEGABYTES = 2048  # of the process: torch and transformers take 700 of them
 LONGEST = 2048  # bytes of an input
+DRAWN = 20_000  # bodies that are looked through for such that bring something new
 KEPT = 48  # inputs of a target
 FOUND = ("crash-", "timeout-", "oom-")  # how libFuzzer calls what it has found
 
@@ -43,14 +45,25 @@ def fuzz(target: str, seconds: int, corpus: Path, dictionary: Path) -> bool:
             (seeds / _name(content)).write_bytes(content)
         limits = [f"-timeout={PATIENCE}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST}", "-len_control=0"]
         aims = [f"-max_total_time={seconds}", f"-artifact_prefix={scratch}/", f"-dict={dictionary}"]
-        command = [sys.executable, "-m", "tests.fuzz.runner", target, scratch, *limits, *aims, "-print_final_stats=1"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.fuzz.runner",
+            target,
+            scratch,
+            *limits,
+            *aims,
+            "-print_final_stats=1",
+        ]
         status = subprocess.run([*command, *map(str, (grown, seeds, corpus))], check=False).returncode
         found = [file for file in Path(scratch).iterdir() if file.name.startswith(FOUND)]
         for file in found:
             shutil.copy(file, corpus / file.name)
             print(f"found {corpus / file.name}")
-        _keep(target, corpus, [file.read_bytes() for folder in (grown, seeds, corpus) for file in folder.iterdir()
-                               if not file.name.startswith(FOUND)])  # fmt: skip
+        inputs = [file.read_bytes() for folder in (grown, seeds, corpus) for file in folder.iterdir()]
+        if target == "bodies":  # in which libFuzzer sees little: pydantic's code is not Python
+            inputs += [made for i in range(DRAWN) if (made := mutated(inputs[i % len(inputs)], i, LONGEST))]
+        _keep(target, corpus, inputs)
     return status == 0 and not found
 
 

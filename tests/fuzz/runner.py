@@ -13,6 +13,21 @@ from pathlib import Path
 
 import atheris
 
+from tests.fuzz.mutation import mutated
+
+
+def _json(data: bytes, longest: int, seed: int) -> bytes:
+    """Every fourth time the fuzzer's own changes, which break JSON."""
+    changed = mutated(data, seed, longest) if seed % 4 else None
+    return changed if changed is not None else atheris.Mutate(data, longest)
+
+
+def _header(data: bytes, longest: int, seed: int) -> bytes:
+    if not data or seed % 16 == 0:
+        return atheris.Mutate(data, longest)
+    kind = data[0] if seed % 3 else seed // 3 % 256
+    return bytes([kind]) + _json(data[1:], longest - 1, seed)
+
 
 def main() -> None:
     """Does not return."""
@@ -28,7 +43,9 @@ def main() -> None:
             (found / f"crash-{name}").write_bytes(data)
             raise
 
-    atheris.Setup([sys.argv[0], *sys.argv[3:]], kept)
+    changing = {"bodies": _json, "headers": _header}.get(sys.argv[1])
+    options = {} if changing is None else {"custom_mutator": changing}
+    atheris.Setup([sys.argv[0], *sys.argv[3:]], kept, **options)
     atheris.Fuzz()
 
 

@@ -93,7 +93,11 @@ def headers() -> Iterator[bytes]:
     one = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
     for tensors in (
         {"a": one},
-        {"__metadata__": {"format": "pt"}, "a": one, "b": {"dtype": "BF16", "shape": [4], "data_offsets": [16, 24]}},
+        {
+            "__metadata__": {"format": "pt"},
+            "a": one,
+            "b": {"dtype": "BF16", "shape": [4], "data_offsets": [16, 24]},
+        },
         {"a": {"dtype": "I64", "shape": [0, 1 << 62], "data_offsets": [0, 0]}, "b": one},
         {"a": {"dtype": "U8", "shape": [], "data_offsets": [0, 1]}, "b": {**one, "data_offsets": [1, 17]}},
         {"a": {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}},

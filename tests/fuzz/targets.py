@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import faasmoe.model
 from pydantic import ValidationError
 
+import faasmoe.model
 from faasmoe.api.schema import ChatBody, CompletionBody
 from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
 from faasmoe.experts import payload

@@ -16,6 +16,6 @@ def test_nothing_is_wrong_lost_doubled_or_charged_otherwise_whatever_happens_to_
     facts = campaign.run()
     checks = facts.checks()
     assert all(check.ok for check in checks), f"\n{table(checks)}"
-    made = {event.fault.name for event in facts.events if event.pids}
-    assert {f"{kind} {role}" for kind in ("kill", "stop") for role in CHILDREN if role != "worker"} <= made
+    made = {(event.fault.kind, event.fault.role) for event in facts.events if event.pids}
+    assert {(kind, role) for kind in ("kill", "stop") for role in CHILDREN if role != "worker"} <= made
     assert sum(attempt.answer.done for attempt in facts.attempts) > 30

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, PlatformError, UnknownFunction
-from faasmoe.platforms.base import Call, FileRange
+from faasmoe.platforms.base import Call, FileRange, FunctionSpec
 from faasmoe.platforms.local import wire
 from faasmoe.platforms.local.control import Activator
 from faasmoe.platforms.local.options import LocalOptions
@@ -27,7 +27,6 @@ from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.run_folder import RunFolder, pools
 from tests.conformance.conftest import soon, spec
-from tests.soak import own_bytes
 from tests.waiting import alive, wait_until
 
 
@@ -42,6 +41,15 @@ def artifact(tmp_path: Path) -> Path:
 def platform() -> Iterator[LocalPlatform]:
     with LocalPlatform() as running:
         yield running
+
+
+def own_bytes(spec: FunctionSpec) -> int:
+    """What daemon and zygote count for in a budget."""
+    with LocalPlatform() as platform:
+        platform.deploy([spec])
+        platform.prewarm([spec.name])
+        status = platform.status()
+        return status.memory_used - sum(function.memory for function in status.functions)
 
 
 @pytest.fixture
