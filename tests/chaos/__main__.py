@@ -40,7 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="where figures are written")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the server ends as well
+    signal.signal(signal.SIGTERM, _end)
     seed = int(time.time()) if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
     plan = drawn(random.Random(f"plan {seed}")) if args.minutes else covering()
@@ -60,6 +60,12 @@ def main() -> None:
             json.dumps({"seed": seed, **vars(settings), **counts(facts), "checks": found}, indent=1)
         )
     sys.exit(not all(check.ok for check in checks))
+
+
+def _end(number: int, _: object) -> None:
+    """The server ends as well, once and undisturbed."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def counts(facts: Facts) -> dict[str, object]:

@@ -156,12 +156,14 @@ class Campaign:
 
     def _replace(self, number: int) -> None:
         """Another server in the place of one that is gone, or does not answer any more."""
-        event = Event(number, Fault("end"), time.monotonic())
+        event = Event(number, Fault("replaced"), time.monotonic())
         self.scene.served.kill()
         self.remains += [what for what in self.scene.served.remains() if what.startswith("process")]
         self.scene.served = self._start()
-        event.until = time.monotonic()
         self.scene.events.append(event)
+        for each in self.scene.events:
+            if each.batch == number and each.fault.gone:
+                each.until = time.monotonic()
         self._clients.url = self.scene.served.url
 
     def _end(self) -> None:

@@ -22,7 +22,18 @@ from tests.chaos.tree import CHILDREN, Process, Role
 from tests.waiting import wait_until
 
 Kind = Literal[
-    "kill", "stop", "pause", "term", "freeze", "storm", "forks", "descriptors", "disk", "hostile", "end"
+    "kill",
+    "stop",
+    "pause",
+    "term",
+    "freeze",
+    "storm",
+    "forks",
+    "descriptors",
+    "disk",
+    "hostile",
+    "end",
+    "replaced",
 ]
 KILLED_UNSEEN: frozenset[Role] = frozenset({"instance", "spare", "zygote", "daemon"})  # no request may fail of it
 STORM_RATE = 20  # kills a second
@@ -51,7 +62,7 @@ class Fault:
     @property
     def gone(self) -> bool:
         """Whether no server is left after it."""
-        return self.kind == "end" or (self.kind == "kill" and self.role == "gateway")
+        return self.kind in ("end", "replaced") or (self.kind == "kill" and self.role == "gateway")
 
     @property
     def unseen(self) -> bool:
@@ -123,7 +134,7 @@ class Scene:
                 return None
             case "hostile":
                 return self._hostile(event)
-            case "end":
+            case "end" | "replaced":
                 return None  # the campaign's own doing: another server follows
         held = stack.enter_context(ExitStack())
         try:

@@ -96,8 +96,9 @@ class Served:
     def remains(self) -> list[str]:
         """What a server that has ended has left: processes, sockets, run folders. What is left of processes ends."""
         wait_until(lambda: not self._running(), _CLOSE_SECONDS)
-        found = [f"process {pid}" for pid in self._running()]
-        for pid in self._running():
+        running = self._running()
+        found = [f"process {pid}, {role}" for pid, role in running.items()]
+        for pid in running:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for path in sorted(self.runtime.rglob("*")):
@@ -110,8 +111,8 @@ class Served:
                 found.append(f"{inside}")
         return found
 
-    def _running(self) -> set[int]:
-        return {*self.tree.left(), *marked(str(self.runtime))}
+    def _running(self) -> dict[int, str]:
+        return {**dict.fromkeys(marked(str(self.runtime)), "of an unknown role"), **self.tree.left()}
 
 
 def allowed_end() -> float:

@@ -21,7 +21,7 @@ _MODULES: dict[str, Role] = {
     "faasmoe.platforms.local.zygote": "zygote",
     "faasmoe.orchestrator.template": "template",
 }
-_WEIGHTS = ".safetensors"  # instances map them, spare children do not
+_RECORDS = "/memfd:faasmoe-records"  # the daemon's page of figures: instances map it, spare children do not
 
 
 class Process(NamedTuple):
@@ -44,23 +44,23 @@ class Tree:
 
     def __init__(self, root: int) -> None:
         self._root = psutil.Process(root)
-        self.seen: set[tuple[int, float]] = set()
+        self.seen: dict[tuple[int, float], Process] = {}
 
     def now(self) -> list[Process]:
         """Parents before children. Empty if the root is gone."""
         found: list[Process] = []
         with suppress(psutil.NoSuchProcess):
             self._walk(self._root, "gateway", found)
-        self.seen.update((process.pid, process.started) for process in found)
+        self.seen.update(((process.pid, process.started), process) for process in found)
         return found
 
     def of(self, role: Role) -> list[Process]:
         """Those of one role."""
         return [process for process in self.now() if process.role == role]
 
-    def left(self) -> list[int]:
-        """Process ids of those ever seen that are still there."""
-        return [pid for pid, started in self.seen if Process(pid, started, "worker").lives()]
+    def left(self) -> dict[int, Role]:
+        """Those ever seen that are still there."""
+        return {process.pid: process.role for process in self.seen.values() if process.lives()}
 
     def _walk(self, process: psutil.Process, role: Role, found: list[Process]) -> None:
         try:
@@ -78,13 +78,13 @@ def _role(process: psutil.Process, parent: Role) -> Role:
     if parent == "template":
         return "orchestrator"
     if parent == "zygote":
-        return "instance" if _has_weights(process.pid) else "spare"
+        return "instance" if _has_duty(process.pid) else "spare"
     return next((_MODULES[word] for word in command(process) if word in _MODULES), "worker")
 
 
-def _has_weights(pid: int) -> bool:
+def _has_duty(pid: int) -> bool:
     try:
-        return _WEIGHTS in Path(f"/proc/{pid}/maps").read_text()
+        return _RECORDS in Path(f"/proc/{pid}/maps").read_text()
     except OSError:
         return False
 

@@ -139,7 +139,13 @@ class Facts:
     def _silence(self, attempt: Attempt) -> float:
         """Seconds from its begin, its last event or the last fault before its end to its end."""
         end = attempt.ended or 0.0
-        faults = [at for event in self.events for at in (event.begun, event.until or 0.0) if at <= end]
+        faults = [
+            at
+            for event in self.events
+            if event.fault.kind != "replaced"  # which is how we end a hang, no cause of one
+            for at in (event.begun, event.until or 0.0)
+            if at <= end
+        ]
         return end - max(attempt.begun, attempt.progressed, *faults, 0.0)
 
     def _recoveries(self) -> Check:
@@ -163,15 +169,15 @@ class Facts:
         """Functions' processes may be killed: calls are made again."""
         failed = []
         for attempt in self.attempts:
-            batch = self._blamed(attempt) if attempt.failed else None
-            if batch is not None and batch.unseen:
-                failed.append(f"{self._names(batch)}: {self._told(attempt)}")
+            during = self._batches(attempt) if attempt.failed else []
+            if during and all(batch.unseen for batch in during):
+                failed.append(f"{self._names(during[0])}: {self._told(attempt)}")
         return Check("failed by a function's death", f"{len(failed)}", "0", failed)
 
-    def _blamed(self, attempt: Attempt) -> Batch | None:
-        """The first batch during which it ran."""
+    def _batches(self, attempt: Attempt) -> list[Batch]:
+        """Those during which it ran."""
         end = attempt.ended or attempt.begun
-        return next((batch for batch in self.batches if attempt.begun <= batch.over and batch.begun <= end), None)
+        return [batch for batch in self.batches if attempt.begun <= batch.over and batch.begun <= end]
 
     def _term(self) -> Check:
         roles = Counter(self.heeded_term)
@@ -221,7 +227,7 @@ class Facts:
             for i in range(3)
             if last[i] - first[i] > MORE[i]
         ]
-        found = f"{worst[0]} files, {worst[1]} threads, {worst[2] / 1e6:.0f} MB"
+        found = f"{worst[0]} fds, {worst[1]} threads, {worst[2] / 1e6:.0f} MB"
         return Check("growth of gateway and daemon", found, "40, 20, 67 MB", details)
 
     def _ends(self) -> Check:
@@ -251,9 +257,9 @@ class Facts:
 
 def table(checks: Sequence[Check]) -> str:
     """For people, 80 columns wide."""
-    lines = [f"{'check':<30}{'found':<30}{'allowed':<13}"]
+    lines = [f"{'check':<30}{'found':<29}{'allowed':<14}".rstrip()]
     for check in checks:
-        lines.append(f"{check.name:<30}{check.found:<30}{check.allowed:<13}{'ok' if check.ok else 'FAILED'}")
+        lines.append(f"{check.name:<30}{check.found:<29}{check.allowed:<14}{'ok' if check.ok else 'FAILED'}")
         lines += [f"  {detail}" for detail in check.details[:_SHOWN]]
         if len(check.details) > _SHOWN:
             lines.append(f"  and {len(check.details) - _SHOWN} more")

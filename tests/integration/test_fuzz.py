@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.fuzz.seeds import bodies
+from tests.fuzz.served import Findings, live_beside, plausible
+from tests.fuzz.targets import CORPUS
 from tests.integration.servers import Server
 from tests.integration.test_server import MODEL
 
@@ -79,3 +83,21 @@ def test_nothing_that_is_sent_finds_a_defect(
     send()
     assert reached <= set(statuses), statuses
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+
+
+def test_what_fuzzers_have_kept_is_answered_and_disturbs_nobody(server: Server) -> None:
+    found, over = Findings(), threading.Event()
+    neighbour = threading.Thread(target=live_beside, args=(server.url, "none", over, found))
+    neighbour.start()
+    kept = [*bodies(), *(file.read_bytes() for file in sorted((CORPUS / "bodies").iterdir()))]
+    try:
+        with httpx.Client(headers={"Content-Type": "application/json"}, timeout=60) as client:
+            for content in map(plausible, kept):
+                path = "/v1/chat/completions" if b"messages" in content else "/v1/completions"
+                answer = client.post(server.url + path, content=content)
+                assert answer.status_code in (200, 400, 404), (content, answer.text)
+    finally:
+        over.set()
+        neighbour.join()
+    assert found.disturbed == []
+    assert found.answered

@@ -97,7 +97,8 @@ def test_a_failure_counts_from_the_last_sign_of_life_or_fault() -> None:
     assert failed(facts(replace(late, progressed=21.0))) == []
     assert failed(facts(late, events=[Event(1, Fault("kill", "daemon"), 21.0)])) == []
     assert failed(facts(late, events=[Event(1, Fault("freeze"), 11.0, until=25.0)])) == []
-    assert failed(facts(late, events=[Event(1, Fault("kill", "daemon"), 31.0)])) == ["longest hang of a failure"]
+    for event in (Event(1, Fault("kill", "daemon"), 31.0), Event(1, Fault("replaced"), 29.0, until=35.0)):
+        assert failed(facts(late, events=[event])) == ["longest hang of a failure"]
 
 
 def test_a_late_next_answer_is_told_with_its_faults() -> None:
