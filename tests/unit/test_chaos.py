@@ -46,6 +46,7 @@ def facts(*attempts: Attempt, events: Sequence[Event] = (), **others: Any) -> Fa
         "rows": 0,
         "heeded_term": [],
         "hostile": {},
+        "zero": 10.0,
     }
     return Facts(attempts, RIGHT, events, **{**empty, **others}, limit=10.0)
 
@@ -129,6 +130,13 @@ def test_health_may_not_be_ok_while_all_requests_fail(health: str, lies: bool) -
     after = attempt(whole(1), begun=20.0, ended=20.5)
     last = attempt(whole(2), begun=25.0, ended=25.5)
     assert failed(facts(*down, between, after, last, looks=looks)) == []
+
+
+def test_health_may_not_be_ok_while_nothing_is_answered_for_long() -> None:
+    hung = [attempt(whole(1), begun=10.0, ended=11.0), attempt(whole(2), begun=12.0, ended=35.0)]
+    looks = [Look(10 + i / 2, "ok", 0) for i in range(50)]
+    assert failed(facts(*hung, looks=looks)) == ["/health says ok in an outage"]
+    assert failed(facts(*hung, looks=[look for look in looks if look.at < 21])) == []
 
 
 def test_the_worst_minute_of_the_log_counts() -> None:
