@@ -24,7 +24,7 @@ from tests.chaos.watch import Gauge, Watch
 TENANTS = (Tenant("ann", weight=3.0), Tenant("ben"), Tenant("cid"))
 HOSTILE = Tenant("mal", rpm=60, tpm=2000)
 SLOW_STARTS = 2.5  # starts of a server that an answer may take at most, where that is longer than the limit
-_PATIENCE = 45.0  # seconds after which a server that gives no answers is replaced
+_PATIENCE = 45.0  # least seconds after which a server that gives no answers is replaced
 _CAUGHT_UP = 70.0  # seconds that records may be held up by a disk that was full
 _REST_SHARE = 0.2  # of batches, after which everything idles
 
@@ -143,7 +143,7 @@ class Campaign:
 
     def _recovered(self, since: float) -> float | None:
         served = self.scene.served
-        found = recovery(self.book, served.url, self._keys, since, _PATIENCE)
+        found = recovery(self.book, served.url, self._keys, since, max(_PATIENCE, 2 * self.limit))
         daemon = [process.pid for process in served.tree.of("daemon")]
         if found is not None and daemon and (gauge := Gauge.of([served.pid, *daemon])):
             if not self.growth or self._grown != served.pid:

@@ -18,7 +18,7 @@ import httpx
 from tests.chaos.cages import ProcessLimit, SmallDisk, Unavailable, few_descriptors
 from tests.chaos.hostile import BODIES
 from tests.chaos.served import Served
-from tests.chaos.tree import CHILDREN, Process, Role
+from tests.chaos.tree import Process, Role
 from tests.waiting import wait_until
 
 Kind = Literal[
@@ -206,14 +206,14 @@ class Scene:
 
     def _some(self, event: Event, role: Role) -> list[Process]:
         """Those that a fault is for. Waits for one; there may be no such role."""
-        wait_until(lambda: bool(self.served.tree.of(role)), 0.0 if role == "worker" else _ROLE_SECONDS)
+        wait_until(lambda: bool(self.served.tree.of(role)), _ROLE_SECONDS)
         found = self.served.tree.of(role)
         if not found:
             self.skipped[event.fault.name] = f"no {role} ran at that time"
         return found if event.fault.all else self.choice.sample(found, min(1, len(found)))
 
     def _children(self) -> list[Process]:
-        return [process for process in self.served.tree.now() if process.role in CHILDREN]
+        return [process for process in self.served.tree.now() if process.role != "gateway"]
 
     def _limit(self) -> ProcessLimit:
         if self.limit is None:

@@ -65,8 +65,10 @@ def _fault(kind: Kind, choice: random.Random) -> Fault:
 
 def covering() -> Iterator[Batch]:
     """Each kind of process killed and stopped for ever, and every other kind of fault once, as short as can be."""
-    yield [Fault("kill", "instance"), Fault("kill", "spare"), Fault("kill", "worker")]
-    yield [Fault("stop", "instance", all=True), Fault("stop", "spare"), Fault("stop", "worker")]
+    yield [Fault("kill", "instance"), Fault("kill", "spare"), Fault("kill", "nursery")]
+    yield [Fault("kill", "reader")]
+    yield [Fault("stop", "instance", all=True), Fault("stop", "spare"), Fault("stop", "reader", all=True)]
+    yield [Fault("stop", "nursery"), Fault("kill", "reader", all=True)]
     yield [Fault("storm", seconds=2.0)]
     yield [Fault("kill", "zygote")]
     yield [Fault("stop", "zygote"), COLD]

@@ -12,15 +12,18 @@ import psutil
 
 from tests.processes import command
 
-Role = Literal["gateway", "daemon", "zygote", "spare", "instance", "template", "orchestrator", "worker"]
-ROLES: tuple[Role, ...] = get_args(Role)
-CHILDREN = ROLES[1:]  # of the gateway, directly or not
+Role = Literal[
+    "gateway", "daemon", "zygote", "spare", "instance", "template", "orchestrator", "nursery", "reader", "other"
+]
+CHILDREN: tuple[Role, ...] = get_args(Role)[1:-1]  # of the gateway, directly or not
 
 _MODULES: dict[str, Role] = {
     "faasmoe.platforms.local.daemon": "daemon",
     "faasmoe.platforms.local.zygote": "zygote",
     "faasmoe.orchestrator.template": "template",
+    "faasmoe.readers.nursery": "nursery",
 }
+_FORKED: dict[Role, Role] = {"template": "orchestrator", "nursery": "reader"}
 _RECORDS = "/memfd:faasmoe-records"  # the daemon's page of figures: instances map it, spare children do not
 
 
@@ -75,11 +78,11 @@ class Tree:
 
 
 def _role(process: psutil.Process, parent: Role) -> Role:
-    if parent == "template":
-        return "orchestrator"
+    if parent in _FORKED:
+        return _FORKED[parent]
     if parent == "zygote":
         return "instance" if _has_duty(process.pid) else "spare"
-    return next((_MODULES[word] for word in command(process) if word in _MODULES), "worker")
+    return next((_MODULES[word] for word in command(process) if word in _MODULES), "other")
 
 
 def _has_duty(pid: int) -> bool:

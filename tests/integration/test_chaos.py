@@ -17,5 +17,5 @@ def test_nothing_is_wrong_lost_doubled_or_charged_otherwise_whatever_happens_to_
     checks = facts.checks()
     assert all(check.ok for check in checks), f"\n{table(checks)}"
     made = {(event.fault.kind, event.fault.role) for event in facts.events if event.pids}
-    assert {(kind, role) for kind in ("kill", "stop") for role in CHILDREN if role != "worker"} <= made
+    assert {(kind, role) for kind in ("kill", "stop") for role in CHILDREN} <= made
     assert sum(attempt.answer.done for attempt in facts.attempts) > 30
