@@ -15,18 +15,19 @@ from faasmoe.orchestrator.config import About, ServingConfig
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, Used
 from faasmoe.platforms.local import frame, wire
+from tests.chaos.questions import MODEL
 
 
 def bodies() -> Iterator[bytes]:
     """Requests as clients send them, and the shapes that once stopped a server, made small."""
     for facts in (
-        {"model": "m", "prompt": "It was"},
-        {"model": "m", "prompt": ["a", "b"], "max_tokens": 3, "stream": True, "n": 2},
-        {"model": "m", "prompt": [[1, 2], [3]], "echo": True, "logprobs": 2, "stop": ["\n"]},
-        {"model": "m", "prompt": [1, 2, 3], "logit_bias": {"5": -100}, "seed": 7, "top_k": 3, "min_p": 0.1},
-        {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "top_p": 0.9},
+        {"model": MODEL, "prompt": "It was"},
+        {"model": MODEL, "prompt": ["a", "b"], "max_tokens": 3, "stream": True, "n": 2},
+        {"model": MODEL, "prompt": [[1, 2], [3]], "echo": True, "logprobs": 2, "stop": ["\n"]},
+        {"model": MODEL, "prompt": [1, 2, 3], "logit_bias": {"5": -100}, "seed": 7, "top_k": 3, "min_p": 0.1},
+        {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "top_p": 0.9},
         {
-            "model": "m",
+            "model": MODEL,
             "messages": [
                 {"role": "system", "content": [{"type": "text", "text": "<|im_start|>system"}]},
                 {"role": "assistant", "content": "x", "refusal": None, "tool_calls": []},
@@ -36,13 +37,13 @@ def bodies() -> Iterator[bytes]:
             "max_completion_tokens": 5,
             "response_format": {"type": "text"},
         },
-        {"model": "m", "prompt": [{}, {}, {}]},
-        {"model": "m", "messages": [{}, {}]},
-        {"model": "m", "prompt": [[[[[]]]]]},
-        {"model": "m", "prompt": [True, 1.0, None, "x", -1, 2**63]},
-        {"model": "m", "messages": [{"role": "user", "content": [{}, []]}]},
-        {"model": "m", "prompt": "[PAD]<s></s><|endoftext|>\ud800".encode("utf-16", "surrogatepass").hex()},
-        {"model": "m", "temperature": 1e400, "prompt": ""},
+        {"model": MODEL, "prompt": [{}, {}, {}]},
+        {"model": MODEL, "messages": [{}, {}]},
+        {"model": MODEL, "prompt": [[[[[]]]]]},
+        {"model": MODEL, "prompt": [True, 1.0, None, "x", -1, 2**63]},
+        {"model": MODEL, "messages": [{"role": "user", "content": [{}, []]}]},
+        {"model": MODEL, "prompt": "[PAD]<s></s><|endoftext|>\ud800".encode("utf-16", "surrogatepass").hex()},
+        {"model": MODEL, "temperature": 1e400, "prompt": ""},
     ):
         yield json.dumps(facts).encode()
     yield b'{"model":"m","prompt":"\\ud800 \\u0000"}'
