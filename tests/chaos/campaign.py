@@ -115,8 +115,8 @@ class Campaign:
                 if time.monotonic() > end:
                     break
                 self._batch(number, list(faults))
-            self._end()
-        self.scene.served.kill()
+            last = self._end(len(self.batches) + 1)
+        last.until = time.monotonic()
 
     def _batch(self, number: int, faults: list[Fault]) -> None:
         begun = time.monotonic()
@@ -126,7 +126,7 @@ class Campaign:
             return  # what is not written yet would go with the gateway, and `differences` will tell of it
         self.scene.make(number, faults)
         if ended:
-            self._end()
+            self._end(number)
         if gone:
             self._replace(number)
         last = max(event.last() for event in self.scene.events if event.batch == number)
@@ -166,10 +166,12 @@ class Campaign:
                 each.until = time.monotonic()
         self._clients.url = self.scene.served.url
 
-    def _end(self) -> None:
-        self.scene.events.append(Event(len(self.batches) + 1, Fault("end"), time.monotonic()))
+    def _end(self, number: int) -> Event:
+        event = Event(number, Fault("end"), time.monotonic())
+        self.scene.events.append(event)
         self.ends.append((self.scene.served.terminate(self._choice), allowed_end()))
         self.remains += self.scene.served.remains()
+        return event
 
     def _tell(self, number: int, faults: list[Fault], recovered: float | None) -> None:
         names = ", ".join(fault.name for fault in faults)
