@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.campaign import Campaign, Settings
+from tests.chaos.campaign import SLOW_STARTS, Campaign, Settings
 from tests.chaos.faults import timeline
 from tests.chaos.plan import covering, drawn
 from tests.chaos.verdict import Facts, table
@@ -51,6 +51,8 @@ def main() -> None:
     args.timeline.write_text(timeline(facts.events, facts.zero))
     checks = facts.checks()
     print(f"\n{summary(facts)}")
+    if facts.limit > args.limit:
+        print(f"this machine is slow now: a start took {facts.limit / SLOW_STARTS:.1f} s, so limits are longer")
     for kind, why in campaign.scene.skipped.items():
         print(f"skipped {kind}: {why}")
     print(f"\n{table(checks)}\n\nseed {seed}, faults in {args.timeline}")
