@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Findings:
 def attack(seconds: float, corpus: Path, seed: int) -> bool:
     """Whether nothing was found; what was is written to `corpus`."""
     found = Findings()
+    corpus.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         url = f"sqlite:///{folder}/tenants.db"
         with open_database(url) as database:
@@ -62,7 +64,7 @@ def attack(seconds: float, corpus: Path, seed: int) -> bool:
                 over.set()
                 neighbour.join()
     for content, why in found.bad:
-        name = f"crash-served-{abs(hash(content)):016x}"
+        name = f"crash-served-{sha1(content, usedforsecurity=False).hexdigest()[:16]}"
         (corpus / name).write_bytes(content)
         print(f"{name}: {why}")
     print("\n".join(found.disturbed[:10]))
