@@ -52,7 +52,9 @@ def main() -> None:
     checks = facts.checks()
     print(f"\n{summary(facts)}")
     if facts.limit > args.limit:
-        print(f"this machine is slow now: a start took {facts.limit / SLOW_STARTS:.1f} s, so limits are longer")
+        print(
+            f"this machine is slow now: the quickest start took {facts.limit / SLOW_STARTS:.1f} s, so limits are longer"
+        )
     for kind, why in campaign.scene.skipped.items():
         print(f"skipped {kind}: {why}")
     print(f"\n{table(checks)}\n\nseed {seed}, faults in {args.timeline}")
