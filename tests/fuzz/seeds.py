@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
+from faasmoe.api.asked import Asked
 from faasmoe.experts import payload
 from faasmoe.experts.payload import Reply, Request
 from faasmoe.orchestrator import messages
@@ -15,6 +16,7 @@ from faasmoe.orchestrator.config import About, ServingConfig
 from faasmoe.orchestrator.figures import Figures
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, Used
 from faasmoe.platforms.local import frame, wire
+from faasmoe.readers import messages as readers
 from tests.chaos.questions import MODEL
 
 
@@ -88,6 +90,12 @@ def control() -> Iterator[bytes]:
     yield b"\7\x3f" + frame.pack_call(frame.Header(64, 128, 0, 64, 192, 64), segments=True)
     yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 0, 0, 4, 7, 9) + b"abcd"
     yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 1, 1, 1 << 20, 7, 9)
+
+    yield b"\x09" + readers.pack(readers.Fork(1, 5))
+    yield b"\x0a" + readers.pack(readers.Ended(1, -9))
+    yield b"\x0b" + readers.pack(readers.Job("chat", b"{}", 1.0))
+    asks = Asked(((1, 2),), SamplingParams(4))
+    yield b"\x0c" + readers.pack(readers.Done(asks, False))
 
 
 def headers() -> Iterator[bytes]:

@@ -6,7 +6,6 @@ by `tests/unit/test_corpus.py`, which runs every input of `tests/corpus` again.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import tempfile
@@ -16,41 +15,34 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 import faasmoe.model
-from faasmoe.api.schema import ChatBody, CompletionBody
+from faasmoe.api.asked import Bounds, Kind
+from faasmoe.api.reading import Reading
 from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
 from faasmoe.experts import payload
 from faasmoe.experts.mapping import map_tensor
 from faasmoe.model.checkpoint import read_header
-from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.model.prompts import PromptEncoder
 from faasmoe.orchestrator import messages
 from faasmoe.platforms.local import frame, wire
+from faasmoe.readers import messages as readers
+from tests.chaos.questions import MODEL
 
 Target = Callable[[bytes], None]
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 DEMO = Path(faasmoe.model.__file__).parent / "demo"
+_BOUNDS = Bounds(MODEL, 4096, 512)
+_KINDS: tuple[Kind, ...] = ("completion", "chat")
 _MOST_MAPPED = 4  # tensors of one file
 
 
 def bodies(data: bytes) -> None:
     """Bodies of HTTP requests: validation, sampling parameters, and texts to token ids."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):  # answered by 400
-        return
-    for kind in (CompletionBody, ChatBody):
-        with suppress(ValidationError, RequestError):
-            body = kind.model_validate(content)
-            body.sampling(8)
-            if isinstance(body, ChatBody):
-                _tokenizer().encode_chat([message.plain() for message in body.messages])
-            else:
-                for prompt in [body.prompt] if isinstance(body.prompt, str) else body.prompt:
-                    if isinstance(prompt, str):
-                        _tokenizer().encode(prompt)
+    for kind in _KINDS:
+        with suppress(RequestError):
+            asked = _reading().read(kind, data)
+            assert all(0 <= token < _BOUNDS.vocabulary for prompt in asked.prompts for token in prompt)
 
 
 def envelopes(data: bytes) -> None:
@@ -100,8 +92,8 @@ TARGETS: dict[str, Target] = {
 
 
 @cache
-def _tokenizer() -> Tokenizer:
-    return Tokenizer.saved(DEMO)
+def _reading() -> Reading:
+    return Reading(PromptEncoder.saved(DEMO), _BOUNDS)
 
 
 @cache
@@ -177,4 +169,8 @@ _PARSERS: tuple[Callable[[bytes], object], ...] = (
     _received,
     _call,
     _reply,
+    readers.read_order,
+    readers.read_event,
+    readers.read_job,
+    readers.read_answer,
 )

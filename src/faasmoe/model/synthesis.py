@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 from transformers.core_model_loading import revert_weight_conversion
 
@@ -24,6 +23,7 @@ from faasmoe.experts.payload import raw
 from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.checkpoint import INDEX_FILE, SINGLE_FILE
 from faasmoe.model.geometries import GEOMETRIES
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SHARD_BYTES = 2_000_000_000
 _POOL = 1 << 25  # numbers: 64 MiB

@@ -135,5 +135,5 @@ def read_answer(packed: bytes) -> Answer:
 def _read(decoder: msgspec.msgpack.Decoder[M], packed: bytes | bytearray) -> M:
     try:
         return decoder.decode(packed)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:  # not UTF-8 is a ValueError
         raise MessageError(f"a message that cannot be read: {type(error).__name__}") from error

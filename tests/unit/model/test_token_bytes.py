@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from faasmoe.model.source import resolve
 from faasmoe.model.token_bytes import TokenBytes
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 
 def sentencepiece() -> PreTrainedTokenizerFast:
