@@ -171,6 +171,7 @@ class Gateway:
         if self._doors.admin is not None:
             admin, its = create_admin_app(office, metrics), self._doors.admin.getsockname()
             app = ByListener(app, admin, self._doors.listener.getsockname(), its)
+        office.warn()
         self._entrance.open(app, fleet.cut)
         self._health.parts = Parts(
             orchestrators=lambda: fleet.state,

@@ -231,7 +231,8 @@ class Fleet:
 
     def _loaded(self, loading: asyncio.Task[About]) -> None:
         if not loading.cancelled() and (error := loading.exception()):
-            log.error("the model cannot be served: %s", error if isinstance(error, FaasmoeError) else type(error))
+            if not isinstance(error, FaasmoeError):  # else who waits for `ready` tells it
+                log.error("the model cannot be served", exc_info=error)
             self.refuse("the model cannot be served; the server's log says why")
 
     def _member(self, tenant: str) -> Member:

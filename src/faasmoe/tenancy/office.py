@@ -69,11 +69,14 @@ class Office:
         self._running.enter_context(self.ledger.start())
         self._running.enter_context(self.directory.start())
         self._sums.start()
+        return self
+
+    def warn(self) -> None:
+        """Say in the log who is let in, if that may surprise: to be called when requests are taken."""
         if self.authentication.open:
             log.warning("the server is open: there are no tenants, and no key is needed")
         elif self._chosen_open:
             log.warning("--open has no effect while there are tenants: each needs its key")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

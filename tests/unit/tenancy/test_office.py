@@ -99,6 +99,7 @@ def test_who_is_let_in_without_a_key(
         Office(database, local=local, chosen_open=chosen) as office,
     ):
         assert office.authentication.open is open_
+        office.warn()
     said = [record.message for record in caplog.records]
     assert any("the server is open" in each for each in said) is open_
     assert any("--open has no effect" in each for each in said) is (chosen and has)
