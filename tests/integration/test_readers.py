@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 
 from faasmoe.api.asked import Asked, Bounds
 from faasmoe.errors import CheckpointError, EngineStopped, RequestError
-from faasmoe.readers import lane
+from faasmoe.readers import lane, progress
 from faasmoe.readers.pool import Readers
 from tests.hostile import hostile_bodies
 from tests.tokenizers import CHATML, chatml
@@ -64,9 +66,13 @@ def use(folder: Path, what: Use, bounds: Bounds = BOUNDS) -> Any:
 def family() -> dict[str, psutil.Process]:
     """The nursery and the readers of this process, those of large bodies under their own name."""
     me = psutil.Process()
-    nursery = next(p for p in me.children() if "faasmoe.readers.nursery" in p.cmdline())
-    readers = {"large" if p.nice() > me.nice() else "small": p for p in nursery.children()}
-    return {"nursery": nursery, **readers}
+    found: dict[str, psutil.Process] = {}
+    with suppress(psutil.Error):  # of one that ends meanwhile
+        for nursery in me.children():
+            if "faasmoe.readers.nursery" in nursery.cmdline():
+                found["nursery"] = nursery
+                found |= {"large" if p.nice() > me.nice() else "small": p for p in nursery.children()}
+    return found
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -116,55 +122,48 @@ def test_others_go_on_while_a_template_loops(folder: Path, monkeypatch: pytest.M
     assert answered > 10
 
 
-@pytest.mark.parametrize("who", ["small", "nursery"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_process_that_is_killed_or_frozen_fails_no_request(folder: Path, who: str, number: int) -> None:
-    async def what(readers: Readers) -> tuple[Any, float]:
-        await readers.read("chat", "t", chat("hello"))
-        victim = family()[who]
-        if (who, number) == ("nursery", signal.SIGSTOP):
-            victim.send_signal(number)
-            family_of = family()["small"]
-            family_of.kill()  # what is frozen has nothing to do until then
-        else:
-            victim.send_signal(number)
-        began = time.monotonic()
-        return await outcome(readers, chat("hello")), time.monotonic() - began
+def test_a_process_that_is_killed_or_frozen_fails_no_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "STILL", 3)
 
-    asked, seconds = use(folder, what)
-    assert isinstance(asked, Asked), asked
-    assert seconds < 20  # 10 at most on a machine with nothing else to do
+    async def what(readers: Readers) -> list[tuple[Any, float]]:
+        answers = []
+        for who, number in itertools.product(("small", "nursery"), (signal.SIGKILL, signal.SIGSTOP)):
+            await until(lambda: len(family()) == 3)
+            found = family()
+            found[who].send_signal(number)
+            if (who, number) == ("nursery", signal.SIGSTOP):
+                found["small"].kill()  # what is frozen has nothing to do until then
+            began = time.monotonic()
+            answers.append((await outcome(readers, chat("hello")), time.monotonic() - began))
+        return answers
 
-
-def test_signals_to_the_group_are_left_to_the_gateway(folder: Path) -> None:
-    async def what(readers: Readers) -> bool:
-        await readers.read("chat", "t", chat("hello"))
-        before = family()
-        for process in before.values():
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                process.send_signal(number)
-        await readers.read("chat", "t", chat("hello"))
-        return {name: p.pid for name, p in before.items()} == {name: p.pid for name, p in family().items()}
-
-    assert use(folder, what)
+    for asked, seconds in use(folder, what):
+        assert isinstance(asked, Asked), asked
+        assert seconds < 30  # a few on a machine with nothing else to do
 
 
-def test_readers_have_no_threads_no_secrets_and_end_with_the_gateway(
+def test_readers_leave_signals_to_the_gateway_have_no_threads_and_no_secrets_and_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAASMOE_DATABASE", "postgresql://user:secret@host/db")
 
-    async def what(readers: Readers) -> dict[str, psutil.Process]:
+    async def what(readers: Readers) -> list[psutil.Process]:
         await readers.read("chat", "t", chat("hello"))
         await until(lambda: len(family()) == 3)
         found = family()
         for process in found.values():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                process.send_signal(number)
+        await readers.read("chat", "t", chat("hello"))
+        for process in found.values():
             assert process.num_threads() == 1
             assert "secret" not in str(process.environ())
             assert not [each.path for each in process.memory_maps() if "torch" in each.path]
-        return found
+        return list(found.values())
 
-    assert not psutil.wait_procs(use(folder, what).values(), 30)[1]
+    assert not psutil.wait_procs(use(folder, what), 30)[1]
 
 
 def test_memory_that_a_body_took_is_given_back(folder: Path) -> None:

@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faasmoe.api.presence import address_of
 
-RATE = 20.0  # refusals a second that a client gets
-BURST = 40  # that it gets at once
+RATE = 10.0  # refusals a second that a client gets
+BURST = 20  # that it gets at once
 _SOON = 1e-3  # seconds that are not worth waiting for
 MOST_WAITING = 64  # of one client's that wait for their turn; others get theirs at once, and lose their connection
 
@@ -18,8 +18,8 @@ MOST_WAITING = 64  # of one client's that wait for their turn; others get theirs
 class RefusalPace:
     """ASGI middleware: what a client has done wrong (status 4xx) is told `RATE` times a second, after `BURST` at once.
 
-    A client is a tenant, or an address from which no good key has come. Its connection waits, and with it its next
-    request; nothing else does.
+    A client is a tenant, or an address from which no good key has come; where no key is needed, there is nobody to
+    protect. Its connection waits, and with it its next request; nothing else does.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RefusalPace:
 
         async def sending(message: Message) -> None:
             refused = message["type"] == "http.response.start" and 400 <= message["status"] < 500
-            if refused and not await self._turn(_client_of(scope)):
+            if refused and (client := _client_of(scope)) and not await self._turn(client):
                 message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
             await send(message)
 
@@ -70,8 +70,8 @@ class RefusalPace:
         return True
 
 
-def _client_of(scope: Scope) -> str:
+def _client_of(scope: Scope) -> str | None:
     caller = scope.get("state", {}).get("caller")
-    if caller is not None and caller.name:
-        return f"tenant {caller.name}"
+    if caller is not None:
+        return f"tenant {caller.name}" if caller.name else None
     return f"address {address_of(scope)}"

@@ -87,13 +87,15 @@ class Lane:
         """Until cancelled."""
         try:
             while True:
-                await self.reader()
-                while not len(self._queue):
+                if (await self.reader()).ended.done():
+                    self._replace()
+                elif not len(self._queue):
                     self._came.clear()
                     await self._came.wait()
-                ticket = self._queue.pop()
-                if not ticket.answer.done():  # somebody still wants it
-                    await self._serve(ticket)
+                else:
+                    ticket = self._queue.pop()
+                    if not ticket.answer.done():  # somebody still wants it
+                        await self._serve(ticket)
         finally:
             if self._reader is not None:
                 self._reader.hang_up()
@@ -114,11 +116,19 @@ class Lane:
         while self._reader is None:
             try:
                 self._reader = await self._nursery.fork(self._niceness)
+                self._reader.ended.add_done_callback(lambda _: self._came.set())
             except Exception as error:  # noqa: BLE001 - whatever it is: there will be one some day
                 log.warning("there is no reader: %s", error)
                 await self._sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
                 pause = min(2 * pause, _LONGEST_PAUSE)
         return self._reader
+
+    def _replace(self) -> None:
+        """The reader has ended while it had nothing to do."""
+        if self._reader is not None:
+            self._reader.hang_up()
+        self._reader = None
+        self.lost += 1
 
     async def _read(self, job: Job) -> Answer:
         wall = _WAITS + _WALL * job.cpu_seconds

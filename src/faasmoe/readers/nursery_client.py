@@ -110,7 +110,10 @@ class NurseryClient:
         """Have a process, which imports what it needs. Does not wait. Raises `Lost` if none can be started."""
         if self._process is not None:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise Lost(f"it cannot be started: {error.strerror}") from error
         with theirs:
             try:
                 self._process = start(
@@ -203,19 +206,20 @@ class NurseryClient:
         forked: asyncio.Future[int] = loop.create_future()
         ended: asyncio.Future[int] = loop.create_future()
         ours, theirs = socket.socketpair()
-        self._forked[number], self._ended[number] = forked, ended
-        ours.setblocking(False)
-        streams = await asyncio.open_unix_connection(sock=ours)
-        try:
-            with theirs:
+        with theirs:
+            ours.setblocking(False)
+            streams = await asyncio.open_unix_connection(sock=ours)
+            self._forked[number], self._ended[number] = forked, ended
+            try:
                 self._send(Fork(number, niceness), theirs.fileno())
-            return Reader(number, await asyncio.shield(forked), streams, ended)
-        except BaseException:
-            streams[1].transport.abort()
-            self._kill(number)
-            raise
-        finally:
-            self._forked.pop(number, None)
+                theirs.close()  # the end of the reader is the end of its connection
+                return Reader(number, await asyncio.shield(forked), streams, ended)
+            except BaseException:
+                streams[1].transport.abort()
+                self._kill(number)
+                raise
+            finally:
+                self._forked.pop(number, None)
 
     def _kill(self, number: int) -> None:
         if self._process is not None and number in self._ended:

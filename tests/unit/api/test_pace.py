@@ -23,11 +23,11 @@ class Client:
             await self.sleeping.wait()
 
     async def _answer(self, scope: Any, _: Any, send: Any) -> None:
-        if scope["tenant"]:
+        if scope["tenant"] is not None:
             scope["state"] = {"caller": SimpleNamespace(name=scope["tenant"])}
         await send({"type": "http.response.start", "status": scope["status"], "headers": []})
 
-    async def ask(self, status: int, tenant: str = "", address: str = "1.2.3.4") -> dict[str, Any]:
+    async def ask(self, status: int, tenant: str | None = None, address: str = "1.2.3.4") -> dict[str, Any]:
         sent: list[dict[str, Any]] = []
 
         async def send(message: Any) -> None:
@@ -56,6 +56,7 @@ def test_answers_and_others_do_not_wait() -> None:
         for _ in range(3 * BURST):
             await client.ask(200, "a")
             await client.ask(503, "a")
+            await client.ask(400, "")  # where no key is needed
         await client.ask(429, "b")
         await client.ask(401)
         await client.ask(401, address="5.6.7.8")

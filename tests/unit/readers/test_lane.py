@@ -29,6 +29,7 @@ class PlayedReader:
 
     def __init__(self, number: int, answers: list[Any]) -> None:
         self.number = number
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._answers = answers
 
     def hang_up(self) -> None:
@@ -56,7 +57,8 @@ class PlayedNursery:
             self._refusals -= 1
             raise Lost("no process")
         self.forked.append(niceness)
-        return PlayedReader(len(self.forked), self._answers)
+        self.latest = PlayedReader(len(self.forked), self._answers)
+        return self.latest
 
     async def end(self, reader: PlayedReader) -> int | None:
         return self._statuses.pop(0)
@@ -123,6 +125,24 @@ def test_what_kills_a_reader_costs_its_own_request_alone(number: int, message: s
     assert isinstance(refused, RequestError)
     assert message in str(refused)
     assert done == DONE
+
+
+def test_a_reader_that_ends_while_it_idles_is_replaced_at_once() -> None:
+    nursery = PlayedNursery([DONE])
+
+    async def all_of_it() -> None:
+        lane = Lane(nursery, 3)  # type: ignore[arg-type]
+        running = asyncio.create_task(lane.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        nursery.latest.ended.set_result(-9)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (len(nursery.forked), lane.lost) == (2, 1)
+        assert await lane.read("a", Job("chat", b"{}", 1.0)) == DONE
+        running.cancel()
+
+    asyncio.run(all_of_it())
 
 
 def test_a_body_that_takes_too_long_is_not_tried_again() -> None:
