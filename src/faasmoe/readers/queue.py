@@ -9,8 +9,8 @@ from faasmoe.errors import EngineBusy
 
 T = TypeVar("T")
 
-MOST = 512  # that wait, of all tenants together
-MOST_EACH = 64  # of one tenant
+MOST = 4096  # that wait, of all tenants together; `api.body_limit` bounds their bytes
+MOST_EACH = 1024  # of one tenant; as many may wait for the engine
 
 
 class FairQueue(Generic[T]):
