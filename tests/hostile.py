@@ -4,6 +4,9 @@ from __future__ import annotations
 
 SIZE = (4 << 20) - 256
 
+_TURN = '{"role":"user","content":"x"}'
+_PART = '{"type":"text","text":"x"}'
+
 Hostile = tuple[str, bytes]  # path under /v1, body
 
 
@@ -19,6 +22,8 @@ def hostile_bodies(model: str) -> dict[str, Hostile]:
         "objects": ("completions", f"{prompt}[{_many('{}')}]}}"),
         "lists": ("completions", f"{prompt}[{_many('[]')}]}}"),
         "depth": ("completions", prompt + "[" * (SIZE // 2) + "]" * (SIZE // 2) + "}"),
+        "lists of objects": ("completions", f"{prompt}[{_many('[{}]')}]}}"),
+        "strings": ("completions", f"{prompt}[{_many(chr(34) + 'x' + chr(34))}]}}"),
         "ids": ("completions", f"{prompt}[{_many('257')}]}}"),
         "digits": ("completions", f"{prompt}[{'1' * SIZE}]}}"),
         "text": ("completions", f'{prompt}"{"a word " * (SIZE // 7)}"}}'),
@@ -40,6 +45,11 @@ def hostile_bodies(model: str) -> dict[str, Hostile]:
             f'{{"model":"{model}","messages":[{_many(chr(123) + chr(34) + "role" + chr(34) + ":1}")}]}}',
         ),
         "parts": ("chat/completions", f"{user}[{_many('{}')}]}}]}}"),
+        "many turns": ("chat/completions", f'{{"model":"{model}","messages":[{_many(_TURN)}]}}'),
+        "many parts": ("chat/completions", f"{user}[{_many(_PART)}]}}]}}"),
+        "no end": ("chat/completions", "[" * SIZE),
+        "numbers": ("completions", f'{prompt}"a","temperature":1e999999,"n":{"9" * 5000}}}'),
         "chat": ("chat/completions", f'{user}"{"a word " * (SIZE // 7)}"}}]}}'),
     }
-    return {name: (path, text.encode()) for name, (path, text) in made.items()}
+    bodies = {name: (path, text.encode()) for name, (path, text) in made.items()}
+    return bodies | {"no text": ("completions", prompt.encode() + b'"\xff\xfe"}')}

@@ -16,9 +16,10 @@ from typing import Literal
 import httpx
 
 from tests.chaos.cages import ProcessLimit, SmallDisk, Unavailable, few_descriptors
-from tests.chaos.hostile import BODIES
+from tests.chaos.questions import MODEL
 from tests.chaos.served import Served
 from tests.chaos.tree import Process, Role
+from tests.hostile import hostile_bodies
 from tests.waiting import wait_until
 
 Kind = Literal[
@@ -183,16 +184,18 @@ class Scene:
         event.until = time.monotonic()
 
     def _hostile(self, event: Event) -> Callable[[], None]:
-        over = threading.Event()
+        over, bodies = threading.Event(), list(hostile_bodies(MODEL).values())
 
         def attack() -> None:
             with httpx.Client(timeout=_HOSTILE_SECONDS, trust_env=False) as client:
                 while not over.is_set():
-                    path, body = self.choice.choice(BODIES)
+                    path, body = self.choice.choice(bodies)
                     head = {"Authorization": f"Bearer {self.hostile_key}", "Content-Type": "application/json"}
                     status = 0
                     with suppress(httpx.HTTPError):
-                        status = client.post(self.served.url + path, content=body(), headers=head).status_code
+                        status = client.post(
+                            f"{self.served.url}/v1/{path}", content=body, headers=head
+                        ).status_code
                     self.hostile[status] = self.hostile.get(status, 0) + 1
 
         thread = threading.Thread(target=attack, daemon=True)

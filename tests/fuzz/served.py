@@ -19,10 +19,10 @@ from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 from tests.chaos.clients import Attempt, Book
-from tests.chaos.hostile import BODIES
 from tests.chaos.questions import MODEL, QUESTIONS, Answer
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import bodies
+from tests.hostile import hostile_bodies
 from tests.integration.servers import serve
 
 _PATHS = ("/v1/completions", "/v1/chat/completions")
@@ -97,14 +97,15 @@ def live_beside(url: str, key: str, over: threading.Event, found: Findings) -> N
 def _attack(url: str, key: str, seconds: float, corpus: Path, seed: int, found: Findings) -> None:
     choice = random.Random(seed)
     inputs = [*bodies(), *(file.read_bytes() for file in sorted(corpus.iterdir()))]
+    large = list(hostile_bodies(MODEL).values())
     head = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     end = time.monotonic() + seconds
     with httpx.Client(timeout=_PATIENCE, trust_env=False) as client:
         while time.monotonic() < end:
             path, content = choice.choice(_PATHS), choice.choice(inputs)
             if choice.random() < _LARGE_SHARE:
-                path, make = choice.choice(BODIES)
-                content = make()
+                where, content = choice.choice(large)
+                path = f"/v1/{where}"
             else:
                 content = plausible(mutated(content, choice.getrandbits(32), _LONGEST) or content)
             try:
