@@ -57,8 +57,9 @@ def instance(platform: LocalPlatform, name: str) -> int:
 
 
 def zygote(platform: LocalPlatform) -> int:
-    (child,) = psutil.Process(platform.processes()[0]).children()
-    return int(child.pid)
+    daemon = psutil.Process(platform.processes()[0])
+    assert wait_until(lambda: len(daemon.children()) == 1)  # else the last one is dying, or the next one starting
+    return int(daemon.children()[0].pid)
 
 
 def spares(platform: LocalPlatform) -> list[int]:

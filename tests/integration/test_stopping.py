@@ -104,7 +104,7 @@ def told(manager: socket.socket) -> list[str]:
 
 
 def listen(manager: socket.socket, notes: list[str]) -> None:
-    """Adds what is told, until the socket is shut down: who does not read holds up the server."""
+    """Adds what is told, until an empty message: who does not read holds up the server."""
     manager.settimeout(200)
     while packet := manager.recv(4096):
         notes += packet.decode().splitlines()
@@ -203,7 +203,8 @@ def test_a_server_starts_and_drains_in_order(tmp_path: Path) -> None:
 
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(30) == 0
-        manager.shutdown(socket.SHUT_RDWR)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ending:
+            ending.sendto(b"", str(tmp_path / "notify"))
         streamed.result(10)
         assert json.loads(lines[-1])["error"]["message"] == "the server is shutting down"
         assert psutil.wait_procs(everybody, timeout=10)[1] == []
@@ -249,16 +250,26 @@ def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path) -> None:
 
 
 STUCK = """
-import ctypes, subprocess, sys
+import ctypes, os, pathlib, subprocess, sys, threading, time
 from faasmoe.cli import last_resort, signals
 last_resort.CLOSE_SECONDS = 0.3
 last_resort.LastResort(signals.ENDING).start()
 signals.unwind()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-print(child.pid, flush=True)
 mutex = ctypes.create_string_buffer(64)
-for _ in range(2):
-    ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second time for ever; no handler of a signal runs
+lock = ctypes.CDLL(None).pthread_mutex_lock
+lock(mutex)
+
+def tell():
+    asleep = 0
+    while asleep < 5:  # so long that the main thread does not merely wait for its turn
+        time.sleep(0.02)
+        state = pathlib.Path(f"/proc/self/task/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[0]
+        asleep = asleep + 1 if state == "S" else 0
+    print(child.pid, flush=True)
+
+threading.Thread(target=tell).start()
+lock(mutex)  # for ever; no handler of a signal runs
 """
 
 
