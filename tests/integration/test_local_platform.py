@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -159,6 +160,7 @@ def test_a_budget_that_can_never_do_is_refused(tight: LocalPlatform, artifact: P
         ask(tight, "big")
 
 
+@pytest.mark.skipif(shutil.which("fincore") is None, reason="fincore (Debian: util-linux-extra) is missing")
 def test_released_weights_leave_the_page_cache(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     size, cuts = 16 << 20, (5000, 4 << 20, (7 << 20) + 4096, 15 << 20)  # most of them within a large folio
