@@ -8,7 +8,9 @@ import typer
 
 from faasmoe.cli.options import Database, Json
 
-app = typer.Typer(help="The database of tenants, keys and the ledger.", no_args_is_help=True)
+app = typer.Typer(
+    help="The database of tenants, keys and the ledger.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()

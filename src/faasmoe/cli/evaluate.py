@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from faasmoe.evaluation.experiments import Base
     from faasmoe.evaluation.results import Results
 
-app = typer.Typer(help="Measure what serving takes, and read results.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure what serving takes, and read results.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Out = Annotated[
     Path, typer.Option(help="Results, of one or several experiments. What is there already is not run again.")

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from faasmoe.cli.options import Json
+from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def _picture(platform: LocalPlatform, every: bool, height: int | None) -> Render
     shown = rows if height is None else rows[: max(1, height - _EDGE - 3)]
     table = Table(box=None, pad_edge=False)
     for name in ("function", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in ("inst.", "calls", "cold", "died", "p50 ms", "p99 ms", "MiB"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name)
+    for name in ("instances", "calls", "cold", "died", "p50 ms", "p99 ms", "MiB"):
+        table.add_column(name, justify="right")
     for function in shown:
         counts = [len(function.instances), function.invocations, function.cold_starts, function.deaths]
         table.add_row(
@@ -108,7 +109,7 @@ def _picture(platform: LocalPlatform, every: bool, height: int | None) -> Render
             _milliseconds(function.p99),
             f"{_memory(function) / _MIB:.1f}" if function.instances else "",
         )
-    return Group(table, Text(_summary(status, len(rows) - len(shown)), style="dim"))
+    return Group(WholeTable(table), Text(_summary(status, len(rows) - len(shown)), style="dim"))
 
 
 def _milliseconds(seconds: float | None) -> str:

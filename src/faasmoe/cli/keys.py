@@ -14,7 +14,7 @@ from rich.table import Table
 from faasmoe.cli.options import Database, Json
 from faasmoe.errors import OptionError
 
-app = typer.Typer(help="API keys of tenants and of admins.", no_args_is_help=True)
+app = typer.Typer(help="API keys of tenants and of admins.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -31,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes leave 22 of 80 columns for texts, and cut names of options
 )
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)

@@ -14,7 +14,11 @@ from faasmoe.cli.options import Dtype, Json, Model
 from faasmoe.cli.progress import writing
 from faasmoe.errors import OptionError
 
-app = typer.Typer(help="Make checkpoints to try things with, and record what models do.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make checkpoints to try things with, and record what models do.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()

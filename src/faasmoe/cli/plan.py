@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import Dtype, Json, size_of
+from faasmoe.cli.tables import WholeTable
 from faasmoe.cli.workloads import Replay, Tenants
 from faasmoe.errors import OptionError
 
@@ -211,7 +212,7 @@ def _show(console: Console, shape: ModelShape, model: str | None, result: Plan, 
     for one in order[:_SHOWN]:
         style = "bold green" if one is result.best else None if one.possible else "dim"
         table.add_row(*_cells(one), style=style)
-    console.print(table)
+    console.print(WholeTable(table))
     hidden = len(order) - _SHOWN
     console.print(
         "[dim]GB: memory on average; calls: invocations for each token of an answer; cold: cold starts for each "

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import Json
+from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def claims(files: Files, as_json: Json = False) -> None:
     for one in verdicts:
         table.add_row(one.claim.key, *claim_cells(one), f"[{_COLOURS[one.reached]}]{one.word}[/]")
     console = Console()
-    console.print(table)
+    console.print(WholeTable(table))
     if any(one.extrapolated for one in verdicts):
         console.print(f"[dim]{NOTE}[/]")
 
@@ -73,7 +74,7 @@ def compare(before: File, after: File, as_json: Json = False) -> None:
             style="bold" if one.distinct else None,
         )  # fmt: skip
     console = Console()
-    console.print(table)
+    console.print(WholeTable(table))
     if any(one.extrapolated for one in found):
         console.print(f"[dim]{NOTE}[/]")
 
@@ -114,12 +115,12 @@ def show(results: Results, as_json: bool) -> None:
         return
     table = figures_table({"": names([one.kind for one in groups])}, groups, FEW)
     shown = Table(box=None, pad_edge=False)
-    for place, column in enumerate(table.columns):
-        shown.add_column(column, no_wrap=place == 0)
+    for column in table.columns:
+        shown.add_column(column)
     for row in table.rows:
         shown.add_row(*row)
     console = Console()
-    console.print(shown)
+    console.print(WholeTable(shown))
     console.print("\n".join(f"[dim]{note}[/]" for note in table.notes))
 
 

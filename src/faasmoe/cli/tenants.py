@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from faasmoe.tenancy.tenants import Tenant
 
-app = typer.Typer(help="Tenants: who may use the server, how much, and beside whom.", no_args_is_help=True)
+app = typer.Typer(
+    help="Tenants: who may use the server, how much, and beside whom.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Name = Annotated[str, typer.Argument(help="Letters and digits, with single '.', '_' or '-' between them.")]
 Weight = Annotated[
