@@ -38,8 +38,19 @@ def test_what_fits_is_a_table():
     assert [row.split()[0] for row in rows] == list(KEYS)
 
 
-def test_what_does_not_fit_is_a_list():
-    assert printed(40).splitlines()[:4] == [
+def test_names_stand_above_where_there_is_no_room_beside():
+    assert [line.rstrip() for line in printed(50).splitlines()] == [
+        "key",
+        "  figure  95 % interval",
+        "memory_vs_local_distribution",
+        "  0.710   0.459 to 0.531  [reached]",
+        "peak_memory_vs_shared_full",
+        "  1.088   0.459 to 0.531  [reached]",
+    ]
+
+
+def test_what_fits_in_no_other_way_is_a_list():
+    assert printed(33).splitlines()[:4] == [
         "memory_vs_local_distribution",
         "  figure  0.710",
         "  95 % interval  0.459 to 0.531",
