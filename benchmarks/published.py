@@ -2,10 +2,10 @@
 
     python -m benchmarks.published
 
-Between `<!-- claims: NAME... -->` or `<!-- figures: NAME SECTION -->` and `<!-- end -->` is what the results of these
-names say; SECTION is one of the report's, such as strategies-paper. `<!-- planned: NAME GEOMETRY LAYERS VOCABULARY -->`
-holds the planner against all trials of each strategy of ours: it is told what was asked, and when. An image
-evaluation/NAME-SECTION-CHART.png is the report's.
+Between `<!-- claims: NAME... -->`, `<!-- bounds: all -->` or `<!-- figures: NAME SECTION -->` and `<!-- end -->` is
+what the results of these names say; SECTION is one of the report's, such as strategies-paper.
+`<!-- planned: NAME GEOMETRY LAYERS VOCABULARY -->` holds the planner against all trials of each strategy of ours: it is
+told what was asked, and when. An image evaluation/NAME-SECTION-CHART.png is the report's.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import fmean
 
-from faasmoe.evaluation.claims import judge
+from faasmoe.evaluation.claims import CLAIMS, judge
 from faasmoe.evaluation.meters.meter import integral
 from faasmoe.evaluation.planner.machine import Machine
 from faasmoe.evaluation.planner.plan import requests_of
 from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.evaluation.planner.shape import ModelShape, shape_of
 from faasmoe.evaluation.report.page import Chapter, chapters_of, charts_of
-from faasmoe.evaluation.report.tables import Table, claims_table
+from faasmoe.evaluation.report.tables import Table, bounds_table, claims_table
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.blocks import DEFAULT_BLOCK_SIZE
@@ -31,7 +31,7 @@ from faasmoe.model.blocks import DEFAULT_BLOCK_SIZE
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "evaluation"
 DOCUMENTS = (ROOT / "docs" / "evaluation.md", ROOT / "docs" / "planning.md", ROOT / "README.md")
-_BLOCK = re.compile(r"(<!-- (claims|figures|planned): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (claims|bounds|figures|planned): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _IMAGE = re.compile(r"\]\((?:docs/)?evaluation/([a-z0-9-]+)\.png\)")
 _CLOSED = ("paper", "saturated")  # workloads in which a tenant asks when it has its answer
 _WARM_UP = 1.0  # seconds before what counts
@@ -53,6 +53,8 @@ def filled(text: str, results: Mapping[str, Results]) -> str:
         names = words.split()
         if kind == "claims":
             made = _claims(names, results)
+        elif kind == "bounds":
+            made = bounds_table(CLAIMS).markdown()
         elif kind == "figures":
             made = _figures(*names, chapters)
         else:
@@ -68,7 +70,7 @@ def shown(text: str) -> list[str]:
 
 
 def _claims(names: list[str], results: Mapping[str, Results]) -> str:
-    there = [results[name] for name in names if name in results]
+    there = {name: results[name] for name in names if name in results}
     return claims_table(judge(there)).markdown() if there else _NOT_YET
 
 

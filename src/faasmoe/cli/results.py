@@ -36,20 +36,25 @@ _COLOURS = {True: "green", False: "red", None: "dim"}
 def claims(files: Files, as_json: Json = False) -> None:
     """Hold results against what the project claims."""
     from faasmoe.evaluation.claims import judge
-    from faasmoe.evaluation.report.tables import claim_cells
+    from faasmoe.evaluation.report.tables import CLAIM_COLUMNS, claim_cells, several_files
     from faasmoe.evaluation.report.units import NOTE
 
-    verdicts = judge(_load(files))
+    verdicts = judge(dict(zip(map(str, files), _load(files), strict=True)))
     if as_json:
         typer.echo(json.dumps({one.claim.key: _facts(one) for one in verdicts}, allow_nan=False))
         return
-    table = Table("key", "figure", "95 % interval", "trials", "must be", "", box=None, pad_edge=False)
+    apart = several_files(verdicts)
+    table = Table("key", *CLAIM_COLUMNS, *(["results"] if apart else []), box=None, pad_edge=False)
     for one in verdicts:
-        table.add_row(one.claim.key, *claim_cells(one), f"[{_COLOURS[one.reached]}]{one.word}[/]")
+        word = f"[{_COLOURS[one.reached]}]{one.word}[/]"
+        table.add_row(one.claim.key, *claim_cells(one), word, *([Path(one.file or "").stem] if apart else []))
     console = Console()
     console.print(WholeTable(table))
     if any(one.extrapolated for one in verdicts):
         console.print(f"[dim]{NOTE}[/]")
+    for one in verdicts:
+        if one.reached is None:
+            console.print(f"[dim]{one.claim.key} is not measured: {one.why}[/]", highlight=False)
 
 
 def compare(before: File, after: File, as_json: Json = False) -> None:
@@ -151,6 +156,10 @@ def _facts(one: Verdict) -> dict[str, Any]:
         "reached": one.reached,
         "extrapolated": one.extrapolated,
         "model": one.model,
+        "results": one.file,
+        "not_measured": one.why or None,
+        "bound_source": one.claim.source,
+        "paper": one.claim.paper,
     }
 
 

@@ -26,13 +26,15 @@ def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert facts["memory_vs_baseline"]["value"] == pytest.approx(0.1)
     assert facts["pressure_vs_llamacpp"] == {
         "value": None, "low": None, "high": None, "trials": 0, "bound": 1.0, "at_least": True, "reached": None,
-        "extrapolated": False, "model": None,
+        "extrapolated": False, "model": None, "results": None, "paper": None,
+        "not_measured": "there is no run of: faasmoe evaluate pressure under 50 %",
+        "bound_source": "llama.cpp is what users would run where memory is short",
     }  # fmt: skip
     assert faasmoe(monkeypatch, "evaluate", "claims", file) == 0
     shown = capsys.readouterr().out
     assert "reached" in shown
     assert "missed" in shown
-    assert "not measured" in shown
+    assert "pressure_vs_llamacpp is not measured: there is no run of" in shown
 
 
 def test_compare(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

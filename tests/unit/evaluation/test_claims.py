@@ -7,7 +7,7 @@ from tests.unit.evaluation.made import results, run
 
 
 def verdicts(*runs):
-    return {verdict.claim.key: verdict for verdict in judge([results(*runs)])}
+    return {verdict.claim.key: verdict for verdict in judge({"made": results(*runs)})}
 
 
 def test_there_is_a_claim_for_each_key() -> None:
@@ -65,8 +65,9 @@ def test_the_first_results_that_have_a_claims_strategies_answer() -> None:
         results(run("faasmoe-shared", memory=memory), run("baseline", memory=100)) for memory in (20, 30)
     )
     first.model = "first"
-    verdict = judge([half, first, second])[0]
+    verdict = judge({"half": half, "first-file": first, "second-file": second})[0]
     assert verdict.model == "first"
+    assert verdict.file == "first-file"
     assert verdict.estimate.value == pytest.approx(0.2)
     assert verdict.word == "reached"
 
@@ -75,3 +76,28 @@ def test_a_strategy_that_has_answered_nothing_is_not_measured() -> None:
     found = verdicts(run("faasmoe-shared"), run("baseline", requests=[]))
     assert found["cpu_vs_baseline"].word == "not measured"
     assert found["memory_vs_baseline"].word == "missed"
+
+
+def test_what_is_missing_is_said() -> None:
+    two = [run("faasmoe-shared", tenants=2), run("baseline", tenants=2)]
+    assert verdicts(*two)["memory_vs_baseline"].why == (
+        "6 tenants are wanted, and runs of faasmoe-shared have 2, and "
+        "6 tenants are wanted, and runs of baseline have 2"
+    )
+    assert verdicts(run("faasmoe-shared"))["memory_vs_baseline"].why == "there is no run of baseline"
+    none = verdicts(run("faasmoe-shared"))
+    assert none["bursty_p95_vs_shared_full"].why == (
+        "there is no run of: faasmoe evaluate strategies --workload bursty"
+    )
+    assert none["pressure_vs_llamacpp"].why == "there is no run of: faasmoe evaluate pressure under 50 %"
+    silent = verdicts(run("faasmoe-shared"), run("baseline", requests=[]))
+    assert silent["cpu_vs_baseline"].why == "a run has no answers to compare"
+
+
+def test_the_papers_own_figures_are_of_its_table() -> None:
+    papers = {claim.key: claim.paper for claim in CLAIMS if claim.paper}
+    assert {key: round(value, 3) for key, value in papers.items()} == {
+        "memory_vs_baseline": 0.332, "cpu_vs_baseline": 0.290, "memory_vs_local_distribution": 1.434,
+        "private_vs_shared_memory": 1.260,
+    }  # fmt: skip
+    assert all(claim.source for claim in CLAIMS)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from faasmoe.evaluation.claims import Verdict, judge
 from faasmoe.evaluation.report.plots import Chart
 from faasmoe.evaluation.report.sections import Section, sections_of
-from faasmoe.evaluation.report.tables import claims_table
+from faasmoe.evaluation.report.tables import bounds_table, claims_table
 from faasmoe.evaluation.results import Results
 
 PAGE, TABLES = "report.html", "report.md"
@@ -70,7 +70,7 @@ def chapters_of(several: Mapping[str, Results]) -> list[Chapter]:
 
 def write(several: Mapping[str, Results], folder: Path) -> list[Path]:
     """The page, the tables, and a PNG for each chart. Returns the files in this order."""
-    chapters, verdicts = chapters_of(several), judge(list(several.values()))
+    chapters, verdicts = chapters_of(several), judge(several)
     drawings = {name: chart.draw() for name, chart in charts_of(chapters).items()}
     folder.mkdir(parents=True, exist_ok=True)
     svg = {name: drawing.svg for name, drawing in drawings.items()}
@@ -99,13 +99,18 @@ def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict], drawings: Map
     source = files("faasmoe.evaluation.report").joinpath("page.html.jinja").read_text()
     models = ", ".join(dict.fromkeys(chapter.results.model for chapter in chapters))
     return environment.from_string(source).render(
-        chapters=chapters, claims=verdicts, claims_table=claims_table(verdicts), models=models
+        chapters=chapters,
+        claims=verdicts,
+        claims_table=claims_table(verdicts),
+        bounds_table=bounds_table([one.claim for one in verdicts]),
+        models=models,
     )
 
 
 def tables(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
     """All of them, as Markdown."""
     parts = ["## Claims", claims_table(verdicts).markdown()]
+    parts += ["Where the bounds come from:", bounds_table([one.claim for one in verdicts]).markdown()]
     for chapter in chapters:
         parts.append(f"## {chapter.results.model}")
         for section in chapter.sections:

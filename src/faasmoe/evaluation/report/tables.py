@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from faasmoe.evaluation.claims import Verdict
+from faasmoe.evaluation.claims import Claim, Verdict
 from faasmoe.evaluation.groups import Group
 from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, written
 
@@ -57,17 +57,38 @@ def figures_table(
 
 
 def claims_table(verdicts: Sequence[Verdict]) -> Table:
-    """What is claimed and what was found."""
-    rows = tuple((f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word) for one in verdicts)
-    notes = (NOTE,) if any(one.extrapolated for one in verdicts) else ()
-    return Table(("key", "claim", "figure", "95 % interval", "trials", "must be", ""), rows, 2, notes)
+    """What is claimed and what was found; of several files of results, also which says so."""
+    files = several_files(verdicts)
+    rows = tuple(
+        (f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word, *([one.file or ""] if files else []))
+        for one in verdicts
+    )
+    notes = [NOTE] if any(one.extrapolated for one in verdicts) else []
+    notes += [f"`{one.claim.key}` is not measured: {one.why}." for one in verdicts if one.reached is None]
+    columns = ("key", "claim", *CLAIM_COLUMNS, *(["results"] if files else []))
+    return Table(columns, rows, 2, tuple(notes))
 
 
-def claim_cells(verdict: Verdict) -> tuple[str, str, str, str]:
-    """Figure, interval, trials (of the strategy with fewer) and bound."""
+CLAIM_COLUMNS = ("figure", "95 % interval", "trials", "must be", "the paper", "")
+
+
+def claim_cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
+    """Figure, interval, trials (of the strategy with fewer), bound, and the paper's own figure."""
     found, claim = verdict.estimate, verdict.claim
     bound = f"{'≥' if claim.at_least else '≤'} {claim.bound:.3g}"
+    paper = "" if claim.paper is None else f"{claim.paper:.3f}"
     if found is None:
-        return "", "", "", bound
+        return "", "", "", bound, paper
     mark = f" {EXTRAPOLATED}" if verdict.extrapolated else ""
-    return f"{found.value:.3f}{mark}", interval(found, 3), str(found.trials), bound
+    return f"{found.value:.3f}{mark}", interval(found, 3), str(found.trials), bound, paper
+
+
+def several_files(verdicts: Sequence[Verdict]) -> bool:
+    """Whether verdicts are of more than one file of results."""
+    return len({one.file for one in verdicts} - {None}) > 1
+
+
+def bounds_table(claims: Sequence[Claim]) -> Table:
+    """Where the bounds of claims come from."""
+    rows = tuple((f"`{claim.key}`", f"{claim.bound:.3g}", claim.source) for claim in claims)
+    return Table(("key", "bound", "why"), rows, 3)
