@@ -104,7 +104,8 @@ Prices = Annotated[
     typer.Option(
         metavar="FILE",
         envvar="FAASMOE_PRICES",
-        help="The price table, in TOML. Without it there are quantities and no costs.",
+        help="The price table, in TOML; aws-lambda: the one that comes with FaaSMoE. Without it there are quantities "
+        "and no costs.",
         show_default=False,
     ),
 ]

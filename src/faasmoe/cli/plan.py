@@ -69,8 +69,8 @@ Bandwidth = Annotated[
 ]
 Cores = Annotated[int | None, typer.Option(help="Of the machine. Default: this one's.", min=1, show_default=False)]
 PriceTable = Annotated[
-    Path | None,
-    typer.Option(help="A table such as docs/prices.toml. Default: that one, AWS Lambda's.", show_default=False),
+    Path,
+    typer.Option(metavar="FILE", help="A price table in TOML, or aws-lambda, the one that comes with FaaSMoE."),
 ]
 Layers = Annotated[
     int | None, typer.Option(help="Of a published geometry; default: all.", min=1, show_default=False)
@@ -96,7 +96,7 @@ def plan(
     routing: Routing = None,
     bandwidth: Bandwidth = None,
     cores: Cores = None,
-    prices: PriceTable = None,
+    prices: PriceTable = Path("aws-lambda"),
     layers: Layers = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -111,7 +111,7 @@ def plan(
     import_transformers()
     from faasmoe.evaluation.planner.activations import Activations
     from faasmoe.evaluation.planner.plan import make_plan, usual_block_sizes
-    from faasmoe.evaluation.planner.prediction import LAMBDA, Conditions, Setting
+    from faasmoe.evaluation.planner.prediction import Conditions, Setting
     from faasmoe.evaluation.planner.shape import shape_of
     from faasmoe.tenancy.prices import read_prices
 
@@ -119,7 +119,7 @@ def plan(
     activations = Activations.load(routing) if routing else None
     if activations:
         activations.check([layer.experts for layer in shape.layers])
-    table = read_prices(prices) if prices else LAMBDA
+    table = read_prices(prices)
     machine = _machine(bandwidth, cores)
     given = Conditions(shape, size_of("--memory", memory), activations, machine, prices=table)
     keep_alives = keep_alive or [10.0, 60.0, 300.0]
@@ -134,7 +134,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(_facts(shape, requests, result, table.currency), allow_nan=False))
     else:
-        _show(Console(highlight=False), shape, model, result, table.currency)
+        _show(Console(highlight=False), shape, (model, layers), result, table.currency)
 
 
 def _machine(bandwidth: float | None, cores: int | None) -> Any:
@@ -201,7 +201,9 @@ def _known(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, shape: ModelShape, model: str | None, result: Plan, currency: str) -> None:
+def _show(
+    console: Console, shape: ModelShape, asked: tuple[str | None, int | None], result: Plan, currency: str
+) -> None:
     size = (shape.dense_bytes + shape.expert_bytes) / 1e9
     table = Table(title=f"{shape.name}, {size:.{1 if size >= 1 else 2}f} GB", title_justify="left", box=None)
     for name in ("strategy", "block", "keep", "GB", "calls", "cold", "load", "p50 s", "p95 s", f"{currency}/hour"):
@@ -222,12 +224,24 @@ def _show(console: Console, shape: ModelShape, model: str | None, result: Plan, 
         console.print(f"[red]nothing of this is possible:[/] {result.reason}")
         return
     console.print(f"use this, which {result.reason}:")
-    console.print(_command(model, result.best), soft_wrap=True, markup=False)
+    for command in _commands(*asked, result.best):
+        console.print(f"  {command}", soft_wrap=True, markup=False)
+
+
+def _commands(model: str | None, layers: int | None, best: Prediction) -> list[str]:
+    """What serves the model so. A published geometry is no checkpoint: one of random weights is made first."""
+    from faasmoe.model.geometries import GEOMETRIES
+
+    if model not in GEOMETRIES:
+        return [_command(model, best)]
+    some = f" --layers {layers}" if layers else ""
+    make = f"faasmoe models make {model}{some} --out ./{model}"
+    return [f"{make}  # random weights; or take a folder of yours", _command(f"./{model}", best)]
 
 
 def _command(model: str | None, best: Prediction) -> str:
     setting = best.setting
-    words = ["  faasmoe serve", *([model] if model else [])]
+    words = ["faasmoe serve", *([model] if model else [])]
     words += ["--strategy private"] if setting.strategy == "private" else []
     words += [f"--block-size {setting.block_size}", f"--keep-alive {setting.keep_alive:g}"]
     words += [f"--memory-budget {_mib(best.memory_budget)}"] if best.memory_budget else []

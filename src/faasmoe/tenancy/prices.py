@@ -6,12 +6,14 @@ import re
 import tomllib
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import TenancyError
 from faasmoe.tenancy.totals import Totals
 
+AWS_LAMBDA = Path("aws-lambda")  # stands for the table that is part of this package
 _MILLION = Decimal(10**6)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
@@ -57,9 +59,13 @@ class Prices:
 
 
 def read_prices(file: Path) -> Prices:
-    """The table in a TOML file. Raises `TenancyError` naming the file and what is wrong in it."""
+    """The table in a TOML file, or that of AWS Lambda for `AWS_LAMBDA`.
+
+    Raises `TenancyError` naming the file and what is wrong in it.
+    """
+    source = files("faasmoe.tenancy").joinpath("aws-lambda.toml") if file == AWS_LAMBDA else file
     try:
-        table = tomllib.loads(file.read_text(), parse_float=Decimal)
+        table = tomllib.loads(source.read_text(), parse_float=Decimal)
     except OSError as error:
         raise TenancyError(f"--prices {file}: {error.strerror or error}") from error
     except ValueError as error:

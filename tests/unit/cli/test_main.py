@@ -85,6 +85,16 @@ def test_plan_says_what_to_use_for_people_and_for_programs(
     assert f"faasmoe serve --block-size {facts['recommended']['block_size']}" in capsys.readouterr().out
 
 
+def test_plan_of_a_published_geometry_says_how_to_make_what_it_serves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = ["olmoe-1b-7b", "--layers", "2", "--rate", "0.01", "--strategy", "shared", "--block-size", "10"]
+    assert run(monkeypatch, "plan", *choice) == 0
+    shown = capsys.readouterr().out
+    assert "faasmoe models make olmoe-1b-7b --layers 2 --out ./olmoe-1b-7b " in shown
+    assert "faasmoe serve ./olmoe-1b-7b --block-size 10" in shown
+
+
 def test_plan_says_when_nothing_is_possible(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
@@ -21,12 +20,9 @@ from faasmoe.evaluation.statistics import percentiles
 from faasmoe.orchestrator.config import DEFAULT_KEEP_ALIVE
 from faasmoe.orchestrator.grouping import Grouping
 from faasmoe.platforms.local.pool import INSTANCE_BYTES
-from faasmoe.tenancy.prices import Prices
+from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
 
-# AWS Lambda's public prices, as in docs/prices.toml.
-LAMBDA = Prices("USD", per_gb_second=Decimal("0.00001552207"), per_idle_gb_second=Decimal("0.00000388054"),
-                per_million_invocations=Decimal("0.20"))  # fmt: skip
 _WORTH_SPLITTING = 4 << 20  # as in `orchestrator.dispatch`
 ZYGOTE_KEEP_ALIVE = 300.0
 
@@ -53,7 +49,7 @@ class Conditions:
     machine: Machine = field(default_factory=Machine)
     footprint: Footprint = field(default_factory=Footprint)
     limits: Limits = field(default_factory=Limits)
-    prices: Prices = LAMBDA
+    prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
     orchestrator_keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, of one without requests
     count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
 

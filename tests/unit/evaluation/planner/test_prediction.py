@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +8,11 @@ import pytest
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.planner.machine import Footprint, Machine
 from faasmoe.evaluation.planner.plan import make_plan, requests_of, usual_block_sizes
-from faasmoe.evaluation.planner.prediction import LAMBDA, Conditions, Prediction, Setting, predict
+from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.evaluation.planner.shape import ExpertLayer, ModelShape, shape_of
 from faasmoe.evaluation.planner.simulation import Requests
 from faasmoe.evaluation.workloads.arrivals import bursty, poisson
 from faasmoe.evaluation.workloads.ask import Ask, Lengths
-from faasmoe.tenancy.prices import read_prices
 
 SHAPE = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 6, 50_000_000, 10_000, 2, 1024)
 GIVEN = Conditions(SHAPE, 64 << 30, machine=Machine(cores=2))
@@ -111,11 +109,6 @@ def test_the_recommended_setting_is_cheapest_of_the_quick() -> None:
         + plan.best.idle_gb_seconds_per_hour * 0.00000388054
         + plan.best.invocations_per_hour * 0.2e-6
     )
-
-
-def test_the_example_prices_are_those_of_the_documents() -> None:
-    prices = read_prices(Path(__file__).parents[4] / "docs" / "prices.toml")
-    assert replace(prices, source="") == LAMBDA
 
 
 def test_ten_thousand_tenants_and_256_experts_of_60_layers() -> None:
