@@ -1,6 +1,6 @@
 """Tokens per second against transformers and llama.cpp on the same weights, and where the time of a step goes.
 
-Takes turns with each peer, round after round. Needs `pip install 'faasmoe[peers]'` and 25 GB of disk in --folder,
+Takes turns with each peer, round after round. Needs `pip install gguf llama-cpp-python` and 25 GB of disk in --folder,
 where the model (Qwen1.5-MoE-A2.7B's geometry, 4 layers) and llama.cpp's copies of it are kept for the next time.
 Prints the tables of docs/performance.md.
 """

@@ -1,5 +1,6 @@
 """Stream a completion from a running `faasmoe serve` with the openai client.
 
+pip install openai
 python examples/chat.py "Once upon a time"
 """
 

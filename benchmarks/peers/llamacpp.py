@@ -1,4 +1,4 @@
-"""llama.cpp on the weights of a Qwen2-MoE checkpoint, which are written as GGUF first. Needs `faasmoe[peers]`."""
+"""llama.cpp on the weights of a Qwen2-MoE checkpoint, written as GGUF first. Needs gguf and llama-cpp-python."""
 
 from __future__ import annotations
 

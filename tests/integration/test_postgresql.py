@@ -42,7 +42,7 @@ def programs() -> Path:
         pytest.skip("PostgreSQL is not tested in CI")
     if not found:
         pytest.skip("no PostgreSQL here; on Debian: sudo apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'faasmoe[postgres]'")
+    pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'psycopg[binary]'")
     return found[-1].parent
 
 

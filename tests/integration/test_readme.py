@@ -14,7 +14,7 @@ README = Path(__file__).parents[2] / "README.md"
 def example() -> tuple[list[str], str, str]:
     """The command's arguments, the text, and the line below it."""
     found = re.search(
-        r"^\$ \.venv/bin/faasmoe (generate [^\n]*)\n(.*?)\n\n(\d+ tokens at [^\n]*)\n```",
+        r"^\$ faasmoe (generate [^\n]*)\n(.*?)\n\n(\d+ tokens at [^\n]*)\n```",
         README.read_text(),
         re.M | re.S,
     )

@@ -275,7 +275,9 @@ def _write_gguf(model: Path) -> None:
     try:
         from faasmoe.evaluation.gguf_file import made
     except ModuleNotFoundError as error:
-        raise OptionError(f"--strategy llama.cpp: needs {error.name}; pip install 'faasmoe[peers]'") from error
+        raise OptionError(
+            f"--strategy llama.cpp: needs {error.name}: pip install gguf llama-cpp-python"
+        ) from error
     with Console(stderr=True).status("the model as llama.cpp reads it"):
         made(model)
 

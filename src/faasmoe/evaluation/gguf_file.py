@@ -1,4 +1,4 @@
-"""A Qwen2-MoE checkpoint as llama.cpp reads it. Needs `faasmoe[peers]`."""
+"""A Qwen2-MoE checkpoint as llama.cpp reads it. Needs gguf and llama-cpp-python."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Database(Closing):
             self._engine = create_engine(self._url, hide_parameters=True, **_settings(self.embedded))
         except ModuleNotFoundError as error:
             raise OptionError(
-                f"--database {self}: {error.name} is missing; install it with: pip install 'faasmoe[postgres]'"
+                f"--database {self}: {error.name} is missing; install it with: pip install 'psycopg[binary]'"
             ) from error
         if self.embedded:
             event.listen(self._engine, "connect", _set_up)

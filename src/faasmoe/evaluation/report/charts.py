@@ -172,7 +172,9 @@ def _style() -> AbstractContextManager[None]:
     try:
         import matplotlib  # noqa: PLC0415 - see above
     except ImportError as error:
-        raise OptionError("evaluate report: charts need matplotlib; pip install 'faasmoe[evaluation]'") from error
+        raise OptionError(
+            "evaluate report: charts need matplotlib; install it with: pip install matplotlib"
+        ) from error
     context: AbstractContextManager[None] = matplotlib.rc_context(_STYLE)
     return context
 

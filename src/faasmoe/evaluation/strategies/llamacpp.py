@@ -1,4 +1,4 @@
-"""llama.cpp on the same weights, mapped from its file, one sequence at a time. Needs `faasmoe[peers]`."""
+"""llama.cpp on the same weights, mapped from its file, one sequence at a time. Needs gguf and llama-cpp-python."""
 
 from __future__ import annotations
 
