@@ -3,7 +3,7 @@
     python -m tests.fuzz headers --seconds 3600
 
 Targets are functions (`targets`): bodies, envelopes, control, headers; and `served`, which sends mutated bodies to a
-real server beside a well-behaved tenant. For functions it needs atheris: pip install 'faasmoe[fuzz]'.
+real server beside a well-behaved tenant. For functions it needs atheris: pip install atheris.
 
 The corpus is replaced by as small a one that reaches as much; an input that crashed stays, as `crash-...`, and ends
 the command with 1.
@@ -95,7 +95,7 @@ def main() -> None:
         corpus = args.corpus or CORPUS / "bodies"
         sys.exit(not attack(args.seconds, corpus, args.seed))
     if find_spec("atheris") is None:
-        sys.exit("python -m tests.fuzz: atheris is missing; install it with: pip install 'faasmoe[fuzz]'")
+        sys.exit("python -m tests.fuzz: atheris is missing; install it with: pip install atheris")
     dictionary = Path(__file__).parent / "words.dict"
     sys.exit(not fuzz(args.target, args.seconds, args.corpus or CORPUS / args.target, dictionary))
 

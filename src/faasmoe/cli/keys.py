@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import Database, Json
+from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
 app = typer.Typer(help="API keys of tenants and of admins.", no_args_is_help=True, rich_markup_mode=None)
@@ -68,7 +69,9 @@ def list_(
     for key in keys:
         state = "revoked" if key.revoked else "good" if key.good(time.time()) else "expired"
         table.add_row(key.id, key.tenant or "(admin)", _day(key.created), _day(key.expires), state)
-    Console().print(table if keys else "no keys; make one with: faasmoe keys create TENANT", highlight=False)
+    Console().print(
+        WholeTable(table) if keys else "no keys; make one with: faasmoe keys create TENANT", highlight=False
+    )
 
 
 @app.command("revoke")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import Database, Json
+from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -158,4 +159,6 @@ def _show(tenants: Sequence[Tenant], as_json: bool, one: bool = False) -> None:
         limits = (tenant.rpm, tenant.tpm, tenant.concurrency, tenant.budget)
         cells = ("-" if limit is None else str(limit) for limit in limits)
         table.add_row(tenant.name, f"{tenant.weight:g}", *cells)
-    Console().print(table if tenants else "no tenants; add one with: faasmoe tenants add NAME", highlight=False)
+    Console().print(
+        WholeTable(table) if tenants else "no tenants; add one with: faasmoe tenants add NAME", highlight=False
+    )

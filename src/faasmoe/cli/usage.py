@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import Database, Json, Prices
+from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def usage(
         if not console.is_terminal:
             console.width = _WIDTH
         console.print(f"{period.first} to {period.last}, UTC" + (f"; cost in {currency}" if currency else ""))
-        console.print(_picture(facts, total, by, currency))
+        console.print(WholeTable(_picture(facts, total, by, currency)))
 
 
 def _picture(

@@ -96,5 +96,5 @@ def test_a_locked_database_can_be_read_and_says_why_it_is_not_written(
 
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
-    with pytest.raises(OptionError, match=r"pip install 'faasmoe\[postgres\]'"):
+    with pytest.raises(OptionError, match=r"pip install 'psycopg\[binary\]'"):
         Database("postgresql://host/x")
