@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from faasmoe.backoff import Backoff
 from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
 from faasmoe.orchestrator.child import Child
 from faasmoe.orchestrator.client import PATIENCE, OrchestratorClient, State
 from faasmoe.orchestrator.config import About, FleetOptions
 from faasmoe.orchestrator.figures import Distribution, Figures
-from faasmoe.orchestrator.pauses import Pauses
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest
-from faasmoe.orchestrator.supervisor import Supervisor
+from faasmoe.orchestrator.supervisor import PAUSES, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -219,13 +219,13 @@ class Fleet:
                 self._look_failed = True
 
     async def _load(self) -> About:
-        pauses = Pauses()
+        backoff = Backoff(*PAUSES)
         while True:
             try:
                 self._about = await self._launcher.ready()
                 return self._about
             except (ProcessLost, OSError) as error:
-                pause = pauses.next()
+                pause = backoff.failed()
                 log.error("the model is not loaded, trying again in %.1f s: %s", pause, error)
             await asyncio.sleep(pause)
 

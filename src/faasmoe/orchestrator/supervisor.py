@@ -7,13 +7,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from faasmoe.backoff import Backoff
 from faasmoe.errors import CheckpointChanged, FaasmoeError
 from faasmoe.orchestrator.child import Child
 from faasmoe.orchestrator.client import OrchestratorClient
-from faasmoe.orchestrator.pauses import Pauses
 
 log = logging.getLogger(__name__)
 
+PAUSES = (0.1, 4.0)  # seconds before another try, at first and at most: what is in the way may be gone any moment
 _SOON = 1.0  # seconds after which the death of an orchestrator is followed by another at once
 
 
@@ -34,7 +35,7 @@ class Supervisor:
         self._launch = launch
         self._turn = turn
         self._started = started
-        self._pauses = Pauses()
+        self._backoff = Backoff(*PAUSES)
         self.waits = True  # for its turn
         self._child: Child | None = None  # the newest
         self._task = asyncio.create_task(self._keep())
@@ -83,14 +84,14 @@ class Supervisor:
         if self._client.state != "stopped":
             log.error("%s (%s); starting another", reason, status, extra=self._client.whose)
         if time.monotonic() - began < _SOON:
-            await asyncio.sleep(self._pauses.next())
+            await asyncio.sleep(self._backoff.failed())
         else:
-            self._pauses.reset()
+            self._backoff.success()
         return True
 
     async def _pause(self, what: str, error: Exception) -> None:
         self._client.lost = True
-        pause = self._pauses.next()
+        pause = self._backoff.failed()
         known = isinstance(error, (FaasmoeError, OSError))
         log.error("%s, trying again in %.1f s: %s", what, pause, error if known else type(error).__name__,
                   exc_info=None if known else error)  # fmt: skip

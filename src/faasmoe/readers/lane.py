@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from faasmoe.backoff import Backoff
 from faasmoe.errors import EngineStopped, RequestError
 from faasmoe.readers.messages import Answer, Done, Job, frame
 from faasmoe.readers.nursery_client import Lost, Reader
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # seconds that a request waits until its body has been read
 _TRIES = 3  # readers that are lost over one body, for no reason of the body's
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to have a reader
+_PAUSES = (0.1, 2.0)  # seconds between attempts to have a reader, at first and at most
 _CPU_SECONDS, _CPU_SECONDS_A_BYTE = 2.0, 2.5e-6  # a body may take; text takes 1e-6 a byte
 _WALL = 6.0  # times as long, on a machine that is busy
 _WAITS = 10.0  # seconds beside
@@ -112,15 +112,14 @@ class Lane:
 
     async def reader(self) -> Reader:
         """The one there is, or the next."""
-        pause = _FIRST_PAUSE
+        backoff = Backoff(*_PAUSES)
         while self._reader is None:
             try:
                 self._reader = await self._nursery.fork(self._niceness)
                 self._reader.ended.add_done_callback(lambda _: self._came.set())
             except Exception as error:  # noqa: BLE001 - whatever it is: there will be one some day
                 log.warning("there is no reader: %s", error)
-                await self._sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await self._sleep(backoff.failed())
         return self._reader
 
     def _replace(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from faasmoe.platforms.local.backoff import Backoff
+from faasmoe.backoff import Backoff
 from faasmoe.platforms.local.complaints import Complaints
 from faasmoe.platforms.local.pool import Pool, Running
 from faasmoe.platforms.local.refused import Refused

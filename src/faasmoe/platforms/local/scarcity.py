@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from faasmoe.platforms.local.backoff import Backoff
+from faasmoe.backoff import Backoff
 
 _LATELY = 10.0  # seconds
 _CALM = 2.0  # seconds without a failure, after which pauses begin with the shortest again

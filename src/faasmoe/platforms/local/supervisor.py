@@ -14,9 +14,9 @@ import threading
 import time
 from pathlib import Path
 
+from faasmoe.backoff import Backoff
 from faasmoe.children import start
 from faasmoe.errors import PlatformError
-from faasmoe.platforms.local.backoff import Backoff
 from faasmoe.platforms.local.complaints import Complaints, reason_of
 from faasmoe.platforms.local.daemon_process import DaemonProcess
 from faasmoe.platforms.local.endings import ended_by_itself

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe import logs
+from faasmoe.backoff import Backoff
 from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
 from faasmoe.platforms.local import frame, wire
-from faasmoe.platforms.local.backoff import Backoff
 from faasmoe.platforms.local.complaints import Complaints, reason_of
 from faasmoe.platforms.local.endings import UNUSABLE
 from faasmoe.platforms.local.hang import Judge, Look, look_at

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from faasmoe.backoff import Backoff
 from faasmoe.children import start
 from faasmoe.platforms.local import wire
-from faasmoe.platforms.local.backoff import Backoff
 from faasmoe.platforms.local.complaints import Complaints, reason_of
 from faasmoe.platforms.local.endings import UNUSABLE, ended_by_itself
 from faasmoe.platforms.local.order_queue import OrderQueue

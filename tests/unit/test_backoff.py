@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from faasmoe.platforms.local.backoff import Backoff
+from faasmoe.backoff import Backoff
 from tests.unit.platforms.local.clocks import Clock
 
 
