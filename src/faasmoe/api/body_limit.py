@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from faasmoe.api.presence import LAST_LOOK
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 
 MAX_BODY = 4 << 20  # bytes: about a million tokens of text
@@ -70,16 +71,28 @@ class _Coming:
         self._tenant = tenant
         self._receive = receive
         self._end = asyncio.get_running_loop().time() + limit.seconds
+        self._looked = False  # whether there was a last look
         self._received = self._held = 0
         self._whole = False
+
+    async def _in_time(self) -> Message:
+        """The next message, after the last moment only if it has come already. Raises `TimeoutError`."""
+        try:
+            async with asyncio.timeout_at(self._end):
+                return await self._receive()
+        except TimeoutError:
+            if self._looked:
+                raise
+        self._looked = True
+        async with asyncio.timeout(LAST_LOOK):
+            return await self._receive()
 
     async def receive(self) -> Message:
         """The next message of the request. Raises `HTTPException` or `EngineBusy`."""
         if self._whole:  # all that can still come is that the client leaves
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._end):
-                message = await self._receive()
+            message = await self._in_time()
         except TimeoutError:
             raise HTTPException(
                 408, f"the body has not come within {self._limit.seconds:g} seconds", {"Connection": "close"}

@@ -13,6 +13,7 @@ from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from faasmoe.api.errors import error_body
+from faasmoe.api.presence import LAST_LOOK
 from faasmoe.api.strict_http import StrictConnection
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,17 @@ class HeadLimit(H11Protocol):
     def _address(self) -> str:
         return self.client[0] if self.client else ""
 
+    def timeout_keep_alive_handler(self) -> None:
+        """See uvicorn's protocol, which would close the connection of a request that has come and was not read yet."""
+        give_up = super().timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK, give_up)
+
     def _expect(self) -> None:
         if self._end is None:
-            self._end = self.loop.call_later(self.seconds, self._expired)
+            self._end = self.loop.call_later(self.seconds, self._look)
+
+    def _look(self) -> None:
+        self._end = self.loop.call_later(LAST_LOOK, self._expired)
 
     def _stop(self) -> None:
         if self._end is not None:

@@ -8,6 +8,9 @@ from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
+# Seconds in which what has come is read before a client is given up. A process that was stopped, or a machine that was
+# paused, finds timers due before it has read what came meanwhile.
+LAST_LOOK = 0.1
 CLIENT_LEFT = 499  # nginx's status for a request whose client has left; nobody reads it
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,25 @@ def answer(*parts: bytes, then: Sequence[bytes] = ()) -> bytes:
         return wire.written
 
     return asyncio.run(run())
+
+
+def test_what_came_while_the_server_was_stopped_is_read_before_anybody_is_hung_up_on() -> None:
+    async def run() -> bytes:
+        config = uvicorn.Config(app, log_config=None, timeout_keep_alive=0.01, lifespan="off")
+        protocol, wire = Hasty(config, ServerState(), {}), Wire()
+        protocol.connection_made(wire)
+        for _ in range(2):
+            time.sleep(3 * Hasty.seconds)  # noqa: ASYNC251 - nothing runs, and all limits pass
+            asyncio.get_running_loop().call_later(0, lambda: asyncio.get_running_loop().call_soon(
+                protocol.data_received, HEAD))  # fmt: skip
+            async with asyncio.timeout(30):
+                while not protocol.tasks:  # noqa: ASYNC110 - the protocol tells nobody
+                    await asyncio.sleep(0)
+                await asyncio.gather(*protocol.tasks)
+        protocol.connection_lost(None)
+        return wire.written
+
+    assert asyncio.run(run()).count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_headers_that_do_not_end_are_not_waited_for() -> None:
