@@ -96,12 +96,7 @@ class Dispatch:
         if a file of the model is not as it was.
         """
         started = self._clock()
-        if started >= self._look_at:
-            self._look_at = started + _LOOK_SECONDS
-            self._files.check_mapped()
-        if self._stale:
-            self._files.check()
-            self._stale = False
+        self._look(started)
         shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
         parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
         routed = self._clock()
@@ -115,9 +110,9 @@ class Dispatch:
         try:
             replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
         except ServingError:
-            self._stale = True
-            self._files.check()  # why an instance cannot be started, or dies as soon as it reads its weights
-            self._stale = False
+            self._check(
+                self._files.check
+            )  # why an instance cannot be started, or dies as soon as it reads its weights
             raise
         invoked = self._clock()
         answers = [decode_reply(reply) for reply in replies]
@@ -136,6 +131,19 @@ class Dispatch:
         self.counts.inside["route"] += routed - started
         self._note_inside(answers)
         return torch.from_numpy(total).to(hidden.dtype)
+
+    def _look(self, now: float) -> None:
+        """Raises `CheckpointChanged` if a file is not as it was: looked at now and then, and always after that."""
+        if self._stale:
+            self._check(self._files.check)
+        elif now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._check(self._files.check_mapped)
+
+    def _check(self, check: Callable[[], None]) -> None:
+        self._stale = True
+        check()
+        self._stale = False
 
     def _note_inside(self, answers: Sequence[Reply]) -> None:
         """What functions say of their time, as if those that compute side by side shared the cores evenly."""

@@ -115,5 +115,6 @@ def test_files_that_are_changed_under_a_running_model_end_its_steps(tiny: tuple,
     os.utime(shard, ns=(1, shard.stat().st_mtime_ns + 1))
     dispatch(0, *routing())  # it is not looked at again yet
     seconds[0] += 1.1
-    with pytest.raises(CheckpointChanged, match=r"model\.safetensors was written to"):
-        dispatch(0, *routing())
+    for _ in range(3):  # also at once after it was found
+        with pytest.raises(CheckpointChanged, match=r"model\.safetensors was written to"):
+            dispatch(0, *routing())
