@@ -43,10 +43,10 @@ def folder(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "copy"))
 
 
-def load(folder: Path) -> None:
+def load(folder: Path) -> DenseModel:
     """As far as a server goes before it starts anything."""
     plan = make_plan(resolve(str(folder)))
-    DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
+    return DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
 
 
 def pipe(name: str) -> Damage:
@@ -240,14 +240,14 @@ def test_it_is_refused_in_one_line(folder: Path, damage: Damage, said: str) -> N
 
 
 def test_the_sound_one_is_loaded(folder: Path) -> None:
-    load(folder)
+    assert load(folder).vocabulary > 0
     written("generation_config.json", {"eos_token_id": [1, 2], "temperature": 0.5})(folder)
-    load(folder)
+    assert load(folder).vocabulary > 0
 
 
 def test_an_integer_that_no_weight_is_made_of_may_be_there(folder: Path) -> None:
     tensors(lambda found: found.update({"position_ids": torch.arange(5)}))(folder)
-    load(folder)
+    assert load(folder).vocabulary > 0
 
 
 def test_a_large_weight_that_is_not_finite_is_found_by_its_effect(folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_model_with_a_quantized_part_is_quantized() -> None:
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "_experts_implementation"])
 def test_a_config_cannot_name_code_on_the_hub(folder: Path, key: str) -> None:
     config(**{key: "somebody/kernel"})(folder)
-    load(folder)
+    assert load(folder).vocabulary > 0
 
 
 odd_values = st.recursive(
