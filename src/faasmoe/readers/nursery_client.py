@@ -208,7 +208,11 @@ class NurseryClient:
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
-            streams = await asyncio.open_unix_connection(sock=ours)
+            try:
+                streams = await asyncio.open_unix_connection(sock=ours)
+            except BaseException:
+                ours.close()
+                raise
             self._forked[number], self._ended[number] = forked, ended
             try:
                 self._send(Fork(number, niceness), theirs.fileno())
