@@ -66,6 +66,11 @@ class Fault:
         return self.kind in ("end", "replaced") or (self.kind == "kill" and self.role == "gateway")
 
     @property
+    def silences(self) -> bool:
+        """Whether the gateway can say nothing for as long as it lasts."""
+        return self.name in ("freeze", "pause gateway")
+
+    @property
     def unseen(self) -> bool:
         """Whether no request may fail of it, however short."""
         return self.kind in ("storm", "term") or (self.kind == "kill" and self.role in KILLED_UNSEEN)

@@ -199,7 +199,10 @@ class Facts:
         return Check("/health says ok in an outage", f"{seconds:.1f} s", "0 s", details)
 
     def _outages(self) -> list[tuple[float, float]]:
-        """From when /health may not say ok any more until there was an answer, or the last failure."""
+        """From when /health may not say ok any more until there was an answer, or the last failure.
+
+        While the gateway itself was frozen there was nobody who could have known: waiting counts from the thaw.
+        """
         found: list[tuple[float, float]] = []
         failures: list[float] = []
         answered = self.zero
@@ -209,12 +212,17 @@ class Facts:
                 failures.append(at)
             elif attempt.answer.done:
                 failing = [(failures[0] + FEW_SECONDS, failures[-1])] if failures else []
-                begin, end = min([*failing, (answered + self.limit, at)])
+                waiting = max([answered, *(thaw for thaw in self._thaws() if thaw <= at)])
+                begin, end = min([*failing, (waiting + self.limit, at)])
                 found += [(begin, end)] if end > begin else []
                 failures, answered = [], at
         if failures:
             found.append((failures[0] + FEW_SECONDS, failures[-1]))
         return found
+
+    def _thaws(self) -> list[float]:
+        """When the gateway went on after it had been frozen."""
+        return [event.until for event in self.events if event.fault.silences and event.until is not None]
 
     def _lie(self, begin: float, end: float) -> tuple[float, float] | None:
         """First and last time that it said ok then, if it was more than once or twice."""

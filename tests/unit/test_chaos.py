@@ -137,6 +137,12 @@ def test_health_may_not_be_ok_while_nothing_is_answered_for_long() -> None:
     looks = [Look(10 + i / 2, "ok", 0) for i in range(50)]
     assert failed(facts(*hung, looks=looks)) == ["/health says ok in an outage"]
     assert failed(facts(*hung, looks=[look for look in looks if look.at < 21])) == []
+    for frozen in (Fault("freeze"), Fault("pause", "gateway")):
+        assert failed(facts(*hung, looks=looks, events=[Event(1, frozen, 12.0, until=26.0)])) == []
+        early = [Event(1, frozen, 11.5, until=14.0)]
+        assert failed(facts(*hung, looks=looks, events=early)) == ["/health says ok in an outage"]
+    daemon = [Event(1, Fault("pause", "daemon"), 12.0, until=26.0)]
+    assert failed(facts(*hung, looks=looks, events=daemon)) == ["/health says ok in an outage"]
 
 
 def test_the_worst_minute_of_the_log_counts() -> None:
