@@ -15,6 +15,7 @@ MAX_BODY = 4 << 20  # bytes: about a million tokens of text
 MAX_SECONDS = 30.0  # for all of it
 MAX_HELD = 64 << 20  # bytes of bodies that are not read yet, of all tenants together
 MAX_HELD_EACH = 16 << 20  # of one tenant
+_LONGEST_KIND = 100  # characters of a Content-Type that are repeated
 
 
 class BodyLimit:
@@ -124,7 +125,8 @@ class _Coming:
 async def body_of(request: Request) -> bytes:
     """All of a body of JSON, which the request does not keep.
 
-    Raises `RequestError` if it is said to be something else: a web page may send plain text anywhere, without asking.
+    Raises `RequestError` if it is not said to be JSON: a web page may send plain text, and bodies of no type, anywhere
+    without asking.
     """
     parts: list[bytes] = []
     while True:
@@ -134,7 +136,15 @@ async def body_of(request: Request) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise RequestError("the body must be JSON, and the header Content-Type application/json")
+    _check_kind(request.headers.get("content-type", ""))
     return b"".join(parts)
+
+
+def _check_kind(header: str) -> None:
+    kind = header.partition(";")[0].strip().lower()
+    if not kind:
+        raise RequestError("the header Content-Type is missing: send Content-Type: application/json")
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise RequestError(
+            f"the header Content-Type is {kind[:_LONGEST_KIND]!r}: send Content-Type: application/json"
+        )

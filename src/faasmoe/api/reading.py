@@ -48,7 +48,7 @@ class Reading:
         try:
             body = kind.model_validate(value)
         except ValidationError as error:
-            raise refusal_of(error.errors(include_url=False, include_input=False)) from None
+            raise refusal_of(error.errors(include_url=False)) from None
         self._bounds.check_model(body.model)
         return body
 

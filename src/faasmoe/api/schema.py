@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, model_validator
 
+from faasmoe.api.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, TEXTS, prompt_shape, text_or_list
 from faasmoe.errors import RequestError
 from faasmoe.orchestrator.request import MAX_STOPS, RANGES, SamplingParams
 
@@ -36,8 +37,8 @@ _SAMPLED_AS_NAMED = (  # fields that go to the orchestrator as they are; null le
 def _well_formed(text: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can escape them, UTF-8 has no such thing
-        raise ValueError("half of a surrogate pair is no character") from None
+    except UnicodeEncodeError:
+        raise ValueError(NO_CHARACTER) from None
     return text
 
 
@@ -48,11 +49,23 @@ def _range(name: str) -> Any:
 
 Text = Annotated[str, AfterValidator(_well_formed)]
 Stop = Annotated[Text, Field(max_length=MAX_STOP)]
+Stops = Annotated[
+    Annotated[Stop, Tag(TEXT)] | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True), Tag(LIST)],
+    text_or_list(f"a string or a list of up to {MAX_STOPS} strings"),
+]
 Name = Annotated[Text, Field(max_length=MAX_NAME)]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
 Ids = Annotated[list[int], Field(fail_fast=True)]  # how many there may be hangs on the model: `api.structure`
+Prompt = Annotated[
+    Annotated[Text, Tag(TEXT)]
+    | Annotated[Texts, Tag(TEXTS)]
+    | Annotated[Ids, Tag(IDS)]
+    | Annotated[list[Ids], Field(fail_fast=True), Tag(ID_LISTS)],
+    prompt_shape("a string, a list of strings, a list of token ids, or a list of lists of token ids"),
+]
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Some = Annotated[int, Field(ge=1, lt=2**63)]
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
 Biases = Annotated[dict[TokenId, Annotated[float, _range("logit_bias")]], Field(max_length=MAX_BIASES)]
 ServiceTier = Literal["auto", "default", "flex", "priority"]
@@ -83,7 +96,7 @@ class GenerationBody(Body):
     temperature: Annotated[float, _range("temperature")] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     seed: Integer | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
+    stop: Stops | None = None
     presence_penalty: Annotated[float, _range("presence_penalty")] | None = 0.0
     frequency_penalty: Annotated[float, _range("frequency_penalty")] | None = 0.0
     logit_bias: Biases | None = None
@@ -145,7 +158,7 @@ class GenerationBody(Body):
 class CompletionBody(GenerationBody):
     """POST /v1/completions."""
 
-    prompt: Text | Texts | Ids | Annotated[list[Ids], Field(fail_fast=True)]
+    prompt: Prompt
     max_tokens: Count | None = 16
     echo: bool | None = False
     logprobs: Annotated[int, _range("logprobs")] | None = None
@@ -176,11 +189,17 @@ class TextPart(Body):
     prompt_cache_breakpoint: None = None
 
 
+Content = Annotated[
+    Annotated[Text, Tag(TEXT)] | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True), Tag(LIST)],
+    text_or_list("a string or a list of text parts"),
+]
+
+
 class Message(Body):
     """One turn of a conversation. Those of the assistant may be what this server has answered."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
+    content: Content
 
     # known to OpenAI's API and not served
     name: None = None
@@ -196,12 +215,18 @@ class Message(Body):
         return {"role": self.role, "content": content}
 
 
+class TextFormat(Body):
+    """What answers are without any format."""
+
+    type: Literal["text"]
+
+
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
-    max_tokens: Count | None = None  # until the context is full
-    max_completion_tokens: Count | None = None  # newer name of the same
+    max_tokens: Some | None = None  # until the context is full
+    max_completion_tokens: Some | None = None  # newer name of the same
     logprobs: bool | None = False
     top_logprobs: Annotated[int, _range("logprobs")] | None = None
 
@@ -250,9 +275,3 @@ class ChatBody(GenerationBody):
                 "top_logprobs is for answers with logprobs: set logprobs as well", param="top_logprobs"
             )
         return self
-
-
-class TextFormat(Body):
-    """What answers are without any format."""
-
-    type: Literal["text"]
