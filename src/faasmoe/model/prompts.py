@@ -23,6 +23,7 @@ from faasmoe.model.control_tokens import (
     is_control_of_answers,
     marker,
 )
+from faasmoe.model.conversations import Conversations
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
@@ -37,9 +38,10 @@ class PromptEncoder:
         """Changes `tokenizer`, which belongs to this object from now on."""
         self._tokenizer = tokenizer
         self._template = tokenizer.chat_template
+        written = str(self._template or "")  # there may be several, by name
+        self._conversations = Conversations(written, self._render)
         self._plain: _Plain | _Refusing | None = None
         if not control:
-            written = str(self._template or "")  # there may be several, by name
             self._plain = _Plain.of(tokenizer, written) or _Refusing(tokenizer, written)
 
     @classmethod
@@ -69,10 +71,11 @@ class PromptEncoder:
         """Token ids of a conversation that the assistant is to continue.
 
         A model without a chat template gets the contents of all messages, in order, each followed by an empty line.
-        Raises `RequestError` as `encode` does, or if the model's template refuses the messages.
+        Raises `RequestError` as `encode` does, or if the model's template refuses the messages or leaves one out.
         """
         if not self._template:
             return self.encode("".join(f"{message['content']}\n\n" for message in messages), most, "messages")
+        messages = self._conversations.arranged(messages)
         if self._plain is None:
             return self._within(self._render(messages), most, "messages", framed=False)
         text = self._plain.rendered(messages, self._render)
