@@ -32,7 +32,7 @@ from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 from tests import processes
-from tests.integration.servers import serve
+from tests.integration.servers import Server, serve
 from tests.waiting import alive, wait_until
 
 PROMPT = tuple(range(40, 60))
@@ -114,6 +114,7 @@ def test_keys_lead_to_orchestrators_of_their_own_in_eight_bits_and_nothing_outli
             add_tenant(opened, Tenant(tenant))
             keys.append(create_key(opened, tenant)[0])
     options = ("--strategy", "private", "--max-orchestrators", "4", "--quantize", "int8")
+    options += ("--kv-cache-memory", "8MiB")
     with serve(*options, "--database", database) as server:
         texts = set()
         for expected, key in enumerate([*keys, keys[0]], start=1):
@@ -124,6 +125,7 @@ def test_keys_lead_to_orchestrators_of_their_own_in_eight_bits_and_nothing_outli
             texts.add(answer.choices[0].text)
             assert len(server.orchestrators()) == min(expected, 2)
         assert len(texts) == 1
+        fills_its_context(server, keys[0], (2 << 20) // 5376)
         for pid in [*server.orchestrators(), *server.instances()]:  # all of them use the same copy
             assert f"{os.environ[CACHE]}/int8/faasmoe-demo-" in Path(f"/proc/{pid}/maps").read_text()
         body = {"model": "faasmoe-demo", "prompt": "It was"}
@@ -131,6 +133,21 @@ def test_keys_lead_to_orchestrators_of_their_own_in_eight_bits_and_nothing_outli
         everybody = [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)]
         os.kill(server.process.pid, signal.SIGKILL)
         assert wait_until(lambda: not any(map(alive, everybody)))
+
+
+def fills_its_context(server: Server, key: str, context: int) -> None:
+    """A chat that states no length gets what memory for keys and values holds, not all of the model's context."""
+    assert f"a context of {context} tokens" in server.greeting
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+        assert client.models.list().data[0].model_dump()["max_model_len"] == context
+        answer = client.chat.completions.create(
+            model="faasmoe-demo",
+            messages=[{"role": "user", "content": " a" * (context - 20)}],
+            extra_body={"ignore_eos": True},
+        )
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage is not None
+        assert answer.usage.total_tokens == context
 
 
 def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:

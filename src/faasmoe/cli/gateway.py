@@ -200,7 +200,8 @@ class Gateway:
         )
         console.print(
             f"[bold green]ready[/] {name} ({about.architecture}) at [bold]{url}[/]\n"
-            f"{about.layers} layers of experts in {about.functions} functions, none running yet"
+            f"{about.layers} layers of experts in {about.functions} functions, none running yet; "
+            f"a context of {about.max_model_len} tokens"
         )
         if doors.admin is not None:
             console.print(f"the admin API is at {url_of(doors.admin)}")

@@ -44,7 +44,8 @@ KeepAlive = Annotated[
 MaxModelLen = Annotated[
     int | None,
     typer.Option(
-        help="Most tokens of prompt and completion together. Default: the model's context.",
+        help="Most tokens of prompt and completion together. Default: the model's context, or what the memory for keys "
+        "and values holds, if that is less.",
         show_default=False,
     ),
 ]

@@ -115,7 +115,7 @@ class PromptEncoder:
 def too_long(most: int) -> RequestError:
     """The error for a prompt that does not fit the context."""
     return RequestError(
-        f"this model takes {most} tokens, and the prompt alone has more",
+        f"the context is {most} tokens, and the prompt alone has more",
         param="prompt",
         code="context_length_exceeded",
     )

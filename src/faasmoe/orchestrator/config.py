@@ -23,7 +23,7 @@ class ServingConfig:
     block_size: int | None = None  # None: the default
     dtype: str = "auto"
     quantize: str | None = None
-    max_model_len: int | None = None  # None: the model's context
+    max_model_len: int | None = None  # None: the model's context, or what the memory for keys and values holds
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
@@ -35,7 +35,7 @@ class About:
     layers: int  # with routed experts
     functions: int
     vocabulary: int
-    max_model_len: int  # tokens of prompt and completion together
+    max_model_len: int  # the served context: tokens of prompt and completion together
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class Engine:
         self._check_tokens("prompt", request.prompt)
         self._check_tokens("logit_bias", [token for token, _ in request.params.logit_bias])
         limits = {
-            "this model takes": self.max_model_len,
+            "the context is": self.max_model_len,
             "the memory for keys and values holds": self._memory.total,
         }
         for what, most in limits.items():

@@ -43,10 +43,9 @@ class KVMemory:
     def of(cls, options: EngineOptions, kv_bytes: Mapping[int, int]) -> KVMemory:
         """The memory that `options` give a model whose layers take `kv_bytes` bytes for a token's keys and values.
 
-        While a cache grows, one of its layers exists twice; so a token is counted with its largest layer twice.
         Raises `OptionError` if that is not enough for a token.
         """
-        a_token = sum(kv_bytes.values()) + max(kv_bytes.values())
+        a_token = token_bytes(kv_bytes)
         nbytes = budget(options)
         total = nbytes // a_token
         if not total:
@@ -160,6 +159,11 @@ class KVMemory:
     def _least(self, sequence: Sequence, tokens: int) -> int:
         """What it must have for `tokens` tokens."""
         return max(tokens, min(_round_up(tokens), sequence.limit))
+
+
+def token_bytes(kv_bytes: Mapping[int, int]) -> int:
+    """Bytes that a token is counted with: while a cache grows, one of its layers exists twice, at most the largest."""
+    return sum(kv_bytes.values()) + max(kv_bytes.values())
 
 
 def budget(options: EngineOptions) -> int:

@@ -164,9 +164,10 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     files.pin(folder)
     import_transformers()
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
-    from faasmoe.orchestrator.kv_memory import KVMemory, budget  # noqa: PLC0415
+    from faasmoe.orchestrator.kv_memory import token_bytes  # noqa: PLC0415
     from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
     from faasmoe.orchestrator.process import run  # noqa: PLC0415
+    from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
     from faasmoe.orchestrator.serving import Serving, demand, install  # noqa: PLC0415
     from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
@@ -174,17 +175,14 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
 
     plan = make_plan(source, config.block_size, config.dtype, config.quantize)
     tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
-    length = context_length(plan, config.max_model_len)
+    context_length(plan, config.max_model_len)  # refuses what is more than the model's
     loaded = Loaded(plan, folder / _ARTIFACTS)
     files.check()  # all of it was read from one state of the folder
     with writing(folder):
         loaded.tokenizer.save(folder / TOKENIZER)
-    nbytes = max(1, budget(config.engine) // start.orchestrators)
-    options = replace(config.engine, kv_cache_bytes=nbytes)
-    tokens = KVMemory.of(options, loaded.model.kv_bytes).total  # raises if that is too little
-    how = "as set" if config.engine.kv_cache_bytes else "as available"
-    log.info("keys and values: %d MiB, %s, for %d orchestrators; %d MiB or %d tokens each",
-             nbytes * start.orchestrators >> 20, how, start.orchestrators, nbytes >> 20, tokens)  # fmt: skip
+        share = KVShare.of(config.engine, start.orchestrators, folder)
+    length = share.context(context_length(plan, None), config.max_model_len, token_bytes(loaded.model.kv_bytes))
+    options = replace(config.engine, kv_cache_bytes=share.each)
 
     def platform() -> LocalPlatform:
         return LocalPlatform(folder=Path(start.pool))

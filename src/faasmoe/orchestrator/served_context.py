@@ -1,0 +1,81 @@
+"""How long a sequence may be: what the model was made for, what was asked for, and what memory holds."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from faasmoe.errors import OptionError
+from faasmoe.orchestrator.kv_memory import budget
+from faasmoe.orchestrator.options import EngineOptions
+
+log = logging.getLogger(__name__)
+
+_RECORD = "kv-cache-memory"  # file in the folder that a gateway shares with its templates
+_LEAST = 2  # tokens: one of a prompt, and one of an answer
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class KVShare:
+    """The memory for keys and values of a server."""
+
+    nbytes: int  # for all orchestrators together
+    orchestrators: int  # that share it
+    stated: bool  # by --kv-cache-memory, or else a part of what was available
+
+    @classmethod
+    def of(cls, options: EngineOptions, orchestrators: int, folder: Path) -> KVShare:
+        """What `options` give, or what there was when a server's first process asked, which notes it in `folder`.
+
+        What is available changes, but a server goes on with the context that clients know. Raises `OSError`.
+        """
+        if options.kv_cache_bytes is not None:
+            return cls(options.kv_cache_bytes, orchestrators, stated=True)
+        record = folder / _RECORD
+        if not record.exists():
+            draft = record.with_suffix(".new")
+            draft.write_text(str(budget(options)))
+            draft.rename(record)
+        return cls(int(record.read_text()), orchestrators, stated=False)
+
+    @property
+    def each(self) -> int:
+        """Bytes of one orchestrator."""
+        return max(1, self.nbytes // self.orchestrators)
+
+    def context(self, model: int, asked: int | None, token_bytes: int) -> int:
+        """The context to serve, in tokens, where one token's keys and values take `token_bytes`.
+
+        `model` is how many the model takes, `asked` how many --max-model-len does. Raises `OptionError` if `asked` are
+        more than fit.
+        """
+        held = self.each // token_bytes
+        if held < _LEAST:
+            raise OptionError(
+                f"the memory for keys and values ({self._described()}) holds {held} tokens of this model: "
+                f"--kv-cache-memory must be {self._needed(_LEAST, token_bytes)} at least"
+            )
+        if asked is not None and asked > held:
+            raise OptionError(
+                f"--max-model-len {asked}: the memory for keys and values ({self._described()}) holds {held} tokens: "
+                f"must be {held} at most, or --kv-cache-memory {self._needed(asked, token_bytes)} at least"
+            )
+        wanted = model if asked is None else asked
+        if wanted > held:
+            log.warning("context: %d of the model's %d tokens: the memory for keys and values (%s) holds no more; "
+                        "--kv-cache-memory %s holds all of it",
+                        held, model, self._described(), self._needed(model, token_bytes))  # fmt: skip
+        else:
+            log.info("context: %d of the model's %d tokens; the memory for keys and values (%s) holds %d",
+                     wanted, model, self._described(), held)  # fmt: skip
+        return min(wanted, held)
+
+    def _described(self) -> str:
+        source = "--kv-cache-memory" if self.stated else "a part of the memory that was available"
+        shared = f", shared by {self.orchestrators} orchestrators" if self.orchestrators > 1 else ""
+        return f"{self.nbytes // _MIB} MiB, {source}{shared}"
+
+    def _needed(self, tokens: int, token_bytes: int) -> str:
+        return f"{-(-tokens * token_bytes * self.orchestrators // _MIB)}MiB"

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import logging
+import queue
+from pathlib import Path
+
+import pytest
+
+from faasmoe.api.asked import Bounds
+from faasmoe.api.reading import Reading
+from faasmoe.errors import OptionError, RequestError
+from faasmoe.model.plan import context_length, make_plan
+from faasmoe.model.source import resolve
+from faasmoe.orchestrator.kv_memory import token_bytes
+from faasmoe.orchestrator.loaded import Loaded
+from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.orchestrator.served_context import KVShare
+from faasmoe.orchestrator.serving import Serving
+from tests.platforms import InProcessPlatform
+from tests.reading import Letters
+from tests.tiny import save_tiny
+
+SHARE = KVShare(8 << 20, 4, stated=True)  # 2 MiB each
+
+
+def test_the_context_is_what_the_model_the_option_and_memory_all_allow(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert SHARE.context(131072, None, 1024) == 2048
+    assert "2048 of the model's 131072 tokens" in caplog.text
+    assert "(8 MiB, --kv-cache-memory, shared by 4 orchestrators)" in caplog.text
+    assert "--kv-cache-memory 512MiB holds all of it" in caplog.text
+    assert SHARE.context(1000, None, 1024) == 1000
+    assert SHARE.context(131072, 2048, 1024) == 2048
+    assert SHARE.context(131072, 100, 1024) == 100
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO", "INFO"]
+
+
+def test_what_was_asked_for_and_does_not_fit_is_refused() -> None:
+    with pytest.raises(OptionError) as caught:
+        SHARE.context(131072, 4096, 1024)
+    assert str(caught.value) == (
+        "--max-model-len 4096: the memory for keys and values (8 MiB, --kv-cache-memory, shared by 4 orchestrators) "
+        "holds 2048 tokens: must be 2048 at most, or --kv-cache-memory 16MiB at least"
+    )
+    assert KVShare(16 << 20, 4, stated=True).context(131072, 4096, 1024) == 4096
+    with pytest.raises(
+        OptionError, match=r"holds 0 tokens of this model: --kv-cache-memory must be 32MiB at least"
+    ):
+        SHARE.context(131072, None, 4 << 20)
+
+
+def test_a_server_keeps_the_memory_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    available = [50 << 20]
+    monkeypatch.setattr("faasmoe.orchestrator.kv_memory.available_memory", lambda: available[0])
+    first = KVShare.of(EngineOptions(), 2, tmp_path)
+    assert (first.nbytes, first.each) == (10 << 20, 5 << 20)
+    available[0] = 1 << 20
+    assert KVShare.of(EngineOptions(), 2, tmp_path) == first
+    assert KVShare.of(EngineOptions(kv_cache_bytes=7), 2, tmp_path) == KVShare(7, 2, stated=True)
+
+
+def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_path: Path) -> None:
+    """A tiny model with a context that no memory holds."""
+    from faasmoe.model.synthesis import _byte_tokenizer
+
+    save_tiny("qwen2_moe", tmp_path / "m", vocab_size=257, eos_token_id=256, max_position_embeddings=262144)
+    _byte_tokenizer().save_pretrained(tmp_path / "m")
+    plan = make_plan(resolve(str(tmp_path / "m")), 4)
+    loaded = Loaded(plan, tmp_path / "artifacts")
+    a_token = token_bytes(loaded.model.kv_bytes)
+    share = KVShare.of(EngineOptions(kv_cache_bytes=100 * a_token), 1, tmp_path)
+    context = share.context(context_length(plan, None), None, a_token)
+    assert context == 100
+    reading = Reading(Letters(), Bounds("m", 257, context))
+    body = {"model": "m", "messages": [{"role": "user", "content": "abc"}], "ignore_eos": True}
+    asked = reading.read("chat", json.dumps(body).encode())
+    pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
+    options = EngineOptions(kv_cache_bytes=share.each)
+    with Serving(loaded, InProcessPlatform, context, options) as serving:
+        serving.engine.submit(GenerationRequest("a", asked.prompts[0], asked.params), pieces.put)
+        while not (piece := pieces.get(timeout=60)).last:
+            pass
+        assert (piece.finish_reason, piece.tokens) == ("length", 97)
+        for prompt, more, param in ((3, 98, "max_tokens"), (100, 1, "prompt")):
+            text = f"the context is 100 tokens; the prompt has {prompt} and max_tokens asks for {more} more"
+            stated = reading.read(
+                "completion", json.dumps({"model": "m", "prompt": "a" * prompt, "max_tokens": more}).encode()
+            )
+            with pytest.raises(RequestError, match=text) as caught:
+                serving.engine.submit(GenerationRequest("b", stated.prompts[0], stated.params), pieces.put)
+            assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
