@@ -59,7 +59,8 @@ class SamplingParams:
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
             _refuse("seed", self.seed, "a 64-bit integer")
         if len(self.stop) > MAX_STOPS or "" in self.stop:
-            _refuse("stop", list(self.stop), f"at most {MAX_STOPS} strings, none empty")
+            what = f"{len(self.stop)} strings" if "" not in self.stop else "an empty string"
+            raise RequestError(f"stop has {what}: must be at most {MAX_STOPS} strings, none empty", param="stop")
         if any(len(stop) > MAX_STOP_LENGTH for stop in self.stop):
             raise RequestError(f"stop has more than {MAX_STOP_LENGTH} characters", param="stop")
 
