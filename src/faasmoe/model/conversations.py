@@ -33,7 +33,7 @@ class Conversations:
         self._choice = lru_cache(_KEPT)(self._choose)
 
     def arranged(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """The messages with all their contents in the order in which they were, as the template takes them.
+        """The messages with all their contents, as the template takes them.
 
         Raises `RequestError` naming a message that the template leaves out in every way.
         """

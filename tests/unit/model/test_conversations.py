@@ -15,14 +15,14 @@ TURN = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
 
 TURNS = "{% if m.role == 'user' %}[U]{{ m.content }}{% elif m.role == 'assistant' %}[A]{{ m.content }}{% endif %}"
 
-KNOWN_ROLES = (  # Phi-3.5, GLM-4
+KNOWN_ROLES = (  # Phi-3.5, GLM-4, Qwen3
     "{% for m in messages %}{% if m.role == 'system' %}[S]{{ m.content }}{% endif %}" + TURNS + "{% endfor %}"
 )
-FIRST_SYSTEM = (  # Qwen3 as far as developers go, ERNIE 4.5
+FIRST_SYSTEM = (  # MiniMax M2
     "{% if messages[0].role == 'system' %}[S]{{ messages[0].content }}{% endif %}"
     "{% for m in messages %}" + TURNS + "{% endfor %}"
 )
-LAST_SYSTEM = (  # DeepSeek-V3
+LAST_SYSTEM = (  # DeepSeek-V3, as it came out
     "{% set ns = namespace(s='') %}"
     "{% for m in messages %}{% if m.role == 'system' %}{% set ns.s = m.content %}{% endif %}{% endfor %}"
     "[S]{{ ns.s }}{% for m in messages %}" + TURNS + "{% endfor %}"
