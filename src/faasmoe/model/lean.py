@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
+from math import prod
 from types import ModuleType
 from typing import Any
 
 _COMPILER = "torch._dynamo"
+_LARGE = 1 << 16  # numbers, of which an uninteresting value is not worth the memory
+_FACTORIES = {"empty": 0, "zeros": _LARGE, "ones": _LARGE, "rand": _LARGE, "randn": _LARGE, "full": _LARGE}
 _INDEXING = f"{_COMPILER}._trace_wrapped_higher_order_op"
 # What models import of transformers, and what in turn imports the compiler. `core_model_loading` has the types.
 _MODULES = ("core_model_loading", "modeling_utils", "masking_utils", "modeling_layers", "generation.utils")
@@ -37,26 +40,48 @@ def import_transformers() -> None:
 
 @contextmanager
 def without_values() -> Iterator[None]:
-    """For building a model that takes no memory: what is not filled in yet lies on the meta device.
+    """For building a model that takes no memory: weights lie on the meta device, however their class makes them.
 
-    Initial values of weights are not computed, and weights are not tied: whoever builds the model does that. All else
-    is computed, since torch's kernels for the meta device are partly written in Python, and bring the compiler.
+    Initial values of weights are not computed, and weights are not tied: whoever builds the model does that. What is
+    not filled in yet has no values, nor has what is filled with one number or with random ones if it is large: some
+    classes make parameters so. All else is computed, since torch's kernels for the meta device are partly written in
+    Python, and bring the compiler.
     """
     import torch  # noqa: PLC0415
     from transformers.initialization import no_init_weights  # noqa: PLC0415
 
-    empty = torch.empty
-
-    def hollow(*args: Any, device: Any = None, **kwargs: Any) -> Any:
-        return empty(*args, device="meta" if device is None else device, **kwargs)
-
-    torch.empty = hollow
+    whole = {name: getattr(torch, name) for name in _FACTORIES}
+    for name, least in _FACTORIES.items():
+        setattr(torch, name, _hollow(whole[name], whole["empty"], least))
     try:
         # within transformers' own meta device, if it builds the model
         with torch.device("cpu"), no_init_weights():
             yield
     finally:
-        torch.empty = empty
+        for name, factory in whole.items():
+            setattr(torch, name, factory)
+
+
+def _hollow(factory: Callable[..., Any], empty: Callable[..., Any], least: int) -> Callable[..., Any]:
+    """`factory` that makes tensors of `least` and more numbers by `empty` on the meta device."""
+
+    def hollow(*args: Any, device: Any = None, **kwargs: Any) -> Any:
+        size, rest = _split(kwargs.pop("size", None), args)
+        if device is not None or prod(size) < least:
+            return factory(size, *rest, device=device, **kwargs)
+        like = factory((0,), *rest, **kwargs)  # it knows its dtype
+        return empty(size, dtype=like.dtype, requires_grad=like.requires_grad, device="meta")
+
+    return hollow
+
+
+def _split(size: Any, args: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """The size that a factory is asked for, whether by name, as one argument or as several, and other arguments."""
+    if size is not None:
+        return tuple(size), args
+    if args and not hasattr(args[0], "__index__"):
+        return tuple(args[0]), args[1:]
+    return args, ()
 
 
 @contextmanager
