@@ -53,6 +53,8 @@ class Layout:
 
     dense: dict[str, str | None]  # tensors of the dense part to the parameters that they are; None: parts of one
     experts: dict[str, dict[str, Source]]  # experts module to its parameters ("down_proj") to their sources
+    unused: dict[str, str]  # tensors that are no part of the model to the names that they would have in it
+    covered: frozenset[str]  # parameters and buffers of the model that come of the dense part's tensors
 
 
 def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
@@ -70,17 +72,22 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     state: dict[str, Any] = model.state_dict()
 
     dense: dict[str, str | None] = {}
+    unused: dict[str, str] = {}
+    covered: set[str] = set()
     grouped = defaultdict[str, dict[str | None, list[str]]](dict)
     for name in sorted(checkpoint, key=dot_natural_key):
         target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
         if target not in state and name in state:
             target, pattern = name, None
-        if target in state:
-            _check_tensor(name, checkpoint.location(name), state[target], whole=pattern is None)
+        if target not in state:
+            unused[name] = target
+            continue
+        _check_tensor(name, checkpoint.location(name), state[target], whole=pattern is None)
         if target in targets:
             grouped[target].setdefault(pattern, []).append(name)
         else:
             dense[name] = target if pattern is None else None
+            covered |= {target} if pattern is None else _made(target, by_pattern[pattern])
 
     experts: dict[str, dict[str, Source]] = defaultdict(dict)
     for target, (module, parameter) in targets.items():
@@ -94,7 +101,13 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
                 f"{source.converter.operations if source.converter else 'a conversion'}"
             )
         experts[module][parameter] = source
-    return Layout(dense, dict(experts))
+    return Layout(dense, dict(experts), unused, frozenset(covered))
+
+
+def _made(target: str, converter: WeightConverter) -> set[str]:
+    """All that `converter` makes of what it takes for `target`."""
+    first = converter.target_patterns[0]
+    return {target.replace(first, pattern) for pattern in converter.target_patterns}
 
 
 def _check_tensor(name: str, location: TensorLocation, wanted: Tensor, whole: bool) -> None:
@@ -102,7 +115,7 @@ def _check_tensor(name: str, location: TensorLocation, wanted: Tensor, whole: bo
     if wanted.is_floating_point() and location.dtype not in WEIGHTS:
         raise CheckpointError(
             f"{location.file}: tensor {name} has the dtype {location.dtype}, but a weight must be one of "
-            f"{', '.join(WEIGHTS)}"
+            f"{', '.join(WEIGHTS)}; quantized checkpoints are not served, and the config declares no quantization"
         )
     if whole and location.shape != tuple(wanted.shape):
         raise CheckpointError(
