@@ -8,6 +8,8 @@ import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from tests.tokenizers import letters
+
 SIZES = {
     "vocab_size": 128,
     "hidden_size": 64,
@@ -73,7 +75,8 @@ def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def save_tiny(model_type: str, folder: Path, **changes: object) -> PreTrainedModel:
-    """Write a tiny checkpoint to `folder` and return the model as transformers runs it."""
+    """Write a tiny checkpoint with a tokenizer to `folder` and return the model as transformers runs it."""
     model = tiny_model(tiny_config(model_type, **changes))
     model.save_pretrained(folder)
+    letters().save_pretrained(folder)
     return model

@@ -85,3 +85,15 @@ def normalising(template: str = CHATML) -> PreTrainedTokenizerFast:
     made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
     made.chat_template = template
     return made
+
+
+@cache
+def letters() -> PreTrainedTokenizerFast:
+    """A token for each printable letter of ASCII: for models whose vocabulary is tiny."""
+    names = ["<pad>", "<s>", "</s>", "<unk>", *map(chr, range(32, 127))]
+    backend = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, [], unk_token="<unk>"))
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names[:4]])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )

@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from faasmoe.model.weight_files import INDEX_FILE
 from tests.tiny import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The two endpoints that a download needs."""
+    """The endpoints that a download needs. `fetched` has the files whose bytes it has sent."""
 
     folder: Path
+    fetched: list[str]
 
     def do_GET(self) -> None:
         self._answer(True)
@@ -34,13 +37,18 @@ class Hub(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/org/tiny"):
             files = [
-                {"rfilename": f.name, "path": f.name, "type": "file", "size": f.stat().st_size, "oid": "0" * 40}
-                for f in self.folder.iterdir()
+                {"rfilename": name, "path": name, "type": "file", "size": f.stat().st_size, "oid": "0" * 40}
+                for name, f in (
+                    (str(f.relative_to(self.folder)), f) for f in self.folder.rglob("*") if f.is_file()
+                )
             ]
             found = files if "/tree/" in path else {"id": "org/tiny", "sha": COMMIT, "siblings": files}
             self._send(json.dumps(found).encode(), "application/json", with_body)
         elif path.startswith("/org/tiny/resolve/"):
-            self._send((self.folder / path.rpartition("/")[2]).read_bytes(), "application/octet-stream", with_body)
+            name = path.removeprefix("/org/tiny/resolve/").partition("/")[2]
+            if with_body:
+                self.fetched.append(name)
+            self._send((self.folder / name).read_bytes(), "application/octet-stream", with_body)
         else:
             self.send_error(404)
 
@@ -59,10 +67,19 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[str]:
-    folder = tmp_path / "repository"
-    save_tiny("olmoe", folder)
-    handler = type("Handler", (Hub,), {"folder": folder})
+def fetched() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    save_tiny("olmoe", tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def hub(repository: Path, fetched: list[str]) -> Iterator[str]:
+    handler = type("Handler", (Hub,), {"folder": repository, "fetched": fetched})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -79,18 +96,106 @@ def run(tmp_path: Path, hub: str, *command: str, **extra: str) -> subprocess.Com
 
 
 INSPECT = ("-m", "faasmoe.cli.main", "inspect")
-RESOLVE = (
-    "from faasmoe.model.source import resolve; print(*(f.name for f in resolve('org/tiny').folder.iterdir()))"
-)
+RESOLVE = """
+import sys
+from faasmoe.errors import UserError
+from faasmoe.model.source import resolve
+try:
+    print(*(f.name for f in resolve("org/tiny").folder.iterdir()))
+except UserError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+SMALL = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
 
 
-def test_a_hub_id_is_downloaded_and_then_found_offline(hub: str, tmp_path: Path) -> None:
+def test_a_hub_id_is_downloaded_and_then_found_offline(
+    hub: str, repository: Path, fetched: list[str], tmp_path: Path
+) -> None:
+    older = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}  # one file wins over shards
+    (repository / INDEX_FILE).write_text(json.dumps(older))
+    (repository / "model-00001-of-00001.safetensors").write_text("older")
     first = run(tmp_path, hub, *INSPECT, "org/tiny", "--json")
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["model"] == "org/tiny"
     assert "100%" in first.stderr  # the progress bar
+    assert set(fetched) == {*SMALL, INDEX_FILE, "model.safetensors"}
     again = run(tmp_path, hub, "-c", RESOLVE, HF_HUB_OFFLINE="1")
-    assert sorted(again.stdout.split()) == sorted(file.name for file in (tmp_path / "repository").iterdir())
+    assert set(again.stdout.split()) == set(fetched)
+
+
+def test_only_the_shards_that_will_be_loaded_are_fetched(
+    hub: str, repository: Path, fetched: list[str], tmp_path: Path
+) -> None:
+    tensors = load_file(repository / "model.safetensors")
+    (repository / "model.safetensors").unlink()
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    parts = [dict(list(tensors.items())[i::2]) for i in (0, 1)]
+    for name, part in zip(names, parts, strict=True):
+        save_file(part, repository / name, {"format": "pt"})
+    index = {"weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part}}
+    (repository / INDEX_FILE).write_text(json.dumps(index))
+    (repository / "original").mkdir()
+    for name in ("model.fp16.safetensors", "consolidated.safetensors", "x.gguf", "pytorch_model.bin", "README.md",
+                 "original/consolidated.00.pth", "original/config.json", "original/model.safetensors"):  # fmt: skip
+        (repository / name).write_text("large")
+    done = run(tmp_path, hub, "-c", RESOLVE)
+    assert done.returncode == 0, done.stderr
+    assert set(fetched) == {*SMALL, INDEX_FILE, *names}
+    assert set(fetched[-2:]) == set(names)
+    assert len(fetched) == len(set(fetched))
+
+
+DENSE = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "vocab_size": 128,
+    "num_attention_heads": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"config.json": json.dumps(DENSE)}, "UnsupportedModel: llama is a dense model"),
+        (
+            {"adapter_config.json": '{"base_model_name_or_path": "org/base"}'},
+            "an adapter (LoRA) of the model org/base",
+        ),
+    ],
+)
+def test_weights_are_not_fetched_for_a_refusal(
+    hub: str, repository: Path, fetched: list[str], tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    for name, text in files.items():
+        (repository / name).write_text(text)
+    done = run(tmp_path, hub, "-c", RESOLVE)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not [name for name in fetched if name.endswith(".safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "said"),
+    [
+        ("config.json", "a.Q4.gguf", "UnsupportedModel: org/tiny holds no config.json, but a.Q4.gguf: GGUF"),
+        ("config.json", "sub/config.json", "give one of them: org/tiny/sub"),
+        (
+            "model.safetensors",
+            "pytorch_model.bin",
+            "UnsupportedModel: org/tiny holds neither model.safetensors nor",
+        ),
+    ],
+)
+def test_other_repositories_are_told_what_they_are(
+    hub: str, repository: Path, fetched: list[str], tmp_path: Path, removed: str, added: str, said: str
+) -> None:
+    (repository / removed).unlink()
+    (repository / added).parent.mkdir(exist_ok=True)
+    (repository / added).write_text("large")
+    done = run(tmp_path, hub, "-c", RESOLVE)
+    assert said in done.stderr
+    assert added not in fetched
 
 
 def test_an_unknown_id_is_one_line(hub: str, tmp_path: Path) -> None:

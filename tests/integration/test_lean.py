@@ -39,6 +39,15 @@ with TransformGetItemToIndex():
 """
 
 
+LOOKS = """
+import json, sys
+import faasmoe.model.config_sizes, faasmoe.model.hub, faasmoe.model.weight_files
+from faasmoe.model.source import resolve
+resolve(sys.argv[1])
+print(json.dumps([name for name in ("torch", "transformers") if name in sys.modules]))
+"""
+
+
 def said(code: str, *arguments: str) -> Any:
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=True)
@@ -47,6 +56,10 @@ def said(code: str, *arguments: str) -> Any:
 
 def test_a_model_is_loaded_without_the_compiler() -> None:
     assert said(PRELUDE + SERVES) == []
+
+
+def test_a_model_is_looked_at_without_torch() -> None:
+    assert said(LOOKS, str(resolve(None).folder)) == []
 
 
 def test_transformers_computes_the_same_numbers() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.options import BlockSize, Dtype, Json, Quantize
-from faasmoe.errors import UnsupportedModel
+from faasmoe.errors import CheckpointError, UnsupportedModel
 
 if TYPE_CHECKING:
     from faasmoe.model.plan import ModelPlan
@@ -32,17 +32,17 @@ def inspect(
     from faasmoe.model.lean import import_transformers
     from faasmoe.model.source import resolve
 
-    source = resolve(model)  # before torch, which takes seconds to import
-    import_transformers()
-    from faasmoe.model.plan import make_plan
-
     try:
+        source = resolve(model)  # before torch, which takes seconds to import
+        import_transformers()
+        from faasmoe.model.plan import make_plan
+
         facts = _facts(make_plan(source, block_size, dtype, quantize))
-    except UnsupportedModel as error:
-        if as_json:
-            typer.echo(json.dumps({"servable": False, "reason": str(error)}))
-            raise typer.Exit(2) from None
-        raise
+    except (CheckpointError, UnsupportedModel) as error:
+        if not as_json:
+            raise
+        typer.echo(json.dumps({"servable": False, "reason": str(error)}))
+        raise typer.Exit(2) from None
     if as_json:
         typer.echo(json.dumps(facts))
     else:

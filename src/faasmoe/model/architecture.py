@@ -8,7 +8,7 @@ Nothing here knows model names. A model can be served if transformers dispatches
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+import faasmoe
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels import ExpertForm
-from faasmoe.model.checkpoint import read_json
 from faasmoe.model.config_sizes import check_sizes
 from faasmoe.model.expert_form import recognise
-from faasmoe.model.header import quoted
+from faasmoe.model.folder import config_file
+from faasmoe.model.json_file import quoted, read_json
 from faasmoe.model.lean import without_values
-from faasmoe.model.source import config_file
 
 # Layers that keep nothing but keys and values. Which positions they see is asked of the model (`model.attention`).
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -98,11 +98,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     check_sizes(file, plain)
     name = plain.get("model_type")
     if not isinstance(name, str) or name not in CONFIG_MAPPING:
-        own = ", and code that comes with a checkpoint is never run" if "auto_map" in plain else ""
-        raise UnsupportedModel(
-            f"{file}: the installed transformers {transformers.__version__} does not know the architecture "
-            f"(model_type) {quoted(name)}{own}"
-        )
+        raise _unknown(file, name, plain)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # config classes raise whatever their validation uses
@@ -111,6 +107,16 @@ def read_config(folder: Path) -> PretrainedConfig:
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     return config
+
+
+def _unknown(file: Path, name: object, config: Mapping[str, Any]) -> UnsupportedModel:
+    own = ", and code that comes with a checkpoint is never run" if "auto_map" in config else ""
+    made = config.get("transformers_version")
+    by = f"; the checkpoint was written by transformers {quoted(made)}" if isinstance(made, str) else ""
+    return UnsupportedModel(
+        f"{file}: the installed transformers {transformers.__version__} does not know the architecture "
+        f"(model_type) {quoted(name)}, so FaaSMoE {faasmoe.__version__} cannot serve it{own}{by}"
+    )
 
 
 def layers_of(config: PretrainedConfig) -> int:
@@ -147,14 +153,23 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     _check_attention(name, model_class, config)
     experts = tuple(_find_experts(name, meta_model))
     if not experts:
-        raise UnsupportedModel(
-            f"{name} is not a Mixture-of-Experts model that transformers dispatches through its registry "
-            f"of experts: {model_class.__name__} has no such module"
-        )
+        raise _no_experts(name, model_class.__name__, config)
     _check_top_k(name, config, experts)
     if len({e.layer for e in experts}) != len(experts):
         raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which are not told apart yet")
     return Architecture(config, model_class, meta_model, experts)
+
+
+def _no_experts(name: str, model_class: str, config: PretrainedConfig) -> UnsupportedModel:
+    sizes = config.get_text_config().to_dict()
+    if any("expert" in key and type(value) is int and value > 1 for key, value in sizes.items()):
+        return UnsupportedModel(
+            f"{name} is not a Mixture-of-Experts model that transformers dispatches through its registry "
+            f"of experts: {model_class} has no such module"
+        )
+    return UnsupportedModel(
+        f"{name} is a dense model: {model_class} has no routed experts, and only Mixture-of-Experts models are served"
+    )
 
 
 def _check_plain(name: str, *configs: PretrainedConfig) -> None:

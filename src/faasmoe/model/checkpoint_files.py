@@ -15,8 +15,14 @@ from faasmoe.experts.file_state import FileState, changed
 log = logging.getLogger(__name__)
 
 # what models and tokenizers are read from, beside the shards
-_READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
+_READ = ("*.safetensors", *BESIDE_WEIGHTS)
 _RECORD = "checkpoint.json"
+
+
+def read_by_loading(folder: Path) -> list[Path]:
+    """All that loading may read there: files, and whatever else has such a name."""
+    return sorted({file for pattern in _READ for file in folder.glob(pattern)})
 
 
 class CheckpointFiles:
@@ -34,7 +40,7 @@ class CheckpointFiles:
         ever.
         """
         states = {}
-        for file in sorted({file for pattern in _READ for file in folder.glob(pattern)}):
+        for file in read_by_loading(folder):
             try:
                 if not stat.S_ISDIR(file.stat().st_mode):  # nobody reads those
                     states[file] = FileState.read(file)

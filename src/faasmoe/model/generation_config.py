@@ -8,8 +8,7 @@ from pathlib import Path
 from transformers import GenerationConfig
 
 from faasmoe.errors import CheckpointError, brief
-from faasmoe.model.checkpoint import read_json
-from faasmoe.model.header import quoted
+from faasmoe.model.json_file import quoted, read_json
 
 _FILE = "generation_config.json"
 _LARGEST = 4 << 20  # bytes

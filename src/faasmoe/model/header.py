@@ -7,7 +7,6 @@ time and memory in proportion to its header, which has at most `LARGEST_HEADER` 
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,10 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.file_state import FileState, open_regular
 from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.json_file import LONGEST_NAME, parse_json, quoted
 
 LARGEST_HEADER = 32 << 20  # bytes: 250,000 tensors
 _LENGTH = struct.Struct("<Q")
-_LONGEST_NAME = 1000  # characters
 _LARGEST_SIZE = 1 << 48  # of one dimension: more bytes than any file has
 
 
@@ -50,38 +49,6 @@ def parse_header(file: Path, start: bytes, state: FileState) -> dict[str, Tensor
     tensors = _locations(file, _parse(file, start[_LENGTH.size : begin]), begin, state)
     _check_tiling(file, tensors, begin, state.size)
     return tensors
-
-
-def quoted(name: object) -> str:
-    """A name from a file, fit for a message on one line."""
-    text = str(name) if isinstance(name, str) and name.isprintable() else ascii(name)
-    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]} ..."
-
-
-def parse_json(text: str, *, strict: bool = False) -> Any:
-    """The value of a JSON text. Raises `ValueError` also if it is nested too deeply.
-
-    If it is `strict` also for what readers take differently: a key twice in an object, NaN, Infinity.
-    """
-    try:
-        if strict:
-            return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {quoted(twice)} is there twice")
-    return found
 
 
 def _header_length(file: Path, start: bytes, size: int) -> int:
@@ -120,7 +87,7 @@ def _locations(
 ) -> dict[str, TensorLocation]:
     tensors = {}
     for name, entry in header.items():
-        if not name.isprintable() or len(name) > _LONGEST_NAME:
+        if not name.isprintable() or len(name) > LONGEST_NAME:
             raise CheckpointError(f"{file} has a malformed safetensors header: a tensor named {quoted(name)}")
         try:
             dtype, shape, offsets = _entry(entry)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import torch
+from transformers import PretrainedConfig
 
 from faasmoe.errors import CheckpointError, OptionError
 from faasmoe.experts.dtypes import NAME_OF
@@ -14,10 +16,13 @@ from faasmoe.model.architecture import Architecture, inspect_architecture, layer
 from faasmoe.model.blocks import Block, check_block_size, cut
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.checkpoint_files import CheckpointFiles
+from faasmoe.model.completeness import check_complete
+from faasmoe.model.folder import check_folder
 from faasmoe.model.generation_config import check_generation
 from faasmoe.model.layout import Layout, dense_tensors, read_layout
 from faasmoe.model.quantised import QuantisedCopy, plan_copy
 from faasmoe.model.source import ModelSource
+from faasmoe.model.tokenizer import Tokenizer
 
 QUANTISATIONS = (None, "int8")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -29,6 +34,7 @@ class ModelPlan:
 
     source: ModelSource
     architecture: Architecture
+    tokenizer: Tokenizer
     checkpoint: Checkpoint
     layout: Layout
     block_size: int
@@ -70,7 +76,8 @@ def make_plan(
     """Check the model and cut it into blocks.
 
     With `quantize` its large matrices are to be used in eight bits, and all else in bfloat16. Raises `UserError` if
-    its files are damaged, it cannot be served, or an option is out of range.
+    its files are damaged, it cannot be served, or an option is out of range. All is checked here that takes no weights:
+    whether they are finite, and one token can be run with them, is known when they are loaded (`DenseModel.load`).
     """
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
@@ -80,21 +87,29 @@ def make_plan(
         raise OptionError(
             "--dtype float32: weights in eight bits compute in bfloat16; leave out one of the options"
         )
+    check_folder(source.folder)
     CheckpointFiles.of(source.folder)  # from here on transformers may open them
-    check_generation(source.folder)
-    config, checkpoint = read_config(source.folder), Checkpoint.open(source.folder)
+    config = read_config(source.folder)
+    checkpoint = Checkpoint.open(source.folder, getattr(config, "transformers_weights", None))
     if layers_of(config) > len(checkpoint):  # building them could take minutes
         raise CheckpointError(
             f"{source.folder}: its config announces {layers_of(config)} layers, "
             f"its files hold {len(checkpoint)} tensors"
         )
-    architecture = inspect_architecture(config)
+    architecture, tokenizer = _described(source.folder, config)
     size = check_block_size(block_size, architecture)
     layout = read_layout(architecture, checkpoint)
+    check_complete(architecture, layout, checkpoint)
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
     quantised = plan_copy(source.name, architecture, layout, checkpoint) if quantize else None
     blocks = cut(architecture, layout, checkpoint, size, NAME_OF[chosen], quantised)
-    return ModelPlan(source, architecture, checkpoint, layout, size, chosen, tuple(blocks), quantised)
+    return ModelPlan(source, architecture, tokenizer, checkpoint, layout, size, chosen, tuple(blocks), quantised)
+
+
+def describe(folder: Path) -> tuple[Architecture, Tokenizer]:
+    """What is known before there are weights. Raises `UserError` if it cannot be served, whatever they are."""
+    CheckpointFiles.of(folder)
+    return _described(folder, read_config(folder))
 
 
 def context_length(plan: ModelPlan, asked: int | None) -> int:
@@ -105,6 +120,11 @@ def context_length(plan: ModelPlan, asked: int | None) -> int:
     if not 2 <= asked <= most:
         raise OptionError(f"--max-model-len {asked}: must be 2 to {most}, the model's context")
     return asked
+
+
+def _described(folder: Path, config: PretrainedConfig) -> tuple[Architecture, Tokenizer]:
+    check_generation(folder)
+    return inspect_architecture(config), Tokenizer.load(folder, config)
 
 
 def _choose_dtype(dtype: str, checkpoint: Checkpoint, layout: Layout) -> torch.dtype:

@@ -21,8 +21,8 @@ from transformers.core_model_loading import revert_weight_conversion
 from faasmoe.errors import OptionError
 from faasmoe.experts.payload import raw
 from faasmoe.model.architecture import inspect_architecture
-from faasmoe.model.checkpoint import INDEX_FILE, SINGLE_FILE
 from faasmoe.model.geometries import GEOMETRIES
+from faasmoe.model.weight_files import INDEX_FILE, SINGLE_FILE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SHARD_BYTES = 2_000_000_000

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import transformers  # its names are looked up where they are used: most of them bring torch
 
 from faasmoe.errors import CheckpointError, brief
+from faasmoe.model.folder import check_vocabulary, vocabularies
+from faasmoe.model.json_file import read_json
 from faasmoe.model.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _TEXTS_KEPT = 1 << 16  # of single tokens
+_JSON = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+_TEXT = "The quick brown fox jumps over 12 lazy dogs."
 
 
 class Tokenizer:
@@ -30,11 +34,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, config: PretrainedConfig) -> Tokenizer:
-        """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read."""
+        """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read, or an empty one."""
+        check_vocabulary(folder)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            empty = _is_empty(tokenizer)
         except Exception as error:  # tokenizer classes raise whatever their parsers do
+            for file in filter(Path.is_file, (folder / name for name in _JSON)):
+                read_json(file)  # raises by name if that is the cause
             raise CheckpointError(f"{folder} holds no usable tokenizer: {brief(error)}") from error
+        if empty:
+            files = " and ".join(vocabularies(folder))
+            raise CheckpointError(
+                f"{folder} holds no usable tokenizer: {files} has an empty vocabulary, or is not what "
+                f"{type(tokenizer).__name__} reads, so that no text has tokens"
+            )
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
 
     def save(self, folder: Path) -> None:
@@ -61,6 +75,12 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that `token` stands for, which may begin or end within a character."""
         return self._bytes(token)
+
+
+def _is_empty(tokenizer: Any) -> bool:
+    """Whether it makes no tokens of texts. transformers makes such ones where files are missing, and says nothing."""
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    return not words or not tokenizer.encode(_TEXT, add_special_tokens=False)
 
 
 def _decoder(tokenizer: Any) -> Callable[[list[int], bool], str]:

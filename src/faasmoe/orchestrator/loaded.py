@@ -9,7 +9,6 @@ import torch
 from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
-from faasmoe.model.tokenizer import Tokenizer
 from faasmoe.orchestrator import grouping
 from faasmoe.orchestrator.dispatch import write_functions
 from faasmoe.orchestrator.kv_cache import KVCache
@@ -17,7 +16,7 @@ from faasmoe.platforms.local.run_folder import writing
 
 
 class Loaded:
-    """Tokenizer, dense part, and the functions to deploy, whose artifacts it writes into a folder.
+    """Dense part and the functions to deploy, whose artifacts it writes into a folder.
 
     It has no threads: a process that holds it can be forked, and its children share all of it. Raises `UserError` if
     the checkpoint turns out to be unusable.
@@ -25,7 +24,7 @@ class Loaded:
 
     def __init__(self, plan: ModelPlan, artifacts: Path) -> None:
         self.plan = plan
-        self.tokenizer = Tokenizer.load(plan.source.folder, plan.architecture.config)
+        self.tokenizer = plan.tokenizer
         if plan.quantised:
             plan.quantised.make()
             self._copy = plan.quantised.use()

@@ -154,8 +154,9 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     has loaded something else.
     """
     from faasmoe.model.checkpoint_files import CheckpointFiles  # noqa: PLC0415
+    from faasmoe.model.folder import config_file  # noqa: PLC0415
     from faasmoe.model.lean import import_transformers  # noqa: PLC0415
-    from faasmoe.model.source import ModelSource, config_file  # noqa: PLC0415
+    from faasmoe.model.source import ModelSource  # noqa: PLC0415
 
     config, folder = start.config, Path(start.folder)
     source = ModelSource(config.name, Path(config.folder))

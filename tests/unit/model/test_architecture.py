@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
@@ -21,7 +27,10 @@ def test_geometry() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (LlamaConfig(num_hidden_layers=1, hidden_size=32, vocab_size=64), "llama is not a Mixture-of-Experts"),
+        (
+            LlamaConfig(num_hidden_layers=1, hidden_size=32, vocab_size=64),
+            "^llama is a dense model: LlamaForCausalLM has no routed experts",
+        ),
         (tiny_config("mixtral", quantization_config={"quant_method": "fp8"}), "mixtral.*quantized with fp8"),
         (tiny_config("qwen3_next"), "qwen3_next.*linear_attention"),
         (PretrainedConfig(), "no causal language model"),
@@ -30,6 +39,40 @@ def test_geometry() -> None:
 def test_what_cannot_be_served_is_refused_by_name(config: PretrainedConfig, said: str) -> None:
     with pytest.raises(UnsupportedModel, match=said):
         inspect_architecture(config)
+
+
+class Allocated(TorchDispatchMode):
+    """The bytes of the largest tensor that is made on the CPU."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
+                self.largest = max(self.largest, tensor.nbytes)
+        return out
+
+
+@pytest.mark.parametrize("name", ["llama4_text", "deepseek_v3", "gpt_oss", "ernie4_5_moe", "qwen2_moe"])
+def test_a_model_takes_no_memory_however_its_class_makes_its_weights(name: str) -> None:
+    """Llama 4 makes its experts by `torch.zeros`, DeepSeek its routers, as others do."""
+    wide = {"hidden_size": 1024, "intermediate_size": 2048, "num_local_experts": 64, "n_routed_experts": 64,
+            "num_experts": 64, "moe_num_experts": 64}  # fmt: skip
+    known = {key: value for key, value in wide.items() if key in AutoConfig.for_model(name).to_dict()}
+    with Allocated() as allocated, suppress(UnsupportedModel):
+        inspect_architecture(tiny_config(name, **known))
+    assert allocated.largest < 1 << 20  # its weights have hundreds of megabytes
+
+
+def test_a_newer_architecture_is_told_with_all_versions(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen9_moe", "transformers_version": "9.1.0"}))
+    with pytest.raises(UnsupportedModel) as caught:
+        read_config(tmp_path)
+    said = str(caught.value)
+    assert f"the installed transformers {transformers.__version__} does not know the architecture" in said
+    assert "(model_type) qwen9_moe, so FaaSMoE" in said
+    assert "written by transformers 9.1.0" in said
 
 
 def test_rotary_embeddings_that_change_with_length_limit_the_context() -> None:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from faasmoe.errors import CheckpointError
-from faasmoe.model import source
+from faasmoe.model import hub, source
 
 
 def test_nothing_is_the_demo() -> None:
@@ -19,7 +18,8 @@ def test_nothing_is_the_demo() -> None:
 def test_a_folder_is_served_under_its_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no config\.json, so it is no Hugging Face checkpoint"):
         source.resolve(str(tmp_path))
-    (tmp_path / "config.json").touch()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / name).touch()
     assert source.resolve(str(tmp_path)) == source.ModelSource(tmp_path.name, tmp_path)
 
 
@@ -33,6 +33,6 @@ def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) ->
     def offline(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("long story")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    monkeypatch.setattr(hub, "snapshot_download", offline)
     with pytest.raises(CheckpointError, match="org/name is no folder here, is not in the local cache, and the"):
         source.resolve("org/name")
