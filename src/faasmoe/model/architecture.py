@@ -115,7 +115,7 @@ def _unknown(file: Path, name: object, config: Mapping[str, Any]) -> Unsupported
     by = f"; the checkpoint was written by transformers {quoted(made)}" if isinstance(made, str) else ""
     return UnsupportedModel(
         f"{file}: the installed transformers {transformers.__version__} does not know the architecture "
-        f"(model_type) {quoted(name)}, so FaaSMoE {faasmoe.__version__} cannot serve it{own}{by}"
+        f"(model_type) {quoted(name)}{own}, so FaaSMoE {faasmoe.__version__} cannot serve it{by}"
     )
 
 
