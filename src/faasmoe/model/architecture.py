@@ -32,6 +32,7 @@ SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"
 # These rotary embeddings change with the longest sequence in a step, once it is longer than the original context.
 _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 _LARGEST_CONFIG = 4 << 20  # bytes of config.json
+_QUANTISATION = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 
@@ -132,13 +133,13 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     Raises `UnsupportedModel`, naming the architecture and what is in the way.
     """
     name = config.model_type
+    _check_plain(name, config)
     try:
         text_config = config.get_text_config()
     except Exception as error:  # there may be several
         raise UnsupportedModel(
             f"{name}: which part of it is the language model is not clear: {brief(error)}"
         ) from error
-    _check_plain(name, config, text_config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -172,14 +173,23 @@ def _no_experts(name: str, model_class: str, config: PretrainedConfig) -> Unsupp
     )
 
 
-def _check_plain(name: str, *configs: PretrainedConfig) -> None:
-    for part in configs:
-        if found := getattr(part, "quantization_config", None):
-            settings = found if isinstance(found, dict) else getattr(found, "__dict__", {})
-            method = quoted(settings.get("quant_method", "an unknown method"))
+def _check_plain(name: str, config: PretrainedConfig) -> None:
+    for settings in _parts(config):
+        for found in filter(None, (settings.get(key) for key in _QUANTISATION)):
+            about = found if isinstance(found, dict) else getattr(found, "__dict__", {})
+            method = quoted(about.get("quant_method", "an unknown method"))
             raise UnsupportedModel(
                 f"{name}: the checkpoint is quantized with {method}; only plain weights are served"
             )
+
+
+def _parts(config: PretrainedConfig | dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a config says of itself and of all of its parts, also of those that its class takes for plain values."""
+    own = config if isinstance(config, dict) else vars(config)
+    yield own
+    for part in own.values():
+        if isinstance(part, dict | PretrainedConfig):
+            yield from _parts(part)
 
 
 def _check_top_k(name: str, config: PretrainedConfig, experts: Sequence[ExpertsModule]) -> None:

@@ -17,7 +17,7 @@ from faasmoe.model.weight_files import INDEX_FILE, SINGLE_FILE
 
 CONFIG_FILE = "config.json"
 ADAPTER_FILE = "adapter_config.json"
-SERVED = f"a folder with {CONFIG_FILE}, a tokenizer, and weights as safetensors is"
+SERVED = f"a folder with {CONFIG_FILE}, a tokenizer, and weights as safetensors is served"
 # what transformers' tokenizers read their vocabularies from
 VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken", "vocab.*", "vocab-*", "tekken.json", "source.spm")
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -99,7 +99,7 @@ def no_config(what: object, names: Collection[str]) -> UserError:
     inner = sorted(name.removesuffix(f"/{CONFIG_FILE}") for name in names if name.endswith(f"/{CONFIG_FILE}"))
     for name, kind in _OTHERS[:2]:
         if name in names:
-            return UnsupportedModel(f"{what} holds no {CONFIG_FILE}: {kind}; {SERVED} served")
+            return UnsupportedModel(f"{what} holds no {CONFIG_FILE}: {kind}; {SERVED}")
     if inner:
         return CheckpointError(
             f"{what} holds no {CONFIG_FILE}, but {len(inner)} of its folders do; give one of them: "
@@ -128,7 +128,7 @@ def no_folder(path: Path) -> UserError:
         return UnsupportedModel(f"{path} is a GGUF file: {_GGUF}")
     if path.suffix == ".safetensors" or path.name in {CONFIG_FILE, INDEX_FILE}:
         return CheckpointError(f"{path} is one file of a checkpoint; give its folder: {path.parent}")
-    return CheckpointError(f"{path} is a file; {SERVED} served")
+    return CheckpointError(f"{path} is a file; {SERVED}")
 
 
 def check_adapter(folder: Path) -> None:

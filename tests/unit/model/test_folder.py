@@ -68,7 +68,7 @@ FOLDERS: list[tuple[Make, type[UserError], str]] = [
     (
         only(["a.Q4.gguf", "b.Q8.gguf"]),
         UnsupportedModel,
-        r"but a\.Q4\.gguf and 1 more: GGUF is not served yet; a folder",
+        r"but a\.Q4\.gguf and 1 more: GGUF is not served yet; a folder .* is served$",
     ),
     (only(["model_index.json"]), UnsupportedModel, "a pipeline of diffusers"),
     (only(["model_index.json", "unet__config.json"]), UnsupportedModel, "a pipeline of diffusers"),
@@ -128,7 +128,7 @@ def test_a_folder_that_is_something_else(folder: Path, make: Make, kind: type[Us
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("a.gguf", r"a\.gguf is a GGUF file: GGUF is not served yet; a folder with config\.json"),
+        ("a.gguf", r"a\.gguf is a GGUF file: GGUF is not served yet; a folder with config\.json, .* is served$"),
         ("a.safetensors", r"a\.safetensors is one file of a checkpoint; give its folder: \S+$"),
         ("config.json", r"config\.json is one file of a checkpoint; give its folder: \S+$"),
         (
