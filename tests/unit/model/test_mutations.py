@@ -106,6 +106,13 @@ def mutated(value: Any, data: st.DataObject) -> Any:
     return value
 
 
+def is_object(text: str) -> bool:
+    """Whether it is JSON that may mean something: settings that nobody knows of, for one."""
+    with suppress(ValueError):
+        return isinstance(json.loads(text), dict)
+    return False
+
+
 @given(st.data())
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_changed_value_is_served_or_refused(
@@ -127,8 +134,7 @@ def test_a_file_that_is_something_else_or_cut_short_is_refused(
     whole = (sound / name).read_text()
     (folder / name).write_text(content if isinstance(content, str) else whole[:content])
     try:
-        said = agree(folder, capsys)
-        assert said or (folder / name).read_text() in {"{}", whole}, (name, content)
+        assert agree(folder, capsys) or is_object((folder / name).read_text()), (name, content)
     finally:
         shutil.copyfile(sound / name, folder / name)
 
