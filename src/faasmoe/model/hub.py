@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import DryRunError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from faasmoe import errors
-from faasmoe.errors import CheckpointError, brief
+from faasmoe.errors import CheckpointError, UserError, brief
 from faasmoe.model.checkpoint_files import BESIDE_WEIGHTS
 from faasmoe.model.folder import CONFIG_FILE, check_folder, no_config, no_weights
 from faasmoe.model.json_file import read_json
-from faasmoe.model.weight_files import INDEX_FILE, SINGLE_FILE, read_index
+from faasmoe.model.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, read_index
 
 _IN_FOLDERS = "*/*"
 # what shows of which kind a repository is that has no config, or no weights that are served
@@ -44,8 +44,9 @@ def fetch(model: str, *, config_only: bool) -> Path:
             return folder
         named = read_json(folder / CONFIG_FILE).get("transformers_weights")
         if not _has_weights(folder, named):
+            names = _weights(model, folder, named)
             _check_servable(folder)
-            _fetch_weights(model, folder, named)
+            _snapshot(model, names, folder.name)
     check_folder(folder)
     return folder
 
@@ -67,23 +68,22 @@ def _has_weights(folder: Path, named: object) -> bool:
     if named is None and (folder / SINGLE_FILE).is_file():
         return True
     index = folder / (named if isinstance(named, str) else INDEX_FILE)
-    if not index.name.endswith(".index.json"):
+    if not index.name.endswith(INDEX_SUFFIX):
         return index.is_file()
     return index.is_file() and all((folder / name).is_file() for name in read_index(index).values())
 
 
-def _fetch_weights(model: str, folder: Path, named: object) -> None:
-    """In the order of `weight_files`. The folder's name is its commit, which the hub may have left behind by now."""
-    commit = folder.name
+def _weights(model: str, folder: Path, named: object) -> list[str]:
+    """Names of the files to fetch, in the order of `weight_files`. The folder's name is its commit on the hub."""
     first = named if isinstance(named, str) else SINGLE_FILE
-    if not first.endswith(".index.json"):
-        _snapshot(model, [first], commit)
-    if (folder / first).is_file() and not first.endswith(".index.json"):
-        return
-    index = folder / (first if first.endswith(".index.json") else INDEX_FILE)
+    index = folder / first
+    if not first.endswith(INDEX_SUFFIX):
+        if snapshot_download(model, revision=folder.name, allow_patterns=[first], dry_run=True):
+            return [first]
+        index = folder / INDEX_FILE
     if not index.is_file():
         raise no_weights(model, _names(model))
-    _snapshot(model, sorted(set(read_index(index).values())), commit)
+    return sorted(set(read_index(index).values()))
 
 
 def _check_servable(folder: Path) -> None:
@@ -108,14 +108,18 @@ def _check_servable(folder: Path) -> None:
 def _explained(model: str) -> Iterator[None]:
     try:
         yield
-    except LocalEntryNotFoundError as error:
+    except UserError:
+        raise
+    except (LocalEntryNotFoundError, DryRunError) as error:
         raise CheckpointError(
             f"{model} is no folder here, is not in the local cache, and the Hugging Face hub cannot be reached; "
             f"download it where there is a network, or give a folder"
         ) from error
     except HFValidationError as error:
-        raise CheckpointError(f"{model} is neither a folder nor a valid hub id: {error}") from error
+        raise CheckpointError(f"{model} is neither a folder nor a valid hub id: {brief(error)}") from error
     except HfHubHTTPError as error:
         raise CheckpointError(f"{model} cannot be had from the Hugging Face hub: {brief(error)}") from error
-    except OSError as error:
-        raise CheckpointError(f"{model} cannot be downloaded: {error}") from error
+    except Exception as error:  # a full disk, and whatever the hub's client takes for its connections
+        raise CheckpointError(
+            f"{model} cannot be downloaded: {brief(error)}; files that have come are kept for another try"
+        ) from error

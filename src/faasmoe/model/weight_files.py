@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-_INDEX_SUFFIX = ".index.json"
+INDEX_SUFFIX = ".index.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read_index(index: Path) -> Mapping[str, str]:
 
 
 def _explicit(folder: Path, named: object) -> WeightFiles:
-    if not isinstance(named, str) or not _is_plain(named) or not named.endswith((".safetensors", _INDEX_SUFFIX)):
+    if not isinstance(named, str) or not _is_plain(named) or not named.endswith((".safetensors", INDEX_SUFFIX)):
         raise CheckpointError(
             f"{folder / 'config.json'}: transformers_weights is {quoted(named)}: must be the name of a safetensors "
             "file, or of an index of some, in the same folder"
@@ -79,7 +79,7 @@ def _explicit(folder: Path, named: object) -> WeightFiles:
     file = folder / named
     if not os.path.lexists(file):
         raise CheckpointError(f"{file} is missing, which config.json names as transformers_weights")
-    return _sharded(file, read_index(file)) if named.endswith(_INDEX_SUFFIX) else WeightFiles((file,))
+    return _sharded(file, read_index(file)) if named.endswith(INDEX_SUFFIX) else WeightFiles((file,))
 
 
 def _sharded(index: Path, weight_map: Mapping[str, str]) -> WeightFiles:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import DryRunError, LocalEntryNotFoundError
 
 from faasmoe.errors import CheckpointError
 from faasmoe.model import hub, source
@@ -29,10 +30,26 @@ def test_what_is_no_folder_and_no_hub_id(name: str) -> None:
         source.resolve(name)
 
 
-def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("long story")
+class ClientError(Exception):
+    """As the hub's client takes them from the library that it has for HTTP."""
 
-    monkeypatch.setattr(hub, "snapshot_download", offline)
-    with pytest.raises(CheckpointError, match="org/name is no folder here, is not in the local cache, and the"):
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (LocalEntryNotFoundError("long story"), "is no folder here, is not in the local cache, and the"),
+        (DryRunError("long story"), "is no folder here, is not in the local cache, and the"),
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            "cannot be downloaded: .*No space left; files that have come are kept",
+        ),
+        (ClientError("peer closed\nconnection"), "cannot be downloaded: peer closed connection; files"),
+    ],
+)
+def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    with pytest.raises(CheckpointError, match=f"^org/name {said}"):
         source.resolve("org/name")
