@@ -7,21 +7,22 @@ that lie beside them. All of it is of one commit.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import DryRunError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from faasmoe import errors
+from faasmoe import children, errors
 from faasmoe.errors import CheckpointError, UserError, brief
 from faasmoe.model.checkpoint_files import BESIDE_WEIGHTS
 from faasmoe.model.folder import CONFIG_FILE, check_folder, no_config, no_weights
 from faasmoe.model.json_file import read_json
-from faasmoe.model.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, read_index
+from faasmoe.model.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, explicit, read_index
 
 _IN_FOLDERS = "*/*"
 # what shows of which kind a repository is that has no config, or no weights that are served
@@ -42,18 +43,19 @@ def fetch(model: str, *, config_only: bool) -> Path:
         check_folder(folder, weights=False)
         if config_only:
             return folder
-        named = read_json(folder / CONFIG_FILE).get("transformers_weights")
+        if (named := read_json(folder / CONFIG_FILE).get("transformers_weights")) is not None:
+            named = explicit(folder, named).name
         if not _has_weights(folder, named):
             names = _weights(model, folder, named)
             _check_servable(folder)
-            _snapshot(model, names, folder.name)
+            _snapshot(model, [escape(name) for name in names], folder.name)
     check_folder(folder)
     return folder
 
 
-def _snapshot(model: str, names: Sequence[str], revision: str | None = None) -> Path:
+def _snapshot(model: str, patterns: Sequence[str], revision: str | None = None) -> Path:
     return Path(
-        snapshot_download(model, revision=revision, allow_patterns=list(names), ignore_patterns=[_IN_FOLDERS])
+        snapshot_download(model, revision=revision, allow_patterns=list(patterns), ignore_patterns=[_IN_FOLDERS])
     )
 
 
@@ -63,25 +65,24 @@ def _names(model: str) -> list[str]:
     return [file.filename for file in found]
 
 
-def _has_weights(folder: Path, named: object) -> bool:
+def _has_weights(folder: Path, named: str | None) -> bool:
     """Whether all weights are in the cache."""
     if named is None and (folder / SINGLE_FILE).is_file():
         return True
-    index = folder / (named if isinstance(named, str) else INDEX_FILE)
+    index = folder / (named or INDEX_FILE)
     if not index.name.endswith(INDEX_SUFFIX):
         return index.is_file()
     return index.is_file() and all((folder / name).is_file() for name in read_index(index).values())
 
 
-def _weights(model: str, folder: Path, named: object) -> list[str]:
+def _weights(model: str, folder: Path, named: str | None) -> list[str]:
     """Names of the files to fetch, in the order of `weight_files`. The folder's name is its commit on the hub."""
-    first = named if isinstance(named, str) else SINGLE_FILE
-    index = folder / first
-    if not first.endswith(INDEX_SUFFIX):
-        if snapshot_download(model, revision=folder.name, allow_patterns=[first], dry_run=True):
-            return [first]
-        index = folder / INDEX_FILE
-    if not index.is_file():
+    first, index = named or SINGLE_FILE, folder / (named or INDEX_FILE)
+    if not first.endswith(INDEX_SUFFIX) and snapshot_download(
+        model, revision=folder.name, allow_patterns=[escape(first)], dry_run=True
+    ):
+        return [first]
+    if not index.name.endswith(INDEX_SUFFIX) or not index.is_file():
         raise no_weights(model, _names(model))
     return sorted(set(read_index(index).values()))
 
@@ -91,14 +92,20 @@ def _check_servable(folder: Path) -> None:
 
     Raises the `UserError` that it found.
     """
-    command = [sys.executable, "-m", "faasmoe.model.servable", str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    with children.start(
+        "faasmoe.model.servable", [str(folder), str(os.getpid())], stdout=subprocess.PIPE
+    ) as child:
+        try:
+            said, _ = child.communicate()
+        except BaseException:  # an interrupt, which it leaves to us
+            child.kill()
+            raise
     try:
-        kind, message = json.loads(done.stdout.splitlines()[-1])
+        kind, message = json.loads(said.splitlines()[-1])
     except (IndexError, ValueError):
         raise CheckpointError(
             f"{folder}: whether its config can be served is not known: the process that looked ended with status "
-            f"{done.returncode}"
+            f"{child.returncode}"
         ) from None
     if kind is not None:
         raise getattr(errors, kind)(message)

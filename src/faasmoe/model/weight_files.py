@@ -38,7 +38,10 @@ def weight_files(folder: Path, named: object = None) -> WeightFiles:
     Raises `CheckpointError` if there are none, a shard is missing, an index is malformed, or there are two sets.
     """
     if named is not None:
-        return _explicit(folder, named)
+        file = explicit(folder, named)
+        if not os.path.lexists(file):
+            raise CheckpointError(f"{file} is missing, which config.json names as transformers_weights")
+        return _sharded(file, read_index(file)) if file.name.endswith(INDEX_SUFFIX) else WeightFiles((file,))
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if not os.path.lexists(index):
         if not os.path.lexists(single):
@@ -70,16 +73,14 @@ def read_index(index: Path) -> Mapping[str, str]:
     return weight_map
 
 
-def _explicit(folder: Path, named: object) -> WeightFiles:
+def explicit(folder: Path, named: object) -> Path:
+    """The file that a config names as `transformers_weights`. Raises `CheckpointError` if it is none of `folder`."""
     if not isinstance(named, str) or not _is_plain(named) or not named.endswith((".safetensors", INDEX_SUFFIX)):
         raise CheckpointError(
             f"{folder / 'config.json'}: transformers_weights is {quoted(named)}: must be the name of a safetensors "
             "file, or of an index of some, in the same folder"
         )
-    file = folder / named
-    if not os.path.lexists(file):
-        raise CheckpointError(f"{file} is missing, which config.json names as transformers_weights")
-    return _sharded(file, read_index(file)) if named.endswith(INDEX_SUFFIX) else WeightFiles((file,))
+    return folder / named
 
 
 def _sharded(index: Path, weight_map: Mapping[str, str]) -> WeightFiles:
