@@ -9,7 +9,8 @@ import pytest
 import torch
 import transformers
 
-from faasmoe.model.quantised import CACHE
+from faasmoe.experts.compiled import KERNELS
+from faasmoe.experts.kernel_cache import CACHE
 
 
 def pytest_configure() -> None:
@@ -22,9 +23,12 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests keep out of the user's cache."""
+    """Tests keep out of the user's cache, except for compiled kernels, which processes that tests start shall find."""
+    folder = tmp_path_factory.mktemp("cache")
+    if KERNELS.folder:
+        (folder / "kernels").symlink_to(KERNELS.folder.parent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE, str(tmp_path_factory.mktemp("cache")))
+        patch.setenv(CACHE, str(folder))
         yield
 
 

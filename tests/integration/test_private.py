@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from faasmoe.errors import EngineStopped
-from faasmoe.model.quantised import CACHE
+from faasmoe.experts.kernel_cache import CACHE
 from faasmoe.model.source import resolve
 from faasmoe.orchestrator.config import FleetOptions, ServingConfig
 from faasmoe.orchestrator.fleet import Fleet

@@ -8,20 +8,24 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
+from faasmoe.experts.kernel_cache import KernelCache
+
 _BYTE = ir.IntType(8)
+
+KERNELS = KernelCache.open()
+if KERNELS.folder:
+    numba.config.CACHE_DIR = str(KERNELS.folder)  # numba asks for it when a function is decorated
 
 
 def compiled(function: Any, **options: Any) -> Any:
-    """Compile at the first call, and keep the code beside this file or in the user's cache, if it can."""
-    try:
-        return njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder to keep it in
-        return njit(nogil=True, **options)(function)
+    """Compile at the first call, and keep the code if there is a folder for it (`kernel_cache`)."""
+    return njit(nogil=True, cache=KERNELS.folder is not None, **options)(function)
 
 
 reordering = partial(compiled, fastmath={"reassoc", "contract", "nsz"})

@@ -13,6 +13,7 @@ from torch import Tensor
 from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts import fused
 from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.compiled import KERNELS
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.finite import all_finite
 from faasmoe.experts.fused import FusedExperts
@@ -154,6 +155,7 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
     return handle
 
 
+@KERNELS.told()
 def warm_up() -> None:
     """Use once what every call uses, so that a process that forks instances has it initialised for all of them."""
     form, side = ExpertForm(Gate("glu", "silu")), 64

@@ -29,6 +29,7 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.int8 import Int8Location
+from faasmoe.experts.kernel_cache import CACHE, user_cache
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.machine import cores
 from faasmoe.model import copies
@@ -39,7 +40,6 @@ from faasmoe.model.layout import Layout, locate_experts
 
 log = logging.getLogger(__name__)
 
-CACHE = "FAASMOE_CACHE"  # environment variable
 _FORMAT = 2  # of the copy; another one makes another copy
 _REPORT_SECONDS = 5.0  # between log lines
 
@@ -118,7 +118,7 @@ def plan_copy(name: str, architecture: Architecture, layout: Layout, checkpoint:
     Raises `OptionError` if the experts have sizes that the kernel does not take.
     """
     sources = tuple(map(copies.state, sorted({checkpoint.location(name).file.resolve() for name in checkpoint})))
-    folder = _cache() / f"{name.replace('/', '--')}-{_identity(sources)}"
+    folder = user_cache() / "int8" / f"{name.replace('/', '--')}-{_identity(sources)}"
     linears = _linears(architecture, layout)
     matrices = [Matrix(f"{linear}.weight", checkpoint.location(tensor)) for linear, tensor in linears.items()]
     dense = Int8File(folder / "dense.safetensors", matrices)
@@ -176,12 +176,6 @@ def _check_sizes(architecture: str, expert: ExpertLocations, module: ExpertsModu
                 f"--quantize int8: {architecture} has experts with {width} inputs, and the kernel takes multiples "
                 f"of {MULTIPLE}; serve it without --quantize"
             )
-
-
-def _cache() -> Path:
-    given = os.environ.get(CACHE)
-    base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "faasmoe"
-    return base.expanduser().absolute() / "int8"
 
 
 def _identity(sources: Sequence[copies.State]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from faasmoe.experts.compiled import KERNELS
 from faasmoe.model.attention import Span
 from faasmoe.model.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
@@ -22,6 +23,7 @@ class Loaded:
     the checkpoint turns out to be unusable.
     """
 
+    @KERNELS.told()
     def __init__(self, plan: ModelPlan, artifacts: Path) -> None:
         self.plan = plan
         self.tokenizer = plan.tokenizer

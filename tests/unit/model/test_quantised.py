@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faasmoe.errors import OptionError
-from faasmoe.model import quantised
+from faasmoe.experts.kernel_cache import CACHE
 from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.model.source import resolve
 from tests.tiny import save_tiny
@@ -26,7 +26,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv(quantised.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from faasmoe.evaluation.planner.routing import GRID, Array
+from faasmoe.experts.compiled import compiled
 
 MOST_STEPS = 2_000_000
 _MOST_RUNNING = 4096  # sequences; with more the machine cannot keep up, and there is no point in going on
@@ -104,7 +104,7 @@ def simulate(requests: Requests, costs: Costs, limits: Limits, keep_alive: float
     return Run(asked, first, end, ends, tokens, calls, cold, experts, seconds, saturated=bool(np.isnan(end).any()))
 
 
-@njit(cache=True)
+@compiled
 def _simulate(  # type: ignore[no-untyped-def]
     times, after, then, engines, prompts, answers, first, end, steps, curves, costs, limits, keep_alive, window
 ):
@@ -142,7 +142,7 @@ def _simulate(  # type: ignore[no-untyped-def]
     return taken
 
 
-@njit(cache=True)
+@compiled
 def _next_engine(running, engines, turn):  # type: ignore[no-untyped-def]
     """The next one after `turn`, in a circle, that has work."""
     after, lowest = -1, -1
@@ -155,7 +155,7 @@ def _next_engine(running, engines, turn):  # type: ignore[no-untyped-def]
     return after if after >= 0 else lowest
 
 
-@njit(cache=True)
+@compiled
 def _fill(running, engines, engine, left_prompt, limits, chunk):  # type: ignore[no-untyped-def]
     """Say in `chunk` who takes part in a step of `engine`. Returns its decodes and its tokens of prompts."""
     members, decodes = 0, 0
@@ -174,7 +174,7 @@ def _fill(running, engines, engine, left_prompt, limits, chunk):  # type: ignore
     return decodes, prompt_tokens
 
 
-@njit(cache=True)
+@compiled
 def _cost(decodes, prompt_tokens, recent, curves, costs):  # type: ignore[no-untyped-def]
     """Seconds, calls, cold starts and experts read of a step after `recent` tokens within keep-alive."""
     grid, functions, together, alike, experts = curves
@@ -194,7 +194,7 @@ def _cost(decodes, prompt_tokens, recent, curves, costs):  # type: ignore[no-unt
     return seconds, calls, cold, read
 
 
-@njit(cache=True)
+@compiled
 def _advance(  # type: ignore[no-untyped-def]
     running, count, now, chunk, left_prompt, left_answer, times, then, first, end
 ):
