@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -220,6 +221,14 @@ def test_the_daemon_comes_back_and_knows_the_functions(platform: LocalPlatform, 
     assert ask(platform, "f", "g", payload=b"2") == [b"A:2", b"A:2"]
     assert platform.processes()[0] != daemon
     assert wait_until(lambda: not any(map(alive, others)))
+
+
+def test_instances_that_are_to_stay_for_ever_do(platform: LocalPlatform, artifact: Path) -> None:
+    names = {"ever": math.inf, "aeon": 1e300, "month": 2.6e6}
+    platform.deploy([spec(name, "echo", artifact, keep_alive=seconds) for name, seconds in names.items()])
+    for _ in range(2):
+        assert ask(platform, *names) == [b"A:"] * 3
+    assert [(each.cold_starts, each.deaths) for each in platform.status().functions] == [(1, 0)] * 3
 
 
 def test_the_zygote_comes_back(platform: LocalPlatform, artifact: Path) -> None:

@@ -12,6 +12,7 @@ Strategy = Literal["shared", "private"]
 
 DEFAULT_KEEP_ALIVE = 300.0
 DEFAULT_MOST = 8
+MOST_ORCHESTRATORS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class FleetOptions:
     def __post_init__(self) -> None:
         if not self.keep_alive >= 0:
             raise OptionError(f"--orchestrator-keep-alive {self.keep_alive}: must be at least 0 seconds, or inf")
-        if self.most < 1:
-            raise OptionError(f"--max-orchestrators {self.most}: must be at least 1")
+        if not 1 <= self.most <= MOST_ORCHESTRATORS:
+            raise OptionError(f"--max-orchestrators {self.most}: must be 1 to {MOST_ORCHESTRATORS}")
 
     @property
     def orchestrators(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
 
 from faasmoe.errors import OptionError
@@ -28,5 +29,5 @@ class EngineOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and value < 1:
-                raise OptionError(f"{field.name} is {value}: must be at least 1")
+            if value is not None and not 1 <= value <= sys.maxsize:  # so that NaN is refused
+                raise OptionError(f"{field.name} is {value}: must be 1 to {sys.maxsize}")

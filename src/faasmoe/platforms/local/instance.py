@@ -39,6 +39,7 @@ Handle = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]],
 _MOST_CONNECTIONS = 256
 _STACK_BYTES = 1 << 20  # of a thread; they count against the sandbox's limit of memory
 _DRAIN_SECONDS = 30.0
+_LONGEST_WAIT = 3600.0  # seconds, at a time: the kernel counts milliseconds in 31 bits
 _FIRST_CALL = 5.0  # seconds that it waits for one, however short its keep-alive is
 
 
@@ -137,7 +138,7 @@ class Instance:
             left = self._keep_alive_left()
             if left is not None and left <= 0:
                 return
-            for fd, _ in poll.poll(left and left * 1000):
+            for fd, _ in poll.poll(left and min(left, _LONGEST_WAIT) * 1000):
                 if fd == self._duty.lifeline.fileno():
                     return
                 self._take()

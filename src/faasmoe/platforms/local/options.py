@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass
+
+from faasmoe.errors import OptionError
 
 DEFAULT_KEEP_ALIVE = 60.0
 DEFAULT_ZYGOTE_KEEP_ALIVE = 300.0
@@ -11,9 +14,12 @@ DEFAULT_ZYGOTE_KEEP_ALIVE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LocalOptions:
-    """`preload` names modules that the zygote imports before it forks."""
+    """`preload` names modules that the zygote imports before it forks.
 
-    keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, for functions that set none
+    Raises `OptionError` naming the option if a value is out of range.
+    """
+
+    keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, for functions that set none; infinity: they stay
     memory_budget: int | None = None  # bytes for all processes of the pool; None: no limit
     zygote_keep_alive: float = (
         DEFAULT_ZYGOTE_KEEP_ALIVE  # seconds that it and the daemon outlive the last instance
@@ -21,12 +27,19 @@ class LocalOptions:
     release_page_cache: bool = False  # drop the weights of a stopped function from the kernel's cache
     preload: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("keep_alive", "zygote_keep_alive"):
+            if not getattr(self, name) >= 0:  # so that NaN is refused
+                raise OptionError(f"{name} is {getattr(self, name)}: must be at least 0 seconds, or inf")
+        if self.memory_budget is not None and not 1 <= self.memory_budget <= sys.maxsize:
+            raise OptionError(f"memory_budget is {self.memory_budget}: must be 1 to {sys.maxsize} bytes")
+
     def to_json(self) -> str:
         """As text."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> LocalOptions:
-        """Raises `TypeError` or `ValueError` on anything else."""
+        """Raises `TypeError`, `ValueError` or `OptionError` on anything else."""
         raw = json.loads(text)
         return cls(**{**raw, "preload": tuple(raw["preload"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Running:
             "slot": slot,
             "handler": deployment.handler,
             "artifact": deployment.artifact,
-            "keep_alive": None if self.kept else deployment.keep_alive,
+            "keep_alive": None if self.kept or deployment.keep_alive == math.inf else deployment.keep_alive,
             "concurrency": deployment.concurrency,
         }
 

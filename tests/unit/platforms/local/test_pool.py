@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from hypothesis import given
@@ -11,6 +12,15 @@ from faasmoe.platforms.local.pool import (
     Running,
 )
 from tests.unit.platforms.local.pools import MIB, NOW, SECOND, answer, deployment, pool_of, start
+
+# order
+
+
+def test_an_instance_that_is_kept_for_ever_is_told_of_no_end() -> None:
+    for keep_alive, kept, told in ((60.0, False, 60.0), (math.inf, False, None), (60.0, True, None)):
+        pool = pool_of(None, deployment(keep_alive=keep_alive))
+        assert start(pool, pool.functions["f"], kept).order(0)["keep_alive"] == told
+
 
 # choose
 
