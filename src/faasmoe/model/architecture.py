@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 import faasmoe
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels import ExpertForm
+from faasmoe.model.config_facts import LARGEST_CONFIG, context_of
 from faasmoe.model.config_sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 from faasmoe.model.folder import config_file
@@ -29,9 +30,6 @@ from faasmoe.model.lean import without_values
 
 # Layers that keep nothing but keys and values. Which positions they see is asked of the model (`model.attention`).
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
-# These rotary embeddings change with the longest sequence in a step, once it is longer than the original context.
-_ROPE_BY_LENGTH = {"dynamic", "longrope"}
-_LARGEST_CONFIG = 4 << 20  # bytes of config.json
 _QUANTISATION = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
@@ -81,12 +79,8 @@ class Architecture:
 
         Where rotary embeddings would change beyond the original context, that is the limit.
         """
-        limits = [int(getattr(self.text_config, "max_position_embeddings", None) or 2048)]
-        rope = getattr(self.text_config, "rope_parameters", None) or {}
-        for entry in [rope, *(v for v in rope.values() if isinstance(v, dict))]:
-            if entry.get("rope_type") in _ROPE_BY_LENGTH:
-                limits.append(int(entry.get("original_max_position_embeddings") or limits[0]))
-        return min(limits)
+        positions = int(getattr(self.text_config, "max_position_embeddings", None) or 2048)
+        return context_of(positions, getattr(self.text_config, "rope_parameters", None))
 
 
 def read_config(folder: Path) -> PretrainedConfig:
@@ -95,7 +89,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     Code that comes with a checkpoint is never run, whatever its config asks for.
     """
     file = config_file(folder)
-    plain = read_json(file, _LARGEST_CONFIG)
+    plain = read_json(file, LARGEST_CONFIG)
     check_sizes(file, plain)
     name = plain.get("model_type")
     if not isinstance(name, str) or name not in CONFIG_MAPPING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from faasmoe.errors import OptionError
 from faasmoe.experts.artifact import Artifact
+from faasmoe.model import config_facts
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.layout import Layout, locate_experts
@@ -27,8 +27,7 @@ def check_block_size(block_size: int | None, architecture: Architecture) -> int:
     most = max(experts.num_experts for experts in architecture.experts)
     if block_size is None:
         return min(DEFAULT_BLOCK_SIZE, most)
-    if not 1 <= block_size <= most:
-        raise OptionError(f"--block-size {block_size}: must be 1 to {most}, the experts of a layer")
+    config_facts.check_block_size(block_size, most)
     return block_size
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
-from faasmoe.errors import CheckpointError, OptionError
+from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import NAME_OF
 from faasmoe.experts.int8 import Int8Location
 from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
@@ -17,15 +17,13 @@ from faasmoe.model.blocks import Block, check_block_size, cut
 from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.checkpoint_files import CheckpointFiles
 from faasmoe.model.completeness import check_complete
+from faasmoe.model.config_facts import check_context, check_types
 from faasmoe.model.folder import check_folder
 from faasmoe.model.generation_config import check_generation
 from faasmoe.model.layout import Layout, dense_tensors, read_layout
 from faasmoe.model.quantised import QuantisedCopy, plan_copy
 from faasmoe.model.source import ModelSource
 from faasmoe.model.tokenizer import Tokenizer
-
-QUANTISATIONS = (None, "int8")
-DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -79,14 +77,7 @@ def make_plan(
     its files are damaged, it cannot be served, or an option is out of range. All is checked here that takes no weights:
     whether they are finite, and one token can be run with them, is known when they are loaded (`DenseModel.load`).
     """
-    if dtype not in DTYPES:
-        raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
-    if quantize not in QUANTISATIONS:
-        raise OptionError(f"--quantize {quantize}: must be int8, or not be given")
-    if quantize and dtype == "float32":
-        raise OptionError(
-            "--dtype float32: weights in eight bits compute in bfloat16; leave out one of the options"
-        )
+    check_types(dtype, quantize)
     check_folder(source.folder)
     CheckpointFiles.of(source.folder)  # from here on transformers may open them
     config = read_config(source.folder)
@@ -117,8 +108,7 @@ def context_length(plan: ModelPlan, asked: int | None) -> int:
     most = plan.architecture.context_length
     if asked is None:
         return most
-    if not 2 <= asked <= most:
-        raise OptionError(f"--max-model-len {asked}: must be 2 to {most}, the model's context")
+    check_context(asked, most)
     return asked
 
 

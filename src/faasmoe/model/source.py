@@ -20,6 +20,13 @@ class ModelSource:
     folder: Path
 
 
+def is_hub_id(model: str | None) -> bool:
+    """Whether `model` is to be looked for on the hub: it is nothing here, and has the form of an id."""
+    if model is None or Path(model).expanduser().exists():
+        return False
+    return model.count("/") == 1 and not model.startswith((".", "/", "~"))
+
+
 def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
     """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded, or its config alone.
 
@@ -36,7 +43,7 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
         raise folders.no_folder(path)
     if model.startswith(_HUB_ADDRESSES):
         raise CheckpointError(f"{model} is an address; give the hub id: {_hub_id(model)}")
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+    if not is_hub_id(model):
         raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
     from faasmoe.model.hub import fetch  # noqa: PLC0415 - the hub's client is heavy, and folders need none of it
 
