@@ -6,7 +6,14 @@ transformers' config class; the hub id is beside it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from faasmoe.errors import OptionError
+from faasmoe.model.config_facts import ConfigFacts
+from faasmoe.model.source import is_hub_id, resolve
+
+LEAST_VOCAB, MOST_VOCAB = 257, 1 << 24  # the least: all bytes and the end token
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "qwen1.5-moe-a2.7b": {  # Qwen/Qwen1.5-MoE-A2.7B
@@ -129,3 +136,39 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "sliding_window": 128,
     },
 }
+
+
+def sizes_of(name: str, layers: int | None = None, vocab: int | None = None) -> dict[str, Any]:
+    """What the config of a geometry says, with as many layers and tokens. Raises `OptionError` if it cannot."""
+    if name not in GEOMETRIES:
+        raise OptionError(f"{name}: no such geometry; there are {', '.join(GEOMETRIES)}")
+    sizes = dict(GEOMETRIES[name])
+    if layers is not None:
+        _check("--layers", layers, 1, sizes["num_hidden_layers"])
+        sizes["num_hidden_layers"] = layers
+    if vocab is not None:
+        _check("--vocab", vocab, LEAST_VOCAB, MOST_VOCAB)
+        sizes["vocab_size"] = vocab
+    return sizes
+
+
+def is_geometry(model: str) -> bool:
+    """Whether `model` names a published geometry, and no folder."""
+    return model in GEOMETRIES and not Path(model).is_dir()
+
+
+def facts_of(model: str | None, layers: int | None = None) -> ConfigFacts:
+    """Sizes of a geometry, of which `layers` are taken, or of a folder; none of a hub id.
+
+    Raises `OptionError`, or `CheckpointError` if there is no such folder.
+    """
+    if model is not None and is_geometry(model):
+        return ConfigFacts.of(sizes_of(model, layers))
+    if layers is not None:
+        raise OptionError(f"--layers {layers}: is for published geometries only: {', '.join(GEOMETRIES)}")
+    return ConfigFacts() if is_hub_id(model) else ConfigFacts.read(resolve(model).folder)
+
+
+def _check(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise OptionError(f"{option} {value}: must be {least} to {most}")

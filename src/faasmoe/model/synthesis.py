@@ -18,10 +18,10 @@ import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 from transformers.core_model_loading import revert_weight_conversion
 
-from faasmoe.errors import OptionError
 from faasmoe.experts.payload import raw
 from faasmoe.model.architecture import inspect_architecture
-from faasmoe.model.geometries import GEOMETRIES
+from faasmoe.model.geometries import sizes_of
+from faasmoe.model.new_folder import new_folder
 from faasmoe.model.weight_files import INDEX_FILE, SINGLE_FILE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -31,7 +31,6 @@ _CHUNK = 1 << 23  # numbers written at once
 _STD = 0.02  # transformers' initializer_range of these models
 _BYTES = 2  # of a bfloat16
 _END_TOKEN = "<|endoftext|>"  # noqa: S105 - no secret
-_LEAST_VOCAB = 257  # all bytes and the end token
 
 
 class Synthesis:
@@ -50,11 +49,13 @@ class Synthesis:
     def write(self, folder: Path, advance: Callable[[int], object] = lambda _: None) -> None:
         """Write config, tokenizer and shards into `folder`; `advance` is told of each chunk's bytes.
 
-        Raises `OptionError` if the folder is not empty.
+        Raises `OptionError` if the folder is not empty, its disk has no room, or it cannot be written. Whatever ends it
+        before it is complete, nothing is left of it.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OptionError(f"--out {folder}: is not an empty folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder, self.nbytes):
+            self._write(folder, advance)
+
+    def _write(self, folder: Path, advance: Callable[[int], object]) -> None:
         pool = _Pool(self._seed)
         shards = self._shards()
         files: dict[str, str] = {}
@@ -100,16 +101,7 @@ class Synthesis:
 
 def published_config(name: str, layers: int | None = None, vocab: int | None = None) -> PretrainedConfig:
     """The config of a published geometry. Raises `OptionError` for an unknown name or sizes that make no model."""
-    if name not in GEOMETRIES:
-        raise OptionError(f"{name}: no such geometry; there are {', '.join(GEOMETRIES)}")
-    sizes = dict(GEOMETRIES[name])
-    if layers is not None:
-        _check("--layers", layers, 1, sizes["num_hidden_layers"])
-        sizes["num_hidden_layers"] = layers
-    if vocab is not None:
-        _check("--vocab", vocab, _LEAST_VOCAB, 1 << 24)
-        sizes["vocab_size"] = vocab
-    return _config(sizes)
+    return _config(sizes_of(name, layers, vocab))
 
 
 class _Pool:
@@ -154,8 +146,3 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([_END_TOKEN])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END_TOKEN)
-
-
-def _check(option: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise OptionError(f"{option} {value}: must be {least} to {most}")

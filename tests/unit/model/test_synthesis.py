@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,40 @@ def test_wrong_options_say_what_is_right(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text(json.dumps({}))
     with pytest.raises(OptionError, match="not an empty folder"):
         Synthesis("olmoe-1b-7b", layers=1, vocab=512).write(tmp_path)
+
+
+def test_the_disk_is_looked_at_first(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Synthesis(small, layers=1)
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=made.nbytes - 1))
+    with pytest.raises(
+        OptionError, match=r"--out .*made/here: needs 0.00 GB, and .* has 0.00 GB left on its disk"
+    ):
+        made.write(tmp_path / "made" / "here")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_left_of_what_was_not_completed(
+    small: str, tmp_path: Path, error: BaseException, there: bool
+) -> None:
+    folder = tmp_path / "a" / "b"
+    if there:
+        folder.mkdir(parents=True)
+
+    def fail(_: int) -> None:
+        assert any(folder.glob("*.safetensors"))
+        raise error
+
+    with pytest.raises(OptionError if isinstance(error, OSError) else type(error)):
+        Synthesis(small, layers=1).write(folder, fail)
+    assert [each for each in tmp_path.rglob("*") if not each.is_dir()] == []
+    assert folder.exists() == there
+    assert (tmp_path / "a").exists() == there
+
+
+def test_a_folder_that_cannot_be_written_is_named(small: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match=r"--out .*file/below: cannot be written: .*Not a directory"):
+        Synthesis(small, layers=1).write(tmp_path / "file" / "below")

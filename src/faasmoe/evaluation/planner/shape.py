@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import OptionError
 from faasmoe.model.architecture import Architecture, inspect_architecture, read_config
-from faasmoe.model.geometries import GEOMETRIES
+from faasmoe.model.geometries import facts_of, is_geometry
 from faasmoe.model.source import resolve
 from faasmoe.model.synthesis import published_config
 
@@ -60,10 +59,9 @@ def shape_of(
 
     Raises `OptionError`, `CheckpointError` or `UnsupportedModel`.
     """
-    if model in GEOMETRIES and not Path(model).is_dir():
+    facts_of(model, layers)  # refuses what can be refused
+    if model is not None and is_geometry(model):
         return _shape(model, inspect_architecture(published_config(model, layers, vocab)), dtype)
-    if layers is not None:
-        raise OptionError(f"--layers {layers}: is for published geometries only: {', '.join(GEOMETRIES)}")
     source = resolve(model, config_only=True)
     return _shape(source.name, inspect_architecture(read_config(source.folder)), dtype)
 
