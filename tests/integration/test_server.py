@@ -241,7 +241,7 @@ def test_functions_of_no_pool_are_an_error(tmp_path: Path) -> None:
 
 def test_a_budget_too_small_for_a_token_is_refused_and_names_the_least() -> None:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0", "--memory-budget"]
-    for size, said in (("100MB", "a single token needs"), ("much", "--memory-budget much: give a size")):
+    for size, said in (("100MB", "a single token needs"), ("much", "--memory-budget much: must be a size")):
         done = subprocess.run([*command, size], capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 2
         assert said in done.stderr

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,26 @@ from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
     from faasmoe.tenancy.office import Office
+    from faasmoe.tenancy.prices import Prices
+    from faasmoe.tenancy.proxies import TrustedProxies
 
 _BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What tenants pay, and which proxies are believed."""
+
+    prices: Prices | None
+    proxies: TrustedProxies
+
+
+def terms_of(prices: Path | None, trusted_proxies: str | None) -> Terms:
+    """Raises what is wrong with the price table or the proxies."""
+    from faasmoe.tenancy.prices import read_prices
+    from faasmoe.tenancy.proxies import TrustedProxies
+
+    return Terms(None if prices is None else read_prices(prices), TrustedProxies.parse(trusted_proxies))
 
 
 def bind(option: str, host: str, port: int) -> socket.socket:
@@ -28,38 +47,29 @@ def bind(option: str, host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listener.close()
-        raise OptionError(
-            f"--{option}host {host} --{option}port {port}: cannot listen there: {error.strerror or error}"
-        ) from error
+        why = getattr(error, "strerror", None) or error
+        raise OptionError(f"--{option}host {host} --{option}port {port}: cannot listen there: {why}") from error
     return listener
 
 
 @contextmanager
 def open_office(
-    database: str | None,
-    prices: Path | None,
-    listener: socket.socket,
-    chosen_open: bool,
-    trusted_proxies: str | None = None,
+    database: str | None, terms: Terms, listener: socket.socket, chosen_open: bool
 ) -> Iterator[Office]:
     """Tenants, keys and ledger of a server that listens there.
 
     Raises `OptionError` if anybody could reach a server that never had tenants, unless that is wanted by `--open`; and
-    what is wrong with the database, the prices or the proxies.
+    what is wrong with the database.
     """
     from faasmoe.tenancy.office import Office
-    from faasmoe.tenancy.prices import read_prices
-    from faasmoe.tenancy.proxies import TrustedProxies
     from faasmoe.tenancy.schema import open_database
 
-    local = is_loopback(listener)
-    table = None if prices is None else read_prices(prices)
-    proxies = TrustedProxies.parse(trusted_proxies)
+    local, prices, proxies = is_loopback(listener), terms.prices, terms.proxies
     with (
         open_database(database) as opened,
-        Office(opened, table, local=local, chosen_open=chosen_open, proxies=proxies) as office,
+        Office(opened, prices, local=local, chosen_open=chosen_open, proxies=proxies) as office,
     ):
         if not office.authentication.open and not office.directory.now.added:
             raise OptionError(

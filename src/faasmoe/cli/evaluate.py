@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from faasmoe.cli import results as reading
-from faasmoe.cli.options import BlockSize, Dtype, Json, KeepAlive, MemoryBudget, Model, memory_of
+from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, whole
+from faasmoe.cli.options import BlockSize, Dtype, Json, MeasuredKeepAlive, MemoryBudget, Model, Seed
+from faasmoe.cli.trials import run
 from faasmoe.cli.workloads import (
+    MOST_TENANTS,
     MaxTokens,
     PromptTokens,
     Rate,
@@ -26,9 +27,8 @@ from faasmoe.cli.workloads import (
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.evaluation.experiment import Experiment, Settings
+    from faasmoe.evaluation.experiment import Settings
     from faasmoe.evaluation.experiments import Base
-    from faasmoe.evaluation.results import Results
 
 app = typer.Typer(
     help="Measure what serving takes, and read results.", no_args_is_help=True, rich_markup_mode=None
@@ -37,8 +37,7 @@ app = typer.Typer(
 Out = Annotated[
     Path, typer.Option(help="Results, of one or several experiments. What is there already is not run again.")
 ]
-Trials = Annotated[int, typer.Option(help="Of everything; 10 for figures to be published.", min=1)]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same requests and order.")]
+Trials = Annotated[int, whole(1, 1000, help="Of everything; 10 for figures to be published.")]
 Strategy = Annotated[
     list[str] | None,
     typer.Option(help="Those of docs/evaluation.md; may be repeated. Default: all.", show_default=False),
@@ -76,7 +75,7 @@ def strategies(
     prompt_tokens: PromptTokens = 64,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
-    keep_alive: KeepAlive = 60.0,
+    keep_alive: MeasuredKeepAlive = 60.0,
     memory_budget: MemoryBudget = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -90,7 +89,7 @@ def strategies(
     asked = requests(workload, replay, rounds, rate, seconds, prompt_tokens, max_tokens)
     settings = {"tenants": tenants, **asked.settings}
     base = _base(model, settings, trials, seed, block_size, keep_alive, memory_budget, dtype, extrapolate)
-    _run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
+    run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
 
 
 @app.command()
@@ -99,7 +98,9 @@ def blocks(
     model: Model = None,
     size: Annotated[
         list[int] | None,
-        typer.Option(
+        whole(
+            1,
+            MOST_COUNT,
             help="Experts in one function; may be repeated. Default: 1, 5, 10, 20 and all of a layer.",
             show_default=False,
         ),
@@ -108,19 +109,21 @@ def blocks(
     trials: Trials = 3,
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
-    keep_alive: KeepAlive = 60.0,
+    keep_alive: MeasuredKeepAlive = 60.0,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Block sizes: what they mean for memory, processor time, latency and invocations."""
     from faasmoe.evaluation import experiments
+    from faasmoe.model.config_facts import ConfigFacts
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
     base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, None, keep_alive, dtype=dtype)
-    most = _experts(base)
-    sizes = size or [each for each in (1, 5, 10, 20) if each < most] + [most]
-    _run(experiments.blocks(base, sizes, asked.workload, tenants), base, out, as_json)
+    for each in size or ():
+        ConfigFacts.read(Path(base.orders.model)).check(each)
+    sizes = size or _usual_sizes(base)
+    run(experiments.blocks(base, sizes, asked.workload, tenants), base, out, as_json)
 
 
 @app.command()
@@ -129,7 +132,9 @@ def keepalive(
     model: Model = None,
     kept: Annotated[
         list[float] | None,
-        typer.Option(
+        real(
+            0.1,
+            MOST_SECONDS,
             help="Seconds that an idle instance is kept; may be repeated. Default: 1, 3, 10, 30 and 100.",
             show_default=False,
         ),
@@ -152,7 +157,7 @@ def keepalive(
     asked = requests("bursty", replay, 1, rate, seconds, prompt_tokens, max_tokens)
     base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, dtype=dtype)
     found = experiments.keepalive(base, kept or (1.0, 3.0, 10.0, 30.0, 100.0), asked.workload, tenants)
-    _run(found, base, out, as_json)
+    run(found, base, out, as_json)
 
 
 @app.command()
@@ -164,7 +169,7 @@ def overhead(
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
-    keep_alive: KeepAlive = 60.0,
+    keep_alive: MeasuredKeepAlive = 60.0,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -174,7 +179,7 @@ def overhead(
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
     base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, keep_alive, dtype=dtype)
-    _run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
+    run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
 
 
 @app.command("tenants")
@@ -183,14 +188,16 @@ def tenants_(
     model: Model = None,
     count: Annotated[
         list[int] | None,
-        typer.Option(help="How many; may be repeated. Default: 1, 2, 4, 8, 16 and 32.", show_default=False),
+        whole(
+            1, MOST_TENANTS, help="How many; may be repeated. Default: 1, 2, 4, 8, 16 and 32.", show_default=False
+        ),
     ] = None,
     strategy: Strategy = None,
     trials: Trials = 3,
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
-    keep_alive: KeepAlive = 60.0,
+    keep_alive: MeasuredKeepAlive = 60.0,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     extrapolate: Extrapolate = False,
@@ -203,7 +210,7 @@ def tenants_(
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
     base = _base(model, asked.settings, trials, seed, block_size, keep_alive, None, dtype, extrapolate)
     chosen = strategy or STRATEGIES
-    _run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
+    run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
 
 
 @app.command()
@@ -212,8 +219,11 @@ def pressure(
     model: Model = None,
     percent: Annotated[
         list[int] | None,
-        typer.Option(
-            help="Of the checkpoint's size; may be repeated. Default: 100, 75, 50 and 35.", show_default=False
+        whole(
+            1,
+            1000,
+            help="Of the checkpoint's size; may be repeated. Default: 100, 75, 50 and 35.",
+            show_default=False,
         ),
     ] = None,
     strategy: Annotated[
@@ -225,9 +235,9 @@ def pressure(
     trials: Trials = 3,
     prompt_tokens: PromptTokens = 16,
     max_tokens: MaxTokens = 32,
-    warm_up_tokens: Annotated[int, typer.Option(help="Of an answer before, which does not count.", min=1)] = 16,
+    warm_up_tokens: Annotated[int, whole(1, MOST_COUNT, help="Of an answer before, which does not count.")] = 16,
     block_size: BlockSize = 1,
-    keep_alive: KeepAlive = 60.0,
+    keep_alive: MeasuredKeepAlive = 60.0,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -246,29 +256,31 @@ def pressure(
     if LLAMACPP in chosen:
         _write_gguf(Path(base.orders.model))
     ask, warm_up = (Ask(None, "one", prompt_tokens, tokens) for tokens in (max_tokens, warm_up_tokens))
-    _run(experiments.pressure(base, percent or (100, 75, 50, 35), chosen, ask, warm_up), base, out, as_json)
+    run(experiments.pressure(base, percent or (100, 75, 50, 35), chosen, ask, warm_up), base, out, as_json)
 
 
 def _base(
     model: str | None, settings: Settings, trials: int, seed: int, block_size: int | None, keep_alive: float = 60.0,
-    memory_budget: str | None = None, dtype: str = "auto", extrapolate: bool = False,
+    memory_budget: int | None = None, dtype: str = "auto", extrapolate: bool = False,
 ) -> Base:  # fmt: skip
     from faasmoe.evaluation.experiments import Base
     from faasmoe.evaluation.strategies.protocol import Orders
+    from faasmoe.model.config_facts import ConfigFacts
     from faasmoe.model.source import resolve
 
     source = resolve(model)
-    budget = None if memory_budget is None else memory_of("--memory-budget", memory_budget)
-    orders = Orders("", str(source.folder), (), block_size, keep_alive, budget, dtype)
+    ConfigFacts.read(source.folder).check(block_size)
+    orders = Orders("", str(source.folder), (), block_size, keep_alive, memory_budget, dtype)
     common = {"block_size": block_size, "keep_alive": keep_alive, "memory_budget": memory_budget, "dtype": dtype}
     return Base(source.name, orders, {**settings, **common, "seed": seed}, trials, seed, extrapolate)
 
 
-def _experts(base: Base) -> int:
+def _usual_sizes(base: Base) -> list[int]:
     from faasmoe.model.architecture import inspect_architecture, read_config
 
     architecture = inspect_architecture(read_config(Path(base.orders.model)))
-    return max(experts.num_experts for experts in architecture.experts)
+    most = max(experts.num_experts for experts in architecture.experts)
+    return [each for each in (1, 5, 10, 20) if each < most] + [most]
 
 
 def _write_gguf(model: Path) -> None:
@@ -280,34 +292,6 @@ def _write_gguf(model: Path) -> None:
         ) from error
     with Console(stderr=True).status("the model as llama.cpp reads it"):
         made(model)
-
-
-def _run(experiment: Experiment, base: Base, out: Path, as_json: bool) -> None:
-    """Whatever of it is not in the file yet, and then print all that is."""
-    from faasmoe.evaluation.results import Results
-
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    results = Results.load(out) if out.exists() else Results(command, base.name, base.model_bytes)
-    if results.model != base.name:
-        raise OptionError(f"--out {out}: holds results of {results.model}, not {base.name}")
-    results.check_origin(out)
-    results.left_out += [one for one in experiment.left_out if one not in results.left_out]
-    if command not in results.commands:
-        results.commands.append(command)
-    _add(experiment, results, out)
-    reading.show(results, as_json)
-
-
-def _add(experiment: Experiment, results: Results, out: Path) -> None:
-    total = sum(1 for _ in experiment.left(results))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        for trial, case in experiment.left(results):
-            progress.update(task, description=f"trial {trial + 1}, {case.name}")
-            experiment.add(trial, case, results)
-            results.save(out)
-            progress.advance(task)
 
 
 app.command()(reading.claims)

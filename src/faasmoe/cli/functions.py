@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from faasmoe.cli.numeric import real
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from faasmoe.platforms.local.platform import LocalPlatform
 
 _MIB = 1 << 20
+_LONGEST_INTERVAL = 86400  # seconds
 _EDGE = 4  # lines of a terminal that are not for functions
 
 
@@ -33,7 +35,7 @@ def functions(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also functions that were never called.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.1)] = 1.0,
+    interval: Annotated[float, real(0.1, _LONGEST_INTERVAL, help="Seconds between refreshes.")] = 1.0,
     as_json: Json = False,
 ) -> None:
     """List the functions of a running server: state, instances, calls, cold starts, latency, memory.

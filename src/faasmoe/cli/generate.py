@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from faasmoe.cli.numeric import MOST_SEED, MOST_TOKENS, real, whole
 from faasmoe.cli.options import (
     BlockSize,
     Dtype,
@@ -25,7 +26,7 @@ from faasmoe.cli.options import (
     platform_options,
 )
 from faasmoe.cli.progress import writing
-from faasmoe.errors import EngineStopped
+from faasmoe.errors import EngineStopped, OptionError
 from faasmoe.starting import importing
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ _MIB = 1 << 20
 def generate(
     prompt: Annotated[str, typer.Option(help="Text to continue.")],
     model: Model = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens to add.")] = 100,
-    temperature: Annotated[float, typer.Option(help="0 picks the likeliest token; higher is wilder.")] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Pick among the likeliest tokens that reach this share.")] = 0.95,
+    max_tokens: Annotated[int, whole(1, MOST_TOKENS, help="Most tokens to add.")] = 100,
+    temperature: Annotated[float, real(0, 2, help="0 picks the likeliest token; higher is wilder.")] = 0.8,
+    top_p: Annotated[
+        float, real(0, 1, above=True, help="Pick among the likeliest tokens that reach this share.")
+    ] = 0.95,
     seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same text.", show_default=False)
+        int | None,
+        whole(-MOST_SEED, MOST_SEED, help="The same seed gives the same text.", show_default=False),
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     block_size: BlockSize = None,
@@ -58,14 +62,19 @@ def generate(
 
     Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
     """
+    from faasmoe.model.config_facts import ConfigFacts, check_types
     from faasmoe.model.source import resolve
     from faasmoe.orchestrator.pool import local_platform
     from faasmoe.orchestrator.request import SamplingParams
 
     errors = Console(stderr=True, highlight=False)
+    if not prompt:
+        raise OptionError("--prompt '': must have a character at least")
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
+    check_types(dtype, quantize)
     source = resolve(model)  # a download shows its own progress
+    ConfigFacts.read(source.folder).check(block_size, max_model_len, max_tokens)
     with local_platform(options) as platform:  # its processes start while this one imports and loads
         with errors.status(f"starting {source.name}"), importing():
             from faasmoe.model.lean import import_transformers

@@ -11,9 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from faasmoe.cli.numeric import real
 from faasmoe.cli.options import Database, Json
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
+
+_MOST_DAYS = 36500
 
 app = typer.Typer(help="API keys of tenants and of admins.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,7 +33,8 @@ def create(
         bool, typer.Option("--admin", help="A key for the admin API and for metrics, instead of a tenant's.")
     ] = False,
     expires_in: Annotated[
-        float | None, typer.Option(metavar="DAYS", help="Days that it is good for.", show_default=False)
+        float | None,
+        real(0, _MOST_DAYS, above=True, metavar="DAYS", help="Days that it is good for.", show_default=False),
     ] = None,
     database: Database = None,
     as_json: Json = False,

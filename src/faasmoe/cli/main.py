@@ -65,15 +65,32 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signals.unwind()
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        _refuse(error)
     except UserError as error:
-        _fail(error, 2)
+        _fail(str(error), 2)
     except FaasmoeError as error:
-        _fail(error, 1)
+        _fail(str(error), 1)
 
 
-def _fail(error: FaasmoeError, status: int) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+def _refuse(error: typer.TyperException) -> None:
+    text = refusal(error)
+    if "\n" in text:  # the help of a command that was called without any argument
+        typer.echo(text, err=True)
+        sys.exit(error.exit_code)
+    _fail(text, error.exit_code)
+
+
+def refusal(error: typer.TyperException) -> str:
+    """What is wrong with a command line, in one line: the option and its value come first."""
+    if isinstance(error, typer.BadParameter) and error.param is not None and error.message:
+        return f"{error.param.opts[0]} {error.message.removeprefix('Value error, ')}"
+    return error.format_message()
+
+
+def _fail(text: str, status: int) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(text)}", highlight=False)
     sys.exit(status)
 
 

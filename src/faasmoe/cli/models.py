@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from faasmoe.cli.numeric import MOST_COUNT, MOST_SEED, whole
 from faasmoe.cli.options import Dtype, Json, Model
 from faasmoe.cli.progress import writing
 from faasmoe.errors import OptionError
+from faasmoe.model.geometries import LEAST_VOCAB, MOST_VOCAB
 
 app = typer.Typer(
     help="Make checkpoints to try things with, and record what models do.",
@@ -32,19 +34,26 @@ def make(
         str, typer.Argument(help="A published geometry, e.g. qwen1.5-moe-a2.7b; a wrong one lists all.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
-    layers: Annotated[int | None, typer.Option(help="Layers; default: as published.", show_default=False)] = None,
-    vocab: Annotated[
-        int | None, typer.Option(help="Vocabulary; default: as published.", show_default=False)
+    layers: Annotated[
+        int | None, whole(1, MOST_COUNT, help="Layers; default: as published.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+    vocab: Annotated[
+        int | None,
+        whole(LEAST_VOCAB, MOST_VOCAB, help="Vocabulary; default: as published.", show_default=False),
+    ] = None,
+    seed: Annotated[int, whole(-MOST_SEED, MOST_SEED, help="The same seed gives the same weights.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint of random bfloat16 weights in a published geometry.
 
     Its text is noise. It serves benchmarks and tests, which depend on sizes and not on what is said.
     """
+    from faasmoe.model.geometries import sizes_of
     from faasmoe.model.lean import import_transformers
+    from faasmoe.model.new_folder import check_new
 
+    sizes_of(name, layers, vocab)  # before torch, which takes seconds to import
+    check_new(out)
     import_transformers()
     from faasmoe.model.synthesis import Synthesis
 
@@ -60,10 +69,12 @@ def make(
 
 @app.command("record")
 def record(
-    text: Annotated[Path, typer.Option(help="Prompts, with an empty line between each.")],
+    text: Annotated[
+        Path, typer.Option(help="Prompts, with an empty line between each.", exists=True, dir_okay=False)
+    ],
     out: Annotated[Path, typer.Option(help="File to write.")],
     model: Model = None,
-    answer_tokens: Annotated[int, typer.Option(help="Tokens that the model adds to each prompt.", min=1)] = 32,
+    answer_tokens: Annotated[int, whole(1, MOST_COUNT, help="Tokens that the model adds to each prompt.")] = 32,
     dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
@@ -71,10 +82,7 @@ def record(
 
     The file holds numbers of experts and nothing of the text.
     """
-    from faasmoe.model.lean import import_transformers
-
-    import_transformers()
-    from faasmoe.evaluation.planner.recording import record as run
+    from faasmoe.model.config_facts import ConfigFacts
     from faasmoe.model.source import resolve
 
     try:
@@ -82,6 +90,12 @@ def record(
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"--text {text}: cannot be read: {error}") from error
     source = resolve(model)
+    ConfigFacts.read(source.folder).check(max_tokens=answer_tokens, option="--answer-tokens")
+    from faasmoe.model.lean import import_transformers
+
+    import_transformers()
+    from faasmoe.evaluation.planner.recording import record as run
+
     columns = (TextColumn("answering"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(prompts))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, MOST_SEED, MOST_TOKENS, real, size, whole
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -32,18 +34,26 @@ Model = Annotated[
 ]
 BlockSize = Annotated[
     int | None,
-    typer.Option(
+    whole(
+        1,
+        MOST_COUNT,
         help="Experts in one function. Small blocks free memory sooner, large ones need fewer calls. "
         "Default: 10, or all experts of a layer if there are fewer.",
         show_default=False,
     ),
 ]
 KeepAlive = Annotated[
-    float, typer.Option(help="Seconds without a call after which an instance is stopped.", min=0.1)
+    float,
+    real(0.1, math.inf, help="Seconds without a call after which an instance is stopped; inf: never."),
+]
+MeasuredKeepAlive = Annotated[
+    float, real(0.1, MOST_SECONDS, help="Seconds without a call after which an instance is stopped.")
 ]
 MaxModelLen = Annotated[
     int | None,
-    typer.Option(
+    whole(
+        2,
+        MOST_TOKENS,
         help="Most tokens of prompt and completion together. Default: the model's context, or what the memory for keys "
         "and values holds, if that is less.",
         show_default=False,
@@ -62,9 +72,9 @@ Quantize = Annotated[
     ),
 ]
 MemoryBudget = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
+    int | None,
+    size(
+        ours=True,
         help="Most memory for the processes that run functions, such as 4GiB. When it is full, idle instances make "
         "room for others, and calls wait if none is idle. Default: no limit, or a part of what this process's control "
         "group leaves, if that limits memory.",
@@ -80,16 +90,19 @@ ReleasePageCache = Annotated[
     ),
 ]
 KvCacheMemory = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
+    int | None,
+    size(
+        ours=True,
         help="Memory for keys and values of all sequences, such as 2GiB. When it is full, sequences give theirs up and "
         "run again later. Default: a fifth of the memory that is available at start to this process's control group.",
         show_default=False,
     ),
 ]
-MaxSequences = Annotated[int, typer.Option(help="Most sequences in one step; others take turns with them.", min=1)]
-MaxStepTokens = Annotated[int, typer.Option(help="Most tokens in one step, of prompts and answers.", min=1)]
+MaxSequences = Annotated[
+    int, whole(1, MOST_COUNT, help="Most sequences in one step; others take turns with them.")
+]
+MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and answers.")]
+Seed = Annotated[int, whole(-MOST_SEED, MOST_SEED, help="The same seed gives the same requests and order.")]
 Database = Annotated[
     str | None,
     typer.Option(
@@ -110,69 +123,32 @@ Prices = Annotated[
         show_default=False,
     ),
 ]
-LONGEST_DRAIN = 86400  # seconds
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def platform_options(keep_alive: float, memory_budget: str | None, release_page_cache: bool) -> LocalOptions:
-    """Where a control group limits memory, functions have a part of what it leaves, if no budget is given.
-
-    Raises `OptionError` if the budget is not a size, or more than may be used.
-    """
+def platform_options(keep_alive: float, memory_budget: int | None, release_page_cache: bool) -> LocalOptions:
+    """Where a control group limits memory, functions have a part of what it leaves, if no budget is given."""
     from faasmoe import machine
     from faasmoe.platforms.local.options import LocalOptions
 
-    if memory_budget is not None:
-        nbytes = memory_of("--memory-budget", memory_budget)
-    elif machine.memory_is_limited():
-        nbytes = int(_FUNCTIONS_SHARE * machine.available_memory())
+    if memory_budget is None and machine.memory_is_limited():
+        memory_budget = int(_FUNCTIONS_SHARE * machine.available_memory())
         log.info("functions have %d MiB, a part of what the control group leaves; --memory-budget gives them more "
-                 "or less", nbytes >> 20)  # fmt: skip
-    else:
-        nbytes = None
-    return LocalOptions(keep_alive, nbytes, release_page_cache=release_page_cache)
+                 "or less", memory_budget >> 20)  # fmt: skip
+    return LocalOptions(keep_alive, memory_budget, release_page_cache=release_page_cache)
 
 
-def engine_options(kv_cache_memory: str | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
-    """Raises `OptionError` if the memory is not a size, or more than may be used."""
+def engine_options(kv_cache_memory: int | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
+    """What an engine may use."""
     from faasmoe.orchestrator.options import EngineOptions
 
-    nbytes = None if kv_cache_memory is None else memory_of("--kv-cache-memory", kv_cache_memory)
-    return EngineOptions(nbytes, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
+    return EngineOptions(kv_cache_memory, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
 
 
 def fleet_options(strategy: Strategy, keep_alive: float, most: int | None) -> FleetOptions:
-    """Raises `OptionError` if a value is out of range, or of no use."""
+    """Raises `OptionError` if a value is of no use."""
     from faasmoe.orchestrator.config import DEFAULT_MOST, FleetOptions
 
     if most is not None and strategy == "shared":
         raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")
     return FleetOptions(strategy, keep_alive, DEFAULT_MOST if most is None else most)
-
-
-def memory_of(option: str, text: str) -> int:
-    """Bytes of memory that this process can have. Raises `OptionError` if `text` is not a size, or is more."""
-    from faasmoe import machine
-
-    nbytes, most = size_of(option, text), machine.memory()
-    if nbytes > most:
-        whose = "the control group that this runs in" if machine.memory_is_limited() else "this machine"
-        raise OptionError(f"{option} {text}: {nbytes / 1e9:.2f} GB, and {whose} has {most / 1e9:.2f} GB in all")
-    return nbytes
-
-
-def drain_seconds_of(seconds: float) -> float:
-    """Raises `OptionError` if that is no time to wait."""
-    if not 0 <= seconds <= LONGEST_DRAIN:  # so that NaN is refused
-        raise OptionError(f"--drain-seconds {seconds:g}: must be 0 to {LONGEST_DRAIN}")
-    return seconds
-
-
-def size_of(option: str, text: str) -> int:
-    """Bytes. Raises `OptionError` if `text` is not a size."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError as error:
-        raise OptionError(f"{option} {text}: give a size such as 4GiB or 500MB") from error

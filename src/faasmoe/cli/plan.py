@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from faasmoe.cli.options import Dtype, Json, size_of
+from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, size, whole
+from faasmoe.cli.options import Dtype, Json, Seed
 from faasmoe.cli.tables import WholeTable
-from faasmoe.cli.workloads import Replay, Tenants
-from faasmoe.errors import OptionError
+from faasmoe.cli.workloads import LEAST_RATE, MOST_RATE, Replay, Tenants
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.planner.plan import Plan
@@ -33,18 +33,20 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-TotalRate = Annotated[float, typer.Option(help="Requests a second of all tenants together.", min=1e-9)]
-Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for everything, such as 16GiB.")]
+TotalRate = Annotated[float, real(LEAST_RATE, MOST_RATE, help="Requests a second of all tenants together.")]
+Memory = Annotated[int, size(help="Memory for everything.", show_default="16GiB")]
 BlockSizes = Annotated[
     list[int] | None,
-    typer.Option(
-        "--block-size", help="Experts in one function; may be repeated. Default: several are compared.",
+    whole(
+        1, MOST_COUNT, "--block-size", help="Experts in one function; may be repeated. Default: several are compared.",
         show_default=False,
     ),
 ]  # fmt: skip
 KeepAlives = Annotated[
     list[float] | None,
-    typer.Option(
+    real(
+        0.1,
+        MOST_SECONDS,
         "--keep-alive",
         help="Seconds without a call until an instance is stopped; may be repeated. Default: 10, 60, 300.",
         show_default=False,
@@ -56,26 +58,37 @@ Strategy = Annotated[
 Load = Annotated[
     Literal["poisson", "bursty"], typer.Option(help="How requests come: alike, or in bursts of few tenants.")
 ]
-MedianPrompt = Annotated[int, typer.Option(help="Median length of prompts.", min=1)]
-MedianAnswer = Annotated[int, typer.Option(help="Median length of answers.", min=1)]
-Spread = Annotated[float, typer.Option(help="Standard deviation of the logarithm of lengths.", min=0, max=3)]
+MedianPrompt = Annotated[int, whole(1, MOST_COUNT, help="Median length of prompts.")]
+MedianAnswer = Annotated[int, whole(1, MOST_COUNT, help="Median length of answers.")]
+Spread = Annotated[float, real(0, 3, help="Standard deviation of the logarithm of lengths.")]
 Routing = Annotated[
     Path | None,
-    typer.Option(help="Activations from `faasmoe models record`. Default: uniform.", show_default=False),
+    typer.Option(
+        help="Activations from `faasmoe models record`. Default: uniform.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
 ]
 Bandwidth = Annotated[
     float | None,
-    typer.Option(help="GB of weights a second that the machine's cores read together.", show_default=False),
+    real(
+        0.001,
+        MOST_COUNT,
+        help="GB of weights a second that the machine's cores read together.",
+        show_default=False,
+    ),
 ]
-Cores = Annotated[int | None, typer.Option(help="Of the machine. Default: this one's.", min=1, show_default=False)]
+Cores = Annotated[
+    int | None, whole(1, MOST_COUNT, help="Of the machine. Default: this one's.", show_default=False)
+]
 PriceTable = Annotated[
     Path,
     typer.Option(metavar="FILE", help="A price table in TOML, or aws-lambda, the one that comes with FaaSMoE."),
 ]
 Layers = Annotated[
-    int | None, typer.Option(help="Of a published geometry; default: all.", min=1, show_default=False)
+    int | None, whole(1, MOST_COUNT, help="Of a published geometry; default: all.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same requests.")]
 
 _SHOWN = 12  # settings in the table
 
@@ -84,7 +97,7 @@ def plan(
     model: Model = None,
     tenants: Tenants = 6,
     rate: TotalRate = 0.1,
-    memory: Memory = "16GiB",
+    memory: Memory = 16 << 30,
     block_size: BlockSizes = None,
     keep_alive: KeepAlives = None,
     strategy: Strategy = "both",
@@ -106,6 +119,13 @@ def plan(
 
     Simulates requests, routing, and the life of instances. Starts nothing and loads nothing.
     """
+    from faasmoe.model.geometries import facts_of
+    from faasmoe.tenancy.prices import read_prices
+
+    facts = facts_of(model, layers)  # before torch, which takes seconds to import
+    for each in block_size or ():
+        facts.check(each)
+    table = read_prices(prices)
     from faasmoe.model.lean import import_transformers
 
     import_transformers()
@@ -113,18 +133,13 @@ def plan(
     from faasmoe.evaluation.planner.plan import make_plan, usual_block_sizes
     from faasmoe.evaluation.planner.prediction import Conditions, Setting
     from faasmoe.evaluation.planner.shape import shape_of
-    from faasmoe.tenancy.prices import read_prices
 
     shape = shape_of(model, dtype, layers)
     activations = Activations.load(routing) if routing else None
     if activations:
         activations.check([layer.experts for layer in shape.layers])
-    table = read_prices(prices)
-    machine = _machine(bandwidth, cores)
-    given = Conditions(shape, size_of("--memory", memory), activations, machine, prices=table)
+    given = Conditions(shape, memory, activations, _machine(bandwidth, cores), prices=table)
     keep_alives = keep_alive or [10.0, 60.0, 300.0]
-    if min(keep_alives) < 0.1:
-        raise OptionError(f"--keep-alive {min(keep_alives)}: must be at least 0.1 seconds")
     lengths = (prompt_tokens, answer_tokens, spread)
     requests = _requests(replay, load, tenants, rate, seed, lengths, max(keep_alives))
     strategies = ["shared", "private"] if strategy == "both" else [strategy]
@@ -144,8 +159,6 @@ def _machine(bandwidth: float | None, cores: int | None) -> Any:
 
     machine = Machine()
     if bandwidth is not None:
-        if not bandwidth > 0:
-            raise OptionError(f"--bandwidth {bandwidth}: must be above 0")
         factor = bandwidth * 1e9 / machine.bandwidth
         machine = replace(machine, bandwidth=bandwidth * 1e9, operations=machine.operations * factor)
     return machine if cores is None else replace(machine, cores=cores)

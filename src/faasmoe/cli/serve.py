@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from faasmoe.cli.access import bind, open_office
+from faasmoe.cli.access import bind, open_office, terms_of
 from faasmoe.cli.last_resort import LastResort
+from faasmoe.cli.numeric import real, whole
 from faasmoe.cli.options import (
     BlockSize,
     Database,
@@ -26,21 +28,23 @@ from faasmoe.cli.options import (
     Prices,
     Quantize,
     ReleasePageCache,
-    drain_seconds_of,
     engine_options,
     fleet_options,
     platform_options,
 )
 from faasmoe.cli.service_manager import ServiceManager
 from faasmoe.cli.signals import ENDING, EndedBySignals
+from faasmoe.orchestrator.config import MOST_ORCHESTRATORS
 
 if TYPE_CHECKING:
     from faasmoe.cli.gateway import Gateway
     from faasmoe.orchestrator.config import ServingConfig
 
+_LONGEST_DRAIN = 86400  # seconds
+_MOST_PORT = 65535
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+Port = Annotated[int, whole(0, _MOST_PORT, help="Port to listen on; 0 takes a free one.")]
 Strategy = Annotated[
     Literal["shared", "private"],
     typer.Option(
@@ -50,17 +54,20 @@ Strategy = Annotated[
 ]
 OrchestratorKeepAlive = Annotated[
     float,
-    typer.Option(
+    real(
+        0,
+        math.inf,
         help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
         "model is unloaded; inf: never.",
     ),
 ]
 MaxOrchestrators = Annotated[
     int | None,
-    typer.Option(
+    whole(
+        1,
+        MOST_ORCHESTRATORS,
         help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. One more "
         "takes the place of one that idles, or waits. Default: 8.",
-        min=1,
         show_default=False,
     ),
 ]
@@ -91,18 +98,20 @@ AllowControlTokens = Annotated[
 AdminHost = Annotated[str, typer.Option(help="Address of the admin API.")]
 AdminPort = Annotated[
     int | None,
-    typer.Option(
+    whole(
+        0,
+        _MOST_PORT,
         help="Port of the admin API, for tenants, keys and usage; 0 takes a free one. Without it there is none.",
-        min=0,
-        max=65535,
         show_default=False,
     ),
 ]
 DrainSeconds = Annotated[
     float,
-    typer.Option(
+    real(
+        0,
+        _LONGEST_DRAIN,
         help="Seconds that running requests may go on when the server is told to end; 0 cuts them off at once. "
-        "The server is gone 5 seconds later at most, and a second signal ends it at once."
+        "The server is gone 5 seconds later at most, and a second signal ends it at once.",
     ),
 ]
 LogFormat = Annotated[Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")]
@@ -145,6 +154,8 @@ def serve(
     Experts run as functions that start when a token is routed to them and stop when they idle.
     """
     from faasmoe import logs
+    from faasmoe.model.config_facts import ConfigFacts, check_types
+    from faasmoe.model.source import is_hub_id, resolve
 
     logs.configure("gateway", log_format, log_level)
     manager = ServiceManager.take(os.environ)
@@ -152,13 +163,16 @@ def serve(
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
-    drain = drain_seconds_of(drain_seconds)
+    check_types(dtype, quantize)
+    if not is_hub_id(model):  # else there is a config when it has been downloaded
+        ConfigFacts.read(resolve(model).folder).check(block_size, max_model_len)
+    terms = terms_of(prices, trusted_proxies)
 
     def config() -> ServingConfig:
-        from faasmoe.model.source import resolve
         from faasmoe.orchestrator.config import ServingConfig
 
         source = resolve(model)  # a download shows its own progress
+        ConfigFacts.read(source.folder).check(block_size, max_model_len)
         return ServingConfig(source.name, str(source.folder), block_size, dtype, quantize, max_model_len, engine)
 
     resort = LastResort(ENDING)
@@ -169,9 +183,9 @@ def serve(
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
-        office = open_office(database, prices, listener, open_, trusted_proxies)
+        office = open_office(database, terms, listener, open_)
         settings, doors = (
-            Settings(config, options, fleet, allow_control_tokens, drain),
+            Settings(config, options, fleet, allow_control_tokens, drain_seconds),
             Doors(listener, admin, office),
         )
         ended = EndedBySignals(resort)

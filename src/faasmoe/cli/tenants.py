@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from faasmoe.cli.numeric import real, whole
 from faasmoe.cli.options import Database, Json
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
@@ -25,29 +26,29 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="Letters and digits, with single '.', '_' or '-' between them.")]
 Weight = Annotated[
     float | None,
-    typer.Option(
-        help="Share of tokens beside other tenants' when they compete; 1 if never set.", show_default=False
+    real(
+        0.001,
+        1000,
+        help="Share of tokens beside other tenants' when they compete; 1 if never set.",
+        show_default=False,
     ),
 ]
 _NO_LIMIT = "Without it there is no such limit; 0 takes it away."
-Rpm = Annotated[
-    int | None, typer.Option(help=f"Most requests in 60 seconds. {_NO_LIMIT}", min=0, show_default=False)
-]
+_MOST = 10**12
+Rpm = Annotated[int | None, whole(0, _MOST, help=f"Most requests in 60 seconds. {_NO_LIMIT}", show_default=False)]
 Tpm = Annotated[
     int | None,
-    typer.Option(
-        help=f"Most tokens in 60 seconds, of prompts and answers. {_NO_LIMIT}", min=0, show_default=False
-    ),
+    whole(0, _MOST, help=f"Most tokens in 60 seconds, of prompts and answers. {_NO_LIMIT}", show_default=False),
 ]
 Concurrency = Annotated[
-    int | None, typer.Option(help=f"Most requests at the same time. {_NO_LIMIT}", min=0, show_default=False)
+    int | None, whole(0, _MOST, help=f"Most requests at the same time. {_NO_LIMIT}", show_default=False)
 ]
 BudgetText = Annotated[
     str | None,
     typer.Option(
         metavar="AMOUNT",
-        help="Most of a calendar month (UTC): tokens, such as 5000000, or money of the price table's currency, such as "
-        f"25.50USD. {_NO_LIMIT}",
+        help="Most of a calendar month (UTC): tokens, such as 5000000tokens, or money of the price table's "
+        f"currency, such as 25.50USD. {_NO_LIMIT}",
         show_default=False,
     ),
 ]

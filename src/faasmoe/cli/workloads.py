@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, whole
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -19,14 +20,24 @@ if TYPE_CHECKING:
 Name = Literal["paper", "saturated", "poisson", "bursty"]
 
 WorkloadName = Annotated[Name, typer.Option("--workload", help="What is asked (docs/evaluation.md).")]
-Replay = Annotated[Path | None, typer.Option(help="Recorded requests instead.", show_default=False)]
-Tenants = Annotated[int, typer.Option(help="How many there are.", min=1)]
-Rounds = Annotated[int, typer.Option(help="Of `paper`, 5 requests of each tenant.", min=1)]
-Rate = Annotated[float, typer.Option(help="Requests a second of the workloads that come by the clock.", min=1e-9)]
-Seconds = Annotated[float, typer.Option(help="How long those last.", min=1)]
-PromptTokens = Annotated[int, typer.Option(help="Length of prompts that have no text.", min=1)]
-MaxTokens = Annotated[int, typer.Option(help="Length of answers.", min=1)]
+Replay = Annotated[
+    Path | None,
+    typer.Option(help="Recorded requests instead.", exists=True, dir_okay=False, show_default=False),
+]
+LEAST_RATE, MOST_RATE = 1e-9, 1e6  # requests a second
+MOST_TENANTS = 10_000
 
+Tenants = Annotated[int, whole(1, MOST_TENANTS, help="How many there are.")]
+Rounds = Annotated[int, whole(1, MOST_COUNT, help="Of `paper`, 5 requests of each tenant.")]
+Rate = Annotated[
+    float, real(LEAST_RATE, MOST_RATE, help="Requests a second of the workloads that come by the clock.")
+]
+Seconds = Annotated[float, real(1, MOST_SECONDS, help="How long those last.")]
+PromptTokens = Annotated[int, whole(1, MOST_COUNT, help="Length of prompts that have no text.")]
+MaxTokens = Annotated[int, whole(1, MOST_COUNT, help="Length of answers.")]
+
+_MOST_REQUESTS = 1_000_000  # of one trial: they are made before it begins
+_A_ROUND = 5  # requests of a tenant under `paper`
 _AT_ONCE = 8  # requests of each tenant under `saturated`
 
 
@@ -58,6 +69,10 @@ def requests(
     clock = name in ("poisson", "bursty") and not replay
 
     def asks(tenants: int, seed: int) -> Sequence[Ask]:
+        expected = rate * seconds if clock else 0 if replay else rounds * _A_ROUND * _parallel(name, tenants)
+        if expected > _MOST_REQUESTS:
+            which = "--rate and --seconds" if clock else "--rounds and --tenants"
+            raise OptionError(f"{which}: make {expected:.0f} requests, and {_MOST_REQUESTS} are the most")
         found = list(_asks(name, replay, tenants, rounds, (rate, seconds), (prompt_tokens, max_tokens), seed))
         if not found:
             raise OptionError(
@@ -86,6 +101,11 @@ def _asks(
     if file:
         return replay(file)
     if name in ("paper", "saturated"):
-        return paper(rounds, tenants * (_AT_ONCE if name == "saturated" else 1), lengths[1], seed)
+        return paper(rounds, _parallel(name, tenants), lengths[1], seed)
     timed: dict[str, Callable[..., Iterator[Ask]]] = {"poisson": poisson, "bursty": bursty}
     return timed[name](tenants, *pace, seed, Lengths(*lengths))
+
+
+def _parallel(name: Name, tenants: int) -> int:
+    """Requests that run at the same time, in closed loop."""
+    return tenants * (_AT_ONCE if name == "saturated" else 1)

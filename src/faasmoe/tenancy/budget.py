@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 
 from faasmoe.errors import TenancyError
 
-_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Z]{3}|tokens)?", re.ASCII)
+_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Z]{3}|tokens)", re.ASCII)
 _LONGEST = 30  # characters
 
 
@@ -25,7 +25,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """From `5000000`, `5000000tokens` or `25.50USD`. Raises `TenancyError`."""
+        """From `5000000tokens` or `25.50USD`. Raises `TenancyError`, also without a unit."""
         found = _FORM.fullmatch(text.strip()) if len(text) <= _LONGEST else None
         try:
             amount = Decimal(found[1]) if found else Decimal(0)
@@ -33,9 +33,10 @@ class Budget:
             amount = Decimal(0)
         currency = found[2] if found and found[2] != "tokens" else None
         if amount <= 0 or (currency is None and amount != amount.to_integral_value()):
+            shown = " ".join(text[:_LONGEST].split()) or "''"
             raise TenancyError(
-                f"budget {text[:_LONGEST]}: must be a number of tokens a month, such as 5000000, or an amount of money "
-                "with its currency, such as 25.50USD"
+                f"budget {shown}: must be tokens a month, such as 5000000tokens, or an amount of money with "
+                "its currency, such as 25.50USD"
             )
         return cls(amount, currency)
 

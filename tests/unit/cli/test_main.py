@@ -22,22 +22,40 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ("arguments", "said"),
     [
         (["inspect", "/gone"], "no such folder: /gone"),
-        (["inspect", "--block-size", "0"], "--block-size 0: must be 1 to 60"),
+        (["inspect", "--block-size", "0"], "--block-size 0: must be a whole number, at least 1"),
         (["inspect", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
         (["serve", "--drain-seconds", "nan"], "--drain-seconds nan: must be 0 to 86400"),
         (["serve", "--drain-seconds", "inf"], "--drain-seconds inf: must be 0 to 86400"),
         (["serve", "--drain-seconds", "-1"], "--drain-seconds -1: must be 0 to 86400"),
         (["serve", "--max-orchestrators", "3"], "--max-orchestrators 3: there is only one with --strategy shared"),
-        (["serve", "--orchestrator-keep-alive", "nan"], "--orchestrator-keep-alive nan: must be at least 0"),
-        (["generate", "--prompt", "x", "--temperature", "3"], "temperature is 3.0: must be 0 to 2"),
+        (
+            ["serve", "--orchestrator-keep-alive", "nan"],
+            "--orchestrator-keep-alive nan: must be at least 0, or inf",
+        ),
+        (["serve", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
+        (["serve", "--max-model-len", "2049"], "--max-model-len 2049: must be 2 to 2048, the model's context"),
+        (["serve", "--memory-budget", "4"], "--memory-budget 4: must be a size with its unit, such as 4GiB"),
+        (["serve", "--kv-cache-memory", "100TiB"], "--kv-cache-memory 100TiB: 109951.16 GB, and "),
+        (["serve", "--quantize", "int8", "--dtype", "float32"], "--dtype float32: weights in eight bits"),
+        (["serve", "--prices", "/gone"], "--prices /gone"),
+        (["serve", "--trusted-proxies", "x"], "--trusted-proxies x: must be addresses"),
+        (["serve", "--dtype", "x"], "--dtype 'x' is not one of 'auto'"),
+        (["serve", "--nothing"], "No such option: --nothing"),
+        (["serve", "/gone"], "no such folder: /gone"),
+        (["generate", "--prompt", ""], "--prompt '': must have a character at least"),
+        (["generate", "--prompt", "x", "--temperature", "3"], "--temperature 3: must be 0 to 2"),
+        (["generate", "--prompt", "x", "--max-tokens", "2048"], "--max-tokens 2048: must be less than 2048"),
+        (["generate", "--prompt", "x", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
         (["generate", "--prompt", "x", "--max-model-len", "9999"], "--max-model-len 9999: must be 2 to 2048"),
         (["models", "make", "gpt-5", "--out", "x"], "no such geometry"),
-        (["models", "record", "--text", "/gone", "--out", "x"], "--text /gone: cannot be read"),
+        (["models", "record", "--text", "/gone", "--out", "x"], "--text file '/gone' does not exist"),
         (["plan", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
-        (["plan", "--memory", "much"], "--memory much: give a size"),
-        (["plan", "--routing", "/gone"], "/gone: holds no recorded activations"),
+        (["plan", "--memory", "16"], "--memory 16: must be a size with its unit"),
+        (["plan", "--routing", "/gone"], "--routing file '/gone' does not exist"),
+        (["plan", "--routing", __file__], "holds no recorded activations"),
+        (["plan", "--replay", "/gone"], "--replay file '/gone' does not exist"),
         (["plan", "--layers", "3"], "--layers 3: is for published geometries only"),
-        (["plan", "--keep-alive", "0"], "--keep-alive 0.0: must be at least 0.1"),
+        (["plan", "--keep-alive", "0"], "--keep-alive 0: must be at least 0.1"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_status_2(
@@ -49,6 +67,7 @@ def test_what_the_user_can_mend_is_one_line_and_status_2(
     err = capfd.readouterr().err
     assert said in err
     assert "Traceback" not in err
+    assert err.count("\n") == 1
 
 
 def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

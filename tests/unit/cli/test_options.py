@@ -3,10 +3,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+import typer
 
 from faasmoe import machine
+from faasmoe.cli.numeric import Size
 from faasmoe.cli.options import engine_options, platform_options
-from faasmoe.errors import OptionError
 
 GIB = 1 << 30
 
@@ -23,7 +24,7 @@ def test_functions_have_a_part_of_what_a_control_group_leaves(caplog: pytest.Log
     with caplog.at_level(logging.INFO, "faasmoe"):
         assert platform_options(60.0, None, False).memory_budget == 3 * GIB
     assert "functions have 3072 MiB" in caplog.text
-    assert platform_options(60.0, "7GiB", False).memory_budget == 7 * GIB
+    assert platform_options(60.0, 7 * GIB, False).memory_budget == 7 * GIB
 
 
 def test_there_is_no_budget_where_nothing_limits_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +36,6 @@ def test_there_is_no_budget_where_nothing_limits_memory(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("limited")
 def test_more_memory_than_there_is_is_refused() -> None:
     message = r"16GiB: 17.18 GB, and the control group that this runs in has 8.59 GB in all"
-    with pytest.raises(OptionError, match=f"--memory-budget {message}"):
-        platform_options(60.0, "16GiB", False)
-    with pytest.raises(OptionError, match=f"--kv-cache-memory {message}"):
-        engine_options("16GiB", 1, 1)
+    with pytest.raises(typer.BadParameter, match=message):
+        Size(ours=True)("16GiB")
+    assert Size(ours=False)("16GiB") == 16 * GIB

@@ -26,7 +26,7 @@ def test_tenants_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: Capture) 
     assert {**added, "created": 0} == {
         "name": "acme", "weight": 3.0, "rpm": 60, "tpm": 9000, "concurrency": 4, "budget": "25.50USD", "created": 0,
     }  # fmt: skip
-    changed = told(monkeypatch, capsys, "tenants", "set", "acme", "--rpm", "0", "--budget", "77")
+    changed = told(monkeypatch, capsys, "tenants", "set", "acme", "--rpm", "0", "--budget", "77tokens")
     assert changed == {**added, "rpm": None, "budget": "77tokens"}
     assert told(monkeypatch, capsys, "tenants", "show", "acme") == changed
     assert told(monkeypatch, capsys, "tenants", "list") == [changed]
@@ -65,7 +65,8 @@ def test_what_people_see(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
     [
         (["tenants", "add", "../x"], "a tenant's name is"),
         (["tenants", "add", "x", "--budget", "lots"], "budget lots: must be"),
-        (["tenants", "add", "x", "--weight", "0"], "weight 0.0: must be 0.001 to 1000"),
+        (["tenants", "add", "x", "--budget", "25"], "budget 25: must be tokens a month, such as 5000000tokens"),
+        (["tenants", "add", "x", "--weight", "0"], "--weight 0: must be 0.001 to 1000"),
         (["tenants", "show", "x"], "there is no tenant 'x'"),
         (["tenants", "set", "x"], "give at least one of"),
         (["keys", "create"], "name a tenant, or give --admin"),

@@ -12,7 +12,7 @@ from faasmoe.tenancy.budget import Budget, month_of
 @pytest.mark.parametrize(
     ("text", "budget"),
     [
-        ("5000000", Budget(Decimal(5000000))),
+        ("5000000tokens", Budget(Decimal(5000000))),
         ("12 tokens", Budget(Decimal(12))),
         ("25.50USD", Budget(Decimal("25.50"), "USD")),
         ("0.01 EUR", Budget(Decimal("0.01"), "EUR")),
@@ -23,9 +23,11 @@ def test_budgets_are_read_as_they_are_written(text: str, budget: Budget) -> None
     assert Budget.parse(str(budget)) == budget
 
 
-@pytest.mark.parametrize("text", ["", "0", "0USD", "-5", "1.5", "1e9", "5 usd", "many", "٣", "1" * 31, "NaN"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "25", "0USD", "-5", "1.5tokens", "1e9", "5 usd", "many", "1\n2", "٣", "1" * 31, "NaN"]
+)
 def test_what_is_no_budget_is_refused(text: str) -> None:
-    with pytest.raises(TenancyError, match="must be a number of tokens a month"):
+    with pytest.raises(TenancyError, match=r"^budget .*must be tokens a month, such as 5000000tokens, or"):
         Budget.parse(text)
 
 
