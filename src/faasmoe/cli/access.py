@@ -28,11 +28,13 @@ class Terms:
     proxies: TrustedProxies
 
 
-def terms_of(prices: Path | None, trusted_proxies: str | None) -> Terms:
-    """Raises what is wrong with the price table or the proxies."""
+def terms_of(database: str | None, prices: Path | None, trusted_proxies: str | None) -> Terms:
+    """Raises what is wrong with the database's URL, the price table or the proxies. The database is not opened yet."""
+    from faasmoe.tenancy.database import parse_url
     from faasmoe.tenancy.prices import read_prices
     from faasmoe.tenancy.proxies import TrustedProxies
 
+    parse_url(database)
     return Terms(None if prices is None else read_prices(prices), TrustedProxies.parse(trusted_proxies))
 
 

@@ -166,7 +166,7 @@ def serve(
     check_types(dtype, quantize)
     if not is_hub_id(model):  # else there is a config when it has been downloaded
         ConfigFacts.read(resolve(model).folder).check(block_size, max_model_len)
-    terms = terms_of(prices, trusted_proxies)
+    terms = terms_of(database, prices, trusted_proxies)
 
     def config() -> ServingConfig:
         from faasmoe.orchestrator.config import ServingConfig

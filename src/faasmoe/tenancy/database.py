@@ -38,7 +38,7 @@ class Database(Closing):
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self._url = _parsed(url)
+        self._url = parse_url(url)
         self.embedded = self._url.get_backend_name() == "sqlite"
         if self.embedded:
             _make_private(Path(self._url.database or ""), default=url is None)
@@ -84,7 +84,8 @@ class Database(Closing):
             raise DatabaseError(f"the database {self}: {_cause(error)}") from error
 
 
-def _parsed(url: str | None) -> URL:
+def parse_url(url: str | None) -> URL:
+    """Where a database is; None: in this user's data folder. Raises `OptionError` if `url` names none."""
     if url is None:
         return URL.create("sqlite", database=str(Path(platformdirs.user_data_dir("faasmoe")) / "faasmoe.db"))
     try:

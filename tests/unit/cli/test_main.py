@@ -38,6 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["serve", "--kv-cache-memory", "100TiB"], "--kv-cache-memory 100TiB: 109951.16 GB, and "),
         (["serve", "--quantize", "int8", "--dtype", "float32"], "--dtype float32: weights in eight bits"),
         (["serve", "--prices", "/gone"], "--prices /gone"),
+        (["serve", "--database", "x.db"], "--database x.db: give sqlite:"),
         (["serve", "--trusted-proxies", "x"], "--trusted-proxies x: must be addresses"),
         (["serve", "--dtype", "x"], "--dtype 'x' is not one of 'auto'"),
         (["serve", "--nothing"], "No such option: --nothing"),
