@@ -34,7 +34,7 @@ Model = Annotated[
     ),
 ]
 TotalRate = Annotated[float, real(LEAST_RATE, MOST_RATE, help="Requests a second of all tenants together.")]
-Memory = Annotated[int, size(help="Memory for everything.", show_default="16GiB")]
+Memory = Annotated[int, size(help="Memory for everything. Default: 16GiB.", show_default=False)]
 BlockSizes = Annotated[
     list[int] | None,
     whole(
