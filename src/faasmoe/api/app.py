@@ -64,7 +64,6 @@ class Served:
         order = Order(form, self.name, asked, request.state.caller)
         generation = Generation(self.fleet, self.metrics, self.accounts, order)
         if asked.stream:
-            await generation.start()
             return EventStream(generation, asked.include_usage)
         whole = await while_connected(request.receive, generation.whole())
         if whole is None:

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from faasmoe.api.account import Accounts
 from faasmoe.api.asked import Asked
+from faasmoe.api.comments import SILENCE, Commented
 from faasmoe.api.errors import describe
 from faasmoe.api.forms import Form
 from faasmoe.api.logprobs import Collected
 from faasmoe.api.metrics import Metrics
+from faasmoe.api.presence import CLIENT_LEFT, while_connected
 from faasmoe.orchestrator.fleet import Fleet
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.request import GenerationRequest, Piece
@@ -61,6 +63,7 @@ class Generation:
         self._requests = order.requests(self._id)
         self._completion_tokens = [0] * len(self._requests)
         self._streams: list[PieceStream] = []
+        self._starting: asyncio.Task[None] | None = None
         lengths = list(map(len, order.asked.prompts))
         self._prompt_tokens = sum(lengths)
         self._account = accounts.open(order.caller, self._id, order.model, lengths, order.asked.choices)
@@ -82,8 +85,24 @@ class Generation:
             self._account.taken(self._streams)
             self._metrics.uses(self._requests, self._streams)
 
+    async def begin(self, seconds: float) -> bool:
+        """As `start`, but returns after so many seconds at most; `events` wait for the rest. Whether it has started."""
+        self._starting = asyncio.create_task(self.start())
+        await asyncio.wait([self._starting], timeout=seconds)
+        if self._starting.done():
+            await self._starting
+        return bool(self._streams)
+
+    @property
+    def awaited(self) -> str:
+        """What it waits for now, in words."""
+        return "the next token is computed" if self._streams else self._fleet.awaited(self._order.caller.name)
+
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         for stream in self._streams:
             await stream.aclose()
         self._account.end()
@@ -103,11 +122,13 @@ class Generation:
         return msgspec.json.encode({**self._head(self._form.object), "choices": choices, "usage": self._usage()})
 
     async def events(self, include_usage: bool) -> AsyncGenerator[bytes]:
-        """The answer as server-sent events, ended by `[DONE]`, or by an event with an error."""
+        """The answer, which was begun, as server-sent events, ended by `[DONE]`, or by an event with an error."""
         head = self._head(self._form.stream_object)
         extra = {"usage": None} if include_usage else {}
         seen: set[int] = set()
         try:
+            if self._starting is not None:
+                await self._starting
             async with aclosing(self._pieces()) as pieces:
                 async for index, piece in pieces:
                     delta = self._form.delta(index, piece, index not in seen)
@@ -146,7 +167,11 @@ class Generation:
 
 
 class EventStream(StreamingResponse):
-    """A started generation as server-sent events. The generation ends with it, however it ends."""
+    """A generation as server-sent events, which begins with it and ends with it, however it ends.
+
+    What the generation is refused with within `SILENCE` seconds has a status of its own. Then the answer begins with
+    status 200, with a comment each time that nothing has been sent for as long; errors are events from then on.
+    """
 
     def __init__(self, generation: Generation, include_usage: bool) -> None:
         super().__init__(
@@ -157,9 +182,14 @@ class EventStream(StreamingResponse):
         self._generation = generation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it while the client is there."""
+        """Send it while the client is there. Raises what the generation is refused with."""
+        since = asyncio.get_running_loop().time()
         try:
-            await super().__call__(scope, receive, send)
+            if await while_connected(receive, self._generation.begin(SILENCE)) is None:
+                await Response(status_code=CLIENT_LEFT)(scope, receive, send)
+                return
+            async with Commented(send, lambda: self._generation.awaited, SILENCE, since) as commented:
+                await super().__call__(scope, receive, commented)
         finally:
             await self._generation.close()  # events that were never begun close nothing
 

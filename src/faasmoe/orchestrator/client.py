@@ -26,7 +26,7 @@ class OrchestratorClient:
     """Sends requests to the orchestrator that is there, and waits for the next one where there is none.
 
     For one asyncio loop. `orchestrator.supervisor` says which link to use. `tenant` is whose orchestrator it is, "" for
-    everybody's; `why` is what those are told who wait in vain.
+    everybody's; `why` says in words what those wait for who wait for an orchestrator.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class OrchestratorClient:
     ) -> None:
         """`on_busy` is called every second with the GB-seconds of instances that tenants have used since."""
         self.whose = {"tenant": tenant}  # for log lines
-        self.why = ""
+        self.why = "the orchestrator is starting"
         self.lost = False  # one was lost or could not start, and there is no other yet
         self._patience = patience
         self._on_busy = on_busy
@@ -137,7 +137,7 @@ class OrchestratorClient:
             async with asyncio.timeout(self._patience):
                 await self._settled.wait()
         except TimeoutError:
-            raise EngineStopped(self.why) from None
+            raise EngineStopped(f"{self.why}; try again") from None
         if self._stopped is not None or self._link is None:
             raise EngineStopped(self._stopped or self._hopeless or "the orchestrator has just ended; try again")
         return self._link

@@ -37,6 +37,10 @@ class Launcher(Protocol):
     def running(self) -> bool:
         """Whether it takes any memory."""
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded, so that who launches waits for that."""
+
     async def ready(self) -> About:
         """Be prepared to launch. Raises what is in the way, `ProcessLost` or `OSError` if another try may help."""
 
@@ -167,6 +171,15 @@ class Fleet:
         member = self._member(self._options.of(requests[0].tenant))
         member.idle_since = None
         return await member.client.submit(requests)
+
+    def awaited(self, tenant: str) -> str:
+        """What requests of `tenant` wait for that were submitted and not taken yet, in words."""
+        member = self._members.get(self._options.of(tenant))
+        if member is None or member.client.state != "starting":
+            return "the orchestrator takes the request"
+        if self._launcher.loading and not member.supervisor.waits:
+            return "the model is being loaded"
+        return member.client.why
 
     async def figures(self) -> Figures:
         """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""

@@ -54,10 +54,10 @@ class Supervisor:
                 self._turn.release()
 
     async def _keep(self) -> None:
-        self._client.why = "as many orchestrators as may run are busy with other tenants; try again"
+        self._client.why = "as many orchestrators as may run are busy with other tenants"
         await self._turn.acquire()
         self.waits = False
-        self._client.why = "the orchestrator is starting; try again"
+        self._client.why = "the orchestrator is starting"
         again = False
         while self._client.state != "stopped":
             try:

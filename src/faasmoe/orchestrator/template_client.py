@@ -27,6 +27,11 @@ class TemplateClient:
         """Whether there is a process, ready or not."""
         return self._process is not None and self._process.running
 
+    @property
+    def loading(self) -> bool:
+        """Whether there is a process that has not loaded the model yet."""
+        return self._process is not None and self._process.running and not self._process.about.done()
+
     def begin(self) -> None:
         """Have the model loaded, if it is not. Does not wait. What is in the way is raised by `ready`."""
         with suppress(OSError):  # `ready` tries again

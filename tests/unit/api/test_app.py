@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from faasmoe.api import generation
 from faasmoe.api.app import create_app
 from faasmoe.api.asked import Bounds
 from faasmoe.api.metrics import Metrics
@@ -303,3 +304,81 @@ def test_no_page_needs_the_internet(path: str) -> None:
 
 def app_of_anything() -> Any:
     return app_of(Orchestrator())
+
+
+class Slow(Orchestrator):
+    """Takes or refuses requests once its client has had `comments` of them."""
+
+    def __init__(self, comments: int, pieces: Sequence[Piece] = (), refusal: Exception | None = None) -> None:
+        super().__init__(pieces, refusal=refusal)
+        self._comments = comments
+        self._enough = asyncio.Event()
+
+    def awaited(self, tenant: str) -> str:
+        self._comments -= 1
+        if not self._comments:
+            self._enough.set()
+        return "the model is being loaded"
+
+    async def submit(self, requests: Sequence[GenerationRequest]) -> list[Stream]:
+        await self._enough.wait()
+        return await super().submit(requests)
+
+
+def commented(answer: httpx.Response) -> tuple[list[str], list]:
+    """Its comments, and what is left without them."""
+    parts = [part for part in answer.text.split("\n\n") if part]
+    comments = [part for part in parts if part.startswith(":")]
+    rest = [part.removeprefix("data: ") for part in parts if part not in comments]
+    return comments, [part if part == "[DONE]" else json.loads(part) for part in rest]
+
+
+def test_a_stream_that_has_to_wait_has_comments_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "SILENCE", 0.01)
+    answer = post(Slow(2, ANSWER), {**BODY, "stream": True})
+    comments, (*chunks, done) = commented(answer)
+    assert comments[:2] == [": waiting, the model is being loaded"] * 2
+    assert ["".join(c["text"] for chunk in chunks for c in chunk["choices"]), done] == ["夜 🎈", "[DONE]"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(EngineStopped("gone"), "engine_stopped"), (EngineBusy("full"), "engine_busy")]
+)
+def test_what_is_refused_after_a_comment_is_an_event(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    monkeypatch.setattr(generation, "SILENCE", 0.01)
+    answer = post(Slow(1, refusal=error), {**BODY, "stream": True})
+    assert answer.status_code == 200
+    comments, (last,) = commented(answer)
+    assert comments[0] == ": waiting, the model is being loaded"
+    assert (last["error"]["code"], last["error"]["message"]) == (code, str(error))
+
+
+def test_a_client_that_leaves_before_its_stream_has_started_is_noticed() -> None:
+    orchestrator = Slow(1)  # which takes nothing, as no comment is sent
+
+    async def run() -> None:
+        body = json.dumps({**BODY, "stream": True}).encode()
+        messages = [
+            {"type": "http.request", "body": body, "more_body": False},
+            {"type": "http.disconnect"},
+        ]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/completions",
+            "headers": [(b"content-type", b"application/json")],
+            "query_string": b"",
+        }
+
+        async def receive() -> dict:
+            return messages.pop(0)
+
+        async def send(_: dict) -> None:
+            pass
+
+        await asyncio.wait_for(app_of(orchestrator)(scope, receive, send), 30)
+
+    asyncio.run(run())
+    assert not orchestrator.requests

@@ -85,7 +85,7 @@ def test_requests_wait_for_the_next_orchestrator() -> None:
 def test_they_do_not_wait_for_ever() -> None:
     async def test() -> None:
         client = OrchestratorClient(patience=0.01)
-        client.why = "it is not here; try again"
+        client.why = "it is not here"
         with pytest.raises(EngineStopped, match="it is not here; try again"):
             await client.submit(REQUESTS)
         assert not client.busy

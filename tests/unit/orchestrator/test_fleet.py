@@ -74,6 +74,10 @@ class Launcher:
         self.loaded = asyncio.Event()
         self.loaded.set()
 
+    @property
+    def loading(self) -> bool:
+        return self.running and not self.loaded.is_set()
+
     async def ready(self) -> About:
         self.running = True
         self.tries += 1
@@ -510,3 +514,24 @@ def test_a_server_ends_although_its_orchestrators_do_not(monkeypatch: pytest.Mon
 def test_options_out_of_range_are_refused_by_name(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         FleetOptions(**options)
+
+
+def test_what_requests_wait_for_is_said() -> None:
+    async def test(played: Played) -> None:
+        assert played.fleet.awaited("a") == "the orchestrator takes the request"  # nobody waits
+        played.launcher.loaded.clear()
+        first = asyncio.create_task(played.submit("a"))
+        await turn()
+        assert played.fleet.awaited("a") == "the model is being loaded"
+        played.launcher.open.clear()
+        played.launcher.loaded.set()
+        await turn()
+        assert played.fleet.awaited("a") == "the orchestrator is starting"
+        second = asyncio.create_task(played.submit("b"))
+        await turn()
+        assert played.fleet.awaited("b") == "as many orchestrators as may run are busy with other tenants"
+        played.launcher.open.set()
+        await first
+        second.cancel()
+
+    play(test, most=1)
