@@ -18,14 +18,17 @@ import pytest
 from faasmoe.errors import EngineStopped
 from faasmoe.experts.kernel_cache import CACHE
 from faasmoe.model.source import resolve
+from faasmoe.orchestrator import template_client, template_process
 from faasmoe.orchestrator.config import FleetOptions, ServingConfig
 from faasmoe.orchestrator.fleet import Fleet
 from faasmoe.orchestrator.messages import Start
 from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.orchestrator.patience import Limits
 from faasmoe.orchestrator.piece_stream import PieceStream
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.orchestrator.template_client import TemplateClient
+from faasmoe.orchestrator.template_process import TemplateProcess
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.tenancy.keys import create_key
@@ -150,7 +153,15 @@ def fills_its_context(server: Server, key: str, context: int) -> None:
         assert answer.usage.total_tokens == context
 
 
-def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:
+class Held(TemplateProcess):
+    """Stopped from its first moment on."""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+
+def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(pool: LocalPlatform) -> None:
         async with fleet_on(tmp_path, pool, FleetOptions("private", keep_alive=1, most=2)) as fleet:
             wanted = await text(await submit(fleet, "a", 8))
@@ -164,7 +175,17 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path) -> None:
             await until(lambda: not any(function.instances for function in pool.status().functions))
             await until(lambda: not pool.processes())  # neither instances nor what starts them
             assert (fleet.state, fleet.running) == ("ok", 0)
-            assert await text(await submit(fleet, "a", 8)) == wanted
+            monkeypatch.setattr(template_client, "TemplateProcess", Held)
+            monkeypatch.setattr(template_process, "_LOADING", Limits(stopped=60, asleep=60, working=60))
+            answer = asyncio.create_task(submit(fleet, "a", 8))
+            await until(
+                lambda: len(pool.processes()) > 1
+            )  # daemon and zygote are there before the model is loaded
+            assert fleet.awaited("a") == "the model is being loaded"
+            forking = template()
+            assert forking is not None
+            forking.resume()
+            assert await text(await answer) == wanted
             assert (await fleet.figures()).invocations > invocations
             assert fleet.starts.again == 0
 

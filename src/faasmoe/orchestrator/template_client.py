@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from faasmoe.errors import EngineStopped, ProcessLost
 from faasmoe.orchestrator.child import Child
@@ -13,6 +14,7 @@ from faasmoe.orchestrator.config import About
 from faasmoe.orchestrator.link import Link
 from faasmoe.orchestrator.messages import Start
 from faasmoe.orchestrator.template_process import TemplateProcess
+from faasmoe.platforms.local.control import wake
 
 
 class TemplateClient:
@@ -46,7 +48,11 @@ class TemplateClient:
         return await asyncio.shield(self._template().about)
 
     async def launch(self) -> Child:
-        """An orchestrator that takes requests. Raises what it cannot start for."""
+        """An orchestrator that takes requests. Raises what it cannot start for.
+
+        The pool that it will need is woken at once, to start while the model is loaded.
+        """
+        wake(Path(self._start.pool))
         template = self._template()
         await asyncio.shield(template.about)
         ours, theirs = socket.socketpair()

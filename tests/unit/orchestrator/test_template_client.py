@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,7 @@ def play(
 
     async def run() -> None:
         monkeypatch.setattr(template_client, "TemplateProcess", start)
+        monkeypatch.setattr(template_client, "wake", lambda _: None)
         await test(TemplateClient(START), made)
 
     asyncio.run(run())
@@ -108,5 +110,22 @@ def test_a_template_that_cannot_be_started_is_said_by_who_waits_for_it(monkeypat
         await asyncio.sleep(0)
         made[0].about.set_result(ABOUT)
         assert await waiting == ABOUT
+
+    play(monkeypatch, test)
+
+
+def test_the_pool_is_woken_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for first by the template, when that had loaded the model, and by then nothing had been imported."""
+
+    async def test(client: TemplateClient, made: list[Template]) -> None:
+        woken: list[tuple[Path, int]] = []
+        monkeypatch.setattr(template_client, "wake", lambda folder: woken.append((folder, len(made))))
+        waiting = asyncio.create_task(client.launch())
+        await asyncio.sleep(0)
+        assert woken == [(Path("/pool"), 0)]
+        assert client.loading
+        made[0].about.set_result(ABOUT)
+        assert not client.loading
+        waiting.cancel()
 
     play(monkeypatch, test)

@@ -35,6 +35,15 @@ def connect(path: Path | str, timeout: float | None) -> socket.socket:
     return connection
 
 
+def wake(folder: Path) -> None:
+    """Have the daemon of the pool in `folder` started, if it rests, and what forks instances with it. Does not wait.
+
+    Where that cannot be done now, whoever calls a function does it.
+    """
+    with suppress(OSError), connect(folder / SOCKET, 0):
+        pass
+
+
 def no_descriptors(error: Exception) -> bool:
     """Whether this process or the system has no more of them."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
