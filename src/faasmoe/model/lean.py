@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from math import prod
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from faasmoe.model.exports import exports_kept
 
 _COMPILER = "torch._dynamo"
 _LARGE = 1 << 16  # numbers, of which an uninteresting value is not worth the memory
@@ -23,17 +26,19 @@ _INDEXING = f"{_COMPILER}._trace_wrapped_higher_order_op"
 _MODULES = ("core_model_loading", "modeling_utils", "masking_utils", "modeling_layers", "generation.utils")
 
 
-def import_transformers() -> None:
+def import_transformers(exports: Path | None = None) -> None:
     """Import the part of transformers that models need, without torch's compiler.
 
     For the start of processes of our own, before anything else imports transformers: it believes from then on that
-    torch was built without distribution. Does nothing if it is there already.
+    torch was built without distribution. Does nothing if it is there already. `exports` is a file in which processes
+    leave for the next one what transformers exports (`model.exports`).
     """
     if "transformers.modeling_utils" in sys.modules or _COMPILER in sys.modules:
         return
     import torch  # noqa: F401, PLC0415 - takes seconds, and marks its modules as imported
 
-    with _without_compiler(), _without_distribution():
+    kept = exports_kept(exports) if exports else nullcontext()
+    with _without_compiler(), _without_distribution(), kept:
         for module in _MODULES:
             import_module(f"transformers.{module}")
 

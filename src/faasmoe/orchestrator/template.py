@@ -48,6 +48,7 @@ log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main_
 TOKENIZER = "tokenizer"  # folder in which the gateway finds it
 ROLE = "orchestrator"
 _ARTIFACTS = "artifacts"
+_EXPORTS = "exports.json"  # for the next template
 _PR_SET_NAME = 15  # linux/prctl.h
 
 Orchestrator = Callable[[socket.socket], None]  # serves over a connection until there is nothing to serve any more
@@ -163,7 +164,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     config_file(source.folder)  # before anything heavy is imported
     files = CheckpointFiles.of(source.folder)
     files.pin(folder)
-    import_transformers()
+    import_transformers(folder / _EXPORTS)
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
     from faasmoe.orchestrator.kv_memory import token_bytes  # noqa: PLC0415
     from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
