@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 
-from faasmoe.starting import importing
+from faasmoe.starting import importing, keep_imported
 
 
 def test_the_collector_rests_and_then_leaves_alone_what_has_come() -> None:
@@ -25,5 +26,22 @@ def test_it_works_again_after_an_import_that_fails() -> None:
         with pytest.raises(ImportError), importing():
             raise ImportError
         assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+
+
+def test_what_is_imported_is_kept_and_what_comes_later_is_looked_at() -> None:
+    class Node:
+        def __init__(self) -> None:
+            self.own = self
+
+    try:
+        with importing():
+            imported = weakref.ref(Node())
+            keep_imported()
+            loaded = weakref.ref(Node())
+            assert loaded() is not None
+        assert imported() is not None
+        assert loaded() is None
     finally:
         gc.unfreeze()

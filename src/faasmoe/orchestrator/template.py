@@ -41,7 +41,7 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_template_order,
 )
-from faasmoe.starting import importing
+from faasmoe.starting import importing, keep_imported
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
 
@@ -175,6 +175,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
     from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
 
+    keep_imported()
     plan = make_plan(source, config.block_size, config.dtype, config.quantize)
     tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
     context_length(plan, config.max_model_len)  # refuses what is more than the model's

@@ -31,7 +31,7 @@ from faasmoe.platforms.local.endings import UNUSABLE
 from faasmoe.platforms.local.hang import Judge, Look, look_at
 from faasmoe.platforms.local.sandbox import Sandbox, prepare
 from faasmoe.platforms.local.spare import live
-from faasmoe.starting import importing
+from faasmoe.starting import importing, keep_imported
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +191,7 @@ def main() -> None:
         except ImportError:
             log.exception("what functions need cannot be imported")
             sys.exit(UNUSABLE)
+        keep_imported()
         warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
         for function in warm_up:
             function()
