@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
+from tests.streams import data_of
 
 MODEL = "faasmoe-demo"
 _LONG = "The wolf went over the hill, and then it went over the next hill. " * 12
@@ -94,7 +96,7 @@ def ask(
             _status(answer, got.status_code, got.read().decode())
             return
         answer.status = 200
-        for number, event in enumerate(_events(got.iter_lines()), start=1):
+        for number, event in enumerate(data_of(got.iter_lines()), start=1):
             answer.progressed()
             if event == "[DONE]":
                 if answer.done:
@@ -106,10 +108,6 @@ def ask(
             _part(answer, json.loads(event))
             if number == most:
                 return
-
-
-def _events(lines: Iterator[str]) -> Iterator[str]:
-    return (line.removeprefix("data: ") for line in lines if line)
 
 
 def _status(answer: Answer, status: int, text: str) -> None:

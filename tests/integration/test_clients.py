@@ -9,6 +9,7 @@ import httpx
 
 from tests.integration.servers import Server
 from tests.integration.test_server import MODEL, wait_for_metric
+from tests.streams import data_of
 
 CLIENTS, TOKENS = 200, 8
 
@@ -21,9 +22,7 @@ async def _stream(client: httpx.AsyncClient, number: int) -> list[str]:
     }  # fmt: skip
     async with client.stream("POST", "/v1/completions", json=body) as response:
         assert response.status_code == 200, await response.aread()
-        events = [line async for line in response.aiter_lines() if line]
-    assert all(event.startswith("data: ") for event in events)
-    return [event.removeprefix("data: ") for event in events]
+        return list(data_of([line async for line in response.aiter_lines()]))
 
 
 async def _streams(url: str) -> list[list[str]]:

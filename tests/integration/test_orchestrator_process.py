@@ -22,6 +22,7 @@ from faasmoe.model.source import resolve
 from faasmoe.platforms.local.run_folder import RunFolder
 from tests.integration.servers import Server, serve
 from tests.integration.test_server import metric
+from tests.streams import data_of
 from tests.waiting import alive, wait_until
 
 PROMPT = "It was a dark night, and"
@@ -48,10 +49,9 @@ def events(server: Server, began: threading.Event, **more: object) -> list[str]:
     url = f"{server.url}/v1/completions"
     with httpx.stream("POST", url, json=body(stream=True, **more), timeout=100) as answer:
         assert answer.status_code == 200
-        for line in answer.iter_lines():
-            if line:
-                found.append(line.removeprefix("data: "))
-                began.set()
+        for event in data_of(answer.iter_lines()):
+            found.append(event)
+            began.set()
     return found
 
 

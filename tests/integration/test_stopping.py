@@ -25,6 +25,7 @@ import pytest
 from faasmoe.cli.last_resort import LATE
 from faasmoe.cli.service_manager import ServiceManager
 from tests.integration.test_orchestrator_process import LONG
+from tests.streams import data_of
 from tests.waiting import alive, wait_until
 
 
@@ -80,8 +81,8 @@ def stream(server: Starting, began: threading.Event, found: list[str]) -> None:
     """Adds events to `found` as they come."""
     body = {"model": "faasmoe-demo", "prompt": "It was", "max_tokens": LONG, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=100) as answer:
-        for line in filter(None, answer.iter_lines()):
-            found.append(line.removeprefix("data: "))
+        for event in data_of(answer.iter_lines()):
+            found.append(event)
             began.set()
 
 
