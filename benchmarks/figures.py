@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform as machine
+import platform
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -15,15 +15,21 @@ from rich.table import Table
 Figures = dict[str, float]
 
 
+def machine() -> dict[str, object]:
+    """What figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    return {"cpu": cpu, "cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability(),
+            "kernel": platform.release(), "python": platform.python_version(), "torch": torch.__version__}  # fmt: skip
+
+
 def report(
     figures: Figures, limits: Mapping[str, float], file: str | None, at_least: Collection[str] = ()
 ) -> None:
     """Print figures beside their limits, which are the most they may be but for those in `at_least`."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    where = {"cpu": cpu, "cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability(),
-             "kernel": machine.release(), "python": machine.python_version(), "torch": torch.__version__}  # fmt: skip
-    table = Table("figure", "measured", "limit", "", title=f"{cpu}, {where['capability']}, {where['cores']} cores")
+    where = machine()
+    title = f"{where['cpu']}, {where['capability']}, {where['cores']} cores"
+    table = Table("figure", "measured", "limit", "", title=title)
     for name, value in figures.items():
         limit = limits.get(name)
         if limit is None:
