@@ -32,7 +32,7 @@ import httpx
 from rich.console import Console
 from rich.progress import track
 from tests.integration.servers import Server, serve
-from tests.waiting import wait_until
+from tests.waiting import alive, wait_until
 
 from benchmarks.figures import machine
 from faasmoe.evaluation.meters.processes import Family
@@ -93,7 +93,8 @@ class Asked:
         return {**self.ask(), **left}
 
     def _gone(self, case: Case) -> bool:
-        there = self._family.look().keys() & _ALL
+        roles = self._family.look().items()
+        there = {role for role, its in roles if any(alive(one.pid) for one in its)} & _ALL
         return there == case.there and (case.instances or not self._instances())
 
     def _instances(self) -> float:
