@@ -23,6 +23,7 @@ from faasmoe.tenancy.keys import create_key, revoke_key
 from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant
 from tests.integration.servers import Server, serve
+from tests.metrics import NO_PROMTOOL, OPENMETRICS, families, promtool
 from tests.waiting import wait_until
 
 MODEL = "faasmoe-demo"
@@ -252,6 +253,24 @@ def test_nothing_of_a_tenant_reaches_others_or_the_log(place: Place) -> None:
     page = httpx.get(f"{place.admin}/metrics", headers=place.headers("admin"), timeout=30).text
     assert 'tenant="bolt"' in page
     assert not any(word in page for word in ("Samarkand", *place.keys.values()))
+
+
+@pytest.mark.parametrize(("accept", "kind"), [("", "text/plain; version=0.0.4"), (OPENMETRICS, OPENMETRICS[:42])])
+def test_what_is_scraped_is_in_the_format_that_was_asked_for(place: Place, accept: str, kind: str) -> None:
+    assert ask(place, "acme").status_code == 200
+    headers = {**place.headers("admin"), "Accept": accept}
+    answer = httpx.get(f"{place.admin}/metrics", headers=headers, timeout=30)
+    assert answer.headers["content-type"].replace("; ", ";").startswith(kind.replace("; ", ";"))
+    asked = {one.name: one for one in families(answer.text)}["faasmoe_requests"]
+    assert ("acme", "length") in {(sample.labels["tenant"], sample.labels["outcome"]) for sample in asked.samples}
+
+
+def test_promtool_has_nothing_to_say_of_a_server_with_tenants(place: Place) -> None:
+    assert ask(place, "acme").status_code == 200
+    said = promtool(httpx.get(f"{place.admin}/metrics", headers=place.headers("admin"), timeout=30).text)
+    if said is None:
+        pytest.skip(NO_PROMTOOL)
+    assert said == ""
 
 
 def test_a_server_stays_closed_when_its_last_tenant_is_gone(place: Place) -> None:

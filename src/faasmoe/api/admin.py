@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,7 +13,7 @@ from faasmoe import __version__
 from faasmoe.api import errors
 from faasmoe.api.authentication import AdminsOnly
 from faasmoe.api.body_limit import BodyLimit
-from faasmoe.api.metrics import Metrics
+from faasmoe.api.metrics import Metrics, add_metrics
 from faasmoe.api.usage import Day, Grouping, Sums
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
@@ -72,7 +72,8 @@ def create_admin_app(office: Office, metrics: Metrics) -> FastAPI:
     errors.install(app)
     _add_tenants(app, office)
     _add_keys(app, office)
-    _add_usage(app, office, metrics)
+    _add_usage(app, office)
+    add_metrics(app, metrics)
     return app
 
 
@@ -150,7 +151,7 @@ def _add_keys(app: FastAPI, office: Office) -> None:
         return revoke_key(database, key_id).facts()
 
 
-def _add_usage(app: FastAPI, office: Office, metrics: Metrics) -> None:
+def _add_usage(app: FastAPI, office: Office) -> None:
     sums = Sums(office)
 
     @app.get("/admin/usage")
@@ -161,7 +162,3 @@ def _add_usage(app: FastAPI, office: Office, metrics: Metrics) -> None:
         by: Grouping = None,
     ) -> dict[str, Any]:
         return await sums.facts(check_name(tenant) if tenant else tenant, first, last, by)
-
-    @app.get("/metrics")
-    async def metrics_page() -> Response:
-        return Response(await metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -17,7 +17,7 @@ from faasmoe.api.body_limit import BodyLimit, body_of
 from faasmoe.api.described import describe_bodies
 from faasmoe.api.forms import CHAT, COMPLETION, Form
 from faasmoe.api.generation import EventStream, Generation, Order
-from faasmoe.api.metrics import Metrics
+from faasmoe.api.metrics import Metrics, add_metrics
 from faasmoe.api.pace import RefusalPace
 from faasmoe.api.presence import CLIENT_LEFT, while_connected
 from faasmoe.api.usage import add_own_usage
@@ -84,18 +84,12 @@ def create_app(model: str, fleet: Fleet, reader: BodyReader, metrics: Metrics, o
     errors.install(app)
     served = Served(model, fleet, reader, metrics, Accounts(office), int(time.time()))
     app.state.accounts = served.accounts
-    _add_metrics(app, metrics)
+    add_metrics(app, metrics)
     _add_models(app, served)
     _add_generation(app, served)
     add_own_usage(app, office)
     describe_bodies(app)
     return app
-
-
-def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/metrics")
-    async def metrics_page() -> Response:
-        return Response(await metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_models(app: FastAPI, served: Served) -> None:

@@ -1,4 +1,7 @@
-"""Prometheus series of a server, in a registry of its own. Names follow vLLM's where it has the same thing."""
+"""Prometheus series of a server, in a registry of its own. Names follow vLLM's where it has the same thing.
+
+docs/metrics.md lists them all.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from faasmoe.api.series import fleet_series, function_series, orchestrator_series, pool_series, tenancy_series
 from faasmoe.errors import FaasmoeError, LimitExceeded, PlatformError
@@ -27,6 +32,8 @@ MOST_TENANTS = 50  # with series of their own, those who came first; the others 
 _OTHERS = "other"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text"
 
 
 class Metrics:
@@ -39,24 +46,39 @@ class Metrics:
         self._snapshots = _Snapshots(office)
         self._registry.register(self._snapshots)
         self._tenants: set[str] = set()
-        self.requests = self._counter("requests", "Requests ended, by outcome", "outcome")
-        self.limited = self._counter("requests_limited", "Requests refused by a tenant's limit", "limit")
+        disable_created_metrics()  # a line for each series that says when it began, which a restart says as well
+        self.requests = self._counter("requests", "Requests that ended, by outcome", "outcome")
+        self.limited = self._counter("requests_limited", "Requests that a limit of a tenant refused", "limit")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
-        self.cached = self._counter("prompt_tokens_cached", "Of them, those whose keys and values were there")
+        self.cached = self._counter("prompt_tokens_cached", "Tokens of prompts whose keys and values were there")
         self.tokens = self._counter("generation_tokens", "Tokens generated")
-        self.queue = self._histogram("request_queue_time_seconds", "From submission to the first step", _SECONDS)
-        self.first = self._histogram("time_to_first_token_seconds", "From submission", _SECONDS)
-        self.each = self._histogram("time_per_output_token_seconds", "From one to the next", _TOKEN_SECONDS)
-        self._use = {
-            "invocations": self._counter("request_invocations", "Invocations, those shared with others in part"),
-            "expert_seconds": self._counter("request_expert_seconds", "Seconds that functions computed"),
-            "gb_seconds": self._counter(
-                "request_gb_seconds", "10^9 bytes of instances times seconds they were busy"
+        self.queue = self._histogram(
+            "request_queue_time_seconds", "From a request's submission to its first step", _SECONDS
+        )
+        self.first = self._histogram(
+            "time_to_first_token_seconds", "From a request's submission to its first token", _SECONDS
+        )
+        self.each = self._histogram(
+            "time_per_output_token_seconds", "From one token of an answer to the next", _TOKEN_SECONDS
+        )
+        self.duration = self._histogram(
+            "e2e_request_latency_seconds", "From a request's submission to its end", _SECONDS
+        )
+        self._use = self._use_counters()
+
+    def _use_counters(self) -> dict[str, tuple[Counter, float]]:
+        """By the figure of `Used` that each counts, with what one of it is in the counter's unit."""
+        shared = "Invocations for requests; of one that several share, each has a part"
+        memory = "Bytes of instances times seconds that they were busy for requests"
+        return {
+            "invocations": (self._counter("request_invocations", shared), 1),
+            "expert_seconds": (self._counter("request_expert_seconds", "Time of functions for requests"), 1),
+            "gb_seconds": (self._counter("request_byte_seconds", memory), 1e9),
+            "cold_starts": (self._counter("request_cold_starts", "Instances started for requests"), 1),
+            "orchestrator_cpu_seconds": (
+                self._counter("request_cpu_seconds", "Processor time of orchestrators for requests"), 1
             ),
-            "cold_starts": self._counter("request_cold_starts", "Instances started"),
-            "orchestrator_cpu_seconds": self._counter("request_cpu_seconds", "Processor time of orchestrators"),
-        }
-        self.duration = self._histogram("e2e_request_latency_seconds", "From submission", _SECONDS)
+        }  # fmt: skip
 
     @contextmanager
     def request(self, request: GenerationRequest, submitted: float) -> Iterator[RequestWatch]:
@@ -78,8 +100,8 @@ class Metrics:
     def _count_use(self, tenant: str, final: asyncio.Future[Piece | None]) -> None:
         piece = None if final.cancelled() else final.result()
         if piece is not None and piece.used is not None:
-            for figure, counter in self._use.items():
-                counter.labels(tenant).inc(getattr(piece.used, figure))
+            for figure, (counter, one) in self._use.items():
+                counter.labels(tenant).inc(one * getattr(piece.used, figure))
 
     @contextmanager
     def refusals(self, requests: Sequence[GenerationRequest]) -> Iterator[None]:
@@ -108,8 +130,8 @@ class Metrics:
         self._tenants.add(name)
         return name
 
-    async def page(self) -> bytes:
-        """The text that Prometheus scrapes."""
+    async def page(self, accept: str = "") -> tuple[bytes, str]:
+        """What Prometheus scrapes, and its media type: OpenMetrics for those who accept that, else its older text."""
         self._snapshots.figures = await self._fleet.figures()
         self._snapshots.running, self._snapshots.starts = self._fleet.running, self._fleet.starts
         try:
@@ -117,13 +139,24 @@ class Metrics:
         except (PlatformError, OSError, RuntimeError) as error:  # the rest of the page is worth having
             log.warning("no figures of the platform: %s", error)
             self._snapshots.pool = None
-        return generate_latest(self._registry)
+        if any(kind.partition(";")[0].strip() == _OPENMETRICS for kind in accept.split(",")):
+            return openmetrics.generate_latest(self._registry), openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), _TEXT
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"faasmoe_{name}", text, [*labels, "tenant"], registry=self._registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"faasmoe_{name}", text, ["tenant"], buckets=buckets, registry=self._registry)
+
+
+def add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    """The route on which they are scraped."""
+
+    @app.get("/metrics")
+    async def page(request: Request) -> Response:
+        text, kind = await metrics.page(request.headers.get("accept", ""))
+        return Response(text, media_type=kind)
 
 
 class RequestWatch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -11,17 +12,24 @@ from prometheus_client.core import (
     Metric,
     SummaryMetricFamily,
 )
+from prometheus_client.utils import floatToGoString
 
 from faasmoe.orchestrator.figures import Distribution, Figures
 from faasmoe.orchestrator.fleet import Starts
-from faasmoe.platforms.base import FunctionStatus, PoolStatus
+from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.tenancy.office import Office
 
-_ENGINE: dict[str, tuple[Callable[[str, str, float], Metric], str]] = {
-    "kv_cache_tokens": (GaugeMetricFamily, "Tokens whose keys and values there is memory for"),
-    "kv_cache_tokens_used": (GaugeMetricFamily, "Of them, those that running sequences have"),
-    "kv_cache_tokens_kept": (GaugeMetricFamily, "Of them, those kept for prompts that begin alike"),
-    "preemptions": (CounterMetricFamily, "Sequences that gave up their memory and began again"),
+_Family = Callable[[str, str, float], Metric]
+
+ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
+    "kv_cache_tokens": ("kv_cache_tokens", GaugeMetricFamily, "Tokens whose keys and values fit into memory"),
+    "kv_cache_tokens_used": ("kv_cache_tokens_used", GaugeMetricFamily, "Tokens of sequences that run"),
+    "kv_cache_tokens_kept": (
+        "kv_cache_tokens_kept",
+        GaugeMetricFamily,
+        "Tokens kept for prompts that begin alike",
+    ),
+    "preemptions": ("num_preemptions", CounterMetricFamily, "Sequences that gave up memory and began again"),
 }
 
 
@@ -29,13 +37,13 @@ def tenancy_series(office: Office) -> Iterator[Metric]:
     """What becomes of keys and of records."""
     ledger = office.ledger
     yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with a wrong key", office.authentication.wrong)
-    yield CounterMetricFamily("faasmoe_ledger_written", "Records in the ledger", ledger.written)
-    yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that are lost", ledger.dropped)
+    yield CounterMetricFamily("faasmoe_ledger_written", "Records written to the ledger", ledger.written)
+    yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that were lost", ledger.dropped)
     yield GaugeMetricFamily("faasmoe_ledger_waiting", "Records that wait for the database", ledger.waiting)
     failing = float(bool(ledger.failing))
     yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the database cannot be written", failing)
     failures = CounterMetricFamily(
-        "faasmoe_background_failures", "Attempts of loops in the background that failed", labels=["loop"]
+        "faasmoe_background_failures", "Failed attempts of loops in the background", labels=["loop"]
     )
     for name, outage in office.outages.items():
         failures.add_metric([name], outage.failures)
@@ -47,10 +55,12 @@ def orchestrator_series(figures: Figures) -> Iterator[Metric]:
     yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", figures.running)
     yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", figures.waiting)
     yield _histogram("faasmoe_iteration_seconds", "Wall-clock time of a step", figures.step_seconds)
-    yield _histogram("faasmoe_iteration_tokens_total", "Tokens that the model ran in a step", figures.step_tokens)
+    yield _histogram("faasmoe_iteration_tokens", "Tokens that the model ran in a step", figures.step_tokens)
     yield _histogram("faasmoe_iteration_sequences", "Sequences that took part in a step", figures.step_sequences)
     yield _histogram("faasmoe_iteration_functions", "Functions that a step touched", figures.step_functions)
-    phases = CounterMetricFamily("faasmoe_iteration_phase_seconds", "Time of steps by phase", labels=["phase"])
+    phases = CounterMetricFamily(
+        "faasmoe_iteration_phase_seconds", "Wall-clock time of steps by phase", labels=["phase"]
+    )
     for phase, seconds in figures.phases.items():
         phases.add_metric([phase], seconds)
     yield phases
@@ -67,25 +77,34 @@ def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
         "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", starts.again
     )
     yield _histogram(
-        "faasmoe_orchestrator_start_seconds", "From the order to it until it takes requests", starts.seconds
+        "faasmoe_orchestrator_start_seconds",
+        "From the order for an orchestrator until it takes requests",
+        starts.seconds,
     )
 
 
 def _engine_series(figures: Mapping[str, float]) -> Iterator[Metric]:
-    for name, (kind, text) in _ENGINE.items():
-        if name in figures:
-            yield kind(f"faasmoe_{name}", text, figures[name])
+    for figure, (name, kind, text) in ENGINE.items():
+        if figure in figures:
+            yield kind(f"faasmoe_{name}", text, figures[figure])
     if total := figures.get("kv_cache_tokens"):
         used = figures.get("kv_cache_tokens_used", 0) / total
-        yield GaugeMetricFamily("faasmoe_kv_cache_usage_perc", "Share of it that sequences use; 1 is all", used)
+        text = "Share of the memory for keys and values that sequences use; 1 is all"
+        yield GaugeMetricFamily("faasmoe_kv_cache_usage_perc", text, used)
 
 
 def _histogram(name: str, text: str, values: Distribution) -> Metric:
+    counts = zip([*values.bounds, math.inf], values.counts, strict=True)
+    return HistogramMetricFamily(name, text, _cumulative(counts), values.total)
+
+
+def _cumulative(counts: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
+    """Buckets of a histogram. Bounds are written as OpenMetrics wants them."""
     total, buckets = 0, []
-    for bound, count in zip([*(f"{bound:g}" for bound in values.bounds), "+Inf"], values.counts, strict=True):
+    for bound, count in counts:
         total += count
-        buckets.append((bound, total))
-    return HistogramMetricFamily(name, text, buckets, values.total)
+        buckets.append((floatToGoString(float(f"{bound:.6g}")), total))
+    return buckets
 
 
 def pool_series(pool: PoolStatus) -> Iterator[Metric]:
@@ -93,28 +112,15 @@ def pool_series(pool: PoolStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily("faasmoe_functions_deployed", "Functions deployed", len(pool.functions))
     yield GaugeMetricFamily("faasmoe_pool_memory_bytes", "Memory counted in the pool", pool.memory_used)
     if pool.memory_budget is not None:
-        yield GaugeMetricFamily("faasmoe_pool_memory_budget_bytes", "Most it may take", pool.memory_budget)
+        yield GaugeMetricFamily(
+            "faasmoe_pool_memory_budget_bytes", "Most memory that the pool may take", pool.memory_budget
+        )
     yield GaugeMetricFamily("faasmoe_activations_waiting", "Activations that wait for memory", pool.waiting)
-    totals = pool.totals
-    yield CounterMetricFamily(
-        "faasmoe_instance_gb_seconds",
-        "10^9 bytes of instances times their lives' seconds",
-        totals.instance_gb_seconds,
-    )
-    yield CounterMetricFamily(
-        "faasmoe_instance_busy_gb_seconds", "Of them, those on calls that were answered", totals.busy_gb_seconds
-    )
-    yield CounterMetricFamily(
-        "faasmoe_instance_busy_seconds", "Instances' seconds on calls that were answered", totals.busy_seconds
-    )
-    total, buckets = 0, []
-    for bound, count in pool.latency:
-        total += count
-        buckets.append((f"{bound:.6g}", total))
+    yield from _totals(pool.totals)
     seconds = sum(bound * count for bound, count in pool.latency)  # bounds, so too much by a tenth
-    buckets.append(("+Inf", total))
+    buckets = _cumulative([*pool.latency, (math.inf, 0)])
     yield HistogramMetricFamily(
-        "faasmoe_invocation_seconds", "From a call's arrival at an instance to its reply", buckets, seconds
+        "faasmoe_invocation_seconds", "From a call's arrival at an instance to the reply", buckets, seconds
     )
     phases = SummaryMetricFamily("faasmoe_cold_start_seconds", "Cold starts by phase", labels=["phase"])
     for phase, (count, seconds) in pool.cold_start_phases.items():
@@ -122,11 +128,27 @@ def pool_series(pool: PoolStatus) -> Iterator[Metric]:
     yield phases
 
 
+def _totals(totals: PoolTotals) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "faasmoe_instance_byte_seconds",
+        "Bytes of instances times seconds of their lives",
+        1e9 * totals.instance_gb_seconds,
+    )
+    yield CounterMetricFamily(
+        "faasmoe_instance_busy_byte_seconds",
+        "Bytes of instances times seconds on calls that were answered",
+        1e9 * totals.busy_gb_seconds,
+    )
+    yield CounterMetricFamily(
+        "faasmoe_instance_busy_seconds", "Instances' seconds on calls that were answered", totals.busy_seconds
+    )
+
+
 def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
-    """By function: as many series as functions, whoever calls them."""
+    """By function: as many series as the model has functions, whoever calls them."""
     values: dict[str, tuple[type[Metric], str, Callable[[FunctionStatus], float]]] = {
         "instances": (GaugeMetricFamily, "Instances running", lambda f: len(f.instances)),
-        "instance_memory_bytes": (GaugeMetricFamily, "Memory that its instances count for", lambda f: f.memory),
+        "instance_memory_bytes": (GaugeMetricFamily, "Memory that instances count for", lambda f: f.memory),
         "invocations": (CounterMetricFamily, "Calls answered by instances", lambda f: f.invocations),
         "cold_starts": (CounterMetricFamily, "Instances started", lambda f: f.cold_starts),
         "instance_deaths": (CounterMetricFamily, "Instances that died", lambda f: f.deaths),
@@ -149,10 +171,12 @@ def _states(functions: Sequence[FunctionStatus]) -> Metric:
 
 
 def _quantiles(functions: Sequence[FunctionStatus]) -> Metric:
-    text = "From a call's arrival at an instance to its reply: as long at most for this share of the calls"
-    family = GaugeMetricFamily("faasmoe_invocation_quantile_seconds", text, labels=["function", "quantile"])
+    """A summary that has nothing but quantiles: counts are in `invocations`, and nobody adds seconds up."""
+    text = "From a call's arrival at an instance to the reply: at most so long for this share of the calls"
+    family = SummaryMetricFamily("faasmoe_function_invocation_seconds", text)
     for function in functions:
         for quantile, seconds in (("0.5", function.p50), ("0.99", function.p99)):
             if seconds is not None:
-                family.add_metric([function.name, quantile], seconds)
+                labels = {"function": function.name, "quantile": quantile}
+                family.add_sample(family.name, labels, seconds)
     return family

@@ -7,29 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from faasmoe.api.metrics import MOST_TENANTS, Metrics
 from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
 from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.fleet import Starts
 from faasmoe.orchestrator.piece_stream import Inbox, PieceStream
 from faasmoe.orchestrator.request import GenerationRequest, Piece, Used
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
-from tests.offices import PlayedOffice
-
-
-class Fleet:
-    running = 3
-
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
-        self.starts = Starts()
-        for again in (False, True, True):
-            self.starts.count(0.2, again)
-
-    async def figures(self) -> Figures:
-        return self._figures
+from tests.metrics import families, played, text
 
 
 def no_pool() -> PoolStatus:
@@ -37,13 +22,12 @@ def no_pool() -> PoolStatus:
 
 
 def metrics(figures: Figures | None = None, pool: Callable[[], PoolStatus] = no_pool) -> Metrics:
-    return Metrics(Fleet(figures or Figures()), pool, PlayedOffice())  # type: ignore[arg-type]
+    return played(figures or Figures(), pool)
 
 
 def page(of: Metrics) -> dict[str, float]:
     """Samples by name and labels. The page must be one that Prometheus can read."""
-    text = asyncio.run(of.page()).decode()
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    samples = [s for family in families(text(of)) for s in family.samples]
     found = {s.name + "".join(f",{k}={v}" for k, v in sorted(s.labels.items())): s.value for s in samples}
     assert len(found) == len(samples)
     return found
@@ -93,7 +77,7 @@ def test_what_requests_use_is_counted_when_it_is_known() -> None:
     assert {name: value for name, value in found.items() if name.endswith("_total")} == {
         "faasmoe_request_invocations_total": 3,
         "faasmoe_request_expert_seconds_total": 4,
-        "faasmoe_request_gb_seconds_total": 6,
+        "faasmoe_request_byte_seconds_total": 6e9,
         "faasmoe_request_cold_starts_total": 1,
         "faasmoe_request_cpu_seconds_total": 8,
     }
@@ -161,12 +145,12 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
     assert found["faasmoe_num_requests_waiting"] == 1
     assert found["faasmoe_cold_starts_met_total"] == 5
     assert found["faasmoe_iteration_phase_seconds_total,phase=forward"] == 1.5
-    assert found["faasmoe_iteration_tokens_total_bucket,le=2"] == 0
-    assert found["faasmoe_iteration_tokens_total_bucket,le=4"] == 1
-    assert found["faasmoe_iteration_tokens_total_bucket,le=+Inf"] == 2
-    assert found["faasmoe_iteration_tokens_total_sum"] == 10002
+    assert found["faasmoe_iteration_tokens_bucket,le=2.0"] == 0
+    assert found["faasmoe_iteration_tokens_bucket,le=4.0"] == 1
+    assert found["faasmoe_iteration_tokens_bucket,le=+Inf"] == 2
+    assert found["faasmoe_iteration_tokens_sum"] == 10002
     assert found["faasmoe_kv_cache_usage_perc"] == 0.25
-    assert found["faasmoe_preemptions_total"] == 4
+    assert found["faasmoe_num_preemptions_total"] == 4
     assert found["faasmoe_orchestrator_restarts_total"] == 2
     assert found["faasmoe_orchestrators"] == 3
     assert found["faasmoe_orchestrator_start_seconds_count"] == 3
@@ -180,8 +164,8 @@ def test_figures_of_the_platform_are_shown() -> None:
     assert found["faasmoe_instances,function=f"] == 2
     assert found["faasmoe_invocations_total,function=f"] == 9
     assert found["faasmoe_pool_memory_bytes"] == 60
-    assert found["faasmoe_instance_gb_seconds_total"] == 8
-    assert found["faasmoe_instance_busy_gb_seconds_total"] == 2
+    assert found["faasmoe_instance_byte_seconds_total"] == 8e9
+    assert found["faasmoe_instance_busy_byte_seconds_total"] == 2e9
     assert found["faasmoe_instance_busy_seconds_total"] == 0.5
     assert found["faasmoe_invocation_seconds_bucket,le=+Inf"] == 9
 

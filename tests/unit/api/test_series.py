@@ -11,7 +11,7 @@ def test_functions_are_counted_by_state_and_timed_if_they_were_called() -> None:
     series = {family.name: family.samples for family in function_series([never, idle, busy])}
     states = {sample.labels["state"]: sample.value for sample in series["faasmoe_functions"]}
     assert states == {"zero": 1, "starting": 0, "idle": 1, "busy": 1}
-    quantiles = series["faasmoe_invocation_quantile_seconds"]
+    quantiles = series["faasmoe_function_invocation_seconds"]
     assert {(s.labels["function"], s.labels["quantile"]): s.value for s in quantiles} == {
         ("idle", "0.5"): 0.001,
         ("idle", "0.99"): 0.004,

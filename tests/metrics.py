@@ -1,0 +1,95 @@
+"""A page of metrics on which every series is, and how pages are read."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families
+
+from faasmoe.api.metrics import Metrics
+from faasmoe.api.series import ENGINE
+from faasmoe.errors import LimitExceeded
+from faasmoe.orchestrator.figures import Figures
+from faasmoe.orchestrator.fleet import Starts
+from faasmoe.orchestrator.piece_stream import Inbox, PieceStream
+from faasmoe.orchestrator.request import GenerationRequest, Piece, Used
+from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from tests.offices import PlayedOffice
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+
+class PlayedFleet:
+    """Three orchestrators, two of which were started again."""
+
+    running = 3
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self.starts = Starts()
+        for again in (False, True, True):
+            self.starts.count(0.2, again)
+
+    async def figures(self) -> Figures:
+        return self._figures
+
+
+def played(figures: Figures, pool: Callable[[], PoolStatus]) -> Metrics:
+    return Metrics(PlayedFleet(figures), pool, PlayedOffice())  # type: ignore[arg-type]
+
+
+def everything(tenants: int = 2) -> Metrics:
+    """Metrics of a server of which everything is known, and that many tenants have used."""
+    figures = Figures(
+        2, 1, invocations=9, cold_starts=5, phases={"forward": 1.5}, engine=dict.fromkeys(ENGINE, 3.0)
+    )
+    for steps in (figures.step_tokens, figures.step_seconds, figures.step_sequences, figures.step_functions):
+        steps.observe(3)
+    called = FunctionStatus("f", "idle", (1, 2), 9, 2, p50=0.001, p99=0.1, memory=60)
+    pool = PoolStatus([called, replace(called, name="g")], 100, 60, 3, [(0.1, 4), (1.0, 5)], {"fork": (2, 0.1)},
+                      PoolTotals(8.0, 2.0, 0.5))  # fmt: skip
+    made = played(figures, lambda: pool)
+    error = LimitExceeded("too many", code="rate_limit_exceeded", limit="requests", retry_after=1.0)
+    for name in (f"tenant-{number}" for number in range(tenants)):
+        made.turned_away(error, name)
+        with made.request(GenerationRequest("id", (7, 7), tenant=name), 0.0) as watch:
+            watch.piece(Piece("a", 1, cached_tokens=1, queue_seconds=0.3))
+            watch.piece(Piece("b", 4, "stop"))
+    asyncio.run(_use(made, tenants))
+    return made
+
+
+async def _use(made: Metrics, tenants: int) -> None:
+    requests = [GenerationRequest("id", (7, 7), tenant=f"tenant-{number}") for number in range(tenants)]
+    inboxes = [Inbox() for _ in requests]
+    made.uses(requests, [PieceStream(inbox, lambda: None) for inbox in inboxes])
+    for inbox in inboxes:
+        inbox.settle(Piece("", 4, "stop", used=Used(1.5, 2, 3, 0.5, 4)))
+    await asyncio.sleep(0)
+
+
+def text(of: Metrics, accept: str = "") -> str:
+    return asyncio.run(of.page(accept))[0].decode()
+
+
+def families(page: str) -> list[Metric]:
+    """What the text says, in whichever of both formats. Raises `ValueError` if it is none."""
+    parse = openmetrics_families if page.endswith("# EOF\n") else text_string_to_metric_families
+    return list(parse(page))
+
+
+def promtool(page: str) -> str | None:
+    """What Prometheus' own check has to say of a page; None where it is not installed."""
+    if not (command := shutil.which("promtool")):
+        return None
+    done = subprocess.run([command, "check", "metrics"], input=page, capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr + (f"exit code {done.returncode}" if done.returncode else "")
+
+
+NO_PROMTOOL = "promtool (Debian: prometheus) is missing"
