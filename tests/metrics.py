@@ -88,7 +88,8 @@ def promtool(page: str) -> str | None:
     """What Prometheus' own check has to say of a page; None where it is not installed."""
     if not (command := shutil.which("promtool")):
         return None
-    done = subprocess.run([command, "check", "metrics"], input=page, capture_output=True, text=True, timeout=60)
+    check = [command, "check", "metrics"]
+    done = subprocess.run(check, check=False, input=page, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr + (f"exit code {done.returncode}" if done.returncode else "")
 
 

@@ -46,7 +46,7 @@ class Metrics:
         self._snapshots = _Snapshots(office)
         self._registry.register(self._snapshots)
         self._tenants: set[str] = set()
-        disable_created_metrics()  # a line for each series that says when it began, which a restart says as well
+        disable_created_metrics()  # type: ignore[no-untyped-call] # when each series began: they double the page
         self.requests = self._counter("requests", "Requests that ended, by outcome", "outcome")
         self.limited = self._counter("requests_limited", "Requests that a limit of a tenant refused", "limit")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
@@ -140,7 +140,8 @@ class Metrics:
             log.warning("no figures of the platform: %s", error)
             self._snapshots.pool = None
         if any(kind.partition(";")[0].strip() == _OPENMETRICS for kind in accept.split(",")):
-            return openmetrics.generate_latest(self._registry), openmetrics.CONTENT_TYPE_LATEST
+            text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self._registry), _TEXT
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

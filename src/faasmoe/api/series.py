@@ -103,7 +103,8 @@ def _cumulative(counts: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
     total, buckets = 0, []
     for bound, count in counts:
         total += count
-        buckets.append((floatToGoString(float(f"{bound:.6g}")), total))
+        text = floatToGoString(float(f"{bound:.6g}"))  # type: ignore[no-untyped-call]
+        buckets.append((text, total))
     return buckets
 
 

@@ -16,10 +16,8 @@ from faasmoe.api.metrics import MOST_TENANTS
 from tests.metrics import OPENMETRICS, everything, families, text
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
-ABBREVIATED = set("s ms us ns sec b kb mb gb tb pb m h d pct".split())
-NO_BASE_UNIT = set(
-    "milliseconds microseconds nanoseconds minutes hours days kilobytes megabytes gigabytes".split()
-)
+ABBREVIATED = {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d", "pct"}
+NO_BASE_UNIT = {"milliseconds", "microseconds", "minutes", "hours", "days", "kilobytes", "megabytes", "gigabytes"}
 BASE_UNITS = ("seconds", "bytes")
 TYPES = {"counter", "gauge", "histogram", "summary", "untyped", "metric"}
 OF_TYPES = {"total": "counter", "bucket": "histogram", "count": "", "sum": "", "created": "", "info": "info"}
