@@ -41,6 +41,8 @@ def test_a_process_and_its_child_are_measured_to_the_end(tmp_path: Path) -> None
     assert usage.resident["weights"][-1] == 40_960
     assert usage.meter.samples == len(usage.times) >= 3
     assert 0 < usage.meter.cpu_seconds < usage.seconds
+    assert usage.meter.walks > 2
+    assert usage.meter.cpu_seconds_around > 0
 
 
 def test_what_has_ended_cannot_be_measured() -> None:
@@ -55,3 +57,9 @@ def test_an_error_inside_comes_first() -> None:
     with pytest.raises(RuntimeError, match="inside"), Meter("me"):
         raise RuntimeError("inside")
     assert time.monotonic() - started < 60
+
+
+def test_the_process_that_measures_imports_nothing_that_is_large() -> None:
+    code = "import sys, faasmoe.evaluation.meters.sampler; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "numpy", "msgspec", "psutil", "rich", "typer", "asyncio"} & set(names)

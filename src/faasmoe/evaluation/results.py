@@ -19,7 +19,7 @@ import psutil
 
 from faasmoe import __version__
 from faasmoe.errors import OptionError
-from faasmoe.evaluation.meters.meter import Usage
+from faasmoe.evaluation.meters.meter import Usage, integral
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.evaluation.strategies.protocol import Answered
 
@@ -149,10 +149,11 @@ def memory_peak(run: Run) -> float:
 
 def page_cache_mean(run: Run) -> float:
     """Bytes of weights that the kernel kept of files, averaged over time. Raises `ValueError` if it does not tell."""
-    columns = [column for column in run.usage.resident.values() if column]
+    columns, times = [column for column in run.usage.resident.values() if column], run.usage.resident_times
     if not columns:
         raise ValueError("the page cache was not looked at")
-    return sum(fmean(column) for column in columns)
+    seconds = times[-1] - times[0]
+    return sum(integral(times, column) / seconds if seconds else fmean(column) for column in columns)
 
 
 def gb_seconds(run: Run) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,15 @@ def test_figures_of_a_run() -> None:
     assert figures["first_token_p50"] == pytest.approx((1.0 + 0.5) / 2)
     assert figures["token_p50"] == pytest.approx((0.2 + 7.5 / 8) / 2)
     assert figures["end_to_end_p99"] == pytest.approx(8, abs=0.1)
+
+
+def test_the_page_cache_is_averaged_over_time() -> None:
+    """However unevenly it was asked: here it holds 1000 bytes for eight seconds of ten."""
+    usage = replace(run("x").usage, resident_times=[0.0, 1.0, 1.5, 2.0, 10.0],
+                    resident={"weights": [0, 0, 0, 1000, 1000]})  # fmt: skip
+    assert FIGURES["page_cache_bytes"](run("x", usage=usage)) == pytest.approx(825)
+    usage = replace(usage, resident_times=[0.0], resident={"weights": [7]})
+    assert FIGURES["page_cache_bytes"](run("x", usage=usage)) == 7
 
 
 def test_fewer_tenants_tell_of_memory_and_of_processor_time_only() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MOST = 4096  # bytes, more than any of the files that are read here has
 _ROLE_OF_MODULE = {  # of a process that runs `python -m MODULE`
     "faasmoe.orchestrator.template": "template",
     "faasmoe.platforms.local.daemon": "daemon",
     "faasmoe.platforms.local.zygote": "zygote",
 }
 _CHILDREN = {"template": "orchestrator", "zygote": "instances"}  # of what forks; their commands are its own
+_PARENTS = {child: parent for parent, child in _CHILDREN.items()}
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
@@ -25,32 +29,52 @@ class Seen:
     started: int  # clock ticks after boot: tells it from a later one with the same id
     cpu: float  # seconds of its own, in user and kernel mode
     reaped: float  # seconds of children that have ended and were waited for, and of theirs
+    rss: int = 0  # bytes of its memory that are resident, those that it shares included
+
+
+class Footprint(NamedTuple):
+    """Bytes of memory of a process."""
+
+    pss: int  # that it stands for: its own pages, and its part of those that it shares
+    private: int  # of pages that nobody else has mapped
+    rss: int  # resident, as `Seen` has it, just before
+
+
+def footprint(pid: int) -> Footprint:
+    """What process `pid` stands for; nothing if it is gone. Source: proc(5), smaps_rollup."""
+    seen = look(pid)
+    try:
+        lines = _read(f"/proc/{pid}/smaps_rollup").splitlines() if seen else []
+    except _GONE:
+        lines = []
+    sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines[1:]}  # the first is of the mapping
+    private = sizes.get(b"Private_Clean:", 0) + sizes.get(b"Private_Dirty:", 0)
+    return Footprint(sizes.get(b"Pss:", 0), private, seen.rss if seen else 0)
 
 
 def proportional_set_size(pid: int) -> int:
-    """Bytes of memory that process `pid` stands for: its own pages, and its share of those it shares.
-
-    0 if the process is gone. Source: proc(5), smaps_rollup, field Pss.
-    """
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except _GONE:
-        return 0
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Bytes of memory that process `pid` stands for; 0 if it is gone."""
+    return footprint(pid).pss
 
 
 def look(pid: int) -> Seen | None:
     """The process `pid`, None if it is gone. Source: proc(5), stat."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = _read(f"/proc/{pid}/stat")
     except _GONE:
         return None
-    fields = text.rpartition(")")[2].split()  # from the third on; the second may hold anything
-    own, reaped = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
-    return Seen(pid, int(fields[1]), int(fields[19]), own / _TICKS, reaped / _TICKS)
+    fields = text.rpartition(b")")[2].split()  # from the third on; the second may hold anything
+    own, reaped = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+    return Seen(pid, int(fields[1]), int(fields[19]), own / _TICKS, reaped / _TICKS, int(fields[21]) * _PAGE)
+
+
+def _read(path: str) -> bytes:
+    """A small file of the kernel's, which makes its text when it is read. Ten times a second pathlib is slow."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _MOST)
+    finally:
+        os.close(fd)
 
 
 class Family:
@@ -99,6 +123,11 @@ class Family:
 def role_of_child(parent: str) -> str:
     """The role of a child of which nothing else is known."""
     return _CHILDREN.get(parent, parent)
+
+
+def fork_family(role: str) -> str:
+    """The role of what has forked processes of `role`, with which and with each other they share memory."""
+    return _PARENTS.get(role, role)
 
 
 def _role_of_command(pid: int) -> str | None:

@@ -1,10 +1,10 @@
 """The process that looks ten times a second at a system under test, so that looking takes little of its time.
 
-Having the kernel add up a process's pages takes it a millisecond. So each look has a twentieth of the interval for
-that: new processes come first, then those that were not looked at for longest; the others count as when last seen.
+Processor time and resident sets of all processes are read in each sample, page tables are walked and the page cache is
+asked as far as the budget goes (`memory`). If samples alone take too much of it, there are fewer of them.
 
-It reads its orders, one JSON object, from standard input; writes a line when it has begun; and when its input ends, a
-line with all that it has seen.
+It reads its orders, one JSON object, from standard input; looks at everything, and writes a line when it has begun; and
+when its input ends, a line with all that it has seen.
 
     python -m faasmoe.evaluation.meters.sampler
 """
@@ -21,77 +21,88 @@ from typing import Any
 
 from faasmoe.children import leave_signals_to_parent
 from faasmoe.errors import MeasurementError
-from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_size
+from faasmoe.evaluation.meters.budget import MOST_SAVED, Budget
+from faasmoe.evaluation.meters.memory import Memory
+from faasmoe.evaluation.meters.processes import Family
 from faasmoe.evaluation.meters.residency import Range, resident_bytes
 from faasmoe.evaluation.meters.tally import CpuTally
 
-_SHARE = 0.05  # of the time goes into looking at memory
-_RESIDENCY_EVERY = 1.0  # seconds: asking for the page cache takes longer than asking for processes
-
-
-class Memory:
-    """What processes were last seen to stand for, in bytes. A look takes little more than `seconds` of our time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._seen: dict[tuple[int, int], int] = {}  # by id and start, the latest look last
-
-    def look(self, members: Mapping[str, Sequence[Seen]], everybody: bool = False) -> None:
-        """Look at those of `members` whose turn it is, or at `everybody`."""
-        there = [(one.pid, one.started) for its in members.values() for one in its]
-        new = [key for key in there if key not in self._seen]
-        old = self._seen.keys() - set(there)
-        self._seen = {key: nbytes for key, nbytes in self._seen.items() if key not in old}
-        until = time.process_time() + self._seconds
-        for key in [*new, *self._seen]:
-            if key not in new and not everybody and time.process_time() > until:
-                return
-            self._seen.pop(key, None)
-            self._seen[key] = proportional_set_size(key[0])
-
-    def of(self, one: Seen) -> int:
-        """As last seen."""
-        return self._seen[one.pid, one.started]
+_OF_SAMPLES = 0.015  # of a core may be samples without any walk
+_OF_PAGE_CACHE = 0.005  # of a core may be asking for the page cache
+_RESIDENCY_EVERY = 1.0  # seconds at least
 
 
 class Sampler:
-    """Columns of figures that grow by a row with each `sample`. Rows are relative to the first."""
+    """Columns of figures that grow by a row with each `sample`. Rows are relative to `begin`."""
 
-    def __init__(self, family: Family, files: Mapping[str, Sequence[Range]], interval: float) -> None:
+    def __init__(self, family: Family, files: Mapping[str, Sequence[Range]], share: float) -> None:
         self._family = family
-        self._memory = Memory(_SHARE * interval)
+        self._memory = Memory()
         self._files = files
+        self._share = share
         self._tally = CpuTally()
-        self._started = time.monotonic()
-        self._resident_at = float("-inf")
+        self._resident_due = 0.0
+        self.cost = 0.0  # seconds of processor time that the last sample took without walks
         self.times: list[float] = []
         self.pss: dict[str, list[int]] = {}  # by role
         self.cpu: dict[str, list[float]] = {}  # by role, seconds so far
         self.resident_times: list[float] = []
         self.resident: dict[str, list[int]] = {name: [] for name in files}
 
-    def sample(self, last: bool = False) -> None:
-        """Look once. Raises `MeasurementError` if the kernel does not tell."""
+    def begin(self) -> None:
+        """Look at everything, and then for the first time. Raises `MeasurementError` if the kernel does not tell."""
         members = self._family.look()
-        if not self.times and not members:
+        if not members:
             raise MeasurementError("what is to be measured does not run")
+        self._memory.look(members)
+        self._look_at_files(0.0)
+        self._budget = Budget(self._share, MOST_SAVED)
+        self._started = time.monotonic()
+        self.sample()
+
+    def sample(self) -> None:
+        """Look as far as the budget goes."""
+        begun = time.process_time()
+        members = self._family.look()
         self._tally.add(members)
-        now = time.monotonic() - self._started
-        self._memory.look(members, everybody=last)
-        memory = {role: sum(map(self._memory.of, its)) for role, its in members.items()}
-        _append(self.pss, memory, len(self.times), missing=0)
-        _append(self.cpu, self._tally.seconds, len(self.times), missing=0.0)
-        self.times.append(now)
-        if self._files and (last or now - self._resident_at >= _RESIDENCY_EVERY):
-            self._resident_at = now
-            self.resident_times.append(now)
-            for name, ranges in self._files.items():
-                self.resident[name].append(resident_bytes(ranges))
+        now = time.monotonic() - self._started if self.times else 0.0
+        self.cost = time.process_time() - begun
+        self._add_row(now, self._memory.look(members, self._budget))
+        if now >= self._resident_due:
+            self._look_at_files(now)
+
+    def end(self) -> float:
+        """Look at everything once more. Returns the seconds of processor time between `begin` and now."""
+        members = self._family.look()
+        self._tally.add(members)
+        now, used = time.monotonic() - self._started, self._budget.used
+        self._add_row(now, self._memory.look(members))
+        self._look_at_files(now)
+        return used
 
     def columns(self) -> dict[str, Any]:
         """Everything, for JSON."""
         names = ("times", "pss", "cpu", "resident_times", "resident")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def walks(self) -> int:
+        """Looks at the page tables of a process so far."""
+        return self._memory.walks
+
+    def _add_row(self, now: float, memory: Mapping[str, int]) -> None:
+        _append(self.pss, memory, len(self.times), missing=0)
+        _append(self.cpu, self._tally.seconds, len(self.times), missing=0.0)
+        self.times.append(now)
+
+    def _look_at_files(self, now: float) -> None:
+        begun = time.process_time()
+        for name, ranges in self._files.items():
+            self.resident[name].append(resident_bytes(ranges))
+        if self._files:
+            self.resident_times.append(now)
+        taken = time.process_time() - begun
+        self._resident_due = now + max(_RESIDENCY_EVERY, taken / _OF_PAGE_CACHE)
 
 
 def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], rows: int, missing: Any) -> None:
@@ -102,18 +113,15 @@ def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], rows: int, mi
         column.append(row.get(name, missing))
 
 
-def run(sampler: Sampler, interval: float) -> int:
-    """Sample until standard input ends. Returns how many samples were left out because one took too long."""
-    begun, number, missed = time.monotonic(), 1, 0
+def run(sampler: Sampler, interval: float) -> None:
+    """Sample each `interval` seconds, or as often as samples may, until standard input ends."""
+    due = time.monotonic()
     while True:
-        wait = begun + number * interval - time.monotonic()
-        if select.select([sys.stdin], [], [], max(0.0, wait))[0]:
-            sampler.sample(last=True)
-            return missed
+        now = time.monotonic()
+        due = max(due + max(interval, sampler.cost / _OF_SAMPLES), now)
+        if select.select([sys.stdin], [], [], due - now)[0]:
+            return
         sampler.sample()
-        late = int((time.monotonic() - begun) / interval) - number
-        missed += max(0, late)
-        number += max(0, late) + 1
 
 
 def main() -> None:
@@ -121,17 +129,19 @@ def main() -> None:
     leave_signals_to_parent()
     orders = json.loads(sys.stdin.readline())
     files = {name: [(file, at, size) for file, at, size in its] for name, its in orders["files"].items()}
-    sampler = Sampler(Family(orders["root"], orders["role"], frozenset([os.getpid()])), files, orders["interval"])
+    family = Family(orders["root"], orders["role"], frozenset([os.getpid()]))
+    sampler = Sampler(family, files, orders["share"])
     try:
-        sampler.sample()
+        sampler.begin()
         sys.stdout.write("{}\n")
         sys.stdout.flush()
-        missed = run(sampler, orders["interval"])
+        run(sampler, orders["interval"])
+        used = sampler.end()
     except MeasurementError as error:
         sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
         return
-    cost = {"cpu_seconds": time.process_time(), "missed": missed}
-    sys.stdout.write(json.dumps({**sampler.columns(), **cost}) + "\n")
+    cost = {"cpu_seconds": used, "cpu_seconds_around": time.process_time() - used, "walks": sampler.walks}
+    sys.stdout.write(json.dumps({**sampler.columns(), "meter": cost}) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from faasmoe.evaluation.meters.processes import Seen, role_of_child
 
-Account = Counter[str]  # seconds by role
+Account = defaultdict[str, float]  # seconds by role
+
+
+def _nothing() -> Account:
+    return defaultdict(float)
 
 
 @dataclass
@@ -18,17 +22,21 @@ class _Member:
     now: Seen
     cpu_before: float = 0.0  # seconds that do not count: it had them when the tally began
     reaped_before: float = 0.0
-    ended: Account = field(default_factory=Counter)  # what its children had when they were last seen
+    ended: Account = field(default_factory=_nothing)  # what its children had when they were last seen
 
-    def account(self) -> Account:
+    def add_to(self, account: Account) -> None:
         """What it and those that it has waited for took.
 
         The kernel adds a child to `reaped` when it is waited for. What is there beyond the children as they were last
         seen is what they took after that, or what was never seen at all.
         """
-        unseen = max(0.0, self.now.reaped - self.reaped_before - self.ended.total())
-        main = self.ended.most_common(1)[0][0] if self.ended else role_of_child(self.role)
-        return self.ended + Counter({self.role: self.now.cpu - self.cpu_before}) + Counter({main: unseen})
+        account[self.role] += self.now.cpu - self.cpu_before
+        for role, seconds in self.ended.items():
+            account[role] += seconds
+        known = sum(self.ended.values())
+        unseen = self.now.reaped - self.reaped_before - known
+        if unseen > 0:
+            account[max(self.ended, key=self.ended.__getitem__) if known else role_of_child(self.role)] += unseen
 
 
 class CpuTally:
@@ -40,7 +48,7 @@ class CpuTally:
 
     def __init__(self) -> None:
         self._members: dict[int, _Member] = {}
-        self._orphans: Account = Counter()
+        self._orphans = _nothing()
         self._begun = False
 
     def add(self, members: dict[str, list[Seen]]) -> None:
@@ -49,7 +57,7 @@ class CpuTally:
         for pid in self._ended(there):
             gone = self._members.pop(pid)
             parent = self._members.get(gone.now.parent)
-            (parent.ended if parent else self._orphans).update(gone.account())
+            gone.add_to(parent.ended if parent else self._orphans)
         for pid, (role, one) in there.items():
             if pid in self._members:
                 self._members[pid].now = one
@@ -71,7 +79,7 @@ class CpuTally:
     @property
     def seconds(self) -> dict[str, float]:
         """By role, so far."""
-        total = Counter(self._orphans)
+        total = self._orphans.copy()
         for member in self._members.values():
-            total.update(dict.fromkeys([member.role], 0.0) | member.account())
+            member.add_to(total)
         return dict(total)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.meters import sampler as sampler_module
+from faasmoe.evaluation.meters.budget import SHARE
 from faasmoe.evaluation.meters.meter import MeterCost, Usage, integral
-from faasmoe.evaluation.meters.processes import Family, Seen
-from faasmoe.evaluation.meters.sampler import Memory, Sampler, _append
+from faasmoe.evaluation.meters.processes import Family
+from faasmoe.evaluation.meters.sampler import Sampler, _append, run
+from tests.unit.evaluation.meters.played import Clocks
 
 USAGE = Usage(
     times=[0.0, 1.0, 3.0],
@@ -43,34 +48,42 @@ def test_roles_that_come_later_were_nothing_before() -> None:
     assert columns == {"a": [1, 2, 0], "b": [0, 5, 6]}
 
 
+def test_the_meters_share_is_of_the_time_that_was_measured() -> None:
+    assert USAGE.meter_share == pytest.approx(0.1 / 3)
+
+
 def test_rows_of_a_sampler_are_complete(tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.write_bytes(bytes(100))  # just now, so it is in the page cache
-    sampler = Sampler(Family(os.getpid(), "me"), {"code": [(str(code), 0, 100)]}, 0.1)
+    sampler = Sampler(Family(os.getpid(), "me"), {"code": [(str(code), 0, 100)]}, SHARE)
+    sampler.begin()
     sampler.sample()
-    sampler.sample(last=True)
+    used = sampler.end()
     columns = sampler.columns()
-    assert len(columns["times"]) == len(columns["pss"]["me"]) == len(columns["cpu"]["me"]) == 2
-    assert columns["resident"] == {"code": [100, 100]}
+    assert len(columns["times"]) == len(columns["pss"]["me"]) == len(columns["cpu"]["me"]) == 3
+    assert columns["times"][0] == 0
+    assert columns["resident"] == {"code": [100, 100]}  # asked for at the beginning and at the end
+    assert columns["resident_times"] == [0, columns["times"][-1]]
     assert columns["pss"]["me"][0] > 10_000_000
+    assert sampler.walks >= 2
+    assert 0 < used < time.process_time()
 
 
 def test_what_does_not_run_cannot_be_measured() -> None:
     with pytest.raises(MeasurementError, match="does not run"):
-        Sampler(Family(2**22 + 1, "gone"), {}, 0.1).sample()
+        Sampler(Family(2**22 + 1, "gone"), {}, SHARE).begin()
 
 
-def test_a_look_without_time_takes_new_processes_and_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[int] = []
-    monkeypatch.setattr(sampler_module, "proportional_set_size", lambda pid: looked.append(pid) or 10 * pid)
-    clock = iter(range(1000))
-    monkeypatch.setattr(sampler_module.time, "process_time", lambda: next(clock))
-    memory = Memory(1.5)  # one look at an old process
-    processes = [Seen(pid, 0, pid, 0.0, 0.0) for pid in (1, 2, 3, 4)]
-    memory.look({"a": processes[:3]})
-    memory.look({"a": processes})
-    memory.look({"a": processes})
-    assert looked == [1, 2, 3, 4, 1, 2]
-    assert [memory.of(one) for one in processes] == [10, 20, 30, 40]
-    memory.look({"a": processes}, everybody=True)
-    assert sorted(looked[6:]) == [1, 2, 3, 4]
+def test_samples_come_as_often_as_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One takes 6 ms, of which 15 thousandths of a core may be: there is one each 0.4 s, not each 0.1 s."""
+    clocks, samples = Clocks(), []
+    monkeypatch.setattr(sampler_module.time, "monotonic", clocks.now)
+
+    def select(*asked: Any) -> tuple[list[int], list[int], list[int]]:
+        clocks.wall += asked[3]
+        return [1] if clocks.wall > 4.1 else [], [], []
+
+    monkeypatch.setattr(sampler_module.select, "select", select)
+    played = SimpleNamespace(cost=0.006, sample=lambda: samples.append(clocks.wall))
+    run(played, 0.1)  # type: ignore[arg-type]
+    assert samples == pytest.approx([0.4 * n for n in range(1, 11)])

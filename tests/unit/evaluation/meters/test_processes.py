@@ -24,6 +24,7 @@ def test_what_the_kernel_says_of_this_process() -> None:
     assert seen is not None
     assert (seen.pid, seen.parent) == (os.getpid(), os.getppid())
     assert seen.cpu == pytest.approx(time.process_time(), abs=0.1)
+    assert seen.rss >= proportional_set_size(os.getpid()) > 10_000_000
 
 
 def test_a_family_begins_at_its_root_and_ends_with_it() -> None:
