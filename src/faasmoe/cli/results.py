@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +39,8 @@ def claims(files: Files, as_json: Json = False) -> None:
     from faasmoe.evaluation.report.tables import CLAIM_COLUMNS, claim_cells, several_files
     from faasmoe.evaluation.report.units import NOTE
 
-    verdicts = judge(dict(zip(map(str, files), _load(files), strict=True)))
+    several = dict(zip(map(str, files), _load(files), strict=True))
+    verdicts = judge(several)
     if as_json:
         typer.echo(json.dumps({one.claim.key: _facts(one) for one in verdicts}, allow_nan=False))
         return
@@ -55,6 +56,7 @@ def claims(files: Files, as_json: Json = False) -> None:
     for one in verdicts:
         if one.reached is None:
             console.print(f"[dim]{one.claim.key} is not measured: {one.why}[/]", highlight=False)
+    _tell_cost(console, several)
 
 
 def compare(before: File, after: File, as_json: Json = False) -> None:
@@ -127,6 +129,16 @@ def show(results: Results, as_json: bool) -> None:
     console = Console()
     console.print(WholeTable(shown))
     console.print("\n".join(f"[dim]{note}[/]" for note in table.notes))
+    _tell_cost(console, {"": results})
+
+
+def _tell_cost(console: Console, several: Mapping[str, Results]) -> None:
+    """What measuring took, of each file."""
+    from faasmoe.evaluation.report.measuring import cost_of_measuring
+
+    for name, results in several.items():
+        where = f"{Path(name).stem}: " if len(several) > 1 else ""
+        console.print(f"[dim]{where}{cost_of_measuring(results.runs)}[/]", highlight=False)
 
 
 def _load(files: Sequence[Path]) -> list[Results]:
@@ -159,6 +171,7 @@ def _facts(one: Verdict) -> dict[str, Any]:
         "results": one.file,
         "not_measured": one.why or None,
         "bound_source": one.claim.source,
+        "meter_share": one.meter_share,
         "paper": one.claim.paper,
     }
 

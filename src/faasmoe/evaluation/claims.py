@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from faasmoe.evaluation.results import FIGURES, Results, Run
 from faasmoe.evaluation.statistics import Estimate, paired_ratio, ratio
@@ -44,6 +45,7 @@ class Verdict:
     model: str | None = None
     file: str | None = None
     why: str = ""
+    meter_share: float | None = None  # of one core, what measuring took on average
 
     @property
     def reached(self) -> bool | None:
@@ -99,8 +101,10 @@ def _judge(claim: Claim, several: Mapping[str, Results]) -> Verdict:
         above, below = (_runs(claim, strategy, results) for strategy in (claim.strategy, claim.over))
         estimate = _ratio(FIGURES[claim.figure], above, below)
         if estimate:
-            extrapolated = any(run.extrapolated for run in [*above.values(), *below.values()])
-            return Verdict(claim, estimate, extrapolated, results.model, name)
+            runs = [*above.values(), *below.values()]
+            extrapolated = any(run.extrapolated for run in runs)
+            share = fmean(run.usage.meter_share for run in runs)
+            return Verdict(claim, estimate, extrapolated, results.model, name, meter_share=share)
     return Verdict(claim, None, why=_missing(claim, [run for results in several.values() for run in results.runs]))
 
 

@@ -24,9 +24,10 @@ def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert len(facts) == 9
     assert facts["memory_vs_baseline"]["reached"] is True
     assert facts["memory_vs_baseline"]["value"] == pytest.approx(0.1)
+    assert facts["memory_vs_baseline"]["meter_share"] == pytest.approx(0.01)
     assert facts["pressure_vs_llamacpp"] == {
         "value": None, "low": None, "high": None, "trials": 0, "bound": 1.0, "at_least": True, "reached": None,
-        "extrapolated": False, "model": None, "results": None, "paper": None,
+        "extrapolated": False, "model": None, "results": None, "paper": None, "meter_share": None,
         "not_measured": "there is no run of: faasmoe evaluate pressure under 50 %",
         "bound_source": "llama.cpp is what users would run where memory is short",
     }  # fmt: skip
@@ -35,6 +36,19 @@ def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert "reached" in shown
     assert "missed" in shown
     assert "pressure_vs_llamacpp is not measured: there is no run of" in shown
+    assert "the meter took 1.0 % of a core on average and 1.0 % at most, within the limit of 3.0 %" in (
+        " ".join(shown.split())
+    )
+
+
+def test_claims_of_several_files_say_what_measuring_took_of_each(
+    file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    results(run("baseline", seconds=2.0)).save(tmp_path / "short.json")  # 0.1 s of processor time
+    assert faasmoe(monkeypatch, "evaluate", "claims", file, str(tmp_path / "short.json")) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "results: the meter took 1.0 % of a core on average" in shown
+    assert "short: the meter took 5.0 % of a core on average and 5.0 % at most, beyond the limit of 3.0 %" in shown
 
 
 def test_compare(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from statistics import fmean
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from faasmoe.evaluation.claims import Verdict, judge
+from faasmoe.evaluation.report.measuring import cost_of_measuring
 from faasmoe.evaluation.report.plots import Chart
 from faasmoe.evaluation.report.sections import Section, sections_of
 from faasmoe.evaluation.report.tables import bounds_table, claims_table
@@ -33,12 +33,7 @@ class Chapter:
     @property
     def meter(self) -> str:
         """What measuring took."""
-        runs = [run for run in self.results.runs if run.usage.seconds > 0]
-        if not runs:
-            return "nothing was measured"
-        share = fmean(run.usage.meter.cpu_seconds / run.usage.seconds for run in runs)
-        missed = sum(run.usage.meter.missed for run in runs)
-        return f"{100 * share:.0f} % of one core on average, and missed {missed} samples"
+        return cost_of_measuring(self.results.runs)
 
     @property
     def commands(self) -> list[str]:
@@ -115,6 +110,7 @@ def tables(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
         parts.append(f"## {chapter.results.model}")
         for section in chapter.sections:
             parts += [f"### {section.title}", *(table.markdown() for table in section.tables)]
+        parts.append(f"Measuring: {chapter.meter}.")
     return "\n\n".join(parts) + "\n"
 
 
