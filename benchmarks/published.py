@@ -71,7 +71,7 @@ def shown(text: str) -> list[str]:
 
 def _claims(names: list[str], results: Mapping[str, Results]) -> str:
     there = {name: results[name] for name in names if name in results}
-    return claims_table(judge(there)).markdown() if there else _NOT_YET
+    return claims_table(judge(there), several=len(there) > 1).markdown() if there else _NOT_YET
 
 
 def _figures(name: str, section: str, chapters: Mapping[str, Chapter]) -> str:

@@ -36,7 +36,7 @@ _COLOURS = {True: "green", False: "red", None: "dim"}
 def claims(files: Files, as_json: Json = False) -> None:
     """Hold results against what the project claims."""
     from faasmoe.evaluation.claims import judge
-    from faasmoe.evaluation.report.tables import CLAIM_COLUMNS, claim_cells, several_files
+    from faasmoe.evaluation.report.tables import CLAIM_COLUMNS, claim_cells
     from faasmoe.evaluation.report.units import NOTE
 
     several = dict(zip(map(str, files), _load(files), strict=True))
@@ -44,7 +44,7 @@ def claims(files: Files, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({one.claim.key: _facts(one) for one in verdicts}, allow_nan=False))
         return
-    apart = several_files(verdicts)
+    apart = len(several) > 1
     table = Table("key", *CLAIM_COLUMNS, *(["results"] if apart else []), box=None, pad_edge=False)
     for one in verdicts:
         word = f"[{_COLOURS[one.reached]}]{one.word}[/]"

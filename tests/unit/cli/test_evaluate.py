@@ -47,6 +47,7 @@ def test_claims_of_several_files_say_what_measuring_took_of_each(
     results(run("baseline", seconds=2.0)).save(tmp_path / "short.json")  # 0.1 s of processor time
     assert faasmoe(monkeypatch, "evaluate", "claims", file, str(tmp_path / "short.json")) == 0
     shown = " ".join(capsys.readouterr().out.split())
+    assert "memory_vs_baseline 0.100 0.100 to 0.100 3 ≤ 0.2 0.332 reached results" in shown
     assert "results: the meter took 1.0 % of a core on average" in shown
     assert "short: the meter took 5.0 % of a core on average and 5.0 % at most, beyond the limit of 3.0 %" in shown
 

@@ -96,7 +96,7 @@ def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict], drawings: Map
     return environment.from_string(source).render(
         chapters=chapters,
         claims=verdicts,
-        claims_table=claims_table(verdicts),
+        claims_table=claims_table(verdicts, several=len(chapters) > 1),
         bounds_table=bounds_table([one.claim for one in verdicts]),
         models=models,
     )
@@ -104,7 +104,7 @@ def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict], drawings: Map
 
 def tables(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
     """All of them, as Markdown."""
-    parts = ["## Claims", claims_table(verdicts).markdown()]
+    parts = ["## Claims", claims_table(verdicts, several=len(chapters) > 1).markdown()]
     parts += ["Where the bounds come from:", bounds_table([one.claim for one in verdicts]).markdown()]
     for chapter in chapters:
         parts.append(f"## {chapter.results.model}")

@@ -56,16 +56,15 @@ def figures_table(
     return Table((*labels, *(SHOWN[name].heading for name in columns)), rows, len(labels), tuple(notes))
 
 
-def claims_table(verdicts: Sequence[Verdict]) -> Table:
-    """What is claimed and what was found; of several files of results, also which says so."""
-    files = several_files(verdicts)
+def claims_table(verdicts: Sequence[Verdict], several: bool = False) -> Table:
+    """What is claimed and what was found; where there are `several` files of results, also which says so."""
     rows = tuple(
-        (f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word, *([one.file or ""] if files else []))
+        (f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word, *([one.file or ""] if several else []))
         for one in verdicts
     )
     notes = [NOTE] if any(one.extrapolated for one in verdicts) else []
     notes += [f"`{one.claim.key}` is not measured: {one.why}." for one in verdicts if one.reached is None]
-    columns = ("key", "claim", *CLAIM_COLUMNS, *(["results"] if files else []))
+    columns = ("key", "claim", *CLAIM_COLUMNS, *(["results"] if several else []))
     return Table(columns, rows, 2, tuple(notes))
 
 
@@ -81,11 +80,6 @@ def claim_cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
         return "", "", "", bound, paper
     mark = f" {EXTRAPOLATED}" if verdict.extrapolated else ""
     return f"{found.value:.3f}{mark}", interval(found, 3), str(found.trials), bound, paper
-
-
-def several_files(verdicts: Sequence[Verdict]) -> bool:
-    """Whether verdicts are of more than one file of results."""
-    return len({one.file for one in verdicts} - {None}) > 1
 
 
 def bounds_table(claims: Sequence[Claim]) -> Table:

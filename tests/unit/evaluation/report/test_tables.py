@@ -42,6 +42,16 @@ def test_claims_have_a_row_each_measured_or_not() -> None:
     assert rows["`pressure_vs_llamacpp`"] == ("", "", "", "≥ 1", "", "not measured")
 
 
+def test_of_several_files_each_verdict_says_of_which_it_is() -> None:
+    """Even if all of them are of one: whoever reads it does not know that."""
+    both = judge({"first": results(run("faasmoe-shared"), run("baseline")), "second": results()})
+    table = claims_table(both, several=True)
+    files = {row[0]: row[-1] for row in table.rows}
+    assert table.columns[-1] == "results"
+    assert files["`memory_vs_baseline`"] == "first"
+    assert files["`pressure_vs_llamacpp`"] == ""
+
+
 def test_how_many_trials_there_were_is_said_where_that_differs() -> None:
     groups = groups_of(results(run("shared-full"), run("shared-full", 1), run("baseline")))
     table = figures_table({"strategy": [group.kind.strategy for group in groups]}, groups)
