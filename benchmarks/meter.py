@@ -87,14 +87,15 @@ class Recorder:
     def _record(self) -> None:
         while not self._ended.wait(INTERVAL):
             at, members, footprints = time.monotonic(), self._family.look(), {}
-            for one in (one for its in members.values() for one in its):
+            alive = {role: [one for one in its if one.rss] for role, its in members.items()}
+            for one in (one for its in alive.values() for one in its):
                 begun = time.thread_time()
                 found = footprint(one.pid)
                 footprints[one.pid] = found, time.thread_time() - begun
             if all(found.rss for found, _ in footprints.values()):  # nobody has ended meanwhile
                 then = {
                     role: [replace(one, rss=footprints[one.pid][0].rss) for one in its]
-                    for role, its in members.items()
+                    for role, its in alive.items()
                 }
                 self.instants.append(Instant(at, then, footprints))
 

@@ -126,11 +126,10 @@ class Memory:
 
 
 def _members(members: Members) -> list[_Member]:
-    families: Counter[str] = Counter()
-    for role, its in members.items():
-        families[fork_family(role)] += len(its)
+    """Without those that have ended and are not waited for yet: they have no memory, and share none."""
+    there = [(role, one) for role, its in members.items() for one in its if one.rss]
+    families = Counter(fork_family(role) for role, _ in there)
     return [
         _Member((one.pid, one.started), one.rss, one.parent, role, families[fork_family(role)])
-        for role, its in members.items()
-        for one in its
+        for role, one in there
     ]

@@ -112,6 +112,16 @@ def test_a_process_that_ends_before_it_is_looked_at_stands_for_nothing() -> None
     assert memory.look({"all": [Seen(1, 0, 1, 0.0, 0.0, 50 * MB)]}) == {"all": 0}
 
 
+def test_who_has_ended_and_is_not_waited_for_shares_nothing() -> None:
+    clocks = Clocks()
+    system = PlayedSystem(clocks, {1: steady(10 * MB), 2: steady(MB)}, shared=80 * MB)
+    memory = Memory(system.footprint, clocks.now, clocks.used)
+    ended = Seen(9, 1, 9, 0.0, 0.0, 0)
+    for _ in range(2):
+        assert memory.look({"all": [*system.members()["all"], ended]}) == {"all": 91 * MB}
+    assert 9 not in system.walked
+
+
 def test_what_was_a_processs_own_is_shared_when_it_has_forked() -> None:
     clocks = Clocks()
     system = PlayedSystem(clocks, {1: steady(10 * MB), 2: lambda now: MB if now >= 1 else 0}, shared=80 * MB)
