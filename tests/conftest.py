@@ -11,9 +11,11 @@ import transformers
 
 from faasmoe.experts.compiled import KERNELS
 from faasmoe.experts.kernel_cache import CACHE
+from tests import tools
 
 
 def pytest_configure() -> None:
+    tools.forbid_bare_names()
     hypothesis.settings.register_profile("untimed", deadline=None, max_examples=60)  # others may share the machine
     hypothesis.settings.load_profile("untimed")
     transformers.utils.logging.disable_progress_bar()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -29,6 +28,7 @@ from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.run_folder import RunFolder, pools
 from tests.conformance.conftest import soon, spec
+from tests.tools import tool
 from tests.waiting import alive, wait_until
 
 
@@ -161,8 +161,8 @@ def test_a_budget_that_can_never_do_is_refused(tight: LocalPlatform, artifact: P
         ask(tight, "big")
 
 
-@pytest.mark.skipif(shutil.which("fincore") is None, reason="fincore (Debian: util-linux-extra) is missing")
 def test_released_weights_leave_the_page_cache(tmp_path: Path) -> None:
+    fincore = tool("fincore", "util-linux-extra")
     weights = tmp_path / "weights"
     size, cuts = 16 << 20, (5000, 4 << 20, (7 << 20) + 4096, 15 << 20)  # most of them within a large folio
     weights.write_bytes(os.urandom(size))
@@ -174,12 +174,12 @@ def test_released_weights_leave_the_page_cache(tmp_path: Path) -> None:
         platform.deploy([spec("f", "echo", weights, files=files)])
         platform.prewarm(["f"])
         platform.stop(["f"])
-        assert wait_until(lambda: resident(weights) == 0)
+        assert wait_until(lambda: resident(fincore, weights) == 0)
 
 
-def resident(file: Path) -> int:
+def resident(fincore: str, file: Path) -> int:
     """Pages of a file in the page cache, as `fincore` says."""
-    out = subprocess.run(["fincore", "-nr", "-o", "PAGES", file], capture_output=True, text=True, check=True)
+    out = subprocess.run([fincore, "-nr", "-o", "PAGES", file], capture_output=True, text=True, check=True)
     return int(out.stdout)
 
 

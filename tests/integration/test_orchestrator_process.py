@@ -207,7 +207,7 @@ def test_a_killed_gateway_leaves_nothing_that_the_next_does_not_sweep(
 def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, end: signal.Signals) -> None:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0"]
     process = subprocess.Popen(
-        ["sh", "-c", 'trap "" INT; exec "$@"', "in the background", *command],
+        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "in the background", *command],
         stdout=subprocess.DEVNULL,
         env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
     )

@@ -24,6 +24,7 @@ from faasmoe.model.checkpoint import Checkpoint
 from faasmoe.model.source import resolve
 from tests.integration.servers import Server, serve
 from tests.memory import mapped_bytes, present_bytes, private_memory_holds
+from tests.tools import tool
 
 MODEL = "faasmoe-demo"
 PROMPT = "It was a dark night, and"
@@ -48,7 +49,8 @@ def greedy(client: openai.OpenAI, tokens: int = 24) -> str:
 
 def test_the_greeting_can_be_pasted(server: Server) -> None:
     command = next(line for line in server.greeting.splitlines() if line.startswith("curl"))
-    done = subprocess.run(shlex.split(command), capture_output=True, check=True)
+    _, *arguments = shlex.split(command)
+    done = subprocess.run([tool("curl", "curl"), *arguments], capture_output=True, check=True)
     assert json.loads(done.stdout)["usage"]["completion_tokens"] == 60
 
 
