@@ -62,6 +62,7 @@ def generate(
 
     Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
     """
+    from faasmoe import torch_build
     from faasmoe.model.config_facts import ConfigFacts, check_types
     from faasmoe.model.source import resolve
     from faasmoe.orchestrator.pool import local_platform
@@ -75,6 +76,7 @@ def generate(
     check_types(dtype, quantize)
     source = resolve(model)  # a download shows its own progress
     ConfigFacts.read(source.folder).check(block_size, max_model_len, max_tokens)
+    torch_build.warn()
     with local_platform(options) as platform:  # its processes start while this one imports and loads
         with errors.status(f"starting {source.name}"), importing():
             from faasmoe.model.lean import import_transformers

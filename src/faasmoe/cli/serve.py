@@ -153,11 +153,12 @@ def serve(
 
     Experts run as functions that start when a token is routed to them and stop when they idle.
     """
-    from faasmoe import logs
+    from faasmoe import logs, torch_build
     from faasmoe.model.config_facts import ConfigFacts, check_types
     from faasmoe.model.source import is_hub_id, resolve
 
     logs.configure("gateway", log_format, log_level)
+    torch_build.warn()
     manager = ServiceManager.take(os.environ)
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
