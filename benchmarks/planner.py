@@ -25,6 +25,7 @@ from benchmarks.figures import Figures, report
 from faasmoe.evaluation.drive import Outcome, drive
 from faasmoe.evaluation.meters.meter import Meter, Usage
 from faasmoe.evaluation.planner.activations import Activations
+from faasmoe.evaluation.planner.machine import Footprint
 from faasmoe.evaluation.planner.plan import requests_of
 from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.evaluation.planner.shape import shape_of
@@ -129,7 +130,9 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     arguments = parser.parse_args()
     prompts = [prompt for tasks in task_sets().values() for own in tasks.values() for prompt in own]
-    given = Conditions(shape_of(None), 16 << 30, recorded(prompts[::2]), count_from=PAUSE)
+    given = Conditions(
+        shape_of(None), 16 << 30, recorded(prompts[::2]), footprint=Footprint.here(), count_from=PAUSE
+    )
     found: Figures = {}
     for number, setting in enumerate(ALONE):
         measured = measure(setting, alone(prompts[1::2], arguments.requests))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from faasmoe.experts.mapping import TensorLocation
@@ -42,6 +43,33 @@ def private_memory_holds(pid: int, pattern: bytes) -> bool:
             except OSError:  # reserved, not readable
                 continue
     return False
+
+
+def held_bytes(pids: Iterable[int]) -> int:
+    """Bytes that processes hold together: of pages that others of this machine have mapped as well, all of them.
+
+    That is their shares of memory that forks have in common, and of each part of a file what the process with most of
+    it has, since the others have the same. A process that has ended holds nothing.
+    """
+    own, parts = 0, {}
+    for pid in pids:
+        with suppress(ProcessLookupError, FileNotFoundError):
+            own += 1024 * _figures(Path(f"/proc/{pid}/smaps_rollup"))[-1][1]["Pss_Anon"]
+            for part, figures in _figures(Path(f"/proc/{pid}/smaps")):
+                parts[part] = max(parts.get(part, 0), 1024 * (figures["Rss"] - figures["Anonymous"]))
+    return own + sum(parts.values())
+
+
+def _figures(file: Path) -> list[tuple[tuple[str, ...], dict[str, int]]]:
+    """Offset, device, inode and name of each mapping, with its figures in KiB. See proc(5)."""
+    found: list[tuple[tuple[str, ...], dict[str, int]]] = []
+    for line in file.read_text().splitlines():
+        name, *rest = line.split(maxsplit=5)
+        if not name.endswith(":"):
+            found.append((tuple(rest[1:]), {}))
+        elif rest[0].isdecimal():
+            found[-1][1][name.removesuffix(":")] = int(rest[0])
+    return found
 
 
 def _inner_ranges(places: Sequence[TensorLocation]) -> Iterator[tuple[Path, int, int]]:

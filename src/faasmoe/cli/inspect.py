@@ -54,7 +54,7 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
 
     config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.memory for block in plan.blocks)
-    footprint = Footprint()
+    footprint = Footprint.here()
     own = footprint.each_orchestrator(experts[0].hidden_size)
     orchestrator = footprint.orchestrator + own + plan.dense_bytes
     processes = footprint.gateway + orchestrator + footprint.platform

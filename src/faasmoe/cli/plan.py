@@ -130,6 +130,7 @@ def plan(
 
     import_transformers()
     from faasmoe.evaluation.planner.activations import Activations
+    from faasmoe.evaluation.planner.machine import Footprint
     from faasmoe.evaluation.planner.plan import make_plan, usual_block_sizes
     from faasmoe.evaluation.planner.prediction import Conditions, Setting
     from faasmoe.evaluation.planner.shape import shape_of
@@ -138,7 +139,8 @@ def plan(
     activations = Activations.load(routing) if routing else None
     if activations:
         activations.check([layer.experts for layer in shape.layers])
-    given = Conditions(shape, memory, activations, _machine(bandwidth, cores), prices=table)
+    machine, footprint = _machine(bandwidth, cores), Footprint.here()
+    given = Conditions(shape, memory, activations, machine, footprint, prices=table)
     keep_alives = keep_alive or [10.0, 60.0, 300.0]
     lengths = (prompt_tokens, answer_tokens, spread)
     requests = _requests(replay, load, tenants, rate, seed, lengths, max(keep_alives))

@@ -1,13 +1,15 @@
 """What processes take and how long things last, beside what follows from the model's size.
 
-Footprints are those that `benchmarks.planner` and `benchmarks.strategies` find; durations are those of docs/platform.md
-and docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any other machine.
+Footprints are those that `benchmarks.planner` and `benchmarks.strategies` find with torch's build for CPUs; durations
+are those of docs/platform.md and docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any other
+machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from faasmoe.evaluation.planner.torch_memory import beyond_cpu_build
 from faasmoe.machine import cores
 
 _MIB = 1 << 20
@@ -15,7 +17,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of processes without weights, keys and values."""
+    """Bytes of processes without weights, keys and values, with torch's build for CPUs."""
 
     gateway: int = 80 * _MIB
     orchestrator: int = 332 * _MIB  # the template that orchestrators are forked from
@@ -23,6 +25,16 @@ class Footprint:
     own_by_width: int = 5 << 10  # for each of a token's H numbers: what a step of a hundred tokens computes with
     platform: int = 280 * _MIB  # daemon and zygote, with what instances share with it
     instance: int = 46 * _MIB // 10  # what it has of its own beside its weights
+
+    @classmethod
+    def here(cls) -> Footprint:
+        """With the installed build of torch: the template imports it, and so does the zygote."""
+        usual, more = cls(), beyond_cpu_build()
+        return replace(
+            usual,
+            orchestrator=usual.orchestrator + more.own + more.files,
+            platform=usual.platform + more.own,
+        )
 
     def each_orchestrator(self, width: int) -> int:
         """What an orchestrator of a model of H = `width` has of its own, and so what one more takes."""
