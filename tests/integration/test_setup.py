@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,21 +20,50 @@ esac
 """
 
 
-@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+  *"import venv"*) exit 1 ;;
+  *print*) echo python3.12-venv ;;
+esac
+"""
+
+
+def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The script, in a checkout of nothing else."""
+    (folder / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/setup", folder / "scripts/setup")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    command, its = [folder / "scripts/setup"], {**os.environ, **environment}
+    return subprocess.run(command, env=its, capture_output=True, text=True, timeout=30, check=False)
+
+
+def program(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(0o755)
+
+
+@pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has a GPU")
 @pytest.mark.parametrize(("status", "said"), [(0, ""), (1, "cannot be reached: taking the torch that pip finds")])
 def test_torch_comes_without_cuda_where_its_index_can_be_reached(tmp_path, status, said):
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/setup", tmp_path / "scripts/setup")
-    for name in ("pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path / name)
     for name in ("python", "pip"):
-        (tmp_path / ".venv/bin" / name).write_text(PIP.format(status=status))
-        (tmp_path / ".venv/bin" / name).chmod(0o755)
-    done = subprocess.run([tmp_path / "scripts/setup"], capture_output=True, text=True, timeout=30, check=True)
+        program(tmp_path / ".venv/bin" / name, PIP.format(status=status))
+    done = run(tmp_path)
+    assert done.returncode == 0
     asked = (tmp_path / ".venv/bin/asked").read_text().splitlines()
     first, last = [line for line in asked if "pip install" in line]
     assert "--index-url https://download.pytorch.org/whl/cpu torch==" in first
     assert "--constraint constraints.txt --editable ." in last
     assert said in done.stderr
     assert "torch 1.2.3, a build without CUDA: 0.1 GB on disk" in done.stderr
+
+
+def test_who_may_not_install_packages_is_told_which_one_is_missing(tmp_path):
+    program(tmp_path / "bin/id", "#!/bin/sh\necho 1000\n")
+    program(tmp_path / "bin/python3.12", PYTHON)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = run(tmp_path, PATH=path, PYTHON="python3.12")
+    assert done.returncode == 1
+    assert "python3.12 lacks the venv module; on Debian: sudo apt-get install python3.12-venv" in done.stderr
+    assert not (tmp_path / ".venv").exists()

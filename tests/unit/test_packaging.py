@@ -7,6 +7,8 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+from faasmoe.torch_build import CPU_INDEX
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -24,3 +26,32 @@ def test_every_direct_dependency_has_a_version_that_the_tests_ran_with():
     pinned = {name_of(line) for line in lines if re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", line)}
     assert len(wanted) > 30
     assert wanted - pinned == set()
+
+
+def test_the_readme_says_how_torch_comes_without_cuda():
+    start = (ROOT / "README.md").read_text().split("## Your model")[0]
+    (pinned,) = (
+        line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")
+    )
+    assert f"pip install --index-url {CPU_INDEX} {pinned} " in start
+    assert re.search(r"^uv pip install --torch-backend cpu .*--constraint constraints.txt \.", start, re.MULTILINE)
+    setup = (ROOT / "scripts/setup").read_text()
+    assert f"{{FAASMOE_TORCH_INDEX:-{CPU_INDEX}}}" in setup
+
+
+def test_the_readme_calls_the_command_in_one_way_only():
+    for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        assert not re.search(r"(?<!ExecStart=/opt/faasmoe/)\.venv/bin/faasmoe ", file.read_text()), file
+
+
+def test_what_examples_import_is_said_where_they_are_named():
+    told = (ROOT / "README.md").read_text()
+    assert re.search(r"pip install openai.*examples/chat\.py", told, re.DOTALL)
+    assert told.index(". .venv/bin/activate") < told.index("pip install openai"), (
+        "Debian's own pip refuses to install"
+    )
+
+
+def test_no_hint_names_extras_of_a_package_that_no_index_has():
+    hints = [path for path in ROOT.joinpath("src").rglob("*.py") if "pip install 'faasmoe[" in path.read_text()]
+    assert hints == []
