@@ -34,7 +34,7 @@ def test_the_readme_says_how_torch_comes_without_cuda():
         line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")
     )
     assert f"pip install --index-url {CPU_INDEX} {pinned} " in start
-    assert re.search(r"^uv pip install --torch-backend cpu .*--constraint constraints.txt \.", start, re.MULTILINE)
+    assert re.search(r"^uv pip install --torch-backend cpu .*-c constraints.txt \.", start, re.MULTILINE)
     setup = (ROOT / "scripts/setup").read_text()
     assert f"{{FAASMOE_TORCH_INDEX:-{CPU_INDEX}}}" in setup
 

@@ -8,6 +8,7 @@ import msgspec
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.experiment import Case
+from faasmoe.evaluation.planner.torch_memory import Taken, beyond_cpu_build
 from faasmoe.evaluation.strategies.registry import (
     BASELINE,
     FAASMOE_PRIVATE,
@@ -20,42 +21,53 @@ from faasmoe.machine import available_memory
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes: `models` full models and `once`, and for each tenant `tenant_models` and `tenant`. Rough, from above."""
+    """Bytes: `models` full models and `once`, and for each tenant `tenant_models` and `tenant`. Rough, from above.
+
+    `processes` have torch imported, and `tenant_processes` of each tenant.
+    """
 
     models: int
     once: int
     tenant_models: int
     tenant: int
+    processes: int
+    tenant_processes: int
 
-    def of(self, tenants: int, model_bytes: int) -> int:
-        """Of so many."""
-        return (self.models + self.tenant_models * tenants) * model_bytes + self.once + self.tenant * tenants
+    def of(self, tenants: int, model_bytes: int, torch: Taken) -> int:
+        """Of so many, if a process takes `torch` more than with the build for CPUs."""
+        models = (self.models + self.tenant_models * tenants) * model_bytes
+        libraries = (self.processes + self.tenant_processes * tenants) * torch.own + torch.files
+        return models + libraries + self.once + self.tenant * tenants
 
 
 _MIB = 1 << 20
 _NEEDS = {
-    BASELINE: Need(0, 0, 1, 400 * _MIB),
-    SHARED_FULL: Need(1, 600 * _MIB, 0, 0),
-    LOCAL_DISTRIBUTION: Need(1, 400 * _MIB, 0, 400 * _MIB),
-    FAASMOE_SHARED: Need(1, 900 * _MIB, 0, 0),
-    FAASMOE_PRIVATE: Need(1, 900 * _MIB, 0, 100 * _MIB),
+    BASELINE: Need(0, 0, 1, 400 * _MIB, 0, 1),
+    SHARED_FULL: Need(1, 600 * _MIB, 0, 0, 1, 0),
+    LOCAL_DISTRIBUTION: Need(1, 400 * _MIB, 0, 400 * _MIB, 1, 1),
+    FAASMOE_SHARED: Need(1, 900 * _MIB, 0, 0, 2, 0),
+    FAASMOE_PRIVATE: Need(1, 900 * _MIB, 0, 100 * _MIB, 2, 0),
 }
 
 
-def fitted(case: Case, model_bytes: int, extrapolate: bool, free: int | None = None) -> Case:
+def fitted(
+    case: Case, model_bytes: int, extrapolate: bool, free: int | None = None, torch: Taken | None = None
+) -> Case:
     """The case, if memory can hold it; with `extrapolate` of as many tenants of the baseline as it can hold.
 
+    `free` and `torch` are found out unless they are given: bytes, and what torch takes more than its build for CPUs.
     That is the only strategy whose memory is in proportion to its tenants. Raises `OptionError` if it cannot.
     """
     if case.memory_limit is not None:
         return case
     free = available_memory() if free is None else free
+    torch = beyond_cpu_build() if torch is None else torch
     strategy, tenants = case.orders.strategy, case.orders.tenants
     need = _NEEDS[strategy]
-    needed = need.of(len(tenants), model_bytes)
+    needed = need.of(len(tenants), model_bytes, torch)
     if needed <= free:
         return case
-    possible = int(free // need.of(1, model_bytes))
+    possible = int(free // need.of(1, model_bytes, torch))
     if extrapolate and strategy == BASELINE and possible:
         orders = msgspec.structs.replace(case.orders, tenants=tenants[:possible])
         return replace(case, orders=orders, measured=possible)

@@ -6,10 +6,12 @@ import pytest
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.need import fitted
+from faasmoe.evaluation.planner.torch_memory import Taken
 from faasmoe.evaluation.strategies.registry import STRATEGIES
 from tests.unit.evaluation.test_experiment import case
 
 GB = 10**9
+CPU_BUILD = Taken(0, 0)
 
 
 def test_what_memory_cannot_hold_is_refused() -> None:
@@ -37,4 +39,11 @@ def test_fewer_tenants_of_the_baseline_stand_for_all() -> None:
 
 def test_limited_memory_is_for_the_limit_to_refuse() -> None:
     limited = replace(case("shared-full"), memory_limit=GB)
-    assert fitted(limited, 10 * GB, extrapolate=False, free=1) is limited
+    assert fitted(limited, 10 * GB, extrapolate=False, free=1, torch=CPU_BUILD) is limited
+
+
+def test_a_build_of_torch_that_takes_more_is_counted_in_each_process_that_imports_it() -> None:
+    its, free = case("baseline"), 62_600_000_000
+    assert fitted(its, 10 * GB, extrapolate=False, free=free, torch=CPU_BUILD) is its
+    with pytest.raises(OptionError, match=r"6 tenants take 63\.5 GB"):
+        fitted(its, 10 * GB, extrapolate=False, free=free, torch=Taken(own=140_000_000, files=150_000_000))

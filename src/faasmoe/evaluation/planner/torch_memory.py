@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from faasmoe.children import start
@@ -34,6 +35,7 @@ class Taken:
 OF_CPU_BUILD = Taken(140 << 20, 69 << 20)  # of 2.13.0+cpu
 
 
+@cache
 def beyond_cpu_build() -> Taken:
     """What the installed build takes more than the one for CPUs, with which figures of this package were measured.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from faasmoe.evaluation.drive import drive
 from faasmoe.evaluation.overhead import parts_of_steps
+from faasmoe.evaluation.planner.torch_memory import beyond_cpu_build
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
 from faasmoe.evaluation.workloads.ask import Ask
@@ -28,7 +29,7 @@ from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 
-_OWN_BYTES = 362 << 20  # of an orchestrator beside its weights
+_OWN_BYTES = 362 << 20  # of an orchestrator beside its weights, with torch's build for CPUs
 
 
 @contextmanager
@@ -89,5 +90,6 @@ def _options(orders: Orders, plan: ModelPlan) -> LocalOptions:
     config, dense = plan.architecture.text_config, plan.dense_bytes
     if not config.tie_word_embeddings:  # else they are read as output head
         dense -= config.vocab_size * config.hidden_size * plan.dtype.itemsize
-    budget = max(1, orders.memory_limit - dense - _OWN_BYTES)
+    more = beyond_cpu_build()
+    budget = max(1, orders.memory_limit - dense - _OWN_BYTES - more.own - more.files)
     return LocalOptions(orders.keep_alive, budget, release_page_cache=True)

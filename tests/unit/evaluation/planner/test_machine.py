@@ -10,7 +10,8 @@ from faasmoe.torch_build import TorchBuild
 
 def test_figures_are_those_of_the_build_for_cpus_which_nobody_needs_to_measure(monkeypatch):
     monkeypatch.setattr(torch_memory, "installed", lambda: TorchBuild("2.13.0+cpu", None))
-    assert beyond_cpu_build() == Taken(0, 0)
+    assert beyond_cpu_build.__wrapped__() == Taken(0, 0)
+    monkeypatch.setattr(machine, "beyond_cpu_build", beyond_cpu_build.__wrapped__)
     assert Footprint.here() == Footprint()
 
 
