@@ -61,4 +61,4 @@ def test_memory_is_predicted_for_the_installed_build_of_torch(server: Server) ->
     assert len(server.instances()) == told.functions
     roots = [processes.template(server.process.pid), processes.daemon(server.process.pid)]
     pids = [each.pid for root in roots if root for each in (root, *root.children(recursive=True))]
-    assert told.memory_peak - told.memory["gateway"] == pytest.approx(held_bytes(pids), rel=0.15)
+    assert told.memory_peak - told.memory["gateway"] == pytest.approx(held_bytes(pids), rel=0.25)
