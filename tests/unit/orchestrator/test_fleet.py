@@ -3,152 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from faasmoe.errors import CheckpointError, EngineStopped, OptionError, ProcessLost
+from faasmoe.errors import CheckpointError, EngineStopped, ProcessLost
 from faasmoe.orchestrator import fleet
-from faasmoe.orchestrator.config import About, FleetOptions
+from faasmoe.orchestrator.config import FleetOptions
 from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.fleet import Fleet
-from faasmoe.orchestrator.request import GenerationRequest
-
-ABOUT = About("arch", 1, 2, 3, 40)
-
-
-class Link:
-    """Takes requests and is busy until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.busy = self.lost = False
-        self.taken: list[str] = []
-        self.reason = ""
-        self.latest = Figures(running=1, invocations=1)
-
-    async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[str]:
-        self.busy = True
-        self.taken += ids
-        return list(ids)
-
-    async def refresh(self) -> None:
-        pass
-
-    def fail(self, reason: str) -> None:
-        self.lost, self.reason = True, reason
-
-    def cut(self, reason: str) -> None:
-        self.reason = reason
-
-
-class Child:
-    """An orchestrator that ends when it is told to, or dies."""
-
-    def __init__(self) -> None:
-        self.link = Link()
-        self.dies = asyncio.Event()
-        self.may_end = asyncio.Event()
-        self.may_end.set()
-        self.ended = False
-
-    async def serve(self) -> str:
-        await self.dies.wait()
-        return "killed"
-
-    async def end(self) -> str:
-        await self.may_end.wait()
-        self.ended = True
-        return "status 0"
-
-
-class Launcher:
-    """Launches at once, unless it is held back or has an error to raise."""
-
-    def __init__(self) -> None:
-        self.children: list[Child] = []
-        self.running = False
-        self.tries = 0
-        self.error: Exception | None = None
-        self.open = asyncio.Event()
-        self.open.set()
-        self.loaded = asyncio.Event()
-        self.loaded.set()
-
-    @property
-    def loading(self) -> bool:
-        return self.running and not self.loaded.is_set()
-
-    async def ready(self) -> About:
-        self.running = True
-        self.tries += 1
-        await self.loaded.wait()
-        if self.error:
-            raise self.error
-        return ABOUT
-
-    async def launch(self) -> Child:
-        await self.ready()
-        await self.open.wait()
-        self.children.append(Child())
-        return self.children[-1]
-
-    def close(self) -> None:
-        self.running = False
-        for child in self.children:
-            child.may_end.set()  # killed with what it was started with
-
-    def alive(self) -> int:
-        return sum(not child.ended for child in self.children)
-
-
-class Played:
-    """A fleet that looks at nobody by itself."""
-
-    def __init__(self, options: FleetOptions, patience: float) -> None:
-        self.now = 100.0
-        self.launcher = Launcher()
-        self.fleet = Fleet(self.launcher, options, lambda: self.now, patience)  # type: ignore[arg-type]
-
-    async def submit(self, tenant: str, name: str = "r") -> list[str]:
-        requests = [GenerationRequest(name, (1,), tenant=tenant)]
-        return await self.fleet.submit(requests)  # type: ignore[return-value]
-
-    async def look(self, after: float = 0) -> None:
-        self.now += after
-        self.fleet.look()
-        await turn()
-
-
-async def turn() -> None:
-    """Let all tasks go on until they wait."""
-    for _ in range(30):
-        await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
-
-
-def play(
-    test: Callable[[Played], Awaitable[None]],
-    strategy: str = "private",
-    keep_alive: float = 60,
-    most: int = 8,
-    patience: float = 30,
-) -> None:
-    async def run() -> None:
-        played = Played(FleetOptions(strategy, keep_alive, most), patience)  # type: ignore[arg-type]
-        async with played.fleet:
-            await played.fleet.ready()
-            await test(played)
-        assert not played.launcher.alive()
-        assert not played.launcher.running
-
-    asyncio.run(run())
+from tests.unit.orchestrator.fleets import ABOUT, Played, play, turn, until
 
 
 def test_shared_is_one_orchestrator_for_all_tenants_from_their_first_request_on() -> None:
@@ -168,30 +30,6 @@ def test_private_is_one_for_each() -> None:
             await played.submit(tenant, name)
         assert [child.link.taken for child in played.launcher.children] == [["1", "3"], ["2"]]
         assert played.fleet.running == 2
-
-    play(test)
-
-
-def test_the_death_of_one_is_nobody_elses_matter() -> None:
-    async def test(played: Played) -> None:
-        await played.submit("a", "1")
-        await played.submit("b", "2")
-        first, second = played.launcher.children
-        played.launcher.open.clear()
-        first.dies.set()
-        waiting = asyncio.create_task(played.submit("a", "3"))
-        await turn()
-        assert (first.link.reason, second.link.reason) == ("killed", "")
-        assert (played.fleet.running, played.fleet.state) == (1, "ok")
-        await played.submit("b", "4")
-        second.dies.set()
-        await turn()
-        assert played.fleet.state == "starting"  # whoever comes has to wait for a successor
-        played.launcher.open.set()
-        assert await waiting == ["3"]
-        await played.submit("b", "5")
-        assert sorted(child.link.taken for child in played.launcher.children[2:]) == [["3"], ["5"]]
-        assert (played.fleet.state, played.fleet.starts.again) == ("ok", 2)
 
     play(test)
 
@@ -304,20 +142,6 @@ def test_where_none_idles_a_tenant_waits_its_turn() -> None:
     play(test, most=1)
 
 
-def test_nobody_waits_for_a_turn_for_ever() -> None:
-    async def test(played: Played) -> None:
-        await played.submit("a")
-        with pytest.raises(EngineStopped, match="busy with other tenants; try again"):
-            await played.submit("b")
-        await played.look()
-        played.launcher.children[0].link.busy = False
-        await played.look()
-        assert len(played.launcher.children) == 1  # nobody is left who wants one
-        assert await played.submit("b") == ["r"]
-
-    play(test, most=1, patience=0.01)
-
-
 def test_figures_are_sums_and_counts_outlive_orchestrators() -> None:
     async def test(played: Played) -> None:
         assert await played.fleet.figures() == Figures()
@@ -383,22 +207,6 @@ def test_what_keeps_a_model_from_being_served_is_raised_and_nothing_is_left() ->
     asyncio.run(test())
 
 
-def test_one_that_cannot_start_is_tried_again_while_somebody_waits(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(played: Played) -> None:
-        played.launcher.error = CheckpointError("gone")
-        with pytest.raises(EngineStopped, match="is starting; try again"):
-            await played.submit("a")
-        assert played.fleet.state == "starting"
-        await played.look()
-        await played.look(after=60)
-        assert played.fleet.state == "ok"  # nobody wants it
-        played.launcher.error = None
-        assert await played.submit("a") == ["r"]
-
-    play(test, patience=0.01)
-    assert "did not start, trying again in 0.1 s: gone" in caplog.text
-
-
 def test_while_the_model_is_loaded_it_is_starting_and_requests_wait() -> None:
     async def test() -> None:
         played = Played(FleetOptions(keep_alive=0), 30)
@@ -454,26 +262,6 @@ def test_a_template_that_is_lost_while_it_loads_is_tried_again(
     assert "the model is not loaded, trying again in 0.1 s" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(11, "no more processes"), ValueError("a defect"), ProcessLost("killed")]
-)
-def test_nothing_ends_the_watch_over_an_orchestrator(error: Exception) -> None:
-    async def test(played: Played) -> None:
-        await played.submit("a", "1")
-        played.launcher.error = error
-        played.launcher.children[0].dies.set()
-        waiting = asyncio.create_task(played.submit("a", "2"))
-        await turn()
-        assert played.fleet.state == "starting"
-        tries = played.launcher.tries
-        await until(lambda: played.launcher.tries >= tries + 2)
-        played.launcher.error = None
-        assert await waiting == ["2"]
-        assert played.fleet.state == "ok"
-
-    play(test)
-
-
 def test_looks_for_those_who_idle_go_on_after_one_has_failed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -501,19 +289,6 @@ def test_a_server_ends_although_its_orchestrators_do_not(monkeypatch: pytest.Mon
         assert not played.launcher.running
 
     asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"keep_alive": -1}, "--orchestrator-keep-alive -1: must be at least 0"),
-        ({"keep_alive": float("nan")}, "--orchestrator-keep-alive nan"),
-        ({"most": 0}, "--max-orchestrators 0: must be at least 1"),
-    ],
-)
-def test_options_out_of_range_are_refused_by_name(options: dict, message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        FleetOptions(**options)
 
 
 def test_what_requests_wait_for_is_said() -> None:
