@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from faasmoe.model.source import resolve
 from tests.integration.servers import Server, serve
+from tests.integration.test_server import metric
 from tests.waiting import wait_until
 
 SHARD = "model.safetensors"
@@ -34,7 +36,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path, log: Path) -> Iterator[Server]:
     options = ("--keep-alive", "0.2", "--block-size", "24")
-    with log.open("w") as stderr, serve(str(folder), *options, stderr=stderr) as running:
+    with log.open("w") as stderr, serve(str(folder), *options, cwd=folder.parent, stderr=stderr) as running:
         yield running
 
 
@@ -64,6 +66,14 @@ def served_again(server: Server, before: str) -> None:
 
 def cold(server: Server) -> None:
     assert wait_until(lambda: not server.instances())
+
+
+def test_scale_to_zero_and_back(server: Server) -> None:
+    before = text(server)
+    assert server.instances()
+    cold(server)
+    assert metric(server, "faasmoe_instances") == 0
+    assert text(server) == before
 
 
 def test_a_file_that_is_replaced_between_cold_starts_is_refused(server: Server, folder: Path, log: Path) -> None:
@@ -118,3 +128,20 @@ def test_another_template_does_not_load_another_checkpoint(server: Server, folde
     refused(server, "was replaced by another file", folder)
     (folder / "kept").replace(shard)
     served_again(server, before)
+
+
+def test_an_orchestrator_that_cannot_start_again_is_tried_until_it_can(
+    server: Server, folder: Path, log: Path
+) -> None:
+    before, so_far = text(server), len(log.read_text())
+    (folder / "config.json").rename(folder / "gone.json")
+    template = server.template()
+    assert template
+    os.kill(template, signal.SIGKILL)
+    assert wait_until(lambda: log.read_text()[so_far:].count("holds no config.json") >= 2, 100)
+    health = httpx.get(f"{server.url}/health", timeout=30)
+    assert (health.status_code, health.json()["status"]) == (503, "starting")
+    (folder / "gone.json").rename(folder / "config.json")
+    served_again(server, before)
+    assert re.search(r"the orchestrator did not start, trying again in 0\.\d s", log.read_text()[so_far:])
+    assert "Traceback" not in log.read_text()[so_far:]

@@ -18,22 +18,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-import torch
 
-from faasmoe.model.checkpoint import Checkpoint
-from faasmoe.model.source import resolve
-from tests.integration.servers import Server, serve
-from tests.memory import mapped_bytes, present_bytes, private_memory_holds
+from tests.integration.servers import Server
 from tests.tools import tool
 
 MODEL = "faasmoe-demo"
 PROMPT = "It was a dark night, and"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serve("--keep-alive", "30", "--block-size", "12") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -245,21 +235,6 @@ def test_a_budget_too_small_for_a_token_is_refused_and_names_the_least() -> None
         done = subprocess.run([*command, size], capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 2
         assert said in done.stderr
-
-
-def test_no_routed_expert_is_in_the_orchestrator(server: Server, client: openai.OpenAI) -> None:
-    greedy(client)
-    checkpoint = Checkpoint.open(resolve(None).folder)
-    experts = [name for name in checkpoint if ".mlp.experts." in name]
-    dense = [name for name in checkpoint if ".mlp.experts." not in name]
-    pid = server.orchestrator()
-    places = [checkpoint.location(name) for name in experts]
-    assert mapped_bytes(pid, places) == present_bytes([pid], places) == 0
-    assert present_bytes([pid], [checkpoint.location(name) for name in dense]) > 0
-    assert present_bytes(server.instances(), places) > 0  # so the meter does see experts where they are
-    for name in experts[:: len(experts) // 12]:
-        weights = checkpoint.tensor(name).flatten().view(torch.uint8)[512:576].numpy().tobytes()
-        assert not private_memory_holds(pid, weights)
 
 
 def metric(server: Server, name: str) -> float:
