@@ -158,7 +158,6 @@ def serve(
     from faasmoe.model.source import is_hub_id, resolve
 
     logs.configure("gateway", log_format, log_level)
-    torch_build.warn()
     manager = ServiceManager.take(os.environ)
     console = Console(soft_wrap=True, highlight=False)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
@@ -168,6 +167,7 @@ def serve(
     if not is_hub_id(model):  # else there is a config when it has been downloaded
         ConfigFacts.read(resolve(model).folder).check(block_size, max_model_len)
     terms = terms_of(database, prices, trusted_proxies)
+    torch_build.warn()  # now that nothing is refused, which would be told in one line
 
     def config() -> ServingConfig:
         from faasmoe.orchestrator.config import ServingConfig
