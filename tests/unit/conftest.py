@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+
+from faasmoe.evaluation.planner import torch_memory
+from faasmoe.torch_build import TorchBuild
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +22,12 @@ def no_infrastructure(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket.socket, method, refuse)
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr(os, "fork", refuse)
+
+
+@pytest.fixture(autouse=True)
+def build_for_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What another build of torch takes is measured by a process, so here it is the one for CPUs."""
+    monkeypatch.setattr(torch_memory, "installed", lambda: TorchBuild("2.13.0+cpu", None))
+    torch_memory.beyond_cpu_build.cache_clear()
+    yield
+    torch_memory.beyond_cpu_build.cache_clear()
