@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from faasmoe import torch_build
 from faasmoe.evaluation.planner import torch_memory
 from faasmoe.torch_build import TorchBuild
 
@@ -26,8 +27,9 @@ def no_infrastructure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def build_for_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What another build of torch takes is measured by a process, so here it is the one for CPUs."""
-    monkeypatch.setattr(torch_memory, "installed", lambda: TorchBuild("2.13.0+cpu", None))
+    """What another build of torch takes is measured by a process, and warned of, so here it is the one for CPUs."""
+    for module in (torch_build, torch_memory):
+        monkeypatch.setattr(module, "installed", lambda: TorchBuild("2.13.0+cpu", None))
     torch_memory.beyond_cpu_build.cache_clear()
     yield
     torch_memory.beyond_cpu_build.cache_clear()
