@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from faasmoe import torch_build
 from faasmoe.evaluation.planner.activations import Activations
 from faasmoe.evaluation.planner.machine import Footprint
 from faasmoe.evaluation.planner.plan import requests_of
@@ -25,6 +26,7 @@ from tests.integration.servers import Server
 from tests.memory import held_bytes
 
 TOKENS = 80
+OFF, OFF_ELSEWHERE = 0.15, 0.25  # of the build of torch that figures are of, and of others
 
 
 def faasmoe(*arguments: str) -> dict:
@@ -61,4 +63,6 @@ def test_memory_is_predicted_for_the_installed_build_of_torch(server: Server) ->
     assert len(server.instances()) == told.functions
     roots = [processes.template(server.process.pid), processes.daemon(server.process.pid)]
     pids = [each.pid for root in roots if root for each in (root, *root.children(recursive=True))]
-    assert told.memory_peak - told.memory["gateway"] == pytest.approx(held_bytes(pids), rel=0.25)
+    build = torch_build.installed()
+    off = OFF if build is not None and build.library is None else OFF_ELSEWHERE
+    assert told.memory_peak - told.memory["gateway"] == pytest.approx(held_bytes(pids), rel=off)
