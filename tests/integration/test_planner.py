@@ -22,7 +22,7 @@ from faasmoe.model.architecture import read_config
 from faasmoe.model.source import resolve
 from faasmoe.model.tokenizer import Tokenizer
 from tests import processes
-from tests.integration.servers import Server
+from tests.integration.servers import serve
 from tests.memory import held_bytes
 
 TOKENS = 80
@@ -54,15 +54,17 @@ def test_predictions_hold_for_one_request(tmp_path: Path) -> None:
     assert took["peak_memory_bytes"].keys() >= told.memory.keys() - {"gateway", "platform"}
 
 
-def test_memory_is_predicted_for_the_installed_build_of_torch(server: Server) -> None:
+def test_memory_is_predicted_for_the_installed_build_of_torch() -> None:
     body = {"model": "faasmoe-demo", "prompt": "The king", "max_tokens": TOKENS, "temperature": 1, "seed": 1}
-    httpx.post(f"{server.url}/v1/completions", json=body, timeout=100).raise_for_status()
     shape = shape_of(None, "float32")
     given = Conditions(shape, 16 << 30, footprint=Footprint.here(), count_from=0.0)
     told = predict(requests_of([Ask(1.0, "", 2, TOKENS)]), Setting("shared", 12, 60.0), given)
-    assert len(server.instances()) == told.functions
-    roots = [processes.template(server.process.pid), processes.daemon(server.process.pid)]
-    pids = [each.pid for root in roots if root for each in (root, *root.children(recursive=True))]
+    with serve("--dtype", "float32", "--block-size", "12") as server:  # one that keeps nothing of other requests
+        httpx.post(f"{server.url}/v1/completions", json=body, timeout=100).raise_for_status()
+        assert len(server.instances()) == told.functions
+        roots = [processes.template(server.process.pid), processes.daemon(server.process.pid)]
+        pids = [each.pid for root in roots if root for each in (root, *root.children(recursive=True))]
+        held = held_bytes(pids)
     build = torch_build.installed()
     off = OFF if build is not None and build.library is None else OFF_ELSEWHERE
-    assert told.memory_peak - told.memory["gateway"] == pytest.approx(held_bytes(pids), rel=off)
+    assert told.memory_peak - told.memory["gateway"] == pytest.approx(held, rel=off)
