@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from faasmoe.api.account import Accounts
     from faasmoe.cli.service_manager import ServiceManager
     from faasmoe.cli.signals import EndedBySignals
+    from faasmoe.cli.stages import Stages
     from faasmoe.orchestrator.config import About, FleetOptions, ServingConfig
     from faasmoe.orchestrator.fleet import Fleet
     from faasmoe.orchestrator.template_client import TemplateClient
@@ -68,8 +69,11 @@ class Settings:
 class Gateway:
     """One server, from its start to its end."""
 
-    def __init__(self, console: Console, manager: ServiceManager, settings: Settings, doors: Doors) -> None:
+    def __init__(
+        self, console: Console, stages: Stages, manager: ServiceManager, settings: Settings, doors: Doors
+    ) -> None:
         self._console = console
+        self._stages = stages
         self._manager = manager
         self._settings = settings
         self._doors = doors
@@ -84,7 +88,7 @@ class Gateway:
             serving = await stack.enter_async_context(self._http(server))
             beating = asyncio.create_task(self._manager.beat())
             stack.callback(beating.cancel)
-            self._console.print(f"listening at {url_of(self._doors.listener)}, and starting")
+            self._stages.begin(f"listening at {url_of(self._doors.listener)}; looking for the model")
             config = await asyncio.to_thread(self._settings.config)
             fleet, office = await self._start(stack, config)
             with ended.by(lambda: self._end(server), self._settings.drain):
@@ -118,7 +122,7 @@ class Gateway:
         from faasmoe.orchestrator.template_client import TemplateClient
         from faasmoe.platforms.local.run_folder import RunFolder
 
-        shown = stack.enter_context(self._console.status(f"starting {config.name}"))
+        self._stage("starting the daemon of functions")
         folder = stack.enter_context(RunFolder()).path
         platform = await stack.enter_async_context(
             on_thread(
@@ -135,9 +139,9 @@ class Gateway:
         office = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.office))
         fleet = await self._fleet(stack, config.name, launcher, platform, office)
         about = await fleet.ready()
+        self._stage("giving its tokenizer to the readers")
         await readers.load(folder / TOKENIZER, Bounds(config.name, about.vocabulary, about.max_model_len))
         self._open(config.name, fleet, readers, platform, office)
-        shown.stop()
         return fleet, office
 
     async def _fleet(
@@ -190,16 +194,17 @@ class Gateway:
     def _stage(self, text: str) -> None:
         self._health.stage = text
         self._manager.status(text)
-        self._console.print(text)
+        self._stages.begin(text)
 
     def _greet(self, name: str, about: About, office: Office) -> None:
         doors, console, url = self._doors, self._console, url_of(self._doors.listener)
+        after = f"after {self._stages.seconds:.1f} s"
         key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
         body = json.dumps(
             {"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
         )
         console.print(
-            f"[bold green]ready[/] {name} ({about.architecture}) at [bold]{url}[/]\n"
+            f"[bold green]ready[/] {after}: {name} ({about.architecture}) at [bold]{url}[/]\n"
             f"{about.layers} layers of experts in {about.functions} functions, none running yet; "
             f"a context of {about.max_model_len} tokens"
         )

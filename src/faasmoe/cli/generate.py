@@ -26,10 +26,13 @@ from faasmoe.cli.options import (
     platform_options,
 )
 from faasmoe.cli.progress import writing
+from faasmoe.cli.stages import Stages
 from faasmoe.errors import EngineStopped, OptionError
 from faasmoe.starting import importing
 
 if TYPE_CHECKING:
+    from faasmoe.model.plan import ModelPlan
+    from faasmoe.model.source import ModelSource
     from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
     from faasmoe.orchestrator.serving import Serving
 
@@ -64,11 +67,13 @@ def generate(
     """
     from faasmoe import torch_build
     from faasmoe.model.config_facts import ConfigFacts, check_types
+    from faasmoe.model.lean import import_transformers
     from faasmoe.model.source import resolve
     from faasmoe.orchestrator.pool import local_platform
     from faasmoe.orchestrator.request import SamplingParams
 
     errors = Console(stderr=True, highlight=False)
+    stages = Stages(errors)
     if not prompt:
         raise OptionError("--prompt '': must have a character at least")
     options = platform_options(keep_alive, memory_budget, release_page_cache)
@@ -78,23 +83,19 @@ def generate(
     ConfigFacts.read(source.folder).check(block_size, max_model_len, max_tokens)
     torch_build.warn()
     with local_platform(options) as platform:  # its processes start while this one imports and loads
-        with errors.status(f"starting {source.name}"), importing():
-            from faasmoe.model.lean import import_transformers
-
+        with importing():
+            stages.begin("importing torch and transformers")
             import_transformers()
             from faasmoe.evaluation.meters.meter import Meter
-            from faasmoe.model.plan import context_length, make_plan
-            from faasmoe.orchestrator.serving import Serving, demand
-            from faasmoe.platforms.local.limits import tell
+            from faasmoe.orchestrator.serving import Serving
 
-            plan = make_plan(source, block_size, dtype, quantize)
-            tell(demand(plan))
-            length = context_length(plan, max_model_len)
+            stages.begin(f"checking {source.name}")
+            plan, length = _planned(source, block_size, dtype, quantize, max_model_len)
         if plan.quantised and plan.quantised.missing:
             with writing("weights in eight bits", plan.quantised.missing) as advance:
                 plan.quantised.make(advance)
-        with errors.status(f"starting {source.name}"):
-            serving = Serving(plan, lambda: platform, length)
+        stages.begin("loading the dense part")
+        serving = Serving(plan, lambda: platform, length)
         with serving, Meter("orchestrator") as meter:
             answer = _answer(serving, prompt, params, aloud=not as_json)
     report = _report(serving, answer, meter.usage.peak)
@@ -103,6 +104,19 @@ def generate(
     else:
         typer.echo("\n")
         errors.print(f"[dim]{_summary(report, meter.usage.peak)}[/]", soft_wrap=True)
+
+
+def _planned(
+    source: ModelSource, block_size: int | None, dtype: str, quantize: str | None, max_model_len: int | None
+) -> tuple[ModelPlan, int]:
+    """The model in blocks, and the context that it is to have."""
+    from faasmoe.model.plan import context_length, make_plan
+    from faasmoe.orchestrator.serving import demand
+    from faasmoe.platforms.local.limits import tell
+
+    plan = make_plan(source, block_size, dtype, quantize)
+    tell(demand(plan))
+    return plan, context_length(plan, max_model_len)
 
 
 @dataclass

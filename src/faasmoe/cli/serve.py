@@ -34,6 +34,7 @@ from faasmoe.cli.options import (
 )
 from faasmoe.cli.service_manager import ServiceManager
 from faasmoe.cli.signals import ENDING, EndedBySignals
+from faasmoe.cli.stages import Stages
 from faasmoe.orchestrator.config import MOST_ORCHESTRATORS
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def serve(
     logs.configure("gateway", log_format, log_level)
     manager = ServiceManager.take(os.environ)
     console = Console(soft_wrap=True, highlight=False)
+    stages = Stages(console)
     options = platform_options(keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
@@ -178,8 +180,8 @@ def serve(
 
     resort = LastResort(ENDING)
     resort.start()
-    with console.status("starting"):  # before there is a port: who connects to that gets an answer at once
-        from faasmoe.cli.gateway import Doors, Gateway, Settings
+    stages.begin("starting")  # before there is a port: who connects to that gets an answer at once
+    from faasmoe.cli.gateway import Doors, Gateway, Settings
 
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
@@ -190,7 +192,7 @@ def serve(
             Doors(listener, admin, office),
         )
         ended = EndedBySignals(resort)
-        ended.run(_serve(Gateway(console, manager, settings, doors), ended, resort, console))
+        ended.run(_serve(Gateway(console, stages, manager, settings, doors), ended, resort, console))
 
 
 async def _serve(gateway: Gateway, ended: EndedBySignals, resort: LastResort, console: Console) -> None:

@@ -16,10 +16,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from faasmoe import logs
 from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
@@ -42,6 +44,9 @@ from faasmoe.orchestrator.messages import (
     read_template_order,
 )
 from faasmoe.starting import importing, keep_imported
+
+if TYPE_CHECKING:
+    from faasmoe.orchestrator.loaded import Loaded
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
 
@@ -154,33 +159,16 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     Raises `UserError` if it cannot be served with these options, `CheckpointChanged` if the gateway's first template
     has loaded something else.
     """
-    from faasmoe.model.checkpoint_files import CheckpointFiles  # noqa: PLC0415
-    from faasmoe.model.folder import config_file  # noqa: PLC0415
-    from faasmoe.model.lean import import_transformers  # noqa: PLC0415
-    from faasmoe.model.source import ModelSource  # noqa: PLC0415
-
-    config, folder = start.config, Path(start.folder)
-    source = ModelSource(config.name, Path(config.folder))
-    config_file(source.folder)  # before anything heavy is imported
-    files = CheckpointFiles.of(source.folder)
-    files.pin(folder)
-    import_transformers(folder / _EXPORTS)
-    from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
+    loaded, folder = _load(start), Path(start.folder)
+    from faasmoe.model.plan import context_length  # noqa: PLC0415 - torch is there now
     from faasmoe.orchestrator.kv_memory import token_bytes  # noqa: PLC0415
-    from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
     from faasmoe.orchestrator.process import run  # noqa: PLC0415
     from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
-    from faasmoe.orchestrator.serving import Serving, demand, install  # noqa: PLC0415
-    from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
+    from faasmoe.orchestrator.serving import Serving, install  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
     from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
 
-    keep_imported()
-    plan = make_plan(source, config.block_size, config.dtype, config.quantize)
-    tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
-    context_length(plan, config.max_model_len)  # refuses what is more than the model's
-    loaded = Loaded(plan, folder / _ARTIFACTS)
-    files.check()  # all of it was read from one state of the folder
+    config, plan = start.config, loaded.plan
     with writing(folder):
         loaded.tokenizer.save(folder / TOKENIZER)
         share = KVShare.of(config.engine, start.orchestrators, folder)
@@ -196,6 +184,41 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     vocabulary = int(architecture.text_config.vocab_size)
     about = About(architecture.name, len(architecture.experts), len(plan.blocks), vocabulary, length)
     return about, lambda connection: run(connection, lambda: Serving(loaded, platform, length, options))
+
+
+def _load(start: Start) -> Loaded:
+    """All of it is read from one state of the checkpoint's folder. Says in the log how far it is."""
+    from faasmoe.model.checkpoint_files import CheckpointFiles  # noqa: PLC0415
+    from faasmoe.model.folder import config_file  # noqa: PLC0415
+    from faasmoe.model.lean import import_transformers  # noqa: PLC0415
+    from faasmoe.model.source import ModelSource  # noqa: PLC0415
+
+    began = time.monotonic()
+
+    def done(what: str) -> None:
+        log.info(what, extra={"seconds": round(time.monotonic() - began, 1)})
+
+    config, folder = start.config, Path(start.folder)
+    source = ModelSource(config.name, Path(config.folder))
+    config_file(source.folder)  # before anything heavy is imported
+    files = CheckpointFiles.of(source.folder)
+    files.pin(folder)
+    import_transformers(folder / _EXPORTS)
+    from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
+    from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
+    from faasmoe.orchestrator.serving import demand  # noqa: PLC0415
+    from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
+
+    keep_imported()
+    done("torch and transformers are imported")
+    plan = make_plan(source, config.block_size, config.dtype, config.quantize)
+    tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
+    context_length(plan, config.max_model_len)  # refuses what is more than the model's
+    done("the checkpoint is checked")
+    loaded = Loaded(plan, folder / _ARTIFACTS)
+    files.check()
+    done("the dense part is loaded")
+    return loaded
 
 
 def main() -> None:
