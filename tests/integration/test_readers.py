@@ -67,11 +67,11 @@ def family() -> dict[str, psutil.Process]:
     """The nursery and the readers of this process, those of large bodies under their own name."""
     me = psutil.Process()
     found: dict[str, psutil.Process] = {}
-    with suppress(psutil.Error):  # of one that ends meanwhile
-        for nursery in me.children():
-            if "faasmoe.readers.nursery" in nursery.cmdline():
-                found["nursery"] = nursery
-                found |= {"large" if p.nice() > me.nice() else "small": p for p in nursery.children()}
+    for child in me.children():
+        with suppress(psutil.Error):  # of one that has ended, or ends meanwhile
+            if "faasmoe.readers.nursery" in child.cmdline():
+                found["nursery"] = child
+                found |= {"large" if p.nice() > me.nice() else "small": p for p in child.children()}
     return found
 
 
