@@ -3,7 +3,7 @@
     python -m benchmarks.bare
 
 prints it for one process on the same core and on another one: the difference is what it takes to wake a core, and to
-be told (`platforms.local.spread.WAKE`).
+be told (`platforms.local.client.placement.WAKE`).
 """
 
 from __future__ import annotations

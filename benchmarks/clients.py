@@ -34,8 +34,8 @@ from rich.console import Console
 from tests.integration.servers import serve
 
 from benchmarks.figures import Figures, report
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
-from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 
 LIMITS = {"clients_failed": 0, "slowest_over_mean": 0.7}

@@ -26,16 +26,16 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from benchmarks.figures import Figures, report
 from benchmarks.peers import Peer, Task, Took
+from faasmoe.engine.step_stats import StepReport
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.model.source import resolve
-from faasmoe.model.synthesis import _byte_tokenizer
+from faasmoe.model.synthesis.synthesis import _byte_tokenizer
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.serving import Serving
-from faasmoe.orchestrator.step_report import StepReport
+from faasmoe.orchestrator.runtime import Serving
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 LIMITS = {
     "decode_vs_llamacpp": 0.9,

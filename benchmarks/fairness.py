@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmarks.figures import Figures, report
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.serving import Serving
+from faasmoe.orchestrator.runtime import Serving
 from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 LIMITS = {"tokens_ratio_error_percent": 10.0, "p95_ratio": 1.5}
 WEIGHTS = {"heavy": 3.0, "light": 1.0}

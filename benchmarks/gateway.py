@@ -42,8 +42,8 @@ from tests.integration.servers import Server, serve
 from benchmarks.clients import MODEL, PATIENCE, TEXT, ask, keys_of
 from benchmarks.fairness import BACKLOG, delays_of
 from benchmarks.figures import Figures, report
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
-from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 
 LIMITS = {"stall_ms_hostile_body": 100, "peak_mb_hostile_body": 100, "flood_share": 0.9, "p95_ratio": 1.5}

@@ -25,14 +25,14 @@ ROUNDS = 5
 
 def measure(lean: bool) -> dict[str, float]:
     """Seconds and 10^6 bytes of this process, which must be new."""
-    from faasmoe.model.lean import import_transformers
+    from faasmoe.model.adapter.light_import import import_transformers
 
     started = time.perf_counter()
     if lean:
         import_transformers()
+    from faasmoe.model.checkpoint.source import resolve
     from faasmoe.model.plan import make_plan
-    from faasmoe.model.source import resolve
-    from faasmoe.orchestrator.loaded import Loaded
+    from faasmoe.orchestrator.loaded_model import Loaded
 
     imported = {"imported, s": time.perf_counter() - started, "imported, MB": own_bytes() / 1e6}
     with TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """Which kernel runs a linear layer fastest for few rows, with weights in bfloat16 or in eight bits?
 
-Compares oneDNN, torch's own, ours (`experts.matvec`), and float32 copies of pieces of the weight that fit a cache,
-multiplied in float32 (upcast); in eight bits ours and torch's. Prints GB/s of weights read, counted as if all were
-bfloat16, the median over rounds that alternate between kernels, and as the ceiling the rate at which a sum reads the
-same bytes. The layer is larger than the caches, as weights are when every token uses other experts.
+Compares oneDNN, torch's own, ours (`experts.kernels.matvec`), and float32 copies of pieces of the weight that fit a
+cache, multiplied in float32 (upcast); in eight bits ours and torch's. Prints GB/s of weights read, counted as if all
+were bfloat16, the median over rounds that alternate between kernels, and as the ceiling the rate at which a sum reads
+the same bytes. The layer is larger than the caches, as weights are when every token uses other experts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import linear
 
-from faasmoe.experts.int8 import Int8Matrix
-from faasmoe.experts.matvec import linear_rows
+from faasmoe.experts.formats.int8 import Int8Matrix
+from faasmoe.experts.kernels.matvec import linear_rows
 
 SHAPE = (5632, 2048)  # Qwen1.5-MoE's shared expert
 COPIES = 6  # 138 MB, so that no weight is still in a cache when its turn comes again

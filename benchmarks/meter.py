@@ -44,7 +44,7 @@ from faasmoe.evaluation.strategies.registry import BASELINE, FAASMOE_SHARED, ROL
 from faasmoe.evaluation.workloads.arrivals import bursty
 from faasmoe.evaluation.workloads.ask import Ask, Lengths
 from faasmoe.evaluation.workloads.paper import paper
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 
 SAMPLE_SECONDS = 0.001  # of processor time for a sample without walks
 SECONDS = 20.0

@@ -1,9 +1,9 @@
 """How much arithmetic can one core do, and how much of it do kernels reach?
 
 Runs nothing but independent operations on registers, a tenth of a second at a time: multiplying and adding float32
-(what `experts.tile` does), and, where the processor has it, adding up products of bfloat16 (`vdpbf16ps`, what oneDNN
-uses there). In turns with them, a linear layer over 512 rows on our kernel and on oneDNN's. Prints the best of the
-rounds in GFLOP/s.
+(what `experts.kernels.tile` does), and, where the processor has it, adding up products of bfloat16 (`vdpbf16ps`, what
+oneDNN uses there). In turns with them, a linear layer over 512 rows on our kernel and on oneDNN's. Prints the best of
+the rounds in GFLOP/s.
 
     python -m benchmarks.peak
 """
@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import linear
 
-from faasmoe.experts.matvec import linear_rows
-from faasmoe.experts.tile import LANES
+from faasmoe.experts.kernels.matvec import linear_rows
+from faasmoe.experts.kernels.tile import LANES
 
 SHAPE, ROWS = (1408, 2048), 512  # an expert's layer of Qwen1.5-MoE
 ACCUMULATORS = 16  # more than a core has under way, fewer than it has registers

@@ -9,7 +9,7 @@ takes is taken from the first setting; everything else is predicted from there.
 # ruff: noqa: E402 - this process is an orchestrator too, and imports what one does
 from __future__ import annotations
 
-from faasmoe.model.lean import import_transformers
+from faasmoe.model.adapter.light_import import import_transformers
 
 import_transformers()
 
@@ -24,19 +24,19 @@ from pathlib import Path
 from benchmarks.figures import Figures, report
 from faasmoe.evaluation.drive import Outcome, drive
 from faasmoe.evaluation.meters.meter import Meter, Usage
-from faasmoe.evaluation.planner.activations import Activations
-from faasmoe.evaluation.planner.machine import Footprint
-from faasmoe.evaluation.planner.plan import requests_of
-from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
-from faasmoe.evaluation.planner.shape import shape_of
-from faasmoe.evaluation.planner.simulation import Requests
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.evaluation.workloads.paper import paper, task_sets
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.model.source import resolve
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.serving import Serving
+from faasmoe.orchestrator.runtime import Serving
+from faasmoe.planner.activations import Activations
+from faasmoe.planner.machine import Footprint
+from faasmoe.planner.plan import requests_of
+from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.planner.shape import shape_of
+from faasmoe.planner.simulation import Requests
 from faasmoe.platforms.local.options import LocalOptions
 
 ALONE = (Setting("shared", 10, 60.0), Setting("shared", 60, 60.0), Setting("shared", 20, 2.0))

@@ -23,19 +23,19 @@ from rich.console import Console
 
 from benchmarks import bare
 from benchmarks.figures import Figures, report
+from faasmoe.engine.experts.dispatch import Dispatch, deploy
 from faasmoe.evaluation.meters.processes import proportional_set_size
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.experts.artifact import Artifact, ExpertLocations
-from faasmoe.experts.kernels import ExpertForm, Gate
+from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, encode_request
-from faasmoe.model.blocks import Block
-from faasmoe.orchestrator.dispatch import Dispatch, deploy
+from faasmoe.model.checkpoint.blocks import Block
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Call, FunctionSpec
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
-from faasmoe.platforms.local.pool import INSTANCE_BYTES
 
 HIDDEN, INNER = 2048, 1408  # Qwen1.5-MoE's experts
 MIB = 1 << 20

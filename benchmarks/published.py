@@ -18,15 +18,15 @@ from statistics import fmean
 
 from faasmoe.evaluation.claims import CLAIMS, judge
 from faasmoe.evaluation.meters.meter import integral
-from faasmoe.evaluation.planner.machine import Machine
-from faasmoe.evaluation.planner.plan import requests_of
-from faasmoe.evaluation.planner.prediction import Conditions, Prediction, Setting, predict
-from faasmoe.evaluation.planner.shape import ModelShape, shape_of
 from faasmoe.evaluation.report.page import Chapter, chapters_of, charts_of
 from faasmoe.evaluation.report.tables import Table, bounds_table, claims_table
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.model.blocks import DEFAULT_BLOCK_SIZE
+from faasmoe.model.checkpoint.blocks import DEFAULT_BLOCK_SIZE
+from faasmoe.planner.machine import Machine
+from faasmoe.planner.plan import requests_of
+from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.planner.shape import ModelShape, shape_of
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "evaluation"

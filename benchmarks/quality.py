@@ -18,11 +18,11 @@ from rich.progress import track
 from torch import Tensor
 
 from benchmarks.figures import Figures, report
-from faasmoe.model.attention import Span
+from faasmoe.engine.kv.cache import KVCache
+from faasmoe.model.checkpoint.source import ModelSource, resolve
+from faasmoe.model.dense.attention import Span
 from faasmoe.model.plan import make_plan
-from faasmoe.model.source import ModelSource, resolve
-from faasmoe.orchestrator.kv_cache import KVCache
-from faasmoe.orchestrator.serving import Serving
+from faasmoe.orchestrator.runtime import Serving
 from faasmoe.platforms.inline.platform import InlinePlatform
 
 HELD_OUT = 0.02  # of each domain, as in examples/train_demo_model.py

@@ -34,18 +34,18 @@ from rich.console import Console
 from tests.waiting import wait_until
 
 import faasmoe.api.app  # noqa: F401 - a gateway has it in memory
-from faasmoe import logs
 from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_size
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.config import FleetOptions, ServingConfig, Strategy
-from faasmoe.orchestrator.fleet import Fleet
-from faasmoe.orchestrator.messages import Start
-from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.fleet.fleet import Fleet
+from faasmoe.fleet.launcher import TemplateClient
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, SamplingParams
-from faasmoe.orchestrator.template_client import TemplateClient
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.protocol.config import FleetOptions, ServingConfig, Strategy
+from faasmoe.protocol.messages import Start
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.request import GenerationRequest, SamplingParams
+from faasmoe.util import logs
 
 LIMITS = {"private_vs_shared_memory": 1.25}
 TENANTS = [f"tenant-{i}" for i in range(6)]

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from benchmarks.figures import Figures, report
 from faasmoe.api.authentication import rate_headers
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
-from faasmoe.tenancy.lease import Ask
-from faasmoe.tenancy.ledger import Ledger, Record
-from faasmoe.tenancy.office import Office
-from faasmoe.tenancy.schema import open_database
+from faasmoe.tenancy.ledger.ledger import Ledger, Record
+from faasmoe.tenancy.limits.lease import Ask
+from faasmoe.tenancy.service import Office
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 
 LIMITS = {"check_p50_ms": 0.5, "record_shared_ms": 0.5}

@@ -37,7 +37,7 @@ from tests.waiting import alive, wait_until
 from benchmarks.figures import machine
 from faasmoe.evaluation.meters.processes import Family
 from faasmoe.evaluation.meters.residency import resident_bytes
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 
 # seconds; those of the pool are more than the template needs to load the model, as they are by default
 INSTANCES, POOL, ORCHESTRATOR = 1.0, 6.0, 16.0  # the pool is gone 11 s after a request
@@ -183,8 +183,8 @@ def table(found: dict[str, list[Row]]) -> Iterator[str]:
 
 def serve_briefly(pool: float) -> None:
     """`faasmoe serve`, whose daemon and zygote end after `pool` idle seconds, for which there is no option."""
-    from faasmoe.cli import serve as command  # noqa: PLC0415
     from faasmoe.cli.main import app  # noqa: PLC0415
+    from faasmoe.cli.server import serve as command  # noqa: PLC0415
 
     options: Callable[..., Any] = command.platform_options
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 import transformers
 
-from faasmoe.experts.compiled import KERNELS
-from faasmoe.experts.kernel_cache import CACHE
+from faasmoe.experts.kernels.cache import CACHE
+from faasmoe.experts.kernels.compiled import KERNELS
 from tests import tools
 
 

@@ -12,14 +12,14 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from faasmoe.api.metrics import Metrics
-from faasmoe.api.series import ENGINE
+from faasmoe.api.metrics.collectors import ENGINE
+from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.errors import LimitExceeded
-from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.fleet import Starts
-from faasmoe.orchestrator.piece_stream import Inbox, PieceStream
-from faasmoe.orchestrator.request import GenerationRequest, Piece, Used
+from faasmoe.fleet.fleet import Starts
+from faasmoe.fleet.piece_stream import Inbox, PieceStream
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.protocol.request import GenerationRequest, Piece, Used
+from faasmoe.protocol.stats import Figures
 from tests.offices import PlayedOffice
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
-from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 from tests.chaos import ledger
 from tests.chaos.cages import ProcessLimit, SmallDisk, Unavailable

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from faasmoe.tenancy import tables
-from faasmoe.tenancy.schema import open_database
+from faasmoe.tenancy.database import tables
+from faasmoe.tenancy.database.schema import open_database
 from tests.chaos.clients import Attempt
 from tests.chaos.questions import Answer
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from faasmoe.api.schema import ChatBody, CompletionBody
+from faasmoe.api.openai.schema import ChatBody, CompletionBody
 from faasmoe.errors import RequestError
 from tests.fuzz.targets import Target, bodies
 

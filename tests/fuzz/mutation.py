@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from faasmoe.api.schema import ChatBody, CompletionBody, Message, TextPart
+from faasmoe.api.openai.schema import ChatBody, CompletionBody, Message, TextPart
 
 NAMES = sorted(
     {name for kind in (CompletionBody, ChatBody, Message, TextPart) for name in kind.model_fields}

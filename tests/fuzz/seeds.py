@@ -11,11 +11,11 @@ import torch
 from faasmoe.api.asked import Asked
 from faasmoe.experts import payload
 from faasmoe.experts.payload import Reply, Request
-from faasmoe.orchestrator import messages
-from faasmoe.orchestrator.config import About, ServingConfig
-from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams, Used
-from faasmoe.platforms.local import frame, wire
+from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.protocol import messages
+from faasmoe.protocol.config import About, ServingConfig
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, Used
+from faasmoe.protocol.stats import Figures
 from faasmoe.readers import messages as readers
 from tests.chaos.questions import MODEL
 

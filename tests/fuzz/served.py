@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
-from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 from tests.chaos.clients import Attempt, Book
 from tests.chaos.questions import MODEL, QUESTIONS, Answer

@@ -21,10 +21,10 @@ from faasmoe.api.reading import Reading
 from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
 from faasmoe.experts import payload
 from faasmoe.experts.mapping import map_tensor
-from faasmoe.model.checkpoint import read_header
-from faasmoe.model.prompts import PromptEncoder
-from faasmoe.orchestrator import messages
-from faasmoe.platforms.local import frame, wire
+from faasmoe.model.checkpoint.index import read_header
+from faasmoe.model.text.prompts import PromptEncoder
+from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.protocol import messages
 from faasmoe.readers import messages as readers
 from tests.chaos.questions import MODEL
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.platforms.local.sandbox import Sandbox, prepare
+from faasmoe.platforms.local.instance.sandbox import Sandbox, prepare
 from tests.integration.servers import Server, serve
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 from tests.integration.servers import Server
 from tests.integration.test_server import MODEL, PROMPT, metric, wait_for_metric
 

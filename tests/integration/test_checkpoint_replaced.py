@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 from tests.integration.servers import Server, serve
 from tests.integration.test_server import metric
 from tests.waiting import wait_until

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import EngineStopped
-from faasmoe.orchestrator.config import FleetOptions
-from faasmoe.orchestrator.fleet import Fleet
+from faasmoe.fleet.fleet import Fleet
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.protocol.config import FleetOptions
 from tests.integration.test_private import LONG, fleet_on, orchestrators, submit, template, text
 from tests.waiting import alive, wait_until
 

@@ -20,10 +20,10 @@ import pytest
 
 from faasmoe.errors import FunctionError, PlatformError
 from faasmoe.platforms.base import Call
-from faasmoe.platforms.local import supervisor
-from faasmoe.platforms.local.control import Activator
+from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.local.supervisor import supervisor
 from tests.conformance.conftest import soon, spec
 from tests.waiting import alive, wait_until
 

@@ -15,7 +15,7 @@ import pytest
 
 from faasmoe.api.entrance import Entrance
 from faasmoe.api.health import Health, Parts
-from faasmoe.api.http_server import LAST_WORDS, HttpServer
+from faasmoe.api.http.server import LAST_WORDS, HttpServer
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: here\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: here\r\n\r\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from faasmoe.model.weight_files import INDEX_FILE
+from faasmoe.model.checkpoint.weight_files import INDEX_FILE
 from tests.tiny import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -99,7 +99,7 @@ INSPECT = ("-m", "faasmoe.cli.main", "inspect")
 RESOLVE = """
 import sys
 from faasmoe.errors import UserError
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 try:
     print(*(f.name for f in resolve("org/tiny").folder.iterdir()))
 except UserError as error:

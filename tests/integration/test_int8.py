@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.kv.cache import KVCache
 from faasmoe.model.architecture import is_experts
-from faasmoe.model.attention import Span
-from faasmoe.model.dense import DenseModel
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.dense.attention import Span
+from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.dispatch import Dispatch, deploy
-from faasmoe.orchestrator.kv_cache import KVCache
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from faasmoe.experts.kernel_cache import CACHE
+from faasmoe.experts.kernels.cache import CACHE
 
 COMPILES = """
 import logging
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-from faasmoe.experts.compiled import KERNELS, narrow
+from faasmoe.experts.kernels.compiled import KERNELS, narrow
 with KERNELS.told():
     assert narrow(1.0) == 0x3F80
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 
 PRELUDE = """
 import json, sys
@@ -20,13 +20,13 @@ def see(event, arguments):
     if event == "open" and "/transformers/models/" in str(arguments[0]) and str(arguments[0]).endswith(".py"):
         read.append(arguments[0])
 sys.addaudithook(see)
-from faasmoe.model.lean import import_transformers
+from faasmoe.model.adapter.light_import import import_transformers
 import_transformers(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
 """
 SERVES = """
 from faasmoe.model.plan import make_plan
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.loaded import Loaded
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.orchestrator.loaded_model import Loaded
 source = resolve(None)
 Loaded(make_plan(source, None, "float32"), Path(mkdtemp()))
 print(json.dumps([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]))
@@ -53,8 +53,8 @@ with TransformGetItemToIndex():
 
 LOOKS = """
 import json, sys
-import faasmoe.model.config_sizes, faasmoe.model.hub, faasmoe.model.weight_files
-from faasmoe.model.source import resolve
+import faasmoe.model.config.sizes, faasmoe.model.checkpoint.hub, faasmoe.model.checkpoint.weight_files
+from faasmoe.model.checkpoint.source import resolve
 resolve(sys.argv[1])
 print(json.dumps([name for name in ("torch", "transformers") if name in sys.modules]))
 """

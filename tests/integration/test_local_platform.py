@@ -21,11 +21,11 @@ import pytest
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, PlatformError, UnknownFunction
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec
-from faasmoe.platforms.local import wire
-from faasmoe.platforms.local.control import Activator
+from faasmoe.platforms.local.client.control import Activator
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
-from faasmoe.platforms.local.pool import INSTANCE_BYTES
+from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.run_folder import RunFolder, pools
 from tests.conformance.conftest import soon, spec
 from tests.tools import tool

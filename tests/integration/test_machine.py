@@ -16,8 +16,8 @@ BUDGET = """
 import sys
 from faasmoe.evaluation.memory_limit import join
 join(sys.argv[1])
-from faasmoe.orchestrator.kv_memory import budget
-from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.engine.kv.allocator import budget
+from faasmoe.protocol.options import EngineOptions
 print(budget(EngineOptions()))
 """
 

@@ -11,14 +11,14 @@ from contextlib import suppress
 
 import pytest
 
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.model.source import resolve
-from faasmoe.model.synthesis import _byte_tokenizer
+from faasmoe.model.synthesis.synthesis import _byte_tokenizer
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.serving import Serving
+from faasmoe.orchestrator.runtime import Serving
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.tenancy.idle import IdleShares
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.tenancy.ledger.idle_cost import IdleShares
 from tests.tiny import save_tiny
 
 KILLS = 5

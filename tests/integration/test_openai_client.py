@@ -12,7 +12,7 @@ import openai
 import pytest
 import torch
 
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 from tests.integration.servers import Server
 from tests.integration.test_server import MODEL, PROMPT, metric, wait_for_metric
 

@@ -18,8 +18,8 @@ import psutil
 import pytest
 import torch
 
-from faasmoe.model.checkpoint import Checkpoint
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.index import Checkpoint
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.platforms.local.run_folder import RunFolder
 from tests.integration.servers import Server, serve
 from tests.integration.test_server import metric

@@ -15,22 +15,22 @@ from transformers import PreTrainedModel
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from faasmoe.engine.engine import Engine
+from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.kv.cache import KVCache
+from faasmoe.engine.step_stats import StepReport
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts.handler import load
 from faasmoe.model.architecture import inspect_architecture
-from faasmoe.model.attention import Span
-from faasmoe.model.dense import DenseModel
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.dense.attention import Span
+from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.dispatch import Dispatch, deploy
-from faasmoe.orchestrator.engine import Engine
-from faasmoe.orchestrator.kv_cache import KVCache
-from faasmoe.orchestrator.options import EngineOptions
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.step_report import StepReport
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny, tiny_config
 
@@ -274,6 +274,6 @@ def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:
 
 
 def test_the_handler_is_what_platforms_are_given() -> None:
-    from faasmoe.orchestrator.dispatch import HANDLER
+    from faasmoe.engine.experts.dispatch import HANDLER
 
     assert f"{load.__module__}:{load.__name__}" == HANDLER

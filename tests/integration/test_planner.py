@@ -10,17 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from faasmoe import torch_build
-from faasmoe.evaluation.planner.activations import Activations
-from faasmoe.evaluation.planner.machine import Footprint
-from faasmoe.evaluation.planner.plan import requests_of
-from faasmoe.evaluation.planner.prediction import Conditions, Setting, predict
-from faasmoe.evaluation.planner.shape import shape_of
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.evaluation.workloads.paper import task_sets
+from faasmoe.model.adapter import torch_build
 from faasmoe.model.architecture import read_config
-from faasmoe.model.source import resolve
-from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.text.tokenizer import Tokenizer
+from faasmoe.planner.activations import Activations
+from faasmoe.planner.machine import Footprint
+from faasmoe.planner.plan import requests_of
+from faasmoe.planner.prediction import Conditions, Setting, predict
+from faasmoe.planner.shape import shape_of
 from tests import processes
 from tests.integration.servers import serve
 from tests.memory import held_bytes

@@ -16,24 +16,24 @@ import psutil
 import pytest
 
 from faasmoe.errors import EngineStopped
-from faasmoe.experts.kernel_cache import CACHE
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator import template_client, template_process
-from faasmoe.orchestrator.config import FleetOptions, ServingConfig
-from faasmoe.orchestrator.fleet import Fleet
-from faasmoe.orchestrator.messages import Start
-from faasmoe.orchestrator.options import EngineOptions
-from faasmoe.orchestrator.patience import Limits
-from faasmoe.orchestrator.piece_stream import PieceStream
+from faasmoe.experts.kernels.cache import CACHE
+from faasmoe.fleet import launcher, template_process
+from faasmoe.fleet.fleet import Fleet
+from faasmoe.fleet.launcher import TemplateClient
+from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.template_process import TemplateProcess
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-from faasmoe.orchestrator.template_client import TemplateClient
-from faasmoe.orchestrator.template_process import TemplateProcess
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.protocol.config import FleetOptions, ServingConfig
+from faasmoe.protocol.messages import Start
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
-from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant
+from faasmoe.util.patience import Limits
 from tests import processes
 from tests.integration.servers import Server, serve
 from tests.waiting import alive, wait_until
@@ -175,7 +175,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             await until(lambda: not any(function.instances for function in pool.status().functions))
             await until(lambda: not pool.processes())  # neither instances nor what starts them
             assert (fleet.state, fleet.running) == ("ok", 0)
-            monkeypatch.setattr(template_client, "TemplateProcess", Held)
+            monkeypatch.setattr(launcher, "TemplateProcess", Held)
             monkeypatch.setattr(template_process, "_LOADING", Limits(stopped=60, asleep=60, working=60))
             answer = asyncio.create_task(submit(fleet, "a", 8))
             await until(

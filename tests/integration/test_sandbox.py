@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from faasmoe.platforms.local.sandbox import MACHINES, Sandbox, prepare
+from faasmoe.platforms.local.instance.sandbox import MACHINES, Sandbox, prepare
 
 # 3.12 and later: of a process with threads, which torch may have made
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

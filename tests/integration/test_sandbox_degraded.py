@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.platforms.local import sandbox
-from faasmoe.platforms.local.sandbox import MACHINES, Sandbox, prepare
+from faasmoe.platforms.local.instance import sandbox
+from faasmoe.platforms.local.instance.sandbox import MACHINES, Sandbox, prepare
 from tests.integration.test_sandbox import (
     REFUSED,
     all_inside,

@@ -22,8 +22,8 @@ import httpx
 import psutil
 import pytest
 
-from faasmoe.cli.last_resort import LATE
-from faasmoe.cli.service_manager import ServiceManager
+from faasmoe.cli.server.last_resort import LATE
+from faasmoe.cli.server.service_manager import ServiceManager
 from tests.integration.test_orchestrator_process import LONG
 from tests.streams import data_of
 from tests.waiting import alive, wait_until
@@ -251,7 +251,8 @@ def test_a_server_whose_processes_are_all_frozen_ends_in_time(tmp_path: Path) ->
 
 STUCK = """
 import ctypes, os, pathlib, subprocess, sys, threading, time
-from faasmoe.cli import last_resort, signals
+from faasmoe.cli.server import last_resort
+from faasmoe.cli.server import signals
 last_resort.CLOSE_SECONDS = 0.3
 last_resort.LastResort(signals.ENDING).start()
 signals.unwind()

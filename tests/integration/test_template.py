@@ -14,9 +14,11 @@ from typing import IO
 import psutil
 import pytest
 
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.config import ServingConfig
-from faasmoe.orchestrator.messages import (
+from faasmoe.fleet.template_process import ENVIRONMENT
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.orchestrator.pool import local_platform
+from faasmoe.protocol.config import ServingConfig
+from faasmoe.protocol.messages import (
     HEADER,
     LARGEST_PACKET,
     VERSION,
@@ -34,8 +36,6 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_template_answer,
 )
-from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.template_process import ENVIRONMENT
 
 
 class Template:

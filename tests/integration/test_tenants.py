@@ -18,9 +18,9 @@ import httpx
 import openai
 import pytest
 
-from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.database.database import Database
+from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key, revoke_key
-from faasmoe.tenancy.schema import open_database
 from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant
 from tests.integration.servers import Server, serve
 from tests.metrics import NO_PROMTOOL, OPENMETRICS, families, promtool

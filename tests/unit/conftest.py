@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from faasmoe import torch_build
-from faasmoe.evaluation.planner import torch_memory
-from faasmoe.torch_build import TorchBuild
+from faasmoe.model.adapter import torch_build
+from faasmoe.model.adapter.torch_build import TorchBuild
+from faasmoe.planner import torch_memory
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
-from faasmoe.torch_build import CPU_INDEX
+from faasmoe.model.adapter.torch_build import CPU_INDEX
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -45,7 +45,7 @@ def test_charts_that_a_document_shows() -> None:
 
 
 def test_the_planner_is_held_against_what_was_measured() -> None:
-    from faasmoe.evaluation.planner.shape import ExpertLayer, ModelShape
+    from faasmoe.planner.shape import ExpertLayer, ModelShape
 
     shape = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 2, 50_000_000, 10_000, 2, 1024)
     settings = {"block_size": None, "keep_alive": 60.0}
@@ -61,7 +61,7 @@ def test_the_planner_is_held_against_what_was_measured() -> None:
 
 def test_published_memory_is_predicted() -> None:
     """Within the 15 % that are wanted."""
-    from faasmoe.evaluation.planner.shape import shape_of
+    from faasmoe.planner.shape import shape_of
 
     found = planned(published()["qwen2"], shape_of("qwen1.5-moe-a2.7b", layers=2, vocab=32000))
     assert len(found) >= 4

@@ -9,21 +9,21 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from faasmoe import __version__
-from faasmoe.api import errors
-from faasmoe.api.account import Accounts
+from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked, BodyReader, Bounds
 from faasmoe.api.authentication import TenantsOnly
-from faasmoe.api.body_limit import BodyLimit, body_of
-from faasmoe.api.described import describe_bodies
-from faasmoe.api.forms import CHAT, COMPLETION, Form
 from faasmoe.api.generation import EventStream, Generation, Order
-from faasmoe.api.metrics import Metrics, add_metrics
-from faasmoe.api.pace import RefusalPace
-from faasmoe.api.presence import CLIENT_LEFT, while_connected
+from faasmoe.api.http.body_limit import BodyLimit, body_of
+from faasmoe.api.http.disconnect import CLIENT_LEFT, while_connected
+from faasmoe.api.http.pace import RefusalPace
+from faasmoe.api.metrics.metrics import Metrics, add_metrics
+from faasmoe.api.openai import errors
+from faasmoe.api.openai.described import describe_bodies
+from faasmoe.api.openai.responses import CHAT, COMPLETION, Form
 from faasmoe.api.usage import add_own_usage
-from faasmoe.orchestrator.fleet import Fleet
+from faasmoe.fleet.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
-from faasmoe.tenancy.office import Office
+from faasmoe.tenancy.service import Office
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from faasmoe.errors import RequestError
-from faasmoe.orchestrator.request import SamplingParams
+from faasmoe.protocol.request import SamplingParams
 
 Kind = Literal["completion", "chat"]
 

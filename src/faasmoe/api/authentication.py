@@ -10,11 +10,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faasmoe.api.errors import describe, headers
-from faasmoe.api.presence import address_of
+from faasmoe.api.http.disconnect import address_of
+from faasmoe.api.openai.errors import describe, headers
 from faasmoe.errors import FaasmoeError, LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.authentication import Authentication, Caller
-from faasmoe.tenancy.limits import Limits, Standing
+from faasmoe.tenancy.limits.limits import Limits, Standing
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 

@@ -9,9 +9,9 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from faasmoe.api.errors import error_body
 from faasmoe.api.health import Health
-from faasmoe.api.request_log import RequestLog
+from faasmoe.api.http.request_log import RequestLog
+from faasmoe.api.openai.errors import error_body
 
 HEALTH, READY, METRICS = "/health", "/ready", "/metrics"
 _LOADING_SECONDS = 5  # after which a client may come again while the model is loaded

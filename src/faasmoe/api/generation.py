@@ -14,17 +14,17 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from faasmoe.api.account import Accounts
+from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked
-from faasmoe.api.comments import SILENCE, Commented
-from faasmoe.api.errors import describe
-from faasmoe.api.forms import Form
-from faasmoe.api.logprobs import Collected
-from faasmoe.api.metrics import Metrics
-from faasmoe.api.presence import CLIENT_LEFT, while_connected
-from faasmoe.orchestrator.fleet import Fleet
-from faasmoe.orchestrator.piece_stream import PieceStream
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.api.http.comments import SILENCE, Commented
+from faasmoe.api.http.disconnect import CLIENT_LEFT, while_connected
+from faasmoe.api.metrics.metrics import Metrics
+from faasmoe.api.openai.errors import describe
+from faasmoe.api.openai.logprobs import Collected
+from faasmoe.api.openai.responses import Form
+from faasmoe.fleet.fleet import Fleet
+from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.tenancy.authentication import ANYBODY, Caller
 
 _SCORES_AT_ONCE = 128  # tokens whose log-probabilities are written before others have their turn

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from faasmoe.orchestrator.client import State
+from faasmoe.fleet.client import State
 
 Status = Literal["starting", "ok", "degraded", "stopped"]
 

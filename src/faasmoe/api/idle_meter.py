@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from faasmoe.platforms.base import PoolStatus
-from faasmoe.tenancy.idle import IdleShares
-from faasmoe.tenancy.ledger import Idle
+from faasmoe.tenancy.ledger.idle_cost import IdleShares
+from faasmoe.tenancy.ledger.ledger import Idle
 from faasmoe.tenancy.outage import Outage
 
 PERIOD = 10.0  # seconds; what a crash loses at most

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from faasmoe.api.asked import Asked, Bounds, Kind
-from faasmoe.api.complaints import refusal_of
-from faasmoe.api.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
-from faasmoe.api.structure import check_structure
-from faasmoe.api.texts import Encoder, Texts
+from faasmoe.api.http.structure import check_structure
+from faasmoe.api.openai.complaints import refusal_of
+from faasmoe.api.openai.prompts import Encoder, Texts
+from faasmoe.api.openai.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.errors import RequestError
 
 B = TypeVar("B", bound=GenerationBody)

@@ -9,8 +9,8 @@ from fastapi import FastAPI, Query, Request
 
 from faasmoe.errors import EngineBusy
 from faasmoe.tenancy.authentication import Caller
-from faasmoe.tenancy.office import Office
-from faasmoe.tenancy.usage import Period, check_by, priced, total_of, usage
+from faasmoe.tenancy.ledger.usage import Period, check_by, priced, total_of, usage
+from faasmoe.tenancy.service import Office
 
 MOST_AT_ONCE = 2  # sums over the ledger; more would only wait for each other
 MOST_WAITING = 32  # for their turn

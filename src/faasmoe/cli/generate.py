@@ -28,13 +28,13 @@ from faasmoe.cli.options import (
 from faasmoe.cli.progress import writing
 from faasmoe.cli.stages import Stages
 from faasmoe.errors import EngineStopped, OptionError
-from faasmoe.starting import importing
+from faasmoe.util.gc_freeze import importing
 
 if TYPE_CHECKING:
+    from faasmoe.model.checkpoint.source import ModelSource
     from faasmoe.model.plan import ModelPlan
-    from faasmoe.model.source import ModelSource
-    from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
-    from faasmoe.orchestrator.serving import Serving
+    from faasmoe.orchestrator.runtime import Serving
+    from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 _MIB = 1 << 20
 
@@ -65,12 +65,12 @@ def generate(
 
     Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
     """
-    from faasmoe import torch_build
-    from faasmoe.model.config_facts import ConfigFacts, check_types
-    from faasmoe.model.lean import import_transformers
-    from faasmoe.model.source import resolve
+    from faasmoe.model.adapter import torch_build
+    from faasmoe.model.adapter.light_import import import_transformers
+    from faasmoe.model.checkpoint.source import resolve
+    from faasmoe.model.config.facts import ConfigFacts, check_types
     from faasmoe.orchestrator.pool import local_platform
-    from faasmoe.orchestrator.request import SamplingParams
+    from faasmoe.protocol.request import SamplingParams
 
     errors = Console(stderr=True, highlight=False)
     stages = Stages(errors)
@@ -87,7 +87,7 @@ def generate(
             stages.begin("importing torch and transformers")
             import_transformers()
             from faasmoe.evaluation.meters.meter import Meter
-            from faasmoe.orchestrator.serving import Serving
+            from faasmoe.orchestrator.runtime import Serving
 
             stages.begin(f"checking {source.name}")
             plan, length = _planned(source, block_size, dtype, quantize, max_model_len)
@@ -111,8 +111,8 @@ def _planned(
 ) -> tuple[ModelPlan, int]:
     """The model in blocks, and the context that it is to have."""
     from faasmoe.model.plan import context_length, make_plan
-    from faasmoe.orchestrator.serving import demand
-    from faasmoe.platforms.local.limits import tell
+    from faasmoe.orchestrator.runtime import demand
+    from faasmoe.platforms.local.supervisor.limits import tell
 
     plan = make_plan(source, block_size, dtype, quantize)
     tell(demand(plan))
@@ -128,7 +128,7 @@ class _Answer:
 
 def _answer(serving: Serving, prompt: str, params: SamplingParams, aloud: bool) -> _Answer:
     """What the model adds to `prompt`; printed as it comes, after the prompt, if `aloud`."""
-    from faasmoe.orchestrator.request import GenerationRequest
+    from faasmoe.protocol.request import GenerationRequest
 
     request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)
     answer, started = _Answer(), time.monotonic()

@@ -29,8 +29,8 @@ def inspect(
 
     Loads no weights. Exits with 2 if the model cannot be served, and says why.
     """
-    from faasmoe.model.lean import import_transformers
-    from faasmoe.model.source import resolve
+    from faasmoe.model.adapter.light_import import import_transformers
+    from faasmoe.model.checkpoint.source import resolve
 
     try:
         source = resolve(model)  # before torch, which takes seconds to import
@@ -50,7 +50,7 @@ def inspect(
 
 
 def _facts(plan: ModelPlan) -> dict[str, Any]:
-    from faasmoe.evaluation.planner.machine import Footprint
+    from faasmoe.planner.machine import Footprint
 
     config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.memory for block in plan.blocks)

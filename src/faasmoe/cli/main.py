@@ -9,20 +9,10 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import (
-    database,
-    evaluate,
-    functions,
-    generate,
-    inspect,
-    keys,
-    models,
-    plan,
-    serve,
-    signals,
-    tenants,
-    usage,
-)
+from faasmoe.cli import functions, generate, inspect, models, plan
+from faasmoe.cli.evaluation import evaluate
+from faasmoe.cli.server import serve, signals
+from faasmoe.cli.tenancy import database, keys, tenants, usage
 from faasmoe.errors import FaasmoeError, UserError
 
 app = typer.Typer(

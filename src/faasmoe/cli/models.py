@@ -14,7 +14,7 @@ from faasmoe.cli.numeric import MOST_COUNT, MOST_SEED, whole
 from faasmoe.cli.options import Dtype, Json, Model
 from faasmoe.cli.progress import writing
 from faasmoe.errors import OptionError
-from faasmoe.model.geometries import LEAST_VOCAB, MOST_VOCAB
+from faasmoe.model.synthesis.geometries import LEAST_VOCAB, MOST_VOCAB
 
 app = typer.Typer(
     help="Make checkpoints to try things with, and record what models do.",
@@ -48,14 +48,14 @@ def make(
 
     Its text is noise. It serves benchmarks and tests, which depend on sizes and not on what is said.
     """
-    from faasmoe.model.geometries import sizes_of
-    from faasmoe.model.lean import import_transformers
-    from faasmoe.model.new_folder import check_new
+    from faasmoe.model.adapter.light_import import import_transformers
+    from faasmoe.model.synthesis.geometries import sizes_of
+    from faasmoe.model.synthesis.new_folder import check_new
 
     sizes_of(name, layers, vocab)  # before torch, which takes seconds to import
     check_new(out)
     import_transformers()
-    from faasmoe.model.synthesis import Synthesis
+    from faasmoe.model.synthesis.synthesis import Synthesis
 
     synthesis = Synthesis(name, layers, vocab, seed)
     with writing(str(out), synthesis.nbytes) as advance:
@@ -82,8 +82,8 @@ def record(
 
     The file holds numbers of experts and nothing of the text.
     """
-    from faasmoe.model.config_facts import ConfigFacts
-    from faasmoe.model.source import resolve
+    from faasmoe.model.checkpoint.source import resolve
+    from faasmoe.model.config.facts import ConfigFacts
 
     try:
         prompts = [part.strip() for part in text.read_text().split("\n\n") if part.strip()]
@@ -91,10 +91,10 @@ def record(
         raise OptionError(f"--text {text}: cannot be read: {error}") from error
     source = resolve(model)
     ConfigFacts.read(source.folder).check(max_tokens=answer_tokens, option="--answer-tokens")
-    from faasmoe.model.lean import import_transformers
+    from faasmoe.model.adapter.light_import import import_transformers
 
     import_transformers()
-    from faasmoe.evaluation.planner.recording import record as run
+    from faasmoe.planner.recording import record as run
 
     columns = (TextColumn("answering"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

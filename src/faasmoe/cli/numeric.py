@@ -103,7 +103,7 @@ def _option(number: Number, least: float, most: float, names: tuple[str, ...], m
 
 
 def _check_memory(text: str, nbytes: int) -> None:
-    from faasmoe import machine
+    from faasmoe.util import machine
 
     if nbytes > (most := machine.memory()):
         whose = "the control group that this runs in" if machine.memory_is_limited() else "this machine"

@@ -13,9 +13,9 @@ from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, MOST_SEED, MOST_TOKENS
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.orchestrator.config import FleetOptions, Strategy
-    from faasmoe.orchestrator.options import EngineOptions
     from faasmoe.platforms.local.options import LocalOptions
+    from faasmoe.protocol.config import FleetOptions, Strategy
+    from faasmoe.protocol.options import EngineOptions
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +128,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 def platform_options(keep_alive: float, memory_budget: int | None, release_page_cache: bool) -> LocalOptions:
     """Where a control group limits memory, functions have a part of what it leaves, if no budget is given."""
-    from faasmoe import machine
     from faasmoe.platforms.local.options import LocalOptions
+    from faasmoe.util import machine
 
     if memory_budget is None and machine.memory_is_limited():
         memory_budget = int(_FUNCTIONS_SHARE * machine.available_memory())
@@ -140,14 +140,14 @@ def platform_options(keep_alive: float, memory_budget: int | None, release_page_
 
 def engine_options(kv_cache_memory: int | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
     """What an engine may use."""
-    from faasmoe.orchestrator.options import EngineOptions
+    from faasmoe.protocol.options import EngineOptions
 
     return EngineOptions(kv_cache_memory, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
 
 
 def fleet_options(strategy: Strategy, keep_alive: float, most: int | None) -> FleetOptions:
     """Raises `OptionError` if a value is of no use."""
-    from faasmoe.orchestrator.config import DEFAULT_MOST, FleetOptions
+    from faasmoe.protocol.config import DEFAULT_MOST, FleetOptions
 
     if most is not None and strategy == "shared":
         raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")

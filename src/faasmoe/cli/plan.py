@@ -13,16 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from faasmoe.cli.evaluation.workloads import LEAST_RATE, MOST_RATE, Replay, Tenants
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, size, whole
 from faasmoe.cli.options import Dtype, Json, Seed
 from faasmoe.cli.tables import WholeTable
-from faasmoe.cli.workloads import LEAST_RATE, MOST_RATE, Replay, Tenants
 
 if TYPE_CHECKING:
-    from faasmoe.evaluation.planner.plan import Plan
-    from faasmoe.evaluation.planner.prediction import Prediction
-    from faasmoe.evaluation.planner.shape import ModelShape
-    from faasmoe.evaluation.planner.simulation import Requests
+    from faasmoe.planner.plan import Plan
+    from faasmoe.planner.prediction import Prediction
+    from faasmoe.planner.shape import ModelShape
+    from faasmoe.planner.simulation import Requests
 
 Model = Annotated[
     str | None,
@@ -119,21 +119,21 @@ def plan(
 
     Simulates requests, routing, and the life of instances. Starts nothing and loads nothing.
     """
-    from faasmoe.model.geometries import facts_of
+    from faasmoe.model.synthesis.geometries import facts_of
     from faasmoe.tenancy.prices import read_prices
 
     facts = facts_of(model, layers)  # before torch, which takes seconds to import
     for each in block_size or ():
         facts.check(each)
     table = read_prices(prices)
-    from faasmoe.model.lean import import_transformers
+    from faasmoe.model.adapter.light_import import import_transformers
 
     import_transformers()
-    from faasmoe.evaluation.planner.activations import Activations
-    from faasmoe.evaluation.planner.machine import Footprint
-    from faasmoe.evaluation.planner.plan import make_plan, usual_block_sizes
-    from faasmoe.evaluation.planner.prediction import Conditions, Setting
-    from faasmoe.evaluation.planner.shape import shape_of
+    from faasmoe.planner.activations import Activations
+    from faasmoe.planner.machine import Footprint
+    from faasmoe.planner.plan import make_plan, usual_block_sizes
+    from faasmoe.planner.prediction import Conditions, Setting
+    from faasmoe.planner.shape import shape_of
 
     shape = shape_of(model, dtype, layers)
     activations = Activations.load(routing) if routing else None
@@ -157,7 +157,7 @@ def plan(
 def _machine(bandwidth: float | None, cores: int | None) -> Any:
     from dataclasses import replace
 
-    from faasmoe.evaluation.planner.machine import Machine
+    from faasmoe.planner.machine import Machine
 
     machine = Machine()
     if bandwidth is not None:
@@ -175,10 +175,10 @@ def _requests(
     lengths: tuple[int, int, float],
     longest: float,
 ) -> Requests:
-    from faasmoe.evaluation.planner.plan import requests_of, seconds_to_simulate
     from faasmoe.evaluation.workloads.arrivals import bursty, poisson
     from faasmoe.evaluation.workloads.ask import Lengths
     from faasmoe.evaluation.workloads.replay import replay
+    from faasmoe.planner.plan import requests_of, seconds_to_simulate
 
     if file:
         return requests_of(replay(file))
@@ -245,7 +245,7 @@ def _show(
 
 def _commands(model: str | None, layers: int | None, best: Prediction) -> list[str]:
     """What serves the model so. A published geometry is no checkpoint: one of random weights is made first."""
-    from faasmoe.model.geometries import GEOMETRIES
+    from faasmoe.model.synthesis.geometries import GEOMETRIES
 
     if model not in GEOMETRIES:
         return [_command(model, best)]

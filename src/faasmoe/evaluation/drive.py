@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from faasmoe.errors import EngineStopped, FaasmoeError
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.orchestrator.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 if TYPE_CHECKING:
-    from faasmoe.model.tokenizer import Tokenizer
-    from faasmoe.orchestrator.serving import Serving
+    from faasmoe.model.text.tokenizer import Tokenizer
+    from faasmoe.orchestrator.runtime import Serving
 
 _DEADLINE = 600.0  # seconds without any news
 

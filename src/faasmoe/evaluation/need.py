@@ -8,7 +8,6 @@ import msgspec
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.experiment import Case
-from faasmoe.evaluation.planner.torch_memory import Taken, beyond_cpu_build
 from faasmoe.evaluation.strategies.registry import (
     BASELINE,
     FAASMOE_PRIVATE,
@@ -16,7 +15,8 @@ from faasmoe.evaluation.strategies.registry import (
     LOCAL_DISTRIBUTION,
     SHARED_FULL,
 )
-from faasmoe.machine import available_memory
+from faasmoe.planner.torch_memory import Taken, beyond_cpu_build
+from faasmoe.util.machine import available_memory
 
 
 @dataclass(frozen=True, slots=True)

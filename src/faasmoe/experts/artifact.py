@@ -23,8 +23,8 @@ from typing import Any
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.file_state import FileState
-from faasmoe.experts.int8 import Int8Location, MatrixLocation
-from faasmoe.experts.kernels import ExpertForm, Gate
+from faasmoe.experts.formats.int8 import Int8Location, MatrixLocation
+from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
 VERSION = 3

@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray
 from torch import Tensor
 
-from faasmoe.experts.compiled import compiled, pointer
+from faasmoe.experts.kernels.compiled import compiled, pointer
 
 _EXPONENT = np.uint32(0x7F800000)  # of a float32: all ones in NaN and infinity, and in nothing else
 

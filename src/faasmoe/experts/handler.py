@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from faasmoe.errors import CheckpointError, PayloadError, brief
-from faasmoe.experts import fused
 from faasmoe.experts.artifact import Artifact, ExpertLocations
-from faasmoe.experts.compiled import KERNELS
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.finite import all_finite
-from faasmoe.experts.fused import FusedExperts
-from faasmoe.experts.int8 import Int8Location, Matrix, MatrixLocation
-from faasmoe.experts.kernels import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
+from faasmoe.experts.formats.int8 import Int8Location, Matrix, MatrixLocation
+from faasmoe.experts.kernels import fused
+from faasmoe.experts.kernels.compiled import KERNELS
+from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
+from faasmoe.experts.kernels.fused import FusedExperts
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import (
     Buffer,

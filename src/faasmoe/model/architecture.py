@@ -2,7 +2,7 @@
 
 Nothing here knows model names. A model can be served if transformers dispatches its experts through
 `ALL_EXPERTS_FUNCTIONS` (`use_experts_implementation` leaves flags on such modules) and its attention through
-`ALL_ATTENTION_FUNCTIONS`, and if its experts compute something that `experts.kernels` can name.
+`ALL_ATTENTION_FUNCTIONS`, and if its experts compute something that `experts.kernels.expert` can name.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 import faasmoe
 from faasmoe.errors import UnsupportedModel, brief
-from faasmoe.experts.kernels import ExpertForm
-from faasmoe.model.config_facts import LARGEST_CONFIG, context_of
-from faasmoe.model.config_sizes import check_sizes
+from faasmoe.experts.kernels.expert import ExpertForm
+from faasmoe.model.adapter.light_import import without_values
+from faasmoe.model.checkpoint.folder import config_file
+from faasmoe.model.config.facts import LARGEST_CONFIG, context_of
+from faasmoe.model.config.json_file import quoted, read_json
+from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
-from faasmoe.model.folder import config_file
-from faasmoe.model.json_file import quoted, read_json
-from faasmoe.model.lean import without_values
 
-# Layers that keep nothing but keys and values. Which positions they see is asked of the model (`model.attention`).
+# Layers that keep nothing but keys and values. Which positions they see is asked of the model
+# (`model.dense.attention`).
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 _QUANTISATION = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")

@@ -1,6 +1,6 @@
 """Recognise what a transformers experts class computes, by running it.
 
-The class's own gate is evaluated on probe values and compared with every gate that `experts.kernels` knows;
+The class's own gate is evaluated on probe values and compared with every gate that `experts.kernels.expert` knows;
 then the class's whole forward runs on a few tiny random experts, next to the kernel. So a class that
 transformers adds tomorrow is served if it computes something known, and refused by name if it does not.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from faasmoe.errors import UnsupportedModel
-from faasmoe.experts.kernels import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
 
 _E, _H, _I = 3, 12, 10  # experts, hidden and intermediate size of the tiny experts
 _TOLERANCE = 1e-5

@@ -11,19 +11,19 @@ from transformers import PretrainedConfig
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import NAME_OF
-from faasmoe.experts.int8 import Int8Location
+from faasmoe.experts.formats.int8 import Int8Location
 from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
-from faasmoe.model.blocks import Block, check_block_size, cut
-from faasmoe.model.checkpoint import Checkpoint
-from faasmoe.model.checkpoint_files import CheckpointFiles
-from faasmoe.model.completeness import check_complete
-from faasmoe.model.config_facts import check_context, check_types
-from faasmoe.model.folder import check_folder
-from faasmoe.model.generation_config import check_generation
-from faasmoe.model.layout import Layout, dense_tensors, read_layout
-from faasmoe.model.quantised import QuantisedCopy, plan_copy
-from faasmoe.model.source import ModelSource
-from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.model.checkpoint.blocks import Block, check_block_size, cut
+from faasmoe.model.checkpoint.completeness import check_complete
+from faasmoe.model.checkpoint.files import CheckpointFiles
+from faasmoe.model.checkpoint.folder import check_folder
+from faasmoe.model.checkpoint.index import Checkpoint
+from faasmoe.model.checkpoint.layout import Layout, dense_tensors, read_layout
+from faasmoe.model.checkpoint.quantised import QuantisedCopy, plan_copy
+from faasmoe.model.checkpoint.source import ModelSource
+from faasmoe.model.config.facts import check_context, check_types
+from faasmoe.model.config.generation import check_generation
+from faasmoe.model.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

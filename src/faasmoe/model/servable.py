@@ -1,7 +1,8 @@
 """A process that tells whether the config and tokenizer in a folder can be served.
 
-For those who have to know before they fetch the weights, and go without torch (`model.hub`). Called with the folder
-and its parent's process id, it writes one line of JSON: the name of the error and its message, or null and nothing.
+For those who have to know before they fetch the weights, and go without torch (`model.checkpoint.hub`). Called with the
+folder and its parent's process id, it writes one line of JSON: the name of the error and its message, or null and
+nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from faasmoe.children import die_with_parent, leave_signals_to_parent
 from faasmoe.errors import UserError
-from faasmoe.model.lean import import_transformers
+from faasmoe.model.adapter.light_import import import_transformers
+from faasmoe.util.processes import die_with_parent, leave_signals_to_parent
 
 
 def main() -> None:

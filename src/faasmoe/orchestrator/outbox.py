@@ -7,8 +7,8 @@ import threading
 import time
 from collections import Counter
 
-from faasmoe.orchestrator.messages import Message, Pieces
-from faasmoe.orchestrator.request import Piece
+from faasmoe.protocol.messages import Message, Pieces
+from faasmoe.protocol.request import Piece
 
 MOST_UNSENT = 1024  # pieces of one request
 _MOST_MESSAGES = 1024

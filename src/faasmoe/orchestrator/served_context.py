@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from faasmoe.engine.kv.allocator import budget
 from faasmoe.errors import OptionError
-from faasmoe.orchestrator.kv_memory import budget
-from faasmoe.orchestrator.options import EngineOptions
+from faasmoe.protocol.options import EngineOptions
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import NoReturn, Protocol
 
 from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
-from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.messages import (
+from faasmoe.orchestrator.outbox import Outbox
+from faasmoe.protocol.messages import (
     HEADER,
     Accepted,
     Cancel,
@@ -32,9 +32,9 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_order,
 )
-from faasmoe.orchestrator.outbox import Outbox
-from faasmoe.orchestrator.reasons import told
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.protocol.reasons import told
+from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.protocol.stats import Figures
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faasmoe import logs
-from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
 from faasmoe.errors import FaasmoeError, MessageError
-from faasmoe.orchestrator.config import About
-from faasmoe.orchestrator.messages import (
+from faasmoe.protocol.config import About
+from faasmoe.protocol.messages import (
     LARGEST_PACKET,
     Ended,
     Failed,
@@ -43,10 +41,12 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_template_order,
 )
-from faasmoe.starting import importing, keep_imported
+from faasmoe.util import logs
+from faasmoe.util.gc_freeze import importing, keep_imported
+from faasmoe.util.processes import Children, die_with_parent, leave_signals_to_parent
 
 if TYPE_CHECKING:
-    from faasmoe.orchestrator.loaded import Loaded
+    from faasmoe.orchestrator.loaded_model import Loaded
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
 
@@ -160,11 +160,11 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     has loaded something else.
     """
     loaded, folder = _load(start), Path(start.folder)
+    from faasmoe.engine.kv.allocator import token_bytes  # noqa: PLC0415
     from faasmoe.model.plan import context_length  # noqa: PLC0415 - torch is there now
-    from faasmoe.orchestrator.kv_memory import token_bytes  # noqa: PLC0415
-    from faasmoe.orchestrator.process import run  # noqa: PLC0415
+    from faasmoe.orchestrator.main import run  # noqa: PLC0415
+    from faasmoe.orchestrator.runtime import Serving, install  # noqa: PLC0415
     from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
-    from faasmoe.orchestrator.serving import Serving, install  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
     from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
 
@@ -188,10 +188,10 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
 
 def _load(start: Start) -> Loaded:
     """All of it is read from one state of the checkpoint's folder. Says in the log how far it is."""
-    from faasmoe.model.checkpoint_files import CheckpointFiles  # noqa: PLC0415
-    from faasmoe.model.folder import config_file  # noqa: PLC0415
-    from faasmoe.model.lean import import_transformers  # noqa: PLC0415
-    from faasmoe.model.source import ModelSource  # noqa: PLC0415
+    from faasmoe.model.adapter.light_import import import_transformers  # noqa: PLC0415
+    from faasmoe.model.checkpoint.files import CheckpointFiles  # noqa: PLC0415
+    from faasmoe.model.checkpoint.folder import config_file  # noqa: PLC0415
+    from faasmoe.model.checkpoint.source import ModelSource  # noqa: PLC0415
 
     began = time.monotonic()
 
@@ -205,9 +205,9 @@ def _load(start: Start) -> Loaded:
     files.pin(folder)
     import_transformers(folder / _EXPORTS)
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
-    from faasmoe.orchestrator.loaded import Loaded  # noqa: PLC0415
-    from faasmoe.orchestrator.serving import demand  # noqa: PLC0415
-    from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
+    from faasmoe.orchestrator.loaded_model import Loaded  # noqa: PLC0415
+    from faasmoe.orchestrator.runtime import demand  # noqa: PLC0415
+    from faasmoe.platforms.local.supervisor.limits import tell  # noqa: PLC0415
 
     keep_imported()
     done("torch and transformers are imported")

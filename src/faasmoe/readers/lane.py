@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from faasmoe.backoff import Backoff
 from faasmoe.errors import EngineStopped, RequestError
 from faasmoe.readers.messages import Answer, Done, Job, frame
 from faasmoe.readers.nursery_client import Lost, Reader
 from faasmoe.readers.progress import Overdue, Stalled, watched
 from faasmoe.readers.queue import FairQueue
+from faasmoe.util.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from faasmoe import logs
-from faasmoe.children import Children, die_with_parent, leave_signals_to_parent
 from faasmoe.errors import FaasmoeError, MessageError
 from faasmoe.readers import reader
 from faasmoe.readers.messages import (
@@ -36,7 +34,9 @@ from faasmoe.readers.messages import (
     read_order,
 )
 from faasmoe.readers.reader import GatewayLeft, Read
-from faasmoe.starting import importing
+from faasmoe.util import logs
+from faasmoe.util.gc_freeze import importing
+from faasmoe.util.processes import Children, die_with_parent, leave_signals_to_parent
 
 log = logging.getLogger("faasmoe.readers.nursery")  # it is run as __main__
 
@@ -152,7 +152,7 @@ def main() -> None:
 def _serve(gateway: socket.socket) -> None:
     with importing():
         from faasmoe.api.reading import Reading  # noqa: PLC0415 - takes a second, while the model is loaded
-        from faasmoe.model.prompts import PromptEncoder  # noqa: PLC0415
+        from faasmoe.model.text.prompts import PromptEncoder  # noqa: PLC0415
 
         order, _ = receive(gateway)
         if not isinstance(order, Load):

@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from faasmoe.children import start
 from faasmoe.errors import CheckpointError, MessageError
 from faasmoe.readers.messages import (
     LARGEST,
@@ -32,6 +31,7 @@ from faasmoe.readers.messages import (
     read_event,
 )
 from faasmoe.readers.progress import Overdue, Stalled, watched
+from faasmoe.util.processes import start
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from faasmoe.errors import EngineBusy
 
 T = TypeVar("T")
 
-MOST = 4096  # that wait, of all tenants together; `api.body_limit` bounds their bytes
+MOST = 4096  # that wait, of all tenants together; `api.http.body_limit` bounds their bytes
 MOST_EACH = 1024  # of one tenant; as many may wait for the engine
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from faasmoe.errors import LimitExceeded, Unauthenticated, WrongHost
-from faasmoe.tenancy.directory import Snapshot
-from faasmoe.tenancy.guesses import Guesses
+from faasmoe.tenancy.brute_force import Guesses
 from faasmoe.tenancy.keys import LONGEST_KEY, StoredKey, id_of, matches
-from faasmoe.tenancy.limits import Arrival
+from faasmoe.tenancy.limits.limits import Arrival
 from faasmoe.tenancy.proxies import TrustedProxies
+from faasmoe.tenancy.snapshot import Snapshot
 from faasmoe.tenancy.tenants import Tenant
 
 NO_PROXIES = TrustedProxies()

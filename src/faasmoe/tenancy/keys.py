@@ -19,8 +19,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from faasmoe.errors import NoSuchName, TenancyError
-from faasmoe.tenancy import tables
-from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.database import tables
+from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.tenants import milliseconds, note_change, read_tenant
 
 LONGEST_KEY = 100  # characters that are worth looking at

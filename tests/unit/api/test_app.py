@@ -13,12 +13,12 @@ import pytest
 from faasmoe.api import generation
 from faasmoe.api.app import create_app
 from faasmoe.api.asked import Bounds
-from faasmoe.api.metrics import Metrics
+from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.errors import EngineBusy, EngineStopped
-from faasmoe.orchestrator.config import About
-from faasmoe.orchestrator.fleet import Starts
-from faasmoe.orchestrator.request import Candidate, GenerationRequest, Piece, TokenLogprob
+from faasmoe.fleet.fleet import Starts
 from faasmoe.platforms.base import PoolStatus
+from faasmoe.protocol.config import About
+from faasmoe.protocol.request import Candidate, GenerationRequest, Piece, TokenLogprob
 from tests.offices import PlayedOffice
 from tests.reading import InlineReader
 

@@ -9,7 +9,7 @@ import pytest
 from faasmoe.api.idle_meter import IdleMeter
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import PoolStatus, PoolTotals
-from faasmoe.tenancy.ledger import Idle
+from faasmoe.tenancy.ledger.ledger import Idle
 from faasmoe.tenancy.outage import Outage
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from faasmoe.orchestrator.request import GenerationRequest, Piece
-from faasmoe.tenancy.budget import Budget
-from faasmoe.tenancy.ledger import Entry, Record
+from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.tenancy.ledger.ledger import Entry, Record
+from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.tenants import Tenant
 from tests.offices import PlayedOffice, bearer
 from tests.unit.api.test_app import BODY, Orchestrator, Stream, app_of, post

@@ -9,12 +9,12 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from faasmoe.api import account
+from faasmoe.api import accounting
 from faasmoe.api.authentication import duration
 from faasmoe.errors import EngineBusy, EngineStopped
-from faasmoe.orchestrator.request import Piece, Used
-from faasmoe.tenancy.budget import Budget
-from faasmoe.tenancy.ledger import Record
+from faasmoe.protocol.request import Piece, Used
+from faasmoe.tenancy.ledger.ledger import Record
+from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 from tests.offices import PlayedOffice, bearer
@@ -269,7 +269,7 @@ def test_who_leaves_pays_for_what_was_used_until_then(stream: bool, final: Piece
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_answer_waits_for_its_record(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account, "DURABLE_SECONDS", 300)
+    monkeypatch.setattr(accounting, "DURABLE_SECONDS", 300)
     office = PlayedOffice(ACME, durable=None)
     body = {**BODY, "stream": stream}
 
@@ -291,7 +291,7 @@ def test_an_answer_waits_for_its_record(stream: bool, monkeypatch: pytest.Monkey
 def test_a_database_that_is_down_keeps_no_answer_back(
     durable: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "DURABLE_SECONDS", 0.01)
+    monkeypatch.setattr(accounting, "DURABLE_SECONDS", 0.01)
     office = PlayedOffice(ACME, durable=durable)
     assert post(Orchestrator([LAST]), BODY, office=office, headers=bearer("acme")).status_code == 200
     assert len(office.records) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faasmoe.cli import main as command
-from faasmoe.model.source import resolve
+from faasmoe.model.checkpoint.source import resolve
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -5,9 +5,9 @@ import logging
 import pytest
 import typer
 
-from faasmoe import machine
 from faasmoe.cli.numeric import Size
 from faasmoe.cli.options import engine_options, platform_options
+from faasmoe.util import machine
 
 GIB = 1 << 30
 

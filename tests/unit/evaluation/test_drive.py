@@ -9,7 +9,7 @@ import pytest
 from faasmoe.errors import EngineBusy
 from faasmoe.evaluation.drive import drive
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.protocol.request import GenerationRequest, Piece
 
 
 class Played:

@@ -14,17 +14,17 @@ import pytest
 import faasmoe
 from faasmoe.errors import CheckpointError
 from faasmoe.model.architecture import read_config
-from faasmoe.model.source import resolve
-from faasmoe.model.tokenizer import Tokenizer
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.text.tokenizer import Tokenizer
 
 SOURCE = Path(faasmoe.__file__).parent
 NAMES = {"from_pretrained", "from_config", "_from_config"}
 WITHOUT = {  # calls that take no such argument, and why they run no code of a checkpoint's
     (
-        "model/generation_config.py",
+        "model/config/generation.py",
         "GenerationConfig.from_pretrained",
     ): "reads one JSON file into plain attributes",
-    ("model/tokenizer.py", "transformers.GenerationConfig.from_pretrained"): "the same",
+    ("model/text/tokenizer.py", "transformers.GenerationConfig.from_pretrained"): "the same",
 }
 
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from faasmoe.orchestrator.messages import Accepted, Pieces
 from faasmoe.orchestrator.outbox import MOST_UNSENT, Outbox
-from faasmoe.orchestrator.request import Piece, Used
+from faasmoe.protocol.messages import Accepted, Pieces
+from faasmoe.protocol.request import Piece, Used
 
 NOW = 0.0  # an instant that has passed
 

@@ -9,15 +9,15 @@ import pytest
 
 from faasmoe.api.asked import Bounds
 from faasmoe.api.reading import Reading
+from faasmoe.engine.kv.allocator import token_bytes
 from faasmoe.errors import OptionError, RequestError
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import context_length, make_plan
-from faasmoe.model.source import resolve
-from faasmoe.orchestrator.kv_memory import token_bytes
-from faasmoe.orchestrator.loaded import Loaded
-from faasmoe.orchestrator.options import EngineOptions
-from faasmoe.orchestrator.request import GenerationRequest, Piece
+from faasmoe.orchestrator.loaded_model import Loaded
+from faasmoe.orchestrator.runtime import Serving
 from faasmoe.orchestrator.served_context import KVShare
-from faasmoe.orchestrator.serving import Serving
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.request import GenerationRequest, Piece
 from tests.platforms import InProcessPlatform
 from tests.reading import Letters
 from tests.tiny import save_tiny
@@ -53,7 +53,7 @@ def test_what_was_asked_for_and_does_not_fit_is_refused() -> None:
 
 def test_a_server_keeps_the_memory_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     available = [50 << 20]
-    monkeypatch.setattr("faasmoe.orchestrator.kv_memory.available_memory", lambda: available[0])
+    monkeypatch.setattr("faasmoe.engine.kv.allocator.available_memory", lambda: available[0])
     first = KVShare.of(EngineOptions(), 2, tmp_path)
     assert (first.nbytes, first.each) == (10 << 20, 5 << 20)
     available[0] = 1 << 20
@@ -63,7 +63,7 @@ def test_a_server_keeps_the_memory_that_it_began_with(tmp_path: Path, monkeypatc
 
 def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_path: Path) -> None:
     """A tiny model with a context that no memory holds."""
-    from faasmoe.model.synthesis import _byte_tokenizer
+    from faasmoe.model.synthesis.synthesis import _byte_tokenizer
 
     save_tiny("qwen2_moe", tmp_path / "m", vocab_size=257, eos_token_id=256, max_position_embeddings=262144)
     _byte_tokenizer().save_pretrained(tmp_path / "m")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from faasmoe.errors import EngineBusy
-from faasmoe.orchestrator.figures import Figures
-from faasmoe.orchestrator.messages import (
+from faasmoe.orchestrator.outbox import MOST_UNSENT
+from faasmoe.orchestrator.server import Server, packed
+from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
     Accepted,
@@ -28,9 +29,8 @@ from faasmoe.orchestrator.messages import (
     pack,
     read_answer,
 )
-from faasmoe.orchestrator.outbox import MOST_UNSENT
-from faasmoe.orchestrator.request import GenerationRequest, Piece
-from faasmoe.orchestrator.server import Server, packed
+from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.protocol.stats import Figures
 
 
 class Connection:

@@ -11,7 +11,7 @@ import pytest
 
 from faasmoe.api.asked import Asked
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
-from faasmoe.orchestrator.request import SamplingParams
+from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
 from faasmoe.readers.messages import Answer, Done, Job, Refused
 from faasmoe.readers.nursery_client import Lost

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.tenancy.database import Database
-from faasmoe.tenancy.schema import open_database
+from faasmoe.tenancy.database.database import Database
+from faasmoe.tenancy.database.schema import open_database
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ import pytest
 
 from faasmoe.errors import LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.authentication import ANYBODY, Authentication
-from faasmoe.tenancy.database import Database
-from faasmoe.tenancy.directory import Directory
-from faasmoe.tenancy.guesses import MOST
+from faasmoe.tenancy.brute_force import MOST
+from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.keys import create_key, revoke_key
-from faasmoe.tenancy.ledger import Idle, Ledger
+from faasmoe.tenancy.ledger.ledger import Idle, Ledger
+from faasmoe.tenancy.snapshot import Directory
 from faasmoe.tenancy.tenants import Tenant, add_tenant, remove_tenant, set_tenant
 
 HERE = "127.0.0.1"

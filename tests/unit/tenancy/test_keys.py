@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import NoSuchName, TenancyError
-from faasmoe.tenancy.database import Database
+from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.keys import create_key, id_of, list_keys, matches, read_keys, revoke_key
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 

@@ -12,10 +12,10 @@ from itertools import pairwise
 from types import TracebackType
 from typing import IO, Any, Self
 
-from faasmoe.children import start
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.meters.budget import SHARE
 from faasmoe.evaluation.meters.residency import Range
+from faasmoe.util.processes import start
 
 INTERVAL = 0.1  # seconds between samples
 _DEADLINE = 60.0  # seconds for an answer of the sampler, on a machine that is busy with what it samples

@@ -12,8 +12,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MOST = 4096  # bytes, more than any of the files that are read here has
 _ROLE_OF_MODULE = {  # of a process that runs `python -m MODULE`
     "faasmoe.orchestrator.template": "template",
-    "faasmoe.platforms.local.daemon": "daemon",
-    "faasmoe.platforms.local.zygote": "zygote",
+    "faasmoe.platforms.local.daemon.daemon": "daemon",
+    "faasmoe.platforms.local.instance.zygote": "zygote",
 }
 _CHILDREN = {"template": "orchestrator", "zygote": "instances"}  # of what forks; their commands are its own
 _PARENTS = {child: parent for parent, child in _CHILDREN.items()}

@@ -19,13 +19,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.children import leave_signals_to_parent
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.meters.budget import MOST_SAVED, Budget
 from faasmoe.evaluation.meters.memory import Memory
 from faasmoe.evaluation.meters.processes import Family
 from faasmoe.evaluation.meters.residency import Range, resident_bytes
 from faasmoe.evaluation.meters.tally import CpuTally
+from faasmoe.util.processes import leave_signals_to_parent
 
 _OF_SAMPLES = 0.015  # of a core may be samples without any walk
 _OF_PAGE_CACHE = 0.005  # of a core may be asking for the page cache

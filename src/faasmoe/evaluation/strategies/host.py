@@ -12,10 +12,10 @@ from typing import IO, Self, TypeVar
 
 import msgspec
 
-from faasmoe.children import start
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.util.processes import start
 
 START_SECONDS = 600.0  # loading models from a slow disk
 PLAY_SECONDS = 3600.0  # beyond what a workload lasts

@@ -14,7 +14,7 @@ from faasmoe.evaluation.gguf_file import made
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import Player
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.machine import cores
+from faasmoe.util.machine import cores
 
 _BATCH = 512  # tokens in one call
 

@@ -18,17 +18,17 @@ from faasmoe.evaluation.drive import play as play_against
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import Player
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.model.source import resolve
-from faasmoe.model.tokenizer import Tokenizer
-from faasmoe.orchestrator.config import FleetOptions, ServingConfig
-from faasmoe.orchestrator.fleet import Fleet
-from faasmoe.orchestrator.messages import Start
+from faasmoe.fleet.fleet import Fleet
+from faasmoe.fleet.launcher import TemplateClient
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.request import GenerationRequest, Piece
 from faasmoe.orchestrator.template import TOKENIZER
-from faasmoe.orchestrator.template_client import TemplateClient
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.run_folder import RunFolder
+from faasmoe.protocol.config import FleetOptions, ServingConfig
+from faasmoe.protocol.messages import Start
+from faasmoe.protocol.request import GenerationRequest, Piece
 
 
 @contextmanager

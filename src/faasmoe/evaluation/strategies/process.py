@@ -11,12 +11,12 @@ from contextlib import ExitStack
 
 import msgspec
 
-from faasmoe.children import leave_signals_to_parent
 from faasmoe.errors import FaasmoeError
 from faasmoe.evaluation.memory_limit import join
 from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
 from faasmoe.evaluation.strategies.registry import serve
-from faasmoe.starting import importing
+from faasmoe.util.gc_freeze import importing
+from faasmoe.util.processes import leave_signals_to_parent
 
 
 def main() -> None:

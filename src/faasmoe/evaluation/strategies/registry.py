@@ -9,7 +9,7 @@ from typing import Any
 
 from faasmoe.evaluation.strategies.protocol import Orders, Played
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.model.lean import import_transformers
+from faasmoe.model.adapter.light_import import import_transformers
 
 Player = Callable[[Sequence[Ask]], Played]
 

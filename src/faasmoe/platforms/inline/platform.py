@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
-from faasmoe.closing import Closing
 from faasmoe.errors import DeadlineExceeded, FaasmoeError, PlatformError, UnknownFunction, brief
-from faasmoe.machine import cores
 from faasmoe.platforms.base import (
     Buffer,
     Call,
@@ -26,6 +24,8 @@ from faasmoe.platforms.base import (
     Replies,
 )
 from faasmoe.platforms.busy_time import BusyTime
+from faasmoe.util.closeable import Closing
+from faasmoe.util.machine import cores
 
 NAME = "inline"
 

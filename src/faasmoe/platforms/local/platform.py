@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-from faasmoe.closing import Closing
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import (
     Buffer,
@@ -21,14 +20,15 @@ from faasmoe.platforms.base import (
     PoolTotals,
     Replies,
 )
-from faasmoe.platforms.local import rest
-from faasmoe.platforms.local.control import Activator, Control
-from faasmoe.platforms.local.fanout import Fanout
-from faasmoe.platforms.local.health import Health, State
+from faasmoe.platforms.local.client.control import Activator, Control
+from faasmoe.platforms.local.client.fanout import Fanout
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.segment import LARGEST
-from faasmoe.platforms.local.supervisor import NAME, Supervisor
-from faasmoe.platforms.local.wire import raise_descriptor_limit
+from faasmoe.platforms.local.protocol.segment import LARGEST
+from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
+from faasmoe.platforms.local.supervisor import hibernation
+from faasmoe.platforms.local.supervisor.health import Health, State
+from faasmoe.platforms.local.supervisor.supervisor import NAME, Supervisor
+from faasmoe.util.closeable import Closing
 
 _PREWARM_SECONDS = 60.0
 
@@ -97,7 +97,7 @@ class LocalPlatform(Closing):
 
     def processes(self) -> Sequence[int]:
         """See `Platform.processes`. Empty while the daemon rests."""
-        if rest.status(self.folder) is not None:
+        if hibernation.status(self.folder) is not None:
             return []
         daemon = int(self._control.ask("identify"))
         with suppress(psutil.NoSuchProcess):
@@ -106,7 +106,7 @@ class LocalPlatform(Closing):
 
     def status(self) -> PoolStatus:
         """See `Platform.status`. Asking does not wake a daemon that rests."""
-        raw = rest.status(self.folder) or self._control.ask("status")
+        raw = hibernation.status(self.folder) or self._control.ask("status")
         functions = [FunctionStatus(**{**f, "instances": tuple(f["instances"])}) for f in raw["functions"]]
         phases = {
             phase: (int(count), float(seconds)) for phase, (count, seconds) in raw["cold_start_phases"].items()

@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from faasmoe import own_folders
-from faasmoe.closing import Closing
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.local.holders import end_holders
+from faasmoe.platforms.local.supervisor.holders import end_holders
+from faasmoe.util import own_folders
+from faasmoe.util.closeable import Closing
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,150 @@
+"""Refuse bodies that no prompt needs, and those that do not come, before they fill the memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from faasmoe.api.http.disconnect import LAST_LOOK
+from faasmoe.errors import EngineBusy, EngineStopped, RequestError
+
+MAX_BODY = 4 << 20  # bytes: about a million tokens of text
+MAX_SECONDS = 30.0  # for all of it
+MAX_HELD = 64 << 20  # bytes of bodies that are not read yet, of all tenants together
+MAX_HELD_EACH = 16 << 20  # of one tenant
+_LONGEST_KIND = 100  # characters of a Content-Type that are repeated
+
+
+class BodyLimit:
+    """ASGI middleware that bounds bodies, each and together.
+
+    It answers 413 to a body of more than `MAX_BODY` bytes, announced or not, 408 to one that takes more than `seconds`,
+    and 429 where it would be more than may be held of this tenant's bodies or of all. Bytes are held until the answer
+    begins: all of a body has been read by then.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float = MAX_SECONDS) -> None:
+        self._app = app
+        self._seconds = seconds
+        self._held: dict[str, int] = {}  # by tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, counting what it brings."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = scope.get("state", {}).get("caller")
+        coming = _Coming(self, caller.name if caller else "", receive)
+        try:
+            await self._app(scope, coming.receive, coming.letting_go(send))
+        finally:
+            coming.let_go()
+
+    @property
+    def seconds(self) -> float:
+        """That a body may take."""
+        return self._seconds
+
+    def hold(self, tenant: str, size: int) -> None:
+        """Count bytes. Raises `EngineBusy` if that is too much."""
+        own = self._held.get(tenant, 0) + size
+        if own > MAX_HELD_EACH or sum(self._held.values()) + size > MAX_HELD:
+            raise EngineBusy("too many long bodies come at once", retry_after=1.0)
+        self._held[tenant] = own
+
+    def let_go(self, tenant: str, size: int) -> None:
+        """Count no longer."""
+        left = self._held.get(tenant, 0) - size
+        if left > 0:
+            self._held[tenant] = left
+        else:
+            self._held.pop(tenant, None)
+
+
+class _Coming:
+    """The body of one request on its way."""
+
+    def __init__(self, limit: BodyLimit, tenant: str, receive: Receive) -> None:
+        self._limit = limit
+        self._tenant = tenant
+        self._receive = receive
+        self._end = asyncio.get_running_loop().time() + limit.seconds
+        self._looked = False  # whether there was a last look
+        self._received = self._held = 0
+        self._whole = False
+
+    async def _in_time(self) -> Message:
+        """The next message, after the last moment only if it has come already. Raises `TimeoutError`."""
+        try:
+            async with asyncio.timeout_at(self._end):
+                return await self._receive()
+        except TimeoutError:
+            if self._looked:
+                raise
+        self._looked = True
+        async with asyncio.timeout(LAST_LOOK):
+            return await self._receive()
+
+    async def receive(self) -> Message:
+        """The next message of the request. Raises `HTTPException` or `EngineBusy`."""
+        if self._whole:  # all that can still come is that the client leaves
+            return await self._receive()
+        try:
+            message = await self._in_time()
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body has not come within {self._limit.seconds:g} seconds", {"Connection": "close"}
+            ) from None
+        size = len(message.get("body", b""))
+        self._received += size
+        self._whole = not message.get("more_body", False)
+        if self._received > MAX_BODY:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes", {"Connection": "close"})
+        self._limit.hold(self._tenant, size)
+        self._held += size
+        return message
+
+    def letting_go(self, send: Send) -> Send:
+        """`send`, which takes the body for read when the answer begins."""
+
+        async def sending(message: Message) -> None:
+            self.let_go()
+            await send(message)
+
+        return sending
+
+    def let_go(self) -> None:
+        """The body is held no longer. May be called again and again."""
+        self._limit.let_go(self._tenant, self._held)
+        self._held = 0
+
+
+async def body_of(request: Request) -> bytes:
+    """All of a body of JSON, which the request does not keep.
+
+    Raises `RequestError` if it is not said to be JSON: a web page may send plain text, and bodies of no type, anywhere
+    without asking.
+    """
+    parts: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise EngineStopped("the client has left")  # nobody hears it
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    _check_kind(request.headers.get("content-type", ""))
+    return b"".join(parts)
+
+
+def _check_kind(header: str) -> None:
+    kind = header.partition(";")[0].strip().lower()
+    if not kind:
+        raise RequestError("the header Content-Type is missing: send Content-Type: application/json")
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise RequestError(
+            f"the header Content-Type is {kind[:_LONGEST_KIND]!r}: send Content-Type: application/json"
+        )

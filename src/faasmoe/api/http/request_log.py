@@ -1,0 +1,111 @@
+"""A log line for each request that failed or was refused: why, where, from whom, and never what it said."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from faasmoe.api.http.disconnect import CLIENT_LEFT, address_of
+from faasmoe.tenancy.authentication import Caller
+
+log = logging.getLogger(__name__)
+
+_KEY = re.compile(r"bearer +(fm-(?:admin-)?[a-z0-9]{10})-", re.IGNORECASE)  # the id that a key begins with
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_UNKNOWN = "-"
+
+
+@dataclass
+class Entry:
+    """What is known of the request that runs."""
+
+    id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex}")
+    reason: str | None = None  # the code or type of the error that was answered
+
+
+_current: ContextVar[Entry | None] = ContextVar("request", default=None)
+
+
+def note(reason: str) -> None:
+    """The request that runs is answered with an error of this code or type."""
+    if (entry := _current.get()) is not None:
+        entry.reason = reason
+
+
+def whose() -> Mapping[str, str]:
+    """For log lines about the request that runs, as their `extra`."""
+    entry = _current.get()
+    return {} if entry is None else {"request": entry.id}
+
+
+class RequestLog:
+    """ASGI middleware. Answers get `x-request-id`, which the line has as `request`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and log how it ended if that was no success."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        entry, status, began = Entry(), 0, time.monotonic()
+        scope.setdefault("state", {})
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = entry.id
+            await send(message)
+
+        token = _current.set(entry)
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            entry.reason = entry.reason or type(error).__name__
+            raise
+        finally:
+            _current.reset(token)
+            if entry.reason or (status >= 400 and status != CLIENT_LEFT):
+                _write(entry, status, scope, time.monotonic() - began)
+
+
+def _write(entry: Entry, status: int, scope: Scope, seconds: float) -> None:
+    failed = status >= 500 or status < 400  # an error after the answer has begun is one of ours
+    log.log(
+        logging.WARNING if failed else logging.INFO,
+        "request failed" if failed else "request refused",
+        extra={
+            "request": entry.id,
+            "status": status,
+            "reason": entry.reason or str(status),
+            "method": scope["method"] if scope["method"] in _METHODS else _UNKNOWN,
+            "route": getattr(scope.get("route"), "path", _UNKNOWN),
+            "tenant": _caller(scope).name,
+            "key": _key(scope),
+            "client": address_of(scope),
+            "seconds": round(seconds, 4),
+        },
+    )
+
+
+def _caller(scope: Scope) -> Caller:
+    caller = scope["state"].get("caller")
+    return caller if isinstance(caller, Caller) else Caller(None, "")
+
+
+def _key(scope: Scope) -> str:
+    """The id of the key that was sent, good or not; empty if it does not look like one of ours."""
+    for name, value in scope["headers"]:
+        if name == b"authorization" and (found := _KEY.match(value.decode("latin-1"))):
+            return found[1]
+    return ""

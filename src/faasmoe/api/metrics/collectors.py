@@ -1,0 +1,183 @@
+"""Snapshots of orchestrator and platform as Prometheus series. Names follow vLLM's where it has the same thing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.utils import floatToGoString
+
+from faasmoe.fleet.fleet import Starts
+from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.protocol.stats import Distribution, Figures
+from faasmoe.tenancy.service import Office
+
+_Family = Callable[[str, str, float], Metric]
+
+ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
+    "kv_cache_tokens": ("kv_cache_tokens", GaugeMetricFamily, "Tokens whose keys and values fit into memory"),
+    "kv_cache_tokens_used": ("kv_cache_tokens_used", GaugeMetricFamily, "Tokens of sequences that run"),
+    "kv_cache_tokens_kept": (
+        "kv_cache_tokens_kept",
+        GaugeMetricFamily,
+        "Tokens kept for prompts that begin alike",
+    ),
+    "preemptions": ("num_preemptions", CounterMetricFamily, "Sequences that gave up memory and began again"),
+}
+
+
+def tenancy_series(office: Office) -> Iterator[Metric]:
+    """What becomes of keys and of records."""
+    ledger = office.ledger
+    yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with a wrong key", office.authentication.wrong)
+    yield CounterMetricFamily("faasmoe_ledger_written", "Records written to the ledger", ledger.written)
+    yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that were lost", ledger.dropped)
+    yield GaugeMetricFamily("faasmoe_ledger_waiting", "Records that wait for the database", ledger.waiting)
+    failing = float(bool(ledger.failing))
+    yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the database cannot be written", failing)
+    failures = CounterMetricFamily(
+        "faasmoe_background_failures", "Failed attempts of loops in the background", labels=["loop"]
+    )
+    for name, outage in office.outages.items():
+        failures.add_metric([name], outage.failures)
+    yield failures
+
+
+def orchestrator_series(figures: Figures) -> Iterator[Metric]:
+    """What engines do, all of them together. Counts go on when an orchestrator ends."""
+    yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", figures.running)
+    yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", figures.waiting)
+    yield _histogram("faasmoe_iteration_seconds", "Wall-clock time of a step", figures.step_seconds)
+    yield _histogram("faasmoe_iteration_tokens", "Tokens that the model ran in a step", figures.step_tokens)
+    yield _histogram("faasmoe_iteration_sequences", "Sequences that took part in a step", figures.step_sequences)
+    yield _histogram("faasmoe_iteration_functions", "Functions that a step touched", figures.step_functions)
+    phases = CounterMetricFamily(
+        "faasmoe_iteration_phase_seconds", "Wall-clock time of steps by phase", labels=["phase"]
+    )
+    for phase, seconds in figures.phases.items():
+        phases.add_metric([phase], seconds)
+    yield phases
+    yield CounterMetricFamily(
+        "faasmoe_cold_starts_met", "Invocations that waited for a cold start", figures.cold_starts
+    )
+    yield from _engine_series(figures.engine)
+
+
+def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
+    """How many orchestrators there are, and what it took to start them."""
+    yield GaugeMetricFamily("faasmoe_orchestrators", "Orchestrators that take requests", running)
+    yield CounterMetricFamily(
+        "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", starts.again
+    )
+    yield _histogram(
+        "faasmoe_orchestrator_start_seconds",
+        "From the order for an orchestrator until it takes requests",
+        starts.seconds,
+    )
+
+
+def _engine_series(figures: Mapping[str, float]) -> Iterator[Metric]:
+    for figure, (name, kind, text) in ENGINE.items():
+        if figure in figures:
+            yield kind(f"faasmoe_{name}", text, figures[figure])
+    if total := figures.get("kv_cache_tokens"):
+        used = figures.get("kv_cache_tokens_used", 0) / total
+        text = "Share of the memory for keys and values that sequences use; 1 is all"
+        yield GaugeMetricFamily("faasmoe_kv_cache_usage_perc", text, used)
+
+
+def _histogram(name: str, text: str, values: Distribution) -> Metric:
+    counts = zip([*values.bounds, math.inf], values.counts, strict=True)
+    return HistogramMetricFamily(name, text, _cumulative(counts), values.total)
+
+
+def _cumulative(counts: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
+    """Buckets of a histogram. Bounds are written as OpenMetrics wants them."""
+    total, buckets = 0, []
+    for bound, count in counts:
+        total += count
+        text = floatToGoString(float(f"{bound:.6g}"))  # type: ignore[no-untyped-call]
+        buckets.append((text, total))
+    return buckets
+
+
+def pool_series(pool: PoolStatus) -> Iterator[Metric]:
+    """What the platform's pool holds."""
+    yield GaugeMetricFamily("faasmoe_functions_deployed", "Functions deployed", len(pool.functions))
+    yield GaugeMetricFamily("faasmoe_pool_memory_bytes", "Memory counted in the pool", pool.memory_used)
+    if pool.memory_budget is not None:
+        yield GaugeMetricFamily(
+            "faasmoe_pool_memory_budget_bytes", "Most memory that the pool may take", pool.memory_budget
+        )
+    yield GaugeMetricFamily("faasmoe_activations_waiting", "Activations that wait for memory", pool.waiting)
+    yield from _totals(pool.totals)
+    seconds = sum(bound * count for bound, count in pool.latency)  # bounds, so too much by a tenth
+    buckets = _cumulative([*pool.latency, (math.inf, 0)])
+    yield HistogramMetricFamily(
+        "faasmoe_invocation_seconds", "From a call's arrival at an instance to the reply", buckets, seconds
+    )
+    phases = SummaryMetricFamily("faasmoe_cold_start_seconds", "Cold starts by phase", labels=["phase"])
+    for phase, (count, seconds) in pool.cold_start_phases.items():
+        phases.add_metric([phase], count, seconds)
+    yield phases
+
+
+def _totals(totals: PoolTotals) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "faasmoe_instance_byte_seconds",
+        "Bytes of instances times seconds of their lives",
+        1e9 * totals.instance_gb_seconds,
+    )
+    yield CounterMetricFamily(
+        "faasmoe_instance_busy_byte_seconds",
+        "Bytes of instances times seconds on calls that were answered",
+        1e9 * totals.busy_gb_seconds,
+    )
+    yield CounterMetricFamily(
+        "faasmoe_instance_busy_seconds", "Instances' seconds on calls that were answered", totals.busy_seconds
+    )
+
+
+def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
+    """By function: as many series as the model has functions, whoever calls them."""
+    values: dict[str, tuple[type[Metric], str, Callable[[FunctionStatus], float]]] = {
+        "instances": (GaugeMetricFamily, "Instances running", lambda f: len(f.instances)),
+        "instance_memory_bytes": (GaugeMetricFamily, "Memory that instances count for", lambda f: f.memory),
+        "invocations": (CounterMetricFamily, "Calls answered by instances", lambda f: f.invocations),
+        "cold_starts": (CounterMetricFamily, "Instances started", lambda f: f.cold_starts),
+        "instance_deaths": (CounterMetricFamily, "Instances that died", lambda f: f.deaths),
+        "evictions": (CounterMetricFamily, "Instances stopped to make room", lambda f: f.evictions),
+    }
+    yield _states(functions)
+    yield _quantiles(functions)
+    for name, (kind, text, value) in values.items():
+        family = kind(f"faasmoe_{name}", text, labels=["function"])  # type: ignore[call-arg]
+        for function in functions:
+            family.add_metric([function.name], value(function))  # type: ignore[attr-defined]
+        yield family
+
+
+def _states(functions: Sequence[FunctionStatus]) -> Metric:
+    family = GaugeMetricFamily("faasmoe_functions", "Functions deployed, by state", labels=["state"])
+    for state in ("zero", "starting", "idle", "busy"):
+        family.add_metric([state], sum(function.state == state for function in functions))
+    return family
+
+
+def _quantiles(functions: Sequence[FunctionStatus]) -> Metric:
+    """A summary that has nothing but quantiles: counts are in `invocations`, and nobody adds seconds up."""
+    text = "From a call's arrival at an instance to the reply: at most so long for this share of the calls"
+    family = SummaryMetricFamily("faasmoe_function_invocation_seconds", text)
+    for function in functions:
+        for quantile, seconds in (("0.5", function.p50), ("0.99", function.p99)):
+            if seconds is not None:
+                labels = {"function": function.name, "quantile": quantile}
+                family.add_sample(family.name, labels, seconds)
+    return family

@@ -1,0 +1,235 @@
+"""Prometheus series of a server, in a registry of its own. Names follow vLLM's where it has the same thing.
+
+docs/metrics.md lists them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from faasmoe.api.metrics.collectors import (
+    fleet_series,
+    function_series,
+    orchestrator_series,
+    pool_series,
+    tenancy_series,
+)
+from faasmoe.errors import FaasmoeError, LimitExceeded, PlatformError
+from faasmoe.fleet.fleet import Fleet, Starts
+from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.platforms.base import PoolStatus
+from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.protocol.stats import Figures
+from faasmoe.tenancy.service import Office
+
+log = logging.getLogger(__name__)
+
+MOST_TENANTS = 50  # with series of their own, those who came first; the others share one
+_OTHERS = "other"
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text"
+
+
+class Metrics:
+    """All series of one server."""
+
+    def __init__(self, fleet: Fleet, pool: Callable[[], PoolStatus], office: Office) -> None:
+        self._fleet = fleet
+        self._pool = pool
+        self._registry = CollectorRegistry()
+        self._snapshots = _Snapshots(office)
+        self._registry.register(self._snapshots)
+        self._tenants: set[str] = set()
+        disable_created_metrics()  # type: ignore[no-untyped-call] # when each series began: they double the page
+        self.requests = self._counter("requests", "Requests that ended, by outcome", "outcome")
+        self.limited = self._counter("requests_limited", "Requests that a limit of a tenant refused", "limit")
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
+        self.cached = self._counter("prompt_tokens_cached", "Tokens of prompts whose keys and values were there")
+        self.tokens = self._counter("generation_tokens", "Tokens generated")
+        self.queue = self._histogram(
+            "request_queue_time_seconds", "From a request's submission to its first step", _SECONDS
+        )
+        self.first = self._histogram(
+            "time_to_first_token_seconds", "From a request's submission to its first token", _SECONDS
+        )
+        self.each = self._histogram(
+            "time_per_output_token_seconds", "From one token of an answer to the next", _TOKEN_SECONDS
+        )
+        self.duration = self._histogram(
+            "e2e_request_latency_seconds", "From a request's submission to its end", _SECONDS
+        )
+        self._use = self._use_counters()
+
+    def _use_counters(self) -> dict[str, tuple[Counter, float]]:
+        """By the figure of `Used` that each counts, with what one of it is in the counter's unit."""
+        shared = "Invocations for requests; of one that several share, each has a part"
+        memory = "Bytes of instances times seconds that they were busy for requests"
+        return {
+            "invocations": (self._counter("request_invocations", shared), 1),
+            "expert_seconds": (self._counter("request_expert_seconds", "Time of functions for requests"), 1),
+            "gb_seconds": (self._counter("request_byte_seconds", memory), 1e9),
+            "cold_starts": (self._counter("request_cold_starts", "Instances started for requests"), 1),
+            "orchestrator_cpu_seconds": (
+                self._counter("request_cpu_seconds", "Processor time of orchestrators for requests"), 1
+            ),
+        }  # fmt: skip
+
+    @contextmanager
+    def request(self, request: GenerationRequest, submitted: float) -> Iterator[RequestWatch]:
+        """Counts a request, and logs it, when it ends, however it does. `submitted` is of `time.monotonic`."""
+        watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
+        try:
+            yield watch
+        except Exception:
+            watch.outcome = "error"
+            raise
+        finally:
+            watch.end()
+
+    def uses(self, requests: Sequence[GenerationRequest], streams: Sequence[PieceStream]) -> None:
+        """Count what requests use, as soon as that is known."""
+        for request, stream in zip(requests, streams, strict=True):
+            stream.final.add_done_callback(partial(self._count_use, self.tenant(request.tenant)))
+
+    def _count_use(self, tenant: str, final: asyncio.Future[Piece | None]) -> None:
+        piece = None if final.cancelled() else final.result()
+        if piece is not None and piece.used is not None:
+            for figure, (counter, one) in self._use.items():
+                counter.labels(tenant).inc(one * getattr(piece.used, figure))
+
+    @contextmanager
+    def refusals(self, requests: Sequence[GenerationRequest]) -> Iterator[None]:
+        """Counts and logs requests that an error keeps from being run."""
+        submitted = time.monotonic()
+        try:
+            yield
+        except FaasmoeError as error:
+            if isinstance(error, LimitExceeded):
+                self.limited.labels(error.limit, self.tenant(requests[0].tenant)).inc()
+            for request in requests:
+                watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
+                watch.outcome = "refused"
+                watch.end()
+            raise
+
+    def turned_away(self, error: LimitExceeded, tenant: str) -> None:
+        """Count a request that a tenant's limit refuses before anything is known of it."""
+        self.requests.labels("refused", self.tenant(tenant)).inc()
+        self.limited.labels(error.limit, self.tenant(tenant)).inc()
+
+    def tenant(self, name: str) -> str:
+        """The label for a tenant: its name, unless there are too many."""
+        if name not in self._tenants and len(self._tenants) == MOST_TENANTS:
+            return _OTHERS
+        self._tenants.add(name)
+        return name
+
+    async def page(self, accept: str = "") -> tuple[bytes, str]:
+        """What Prometheus scrapes, and its media type: OpenMetrics for those who accept that, else its older text."""
+        self._snapshots.figures = await self._fleet.figures()
+        self._snapshots.running, self._snapshots.starts = self._fleet.running, self._fleet.starts
+        try:
+            self._snapshots.pool = await asyncio.to_thread(self._pool)
+        except (PlatformError, OSError, RuntimeError) as error:  # the rest of the page is worth having
+            log.warning("no figures of the platform: %s", error)
+            self._snapshots.pool = None
+        if any(kind.partition(";")[0].strip() == _OPENMETRICS for kind in accept.split(",")):
+            text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), _TEXT
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"faasmoe_{name}", text, [*labels, "tenant"], registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"faasmoe_{name}", text, ["tenant"], buckets=buckets, registry=self._registry)
+
+
+def add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    """The route on which they are scraped."""
+
+    @app.get("/metrics")
+    async def page(request: Request) -> Response:
+        text, kind = await metrics.page(request.headers.get("accept", ""))
+        return Response(text, media_type=kind)
+
+
+class RequestWatch:
+    """What is measured of one request."""
+
+    def __init__(self, metrics: Metrics, request: GenerationRequest, tenant: str, submitted: float) -> None:
+        self._metrics = metrics
+        self._request = request
+        self._tenant = tenant  # as a label
+        self._started = self._latest = submitted
+        self._first: float | None = None  # seconds to the first piece
+        self._tokens = self._cached = 0
+        self.outcome = "cancelled"  # until something else happens
+
+    def piece(self, piece: Piece) -> None:
+        """Note a piece of text."""
+        now = time.monotonic()
+        new = piece.tokens - self._tokens
+        if self._first is None:
+            self._first = now - self._started
+            self._metrics.first.labels(self._tenant).observe(self._first)
+            self._metrics.queue.labels(self._tenant).observe(piece.queue_seconds)
+            self._metrics.prompt_tokens.labels(self._tenant).inc(len(self._request.prompt))
+            self._metrics.cached.labels(self._tenant).inc(piece.cached_tokens)
+            self._cached = piece.cached_tokens
+        else:
+            each = self._metrics.each.labels(self._tenant)
+            for _ in range(new):  # a piece may end several tokens, whose text was not certain before
+                each.observe((now - self._latest) / new)
+        self._metrics.tokens.labels(self._tenant).inc(new)
+        self._tokens, self._latest = piece.tokens, now
+        if piece.finish_reason:
+            self.outcome = piece.finish_reason
+
+    def end(self) -> None:
+        """Note that it is over."""
+        seconds = time.monotonic() - self._started
+        self._metrics.requests.labels(self.outcome, self._tenant).inc()
+        self._metrics.duration.labels(self._tenant).observe(seconds)
+        figures = {
+            "request": self._request.id,
+            "tenant": self._request.tenant,
+            "outcome": self.outcome,
+            "prompt_tokens": len(self._request.prompt),
+            "cached_tokens": self._cached,
+            "generation_tokens": self._tokens,
+            "first_token_seconds": None if self._first is None else round(self._first, 4),
+            "seconds": round(seconds, 4),
+        }
+        log.info("request ended", extra=figures)
+
+
+class _Snapshots:
+    """Series of what others count, as it was told last."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self.figures = Figures()
+        self.running = 0
+        self.starts = Starts()
+        self.pool: PoolStatus | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        yield from orchestrator_series(self.figures)
+        yield from fleet_series(self.running, self.starts)
+        yield from tenancy_series(self._office)
+        if self.pool is not None:
+            yield from pool_series(self.pool)
+            yield from function_series(self.pool.functions)

@@ -1,0 +1,61 @@
+"""From the prompts and messages of a body to token ids that the model has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from faasmoe.api.openai.schema import Message
+from faasmoe.errors import RequestError
+
+
+class Encoder(Protocol):
+    """The part of a tokenizer that prompts need."""
+
+    def encode(self, text: str, most: int, field: str = "prompt") -> list[int]:
+        """Token ids of `text`. Raises `RequestError` naming `field` if they are more than `most`."""
+
+    def encode_chat(self, messages: Sequence[dict[str, str]], most: int) -> list[int]:
+        """Token ids of a conversation that the assistant is to continue. Raises `RequestError` as `encode` does."""
+
+    def name(self, token: int) -> str:
+        """The text of a token, as it is called in messages."""
+
+
+class Texts:
+    """Encodes what clients send, and refuses what no prompt can be: ids of the model are 0 to `vocabulary` - 1, and
+    `most` tokens fit its context."""
+
+    def __init__(self, encoder: Encoder, vocabulary: int, most: int) -> None:
+        self._encoder = encoder
+        self._vocabulary = vocabulary
+        self._most = most
+
+    def prompts(self, prompt: str | list[str] | list[int] | list[list[int]]) -> list[list[int]]:
+        """Each prompt of a completion request. Raises `RequestError`."""
+        if isinstance(prompt, str):
+            prompt = [prompt]
+        if not prompt:
+            raise RequestError("the prompt is empty", param="prompt")
+        if isinstance(prompt[0], int):
+            prompt = [prompt]
+        return [self._text(p) if isinstance(p, str) else self.check(p, "prompt") for p in prompt]
+
+    def conversation(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt of a chat request. Raises `RequestError`."""
+        ids = self._encoder.encode_chat([message.plain() for message in messages], self._most)
+        return self._known(ids, "messages", self._encoder.name)
+
+    def check(self, ids: list[int], field: str) -> list[int]:
+        """`ids` as they are. Raises `RequestError` naming `field` if the model has no such tokens."""
+        return self._known(ids, field, str)
+
+    def _text(self, text: str) -> list[int]:
+        return self._known(self._encoder.encode(text, self._most), "prompt", self._encoder.name)
+
+    def _known(self, ids: list[int], field: str, name: Callable[[int], str]) -> list[int]:
+        wrong = next((i for i in ids if not 0 <= i < self._vocabulary), None)
+        if wrong is not None:
+            what = str(wrong) if (called := name(wrong)) == str(wrong) else f"{called!r}, which is {wrong}"
+            raise RequestError(f"{field} has token {what}: ids are 0 to {self._vocabulary - 1}", param=field)
+        return ids

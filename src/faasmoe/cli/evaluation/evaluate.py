@@ -1,0 +1,299 @@
+"""`faasmoe evaluate ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from faasmoe.cli.evaluation import results as reading
+from faasmoe.cli.evaluation.trials import run
+from faasmoe.cli.evaluation.workloads import (
+    MOST_TENANTS,
+    MaxTokens,
+    PromptTokens,
+    Rate,
+    Replay,
+    Rounds,
+    Seconds,
+    Tenants,
+    WorkloadName,
+    requests,
+)
+from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, whole
+from faasmoe.cli.options import BlockSize, Dtype, Json, MeasuredKeepAlive, MemoryBudget, Model, Seed
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.evaluation.experiment import Settings
+    from faasmoe.evaluation.experiments import Base
+
+app = typer.Typer(
+    help="Measure what serving takes, and read results.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Out = Annotated[
+    Path, typer.Option(help="Results, of one or several experiments. What is there already is not run again.")
+]
+Trials = Annotated[int, whole(1, 1000, help="Of everything; 10 for figures to be published.")]
+Strategy = Annotated[
+    list[str] | None,
+    typer.Option(help="Those of docs/evaluation.md; may be repeated. Default: all.", show_default=False),
+]
+Extrapolate = Annotated[
+    bool,
+    typer.Option(
+        "--extrapolate",
+        help="Where memory cannot hold the baseline for all tenants, run as many as it can hold, and mark the figures.",
+    ),
+]
+
+
+@app.callback()
+def callback() -> None:
+    """Measure what serving takes, and read results.
+
+    Experiments run one case after the other, in random order in each trial, and start everything anew every time. An
+    interrupted one goes on where it was when the same command is started again.
+    """
+
+
+@app.command()
+def strategies(
+    out: Out,
+    model: Model = None,
+    strategy: Strategy = None,
+    workload: WorkloadName = "paper",
+    replay: Replay = None,
+    tenants: Tenants = 6,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    rate: Rate = 0.5,
+    seconds: Seconds = 60.0,
+    prompt_tokens: PromptTokens = 64,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    keep_alive: MeasuredKeepAlive = 60.0,
+    memory_budget: MemoryBudget = None,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    extrapolate: Extrapolate = False,
+    as_json: Json = False,
+) -> None:
+    """Who shares what: run strategies over the same requests and measure them."""
+    from faasmoe.evaluation import experiments
+    from faasmoe.evaluation.strategies.registry import STRATEGIES
+
+    asked = requests(workload, replay, rounds, rate, seconds, prompt_tokens, max_tokens)
+    settings = {"tenants": tenants, **asked.settings}
+    base = _base(model, settings, trials, seed, block_size, keep_alive, memory_budget, dtype, extrapolate)
+    run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
+
+
+@app.command()
+def blocks(
+    out: Out,
+    model: Model = None,
+    size: Annotated[
+        list[int] | None,
+        whole(
+            1,
+            MOST_COUNT,
+            help="Experts in one function; may be repeated. Default: 1, 5, 10, 20 and all of a layer.",
+            show_default=False,
+        ),
+    ] = None,
+    tenants: Tenants = 6,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    max_tokens: MaxTokens = 32,
+    keep_alive: MeasuredKeepAlive = 60.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Block sizes: what they mean for memory, processor time, latency and invocations."""
+    from faasmoe.evaluation import experiments
+    from faasmoe.model.config.facts import ConfigFacts
+
+    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, None, keep_alive, dtype=dtype)
+    for each in size or ():
+        ConfigFacts.read(Path(base.orders.model)).check(each)
+    sizes = size or _usual_sizes(base)
+    run(experiments.blocks(base, sizes, asked.workload, tenants), base, out, as_json)
+
+
+@app.command()
+def keepalive(
+    out: Out,
+    model: Model = None,
+    kept: Annotated[
+        list[float] | None,
+        real(
+            0.1,
+            MOST_SECONDS,
+            help="Seconds that an idle instance is kept; may be repeated. Default: 1, 3, 10, 30 and 100.",
+            show_default=False,
+        ),
+    ] = None,
+    replay: Replay = None,
+    tenants: Tenants = 6,
+    trials: Trials = 3,
+    rate: Rate = 0.5,
+    seconds: Seconds = 60.0,
+    prompt_tokens: PromptTokens = 64,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Keep-alives: GB-seconds against latency with bursts, beside one full model that is always there."""
+    from faasmoe.evaluation import experiments
+
+    asked = requests("bursty", replay, 1, rate, seconds, prompt_tokens, max_tokens)
+    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, dtype=dtype)
+    found = experiments.keepalive(base, kept or (1.0, 3.0, 10.0, 30.0, 100.0), asked.workload, tenants)
+    run(found, base, out, as_json)
+
+
+@app.command()
+def overhead(
+    out: Out,
+    model: Model = None,
+    tenants: Tenants = 1,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    keep_alive: MeasuredKeepAlive = 60.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Where a token's time goes, what cold starts take, and from when on idling costs more than they do."""
+    from faasmoe.evaluation import experiments
+
+    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, keep_alive, dtype=dtype)
+    run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
+
+
+@app.command("tenants")
+def tenants_(
+    out: Out,
+    model: Model = None,
+    count: Annotated[
+        list[int] | None,
+        whole(
+            1, MOST_TENANTS, help="How many; may be repeated. Default: 1, 2, 4, 8, 16 and 32.", show_default=False
+        ),
+    ] = None,
+    strategy: Strategy = None,
+    trials: Trials = 3,
+    rounds: Rounds = 1,
+    max_tokens: MaxTokens = 32,
+    block_size: BlockSize = None,
+    keep_alive: MeasuredKeepAlive = 60.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    extrapolate: Extrapolate = False,
+    as_json: Json = False,
+) -> None:
+    """How many tenants: memory and the rest for each strategy. What memory cannot hold is left out, and said."""
+    from faasmoe.evaluation import experiments
+    from faasmoe.evaluation.strategies.registry import STRATEGIES
+
+    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    base = _base(model, asked.settings, trials, seed, block_size, keep_alive, None, dtype, extrapolate)
+    chosen = strategy or STRATEGIES
+    run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
+
+
+@app.command()
+def pressure(
+    out: Out,
+    model: Model = None,
+    percent: Annotated[
+        list[int] | None,
+        whole(
+            1,
+            1000,
+            help="Of the checkpoint's size; may be repeated. Default: 100, 75, 50 and 35.",
+            show_default=False,
+        ),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="faasmoe-shared, shared-full or llama.cpp; may be repeated. Default: all.", show_default=False
+        ),
+    ] = None,
+    trials: Trials = 3,
+    prompt_tokens: PromptTokens = 16,
+    max_tokens: MaxTokens = 32,
+    warm_up_tokens: Annotated[int, whole(1, MOST_COUNT, help="Of an answer before, which does not count.")] = 16,
+    block_size: BlockSize = 1,
+    keep_alive: MeasuredKeepAlive = 60.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Tokens a second where memory is short: everything in a control group, page cache included."""
+    from faasmoe.evaluation import experiments
+    from faasmoe.evaluation.strategies.registry import LLAMACPP
+    from faasmoe.evaluation.workloads.ask import Ask
+
+    settings: Settings = {
+        "prompt_tokens": prompt_tokens,
+        "max_tokens": max_tokens,
+        "warm_up_tokens": warm_up_tokens,
+    }
+    base = _base(model, settings, trials, seed, block_size, keep_alive)
+    chosen = strategy or experiments.PRESSURE
+    if LLAMACPP in chosen:
+        _write_gguf(Path(base.orders.model))
+    ask, warm_up = (Ask(None, "one", prompt_tokens, tokens) for tokens in (max_tokens, warm_up_tokens))
+    run(experiments.pressure(base, percent or (100, 75, 50, 35), chosen, ask, warm_up), base, out, as_json)
+
+
+def _base(
+    model: str | None, settings: Settings, trials: int, seed: int, block_size: int | None, keep_alive: float = 60.0,
+    memory_budget: int | None = None, dtype: str = "auto", extrapolate: bool = False,
+) -> Base:  # fmt: skip
+    from faasmoe.evaluation.experiments import Base
+    from faasmoe.evaluation.strategies.protocol import Orders
+    from faasmoe.model.checkpoint.source import resolve
+    from faasmoe.model.config.facts import ConfigFacts
+
+    source = resolve(model)
+    ConfigFacts.read(source.folder).check(block_size)
+    orders = Orders("", str(source.folder), (), block_size, keep_alive, memory_budget, dtype)
+    common = {"block_size": block_size, "keep_alive": keep_alive, "memory_budget": memory_budget, "dtype": dtype}
+    return Base(source.name, orders, {**settings, **common, "seed": seed}, trials, seed, extrapolate)
+
+
+def _usual_sizes(base: Base) -> list[int]:
+    from faasmoe.model.architecture import inspect_architecture, read_config
+
+    architecture = inspect_architecture(read_config(Path(base.orders.model)))
+    most = max(experts.num_experts for experts in architecture.experts)
+    return [each for each in (1, 5, 10, 20) if each < most] + [most]
+
+
+def _write_gguf(model: Path) -> None:
+    try:
+        from faasmoe.evaluation.gguf_file import made
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"--strategy llama.cpp: needs {error.name}: pip install gguf llama-cpp-python"
+        ) from error
+    with Console(stderr=True).status("the model as llama.cpp reads it"):
+        made(model)
+
+
+app.command()(reading.claims)
+app.command()(reading.compare)
+app.command()(reading.report)

@@ -1,0 +1,1 @@
+"""`faasmoe serve`: what the gateway process is made of."""

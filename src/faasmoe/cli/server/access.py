@@ -1,0 +1,107 @@
+"""Who may reach a server that starts, and as whom."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faasmoe.errors import OptionError
+
+if TYPE_CHECKING:
+    from faasmoe.tenancy.prices import Prices
+    from faasmoe.tenancy.proxies import TrustedProxies
+    from faasmoe.tenancy.service import Office
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What tenants pay, and which proxies are believed."""
+
+    prices: Prices | None
+    proxies: TrustedProxies
+
+
+def terms_of(database: str | None, prices: Path | None, trusted_proxies: str | None) -> Terms:
+    """Raises what is wrong with the database's URL, the price table or the proxies. The database is not opened yet."""
+    from faasmoe.tenancy.database.database import parse_url
+    from faasmoe.tenancy.prices import read_prices
+    from faasmoe.tenancy.proxies import TrustedProxies
+
+    parse_url(database)
+    return Terms(None if prices is None else read_prices(prices), TrustedProxies.parse(trusted_proxies))
+
+
+def bind(option: str, host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises `OptionError` naming `--OPTIONhost` and `--OPTIONport`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Of its connections too: asyncio sets it only where a socket names its protocol. Without, the second part of an
+    # answer waits up to 40 ms for the client to confirm the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        why = getattr(error, "strerror", None) or error
+        raise OptionError(f"--{option}host {host} --{option}port {port}: cannot listen there: {why}") from error
+    return listener
+
+
+@contextmanager
+def open_office(
+    database: str | None, terms: Terms, listener: socket.socket, chosen_open: bool
+) -> Iterator[Office]:
+    """Tenants, keys and ledger of a server that listens there.
+
+    Raises `OptionError` if anybody could reach a server that never had tenants, unless that is wanted by `--open`; and
+    what is wrong with the database.
+    """
+    from faasmoe.tenancy.database.schema import open_database
+    from faasmoe.tenancy.service import Office
+
+    local, prices, proxies = is_loopback(listener), terms.prices, terms.proxies
+    with (
+        open_database(database) as opened,
+        Office(opened, prices, local=local, chosen_open=chosen_open, proxies=proxies) as office,
+    ):
+        if not office.authentication.open and not office.directory.now.added:
+            raise OptionError(
+                f"--host {listener.getsockname()[0]}: there are no tenants, so that whoever reaches it could use it; "
+                "add one with 'faasmoe tenants add NAME', or let everybody in with --open"
+            )
+        yield office
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where it is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def who_may(office: Office, listener: socket.socket) -> str:
+    """A line for whoever has started the server."""
+    tenants = len(office.directory.now.tenants)
+    if tenants:
+        return f"{tenants} tenant{'s' if tenants > 1 else ''} may use it, each with its key"
+    if not office.authentication.open:
+        return (
+            "closed: there are no tenants any more, so nobody may use it; add one with 'faasmoe tenants add NAME', or "
+            "let everybody in with --open"
+        )
+    if is_loopback(listener):
+        return "open: there are no tenants, so whoever is on this machine may use it, without a key"
+    return "open: there are no tenants, so whoever reaches it may use it, without a key"

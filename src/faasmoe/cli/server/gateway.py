@@ -1,0 +1,245 @@
+"""Starts and stops what `faasmoe serve` is made of: in order, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from faasmoe.api.entrance import Entrance
+from faasmoe.api.health import Health, Parts
+from faasmoe.api.http.server import REASON, HttpServer
+from faasmoe.cli.server.access import is_loopback, url_of, who_may
+from faasmoe.cli.server.in_time import in_time, on_thread
+from faasmoe.cli.server.last_resort import LONGEST_CLOSE, kill_children
+from faasmoe.util.gc_freeze import importing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from starlette.types import ASGIApp
+
+    from faasmoe.api.accounting import Accounts
+    from faasmoe.cli.server.service_manager import ServiceManager
+    from faasmoe.cli.server.signals import EndedBySignals
+    from faasmoe.cli.stages import Stages
+    from faasmoe.fleet.fleet import Fleet
+    from faasmoe.fleet.launcher import TemplateClient
+    from faasmoe.platforms.local.options import LocalOptions
+    from faasmoe.platforms.local.platform import LocalPlatform
+    from faasmoe.protocol.config import About, FleetOptions, ServingConfig
+    from faasmoe.readers.pool import Readers
+    from faasmoe.tenancy.service import Office
+
+# seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
+_HTTP, _ACCOUNTS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 0.5, 1.5, 1.2
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where a server is reached, and who will watch the doors."""
+
+    listener: socket.socket
+    admin: socket.socket | None
+    office: AbstractContextManager[Office]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """All that listen."""
+        return [each for each in (self.listener, self.admin) if each]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to serve, and how.
+
+    `control`: users may spell control tokens. `drain` is for how many seconds requests may go on when the server ends.
+    """
+
+    config: Callable[[], ServingConfig]  # may block, and download the model
+    platform: LocalOptions
+    fleet: FleetOptions
+    control: bool
+    drain: float
+
+
+class Gateway:
+    """One server, from its start to its end."""
+
+    def __init__(
+        self, console: Console, stages: Stages, manager: ServiceManager, settings: Settings, doors: Doors
+    ) -> None:
+        self._console = console
+        self._stages = stages
+        self._manager = manager
+        self._settings = settings
+        self._doors = doors
+        self._health = Health()
+        self._entrance = Entrance(self._health)
+        self._accounts: Accounts | None = None
+
+    async def run(self, ended: EndedBySignals) -> None:
+        """Serve until signals end it. Raises what keeps it from starting. Nothing is left running either way."""
+        server = HttpServer(self._entrance, self._settings.drain)
+        async with AsyncExitStack() as stack:
+            serving = await stack.enter_async_context(self._http(server))
+            beating = asyncio.create_task(self._manager.beat())
+            stack.callback(beating.cancel)
+            self._stages.begin(f"listening at {url_of(self._doors.listener)}; looking for the model")
+            config = await asyncio.to_thread(self._settings.config)
+            fleet, office = await self._start(stack, config)
+            with ended.by(lambda: self._end(server), self._settings.drain):
+                self._manager.ready()
+                self._greet(config.name, fleet.about, office)
+                await serving
+            await self._settle()
+
+    def _end(self, server: HttpServer) -> None:
+        """A signal has come."""
+        self._manager.stopping(self._settings.drain + LONGEST_CLOSE)
+        server.end()
+
+    @asynccontextmanager
+    async def _http(self, server: HttpServer) -> AsyncIterator[asyncio.Task[None]]:
+        """Requests are answered in here, at first with 503."""
+        serving = asyncio.create_task(server.serve(sockets=self._doors.sockets))
+        try:
+            yield serving
+        finally:
+            self._entrance.close(REASON)
+            server.should_exit = True
+            await asyncio.wait([serving], timeout=_HTTP)
+
+    async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, Office]:
+        """Everything behind HTTP; requests are taken when this returns."""
+        from faasmoe.api.asked import Bounds
+        from faasmoe.fleet.launcher import TemplateClient
+        from faasmoe.orchestrator.pool import local_platform
+        from faasmoe.orchestrator.template import TOKENIZER
+        from faasmoe.platforms.local.run_folder import RunFolder
+        from faasmoe.protocol.messages import Start
+
+        self._stage("starting the daemon of functions")
+        folder = stack.enter_context(RunFolder()).path
+        platform = await stack.enter_async_context(
+            on_thread(
+                "the platform", _PLATFORM, _Made(lambda: local_platform(self._settings.platform)), kill_children
+            )
+        )
+        self._stage(f"loading {config.name}")
+        start = Start(config, str(platform.folder), str(folder), self._settings.fleet.orchestrators)
+        launcher = TemplateClient(start)
+        stack.callback(launcher.close)
+        launcher.begin()
+        readers = await self._readers(stack)
+        await asyncio.to_thread(_imports)  # while it loads the model
+        office = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.office))
+        fleet = await self._fleet(stack, config.name, launcher, platform, office)
+        about = await fleet.ready()
+        self._stage("giving its tokenizer to the readers")
+        await readers.load(folder / TOKENIZER, Bounds(config.name, about.vocabulary, about.max_model_len))
+        self._open(config.name, fleet, readers, platform, office)
+        return fleet, office
+
+    async def _fleet(
+        self, stack: AsyncExitStack, name: str, launcher: TemplateClient, platform: LocalPlatform, office: Office
+    ) -> Fleet:
+        from faasmoe.api.idle_meter import IdleMeter
+        from faasmoe.fleet.fleet import Fleet
+
+        meter = IdleMeter(platform.status, office.record, name, office.idle, clock=office.calendar)
+        idle = await stack.enter_async_context(in_time("the meter of idle instances", _IDLE, meter))
+        stack.push_async_callback(self._settle)
+        fleet = Fleet(launcher, self._settings.fleet, on_busy=idle.note)
+        return await stack.enter_async_context(in_time("the orchestrators", _FLEET, fleet))
+
+    async def _readers(self, stack: AsyncExitStack) -> Readers:
+        from faasmoe.readers.pool import Readers
+
+        readers = Readers(self._settings.control)
+        return await stack.enter_async_context(in_time("the readers", _READERS, readers))
+
+    def _open(self, name: str, fleet: Fleet, readers: Readers, platform: LocalPlatform, office: Office) -> None:
+        """Take requests."""
+        from faasmoe.api.admin import ByListener, create_admin_app
+        from faasmoe.api.app import create_app
+        from faasmoe.api.metrics.metrics import Metrics
+
+        metrics = Metrics(fleet, platform.status, office)
+        made = create_app(name, fleet, readers, metrics, office)
+        self._accounts = made.state.accounts
+        app: ASGIApp = made
+        if self._doors.admin is not None:
+            admin, its = create_admin_app(office, metrics), self._doors.admin.getsockname()
+            app = ByListener(app, admin, self._doors.listener.getsockname(), its)
+        office.warn()
+        self._entrance.open(app, fleet.cut)
+        self._health.parts = Parts(
+            orchestrators=lambda: fleet.state,
+            functions=lambda: platform.state,
+            ledger=lambda: _UNWRITTEN if office.failing else None,
+            open=lambda: office.authentication.open,
+        )
+
+    async def _settle(self) -> None:
+        """What requests have used is written down, as far as it is known by now."""
+        if self._accounts is not None:
+            with suppress(TimeoutError):  # what is still unknown is recorded when orchestrators have ended
+                async with asyncio.timeout(_ACCOUNTS):
+                    await self._accounts.settled()
+
+    def _stage(self, text: str) -> None:
+        self._health.stage = text
+        self._manager.status(text)
+        self._stages.begin(text)
+
+    def _greet(self, name: str, about: About, office: Office) -> None:
+        doors, console, url = self._doors, self._console, url_of(self._doors.listener)
+        after = f"after {self._stages.seconds:.1f} s"
+        key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
+        body = json.dumps(
+            {"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
+        )
+        console.print(
+            f"[bold green]ready[/] {after}: {name} ({about.architecture}) at [bold]{url}[/]\n"
+            f"{about.layers} layers of experts in {about.functions} functions, none running yet; "
+            f"a context of {about.max_model_len} tokens"
+        )
+        if doors.admin is not None:
+            console.print(f"the admin API is at {url_of(doors.admin)}")
+        style = "" if is_loopback(doors.listener) or not office.authentication.open else "yellow"
+        console.print(who_may(office, doors.listener), style=style)
+        console.print("try it:")
+        console.print(
+            f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False
+        )
+
+
+_UNWRITTEN = "what requests use cannot be written to the ledger now; it is kept until it can"
+
+
+class _Made(AbstractContextManager["LocalPlatform"]):
+    """A platform that is started when this is entered, and closed when it is left."""
+
+    def __init__(self, make: Callable[[], LocalPlatform]) -> None:
+        self._make = make
+
+    def __enter__(self) -> LocalPlatform:
+        self._platform = self._make()
+        return self._platform
+
+    def __exit__(self, *_: object) -> None:
+        self._platform.close()
+
+
+def _imports() -> None:
+    """What takes long to import."""
+    with importing():
+        from faasmoe.api import admin, app
+        from faasmoe.fleet import fleet
+        from faasmoe.orchestrator import template
+
+        del admin, app, fleet, template

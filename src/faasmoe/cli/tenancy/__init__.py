@@ -1,0 +1,1 @@
+"""`faasmoe tenants`, `keys`, `usage` and `database`."""

@@ -1,0 +1,1 @@
+"""Runs requests: scheduler, batch, usage."""

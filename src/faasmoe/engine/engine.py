@@ -1,0 +1,284 @@
+"""The engine: a thread that runs steps while there are requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Sequence as Many
+
+import torch
+from torch import Tensor
+
+from faasmoe.engine.attempts import Attempts, Bill
+from faasmoe.engine.batch import Batch
+from faasmoe.engine.kv.allocator import KVMemory
+from faasmoe.engine.output.detokenizer import Decoder
+from faasmoe.engine.request_state import Listener, Running
+from faasmoe.engine.scheduler import Scheduler
+from faasmoe.engine.step_stats import StepReport
+from faasmoe.engine.usage import GB_SECONDS, StepCosts
+from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
+from faasmoe.model.dense.dense import DenseModel
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.reasons import ENDING, FAILED, NOT_FINITE, told
+from faasmoe.protocol.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 10.0
+
+
+class Engine:
+    """Runs requests on a model. `submit` and `cancel` may be called from any thread."""
+
+    def __init__(
+        self,
+        model: DenseModel,
+        tokenizer: Decoder,
+        *,
+        end_tokens: frozenset[int],
+        max_model_len: int,
+        options: EngineOptions | None = None,
+        observer: Callable[[StepReport], None] | None = None,
+        costs: StepCosts | None = None,
+    ) -> None:
+        """`observer` is called after each step; `costs` are what the model's experts add to while a step runs.
+
+        Raises `OptionError` if the memory for keys and values cannot hold a single token.
+        """
+        self.max_model_len = max_model_len
+        self.options = options or EngineOptions()
+        self._model = model
+        self._tokenizer = tokenizer
+        self._end_tokens = end_tokens
+        self._memory = KVMemory.of(self.options, model.kv_bytes)
+        self._scheduler = Scheduler(self.options, self._memory)
+        self._observer = observer
+        self._costs = costs or StepCosts()
+        self._busy: dict[str, float] = defaultdict(float)  # GB-seconds by tenant, not taken yet
+        self._requests: dict[str, Running] = {}
+        self._stepping: list[Running] = []  # whose share of the current step is not known yet
+        self._work = threading.Condition()  # guards all that is above and below
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still taken."""
+        return self._thread.is_alive() and not self._stopping
+
+    def load(self) -> tuple[int, int]:
+        """Requests running and waiting."""
+        with self._work:
+            return self._scheduler.running, self._scheduler.waiting
+
+    def gauges(self) -> dict[str, float]:
+        """Figures of the memory for keys and values, in tokens, and of what its lack has led to."""
+        with self._work:
+            return {
+                "kv_cache_tokens": self._memory.total,
+                "kv_cache_tokens_used": self._memory.used,
+                "kv_cache_tokens_kept": self._memory.prefixes.capacity,
+                "preemptions": self._scheduler.preemptions,
+            }
+
+    def submit(self, request: GenerationRequest, listener: Listener) -> None:
+        """Take a request; `listener` gets its pieces, the last one with a finish reason or an error.
+
+        Raises `RequestError` if it fits neither the model nor the memory, `EngineBusy`, or `EngineStopped`.
+        """
+        self._check(request)
+        running = Running(request, listener, self._tokenizer, self._end_tokens)
+        with self._work:
+            if not self.alive:
+                raise EngineStopped("the orchestrator is shutting down, or has failed")
+            if request.id in self._requests:
+                raise RequestError(f"a request with the id {request.id} runs already", param="id")
+            self._scheduler.add(running.sequence)
+            self._requests[request.id] = running
+            self._work.notify()
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request within one step; its listener gets a last piece, which says so. Unknown ids are fine."""
+        with self._work:
+            if running := self._requests.get(request_id):
+                self._drop(running)
+                if running not in self._stepping:
+                    self._tell(running.cancel)
+
+    def take_busy(self) -> dict[str, float]:
+        """GB-seconds of instances that tenants have kept busy since the last time (`Used.gb_seconds`)."""
+        with self._work:
+            busy, self._busy = self._busy, defaultdict(float)
+        return dict(busy)
+
+    def close(self) -> None:
+        """End running requests with an error and stop the thread, within `_CLOSE_SECONDS`."""
+        with self._work:
+            self._stopping = True
+            self._work.notify()
+        self._thread.join(_CLOSE_SECONDS)
+        if self._thread.is_alive():  # it waits for a function; it goes with the process
+            log.warning("the engine's last step did not end within %s s", _CLOSE_SECONDS)
+
+    def _check(self, request: GenerationRequest) -> None:
+        prompt, more = len(request.prompt), request.params.max_tokens
+        if prompt == 0:
+            raise RequestError("the prompt is empty", param="prompt")
+        self._check_tokens("prompt", request.prompt)
+        self._check_tokens("logit_bias", [token for token, _ in request.params.logit_bias])
+        limits = {
+            "the context is": self.max_model_len,
+            "the memory for keys and values holds": self._memory.total,
+        }
+        for what, most in limits.items():
+            if prompt + more > most:
+                raise RequestError(
+                    f"{what} {most} tokens; the prompt has {prompt} and max_tokens asks for {more} more",
+                    param="prompt" if prompt >= most else "max_tokens",
+                    code="context_length_exceeded",
+                )
+
+    def _check_tokens(self, field: str, tokens: Many[int]) -> None:
+        vocabulary = self._model.vocabulary
+        for token in (min(tokens, default=0), max(tokens, default=0)):
+            if not 0 <= token < vocabulary:
+                raise RequestError(
+                    f"{field} has token {token}; this model takes token ids from 0 to {vocabulary - 1}",
+                    param=field,
+                )
+
+    def _run(self) -> None:
+        message = ENDING
+        try:
+            with torch.inference_mode():
+                while self._step():
+                    pass
+        except BaseException:  # nobody above would hear of it
+            message = FAILED
+            log.critical("the engine has failed", exc_info=True)
+        with self._work:
+            self._stopping = True
+            requests, self._requests = self._requests, {}
+            self._scheduler = Scheduler(self.options)  # whatever state the other one is in
+            for running in self._stepping:  # cancelled in a step that did not end
+                if requests.get(running.request.id) is not running:
+                    self._tell(running.cancel)
+            for running in requests.values():
+                self._tell(running.fail, message)
+
+    def _step(self) -> bool:
+        """Wait for work and run one step of it. False when the engine is to stop."""
+        with self._work:
+            while not (self._stopping or self._requests):
+                self._work.wait()
+            if self._stopping:
+                return False
+            started, cpu = time.perf_counter(), time.process_time()
+            batch = self._plan()
+            waiting = self._scheduler.waiting
+            self._stepping = batch.members
+        planned = time.perf_counter()
+        outcome = Attempts(self._forward, self._again, self._costs).run(batch, cpu)
+        computed = time.perf_counter()
+        with self._work:
+            self._charge(outcome.bills)
+            for running, error in outcome.failed:
+                self._fail("step", running, error)
+        charged = time.perf_counter()
+        for part, logits in outcome.done:
+            self._sample(part, logits)
+        ended = time.perf_counter()
+        phases = {
+            "schedule": planned - started,
+            "forward": computed - planned,
+            "account": charged - computed,
+            "sample": ended - charged,
+        }
+        self._report(
+            StepReport(ended - started, phases, len(batch.tokens), batch.prompt_tokens, len(batch.work), waiting)
+        )
+        return True
+
+    def _plan(self) -> Batch:
+        work = self._scheduler.next_step()
+        if not work:
+            raise RuntimeError(f"none of {len(self._requests)} requests can go on")  # a defect: the oldest can
+        return Batch.of(work, (self._requests[w.sequence.id] for w in work))
+
+    def _forward(self, batch: Batch) -> Tensor:
+        # a step of prompt chunks alone needs no logits, but models must be asked for some
+        return self._model.forward(batch.tokens, batch.positions, batch.spans, batch.wanted or [0])
+
+    def _again(self, batch: Batch, members: Many[int]) -> Batch | None:
+        """Some of a batch that has failed, without those who were cancelled meanwhile; None if all of them were."""
+        with self._work:
+            left = [i for i in members if self._runs(batch.members[i])]
+            return Batch.of([batch.work[i] for i in left], [batch.members[i] for i in left]) if left else None
+
+    def _runs(self, running: Running) -> bool:
+        """Whether it has neither ended nor been cancelled."""
+        return self._requests.get(running.request.id) is running
+
+    def _charge(self, bills: Many[Bill]) -> None:
+        """Note what those who took part in the step have to pay, and tell those who were cancelled in it."""
+        for bill in bills:
+            bill.running.usage.add(bill.costs, bill.cpu_seconds)
+            self._busy[bill.running.request.tenant] += float(bill.costs[GB_SECONDS])
+        for running in self._stepping:
+            if not self._runs(running):
+                self._tell(running.cancel)
+        self._stepping = []
+
+    def _sample(self, batch: Batch, logits: Tensor) -> None:
+        """Hand out logits `[len(batch.wanted), vocabulary]`. The lock is held for one request at a time."""
+        with self._work:
+            batch.advance()
+        finite = logits.amax(-1).isfinite().tolist()  # NaN is the largest; -inf alone forbids a token
+        for taker in batch.takers:
+            running, rows = taker.running, slice(taker.first, taker.first + taker.count)
+            with self._work:
+                if not self._runs(running):  # cancelled during the step
+                    continue
+                try:
+                    if not all(finite[rows]):
+                        raise ServingError(NOT_FINITE)
+                    ended = running.advance(logits[rows])
+                except Exception as error:  # noqa: BLE001 - a fault in one request's sampling ends that request
+                    self._fail("sampling", running, error)
+                    continue
+                if ended:
+                    self._drop(running)
+
+    def _report(self, report: StepReport) -> None:
+        if self._observer is None:
+            return
+        try:
+            self._observer(report)
+        except Exception as error:  # noqa: BLE001 - requests must not suffer from who counts them
+            log.error("a step could not be reported: %s: %s", type(error).__name__, error)
+
+    def _fail(self, what: str, running: Running, error: Exception) -> None:
+        """End a request with an error, unless it has ended. Its keys and values may not be what they should."""
+        if not self._runs(running):
+            return
+        if isinstance(error, FaasmoeError):
+            log.error("%s failed: %s: %s", what, type(error).__name__, error)
+        else:  # its message may quote a tenant's text
+            log.error("%s failed", what, exc_info=error)
+        self._drop(running, keep=False)
+        self._tell(running.fail, told(error))
+
+    def _tell(self, how: Callable[..., None], *what: str) -> None:
+        try:
+            how(*what)
+        except Exception:  # others have to be told as well
+            log.exception("a listener failed")
+
+    def _drop(self, running: Running, *, keep: bool = True) -> None:
+        del self._requests[running.request.id]
+        self._scheduler.remove(running.sequence, keep=keep)

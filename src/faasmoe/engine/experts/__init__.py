@@ -1,0 +1,1 @@
+"""From the router's choice to calls of functions and back."""

@@ -1,0 +1,251 @@
+"""From a layer's routing to invocations, and back to one tensor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from faasmoe.engine.experts.grouping import Grouping, Part, add_rows
+from faasmoe.engine.usage import StepCosts
+from faasmoe.errors import FunctionError, PayloadError, ServingError
+from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
+from faasmoe.model.checkpoint.blocks import Block
+from faasmoe.model.checkpoint.files import CheckpointFiles
+from faasmoe.orchestrator.pool import HANDLER
+from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
+from faasmoe.util.machine import cores
+
+_WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
+_WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
+_LOOK_SECONDS = 1.0  # between looks at the model's files
+DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
+
+
+INSIDE = ("route", "queue", "compute")  # the first of "pack", the others of "invoke"
+PHASES = ("pack", "invoke", "combine")  # routing to envelopes, the platform's work, replies to one tensor
+
+
+@dataclass
+class DispatchCounts:
+    """What dispatch did so far."""
+
+    invocations: int = 0
+    functions: int = 0  # called, each once a layer however many parts its work had
+    cold_starts: int = 0
+    functions_touched: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    inside: dict[str, float] = field(default_factory=lambda: dict.fromkeys(INSIDE, 0.0))  # of those seconds
+
+
+class Dispatch:
+    """Runs the routed experts of any layer as functions of a platform (`model.dense.dense.RoutedExperts`)."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        blocks: Sequence[Block],
+        deadline: float = DEADLINE,
+        files: CheckpointFiles | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`files` are those that the model and its functions map: looked at once a second, and when a call fails."""
+        self._platform = platform
+        self._files = files or CheckpointFiles({})
+        self._clock = clock
+        self._look_at = 0.0
+        self._stale = (
+            False  # a file was not as it was; until it is again, nothing need be started to find that out
+        )
+        self._deadline = deadline
+        self._cores = cores()
+        self._groupings: dict[int, Grouping] = {}  # by layer
+        self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
+        self.functions = len(blocks)
+        self.counts = DispatchCounts()
+        self.costs = StepCosts()
+        by_layer: dict[int, list[Block]] = {}
+        for block in blocks:
+            by_layer.setdefault(block.artifact.layer, []).append(block)
+        for layer, its in by_layer.items():
+            sizes = [len(block.artifact.experts) for block in its]
+            self._groupings[layer] = Grouping(sizes, max(_parts_at_once(block, self._cores) for block in its))
+            self._names[layer] = [block.name for block in its]
+
+    def __call__(
+        self,
+        layer: int,
+        hidden: Tensor,
+        index: Tensor,
+        weight: Tensor,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
+
+        `meanwhile` may be called when the experts have been sent for: if they leave a core idle. Where they do not,
+        it would only take turns with them (docs/performance.md).
+        Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
+        order of blocks, and rounded once. Raises `FunctionError` or what the platform raises, or `CheckpointChanged`
+        if a file of the model is not as it was.
+        """
+        started = self._clock()
+        self._look(started)
+        shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
+        parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
+        routed = self._clock()
+        lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
+        calls = self._pack(layer, hidden, lines, parts, shared)
+        if len(calls) >= self._cores:
+            meanwhile = None
+        self.costs.send(self._names[layer], parts)
+        packed = self._clock()
+        deadline = time.monotonic() + self._deadline
+        try:
+            replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
+        except ServingError:
+            self._check(
+                self._files.check
+            )  # why an instance cannot be started, or dies as soon as it reads its weights
+            raise
+        invoked = self._clock()
+        answers = [decode_reply(reply) for reply in replies]
+        self.costs.add(parts, answers, replies)
+        total = np.zeros(hidden.shape, np.float32)
+        for call, answer, part in zip(calls, answers, parts, strict=True):
+            sums = self._sums(call.function, answer, len(part.rows), hidden.shape[1])
+            add_rows(total, part.rows, sums)
+        names = {call.function for call in calls}
+        self.counts.invocations += len(calls)
+        self.counts.functions += len(names)
+        self.counts.functions_touched |= names
+        took = (packed - started, invoked - packed, self._clock() - invoked)
+        for phase, seconds in zip(PHASES, took, strict=True):
+            self.counts.seconds[phase] += seconds
+        self.counts.inside["route"] += routed - started
+        self._note_inside(answers)
+        return torch.from_numpy(total).to(hidden.dtype)
+
+    def _look(self, now: float) -> None:
+        """Raises `CheckpointChanged` if a file is not as it was: looked at now and then, and always after that."""
+        if self._stale:
+            self._check(self._files.check)
+        elif now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._check(self._files.check_mapped)
+
+    def _check(self, check: Callable[[], None]) -> None:
+        self._stale = True
+        check()
+        self._stale = False
+
+    def _note_inside(self, answers: Sequence[Reply]) -> None:
+        """What functions say of their time, as if those that compute side by side shared the cores evenly."""
+        if not answers:
+            return
+        worked = [answer.timings.load + answer.timings.compute for answer in answers]
+        inside, count = self.counts.inside, len(answers)
+        inside["compute"] += max(*worked, sum(worked) / min(count, self._cores)) / 1e9
+        inside["queue"] += sum(answer.timings.queue for answer in answers) / count / 1e9
+
+    def _pack(
+        self, layer: int, hidden: Tensor, lines: NDArray[np.uint8], parts: Sequence[Part], shared: bool
+    ) -> list[Call]:
+        """A call for each part. `lines` are the bytes of `hidden`."""
+        tokens, width = hidden.shape
+        whole = _bytes(lines)
+        calls = []
+        for part in parts:
+            rows = whole
+            if shared:
+                rows = part.rows.data.cast("B")
+            elif len(part.rows) < tokens:
+                rows = _bytes(lines[part.rows])
+            count = len(part.rows)
+            payload = encode_slots(layer, rows, hidden.dtype, count, width, part.slots, shared)
+            calls.append(Call(self._names[layer][part.block], payload, reply_bytes(count, width), part.work))
+        return calls
+
+    def _sums(self, name: str, reply: Reply, rows: int, width: int) -> NDArray[np.float32]:
+        if reply.sums is None:
+            kind, _, message = (reply.error or "").partition(": ")
+            raise FunctionError(name, kind, message)
+        if reply.sums.shape != (rows, width):
+            raise PayloadError(f"function {name} answered {reply.sums.shape}, not {(rows, width)}")
+        self.counts.cold_starts += reply.cold
+        return reply.sums
+
+
+def _bytes(lines: NDArray[np.uint8]) -> memoryview:
+    return lines.reshape(-1).data
+
+
+def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
+    """Write the blocks' artifacts into `folder` and deploy them as functions."""
+    platform.deploy(write_functions(blocks, folder))
+
+
+def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]:
+    """Write the blocks' artifacts into `folder`, and return what is to be deployed.
+
+    An artifact that is there is replaced in one instant: an instance may be reading it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    specs, most = [], cores()
+    for block in blocks:
+        artifact = folder / f"{block.name}.json"
+        draft = artifact.with_suffix(f".{os.getpid()}")  # others may write the same
+        draft.write_text(block.artifact.to_json())
+        draft.replace(artifact)
+        parts = [part for expert in block.artifact.weights for part in expert]
+        files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
+        at_once = min(len(block.artifact.experts), most)  # parts that `Grouping` makes of it
+        spec = FunctionSpec(
+            block.name, HANDLER, artifact, block.artifact.memory, _joined(files), concurrency=at_once
+        )
+        specs.append(spec)
+    return specs
+
+
+def calls_at_once(blocks: Sequence[Block]) -> int:
+    """Most calls of one function that an orchestrator has under way."""
+    most = cores()
+    return max(_parts_at_once(block, most) for block in blocks)
+
+
+def _parts_at_once(block: Block, most: int) -> int:
+    """Calls of one block that run side by side: one for each core, if its experts are worth the further calls."""
+    experts = len(block.artifact.experts)
+    if block.artifact.memory < _WORTH_SPLITTING * experts:
+        return 1
+    return min(experts, most)
+
+
+def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:
+    """Raises `OptionError` if the platform's memory cannot hold what one token needs in the layer that needs most."""
+    by_layer: dict[int, list[Block]] = {}
+    for block in blocks:
+        by_layer.setdefault(block.artifact.layer, []).append(block)
+    needs = [
+        sorted(its, key=lambda block: block.artifact.memory, reverse=True)[:top_k] for its in by_layer.values()
+    ]
+    worst = max(needs, key=lambda need: sum(block.artifact.memory for block in need), default=[])
+    platform.check_fits([block.name for block in worst])
+
+
+def _joined(files: Sequence[FileRange]) -> tuple[FileRange, ...]:
+    """Neighbouring ranges as one."""
+    joined: list[FileRange] = []
+    for part in sorted(files, key=lambda part: (str(part.file), part.offset)):
+        last = joined[-1] if joined else None
+        if last and last.file == part.file and last.offset + last.length == part.offset:
+            joined[-1] = FileRange(last.file, last.offset, last.length + part.length)
+        else:
+            joined.append(part)
+    return tuple(joined)

@@ -1,0 +1,1 @@
+"""From logits to text: sampler, detokenizer, log-probabilities."""

@@ -1,0 +1,116 @@
+"""A request while the engine has it: from logits to tokens to pieces of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Many
+
+from torch import Tensor
+
+from faasmoe.engine.output.detokenizer import Decoder, TextStream
+from faasmoe.engine.output.echo import Echo
+from faasmoe.engine.output.logprobs import Scorer
+from faasmoe.engine.output.sampler import Sampler
+from faasmoe.engine.scheduler import Work
+from faasmoe.engine.sequence import Sequence
+from faasmoe.engine.usage import Usage
+from faasmoe.protocol.request import GenerationRequest, Piece, TokenLogprob
+
+_CONTEXT_TOKENS = 5  # of the prompt, for the decoder: enough for a character of any script
+
+Listener = Callable[[Piece], None]
+
+
+class Running:
+    """Everything that belongs to a request in the engine. For the engine's thread.
+
+    Each step calls `wanted` and then `advance`, which `wanted` prepares. A sequence may lose its cache and start anew
+    (`sequence.computed` is 0 again) between two steps; what it has said stays said.
+    """
+
+    def __init__(
+        self, request: GenerationRequest, listener: Listener, tokenizer: Decoder, end_tokens: frozenset[int]
+    ) -> None:
+        """`listener` is called on the engine's thread and must not block."""
+        params = request.params
+        self.request = request
+        self.sequence = Sequence(request)
+        self.usage = Usage()
+        self._listener = listener
+        self._end_tokens = frozenset[int]() if params.ignore_eos else end_tokens
+        self._sampler = Sampler(params, request.prompt)
+        self._text = TextStream(tokenizer, params.stop, request.prompt[-_CONTEXT_TOKENS:])
+        self._scorer = None if params.logprobs is None else Scorer(tokenizer, params.logprobs)
+        self._echo = Echo(request.prompt, tokenizer, self._scorer) if params.echo else None  # until it is out
+        self._echoed = 0  # characters of the prompt in the answer
+        self._samples = False  # whether the last of the wanted logits are for the next token
+        self._scores: list[TokenLogprob] = []  # of tokens since the last piece
+
+    def wanted(self, work: Work) -> Many[int]:
+        """For which of the step's tokens of this sequence logits are needed: offsets below `work.count`."""
+        prompt = self._echo.wanted(work.sequence.computed, work.count) if self._echo else ()
+        self._samples = work.completes
+        return [*prompt, work.count - 1] if self._samples else prompt
+
+    def advance(self, logits: Tensor) -> bool:
+        """Take the logits that were wanted, `[n, vocabulary]` float32, n > 0. Returns whether the request has ended."""
+        with self.usage:
+            of_prompt = len(logits) - self._samples
+            if self._echo and of_prompt:
+                self._echo.take(logits[:of_prompt])
+            return self._samples and self._next(logits[-1])
+
+    def fail(self, message: str) -> None:
+        """Tell the listener that nothing more will come."""
+        self._tell("", error=message)
+
+    def cancel(self) -> None:
+        """Tell the listener what was used by a request that nobody wants any more."""
+        self._scores.clear()
+        self._tell("", "cancelled")
+
+    def _tell(self, text: str, reason: str | None = None, error: str | None = None) -> None:
+        its, scores = self.sequence, tuple(self._scores)
+        self._scores.clear()
+        used = self.usage.read() if reason or error is not None else None
+        self._listener(
+            Piece(text, its.generated, reason, error, scores, its.cached_tokens, its.queue_seconds, used)
+        )
+
+    def _next(self, logits: Tensor) -> bool:
+        """Pick the next token and say what has become certain. Returns whether it was the last."""
+        shown = self._opening()
+        reason: str | None = "length"
+        if self.request.params.max_tokens > 0:  # 0: only the prompt was asked for
+            more, reason = self._pick(logits)
+            shown += more
+        if shown or reason:
+            self._tell(shown, reason)
+        return reason is not None
+
+    def _opening(self) -> str:
+        """The prompt, if it is to be echoed and has not been."""
+        if not self._echo:
+            return ""
+        text, self._scores = self._echo.finish()
+        self._echo, self._echoed = None, len(text)
+        return text
+
+    def _pick(self, logits: Tensor) -> tuple[str, str | None]:
+        """Text that has become certain with the next token, and why it is the last, if it is."""
+        text = self._text
+        token = self._sampler.pick(logits)
+        if self._scorer:
+            self._scores.append(self._scorer.score(logits, token, self._echoed + text.length))
+        self.sequence.tokens.append(token)
+        ended = token in self._end_tokens
+        shown = "" if ended else text.push(token)
+        reason = None
+        if ended or text.stopped:
+            reason = "stop"
+        elif self.sequence.generated == self.request.params.max_tokens:
+            reason = "length"
+        if reason:
+            shown += text.flush()
+            reason = "stop" if text.stopped else reason
+        return shown, reason

@@ -1,0 +1,286 @@
+"""Which tokens run in the next step. A plain data structure: no tensors, no sockets, and the clock is given."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from faasmoe.engine.fair_share import FairShare
+from faasmoe.engine.kv.allocator import KVMemory
+from faasmoe.engine.sequence import Sequence
+from faasmoe.errors import EngineBusy
+from faasmoe.protocol.options import EngineOptions
+
+_RATE_OVER = 64  # sequences that began last, from which the rate is measured
+_LONGEST_WAIT = 60.0  # seconds that a refused client is told to stay away at most
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The next `count` tokens of a sequence."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def completes(self) -> bool:
+        """Whether a token can be picked after it: all pending tokens are in."""
+        return self.count == self.sequence.pending
+
+
+@dataclass(slots=True)
+class _Queue:
+    """A tenant's sequences, each list by rank: those that have memory, and those that wait for it."""
+
+    tenant: str
+    started: list[Sequence] = field(default_factory=list)
+    waiting: list[Sequence] = field(default_factory=list)
+    # the rest holds for one step
+    cursor: int = 0  # index of the next in `started`
+    blocked: bool = False  # nothing more is started
+
+    @property
+    def first(self) -> int:
+        """Arrival of the sequence that goes before all its others."""
+        return min((*self.started[:1], *self.waiting[:1]), key=_rank).arrival
+
+    @property
+    def next(self) -> Sequence | None:
+        """The next of those that have memory; None if one that waits goes before it and may be tried."""
+        sequence = self.started[self.cursor] if self.cursor < len(self.started) else None
+        if self.blocked or not self.waiting:
+            return sequence
+        return sequence if sequence and sequence.rank < self.waiting[0].rank else None
+
+    def __len__(self) -> int:
+        return len(self.started) + len(self.waiting)
+
+
+_rank = attrgetter("rank")
+
+
+class _Step:
+    """A step while it is put together."""
+
+    def __init__(self, options: EngineOptions, decodes: int) -> None:
+        self.counts: dict[Sequence, int] = {}
+        self._slots = options.max_sequences
+        self._tokens = self._prompts = options.max_step_tokens
+        if decodes:
+            beside = options.max_step_tokens - min(decodes, options.max_sequences)
+            self._prompts = max(1, min(options.max_prompt_tokens, beside))
+
+    @property
+    def full(self) -> bool:
+        return not self._tokens or len(self.counts) == self._slots
+
+    def room(self, pending: int) -> int:
+        """How many of `pending` tokens of a sequence it takes."""
+        return min(pending, self._tokens, self._prompts if pending > 1 else 1)
+
+    def add(self, sequence: Sequence, count: int) -> None:
+        self.counts[sequence] = count
+        self._tokens -= count
+        if sequence.pending > 1:
+            self._prompts -= count
+
+    def drop(self, sequence: Sequence) -> int:
+        """Take it out again. Returns the tokens that it would have got; they are not given to others."""
+        return self.counts.pop(sequence, 0)
+
+
+class Scheduler:
+    """Decodes and chunks of prompts of many sequences, up to a step's budget, in turns that are fair to tenants.
+
+    Within a tenant, requests of a higher priority first, and then first come, first served. A sequence that needs
+    memory may take it from others, which start anew later: the victim is the last of the tenant that is furthest
+    over its share. The oldest of all tenants' first sequences takes from anybody and loses to nobody, so it always
+    gets on, and each tenant's first is the oldest in turn. Requests of a low priority may wait as long as their
+    tenant has others, which is its own choice.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions | None = None,
+        memory: KVMemory | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options or EngineOptions()
+        self.memory = memory or KVMemory()
+        self.preemptions = 0
+        self._clock = clock
+        self._fair = FairShare()
+        self._queues: dict[str, _Queue] = {}  # of tenants that have sequences
+        self._satisfied: set[str] = set()  # tenants of which the last step took all it could
+        self._arrivals = 0
+        self._begun: deque[float] = deque(maxlen=_RATE_OVER)  # when sequences took part for the first time
+
+    def add(self, sequence: Sequence) -> None:
+        """Let `sequence` take part from the next step on. Its tenant has its weight from now on.
+
+        Raises `EngineBusy` if too many wait; a tenant of whom nobody waits is let in even so. Raises `OptionError` if
+        the weight is not a positive number.
+        """
+        queue = self._queues.get(sequence.tenant)
+        if self.waiting >= self.options.max_waiting and queue and queue.waiting:
+            raise EngineBusy(f"{self.waiting} requests are waiting already", retry_after=self.retry_after())
+        self._fair.set_weight(sequence.tenant, sequence.weight)
+        if queue is None:
+            queue = self._queues[sequence.tenant] = _Queue(sequence.tenant)
+            self._fair.join(sequence.tenant)
+        self._arrivals += 1
+        sequence.arrival = self._arrivals
+        sequence.submitted = self._clock()
+        insort(queue.waiting, sequence, key=_rank)
+
+    def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Forget `sequence`, wherever it is. `keep` says whether its keys and values may serve others."""
+        queue = self._queues.get(sequence.tenant)
+        if queue and sequence in queue.started:
+            queue.started.remove(sequence)
+            self.memory.end(sequence, keep=keep)
+        elif queue and sequence in queue.waiting:
+            queue.waiting.remove(sequence)
+        if queue is not None and not len(queue):
+            del self._queues[sequence.tenant]
+            self._satisfied.discard(sequence.tenant)
+            self._fair.leave(sequence.tenant)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that hold no memory: not started yet, or preempted."""
+        return sum(len(queue.waiting) for queue in self._queues.values())
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold memory."""
+        return sum(len(queue.started) for queue in self._queues.values())
+
+    def retry_after(self) -> float:
+        """Seconds in which those that wait now will have begun, at the rate of late; 1 to `_LONGEST_WAIT`."""
+        if len(self._begun) < 2:
+            return 1.0
+        seconds = self._clock() - self._begun[0]
+        return min(max(1.0, self.waiting * seconds / len(self._begun)), _LONGEST_WAIT)
+
+    def next_step(self) -> list[Work]:
+        """Work for one step, empty if there is none. Sequences are given memory for it, or lose theirs."""
+        decodes = 0
+        for queue in self._queues.values():
+            queue.cursor, queue.blocked = 0, False
+            decodes += sum(sequence.pending == 1 for sequence in queue.started)
+            if queue.tenant in self._satisfied:
+                self._fair.join(queue.tenant)
+        step = _Step(self.options, decodes)
+        oldest = min((queue.first for queue in self._queues.values()), default=0)
+        turns = [(self._fair.tag(tenant), queue.first, queue) for tenant, queue in self._queues.items()]
+        heapq.heapify(turns)
+        while turns and not step.full:
+            _, first, queue = turns[0]
+            if self._serve(queue, step, oldest):
+                heapq.heapreplace(turns, (self._fair.tag(queue.tenant), first, queue))
+            else:
+                heapq.heappop(turns)
+        return self._planned(step)
+
+    def _planned(self, step: _Step) -> list[Work]:
+        work = [Work(sequence, count) for sequence, count in step.counts.items()]
+        hungry = {queue.tenant for queue in self._queues.values() if queue.waiting}
+        for queue in self._queues.values():
+            if any(step.counts.get(sequence) != sequence.pending for sequence in queue.started):
+                hungry.add(queue.tenant)
+        self._satisfied = self._queues.keys() - hungry
+        now = self._clock()
+        for w in work:
+            if w.sequence.started is None:
+                w.sequence.started = now
+                self._begun.append(now)
+        return work
+
+    def _serve(self, queue: _Queue, step: _Step, oldest: int) -> bool:
+        """Give tokens to the next of a tenant's sequences that can have some. Returns whether there was one."""
+        while sequence := queue.next:
+            queue.cursor += 1
+            count = step.room(sequence.pending)
+            if count and self._make_room(sequence, sequence.computed + count, step, oldest):
+                self.memory.reserve(sequence, sequence.computed + count)
+                self._give(sequence, count, step)
+                return True
+        if queue.blocked or not queue.waiting:
+            return False
+        if self._start(queue, step, oldest):
+            return True
+        queue.blocked = True
+        return self._serve(queue, step, oldest)  # those after it that have memory
+
+    def _start(self, queue: _Queue, step: _Step, oldest: int) -> bool:
+        """Let the first that waits begin. Returns whether it could."""
+        sequence = queue.waiting[0]
+        if not step.room(sequence.pending) or not self._make_room(sequence, len(sequence.tokens), step, oldest):
+            return False
+        self.memory.begin(sequence)
+        queue.waiting.remove(sequence)
+        insort(queue.started, sequence, key=_rank)
+        queue.cursor += 1
+        self._give(sequence, step.room(sequence.pending), step)
+        return True
+
+    def _give(self, sequence: Sequence, count: int, step: _Step) -> None:
+        step.add(sequence, count)
+        self._fair.serve(sequence.tenant, count)
+
+    def _make_room(self, sequence: Sequence, tokens: int, step: _Step, oldest: int) -> bool:
+        """Preempt others, if that helps, so that `sequence` can have memory for `tokens`. Returns whether it can."""
+        missing = self.memory.missing(sequence, tokens)
+        if not missing:
+            return True
+        victims = self._victims(sequence, tokens, missing, oldest)
+        for victim in victims:
+            queue = self._queues[victim.tenant]
+            queue.started.remove(victim)
+            insort(queue.waiting, victim, key=_rank)
+            queue.blocked = True
+            self._fair.refund(victim.tenant, step.drop(victim))
+            self.memory.release(victim)
+        self.preemptions += len(victims)
+        return bool(victims)
+
+    def _victims(self, sequence: Sequence, tokens: int, missing: int, oldest: int) -> list[Sequence]:
+        """Who has to go so that `sequence` gets the memory that is missing, empty if too few may be taken.
+
+        One after the other the last of the tenant that is furthest over its share then. Another tenant's goes
+        only if that tenant keeps as large a part, or has more than twice as much: two tenants must not take the
+        same memory from each other in turns.
+        """
+        left = {tenant: list(queue.started) for tenant, queue in self._queues.items()}
+        held = {tenant: self.memory.held(tenant) for tenant in left}
+        held[sequence.tenant] += tokens - sequence.capacity
+        victims: list[Sequence] = []
+
+        def level(tenant: str, less: int = 0) -> float:
+            return (held[tenant] - less) / self._fair.weight(tenant)
+
+        def may_lose(tenant: str) -> bool:
+            if not left[tenant] or left[tenant][-1] is sequence or left[tenant][-1].arrival == oldest:
+                return False
+            if sequence.arrival == oldest:
+                return True
+            last, wanted = left[tenant][-1], level(sequence.tenant)
+            if tenant == sequence.tenant:
+                return last.rank > sequence.rank
+            return level(tenant) > 2 * wanted or level(tenant, last.capacity) >= wanted
+
+        while missing > 0:
+            tenants = [tenant for tenant in left if may_lose(tenant)]
+            if not tenants:
+                return []
+            furthest = max(tenants, key=level)
+            victims.append(left[furthest].pop())
+            held[furthest] -= victims[-1].capacity
+            missing -= victims[-1].capacity
+        return victims

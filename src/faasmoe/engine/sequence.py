@@ -1,0 +1,53 @@
+"""One request while it runs."""
+
+from __future__ import annotations
+
+from faasmoe.engine.kv.cache import KVCache
+from faasmoe.protocol.request import GenerationRequest
+
+
+class Sequence:
+    """Tokens of a request, prompt first, and how many of them the model has seen."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.id = request.id
+        self.tenant = request.tenant
+        self.weight = request.weight  # that its tenant has from now on
+        self.priority = request.priority
+        self.tokens = list(request.prompt)
+        self.prompt_length = len(request.prompt)
+        self.limit = self.prompt_length + request.params.max_tokens  # most tokens it can come to
+        self.reusable = not request.needs_all_logits  # takes over keys and values of another
+        self.computed = 0  # tokens whose keys and values are in the cache; falls to 0 if the sequence is preempted
+        self.seen = 0  # tokens that the model has seen; those between `computed` and here it sees again
+        self.cached_tokens = 0  # tokens of the prompt that did not have to be computed
+        self.cache = KVCache()
+        self.capacity = 0  # tokens that it has memory for
+        self.arrival = 0  # its place among all sequences
+        self.submitted = 0.0  # seconds of the scheduler's clock
+        self.started: float | None = None  # when it first took part in a step
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Its place among its tenant's: those of a higher priority first, then in the order of arrival."""
+        return -self.priority, self.arrival
+
+    @property
+    def pending(self) -> int:
+        """Tokens that the model has not seen yet: the rest of the prompt, or the last token."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def generated(self) -> int:
+        """Tokens picked so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def queue_seconds(self) -> float:
+        """From submission to the first step that it took part in; 0 until then."""
+        return 0.0 if self.started is None else self.started - self.submitted
+
+    def advance(self, count: int) -> None:
+        """The model has seen `count` more tokens."""
+        self.computed += count
+        self.seen = max(self.seen, self.computed)

@@ -1,0 +1,1 @@
+"""Arithmetic of experts, compiled."""

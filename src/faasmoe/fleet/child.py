@@ -1,0 +1,68 @@
+"""The gateway's hold on one orchestrator process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
+from faasmoe.fleet.link import Link
+from faasmoe.protocol.messages import Failed, Ready, Starting, error_of
+
+log = logging.getLogger(__name__)
+
+_MOST_STARTING = (
+    60  # signs of life, one a second, of one that starts; pages of a large model may be read from disk
+)
+_HANG_UP_SECONDS = 0.5  # in which a process that hears that its socket is closed has ended
+_KILL_SECONDS = 1.0  # in which one that is killed has
+
+
+class Child:
+    """An orchestrator that was forked. `ended` gets its exit status, or minus the signal that killed it."""
+
+    def __init__(self, link: Link, ended: asyncio.Future[int], kill: Callable[[], None]) -> None:
+        self.link = link
+        self._ended = ended
+        self._kill = kill
+
+    async def ready(self) -> None:
+        """Until it takes requests. Raises what it cannot start for."""
+        for _ in range(_MOST_STARTING):
+            message = await self.link.receive()
+            if not isinstance(message, Starting):
+                break
+        else:
+            raise ProcessLost(f"the orchestrator did not start within {_MOST_STARTING} s")
+        if isinstance(message, Failed):
+            raise error_of(message.error)
+        if not isinstance(message, Ready):
+            raise MessageError(f"{type(message).__name__} is not expected from an orchestrator that starts")
+
+    async def serve(self) -> str:
+        """Until it is lost. Returns why."""
+        try:
+            await self.link.run()
+        except ProcessLost as error:
+            return str(error)
+        except FaasmoeError as error:
+            log.error("an orchestrator is given up: %s", error)
+        except Exception:  # a defect in the handling of a message; without its reader the orchestrator is lost
+            log.exception("messages of an orchestrator cannot be handled")
+        return "the orchestrator is not understood"
+
+    async def end(self) -> str:
+        """Hang up, and make sure that the process is gone. Returns how it ended. Takes 1.5 s at most."""
+        await self.link.close()
+        if not await self._gone(_HANG_UP_SECONDS):
+            self._kill()
+            if not await self._gone(_KILL_SECONDS):
+                return "killed, and not gone yet"
+        code = self._ended.result()
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+
+    async def _gone(self, seconds: float) -> bool:
+        await asyncio.wait([self._ended], timeout=seconds)
+        return self._ended.done()

@@ -1,0 +1,289 @@
+"""The orchestrators of a server: one for all tenants or one for each, there while there are requests for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
+from faasmoe.fleet.child import Child
+from faasmoe.fleet.client import PATIENCE, OrchestratorClient, State
+from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.supervisor import PAUSES, Supervisor
+from faasmoe.protocol.config import About, FleetOptions
+from faasmoe.protocol.request import GenerationRequest
+from faasmoe.protocol.stats import Distribution, Figures
+from faasmoe.util.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # between looks at who idles
+_END_SECONDS = 1.5  # in which orchestrators end by themselves when the server does
+_START_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_IDLED = "the orchestrator has ended after being idle; try again"
+_ENDING = "the server is shutting down"
+
+
+class Launcher(Protocol):
+    """What orchestrators are started with (`fleet.launcher`)."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes any memory."""
+
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded, so that who launches waits for that."""
+
+    async def ready(self) -> About:
+        """Be prepared to launch. Raises what is in the way, `ProcessLost` or `OSError` if another try may help."""
+
+    async def launch(self) -> Child:
+        """An orchestrator that takes requests. Raises what it cannot start for."""
+
+    def close(self) -> None:
+        """Take no more memory until something is launched again."""
+
+
+@dataclass(eq=False)
+class Member:
+    """An orchestrator, or the wait for one."""
+
+    client: OrchestratorClient
+    supervisor: Supervisor
+    idle_since: float | None = None  # None: it was not idle when it was looked at
+
+
+@dataclass
+class Starts:
+    """Orchestrators started so far."""
+
+    seconds: Distribution = field(default_factory=lambda: Distribution(_START_SECONDS))
+    again: int = 0  # after one was lost
+
+    def count(self, seconds: float, again: bool) -> None:
+        """Note one that takes requests so long after it was asked for."""
+        self.seconds.observe(seconds)
+        self.again += again
+
+
+class Fleet:
+    """Runs requests on the orchestrator of their tenant, which is started for the first of them.
+
+    It is stopped after `FleetOptions.keep_alive` idle seconds, and as long after the last of them what they are started
+    with. Where `most` run and another tenant comes, the one that idles longest makes room; if none does, the tenant's
+    requests wait. Each orchestrator has its own supervisor: what happens to it is its tenant's business alone.
+
+    Use it as an async context manager, in one asyncio loop. Entering it begins to load the model and does not wait for
+    that: `ready` does. Requests that come before wait.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        options: FleetOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE,
+        on_busy: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        """`on_busy` is called with the GB-seconds of instances that tenants have used since it was called last."""
+        self._launcher = launcher
+        self._options = options or FleetOptions()
+        self._clock = clock
+        self._patience = patience
+        self._on_busy = on_busy
+        self._turns = asyncio.Semaphore(self._options.orchestrators)
+        self._members: dict[str, Member] = {}
+        self._leaving: dict[asyncio.Task[None], Member] = {}
+        self._past = Figures()  # of members that have left
+        self._unused_since: float | None = None  # when nobody was left
+        self._refused: str | None = None  # why nothing is taken any more
+        self._about: About | None = None  # until the model is loaded
+        self._look_failed = False  # and it was said
+        self.starts = Starts()
+
+    async def __aenter__(self) -> Self:
+        self._loading = asyncio.create_task(self._load())
+        self._loading.add_done_callback(self._loaded)
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends all orchestrators and what they run, within 2 s, whatever state their processes are in."""
+        self.refuse(_ENDING)
+        self._loading.cancel()
+        self._looking.cancel()
+        for tenant in list(self._members):
+            self._retire(tenant, _ENDING)
+        try:
+            if self._leaving:
+                await asyncio.wait(self._leaving, timeout=_END_SECONDS)
+        finally:
+            self._launcher.close()  # nobody outlives it
+            await asyncio.gather(*self._leaving, self._loading, self._looking, return_exceptions=True)
+
+    @property
+    def about(self) -> About:
+        """What is known of the model. Raises `EngineStopped` before it is loaded."""
+        if self._about is None:
+            raise EngineStopped(self._refused or "the model is being loaded; try again")
+        return self._about
+
+    async def ready(self) -> About:
+        """Returns when the model is loaded. Raises the `UserError` or `EngineStopped` that keeps it from being served.
+
+        A template that dies while it loads does not: another is started.
+        """
+        try:
+            return await asyncio.shield(self._loading)
+        except asyncio.CancelledError:
+            if self._loading.cancelled():
+                raise EngineStopped(self._refused or _ENDING) from None
+            raise
+
+    @property
+    def state(self) -> State:
+        """Whether requests are run, are refused, or wait: for the model, or because all orchestrators were lost."""
+        if self._refused is not None:
+            return "stopped"
+        if self._about is None:
+            return "starting"
+        members = self._members.values()
+        return "starting" if members and all(member.client.lost for member in members) else "ok"
+
+    @property
+    def running(self) -> int:
+        """Orchestrators that take requests."""
+        return sum(member.client.state == "ok" for member in self._members.values())
+
+    async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
+        """Start all of these, which are one tenant's, or none. See `OrchestratorClient.submit`."""
+        if self._refused is not None:
+            raise EngineStopped(self._refused)
+        member = self._member(self._options.of(requests[0].tenant))
+        member.idle_since = None
+        return await member.client.submit(requests)
+
+    def awaited(self, tenant: str) -> str:
+        """What requests of `tenant` wait for that were submitted and not taken yet, in words."""
+        member = self._members.get(self._options.of(tenant))
+        if member is None or member.client.state != "starting":
+            return "the orchestrator takes the request"
+        if self._launcher.loading and not member.supervisor.waits:
+            return "the model is being loaded"
+        return member.client.why
+
+    async def figures(self) -> Figures:
+        """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""
+        clients = [member.client for member in self._everybody()]
+        await asyncio.gather(*(client.refresh() for client in clients))
+        return sum((member.client.figures for member in self._everybody()), self._past)
+
+    def refuse(self, reason: str) -> None:
+        """Take no more requests; what runs goes on. For good."""
+        self._refused = reason
+        for member in self._everybody():
+            member.client.refuse(reason)
+
+    def cut(self, reason: str) -> None:
+        """Take no more requests and let all that runs fail with `EngineStopped`; what it has used is still told."""
+        self.refuse(reason)
+        for member in self._everybody():
+            member.client.cut(reason)
+
+    def look(self) -> None:
+        """Stop those who have idled too long, or are in the way of others."""
+        now, keep_alive = self._clock(), self._options.keep_alive
+        for tenant, member in list(self._members.items()):
+            if member.client.busy:
+                member.idle_since = None
+                continue
+            if member.idle_since is None:
+                member.idle_since = now
+            if member.supervisor.waits or now - member.idle_since >= keep_alive:
+                self._retire(tenant, _IDLED)
+        self._make_room()
+        if self._members or self._leaving or self._about is None or not self._launcher.running:
+            self._unused_since = None
+            return
+        if self._unused_since is None:
+            self._unused_since = now
+        if now - self._unused_since >= keep_alive:
+            log.info("no orchestrator for %g s: what they are started with is ended", keep_alive)
+            self._launcher.close()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_SECONDS, self._options.keep_alive / 2 or _LOOK_SECONDS))
+            try:
+                self.look()
+                self._look_failed = False
+            except Exception:  # the next look may do better
+                if not self._look_failed:
+                    log.exception("idle orchestrators cannot be looked for; trying again each second")
+                self._look_failed = True
+
+    async def _load(self) -> About:
+        backoff = Backoff(*PAUSES)
+        while True:
+            try:
+                self._about = await self._launcher.ready()
+                return self._about
+            except (ProcessLost, OSError) as error:
+                pause = backoff.failed()
+                log.error("the model is not loaded, trying again in %.1f s: %s", pause, error)
+            await asyncio.sleep(pause)
+
+    def _loaded(self, loading: asyncio.Task[About]) -> None:
+        if not loading.cancelled() and (error := loading.exception()):
+            if not isinstance(error, FaasmoeError):  # else who waits for `ready` tells it
+                log.error("the model cannot be served", exc_info=error)
+            self.refuse("the model cannot be served; the server's log says why")
+
+    def _member(self, tenant: str) -> Member:
+        member = self._members.get(tenant)
+        if member is None:
+            client = OrchestratorClient(tenant, self._patience, self._on_busy)
+            supervisor = Supervisor(client, self._launcher.launch, self._turns, self.starts.count)
+            member = self._members[tenant] = Member(client, supervisor)
+            self._make_room()
+        return member
+
+    def _make_room(self) -> None:
+        """Stop those that idle longest, one for each tenant that waits for its turn and for whom none is leaving."""
+        everybody = self._everybody()
+        having = sum(not member.supervisor.waits for member in everybody)
+        leaving = sum(not member.supervisor.waits for member in self._leaving.values())
+        wanted = len(everybody) - having - (self._options.orchestrators - having) - leaving
+        idle = [(tenant, m) for tenant, m in self._members.items() if not (m.supervisor.waits or m.client.busy)]
+        idle.sort(key=lambda entry: math.inf if entry[1].idle_since is None else entry[1].idle_since)
+        for tenant, _ in idle[: max(0, wanted)]:
+            self._retire(tenant, _IDLED)
+
+    def _everybody(self) -> list[Member]:
+        return [*self._members.values(), *self._leaving.values()]
+
+    def _retire(self, tenant: str, reason: str) -> None:
+        member = self._members.pop(tenant)
+        task = asyncio.create_task(self._leave(member, reason))
+        self._leaving[task] = member
+        task.add_done_callback(self._left)
+
+    async def _leave(self, member: Member, reason: str) -> None:
+        if self._refused is None:
+            await member.client.refresh()
+        await member.supervisor.close(reason)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        member = self._leaving.pop(task)
+        self._past += member.client.figures
+        if not task.cancelled() and (error := task.exception()):
+            log.error("an orchestrator was not ended in order", exc_info=error)

@@ -1,0 +1,88 @@
+"""What orchestrators are launched with: a template, which is started when it is needed, and again when it was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from faasmoe.errors import EngineStopped, ProcessLost
+from faasmoe.fleet.child import Child
+from faasmoe.fleet.link import Link
+from faasmoe.fleet.template_process import TemplateProcess
+from faasmoe.platforms.local.client.control import wake
+from faasmoe.protocol.config import About
+from faasmoe.protocol.messages import Start
+
+
+class TemplateClient:
+    """For one asyncio loop. Nothing runs before `ready` or `launch`, and after `close` until the next of these."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._process: TemplateProcess | None = None  # the newest
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, ready or not."""
+        return self._process is not None and self._process.running
+
+    @property
+    def loading(self) -> bool:
+        """Whether there is a process that has not loaded the model yet."""
+        return self._process is not None and self._process.running and not self._process.about.done()
+
+    def begin(self) -> None:
+        """Have the model loaded, if it is not. Does not wait. What is in the way is raised by `ready`."""
+        with suppress(OSError):  # `ready` tries again
+            self._template()
+
+    async def ready(self) -> About:
+        """Returns when orchestrators can be forked.
+
+        Raises the `UserError` or `EngineStopped` that is in the way; after `ProcessLost` or `OSError` another try may
+        help.
+        """
+        return await asyncio.shield(self._template().about)
+
+    async def launch(self) -> Child:
+        """An orchestrator that takes requests. Raises what it cannot start for.
+
+        The pool that it will need is woken at once, to start while the model is loaded.
+        """
+        wake(Path(self._start.pool))
+        template = self._template()
+        await asyncio.shield(template.about)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            link = await Link.over(ours)
+            try:
+                number, pid, ended = await template.fork(theirs)
+            except BaseException:
+                await link.close()
+                raise
+        link.watch(pid)
+        child = Child(link, ended, partial(template.kill, number))
+        try:
+            await child.ready()
+        except BaseException as error:
+            status = await child.end()
+            if not ended.done():  # it forks no more, and does not kill either
+                template.end(ProcessLost("the process that forks orchestrators does not answer"))
+            if isinstance(error, EngineStopped):
+                raise type(error)(f"{error} ({status})") from error
+            raise
+        return child
+
+    def close(self) -> None:
+        """End the template, and with it whatever it has forked. May be called twice."""
+        if self._process is not None:
+            self._process.end(EngineStopped("the process that forks orchestrators was ended"))
+
+    def _template(self) -> TemplateProcess:
+        """The one that runs, or a new one. Raises `OSError` if none can be started."""
+        if self._process is None or not self._process.running:
+            self._process = TemplateProcess(self._start)
+        return self._process

@@ -1,0 +1,1 @@
+"""Seams into transformers and torch."""

@@ -1,0 +1,1 @@
+"""A checkpoint's files: source, index, layout, blocks, quantised copies."""

@@ -1,0 +1,133 @@
+"""Models of the Hugging Face hub: what is small comes first, weights when it is known that they can be served.
+
+Of the weights exactly the files that will be loaded are fetched: not those of other formats, precisions and layouts
+that lie beside them. All of it is of one commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import DryRunError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from faasmoe import errors
+from faasmoe.errors import CheckpointError, UserError, brief
+from faasmoe.model.checkpoint.files import BESIDE_WEIGHTS
+from faasmoe.model.checkpoint.folder import CONFIG_FILE, check_folder, no_config, no_weights
+from faasmoe.model.checkpoint.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, explicit, read_index
+from faasmoe.model.config.json_file import read_json
+from faasmoe.util import processes
+
+_IN_FOLDERS = "*/*"
+# what shows of which kind a repository is that has no config, or no weights that are served
+_TELLTALES = ["*.gguf", "*.bin", "*.pth", "*.h5", "*.msgpack", "*.onnx", "consolidated*", "params.json",
+              "*/config.json", "model_index.json", "modules.json", "*.safetensors"]  # fmt: skip
+
+
+def fetch(model: str, *, config_only: bool) -> Path:
+    """The folder of the hub's `model` in the local cache; without weights if `config_only`.
+
+    Files that are there are not fetched again, and without a network those are what there is. Raises `UserError` if
+    it cannot be had, or its config, tokenizer or layout cannot be served: then no weights were fetched.
+    """
+    with _explained(model):
+        folder = _snapshot(model, [CONFIG_FILE] if config_only else BESIDE_WEIGHTS)
+        if not (folder / CONFIG_FILE).is_file() and not (folder / "adapter_config.json").is_file():
+            raise no_config(model, _names(model))
+        check_folder(folder, weights=False)
+        if config_only:
+            return folder
+        if (named := read_json(folder / CONFIG_FILE).get("transformers_weights")) is not None:
+            named = explicit(folder, named).name
+        if not _has_weights(folder, named):
+            names = _weights(model, folder, named)
+            _check_servable(folder)
+            _snapshot(model, [escape(name) for name in names], folder.name)
+    check_folder(folder)
+    return folder
+
+
+def _snapshot(model: str, patterns: Sequence[str], revision: str | None = None) -> Path:
+    return Path(
+        snapshot_download(model, revision=revision, allow_patterns=list(patterns), ignore_patterns=[_IN_FOLDERS])
+    )
+
+
+def _names(model: str) -> list[str]:
+    """Names of its files, as far as they show what it is."""
+    found = snapshot_download(model, allow_patterns=_TELLTALES, dry_run=True)
+    return [file.filename for file in found]
+
+
+def _has_weights(folder: Path, named: str | None) -> bool:
+    """Whether all weights are in the cache."""
+    if named is None and (folder / SINGLE_FILE).is_file():
+        return True
+    index = folder / (named or INDEX_FILE)
+    if not index.name.endswith(INDEX_SUFFIX):
+        return index.is_file()
+    return index.is_file() and all((folder / name).is_file() for name in read_index(index).values())
+
+
+def _weights(model: str, folder: Path, named: str | None) -> list[str]:
+    """Names of the files to fetch, in the order of `weight_files`. The folder's name is its commit on the hub."""
+    first, index = named or SINGLE_FILE, folder / (named or INDEX_FILE)
+    if not first.endswith(INDEX_SUFFIX) and snapshot_download(
+        model, revision=folder.name, allow_patterns=[escape(first)], dry_run=True
+    ):
+        return [first]
+    if not index.name.endswith(INDEX_SUFFIX) or not index.is_file():
+        raise no_weights(model, _names(model))
+    return sorted(set(read_index(index).values()))
+
+
+def _check_servable(folder: Path) -> None:
+    """Have another process tell from config and tokenizer: it takes torch, which the caller may be without.
+
+    Raises the `UserError` that it found.
+    """
+    with processes.start(
+        "faasmoe.model.servable", [str(folder), str(os.getpid())], stdout=subprocess.PIPE
+    ) as child:
+        try:
+            said, _ = child.communicate()
+        except BaseException:  # an interrupt, which it leaves to us
+            child.kill()
+            raise
+    try:
+        kind, message = json.loads(said.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise CheckpointError(
+            f"{folder}: whether its config can be served is not known: the process that looked ended with status "
+            f"{child.returncode}"
+        ) from None
+    if kind is not None:
+        raise getattr(errors, kind)(message)
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except (LocalEntryNotFoundError, DryRunError) as error:
+        raise CheckpointError(
+            f"{model} is no folder here, is not in the local cache, and the Hugging Face hub cannot be reached; "
+            f"download it where there is a network, or give a folder"
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{model} is neither a folder nor a valid hub id: {brief(error)}") from error
+    except HfHubHTTPError as error:
+        raise CheckpointError(f"{model} cannot be had from the Hugging Face hub: {brief(error)}") from error
+    except Exception as error:  # a full disk, and whatever the hub's client takes for its connections
+        raise CheckpointError(
+            f"{model} cannot be downloaded: {brief(error)}; files that have come are kept for another try"
+        ) from error

@@ -1,0 +1,227 @@
+"""A checkpoint's large matrices in eight bits: a copy that is made once and mapped by whoever needs it.
+
+It is kept in the user's cache, in a folder named after the checkpoint and its state: one safetensors file for the
+dense part's linear layers and one for each layer's experts. Where everything lies in these files follows from the
+checkpoint's shapes, so it is known before they are written (`model.checkpoint.int8_file`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import nn
+
+from faasmoe.errors import OptionError, brief
+from faasmoe.experts.artifact import ExpertLocations
+from faasmoe.experts.file_state import FileState
+from faasmoe.experts.formats.int8 import Int8Location
+from faasmoe.experts.kernels.cache import CACHE, user_cache
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.architecture import Architecture, ExpertsModule
+from faasmoe.model.checkpoint import quantised_cache
+from faasmoe.model.checkpoint.index import Checkpoint
+from faasmoe.model.checkpoint.int8_file import MULTIPLE, Advance, Int8File, Matrix
+from faasmoe.model.checkpoint.layout import Layout, locate_experts
+from faasmoe.util.machine import cores
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 2  # of the copy; another one makes another copy
+_REPORT_SECONDS = 5.0  # between log lines
+
+
+@dataclass(frozen=True)
+class QuantisedCopy:
+    """The whole copy, which need not have been made yet."""
+
+    folder: Path
+    sources: tuple[quantised_cache.State, ...]  # the checkpoint's files
+    files: tuple[Int8File, ...]
+    linears: dict[str, Int8Location]  # modules of the dense part
+    experts: dict[str, tuple[ExpertLocations, ...]]  # experts modules to their experts, with matrices [out, in]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all files."""
+        return sum(file.nbytes for file in self.files)
+
+    @property
+    def missing(self) -> int:
+        """Bytes of files that have to be written."""
+        return sum(file.nbytes for file in self.files if not file.there)
+
+    def make(self, advance: Advance | None = None) -> None:
+        """Write the files that are missing. One process at a time does, others wait for it.
+
+        Copies of checkpoints that are no longer there go first.
+
+        `advance` is told of progress; without it the log is. Raises `OptionError` if there is no room for them,
+        `CheckpointError` if the checkpoint holds a weight that is not finite.
+        """
+        if not self.missing:
+            return
+        try:
+            quantised_cache.sweep(self.folder.parent)
+            quantised_cache.create(self.folder, self.sources, [file.path.name for file in self.files])
+            with quantised_cache.use(self.folder), _locked(self.folder):
+                self._write(advance)
+        except OSError as error:
+            raise OptionError(
+                f"--quantize int8: weights cannot be written to {self.folder}: {brief(error)}; "
+                f"the environment variable {CACHE} names another folder for them"
+            ) from error
+
+    def states(self) -> dict[Path, FileState]:
+        """All files, once they are made, as they are now. Raises `OptionError` if one cannot be read."""
+        try:
+            return {file.path: FileState.read(file.path) for file in self.files}
+        except OSError as error:
+            raise OptionError(
+                f"--quantize int8: weights in eight bits cannot be read: {error.strerror}"
+            ) from error
+
+    def use(self) -> IO[bytes]:
+        """Keep it, once it is made, from being removed while what is returned is open."""
+        return quantised_cache.use(self.folder)
+
+    def _write(self, advance: Advance | None) -> None:
+        files = [file for file in self.files if not file.there]  # another process may have written some meanwhile
+        needed, free = sum(file.nbytes for file in files), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise OptionError(
+                f"--quantize int8: weights in eight bits take {needed / 1e9:.2f} GB, but {self.folder} has "
+                f"{free / 1e9:.2f} GB left; the environment variable {CACHE} names another folder for them"
+            )
+        told = advance or _logged(self.folder, needed)
+        with _one_thread_each(), ThreadPoolExecutor(cores()) as pool:
+            for _ in pool.map(lambda file: file.write(told), files):
+                pass
+
+
+def plan_copy(name: str, architecture: Architecture, layout: Layout, checkpoint: Checkpoint) -> QuantisedCopy:
+    """What of a checkpoint, served as `name`, is quantised: all routed experts, and the dense part's linear layers.
+
+    Raises `OptionError` if the experts have sizes that the kernel does not take.
+    """
+    sources = tuple(
+        map(quantised_cache.state, sorted({checkpoint.location(name).file.resolve() for name in checkpoint}))
+    )
+    folder = user_cache() / "int8" / f"{name.replace('/', '--')}-{_identity(sources)}"
+    linears = _linears(architecture, layout)
+    matrices = [Matrix(f"{linear}.weight", checkpoint.location(tensor)) for linear, tensor in linears.items()]
+    dense = Int8File(folder / "dense.safetensors", matrices)
+    files, experts = [dense], {}
+    for module in architecture.experts:
+        plain = locate_experts(module, layout.experts[module.name], checkpoint)
+        _check_sizes(architecture.name, plain[0], module)
+        file = Int8File(folder / f"experts-{module.layer:03}.safetensors", list(_matrices(module, plain)))
+        files.append(file)
+        experts[module.name] = tuple(_moved(plain, file))
+    return QuantisedCopy(
+        folder, sources, tuple(files), dict(zip(linears, dense.locations(), strict=True)), experts
+    )
+
+
+def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
+    """Linear layers of the dense part that are quantised, and the checkpoint's tensor of each one's weight.
+
+    Not those that choose or weigh experts: layers with no more outputs than there are experts, which are small.
+    """
+    model = architecture.meta_model
+    least = max(module.num_experts for module in architecture.experts)
+    stored = {target: name for name, target in layout.dense.items() if target}
+    tied = getattr(model, "all_tied_weights_keys", {})
+    found = {}
+    for name, layer in model.named_modules():
+        weight = f"{name}.weight"
+        source = stored.get(weight) or stored.get(tied.get(weight, ""))
+        plain = type(layer) is nn.Linear  # a subclass may compute something else
+        if plain and source and layer.in_features % MULTIPLE == 0 and layer.out_features > least:
+            found[name] = source
+    return found
+
+
+def _matrices(module: ExpertsModule, experts: tuple[ExpertLocations, ...]) -> Iterator[Matrix]:
+    for number, expert in enumerate(experts):
+        for place, source in enumerate(expert.matrices):
+            assert isinstance(source, TensorLocation)  # noqa: S101 - a checkpoint's are
+            yield Matrix(f"{module.name}.{number}.{place}", source, module.form.transposed)
+
+
+def _moved(experts: tuple[ExpertLocations, ...], file: Int8File) -> Iterator[ExpertLocations]:
+    """The experts with their matrices in `file`; biases stay where they are."""
+    places = file.locations()
+    for expert in experts:
+        first = tuple(next(places) for _ in expert.first)
+        yield replace(expert, first=first, down=next(places))
+
+
+def _check_sizes(architecture: str, expert: ExpertLocations, module: ExpertsModule) -> None:
+    for location in expert.matrices:
+        width = location.shape[0 if module.form.transposed else 1]
+        if width % MULTIPLE:
+            raise OptionError(
+                f"--quantize int8: {architecture} has experts with {width} inputs, and the kernel takes multiples "
+                f"of {MULTIPLE}; serve it without --quantize"
+            )
+
+
+def _identity(sources: Sequence[quantised_cache.State]) -> str:
+    """Of a checkpoint's files: another one when any of them is replaced or written to."""
+    return hashlib.sha256(json.dumps([_FORMAT, sources]).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone in `folder` among processes. The kernel frees the lock of one that dies."""
+    fd = os.open(folder / quantised_cache.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process, which writes %s", folder)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Torch uses no threads of its own: the work comes in pieces for several of ours."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _logged(folder: Path, needed: int) -> Advance:
+    """Tells the log of progress."""
+    log.info("writing weights in eight bits to %s: %.2f GB, once for this checkpoint", folder, needed / 1e9)
+    lock, done, said = threading.Lock(), 0, time.monotonic()
+
+    def advance(nbytes: int) -> None:
+        nonlocal done, said
+        with lock:
+            done += nbytes
+            if time.monotonic() > said + _REPORT_SECONDS:
+                said = time.monotonic()
+                log.info("weights in eight bits: %d %% written", 100 * done // needed)
+
+    return advance

@@ -1,0 +1,55 @@
+"""Where a model comes from: the bundled demo, a folder, or the Hugging Face hub. Without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from faasmoe.errors import CheckpointError
+from faasmoe.model.checkpoint import folder as folders
+
+DEMO_NAME = "faasmoe-demo"
+_HUB_ADDRESSES = ("https://huggingface.co/", "http://huggingface.co/", "huggingface.co/", "hf.co/")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checkpoint folder and the name under which it is served."""
+
+    name: str
+    folder: Path
+
+
+def is_hub_id(model: str | None) -> bool:
+    """Whether `model` is to be looked for on the hub: it is nothing here, and has the form of an id."""
+    if model is None or Path(model).expanduser().exists():
+        return False
+    return model.count("/") == 1 and not model.startswith((".", "/", "~"))
+
+
+def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
+    """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded, or its config alone.
+
+    Raises `CheckpointError` if there is nothing of that name, it is no checkpoint, or the hub cannot be reached,
+    `UnsupportedModel` if it is of another kind or format, or a config on the hub that cannot be served.
+    """
+    if model is None:
+        return ModelSource(DEMO_NAME, Path(__file__).parents[1] / "demo")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        folders.check_folder(path, weights=not config_only)
+        return ModelSource(path.resolve().name, path.resolve())
+    if path.is_file():
+        raise folders.no_folder(path)
+    if model.startswith(_HUB_ADDRESSES):
+        raise CheckpointError(f"{model} is an address; give the hub id: {_hub_id(model)}")
+    if not is_hub_id(model):
+        raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
+    from faasmoe.model.checkpoint.hub import fetch  # noqa: PLC0415 - the hub's client is heavy, and folders need none of it
+
+    return ModelSource(model, fetch(model, config_only=config_only))
+
+
+def _hub_id(address: str) -> str:
+    path = next(address.removeprefix(prefix) for prefix in _HUB_ADDRESSES if address.startswith(prefix))
+    return "/".join(path.split("/")[:2])

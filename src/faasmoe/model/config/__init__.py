@@ -1,0 +1,1 @@
+"""A checkpoint's JSON files, which nobody trusts."""

@@ -1,0 +1,1 @@
+"""The dense part: attention, linear layers, norms, rotary embedding."""

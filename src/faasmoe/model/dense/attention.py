@@ -1,0 +1,201 @@
+"""Attention over a flat row of tokens from several sequences, each with its own keys and values.
+
+Registered with transformers under `NAME`, so that any model whose attention goes through its registry can run
+a step that holds decodes and prefills of many sequences at once. No padding, no mask over the row.
+
+Models say with a mask which positions a layer may see. A mask over the flat row would be wrong, so the model is
+asked once, when it is loaded: a probe of one token carries a padding mask (which steps never do), the mask
+function registered here answers with the width of the window instead of a mask, and the attention notes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from faasmoe.errors import UnsupportedModel
+from faasmoe.model.dense import decode_kernel
+from faasmoe.model.dense.decode_kernel import Place, Rule
+
+NAME = "faasmoe_flat"
+_NO_WINDOW = -1
+
+
+class SequenceCache(Protocol):
+    """Keys and values of one sequence."""
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add those of n new tokens, `[heads, n, dim]`; returns all so far, `[heads, length, dim]`."""
+
+    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
+        """Count one more token, whose keys and values are about to be written there: like some of `key` and `value`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The tokens of one sequence in the flat row."""
+
+    cache: SequenceCache
+    count: int
+
+
+@dataclass
+class FlatRow:
+    """What the row of the current step holds. One object per model, which every module can reach."""
+
+    spans: list[Span] = field(default_factory=list)
+    windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
+    kv_bytes: dict[int, int] = field(default_factory=dict)  # layer to the bytes of one token's keys and values
+
+    def note_window(self, layer: int, width: int) -> None:
+        """Raises `UnsupportedModel` if `width` is `_NO_WINDOW`."""
+        if width == _NO_WINDOW:
+            raise UnsupportedModel(f"layer {layer} attends to something else than a sliding window of the past")
+        self.windows[layer] = width
+
+    def attach(self, model: nn.Module) -> None:
+        """Let every module of `model` find this object."""
+        for module in model.modules():
+            module.__dict__["flat_row"] = self
+
+
+def flat_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,  # what other attentions need: dropout, cache positions, ...
+) -> tuple[Tensor, None]:
+    """`query`, `key`, `value` `[1, heads, T, dim]` to `[1, T, heads, dim]`, as transformers wants it."""
+    owner: Any = module
+    layer: int = owner.layer_idx
+    row: FlatRow = owner.flat_row
+    if attention_mask is not None:  # the probe
+        row.note_window(layer, int(attention_mask))
+        row.kv_bytes[layer] = (key.nbytes + value.nbytes) // key.shape[2]
+        decode_kernel.warm_up(key.dtype)
+    rule = Rule(
+        query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        row.windows.get(layer) or sliding_window or 0,
+        softcap or 0.0,
+        s_aux if s_aux is not None else getattr(module, "sinks", None),
+    )
+    one_dtype = query.dtype == key.dtype == value.dtype
+    compiled = attention_mask is None and one_dtype and decode_kernel.supports(key.dtype)
+    start, decodes, whole = 0, {}, {}
+    for span in row.spans:
+        if span.count == 1 and compiled:
+            decodes[start] = span.cache.place(layer, key[0], value[0])
+        else:
+            here = slice(start, start + span.count)
+            keys, values = span.cache.append(layer, key[0, :, here], value[0, :, here])
+            whole[here.start] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
+        start += span.count
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    if not whole:
+        return decode_kernel.attend(list(decodes.values()), q, k, v, rule)[None], None
+    out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
+    for first, answers in whole.items():
+        out[first : first + len(answers)] = answers
+    if decodes:
+        rows = torch.tensor(list(decodes))
+        out[rows] = decode_kernel.attend(list(decodes.values()), q[rows], k[rows], v[rows], rule)
+    return out[None], None
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
+    """`query` `[heads, n, dim]`, the last n positions of `keys`, `values` `[kv_heads, length, dim]`."""
+    count, length, window = query.shape[1], keys.shape[1], rule.window
+    if window and length >= count + window:  # nobody sees what lies before
+        keys, values = keys[:, 1 - count - window :], values[:, 1 - count - window :]
+        length = count + window - 1
+    mask = None if count == 1 else _visible(count, length, window)
+    if rule.softcap or rule.sinks is not None:
+        return _attend_by_hand(query, keys, values, mask, rule)
+    gqa = query.shape[0] != keys.shape[0]
+    return F.scaled_dot_product_attention(
+        query[None],
+        keys[None],
+        values[None],
+        None if mask is None else mask[None, None],
+        scale=rule.scale,
+        enable_gqa=gqa,
+    )[0]
+
+
+def _visible(count: int, length: int, window: int | None) -> Tensor:
+    """`[count, length]` bool: which positions each of the last `count` tokens may see."""
+    q = torch.arange(length - count, length)[:, None]
+    k = torch.arange(length)[None]
+    return (k <= q) & (k > q - window) if window else k <= q
+
+
+def _attend_by_hand(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    rule: Rule,
+) -> Tensor:
+    """Attention with what torch's own lacks: a cap on scores (Gemma 2) and sinks (gpt-oss)."""
+    group = query.shape[0] // keys.shape[0]
+    keys, values = keys.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
+    scores = (query @ keys.transpose(1, 2)).float() * rule.scale
+    if rule.softcap:
+        scores = torch.tanh(scores / rule.softcap) * rule.softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    if rule.sinks is not None:  # a score that takes weight and gives no value
+        sink = rule.sinks.float().reshape(-1, 1, 1).expand(-1, scores.shape[1], 1)
+        scores = torch.cat([scores, sink], -1)
+    weights = torch.softmax(scores, -1)[..., : keys.shape[1]]
+    return weights.to(values.dtype) @ values
+
+
+def window_mask(
+    mask_function: Callable[..., Any], attention_mask: Tensor | None = None, **_: Any
+) -> Tensor | None:
+    """Stands in for a mask: None in a step; in the probe the width of the window as `[]` int64.
+
+    0 is for everything before a token, `_NO_WINDOW` for what is no causal window (an error if a layer uses it).
+    """
+    if attention_mask is None:
+        return None
+    return torch.tensor(_window_width(mask_function))
+
+
+def _window_width(mask_function: Callable[..., Any]) -> int:
+    far = 1 << 24  # a position beyond any context
+
+    def sees(query: int, key: int) -> bool:
+        zero = torch.tensor(0)
+        return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
+
+    if sees(far, far + 1) or not sees(far, far):
+        return _NO_WINDOW
+    if sees(far, 0):
+        return 0
+    seen, hidden = 0, far  # distances back
+    while hidden - seen > 1:
+        middle = (seen + hidden) // 2
+        seen, hidden = (middle, hidden) if sees(far, far - middle) else (seen, middle)
+    for query in (far + 1, far + hidden - 1, 2 * far - 1):  # chunks, unlike windows, do not move along
+        if not sees(query, query - seen) or sees(query, query - hidden):
+            return _NO_WINDOW
+    return hidden
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, flat_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, window_mask)

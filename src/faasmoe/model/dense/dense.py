@@ -1,0 +1,264 @@
+"""The dense part: everything of a model but its routed experts, as transformers builds it.
+
+The model class is built without its experts' parameters and loaded with tensors mapped from the checkpoint;
+its attention and its experts are called through transformers' registries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+from transformers.utils import logging as transformers_logging
+
+from faasmoe.errors import CheckpointError, UnsupportedModel, brief
+from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
+from faasmoe.experts.kernels.expert import linear_backend
+from faasmoe.model.adapter.light_import import without_values
+from faasmoe.model.architecture import Architecture, is_experts
+from faasmoe.model.checkpoint.index import Checkpoint
+from faasmoe.model.checkpoint.layout import Layout, dense_tensors
+from faasmoe.model.dense import attention, norms, rotary
+from faasmoe.model.dense.attention import FlatRow, Span
+from faasmoe.model.dense.decode_kernel import Place
+from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.overlap import Overlapped, overlap
+from faasmoe.model.dense.soundness import blame, check_small
+
+EXPERTS_NAME = "faasmoe_functions"
+
+
+class RoutedExperts(Protocol):
+    """Runs the routed experts of a layer, wherever they are."""
+
+    def __call__(
+        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
+    ) -> Tensor:
+        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
+
+        `meanwhile` is called once or not at all, when the experts have been sent for.
+        """
+
+
+class DenseModel:
+    """A model that computes everything but its routed experts, which it is given by `start`.
+
+    Until then it runs without them and has no threads, so that a process that has loaded it can be forked.
+    """
+
+    def __init__(self, model: PreTrainedModel, architecture: Architecture, int8: Mapping[str, Int8Matrix]) -> None:
+        self._model = model
+        self._crew = Crew()
+        self._crew.take_over(model, int8)
+        norms.take_over(model)
+        rotary.take_over(model)
+        self._architecture = architecture
+        self._overlapped = self._overlap()
+        self._row = FlatRow()
+        self._row.attach(model)
+        self.experts_per_token = 0  # K of the layer that has most
+        self._probe()
+
+    @classmethod
+    def load(
+        cls,
+        architecture: Architecture,
+        layout: Layout,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype,
+        quantised: Mapping[str, Int8Location] | None = None,
+    ) -> DenseModel:
+        """Map the dense weights. Those whose dtype or layout must change are copied.
+
+        The weights of the linear layers `quantised` are mapped from there instead of from the checkpoint.
+        Raises `CheckpointError` if a weight is missing, of the wrong shape, or not finite.
+        """
+        quantised = quantised or {}
+        tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
+        hollow = _hollow(architecture.model_class, quantised)
+        transformers_logging.set_verbosity_error()  # the report below says it in our words
+        transformers_logging.disable_progress_bar()
+        try:
+            model, report = hollow.from_pretrained(
+                None,
+                config=architecture.config,
+                state_dict=tensors,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:  # conversions raise whatever they run into
+            raise CheckpointError(
+                f"{checkpoint.folder}: its weights do not make a {architecture.name}: {brief(error)}"
+            ) from error
+        prefixes = tuple(f"{experts.name}." for experts in architecture.experts)
+        elsewhere = {f"{name}.weight" for name in quantised}
+        missing = sorted(key for key in report["missing_keys"] - elsewhere if not key.startswith(prefixes))
+        if missing:
+            raise CheckpointError(
+                f"{checkpoint.folder} lacks {len(missing)} tensors of the dense part, the first is {missing[0]}"
+            )
+        if report["mismatched_keys"]:
+            raise CheckpointError(f"{checkpoint.folder}: wrong shape of {sorted(report['mismatched_keys'])[0]}")
+        check_small(model)
+        model.eval().requires_grad_(False)
+        model.set_attn_implementation(attention.NAME)
+        model.set_experts_implementation(EXPERTS_NAME)
+        int8 = {name: location.map() for name, location in quantised.items()}
+        return cls(model, architecture, int8)
+
+    def start(self, routed: RoutedExperts, threads: int) -> None:
+        """Run steps on `threads` threads from now on, with these experts."""
+        self._crew.start(threads)
+        self.route_to(routed)
+
+    def route_to(self, routed: RoutedExperts) -> None:
+        """Have `routed` run the experts from now on. Not while a step runs."""
+        layers = {experts.name: experts.layer for experts in self._architecture.experts}
+        for name, module in self._model.named_modules():
+            if name in layers:
+                module.__dict__["routed"] = partial(self._run, routed, layers[name])
+
+    def _overlap(self) -> dict[int, list[Overlapped]]:
+        """Shared experts by layer."""
+        modules = dict(self._model.named_modules())
+        return {
+            experts.layer: overlap(modules[experts.name.rpartition(".")[0]], modules[experts.name])
+            for experts in self._architecture.experts
+        }
+
+    def _run(self, routed: RoutedExperts, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        def meanwhile() -> None:
+            for shared in self._overlapped[layer]:
+                shared.run(hidden)
+
+        with self._crew.resting():  # the experts need the cores
+            return routed(layer, hidden, index, weight, meanwhile)
+
+    @torch.inference_mode()
+    def _probe(self) -> None:
+        """Run one token without experts: what each layer may see is noted, and nothing must go past us.
+
+        Raises `UnsupportedModel` if a layer's attention or experts were not called through the registries, or the
+        token cannot be run; `CheckpointError` if NaN comes of it.
+        """
+        name = self._architecture.name
+        called: set[int] = set()
+        sound = True
+
+        def note(
+            layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
+        ) -> Tensor:
+            nonlocal sound
+            called.add(layer)
+            sound = sound and bool(weight.isfinite().all())
+            for shared in self._overlapped[layer]:
+                shared.learn(hidden)
+            self.experts_per_token = max(self.experts_per_token, index.shape[1])
+            return torch.zeros_like(hidden)
+
+        self.route_to(note)
+        self._row.spans = [Span(_NoHistory(), 1)]
+        ones = torch.ones(1, 1, dtype=torch.long)
+        try:
+            with self._crew.learning():
+                out = self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+        except Exception as error:  # model classes raise whatever their code runs into
+            raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
+        finally:
+            self._row.spans = []
+            self.route_to(_no_experts)
+        if not sound or out.logits.isnan().any():  # infinite ones are how some models say never
+            blame(self._model)
+            raise UnsupportedModel(
+                f"{name}: NaN comes of one token, though all weights of its dense part are finite"
+            )
+        layers = int(self._architecture.text_config.num_hidden_layers)
+        if len(self._row.windows) != layers:
+            raise UnsupportedModel(
+                f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention"
+            )
+        if called != {experts.layer for experts in self._architecture.experts}:
+            raise UnsupportedModel(f"{name}: only the experts of layers {sorted(called)} are called")
+
+    @torch.inference_mode()
+    def forward(self, tokens: list[int], positions: list[int], spans: list[Span], wanted: list[int]) -> Tensor:
+        """Run a flat row of T tokens of several sequences.
+
+        `spans` says in order whose tokens they are; their caches are extended. Returns the logits of the
+        rows `wanted`, `[len(wanted), vocabulary]` float32.
+        """
+        self._row.spans = spans
+        self._crew.begin(len(tokens))
+        try:
+            with linear_backend(len(tokens)):
+                out = self._model(
+                    input_ids=torch.tensor([tokens]),
+                    position_ids=torch.tensor([positions]),
+                    use_cache=False,
+                    logits_to_keep=torch.tensor(wanted),
+                )
+        finally:
+            self._row.spans = []  # keeps no sequence alive
+        logits: Tensor = out.logits[0]
+        return logits.float()
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that it has embeddings for: ids from 0 to one less."""
+        return int(self._architecture.text_config.vocab_size)
+
+    @property
+    def kv_bytes(self) -> Mapping[int, int]:
+        """Bytes of one token's keys and values, by layer."""
+        return self._row.kv_bytes
+
+
+def _no_experts(
+    layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
+) -> Tensor:
+    return torch.zeros_like(hidden)
+
+
+class _NoHistory:
+    """The cache of a sequence that is not continued."""
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return key, value
+
+    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
+        raise NotImplementedError("the probe keeps nothing")
+
+
+def _hollow(model_class: type[PreTrainedModel], linears: Collection[str]) -> type[PreTrainedModel]:
+    """The same class, whose experts modules hold empty parameters, and the linear layers named empty weights.
+
+    It keeps its name, because transformers finds checkpoint conversions by it.
+    """
+
+    def init(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        with without_values():
+            model_class.__init__(self, config, *args, **kwargs)
+        for module in filter(is_experts, self.modules()):
+            for name in module._parameters:
+                module._parameters[name] = nn.Parameter(torch.empty(0, device="cpu"), requires_grad=False)
+        for linear in linears:
+            self.get_submodule(linear)._parameters["weight"] = nn.Parameter(
+                torch.empty(0, device="cpu"), requires_grad=False
+            )
+
+    body = {"__init__": init, "__module__": model_class.__module__}
+    return type(model_class.__name__, (model_class,), body)
+
+
+def _call_routed(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    routed: Tensor = module.routed(hidden_states, top_k_index, top_k_weights)
+    return routed
+
+
+ALL_EXPERTS_FUNCTIONS.register(EXPERTS_NAME, _call_routed)

@@ -1,0 +1,147 @@
+"""Linear layers of the dense part, on the kernel that is fastest for the rows of a step, and the threads for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from faasmoe.experts.formats.int8 import Int8Matrix, Matrix
+from faasmoe.experts.kernels.expert import linear, own_kernel
+from faasmoe.experts.kernels.layers import Layers, fit
+from faasmoe.experts.kernels.matvec import readable
+from faasmoe.experts.kernels.team import Team
+
+_MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
+_SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake
+
+
+class Crew:
+    """The threads of a dense part: our kernels' or torch's. Torch's look for work as well, so not both at once."""
+
+    def __init__(self) -> None:
+        self._threads = 1
+        self.team = Team(1)
+        self.alone = False  # layers run on the calling thread
+        self._layer: StepLinear | None = None  # one of those that are ours
+        self.calls: list[tuple[StepLinear, Tensor, Tensor]] | None = (
+            None  # while the crew learns: with x, and a copy
+        )
+
+    def start(self, threads: int) -> None:
+        """Have so many threads from now on. Until then there is the caller's alone, and the process may be forked."""
+        self._threads = threads
+        self.team = Team(threads)
+
+    def begin(self, rows: int) -> None:
+        """Before a step of so many rows, on the thread that runs it."""
+        ours = self._layer is not None and own_kernel(rows) and rows < _MANY_ROWS
+        torch.set_num_threads(1 if ours else self._threads)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """While it is entered layers run on the calling thread alone: others need the cores."""
+        self.team.rest()
+        self.alone = True
+        try:
+            yield
+        finally:
+            self.alone = False
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """The model runs once while it is entered: layers called one after the other with the same x form groups."""
+        calls: list[tuple[StepLinear, Tensor, Tensor]] = []
+        self.calls = calls
+        try:
+            yield
+        finally:
+            self.calls = None
+        layers = [layer for layer, _, _ in calls]
+        group: list[StepLinear] = []
+        for (layer, x, copy), before in zip(calls, [None, *calls], strict=False):
+            same = before is not None and before[1] is x and torch.equal(before[2], copy)
+            if not (same and fit([(member.weight, member.bias) for member in (*group, layer)])):
+                _form(group)
+                group = []
+            if layers.count(layer) == 1:
+                group.append(layer)
+        _form(group)
+
+    def take_over(self, model: nn.Module, int8: Mapping[str, Int8Matrix] | None = None) -> None:
+        """Put a `StepLinear` in the place of every linear layer whose weights our kernel reads.
+
+        The layers named in `int8` compute with these weights instead of their own.
+        """
+        weights = int8 or {}
+        found = [
+            (name, layer, weights.get(name, layer.weight))
+            for name, layer in model.named_modules()
+            if type(layer) is nn.Linear  # a subclass may compute something else
+        ]
+        for name, layer, weight in found:
+            if readable(weight):
+                self._layer = StepLinear(layer, weight, self)
+                model.set_submodule(name, self._layer)
+
+
+class Group:
+    """Layers that a model calls one after the other with the same x: the first call runs all of them."""
+
+    def __init__(self, members: list[StepLinear]) -> None:
+        self._members = members
+        self.layers = Layers(*((member.weight, member.bias) for member in members))
+        self.small = sum(member.weight.nbytes for member in members) < _SMALL_BYTES
+        self._x: Tensor | None = None  # for which the results are
+        self._results: dict[StepLinear, Tensor] = {}  # that nobody has asked for yet
+
+    def take(self, member: StepLinear, x: Tensor) -> Tensor | None:
+        """A member's result for `x`, if that has been computed with the others'."""
+        if x is not self._x:
+            return None
+        result = self._results.pop(member, None)
+        if not self._results:
+            self._x = None
+        return result
+
+    def keep(self, member: StepLinear, x: Tensor, results: list[Tensor]) -> Tensor:
+        """`results` of all for `x`. Returns that of `member`."""
+        if len(results) == 1:
+            return results[0]
+        self._x, self._results = x, dict(zip(self._members, results, strict=True))
+        return self._results.pop(member)
+
+
+def _form(members: list[StepLinear]) -> None:
+    if len(members) > 1:
+        group = Group(members)
+        for member in members:
+            member.group = group
+
+
+class StepLinear(nn.Module):
+    """Stands in for an `nn.Linear` in bfloat16 and keeps its parameters under their names, but for a weight in int8."""
+
+    def __init__(self, layer: nn.Linear, weight: Matrix, crew: Crew) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, layer.bias
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self._crew = crew
+        self.group = Group([self])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        if (result := self.group.take(self, x)) is not None:
+            return result
+        crew, group = self._crew, self.group
+        if crew.calls is not None:
+            crew.calls.append((self, x, x.clone()))
+        rows = x.reshape(-1, self.in_features)
+        shape = x.shape[:-1]
+        if x.dtype == torch.bfloat16 and own_kernel(len(rows)):
+            alone = crew.alone or group.small
+            results = [y.view(*shape, y.shape[1]) for y in crew.team.run(group.layers, rows, alone=alone)]
+            return group.keep(self, x, results)
+        return linear(rows, self.weight, self.bias, transposed=False).view(*shape, self.out_features)

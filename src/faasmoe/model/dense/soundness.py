@@ -1,0 +1,41 @@
+"""Whether the dense part's weights are finite: a NaN among them makes nonsense of every answer, without an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from faasmoe.errors import CheckpointError
+from faasmoe.experts.formats.int8 import Int8Matrix
+from faasmoe.model.dense.linears import StepLinear
+
+_SMALL = 1 << 18  # numbers: norms, biases and routers, which are read in no time
+
+
+def check_small(model: nn.Module) -> None:
+    """Raises `CheckpointError` for a small tensor that holds a number that is not finite.
+
+    Among them are those that choose experts: what comes of a choice by NaN is finite. Large ones show in the model's
+    output (`blame`).
+    """
+    _check((name, tensor) for name, tensor in _tensors(model) if tensor.numel() <= _SMALL)
+
+
+def blame(model: nn.Module) -> None:
+    """Raises `CheckpointError` for the first tensor that holds a number that is not finite. Reads all of them."""
+    _check(_tensors(model))
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All that a checkpoint has: parameters and the buffers that are stored. Names are the model's."""
+    yield from model.state_dict().items()
+    for name, module in model.named_modules():
+        if isinstance(module, StepLinear) and isinstance(module.weight, Int8Matrix):
+            yield f"{name}.weight", module.weight.scale
+
+
+def _check(tensors: Iterator[tuple[str, Tensor]]) -> None:
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"the tensor {name} holds a non-finite weight (NaN or infinity)")

@@ -1,0 +1,1 @@
+"""Tokenizer, prompts, conversations. No torch."""

@@ -1,0 +1,45 @@
+"""A model in memory, with nothing started for it yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from faasmoe.engine.experts import grouping
+from faasmoe.engine.experts.dispatch import write_functions
+from faasmoe.engine.kv.cache import KVCache
+from faasmoe.experts.kernels.compiled import KERNELS
+from faasmoe.model.dense.attention import Span
+from faasmoe.model.dense.dense import DenseModel
+from faasmoe.model.plan import ModelPlan
+from faasmoe.platforms.local.run_folder import writing
+
+
+class Loaded:
+    """Dense part and the functions to deploy, whose artifacts it writes into a folder.
+
+    It has no threads: a process that holds it can be forked, and its children share all of it. Raises `UserError` if
+    the checkpoint turns out to be unusable.
+    """
+
+    @KERNELS.told()
+    def __init__(self, plan: ModelPlan, artifacts: Path) -> None:
+        self.plan = plan
+        self.tokenizer = plan.tokenizer
+        if plan.quantised:
+            plan.quantised.make()
+            self._copy = plan.quantised.use()
+        self.files = plan.files()
+        self.model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
+        with writing(artifacts):
+            self.functions = write_functions(plan.blocks, artifacts)
+        self._rehearse()
+
+    @torch.inference_mode()
+    def _rehearse(self) -> None:
+        """A prompt and a token after it, without experts: what every step uses is compiled and in memory then."""
+        grouping.warm_up()
+        cache = KVCache()
+        self.model.forward([0, 0], [0, 1], [Span(cache, 2)], [1])
+        self.model.forward([0], [2], [Span(cache, 1)], [0])

@@ -1,0 +1,274 @@
+"""What one setting of block size, keep-alive and strategy will take."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+
+from faasmoe.engine.experts.grouping import Grouping
+from faasmoe.errors import OptionError
+from faasmoe.evaluation.statistics import percentiles
+from faasmoe.planner.activations import Activations
+from faasmoe.planner.machine import Footprint, Machine
+from faasmoe.planner.routing import GRID, untouched
+from faasmoe.planner.shape import ModelShape
+from faasmoe.planner.simulation import Costs, Limits, Requests, Run, recent_tokens, simulate
+from faasmoe.planner.timeline import average_and_peak, running
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
+from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE
+from faasmoe.tenancy.ledger.totals import Totals
+from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
+
+_WORTH_SPLITTING = 4 << 20  # as in `engine.experts.dispatch`
+ZYGOTE_KEEP_ALIVE = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What can be chosen."""
+
+    strategy: str  # shared or private
+    block_size: int
+    keep_alive: float  # seconds
+
+
+MOST_UTILISATION = 0.95  # beyond, waiting grows without bound
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What is given."""
+
+    shape: ModelShape
+    memory: int  # bytes for everything
+    activations: Activations | None = None
+    machine: Machine = field(default_factory=Machine)
+    footprint: Footprint = field(default_factory=Footprint)
+    limits: Limits = field(default_factory=Limits)
+    prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
+    orchestrator_keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, of one without requests
+    count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Bytes, seconds, and rates; memory without what a figure's name does not say."""
+
+    setting: Setting
+    fits: bool  # memory holds what one token needs, and peaks stay within it
+    utilisation: float  # share of time with work; above 1, how many such machines the load would take
+    functions: int
+    memory: dict[str, float]  # time average by role
+    memory_mean: float
+    memory_peak: float
+    memory_budget: int | None  # for the pool of functions; None: none is needed
+    kv_cache: int  # for keys and values, of all orchestrators
+    invocations_per_token: float  # of answers
+    cold_starts_per_request: float
+    invocations_per_hour: float
+    gb_seconds_per_hour: float  # of everything, as held
+    busy_gb_seconds_per_hour: float  # of instances while they compute
+    idle_gb_seconds_per_hour: float  # by instances that wait for the next call
+    cost_per_hour: float  # of these three, in the prices' currency
+    time_to_first_token: dict[str, float]
+    time_per_output_token: dict[str, float]
+    end_to_end: dict[str, float]
+
+    @property
+    def possible(self) -> bool:
+        """Whether memory and speed suffice."""
+        return self.fits and self.utilisation <= MOST_UTILISATION
+
+
+def predict(requests: Requests, setting: Setting, given: Conditions) -> Prediction:
+    """Simulate `requests` under one setting.
+
+    Raises `OptionError` if the block size fits no layer, or if all requests come at once, which is no load that lasts.
+    """
+    shape, footprint = given.shape, given.footprint
+    if not 1 <= setting.block_size <= max(layer.experts for layer in shape.layers):
+        most = max(layer.experts for layer in shape.layers)
+        raise OptionError(f"--block-size {setting.block_size}: must be 1 to {most}, the experts of a layer")
+    curves = untouched(shape, setting.block_size, given.activations)
+    weights, there = curves.bytes_together[0] - curves.bytes_together, curves.together[0] - curves.together
+    instances, charged = weights + footprint.instance * there, weights + INSTANCE_BYTES * there  # by recent tokens
+    engine = requests.engine if setting.strategy == "private" else np.zeros_like(requests.engine)
+    kv_cache = _kv_cache(requests, shape)
+    _, counts = running(engine, requests.times, requests.times + given.orchestrator_keep_alive)
+    budget = int(given.memory - _fixed(given, kv_cache, float(counts.max())))
+    least = _least(shape, setting.block_size)
+    window = float(np.interp(budget, charged, GRID)) if budget < charged[-1] else math.inf
+    costs = _costs(given, setting, budget)
+    run = simulate(replace(requests, engine=engine), costs, given.limits, setting.keep_alive, max(window, 0.0))
+    if not run.asked.any():
+        raise OptionError(
+            "the requests all come at the start: give them times, or a tenant several that follow each other"
+        )
+    asked = replace(requests, engine=engine, times=run.asked)
+    return _summary(asked, run, setting, given, instances, window, kv_cache, budget >= least, budget)
+
+
+def _summary(
+    requests: Requests, run: Run, setting: Setting, given: Conditions, instances: np.ndarray, window: float,
+    kv_cache: int, fits: bool, budget: int,
+) -> Prediction:  # fmt: skip
+    footprint, shape = given.footprint, given.shape
+    horizon = float(run.step_end[-1]) if run.saturated else max(float(requests.times[-1]), float(run.step_end[-1]))
+    start = horizon / 5 if given.count_from is None else given.count_from
+    memory, peak = _memory(requests, run, setting, given, instances, window, kv_cache, start, horizon)
+    counted = (requests.times >= start) & ~np.isnan(run.end)
+    steps = run.step_end >= start
+    hours = (horizon - start) / 3600
+    answered = max(1, int(requests.answer[counted].sum()))
+    calls = float(run.step_calls[steps].sum())
+    block = setting.block_size * shape.layers[0].expert_bytes + footprint.instance
+    busy = run.step_experts[steps].sum() * shape.layers[0].expert_bytes / given.machine.bandwidth
+    busy_gb = float(busy + calls * given.machine.call) * block / 1e9
+    mean = sum(memory.values())
+    idle_gb = max(0.0, memory["instances"] / 1e9 * 3600 - busy_gb / hours)
+    used = Totals(gb_seconds=busy_gb / hours, idle_gb_seconds=idle_gb, invocations=calls / hours)
+    return Prediction(
+        setting=setting,
+        fits=fits and peak <= given.memory,
+        utilisation=_utilisation(requests, run),
+        functions=untouched(shape, setting.block_size, given.activations).functions,
+        memory=memory,
+        memory_mean=mean,
+        memory_peak=peak,
+        memory_budget=None if math.isinf(window) else budget + footprint.platform,
+        kv_cache=kv_cache,
+        invocations_per_token=calls / answered if counted.any() else math.inf,
+        cold_starts_per_request=float(run.step_cold[steps].sum()) / counted.sum() if counted.any() else math.inf,
+        invocations_per_hour=calls / hours,
+        gb_seconds_per_hour=mean / 1e9 * 3600,
+        busy_gb_seconds_per_hour=busy_gb / hours,
+        idle_gb_seconds_per_hour=idle_gb,
+        cost_per_hour=float(given.prices.cost(used)),
+        **_latencies(requests, run, counted),
+    )
+
+
+def _memory(
+    requests: Requests, run: Run, setting: Setting, given: Conditions, instances: np.ndarray, window: float,
+    kv_cache: int, start: float, horizon: float,
+) -> tuple[dict[str, float], float]:  # fmt: skip
+    """Bytes by role on average between two instants, and of all at the peak."""
+    footprint, dense = given.footprint, given.shape.dense_bytes - given.shape.table_bytes
+    times, recent = recent_tokens(run, setting.keep_alive, horizon)
+    held = np.interp(np.minimum(recent, window), GRID, instances)
+    mean_instances, peak_instances = average_and_peak(times, held, start, horizon)
+    zygote = recent_tokens(run, setting.keep_alive + ZYGOTE_KEEP_ALIVE, horizon)
+    zygote_up, _ = average_and_peak(zygote[0], (zygote[1] > 0).astype(float), start, horizon)
+    ends = np.where(np.isnan(run.end), horizon, run.end)
+    keep = given.orchestrator_keep_alive
+    engines, most = average_and_peak(*running(requests.engine, requests.times, ends + keep), start, horizon)
+    template = running(np.zeros_like(requests.engine), requests.times, ends + 2 * keep)  # idles as long again
+    loaded, _ = average_and_peak(*template, start, horizon)
+    memory = {
+        "gateway": float(footprint.gateway),
+        "orchestrator": loaded * (footprint.orchestrator + dense + kv_cache)
+        + engines * footprint.each_orchestrator(given.shape.width),
+        "platform": zygote_up * footprint.platform,
+        "instances": mean_instances,
+    }
+    peak = _fixed(given, kv_cache, most) + peak_instances
+    return memory, peak
+
+
+def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
+    """Bytes of everything but instances while all of it runs."""
+    foot = given.footprint
+    processes = (
+        foot.gateway
+        + foot.orchestrator
+        + orchestrators * foot.each_orchestrator(given.shape.width)
+        + foot.platform
+    )
+    return processes + given.shape.dense_bytes + kv_cache
+
+
+def _utilisation(requests: Requests, run: Run) -> float:
+    busy = float(run.step_seconds.sum()) / float(requests.times.max())
+    if not run.saturated:
+        return busy
+    done = ~np.isnan(run.end)
+    return float(requests.answer.sum() / max(1, requests.answer[done].sum()))
+
+
+def _latencies(requests: Requests, run: Run, counted: np.ndarray) -> dict[str, dict[str, float]]:
+    if not counted.any():
+        nothing = dict.fromkeys(("p50", "p95", "p99"), math.inf)
+        return {"time_to_first_token": nothing, "time_per_output_token": nothing, "end_to_end": nothing}
+    first, end = run.first[counted], run.end[counted]
+    more = requests.answer[counted] - 1
+    each = ((end - first)[more > 0] / more[more > 0]) if (more > 0).any() else np.zeros(1)
+    start = requests.times[counted]
+    return {
+        "time_to_first_token": percentiles(first - start),
+        "time_per_output_token": percentiles(each),
+        "end_to_end": percentiles(end - start),
+    }
+
+
+def _kv_cache(requests: Requests, shape: ModelShape) -> int:
+    """Bytes for keys and values: what requests need, kept for reuse by later ones up to 16 of the largest."""
+    tokens = requests.prompt + requests.answer
+    return int(min(tokens.sum(), 16 * tokens.max()) * shape.kv_bytes)
+
+
+def _least(shape: ModelShape, block_size: int) -> int:
+    """Bytes of the instances that one token needs in the layer that needs most."""
+    return max(
+        sum(sorted((size * layer.expert_bytes + INSTANCE_BYTES for size in shape.block_sizes(layer, block_size)),
+                   reverse=True)[: layer.top_k])
+        for layer in shape.layers
+    )  # fmt: skip
+
+
+def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
+    shape, machine = given.shape, given.machine
+    functions = untouched(shape, setting.block_size, given.activations)
+    experts = untouched(shape, 1, given.activations)
+    layer = shape.layers[0]
+    reading = layer.expert_bytes / machine.bandwidth
+    dense = shape.dense_bytes - shape.table_bytes
+    weights = dense + sum(each.top_k * each.expert_bytes for each in shape.layers)
+    block = min(setting.block_size, layer.experts) * layer.expert_bytes
+    cached = given.memory >= shape.expert_bytes + shape.dense_bytes  # files stay in the page cache
+    load = 0.0 if cached else block / machine.disk
+    falling = -functions.apart  # np.interp wants what rises
+    return Costs(
+        functions=functions.apart,
+        functions_together=functions.together,
+        alike=np.interp(-functions.together, falling, GRID),
+        experts=experts.apart,
+        split=_split(layer.experts, layer.top_k, setting.block_size, layer.expert_bytes, machine.cores),
+        layers=len(shape.layers),
+        fixed_seconds=len(shape.layers) * machine.layer + dense / machine.bandwidth,
+        expert_seconds=reading,
+        token_seconds=2 * weights / shape.bytes_per_weight / machine.operations,
+        call_seconds=machine.call,
+        sequence_seconds=len(shape.layers) * machine.sequence,
+        cold_seconds=machine.cold_start + load,
+        cold_serial_seconds=machine.fork + load,
+        cores=machine.cores,
+    )
+
+
+@lru_cache(maxsize=64)
+def _split(experts: int, top_k: int, block_size: int, expert_bytes: int, cores: int) -> float:
+    """Calls for each function that one token touches: dispatch shares large ones out over cores."""
+    if expert_bytes < _WORTH_SPLITTING:
+        return 1.0
+    sizes = [min(block_size, experts - start) for start in range(0, experts, block_size)]
+    grouping, draw = Grouping(sizes, cores), random.Random(0)
+    parts, functions = 0, 0
+    for _ in range(500):
+        chosen = draw.sample(range(experts), top_k)
+        parts += len(grouping.parts([chosen], [[1.0] * top_k]))
+        functions += len({expert // block_size for expert in chosen})
+    return parts / functions

@@ -1,0 +1,100 @@
+"""A model as far as planning needs it: how many experts of which size, and the rest in bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from faasmoe.errors import OptionError
+from faasmoe.model.architecture import Architecture, inspect_architecture, read_config
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.synthesis.geometries import facts_of, is_geometry
+from faasmoe.model.synthesis.synthesis import published_config
+
+# How configs of transformers name K.
+_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k", "moe_k")
+_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertLayer:
+    """The routed experts of one layer."""
+
+    experts: int  # E
+    top_k: int  # K
+    expert_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes in bytes are those in memory, in the type that the model computes in."""
+
+    name: str
+    layers: tuple[ExpertLayer, ...]  # those that have experts
+    dense_bytes: int
+    kv_bytes: int  # of a token's keys and values, as the orchestrator counts them (`KVMemory`)
+    bytes_per_weight: int
+    width: int  # H
+    table_bytes: int = (
+        0  # of the dense ones: an embedding table that is no head as well, of which few rows are read
+    )
+
+    @property
+    def expert_bytes(self) -> int:
+        """All routed experts."""
+        return sum(layer.experts * layer.expert_bytes for layer in self.layers)
+
+    def block_sizes(self, layer: ExpertLayer, block_size: int) -> list[int]:
+        """Experts of each block of a layer; the last may have fewer."""
+        return [min(block_size, layer.experts - start) for start in range(0, layer.experts, block_size)]
+
+
+def shape_of(
+    model: str | None, dtype: str = "auto", layers: int | None = None, vocab: int | None = None
+) -> ModelShape:
+    """From the name of a published geometry, of which `layers` are taken, a folder or a hub id. Loads no weights.
+
+    `vocab` is for geometries as well, as in `faasmoe models make`.
+
+    Raises `OptionError`, `CheckpointError` or `UnsupportedModel`.
+    """
+    facts_of(model, layers)  # refuses what can be refused
+    if model is not None and is_geometry(model):
+        return _shape(model, inspect_architecture(published_config(model, layers, vocab)), dtype)
+    source = resolve(model, config_only=True)
+    return _shape(source.name, inspect_architecture(read_config(source.folder)), dtype)
+
+
+def _shape(name: str, architecture: Architecture, dtype: str) -> ModelShape:
+    config = architecture.text_config
+    size = _BYTES.get(dtype) or (2 if "bfloat16" in str(getattr(config, "dtype", None)) else 4)
+    top_k = next((int(value) for key in _TOP_K if (value := getattr(config, key, None))), 0)
+    if not top_k:
+        raise OptionError(f"{name}: its config does not say how many experts a token gets ({', '.join(_TOP_K)})")
+    experts = [
+        (module.num_experts, sum(map(math.prod, module.parameters.values()))) for module in architecture.experts
+    ]
+    layers = tuple(ExpertLayer(count, min(top_k, count), size * weights // count) for count, weights in experts)
+    weights = sum(parameter.numel() for parameter in architecture.meta_model.parameters())
+    dense = size * (weights - sum(count for _, count in experts))
+    table = size * _table(architecture.meta_model)
+    width = architecture.experts[0].hidden_size
+    return ModelShape(name, layers, dense, size * _kv_values(config), size, width, table)
+
+
+def _table(model: Any) -> int:
+    """Numbers that only look-ups of tokens read; 0 if the output head shares them."""
+    table, head = model.get_input_embeddings(), model.get_output_embeddings()
+    return 0 if head is None or head.weight is table.weight else int(table.weight.numel())
+
+
+def _kv_values(config: Any) -> int:
+    """Numbers that a token's keys and values have in all layers, and in one more: while it grows, one exists twice."""
+    heads = int(config.num_attention_heads)
+    if getattr(config, "kv_lora_rank", None):  # kept expanded
+        width = heads * int(config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim)
+    else:
+        head = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+        width = 2 * int(getattr(config, "num_key_value_heads", None) or heads) * head
+    return width * (int(config.num_hidden_layers) + 1)

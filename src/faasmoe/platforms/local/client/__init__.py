@@ -1,0 +1,1 @@
+"""In an orchestrator: calls of functions, and orders to the daemon."""

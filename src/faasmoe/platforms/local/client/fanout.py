@@ -1,0 +1,311 @@
+"""Many calls at once: sent to instances over connections that are kept, answered in any order, tried again if lost."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
+from faasmoe.platforms.base import Buffer, Call, Replies
+from faasmoe.platforms.local.client.attempt import TICK, AwakeTime, Pending
+from faasmoe.platforms.local.client.call_buffers import Exchange
+from faasmoe.platforms.local.client.connection import Connection
+from faasmoe.platforms.local.client.connections import Connections
+from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
+from faasmoe.platforms.local.client.placement import ANY, assign, relieve
+from faasmoe.platforms.local.protocol import frame
+from faasmoe.platforms.local.protocol.frame import Status
+from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.platforms.local.supervisor.supervisor import NAME
+
+_MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
+_MOST_LOADS = 3  # attempts at a function that cannot be loaded
+_AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
+
+_EARLY = 1.0  # seconds; a daemon that has given up so much before our deadline did not mean it
+
+_assign = lru_cache(4096)(assign)  # the same calls come again and again
+_sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+
+
+class Fanout:
+    """Runs one batch of calls after the other. For one thread."""
+
+    def __init__(self, activator: Activator) -> None:
+        self.exchange = Exchange()
+        self._activator = activator
+        self._connections = Connections()
+        self._cores = tuple(sorted(os.sched_getaffinity(0)))
+        self._buffers: list[memoryview] = []  # for the replies of a batch
+        self._pending: dict[int, Pending] = {}  # by descriptor: sent
+        self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
+        self._unasked: dict[int, tuple[int, str, str | None]] = {}  # of these, those that the daemon was not told
+        self._time = AwakeTime()
+
+    def run(
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Replies:
+        """See `Platform.invoke_many`."""
+        letters = self.exchange.lay_out(calls, shared)
+        while len(self._buffers) < len(calls):
+            self._buffers.append(memoryview(mmap.mmap(-1, frame.BUFFER)))
+        replies = Replies(len(calls))
+        try:
+            pending = [Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)]
+            self._dispatch(pending, ANY if meanwhile else _sched_getcpu())
+            if meanwhile is not None:
+                self._request(max(0.0, deadline - time.monotonic()))
+                meanwhile()
+            self._wait(deadline, replies)
+        except BaseException as error:
+            self._abandon(isinstance(error, DeadlineExceeded))
+            raise
+        return replies
+
+    def _dispatch(self, calls: Sequence[Pending], own_core: int) -> None:
+        """Send calls over idle connections, spread over the cores; ask for instances where there are none.
+
+        `own_core`: the one on which we shall wait, or `ANY` if we have something to do in the meantime.
+        """
+        warm: list[tuple[Pending, Connection]] = []
+        for pending in calls:
+            if connection := self._connections.take(pending.function):
+                warm.append((pending, connection))
+            else:
+                self._ask(pending, None)
+        bound = tuple([connection.core for _, connection in warm])
+        seconds = tuple([connection.seconds(pending.work) for pending, connection in warm])
+        cores = _assign(bound, seconds, self._cores, own_core)
+        # those that must wake a core first; those on our own run when we wait
+        for there in (False, True):
+            for core, (pending, connection) in zip(cores, warm, strict=True):
+                if (core == own_core) == there:
+                    connection.bind(core, self._cores)
+                    if not self._send(pending, connection):
+                        self._ask(pending, connection.path)
+
+    def _wait(self, deadline: float, replies: Replies) -> None:
+        """Until all calls are answered.
+
+        When nothing but replies can come, waiting for one after the other saves system calls, and beginning with
+        the last saves our core being woken while others there have not run yet. After the patience of one
+        connection all are looked at, so that a lost instance is replaced while slower ones are at work, and a core
+        that has fallen idle takes a call from one that has several.
+        """
+        patient, looked = True, False
+        while self._pending or self._asked:
+            if patient and not self._asked:
+                patient = self._collect(next(reversed(self._pending)), replies)
+            else:
+                if not looked:
+                    self._time.begin(self.exchange.laid_out)
+                    looked = True
+                self._relieve()
+                self._progress(deadline, replies)
+
+    def _relieve(self) -> None:
+        connections = [pending.connection for pending in self._pending.values() if pending.connection]
+        bound = [connection.core for connection in connections]
+        for connection, core in zip(connections, relieve(bound, self._cores), strict=True):
+            connection.bind(core, self._cores)
+
+    def _send(self, pending: Pending, connection: Connection) -> bool:
+        letter = pending.letter
+        fds = self.exchange.introduce(connection.generation) if letter.uses_segments else ()
+        try:
+            head = frame.pack_call(letter.header, bool(fds))
+            self.exchange.sent += frame.send_call(connection.socket, head, letter.inline, fds)
+        except Lost as error:
+            pending.cause = f"its instance went away: {error}"
+            connection.close()
+            return False
+        if fds:
+            connection.generation = self.exchange.generation
+        pending.connection = connection
+        self._pending[connection.fd] = pending
+        return True
+
+    def _ask(self, pending: Pending, lost: str | None) -> None:
+        pending.connection, pending.waited, pending.patience = None, 0.0, 0.0
+        self._asked[pending.index] = pending
+        self._unasked[pending.index] = pending.index, pending.function, lost
+
+    def _progress(self, deadline: float, replies: Replies) -> None:
+        """Ask for instances, and take what comes first: some of them, or replies. What has come is never too late."""
+        left = self._left(deadline)
+        self._request(max(0.0, left))
+        poll = select.poll()
+        for fd in self._pending:
+            poll.register(fd, select.POLLIN)
+        if self._activator.fileno() >= 0:
+            poll.register(self._activator.fileno(), select.POLLIN)
+        planned = max(0.0, min(left, _AGAIN_SECONDS if self._unasked else TICK))
+        ready = poll.poll(planned * 1000)
+        passed = self._time.pass_(planned)
+        if not ready and self._left(deadline) <= 0:
+            raise self._too_late()
+        for fd, _ in ready:
+            if fd == self._activator.fileno():
+                self._activated(deadline)
+            else:
+                self._collect(fd, replies)
+        for pending in self._pending.values():
+            connection = pending.connection
+            if connection and pending.tires(connection, passed):
+                expected = connection.seconds(pending.work)
+                if not self._activator.report_suspect(connection.path, expected):
+                    self._forgotten()
+
+    def _request(self, left: float) -> None:
+        """Ask the daemon, if there is one, for instances that it was not asked for yet, within `left` seconds."""
+        if self._unasked:
+            # the daemon gives up a little earlier than we do: it knows why there is no instance
+            if self._activator.request(list(self._unasked.values()), left - min(_EARLY / 5, left / 5)):
+                self._unasked.clear()
+            else:
+                if self._activator.exhausted:
+                    self._connections.make_way()
+                self._forgotten()
+
+    def _forgotten(self) -> None:
+        """The daemon is gone, and with it all that it was asked for."""
+        asked = {index: (index, pending.function, None) for index, pending in self._asked.items()}
+        self._unasked = {**asked, **self._unasked}
+
+    def _left(self, deadline: float) -> float:
+        """Seconds; those in which we were frozen do not count."""
+        return deadline + self._time.frozen - time.monotonic()
+
+    def _activated(self, deadline: float) -> None:
+        """An instance for one of the calls, or why there is none."""
+        answer = self._activator.answer()
+        if answer is None:
+            self._forgotten()
+            return
+        pending = self._asked.pop(answer["id"])
+        left = max(1e-3, self._left(deadline))
+        if "error" in answer:
+            if answer["error"] == "deadline" and left > _EARLY:  # it did not know that we were frozen
+                self._ask(pending, None)
+                return
+            if pending.cause and answer["error"] == "deadline":
+                answer["cause"] += f"; {pending.cause}"
+            raise error_of(answer, pending.function, pending.attempts)
+        if answer["scarce"]:  # no fault of the function, if it ends for that
+            pending.attempts = max(1, pending.attempts - 1)
+        if answer["last_end"] and pending.attempts > 1:
+            pending.cause = f"its last instance was lost: {answer['last_end']}"
+        try:
+            connection = Connection(answer["path"], answer["scalable"], answer["memory"], left)
+        except OSError as error:
+            pending.cause = f"its instance cannot be reached: {error.strerror or error}"
+            if no_descriptors(error):
+                self._connections.make_way()
+            elif not isinstance(error, BlockingIOError):  # which says that too many wait for it already
+                self._again(pending, answer["path"])  # it ended between activation and now
+                return
+            select.select([], [], [], _AGAIN_SECONDS)
+            self._ask(pending, None)
+        else:
+            self._connections.count_opened()
+            if not self._send(pending, connection):
+                self._again(pending, connection.path)
+
+    def _collect(self, fd: int, replies: Replies) -> bool:
+        """The reply to one call, or the news that there will be none. False: nothing came in time."""
+        pending = self._pending[fd]
+        connection, buffer = pending.connection, self._buffers[pending.index]
+        if connection is None:
+            raise PlatformError(NAME, pending.function, "a call without connection was sent")  # cannot be
+        try:
+            answer, end = frame.receive_reply(connection.socket, buffer)
+        except BlockingIOError:
+            return False
+        except Lost as error:
+            del self._pending[fd]
+            connection.close()
+            pending.cause = pending.cause or f"its instance was lost: {error}"
+            self._again(pending, connection.path)
+            return True
+        del self._pending[fd]
+        self.exchange.received += end
+        connection.thread = answer.thread
+        if answer.status > Status.STORED:
+            connection.close()
+            text = bytes(buffer[frame.HEADER : end]).decode(errors="replace")
+            self._refused(pending, connection, answer.status, text)
+            return True
+        stored = answer.status == Status.STORED
+        at = pending.index
+        replies.data[at] = (
+            self.exchange.stored(pending.letter, answer.length) if stored else buffer[frame.HEADER : end]
+        )
+        busy = answer.busy / 1e9
+        replies.busy[at], replies.memory[at] = busy, connection.memory
+        connection.learn(busy, pending.work)
+        if answer.crowded and connection.scalable:
+            connection.close()  # next time there may be an instance with less to do
+        else:
+            self._connections.keep(pending.function, connection)
+        return True
+
+    def _refused(self, pending: Pending, connection: Connection, status: int, text: str) -> None:
+        if status == Status.DRAINING:
+            self._ask(pending, connection.path)
+            return
+        if status == Status.FAILED:
+            kind, _, message = text.partition(": ")
+            raise FunctionError(pending.function, kind, message)
+        pending.loads += 1
+        pending.cause = f"it cannot be loaded: {text}"
+        if pending.loads >= _MOST_LOADS:
+            raise PlatformError(NAME, pending.function, f"{pending.cause} ({pending.loads} attempts)")
+        self._ask(pending, connection.path)
+
+    def _again(self, pending: Pending, lost: str) -> None:
+        """Try a call elsewhere, if that makes sense."""
+        if pending.attempts >= _MOST_ATTEMPTS:
+            raise PlatformError(NAME, pending.function, f"{pending.attempts} attempts failed; {pending.cause}")
+        pending.attempts += 1
+        self._ask(pending, lost)
+
+    def _too_late(self) -> DeadlineExceeded:
+        poll = select.poll()
+        for fd in self._pending:
+            poll.register(fd, select.POLLIN)
+        answered = {fd for fd, _ in poll.poll(0)}  # but not collected while another was waited for
+        waiting = [pending for fd, pending in self._pending.items() if fd not in answered]
+        waiting = [*waiting, *self._asked.values()] or list(self._pending.values())
+        worst = max(waiting, key=lambda pending: pending.attempts)
+        cause = worst.cause or ("it has not answered" if worst.connection else "it waits for an instance")
+        tried = "1 attempt" if worst.attempts == 1 else f"{worst.attempts} attempts"
+        return DeadlineExceeded(NAME, worst.function, f"no answer within the deadline after {tried}: {cause}")
+
+    def _abandon(self, late: bool) -> None:
+        """Replies that are still on their way belong to no later call."""
+        for pending in self._pending.values():
+            if pending.connection:
+                pending.connection.close()
+                if late:
+                    waited = time.monotonic() - self.exchange.laid_out
+                    self._activator.report_stuck(pending.connection.path, 0.9 * waited)
+        self._pending.clear()
+        self._asked.clear()
+        self._unasked.clear()
+        self._activator.close()
+        self.exchange.renew()
+
+    def close(self) -> None:
+        """Close everything. May be called twice."""
+        self._connections.close()
+        self._activator.close()
+        self.exchange.renew()

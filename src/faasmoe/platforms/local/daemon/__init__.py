@@ -1,0 +1,1 @@
+"""The daemon: functions, instances, memory."""

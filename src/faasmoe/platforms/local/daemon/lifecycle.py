@@ -1,0 +1,315 @@
+"""The life of instances: started when there is memory for them, drained, counted when they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from faasmoe.platforms.local.daemon import page_cache
+from faasmoe.platforms.local.daemon.endings import NO_ROOM, cause_of
+from faasmoe.platforms.local.daemon.instance_channel import Lifeline
+from faasmoe.platforms.local.daemon.keeper import Keeper
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, PROMISE_NS, Deployment, Function, Pool, Running
+from faasmoe.platforms.local.daemon.refused import Refused
+from faasmoe.platforms.local.daemon.scarcity import Scarcity
+from faasmoe.platforms.local.daemon.watch import Watch
+from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.protocol.stats_page import Table
+from faasmoe.util.complaints import reason_of
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 256  # callers that may wait for an instance to load
+_PROOF_SECONDS = 5.0
+
+
+class Lifecycle:
+    """Keeps the books in step with what happens to processes."""
+
+    def __init__(self, pool: Pool, folder: Path, options: LocalOptions, unneeded: Callable[[], None]) -> None:
+        """`unneeded` is called when nothing has run for `options.zygote_keep_alive`."""
+        self._pool = pool
+        self._folder = folder
+        self._options = options
+        self._unneeded = unneeded
+        self._table = Table()
+        self._lifelines: dict[str, Lifeline] = {}  # by path
+        self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
+        self._mark = secrets.token_hex(4)
+        self._turn = asyncio.Lock()  # first come, first served, for those who need memory
+        self._change = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.closing = False
+        self._zygote = ZygoteClient(options.preload, self._zygote_event)
+        self._scarcity = Scarcity()
+        self._keeper = Keeper(pool, self)
+        self._watch = Watch(pool, self._zygote, self._kill_hanging)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Let `work` go on by itself."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def trouble(self) -> str:
+        """Why no instance can be started now; empty if one can, or if nobody has tried for some seconds."""
+        return self._zygote.trouble or (self._scarcity.why if self._scarcity.lately else "")
+
+    @property
+    def scarce_lately(self) -> bool:
+        """Whether an instance may have ended because the system has no process or descriptor for it."""
+        return self._scarcity.lately
+
+    async def prepare(self) -> None:
+        """Have the zygote ready before the next call, and know what it takes."""
+        with suppress(Refused):  # which `trouble` tells
+            await self.zygote_ready()
+        self._may_rest()
+
+    async def watch(self) -> None:
+        """Replace what hangs, until cancelled."""
+        await self._watch.run()
+
+    def suspect(self, running: Running, expected: float) -> None:
+        """See `Watch.suspect`."""
+        self._watch.suspect(running, expected)
+
+    async def install(self, deployments: Iterable[Deployment]) -> None:
+        """Make functions known, in place of those of the same names. When this returns, none of those runs."""
+        functions = self._pool.functions
+        new = [d for d in deployments if d.name not in functions or functions[d.name].deployment != d]
+        replaced = [functions[d.name] for d in new if d.name in functions]
+        for deployment in new:
+            self._install(deployment)
+        await self.stop(replaced)
+
+    def _install(self, deployment: Deployment) -> None:
+        self._pool.functions[deployment.name] = Function(deployment)
+        for _ in range(deployment.min_instances):
+            self.spawn(self._keeper.keep(deployment.name))
+
+    async def stop(self, functions: Iterable[Function]) -> None:
+        """Drain all instances of some functions. When this returns, none of them takes a call any more."""
+        ending = [running for function in functions for running in function.live]
+        for running in ending:
+            self.drain(running)
+        while any(r.path in self._pool.instances and not r.record.draining for r in ending):
+            await self._changed()
+
+    async def close(self, seconds: float) -> None:
+        """Drain everything, and end the zygote and with it whatever is left after `seconds`."""
+        self.closing = True
+        for running in list(self._pool.instances.values()):
+            self.drain(running)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._pool.instances:
+                    await self._changed()
+        self._zygote.close()
+
+    async def prewarm(self, name: str) -> None:
+        """Returns when the function has an instance that is at least forked."""
+        running = await self.obtain(name)
+        while running.pid is None and running.path in self._pool.instances:
+            await self._changed()
+
+    async def obtain(self, name: str, kept: bool = False) -> Running:
+        """An instance to call, started if need be, when there is memory for it. Raises `Refused`."""
+        if not kept and (running := self._pool.choose(self.function(name), time.monotonic_ns())):
+            return running
+        await self.zygote_ready()
+        self._pool.waiting += 1
+        try:
+            async with self._turn:
+                while True:  # whatever was waited for, all may have changed meanwhile
+                    function = self.function(name)
+                    if not kept and (running := self._pool.choose(function, time.monotonic_ns())):
+                        return running
+                    if self._pool.shortage(function.deployment.charge):
+                        await self._room(function.deployment.charge)
+                    elif not self._zygote.up:
+                        await self.zygote_ready()
+                    elif self._scarcity.due:
+                        await self._make_way(self._pool.least_valuable, self._scarcity.pause())
+                    elif running := await self._try(function, kept):
+                        return running
+        finally:
+            self._pool.waiting -= 1
+
+    def function(self, name: str) -> Function:
+        """The one that is deployed now. Raises `Refused`."""
+        if function := self._pool.functions.get(name):
+            return function
+        raise Refused("unknown", name)
+
+    async def _room(self, charge: int) -> None:
+        """Stop idle instances if that makes room for `charge`, and wait for the next change. Raises `Refused`."""
+        pool = self._pool
+        if pool.budget is not None and pool.own + charge > pool.budget:
+            raise Refused("platform", f"it needs {charge} bytes and the platform's own processes {pool.own}, "
+                          f"but the memory budget is {pool.budget}")  # fmt: skip
+        # nothing tells when a promise has expired
+        await self._make_way(partial(pool.evictable, charge), PROMISE_NS / 1e9)
+
+    async def _make_way(self, victims: Callable[[int], Sequence[Running]], seconds: float) -> None:
+        """Stop idle instances, and wait for the next change, at most so long. `victims` is given the time in ns."""
+        try:
+            # before looking, or a call that ends now would be missed
+            for running in self._pool.instances.values():
+                running.record.report = True
+            for victim in victims(time.monotonic_ns()):
+                victim.evicted = True
+                self.drain(victim)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed()
+        finally:
+            for running in self._pool.instances.values():
+                running.record.report = False
+
+    async def _try(self, function: Function, kept: bool) -> Running | None:
+        """Start an instance. None: the system refuses that now, which is noted."""
+        try:
+            running = self._start(function, kept)
+        except OSError as error:
+            self._scarcity.failed(reason_of(error))
+            return None
+        if self._scarcity.why:  # then it must show first that it has what it needs
+            with suppress(TimeoutError):  # it has that, but loads slowly
+                async with asyncio.timeout(_PROOF_SECONDS):
+                    while running.path in self._pool.instances and not running.record.mapped:
+                        running.record.report = True
+                        await self._changed()
+            if running.path not in self._pool.instances:
+                return None
+            self._scarcity.over()
+        return running
+
+    async def _changed(self) -> None:
+        """Wait until an instance has been forked, loaded or stopped, or was asked to report and has answered a call."""
+        self._change.clear()
+        await self._change.wait()
+
+    def _start(self, function: Function, kept: bool) -> Running:
+        """Raises `OSError`."""
+        self._started += 1
+        path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
+        with ExitStack() as undo:
+            lifeline = Lifeline(self._table)
+            undo.callback(lifeline.close)
+            record = lifeline.record
+            record.activated = record.last_used = time.monotonic_ns()
+            with lifeline.theirs as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                undo.callback(_unlink, path)
+                listener.bind(path)
+                listener.listen(_BACKLOG)
+                running = Running(function, path, record, kept)
+                lifeline.listen(partial(self._hear, running))
+                fds = [listener.fileno(), theirs.fileno(), self._table.fd]
+                self._zygote.send(running.order(lifeline.slot), fds)
+                self._lifelines[path] = lifeline
+                self._pool.add(running)
+                undo.pop_all()
+        return running
+
+    def _hear(self, running: Running, ending: bool) -> None:
+        """The instance has ended a call, or is about to end itself."""
+        running.draining = running.draining or ending
+        self._change.set()
+
+    def drain(self, running: Running) -> None:
+        """Let it finish what it runs, and end."""
+        running.draining = True
+        self._lifelines[running.path].drain(too_slow=partial(self._kill, running))
+        _unlink(running.path)
+
+    def _kill(self, running: Running) -> None:
+        if running.path in self._pool.instances and running.pid:
+            self._zygote.send({"operation": "kill", "pid": running.pid})
+
+    def _kill_hanging(self, running: Running, cause: str) -> None:
+        log.warning("an instance of %s hangs and is killed: %s", running.function.deployment.name, cause)
+        running.fault = cause
+        self.drain(running)
+        self._kill(running)
+
+    def stuck(self, running: Running, seconds: float) -> None:
+        """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
+        if running.record.in_flight and time.monotonic_ns() - running.record.busy_since >= seconds * 1e9:
+            self._kill_hanging(running, f"a call was not answered within {seconds:.0f} s")
+
+    def _zygote_event(self, event: dict[str, Any] | None) -> None:
+        """Something happened to a child; None: the zygote is gone, and the kernel has killed its children."""
+        if event is None:
+            for running in list(self._pool.instances.values()):
+                self._ended(running, "the zygote ended")
+            self._renew_table()
+            if not self.closing:
+                self.spawn(self.prepare())
+        elif event["event"] == "ended":
+            for running in [r for r in self._pool.instances.values() if r.pid == event["pid"]]:
+                if event["status"] == NO_ROOM:
+                    self._scarcity.failed("an instance could not have the threads or descriptors that it needs")
+                self._ended(running, cause_of(event["status"]) if event["status"] != NO_ROOM else "")
+        elif concerned := self._pool.instances.get(event["id"]):
+            if event["event"] == "started":
+                concerned.pid = event["pid"]
+                self._change.set()
+            else:
+                self._scarcity.failed(event["cause"])
+                self._ended(concerned, "")
+
+    def _renew_table(self) -> None:
+        """What is being killed may still write into the old one."""
+        with suppress(OSError):  # then its free pages are used again, and a call or two counts wrong
+            table = Table()
+            self._table.close()
+            self._table = table
+
+    def _ended(self, running: Running, cause: str) -> None:
+        _unlink(running.path)
+        self._pool.remove(running, running.fault or cause, time.monotonic_ns())
+        self._lifelines.pop(running.path).close()
+        self._change.set()
+        deployment = running.function.deployment
+        if self._options.release_page_cache and not running.function.instances:
+            self.spawn(asyncio.to_thread(page_cache.release, deployment.files))
+        if running.kept and not self.closing:
+            self.spawn(self._keeper.keep(deployment.name))
+        self._may_rest()
+
+    async def zygote_ready(self) -> None:
+        """Have a zygote. Raises `Refused` if it cannot be started."""
+        try:
+            await self._zygote.ready()
+        except ZygoteFailed as error:
+            raise Refused("platform", str(error)) from error
+        if self._pool.budget is not None or not self._pool.own:  # else it is only looked at
+            self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
+
+    def _may_rest(self) -> None:
+        """Nothing runs now. If that stays so for long, the zygote and the daemon are not needed either."""
+        if not self._pool.instances:
+            started = self._started
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._options.zygote_keep_alive, self._rest, started)
+
+    def _rest(self, started: int) -> None:
+        if started == self._started and not self._pool.instances and not self._pool.waiting:
+            self._unneeded()
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):  # the next daemon removes it
+        Path(path).unlink()

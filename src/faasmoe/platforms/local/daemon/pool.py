@@ -1,0 +1,298 @@
+"""The daemon's books: functions, their instances, and the memory they share. No processes, no sockets, no waiting."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.local.daemon.eviction import Candidate, victims
+from faasmoe.platforms.local.protocol.stats_page import BUCKETS, Record, bound_of, percentile
+
+# What an instance takes beside its weights: 3 MB of its own, and room for the rows it computes on.
+INSTANCE_BYTES = 6 << 20
+PROMISE_NS = 2_000_000_000  # an instance that was handed out is called within this, or it counts as idle again
+_DISK_BYTES_PER_SECOND = 1e9  # to guess a cold start that was not measured yet
+_FORK_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A `FunctionSpec` as the daemon keeps it; see there."""
+
+    name: str
+    handler: str
+    artifact: str
+    memory: int
+    files: tuple[tuple[str, int, int], ...]
+    keep_alive: float
+    min_instances: int
+    max_instances: int
+    concurrency: int
+
+    @property
+    def charge(self) -> int:
+        """Bytes that an instance counts for."""
+        return self.memory + INSTANCE_BYTES
+
+
+@dataclass(eq=False)
+class Running:
+    """An instance from activation to the news of its end."""
+
+    function: Function
+    path: str  # of its socket
+    record: Record
+    kept: bool  # one of the function's minimum
+    pid: int | None = None  # once it is forked
+    draining: bool = False
+    evicted: bool = False
+    fault: str = ""  # why it was killed, if it was for hanging
+    promised_at: int = 0  # when it was last handed to a caller, and how many calls it had answered then
+    promised_after: int = -1
+
+    @property
+    def charge(self) -> int:
+        """Bytes that it counts for."""
+        return self.function.deployment.charge
+
+    def totals(self, now: int) -> PoolTotals:
+        """What it has taken and done from its activation to `now`."""
+        record, gb = self.record, self.charge / 1e9
+        busy = record.busy / 1e9
+        return PoolTotals(gb * (now - record.activated) / 1e9, gb * busy, busy, int(record.invocations), 1)
+
+    def order(self, slot: int) -> dict[str, Any]:
+        """What the zygote is told to start it; `slot` is that of its record."""
+        deployment = self.function.deployment
+        return {
+            "operation": "start",
+            "id": self.path,
+            "slot": slot,
+            "handler": deployment.handler,
+            "artifact": deployment.artifact,
+            "keep_alive": None if self.kept or deployment.keep_alive == math.inf else deployment.keep_alive,
+            "concurrency": deployment.concurrency,
+        }
+
+    def promise(self, now: int) -> None:
+        """A caller is about to call it."""
+        self.promised_at, self.promised_after = now, self.record.invocations
+
+    def idle(self, now: int) -> bool:
+        """Whether stopping it disturbs nobody."""
+        return bool(self.record.mapped) and not self.load(now)
+
+    def load(self, now: int) -> int:
+        """Calls that it has or is about to get."""
+        promised = self.promised_after == self.record.invocations and now - self.promised_at < PROMISE_NS
+        return max(int(self.record.in_flight), int(promised))
+
+
+@dataclass(eq=False)
+class Function:
+    """A deployed function, its instances and what those that ended did."""
+
+    deployment: Deployment
+    instances: list[Running] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)  # invocations, cold_starts, deaths, evictions
+    latency: list[int] = field(default_factory=list)  # as in `Record`
+    last_end: str = ""  # why its last instance died, if one did
+
+    @property
+    def live(self) -> list[Running]:
+        """Instances that may be called."""
+        return [r for r in self.instances if not r.draining and not r.record.draining]
+
+    @property
+    def invocations(self) -> int:
+        """Of all its instances so far."""
+        return self.counts["invocations"] + sum(int(running.record.invocations) for running in self.instances)
+
+    def status(self) -> FunctionStatus:
+        """For those who look."""
+        latency = self.latencies()
+        state = "zero"
+        if self.instances:
+            loaded = any(running.record.mapped for running in self.instances)
+            state = "idle" if loaded else "starting"
+        if any(running.record.in_flight for running in self.instances):
+            state = "busy"
+        return FunctionStatus(
+            name=self.deployment.name,
+            state=state,
+            instances=tuple(running.pid for running in self.instances if running.pid),
+            invocations=self.invocations,
+            cold_starts=self.counts["cold_starts"],
+            deaths=self.counts["deaths"],
+            evictions=self.counts["evictions"],
+            p50=percentile(latency, 0.5),
+            p99=percentile(latency, 0.99),
+            memory=sum(running.charge for running in self.instances),
+        )
+
+    def latencies(self) -> list[int]:
+        """Calls by duration, in the buckets of `record`."""
+        total = self.latency or [0] * BUCKETS
+        for running in self.instances:
+            if running.record.invocations:
+                total = [a + b for a, b in zip(total, running.record.latency, strict=True)]
+        return total
+
+
+class Pool:
+    """All functions, and how much memory their instances may take together."""
+
+    def __init__(self, budget: int | None) -> None:
+        self.budget = budget  # bytes
+        self.own = 0  # bytes that the platform's own processes take
+        self.waiting = 0
+        self.functions: dict[str, Function] = {}
+        self.instances: dict[str, Running] = {}  # by path
+        self.phases: dict[str, tuple[int, float]] = {}
+        self.ended = PoolTotals()  # of instances that are no more
+
+    @property
+    def used(self) -> int:
+        """Bytes counted against the budget."""
+        return self.own + sum(running.charge for running in self.instances.values())
+
+    def choose(self, function: Function, now: int) -> Running | None:
+        """The instance that a new caller should use; None if another one is to be started."""
+        live = function.live
+        if not live:
+            return None
+        best = min(live, key=lambda running: running.load(now))
+        deployment = function.deployment
+        if best.load(now) < deployment.concurrency or len(live) >= deployment.max_instances:
+            return best
+        # more instances help only while memory is left: evicting others for them would not
+        return best if self.shortage(deployment.charge) > 0 else None
+
+    def shortage(self, charge: int) -> int:
+        """Bytes that are missing for an instance that counts for `charge`."""
+        return 0 if self.budget is None else max(0, self.used + charge - self.budget)
+
+    def evictable(self, charge: int, now: int) -> list[Running]:
+        """Idle instances to stop so that `charge` fits once they, and those draining already, are gone.
+
+        Empty if there are not enough of them.
+        """
+        return self._least_valuable(
+            self.shortage(charge) - sum(r.charge for r in self.instances.values() if r.draining), now
+        )
+
+    def least_valuable(self, now: int) -> list[Running]:
+        """An idle instance to stop so that another can have its process and descriptors.
+
+        Empty if none is idle, or one is on its way out already.
+        """
+        if any(running.draining for running in self.instances.values()):
+            return []
+        return self._least_valuable(1, now)
+
+    def _least_valuable(self, nbytes: int, now: int) -> list[Running]:
+        running = list(self.instances.values())
+        candidates = [
+            Candidate(
+                key=i,
+                uses=r.function.invocations,
+                idle_seconds=(now - r.record.last_used) / 1e9,
+                nbytes=r.charge,
+                cold_start_seconds=self.cold_start_seconds(r.function.deployment),
+            )
+            for i, r in enumerate(running)
+            if not r.draining and not r.kept and r.idle(now)
+        ]
+        return [running[i] for i in victims(candidates, nbytes) or ()]
+
+    def cold_start_seconds(self, deployment: Deployment) -> float:
+        """What it takes to have an instance of a function, as far as is known."""
+        return _FORK_SECONDS + deployment.memory / _DISK_BYTES_PER_SECOND
+
+    def least(self, names: Sequence[str]) -> int:
+        """Bytes that a budget must have for one instance of each of `names`, beside those always kept."""
+        wanted = Counter({n: f.deployment.min_instances for n, f in self.functions.items()}) | Counter(set(names))
+        return self.own + sum(self.functions[name].deployment.charge * n for name, n in wanted.items())
+
+    def add(self, running: Running) -> None:
+        """An instance has been activated."""
+        running.function.instances.append(running)
+        running.function.counts["cold_starts"] += 1
+        self.instances[running.path] = running
+
+    def remove(self, running: Running, cause: str, now: int) -> None:
+        """An instance has ended, because of `cause` if that was not intended."""
+        function, record = running.function, running.record
+        self.ended += running.totals(now)
+        function.instances.remove(running)
+        del self.instances[running.path]
+        function.latency = [a + b for a, b in zip(function.latency or [0] * BUCKETS, record.latency, strict=True)]
+        function.counts["invocations"] += record.invocations
+        function.counts["evictions"] += running.evicted
+        if cause:
+            function.counts["deaths"] += 1
+            function.last_end = cause
+        for phase, seconds in phases(record):
+            self._count_phase(self.phases, phase, seconds)
+
+    def _count_phase(self, totals: dict[str, tuple[int, float]], phase: str, seconds: float) -> None:
+        count, total = totals.get(phase, (0, 0.0))
+        totals[phase] = count + 1, total + seconds
+
+    def status(self, now: int) -> PoolStatus:
+        """For those who look."""
+        totals = dict(self.phases)
+        latency = [0] * BUCKETS
+        for running in self.instances.values():
+            for phase, seconds in phases(running.record):
+                self._count_phase(totals, phase, seconds)
+        for function in self.functions.values():
+            if function.latency or function.instances:
+                latency = [a + b for a, b in zip(latency, function.latencies(), strict=True)]
+        return PoolStatus(
+            functions=[function.status() for function in self.functions.values()],
+            memory_budget=self.budget,
+            memory_used=self.used,
+            waiting=self.waiting,
+            latency=[(bound_of(bucket), count) for bucket, count in enumerate(latency)],
+            cold_start_phases=totals,
+            totals=sum((running.totals(now) for running in self.instances.values()), self.ended),
+        )
+
+
+def phases(record: Record) -> Iterator[tuple[str, float]]:
+    """The parts of an instance's cold start that are over, in seconds."""
+    if record.forked:
+        yield "fork", (record.forked - record.activated) / 1e9
+    if record.mapped:
+        yield "map", (record.mapped - record.forked) / 1e9
+    if record.touched:
+        yield "first_touch", record.first_call / 1e9
+
+
+def deployment_from(raw: dict[str, Any], keep_alive: float) -> Deployment:
+    """From a control message. Raises `KeyError`, `TypeError` or `ValueError` on one that makes no sense."""
+    deployment = Deployment(
+        name=str(raw["name"]),
+        handler=str(raw["handler"]),
+        artifact=str(raw["artifact"]),
+        memory=int(raw["memory"]),
+        files=tuple((str(file), int(offset), int(length)) for file, offset, length in raw["files"]),
+        keep_alive=keep_alive if raw["keep_alive"] is None else float(raw["keep_alive"]),
+        min_instances=int(raw["min_instances"]),
+        max_instances=int(raw["max_instances"]),
+        concurrency=int(raw["concurrency"]),
+    )
+    if ":" not in deployment.handler:
+        raise ValueError(f"handler {deployment.handler!r} of {deployment.name} is not module:attribute")
+    if not 0 <= deployment.min_instances <= deployment.max_instances or deployment.max_instances < 1:
+        raise ValueError(
+            f"{deployment.name}: from {deployment.min_instances} to {deployment.max_instances} instances is no range"
+        )
+    if deployment.concurrency < 1 or not deployment.keep_alive >= 0 or deployment.memory < 0:
+        raise ValueError(f"{deployment.name}: concurrency is at least 1, keep-alive and memory at least 0")
+    return deployment

@@ -1,0 +1,135 @@
+"""Finds processes of the pool that hang, in use or not, and has them killed: each is replaced when it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from faasmoe.platforms.local.daemon.pool import Pool, Running
+from faasmoe.platforms.local.daemon.zygote_client import ZygoteClient
+from faasmoe.util.complaints import Complaints
+from faasmoe.util.hang import TICK, Judge, Look, Ticks, look_at
+
+log = logging.getLogger(__name__)
+
+_ZYGOTE_SILENT_LOOKS, _ZYGOTE_CPU_SECONDS = 10, 20.0
+_SILENT_LOOKS = 6  # of an instance that a caller suspects, or that does not take its duty
+_LEAST_CPU_SECONDS, _CPU_FACTOR = 5.0, 20.0  # a call may compute so long, or so many times what was expected
+_IDLE_LOOKS = (
+    50  # instances between calls that are looked at in a tick; who calls one that is stopped, suspects it
+)
+
+
+@dataclass
+class _Watched:
+    judge: Judge
+    answered: int | None = None  # calls that it had answered when a caller suspected it; None: nobody does
+    seen_stopped: bool = False
+
+
+class Watch:
+    """Looks at the zygote and at instances every `TICK`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        zygote: ZygoteClient,
+        kill: Callable[[Running, str], None],
+        look: Callable[[int, bool], Look | None] = look_at,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`kill` is called with an instance that hangs, and why it must be taken to."""
+        self._pool = pool
+        self._zygote = zygote
+        self._kill = kill
+        self._look = look
+        self._clock = clock
+        self._ticks = Ticks(clock)
+        self._complaints = Complaints(log, clock)
+        self._of_zygote = Judge(_ZYGOTE_SILENT_LOOKS, _ZYGOTE_CPU_SECONDS)
+        self._owed = False
+        self._watched: dict[str, _Watched] = {}  # by path
+        self._next = 0  # of the instances between calls
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        self._ticks = Ticks(self._clock)
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                self.tick()
+            except Exception as error:  # noqa: BLE001 - without it nothing that hangs would be replaced
+                self._complaints.note("looking after processes", error)
+
+    def suspect(self, running: Running, expected: float) -> None:
+        """A caller waits for much longer than the `expected` seconds. Its instance must show that it works."""
+        watched = self._watched_of(running)
+        if watched.answered is None:
+            watched.judge = Judge(_SILENT_LOOKS, max(_LEAST_CPU_SECONDS, _CPU_FACTOR * expected))
+            watched.answered = int(running.record.invocations)
+
+    def tick(self) -> None:
+        """One look at each of those whose turn it is."""
+        late = self._ticks.late()
+        if late:
+            self._of_zygote.forget()
+            for watched in self._watched.values():
+                watched.judge.forget()
+        self._look_at_zygote(late)
+        for path in self._watched.keys() - self._pool.instances.keys():
+            del self._watched[path]
+        for running in self._chosen():
+            self._look_at(running)
+
+    def _look_at_zygote(self, late: bool) -> None:
+        if self._zygote.pid is None:
+            self._of_zygote.forget()
+            self._owed = False
+            return
+        look = self._look(self._zygote.pid, False)
+        owes = self._owed and self._zygote.owes and not late
+        if look and (cause := self._of_zygote.hangs(look, owes)):
+            self._of_zygote.forget()
+            self._zygote.end(cause)
+            return
+        self._zygote.ping()
+        self._owed = self._zygote.owes
+
+    def _chosen(self) -> list[Running]:
+        """Instances that are called or suspected, and some of the others in turns."""
+        urgent, idle = [], []
+        for path, running in self._pool.instances.items():
+            if running.pid is None or running.fault:
+                continue
+            watched = self._watched.get(path)
+            marked = watched and (watched.seen_stopped or watched.answered is not None)
+            if marked or running.record.in_flight or not running.record.forked:
+                urgent.append(running)
+            else:
+                idle.append(running)
+        if len(idle) > _IDLE_LOOKS:
+            first, self._next = self._next % len(idle), self._next + _IDLE_LOOKS
+            idle = [*idle[first:], *idle[:first]][:_IDLE_LOOKS]
+        return urgent + idle
+
+    def _look_at(self, running: Running) -> None:
+        watched, record = self._watched_of(running), running.record
+        if watched.answered is not None and record.invocations != watched.answered:
+            watched.answered = None  # it works
+        suspected = watched.answered is not None and bool(record.in_flight or not record.mapped)
+        owes = suspected or not record.forked
+        look = self._look(running.pid or 0, owes)
+        if look is None:
+            return
+        watched.seen_stopped = look.stopped
+        if cause := watched.judge.hangs(look, owes):
+            self._kill(running, cause)
+
+    def _watched_of(self, running: Running) -> _Watched:
+        try:
+            return self._watched[running.path]
+        except KeyError:
+            return self._watched.setdefault(running.path, _Watched(Judge(_SILENT_LOOKS, _LEAST_CPU_SECONDS)))

@@ -1,0 +1,1 @@
+"""The zygote, and the instances that it forks."""

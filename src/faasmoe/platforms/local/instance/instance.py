@@ -1,0 +1,281 @@
+"""One running copy of a function: a forked process that answers calls on a unix socket.
+
+It starts blank, is told what to become, and ends by itself when it idles out or when the daemon drains it: the
+daemon holds the other end of a socket pair, the lifeline, and shuts it. One thread waits for connections and for
+the end, one more for each connection waits for calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib
+import logging
+import mmap
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from faasmoe.errors import brief
+from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.busy_time import BusyTime
+from faasmoe.platforms.local.instance.connection import Caller
+from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol.frame import Answer, Header, Status
+from faasmoe.platforms.local.protocol.public_text import public
+from faasmoe.platforms.local.protocol.stats_page import Record, bucket_of, map_page
+
+log = logging.getLogger(__name__)
+
+# payload, shared memory or None, nanoseconds waited, and where to get room for the reply
+Handle = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
+
+_MOST_CONNECTIONS = 256
+_STACK_BYTES = 1 << 20  # of a thread; they count against the sandbox's limit of memory
+_DRAIN_SECONDS = 30.0
+_LONGEST_WAIT = 3600.0  # seconds, at a time: the kernel counts milliseconds in 31 bits
+_FIRST_CALL = 5.0  # seconds that it waits for one, however short its keep-alive is
+
+
+class NoRoom(Exception):
+    """The system gives this process no more threads or descriptors."""
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Raises `NoRoom`."""
+    try:
+        thread.start()
+    except RuntimeError as error:  # that is what Python makes of EAGAIN
+        raise NoRoom from error
+
+
+def resolve(handler: str) -> Callable[[str], Handle]:
+    """The callable that `module:attribute` names."""
+    module, _, attribute = handler.partition(":")
+    loader: Callable[[str], Handle] = getattr(importlib.import_module(module), attribute)
+    return loader
+
+
+@dataclass
+class Duty:
+    """What an instance is to be."""
+
+    handler: str
+    artifact: str
+    keep_alive: float | None  # seconds; None: until it is drained
+    concurrency: int
+    listener: socket.socket
+    lifeline: socket.socket
+    record: Record
+    page: mmap.mmap
+
+    @classmethod
+    def receive(cls, message: dict[str, Any], fds: Sequence[int]) -> Duty:
+        """From the zygote's message: the descriptors are listener, lifeline and table of records."""
+        listener, lifeline, table = fds
+        page = map_page(table, message["slot"])
+        os.close(table)  # the other instances' records are none of this one's business
+        return cls(
+            message["handler"],
+            message["artifact"],
+            message["keep_alive"],
+            message["concurrency"],
+            socket.socket(fileno=listener),
+            socket.socket(fileno=lifeline),
+            Record.from_buffer(page),
+            page,
+        )
+
+
+class Instance:
+    """Answers calls until it is drained or idles out."""
+
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
+        self._record = duty.record
+        self._lock = threading.Lock()  # of the record and of all below
+        self._callers: set[Caller] = set()
+        self._silent = threading.Condition(self._lock)  # none of them waits for a reply
+        self._slot = threading.Condition(self._lock)  # one is free
+        self._running = 0
+        self._in_flight = 0  # as in the record, but read faster
+        self._busy = BusyTime()
+        self._latency = duty.record.latency
+        self._draining = False
+        self._handle: Handle | None = None
+        self._failure = ""
+
+    def run(self) -> None:
+        """Load the function and serve it. Returns when all calls are answered and no more will be taken."""
+        record = self._record
+        record.forked = record.last_used = time.monotonic_ns()
+        threading.stack_size(_STACK_BYTES)
+        gc.disable()  # a function keeps no state, so it makes no cycles worth looking for
+        try:
+            self._handle = resolve(self._duty.handler)(self._duty.artifact)
+        except Exception as error:  # noqa: BLE001 - callers are told, whatever it is
+            failure = f"{type(error).__name__}: {brief(error)}"
+            log.error("function of %s cannot be loaded: %s", self._duty.artifact, failure)
+            self._failure = public(failure)
+        record.mapped = time.monotonic_ns()
+        if record.report:
+            self._tell()
+        self._accept()
+        self._drain()
+
+    def _accept(self) -> None:
+        """Take connections until it is time to end."""
+        poll = select.poll()
+        poll.register(self._duty.listener, select.POLLIN)
+        poll.register(self._duty.lifeline, select.POLLIN)
+        while True:
+            left = self._keep_alive_left()
+            if left is not None and left <= 0:
+                return
+            for fd, _ in poll.poll(left and min(left, _LONGEST_WAIT) * 1000):
+                if fd == self._duty.lifeline.fileno():
+                    return
+                self._take()
+
+    def _take(self) -> None:
+        """Accept a connection, if the system has a descriptor for it. Raises `NoRoom`."""
+        try:
+            connection = self._duty.listener.accept()[0]
+        except OSError as error:
+            log.debug("no connection: %s", error.strerror)
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise NoRoom from error
+            return
+        self._connect(connection)
+
+    def _keep_alive_left(self) -> float | None:
+        """Seconds; None if there is no end to it."""
+        if self._duty.keep_alive is None:
+            return None
+        with self._lock:
+            if self._record.in_flight:
+                return self._duty.keep_alive or 1e-3
+            patience = (
+                self._duty.keep_alive if self._record.invocations else max(self._duty.keep_alive, _FIRST_CALL)
+            )
+            return patience - (time.monotonic_ns() - int(self._record.last_used)) / 1e9
+
+    def _connect(self, connection: socket.socket) -> None:
+        with self._lock:
+            if len(self._callers) >= _MOST_CONNECTIONS:
+                connection.close()
+                return
+            caller = Caller(connection)
+            self._callers.add(caller)
+        try:
+            start_thread(threading.Thread(target=self._serve, args=(caller,), daemon=True))
+        except NoRoom:
+            with self._lock:
+                self._callers.discard(caller)
+            connection.close()  # its caller asks the daemon for another instance
+            if not self._callers:
+                raise
+
+    def _serve(self, caller: Caller) -> None:
+        """One orchestrator's connection, until it closes."""
+        caller.thread = threading.get_native_id()
+        try:
+            while True:
+                self._answer(caller, *frame.receive_call(caller.connection, caller.buffer))
+        except (wire.Lost, ValueError) as error:  # an orchestrator went away or lied; others may still be there
+            log.debug("connection ended: %s", error)
+        finally:
+            with self._lock:
+                self._callers.discard(caller)
+            caller.connection.close()
+
+    def _answer(self, caller: Caller, header: Header, inline: memoryview, fds: list[int]) -> None:
+        caller.waits = True
+        try:
+            if (begun := self._begin()) is None:
+                frame.close_all(fds)
+                frame.send_reply(caller.connection, Answer(Status.DRAINING), ())
+                return
+            arrived, began, share = begun
+            try:
+                payload, shared = caller.open(header, inline, fds)
+                status, reply = self._run(caller, payload, shared, began - arrived)
+            finally:  # before the reply: whoever has it finds the instance idle and the call counted
+                crowded, busy = self._end(arrived, share)
+            rest = () if status == Status.STORED else (reply,)
+            frame.send_reply(caller.connection, Answer(status, crowded, len(reply), caller.thread, busy), rest)
+        finally:
+            caller.waits = False
+            if self._draining:
+                with self._lock:
+                    self._silent.notify()
+            if self._record.report:
+                self._tell()
+        if status == Status.UNLOADABLE:
+            self._duty.lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
+
+    def _begin(self) -> tuple[int, int, int] | None:
+        """Note a call, and wait until it may run.
+
+        Returns when it came, when it got its slot, and what `BusyTime.end` wants to know; None if it must not run.
+        """
+        with self._lock:
+            if self._draining:
+                return None
+            arrived = now = time.monotonic_ns()
+            if not self._in_flight:
+                self._record.busy_since = arrived
+            self._in_flight = self._record.in_flight = self._in_flight + 1
+            while self._running >= self._duty.concurrency:
+                self._slot.wait()
+                now = time.monotonic_ns()
+            self._running += 1
+            return arrived, now, self._busy.begin(now)
+
+    def _run(
+        self, caller: Caller, payload: memoryview, shared: memoryview | None, waited: int
+    ) -> tuple[Status, Buffer]:
+        if self._handle is None:
+            return Status.UNLOADABLE, self._failure.encode()
+        try:
+            return caller.stored(self._handle(payload, shared, waited, caller.reserve))
+        except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
+            return Status.FAILED, public(f"{type(error).__name__}: {brief(error)}").encode()
+
+    def _end(self, arrived: int, share: int) -> tuple[bool, int]:
+        """Count a call that has run. Returns whether more were here than can run, and its part of the busy time."""
+        record = self._record
+        with self._lock:
+            now = time.monotonic_ns()
+            busy = self._busy.end(now, share)
+            record.busy += busy
+            if not record.invocations:
+                record.touched, record.first_call = now, now - arrived
+            record.invocations += 1
+            self._latency[bucket_of(now - arrived)] += 1
+            record.last_used = now
+            self._running -= 1
+            if crowded := self._in_flight > self._duty.concurrency:
+                self._slot.notify()
+            self._in_flight = record.in_flight = self._in_flight - 1
+            return crowded, busy
+
+    def _tell(self) -> None:
+        """Have the daemon look at the record."""
+        with suppress(OSError):  # it is going; so are we
+            self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
+
+    def _drain(self) -> None:
+        """Finish what runs, refuse what is new."""
+        self._duty.listener.close()
+        with self._lock:
+            self._draining = True
+            self._record.draining = 1
+            self._tell()
+            self._silent.wait_for(lambda: not any(caller.waits for caller in self._callers), _DRAIN_SECONDS)

@@ -1,0 +1,1 @@
+"""What crosses between client, daemon, zygote and instances."""

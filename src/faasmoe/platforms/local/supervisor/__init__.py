@@ -1,0 +1,1 @@
+"""In the gateway: keeps a daemon running."""

@@ -1,0 +1,59 @@
+"""What a daemon leaves when it ends because nobody needs it: its books, for those who look and for the next daemon."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from faasmoe.platforms.base import PoolTotals
+from faasmoe.platforms.local.daemon.pool import Pool
+
+log = logging.getLogger(__name__)
+
+_FILE = "rest.json"
+
+
+def leave(folder: Path, pool: Pool, now: int) -> None:
+    """Write down what is counted. No instance may be left. `now` is in nanoseconds of `time.monotonic_ns`."""
+    pool.own = 0  # there are no processes any more
+    functions = {
+        name: {"counts": function.counts, "latency": function.latency, "last_end": function.last_end}
+        for name, function in pool.functions.items()
+    }
+    books = {"status": asdict(pool.status(now)), "functions": functions}
+    draft = folder / f"{_FILE}.new"
+    draft.write_text(json.dumps(books))
+    draft.rename(folder / _FILE)
+
+
+def status(folder: Path) -> dict[str, Any] | None:
+    """The pool's status as the daemon would tell it; None if there is a daemon to ask."""
+    try:
+        books: dict[str, dict[str, Any]] = json.loads((folder / _FILE).read_text())
+    except FileNotFoundError:
+        return None
+    return books["status"]
+
+
+def take_up(folder: Path, pool: Pool) -> None:
+    """Go on counting where the daemon before has ended, if it left its books. Functions must be known already."""
+    try:
+        books = json.loads((folder / _FILE).read_text())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        log.error("%s of the platform's run folder is damaged: counting begins anew", _FILE)
+        (folder / _FILE).unlink()
+        return
+    for name, left in books["functions"].items():
+        function = pool.functions[name]
+        function.counts = Counter(left["counts"])
+        function.latency, function.last_end = left["latency"], left["last_end"]
+    phases = books["status"]["cold_start_phases"]
+    pool.phases = {phase: (count, seconds) for phase, (count, seconds) in phases.items()}
+    pool.ended = PoolTotals(**books["status"]["totals"])
+    (folder / _FILE).unlink()  # from now on it is us who are asked

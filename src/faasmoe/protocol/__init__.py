@@ -1,0 +1,1 @@
+"""What crosses between gateway and orchestrators. No torch."""

@@ -1,0 +1,63 @@
+"""What orchestrators are told when they start, and how many of them there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from faasmoe.errors import OptionError
+from faasmoe.protocol.options import EngineOptions
+
+Strategy = Literal["shared", "private"]
+
+DEFAULT_KEEP_ALIVE = 300.0
+DEFAULT_MOST = 8
+MOST_ORCHESTRATORS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """A model and how to serve it. Simple fields only: it travels between processes."""
+
+    name: str  # under which it is served
+    folder: str  # of the checkpoint
+    block_size: int | None = None  # None: the default
+    dtype: str = "auto"
+    quantize: str | None = None
+    max_model_len: int | None = None  # None: the model's context, or what the memory for keys and values holds
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a model once it is loaded."""
+
+    architecture: str
+    layers: int  # with routed experts
+    functions: int
+    vocabulary: int
+    max_model_len: int  # the served context: tokens of prompt and completion together
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """Who gets an orchestrator, and for how long. Raises `OptionError` naming the option if one is out of range."""
+
+    strategy: Strategy = "shared"
+    keep_alive: float = DEFAULT_KEEP_ALIVE  # idle seconds; infinity: it stays
+    most: int = DEFAULT_MOST  # orchestrators at a time, where each tenant has one
+
+    def __post_init__(self) -> None:
+        if not self.keep_alive >= 0:
+            raise OptionError(f"--orchestrator-keep-alive {self.keep_alive}: must be at least 0 seconds, or inf")
+        if not 1 <= self.most <= MOST_ORCHESTRATORS:
+            raise OptionError(f"--max-orchestrators {self.most}: must be 1 to {MOST_ORCHESTRATORS}")
+
+    @property
+    def orchestrators(self) -> int:
+        """How many run at most."""
+        return 1 if self.strategy == "shared" else self.most
+
+    def of(self, tenant: str) -> str:
+        """Whose orchestrator runs a tenant's requests; "" is everybody's."""
+        return "" if self.strategy == "shared" else tenant

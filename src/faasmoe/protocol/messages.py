@@ -1,0 +1,244 @@
+"""What the gateway, orchestrators and the template that they are forked from say to each other, and its form.
+
+A message is six bytes of header, the version and the length of what follows, and then MessagePack. Requests and
+pieces travel as the plain dataclasses that they are, so a new field of simple type needs no change here.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeVar
+
+import msgspec
+
+from faasmoe import errors
+from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, UserError, brief
+from faasmoe.protocol.config import About, ServingConfig
+from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.protocol.stats import Figures
+
+VERSION = 1
+LARGEST = 32 << 20  # bytes of one message: prompts of several million tokens
+LARGEST_PACKET = 64 << 10  # bytes of a message to or from the template, which travel as packets
+HEADER = struct.Struct("<HI")  # version, length
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all messages; on the wire an array that begins with the class's name."""
+
+
+class Start(Message, frozen=True):
+    """To the template, once and first. Answered by `Prepared` or `Failed`."""
+
+    config: ServingConfig
+    pool: str  # run folder of the platform
+    folder: str  # private to the gateway and these: artifacts, and the tokenizer for the gateway
+    orchestrators: int = 1  # that share the memory for keys and values
+
+
+class Fork(Message, frozen=True):
+    """To the template, with a descriptor: start an orchestrator that speaks through it.
+
+    Answered by `Forked`, and some day by `Ended`; by `Ended` alone if it cannot be started.
+    """
+
+    number: int
+
+
+class Kill(Message, frozen=True):
+    """To the template: end an orchestrator that does not end by itself. Answered by `Killed`. Unknown ones are fine."""
+
+    number: int
+
+
+class Submit(Message, frozen=True):
+    """To the orchestrator: run all of these, or none. Answered by `Accepted` or `Refused`."""
+
+    number: int
+    requests: tuple[GenerationRequest, ...]
+
+
+class Cancel(Message, frozen=True):
+    """To the orchestrator: drop requests. Each that runs is answered by its last piece. Unknown ids are fine."""
+
+    ids: tuple[str, ...]
+
+
+class Ask(Message, frozen=True):
+    """To the orchestrator: send a `Report` now."""
+
+
+class Starting(Message, frozen=True):
+    """To the gateway, once a second until requests are taken."""
+
+
+class Ready(Message, frozen=True):
+    """To the gateway: requests are taken from now on."""
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An error of `faasmoe.errors` under way."""
+
+    kind: str
+    message: str
+    fields: dict[str, str | float | None]
+
+
+class Failed(Message, frozen=True):
+    """To the gateway: who sends this cannot start, and ends after it."""
+
+    error: Failure
+
+
+class Prepared(Message, frozen=True):
+    """From the template: the model is loaded and its functions are deployed."""
+
+    about: About
+
+
+class Forked(Message, frozen=True):
+    """From the template: an orchestrator was started."""
+
+    number: int
+    pid: int
+
+
+class Killed(Message, frozen=True):
+    """From the template: an orchestrator was sent the signal, if there was one."""
+
+    number: int
+
+
+class Ended(Message, frozen=True):
+    """From the template: an orchestrator is gone."""
+
+    number: int
+    status: int  # as it exited, or minus the signal that killed it
+
+
+class Accepted(Message, frozen=True):
+    """To the gateway: a `Submit` has been taken; pieces may have come before this."""
+
+    number: int
+
+
+class Refused(Message, frozen=True):
+    """To the gateway: none of a `Submit` runs."""
+
+    number: int
+    error: Failure
+
+
+class Pieces(Message, frozen=True):
+    """To the gateway: what a step brought, each piece with its request's id."""
+
+    pieces: tuple[tuple[str, Piece], ...]
+
+
+class Report(Message, frozen=True):
+    """To the gateway, once a second and when asked: figures, and a sign of life."""
+
+    figures: Figures
+    busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`Used.gb_seconds`)
+
+
+_M = TypeVar("_M")
+
+ToTemplate = Start | Fork | Kill
+FromTemplate = Prepared | Failed | Forked | Killed | Ended
+ToOrchestrator = Submit | Cancel | Ask
+ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | Report
+
+_encoder = msgspec.msgpack.Encoder()
+_to_template: msgspec.msgpack.Decoder[ToTemplate] = msgspec.msgpack.Decoder(ToTemplate)
+_from_template: msgspec.msgpack.Decoder[FromTemplate] = msgspec.msgpack.Decoder(FromTemplate)
+_to_orchestrator: msgspec.msgpack.Decoder[ToOrchestrator] = msgspec.msgpack.Decoder(ToOrchestrator)
+_to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(ToGateway)
+
+
+def pack(message: Message) -> bytes:
+    """Header and body. Raises `MessageError` if a value cannot travel or it is too long."""
+    try:
+        body = _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageError(f"{type(message).__name__} cannot be sent: {type(error).__name__}") from error
+    if len(body) > LARGEST:
+        raise MessageError(f"{type(message).__name__} has {len(body)} bytes; at most {LARGEST} are taken")
+    return HEADER.pack(VERSION, len(body)) + body
+
+
+def body_length(header: bytes) -> int:
+    """How many bytes follow a header. Raises `MessageError` if it is of another version or announces too many."""
+    version, length = HEADER.unpack(header)
+    if version != VERSION:
+        raise MessageError(f"a message of version {version}; this is version {VERSION}")
+    if length > LARGEST:
+        raise MessageError(f"a message of {length} bytes was announced; at most {LARGEST} are taken")
+    return int(length)
+
+
+def read_order(body: bytes) -> ToOrchestrator:
+    """A message to the orchestrator. Raises `MessageError`."""
+    return _read(_to_orchestrator, body)
+
+
+def read_answer(body: bytes) -> ToGateway:
+    """A message to the gateway. Raises `MessageError`."""
+    return _read(_to_gateway, body)
+
+
+def read_template_order(packet: bytes) -> ToTemplate:
+    """A whole message to the template, header included. Raises `MessageError`."""
+    return _read(_to_template, _body(packet))
+
+
+def read_template_answer(packet: bytes) -> FromTemplate:
+    """A whole message from the template, header included. Raises `MessageError`."""
+    return _read(_from_template, _body(packet))
+
+
+def _body(packet: bytes) -> bytes:
+    if len(packet) < HEADER.size or body_length(packet[: HEADER.size]) != len(packet) - HEADER.size:
+        raise MessageError(f"a packet of {len(packet)} bytes is no message")
+    return packet[HEADER.size :]
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_M], body: bytes) -> _M:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, FaasmoeError, ValueError, TypeError, RecursionError) as error:
+        # what the library says of a malformed message is about types and places, never about values
+        cause = brief(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
+        raise MessageError(f"a malformed message: {cause}") from error
+
+
+def failure_of(error: Exception) -> Failure:
+    """An error made ready to travel. What is not the user's or the engine's doing arrives as `EngineStopped`."""
+    kind = type(error).__name__
+    if _travels(kind):
+        fields = {key: value for key, value in vars(error).items() if _simple(value)}
+        return Failure(kind, str(error), fields)
+    message = str(error) if isinstance(error, FaasmoeError) else f"{kind}: {brief(error)}"
+    return Failure(EngineStopped.__name__, message, {})
+
+
+def error_of(failure: Failure) -> FaasmoeError:
+    """The error that has travelled."""
+    if not _travels(failure.kind):
+        return EngineStopped(failure.message)
+    kind: Any = getattr(errors, failure.kind)
+    try:
+        error: FaasmoeError = kind(failure.message, **failure.fields)
+    except TypeError:  # fields of another version
+        error = EngineStopped(failure.message)
+    return error
+
+
+def _travels(kind: str) -> bool:
+    """Whether an error is made of a message and simple fields."""
+    found = getattr(errors, kind, None)
+    return isinstance(found, type) and issubclass(found, (UserError, EngineBusy, EngineStopped))
+
+
+def _simple(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float))

@@ -1,0 +1,1 @@
+"""What tenants have used, and who pays for idle instances."""

@@ -1,0 +1,1 @@
+"""Helpers that any process may use: processes, log lines, folders, the limits of the machine."""

@@ -1,0 +1,117 @@
+"""Log lines of all processes in one form: text for people or JSON for programs, on standard error.
+
+What tenants write never gets into a line. Errors are logged with their type and where they were raised, since their
+messages may quote a prompt; and libraries, whose lines nobody here has read, log warnings and above only. Repeated
+lines are counted instead of written (`log_limit`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from types import TracebackType
+from typing import Literal, TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+from faasmoe.util.log_limit import LogLimit
+
+Format = Literal["text", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+_VARIABLE = "FAASMOE_LOG"  # how a process tells those that it starts: FORMAT:LEVEL
+_PLAIN = "text:warning"
+_MOST_FRAMES = 20  # of an error, the innermost
+_MOST_CAUSES = 5
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def configure(role: str, form: Format, level: Level) -> None:
+    """Set this process's logging, and that of processes it starts. `role` is what the process is called in lines."""
+    os.environ[_VARIABLE] = f"{form}:{level}"
+    inherit(role)
+
+
+def inherit(role: str) -> None:
+    """Set this process's logging as the one that started it has it."""
+    form, _, level = os.environ.get(_VARIABLE, _PLAIN).partition(":")
+    handler = _Limited(LogLimit())
+    handler.setFormatter(_Json(role) if form == "json" else _Text(role))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("faasmoe").setLevel(level.upper())
+
+
+class _Limited(logging.StreamHandler[TextIO]):
+    """Writes to standard error what a limit lets through."""
+
+    def __init__(self, limit: LogLimit) -> None:
+        super().__init__()
+        self._limit = limit
+        self._process = os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`, which calls it with its lock."""
+        for each in self._limit.take(record):
+            super().emit(each)
+
+    def close(self) -> None:
+        """Write what was left out, unless it is for the process that has forked this one to say."""
+        if os.getpid() == self._process:
+            self.acquire()
+            try:
+                for each in self._limit.rest():
+                    super().emit(each)
+            finally:
+                self.release()
+        super().close()
+
+
+class _Common(logging.Formatter):
+    """Times in UTC as ISO 8601 has them, errors without messages."""
+
+    default_msec_format = "%s.%03dZ"
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+    @staticmethod
+    def converter(seconds: float | None) -> time.struct_time:
+        return time.gmtime(seconds)
+
+    def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - logging's name
+        return _where(ei[1])
+
+
+class _Text(_Common):
+    """`TIME LEVEL ROLE LOGGER: MESSAGE key=value ...`."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s {role} %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        more = {key: value for key, value in vars(record).items() if key not in _USUAL and value not in (None, "")}
+        return " ".join([super().formatMessage(record), *(f"{key}={value}" for key, value in more.items())])
+
+
+class _Json(_Common, JsonFormatter):
+    """One object a line, with what was given as `extra` among its members."""
+
+    def __init__(self, role: str) -> None:
+        JsonFormatter.__init__(
+            self,
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "exc_info": "raised"},
+            static_fields={"process": role},
+        )
+
+
+def _where(error: BaseException | None) -> str:
+    """Types and places of an error and its causes, without their messages."""
+    parts: list[str] = []
+    while error is not None and len(parts) < _MOST_CAUSES:
+        frames = traceback.format_tb(error.__traceback__, limit=-_MOST_FRAMES)
+        parts.append(f"{''.join(frames)}{type(error).__name__}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\ncaused by\n".join(parts)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from faasmoe.api.http.request_log import RequestLog
+from faasmoe.api.openai import errors
+from faasmoe.errors import EngineStopped, LimitExceeded, RequestError
+
+SECRET = "SECRET"
+KEY = f"fm-abcdefghij-{SECRET}"
+
+
+def application() -> Any:
+    app = FastAPI()
+    errors.install(app)
+
+    @app.get("/fine")
+    async def fine() -> str:
+        return "fine"
+
+    @app.get("/items/{name}")
+    async def item(name: str) -> None:
+        raise RequestError(f"{name} is wrong", param=name, code="context_length_exceeded")
+
+    @app.get("/limited")
+    async def limited() -> None:
+        raise LimitExceeded("no", code="rate_limit_exceeded", limit="tokens", retry_after=1)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise LookupError(SECRET)
+
+    @app.get("/number")
+    async def number(value: int) -> int:
+        return value
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def events() -> Any:
+            yield "begun"
+            yield str(errors.describe(EngineStopped("lost"))[1])
+
+        return StreamingResponse(events())
+
+    return RequestLog(app)
+
+
+def get(path: str, caplog: pytest.LogCaptureFixture) -> tuple[httpx.Response, list[logging.LogRecord]]:
+    caplog.set_level(logging.INFO, "faasmoe")
+
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(application(), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path, headers={"Authorization": f"Bearer {KEY}"})
+
+    answer = asyncio.run(run())
+    return answer, [r for r in caplog.records if r.name == "faasmoe.api.http.request_log"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason", "route", "level"),
+    [
+        (f"/items/{SECRET}", 400, "context_length_exceeded", "/items/{name}", logging.INFO),
+        (f"/{SECRET}", 404, "invalid_request_error", "-", logging.INFO),
+        ("/limited", 429, "rate_limit_exceeded", "/limited", logging.INFO),
+        (f"/number?value={SECRET}", 400, "invalid_request_error", "/number", logging.INFO),
+        ("/broken", 500, "server_error", "/broken", logging.WARNING),
+        ("/stream", 200, "engine_stopped", "/stream", logging.WARNING),
+    ],
+)
+def test_what_failed_or_was_refused_leaves_one_line_without_what_was_sent(
+    path: str, status: int, reason: str, route: str, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer, (line,) = get(path, caplog)
+    said = vars(line)
+    assert (answer.status_code, said["status"]) == (status, status)
+    assert (said["reason"], said["route"], said["method"], line.levelno) == (reason, route, "GET", level)
+    assert (said["key"], said["client"]) == ("fm-abcdefghij", "127.0.0.1")
+    assert said["request"] == answer.headers["x-request-id"]
+    assert said["seconds"] >= 0
+    assert SECRET not in str(said)
+
+
+def test_what_went_well_leaves_none(caplog: pytest.LogCaptureFixture) -> None:
+    answer, lines = get("/fine", caplog)
+    assert answer.headers["x-request-id"]
+    assert not lines
+
+
+def test_lines_about_a_fault_have_the_request_they_belong_to(caplog: pytest.LogCaptureFixture) -> None:
+    answer, _ = get("/broken", caplog)
+    (line,) = [record for record in caplog.records if record.name == "faasmoe.api.openai.errors"]
+    assert vars(line)["request"] == answer.headers["x-request-id"]

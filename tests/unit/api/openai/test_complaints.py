@@ -1,0 +1,291 @@
+"""What clients are told of bodies that they got wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import product
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from faasmoe.api.asked import Bounds, Kind
+from faasmoe.api.openai import errors
+from faasmoe.api.openai.schema import Body, ChatBody, CompletionBody
+from faasmoe.api.reading import Reading
+from faasmoe.errors import RequestError
+from tests.reading import Letters
+
+READING = Reading(Letters(), Bounds("m", 256, 1024))
+USER = {"role": "user", "content": "x"}
+LEAST: dict[Kind, dict[str, Any]] = {
+    "completion": {"model": "m", "prompt": "p"},
+    "chat": {"model": "m", "messages": [USER]},
+}
+BODIES: dict[Kind, type[Body]] = {"completion": CompletionBody, "chat": ChatBody}
+JARGON = (
+    "Input should",
+    "Field required",
+    "Value error",
+    "union",
+    "tagged",
+    "function-",
+    "constrained",
+    "valid dictionary",
+    "[key]",
+    "(text)",
+    "(list)",
+    "(ids)",
+    "None",
+    "True",
+    "False",
+    "not taken",
+)
+
+
+def refusal(kind: Kind, body: object) -> RequestError | None:
+    try:
+        READING.read(kind, json.dumps(body).encode())
+    except RequestError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "param", "message"),
+    [
+        ("completion", {"stop": ["a"] * 5}, "stop", "stop: must have at most 4 items, not 5"),
+        ("completion", {"stop": 5}, "stop", "stop: must be a string or a list of up to 4 strings, not 5"),
+        ("completion", {"stop": ["a", 1]}, "stop", "stop.1: must be a string, not 1"),
+        ("completion", {"stop": "a" * 1025}, "stop", "stop: must have at most 1024 characters, not 1025"),
+        ("completion", {"stop": ["a" * 1025]}, "stop", "stop.0: must have at most 1024 characters, not 1025"),
+        ("completion", {"stop": ["\ud800"]}, "stop", "stop.0: half of a surrogate pair is no character"),
+        (
+            "completion",
+            {"prompt": None},
+            "prompt",
+            "prompt: must be a string, a list of strings, a list of token ids, or a list of lists of token ids, "
+            "not null",
+        ),
+        ("completion", {"prompt": [1, "a"]}, "prompt", "prompt.1: must be an integer, not a string"),
+        ("completion", {"prompt": ["a", 1]}, "prompt", "prompt.1: must be a string, not 1"),
+        ("completion", {"prompt": [[1], [2.5]]}, "prompt", "prompt.1.0: must be an integer, not 2.5"),
+        ("completion", {"prompt": [{"text": "a"}]}, "prompt", "prompt.0: must be an integer, not an object"),
+        ("completion", {"temperature": "hot"}, "temperature", "temperature: must be a number, not a string"),
+        ("completion", {"temperature": 2.5}, "temperature", "temperature: must be at most 2, not 2.5"),
+        ("completion", {"temperature": float("nan")}, "temperature", "temperature: must be at most 2, not NaN"),
+        ("completion", {"top_p": 0}, "top_p", "top_p: must be above 0, not 0"),
+        ("completion", {"n": 129}, "n", "n: must be at most 128, not 129"),
+        ("completion", {"n": True}, "n", "n: must be an integer, not true"),
+        ("completion", {"stream": "yes"}, "stream", "stream: must be true or false, not a string"),
+        ("completion", {"max_tokens": "5"}, "max_tokens", "max_tokens: must be an integer, not a string"),
+        ("completion", {"max_tokens": -1}, "max_tokens", "max_tokens: must be at least 0, not -1"),
+        (
+            "completion",
+            {"seed": 10**40},
+            "seed",
+            "seed: must be below 9223372036854775808, not a number of 41 digits",
+        ),
+        ("completion", {"logit_bias": [1]}, "logit_bias", "logit_bias: must be an object, not a list"),
+        (
+            "completion",
+            {"logit_bias": {"one": 1}},
+            "logit_bias",
+            "logit_bias.one: the name of a bias must be a token id in digits",
+        ),
+        ("completion", {"logit_bias": {"1": None}}, "logit_bias", "logit_bias.1: must be a number, not null"),
+        ("completion", {"a-b": 1}, "a-b", "a-b: this server does not know or honour this field"),
+        (
+            "completion",
+            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            "stream_options",
+            "stream_options.continuous_usage_stats: this server does not know or honour this field",
+        ),
+        ("completion", {"stream_options": []}, "stream_options", "stream_options: must be an object, not a list"),
+        (
+            "chat",
+            {"max_completion_tokens": 0},
+            "max_completion_tokens",
+            "max_completion_tokens: must be at least 1, not 0",
+        ),
+        ("chat", {"messages": None}, "messages", "messages: must be a list, not null"),
+        ("chat", {"messages": []}, "messages", "messages: must have at least 1 item, and has none"),
+        ("chat", {"messages": ["hello"]}, "messages", "messages.0: must be an object, not a string"),
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": None}]},
+            "messages",
+            "messages.0.content: must be a string or a list of text parts, not null",
+        ),
+        ("chat", {"messages": [USER, {"role": "user"}]}, "messages", "messages.1.content: must be given"),
+        ("chat", {"messages": [{"content": "x"}]}, "messages", "messages.0.role: must be given"),
+        (
+            "chat",
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "messages",
+            "messages.0.role: this server does not honour this; it takes only 'system', 'developer', 'user' or "
+            "'assistant'",
+        ),
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": [{"text": "hi"}]}]},
+            "messages",
+            "messages.0.content.0.type: must be given",
+        ),
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages",
+            "messages.0.content.0.type: this server does not honour this; it takes only 'text'",
+        ),
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": ["hi"]}]},
+            "messages",
+            "messages.0.content.0: must be an object, not a string",
+        ),
+        (
+            "chat",
+            {"parallel_tool_calls": False},
+            "parallel_tool_calls",
+            "parallel_tool_calls: this server does not honour this; it takes only true",
+        ),
+        ("chat", {"tools": [{}]}, "tools", "tools: this server does not honour this; leave it out or empty"),
+        ("chat", {"user": "u"}, "user", "user: this server does not honour this field; leave it out"),
+    ],
+)
+def test_the_real_cause_is_told(kind: Kind, body: dict[str, Any], param: str, message: str) -> None:
+    error = refusal(kind, {**LEAST[kind], **body})
+    assert error is not None
+    assert (str(error), error.param) == (message, param)
+
+
+@pytest.mark.parametrize(("kind", "field"), [("completion", "prompt"), ("chat", "messages"), ("chat", "model")])
+def test_a_field_that_is_missing_is_named(kind: Kind, field: str) -> None:
+    body = {name: value for name, value in LEAST[kind].items() if name != field}
+    error = refusal(kind, body)
+    assert (str(error), error and error.param) == (f"{field}: must be given", field)
+
+
+def nested(body: type[BaseModel], path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where each field of a body is, those of the first message and of its first part among them."""
+    found: list[tuple[str | int, ...]] = []
+    for name, field in body.model_fields.items():
+        found.append((*path, name))
+        for model, steps in models_in(field.annotation):
+            found += nested(model, (*path, name, *steps))
+    return found
+
+
+def models_in(annotation: Any) -> list[tuple[type[BaseModel], tuple[int, ...]]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [(annotation, ())]
+    within = (0,) if get_origin(annotation) is list else ()
+    if not within and get_origin(annotation) not in (Union, UnionType) and not hasattr(annotation, "__metadata__"):
+        return []
+    return [(model, within + steps) for each in get_args(annotation) for model, steps in models_in(each)]
+
+
+FIELDS = [(kind, path) for kind, body in BODIES.items() for path in nested(body)]
+WRONG = [
+    None, True, False, 0, -1, 1.5, 10**30, float("nan"), float("inf"), "", "x", "\ud800", "x" * 2000, [], [1], [None],
+    ["x"] * 5, [[]], [[1], "x"], [{}], {}, {"a": 1}, {"1": "x"}, {"x": {"y": []}},
+]  # fmt: skip
+
+
+def with_value(kind: Kind, path: tuple[str | int, ...], value: object) -> dict[str, Any]:
+    """The least body, with `value` where `path` leads."""
+    body: Any = json.loads(json.dumps(LEAST[kind]))
+    if path[:1] == ("messages",) and "content" in path[:-1]:
+        body["messages"][0]["content"] = [{"type": "text", "text": "x"}]
+    if path[:1] == ("stream_options",) and len(path) > 1:
+        body |= {"stream": True, "stream_options": {}}
+    if path[:1] == ("response_format",) and len(path) > 1:
+        body["response_format"] = {"type": "text"}
+    at = body
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    return dict(body)
+
+
+def check(error: RequestError | None, path: tuple[str | int, ...]) -> None:
+    if error is None:
+        return
+    assert error.param == path[0]
+    assert str(path[0]) in str(error)
+    assert not [word for word in JARGON if word in str(error)], error
+    assert len(str(error)) < 500
+
+
+def test_all_fields_of_the_schema_are_walked() -> None:
+    paths = {path for _, path in FIELDS}
+    assert {("stop",), ("stream_options", "include_usage"), ("messages", 0, "content", 0, "type")} <= paths
+    assert ("response_format", "type") in paths
+
+
+@pytest.mark.parametrize(("kind", "path"), FIELDS, ids=lambda value: ".".join(map(str, value)))
+def test_wrong_types_are_told_by_the_field_s_name_and_without_jargon(
+    kind: Kind, path: tuple[str | int, ...]
+) -> None:
+    refused = 0
+    for value in WRONG:
+        error = refusal(kind, with_value(kind, path, value))
+        check(error, path)
+        refused += error is not None
+    assert refused > len(WRONG) / 4
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(where=st.sampled_from(FIELDS), value=ANYTHING)
+@settings(max_examples=300)
+def test_whatever_stands_in_a_field_is_told_in_words(
+    where: tuple[Kind, tuple[str | int, ...]], value: object
+) -> None:
+    kind, path = where
+    check(refusal(kind, with_value(kind, path, value)), path)
+
+
+def test_pairs_of_shapes_are_told_without_jargon() -> None:
+    for first, second in product(WRONG, repeat=2):
+        for field in ("prompt", "stop"):
+            check(refusal("completion", with_value("completion", (field,), [first, second])), (field,))
+
+
+class Settings(BaseModel):
+    rpm: int
+
+
+def test_other_routes_tell_in_the_same_words() -> None:
+    app = FastAPI()
+    errors.install(app)
+
+    @app.post("/set")
+    async def set_it(body: Settings) -> None:
+        raise AssertionError(body)
+
+    async def post(**sent: Any) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.post("/set", **sent)
+
+    def told(**sent: Any) -> tuple[str, str | None]:
+        error = asyncio.run(post(**sent)).json()["error"]
+        return error["message"], error["param"]
+
+    assert told(json={}) == ("rpm: must be given", "rpm")
+    assert told(json=[1]) == ("body: must be an object, not a list", None)
+    message = "the body must be JSON, and the header Content-Type must be application/json"
+    assert told(content=b"{}", headers={"Content-Type": "text/plain"}) == (message, None)
+    assert told() == ("body: must be given", None)

@@ -1,0 +1,30 @@
+"""Sequences without a model, and steps that are taken at once."""
+
+from __future__ import annotations
+
+from faasmoe.engine.scheduler import Scheduler
+from faasmoe.engine.sequence import Sequence
+from faasmoe.protocol.request import GenerationRequest, SamplingParams
+
+
+def sequence(
+    name: str, prompt: int | list[int], *, tenant: str = "", more: int = 16, weight: float = 1.0, priority: int = 0
+) -> Sequence:
+    """A prompt of this many tokens, or of these."""
+    tokens = tuple(range(prompt)) if isinstance(prompt, int) else tuple(prompt)
+    return Sequence(GenerationRequest(name, tokens, SamplingParams(max_tokens=more), tenant, weight, priority))
+
+
+def run(scheduler: Scheduler) -> list[tuple[str, int]]:
+    """One step, with its effects applied: a token is picked where all others are in. Returns what ran."""
+    work = scheduler.next_step()
+    for w in work:
+        complete = w.completes
+        w.sequence.advance(w.count)
+        if complete:
+            w.sequence.tokens.append(len(w.sequence.tokens))
+    return [(w.sequence.id, w.count) for w in work]
+
+
+def ended(one: Sequence) -> bool:
+    return len(one.tokens) >= one.limit

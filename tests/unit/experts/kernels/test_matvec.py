@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faasmoe.experts.kernels import expert, matvec
+from faasmoe.experts.mapping import TensorLocation, map_tensor
+
+
+def operands(rows: int, outs: int, ins: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    x, weight, bias = (torch.randn(shape, generator=random) for shape in ((rows, ins), (outs, ins), (outs,)))
+    return x.bfloat16(), weight.bfloat16(), bias.bfloat16()
+
+
+def assert_rounded_once(
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> None:
+    """`y` is within half a unit in the last place of the exact result, and what float32 sums may lose."""
+    added = torch.zeros(len(weight)) if bias is None else bias
+    exact = x.double() @ weight.double().T + added.double()
+    terms = x.double().abs() @ weight.double().abs().T + added.double().abs()
+    assert y.dtype == torch.bfloat16
+    assert ((y.double() - exact).abs() <= exact.abs() * 2**-8 + terms * x.shape[1] * 2**-24).all()
+
+
+@settings(deadline=None)
+@given(
+    rows=st.one_of(st.integers(0, 9), st.sampled_from([31, 32, 33, 65])),
+    outs=st.integers(1, 13),
+    ins=st.integers(1, 9).map(lambda steps: 16 * steps),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_sums_are_rounded_once(rows: int, outs: int, ins: int, biased: bool, seed: int) -> None:
+    x, weight, bias = operands(rows, outs, ins, seed)
+    y = matvec.linear_rows(x, weight, bias if biased else None)
+    assert_rounded_once(y, x, weight, bias if biased else None)
+
+
+@settings(deadline=None)
+@given(rows=st.integers(1, 40), outs=st.integers(1, 13), seed=st.integers(0, 2**32 - 1))
+def test_a_row_has_the_same_bits_in_any_company(rows: int, outs: int, seed: int) -> None:
+    x, weight, bias = operands(rows, outs, 48, seed)
+    alone = [matvec.linear_rows(row[None], weight, bias) for row in x]
+    assert torch.equal(matvec.linear_rows(x, weight, bias), torch.cat(alone))
+
+
+@settings(deadline=None)
+@given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
+def test_rounding_is_torchs(bits: list[int]) -> None:
+    sums = torch.tensor(bits, dtype=torch.uint32).view(torch.float32)
+    y = torch.empty(len(bits), dtype=torch.bfloat16)
+    matvec._round(sums.numpy()[None], y.data_ptr(), len(bits))
+    assert torch.equal(y.isnan(), sums.isnan())
+    assert torch.equal(y.nan_to_num(1), sums.bfloat16().nan_to_num(1))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("offset", [0, 2, 6, 4096 - 2])
+def test_weights_may_be_mapped_at_any_element(tmp_path: Path, rows: int, offset: int) -> None:
+    x, weight, _ = operands(rows, 7, 64, seed=offset)
+    path = tmp_path / "weights"
+    path.write_bytes(b"\0" * offset + weight.view(torch.uint8).numpy().tobytes())
+    mapped = map_tensor(TensorLocation(path, offset, "BF16", (7, 64)))
+    assert mapped.data_ptr() % 4 == offset % 4  # the map itself is used, not an aligned copy
+    assert_rounded_once(matvec.linear_rows(x, mapped), x, weight)
+
+
+def test_rows_and_bias_may_be_strided() -> None:
+    x, weight, bias = operands(6, 10, 32, seed=0)
+    wanted = matvec.linear_rows(x[::2].contiguous(), weight[:5], bias[::2].contiguous())
+    assert torch.equal(matvec.linear_rows(x[::2], weight[:5], bias[::2]), wanted)
+    assert torch.equal(matvec.linear_rows(x.T.contiguous().T[::2], weight[:5], bias[::2]), wanted)
+
+
+def test_nan_and_infinity_stay_in_their_row() -> None:
+    x, weight, _ = operands(3, 5, 32, seed=0)
+    whole = matvec.linear_rows(x, weight)
+    x[0, 3], x[2, 4] = float("nan"), float("inf")
+    y = matvec.linear_rows(x, weight)
+    assert y[0].isnan().all()
+    assert torch.equal(y[1], whole[1])
+    assert y[2].isinf().all()
+
+
+X, WEIGHT, BIAS = operands(2, 8, 32, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "bias"),
+    [
+        (X.float(), WEIGHT.float(), None),
+        (X, WEIGHT.float(), None),
+        (X, WEIGHT.T.contiguous().T, None),
+        (X, WEIGHT[::2], None),
+        (X[:, :16], WEIGHT[:, :16], None),
+        (X[:, :8], WEIGHT[:, :8].contiguous(), None),
+        (X[:, :16], WEIGHT, None),
+        (X[0], WEIGHT, None),
+        (X, WEIGHT, BIAS.float()),
+        (X, WEIGHT, BIAS[:4]),
+    ],
+    ids=[
+        "float32",
+        "mixed",
+        "transposed",
+        "every other row",
+        "part of the columns",
+        "half a step of columns",
+        "another width",
+        "a vector",
+        "float32 bias",
+        "short bias",
+    ],
+)
+def test_what_is_not_supported_is_refused(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> None:
+    assert not matvec.supports(x, weight, bias)
+    with pytest.raises(ValueError, match="no kernel for"):
+        matvec.linear_rows(x, weight, bias)
+
+
+@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 40, 1), (True, 31, 1), (True, 32, 0)])
+def test_the_kernel_is_chosen_by_cpu_and_rows(
+    monkeypatch: pytest.MonkeyPatch, native: bool, rows: int, ours: int
+) -> None:
+    calls: list[torch.Tensor] = []
+    kernel = matvec.linear_rows
+
+    def counted(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        calls.append(x)
+        return kernel(x, weight, bias)
+
+    monkeypatch.setattr(expert, "_multiplies_matrices", lambda: native)
+    monkeypatch.setattr(matvec, "linear_rows", counted)
+    x, weight, bias = operands(rows, 5, 32, seed=0)
+    assert_rounded_once(expert.linear(x, weight, bias, transposed=False), x, weight, bias)
+    assert len(calls) == ours
+    transposed = expert.linear(x, weight.T.contiguous(), bias, transposed=True)
+    assert torch.allclose(transposed.float(), (x.float() @ weight.float().T + bias), rtol=2**-6, atol=2**-6)
+    assert len(calls) == ours

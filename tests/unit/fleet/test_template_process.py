@@ -1,0 +1,189 @@
+"""The gateway's hold on the process that forks, whose part is played over its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from faasmoe.errors import CheckpointError, ProcessLost
+from faasmoe.fleet import template_process
+from faasmoe.fleet.template_process import TemplateProcess
+from faasmoe.protocol.config import About, ServingConfig
+from faasmoe.protocol.messages import (
+    LARGEST_PACKET,
+    Ended,
+    Failed,
+    Fork,
+    Forked,
+    FromTemplate,
+    Kill,
+    Killed,
+    Prepared,
+    Start,
+    ToTemplate,
+    failure_of,
+    pack,
+    read_template_order,
+)
+from faasmoe.util.patience import Limits, Patience, Vitals
+
+ABOUT = About("arch", 1, 2, 3, 40)
+START = Start(ServingConfig("m", "/m"), "/pool", "/folder")
+
+
+class Played:
+    """What is started in the place of a template."""
+
+    pid = os.getpid()
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection.dup()
+        self.killed = False
+        self.stopped = False
+
+    def order(self) -> ToTemplate:
+        packet, fds, _, _ = socket.recv_fds(self.socket, LARGEST_PACKET, 1)
+        for fd in fds:
+            os.close(fd)
+        return read_template_order(packet)
+
+    async def say(self, *messages: FromTemplate) -> None:
+        for message in messages:
+            self.socket.send(pack(message))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def wait(self, timeout: float) -> int:
+        return -9
+
+
+def play(monkeypatch: pytest.MonkeyPatch, test: Callable[[TemplateProcess, Played], Awaitable[None]]) -> None:
+    async def run() -> None:
+        made: list[Played] = []
+
+        def spawn(connection: socket.socket) -> Played:
+            made.append(Played(connection))
+            return made[-1]
+
+        limits = Limits(stopped=0.05, asleep=60, working=60)
+        monkeypatch.setattr(template_process, "_spawn", spawn)
+        monkeypatch.setattr(template_process, "Patience", partial(Patience, tick=0.01))
+        monkeypatch.setattr(template_process, "_LOADING", limits)
+        monkeypatch.setattr(template_process, "_ORDERED", limits)
+        monkeypatch.setattr(template_process, "vitals", lambda pid: Vitals(made[0].stopped, 0))
+        process = TemplateProcess(START)
+        try:
+            assert made[0].order() == START
+            await test(process, made[0])
+        finally:
+            process.end(ProcessLost("the test is over"))
+            made[0].socket.close()
+        assert made[0].killed
+
+    asyncio.run(run())
+
+
+async def fork(process: TemplateProcess, played: Played) -> asyncio.Task[tuple[int, int, asyncio.Future[int]]]:
+    """An orchestrator was asked for, and the order has come."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        forking = asyncio.create_task(process.fork(theirs))
+        await asyncio.sleep(0)
+        assert isinstance(played.order(), Fork)
+    return forking
+
+
+def test_orchestrators_from_their_forks_to_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(process: TemplateProcess, played: Played) -> None:
+        await played.say(Prepared(ABOUT))
+        assert await process.about == ABOUT
+        forking = [await fork(process, played) for _ in range(3)]
+        await played.say(Forked(1, 71), Forked(0, 70), Ended(2, 1))
+        (first, pid, ended), (second, _, other) = await forking[0], await forking[1]
+        assert (first, pid, second) == (0, 70, 1)
+        with pytest.raises(ProcessLost, match="could be forked"):
+            await forking[2]
+        process.kill(first)
+        process.kill(99)  # unknown
+        assert played.order() == Kill(first)
+        await played.say(Killed(first), Ended(first, -signal.SIGKILL))
+        assert await ended == -signal.SIGKILL
+        process.kill(first)  # it has ended
+        played.socket.shutdown(socket.SHUT_RDWR)
+        assert await other == -signal.SIGKILL  # with the template
+        assert not process.running
+        with pytest.raises(ProcessLost, match="has ended"):
+            await process.fork(played.socket)
+
+    play(monkeypatch, test)
+
+
+def test_what_is_in_the_way_of_loading_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(process: TemplateProcess, played: Played) -> None:
+        await played.say(Failed(failure_of(CheckpointError("cut short"))))
+        with pytest.raises(CheckpointError, match="cut short"):
+            await process.about
+        assert not process.running
+
+    play(monkeypatch, test)
+
+
+@pytest.mark.parametrize("what", ["load", "fork", "kill"])
+def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
+    monkeypatch: pytest.MonkeyPatch, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(process: TemplateProcess, played: Played) -> None:
+        waiting: Awaitable[object] = process.about
+        if what != "load":
+            await played.say(Prepared(ABOUT))
+            forking = waiting = await fork(process, played)
+        if what == "kill":
+            await played.say(Forked(0, 70))
+            number, _, waiting = await forking
+            process.kill(number)
+        played.stopped = True
+        async with asyncio.timeout(20):
+            if what == "kill":
+                assert await waiting == -signal.SIGKILL
+            else:
+                with pytest.raises(ProcessLost, match=r"was stopped, and silent for 0\.05 s"):
+                    await waiting
+        assert played.killed
+
+    play(monkeypatch, test)
+    assert "was stopped" in caplog.text
+
+
+def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(process: TemplateProcess, played: Played) -> None:
+        await played.say(Prepared(ABOUT))
+        played.stopped = True
+        await asyncio.sleep(0.2)
+        assert process.running
+
+    play(monkeypatch, test)
+
+
+def test_a_template_that_takes_no_orders_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(process: TemplateProcess, played: Played) -> None:
+        await played.say(Prepared(ABOUT))
+        for _ in range(10_000):
+            if not process.running:
+                break
+            with suppress(ProcessLost):
+                process._send(Kill(1))
+        with pytest.raises(ProcessLost, match="has ended"):
+            process._send(Kill(1))
+        assert played.killed
+
+    play(monkeypatch, test)

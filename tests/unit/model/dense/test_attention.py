@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers.masking_utils import (
+    bidirectional_mask_function,
+    causal_mask_function,
+    chunked_causal_mask_function,
+    sliding_window_causal_mask_function,
+)
+
+from faasmoe.engine.kv.cache import KVCache
+from faasmoe.errors import UnsupportedModel
+from faasmoe.model.dense.attention import FlatRow, Span, flat_attention, window_mask
+
+HEADS, KV_HEADS, DIM = 4, 2, 8
+
+
+def reference(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    window: int,
+    softcap: float,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """The textbook, for one whole sequence: `[heads, n, dim]` to `[n, heads, dim]`."""
+    key, value = (t.repeat_interleave(HEADS // KV_HEADS, 0) for t in (key, value))
+    scores = query @ key.transpose(1, 2) * DIM**-0.5
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    n = query.shape[1]
+    for i in range(n):
+        for j in range(n):
+            if j > i or (window and j <= i - window):
+                scores[:, i, j] = -torch.inf
+    if sinks is not None:
+        scores = torch.cat([scores, sinks[:, None, None].expand(-1, n, 1)], -1)
+    return (scores.softmax(-1)[..., :n] @ value).transpose(0, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])  # compiled for decodes, or torch's own
+@pytest.mark.parametrize("window", [0, 3])
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+@pytest.mark.parametrize("with_sinks", [False, True])
+def test_chunks_of_interleaved_sequences_equal_each_sequence_alone(
+    window: int, softcap: float, with_sinks: bool, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = [9, 6]
+    tensors = [[torch.randn(h, n, DIM, generator=generator) for h in (HEADS, KV_HEADS, KV_HEADS)] for n in lengths]
+    sinks = torch.randn(HEADS, generator=generator) if with_sinks else None
+    module, row = nn.Module(), FlatRow(windows={0: window})
+    module.layer_idx = 0
+    row.attach(module)
+    caches = [KVCache(), KVCache()]
+    got: list[list[torch.Tensor]] = [[], []]
+    done = [0, 0]
+    for counts in [(4, 1), (1, 1), (3, 3), (1, 1)]:
+        row.spans = [Span(cache, n) for cache, n in zip(caches, counts, strict=True)]
+        q, k, v = (
+            torch.cat([t[i][:, d : d + n] for t, d, n in zip(tensors, done, counts, strict=True)], 1)[None].to(
+                dtype
+            )
+            for i in range(3)
+        )
+        out, _ = flat_attention(module, q, k, v, None, softcap=softcap or None, s_aux=sinks)
+        for i, part in enumerate(out[0].split(list(counts))):
+            got[i].append(part)
+            done[i] += counts[i]
+    assert done == lengths
+    for its, parts in zip(tensors, got, strict=True):
+        wanted = reference(*its, window, softcap, sinks)
+        assert torch.allclose(torch.cat(parts).float(), wanted, atol=1e-5 if dtype == torch.float32 else 1e-2)
+
+
+def test_masks_become_windows_in_the_probe_only() -> None:
+    ones = torch.ones(1, 1)
+
+    def width(function: object) -> int:
+        return int(window_mask(function, ones))
+
+    assert window_mask(causal_mask_function) is None
+    assert width(causal_mask_function) == 0
+    assert width(sliding_window_causal_mask_function(128)) == 128
+    assert width(sliding_window_causal_mask_function(1)) == 1
+    assert width(bidirectional_mask_function) < 0
+    assert width(chunked_causal_mask_function(100, torch.zeros(1, dtype=torch.long))) < 0
+
+
+def test_a_layer_without_a_causal_window_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="layer 3"):
+        FlatRow().note_window(3, -1)

@@ -1,0 +1,58 @@
+"""Pools and instances that no process stands behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faasmoe.platforms.local.daemon.pool import (
+    Deployment,
+    Function,
+    Pool,
+    Running,
+    deployment_from,
+)
+from faasmoe.platforms.local.protocol.stats_page import Record
+
+MIB = 1 << 20
+SECOND = 1_000_000_000
+NOW = 1000 * SECOND
+RAW = {
+    "name": "layer3.block1",
+    "handler": "module:attribute",
+    "artifact": "/weights",
+    "memory": 10 * MIB,
+    "files": [["/weights/a", 64, 4096]],
+    "keep_alive": None,
+    "min_instances": 0,
+    "max_instances": 1,
+    "concurrency": 1,
+}
+
+
+def deployment(name: str = "f", **changes: Any) -> Deployment:
+    return deployment_from({**RAW, "name": name, **changes}, 60.0)
+
+
+def pool_of(budget: int | None, *deployments: Deployment) -> Pool:
+    pool = Pool(budget)
+    pool.functions = {d.name: Function(d) for d in deployments}
+    return pool
+
+
+def start(pool: Pool, function: Function, kept: bool = False, mapped: bool = True, **figures: int) -> Running:
+    """An instance that was activated two seconds ago."""
+    record = Record(activated=NOW - 2 * SECOND, last_used=NOW - SECOND, **figures)
+    if mapped:
+        record.forked, record.mapped = NOW - 2 * SECOND + 5_000_000, NOW - SECOND
+    running = Running(function, f"/{function.deployment.name}/{function.counts['cold_starts']}.sock", record, kept)
+    pool.add(running)
+    return running
+
+
+def answer(running: Running, *nanoseconds: int) -> None:
+    """The instance has answered calls."""
+    for duration in nanoseconds:
+        if not running.record.invocations:
+            running.record.touched, running.record.first_call = NOW, duration
+        running.record.invocations += 1
+        running.record.latency[4] += 1  # as if they all took two times the shortest

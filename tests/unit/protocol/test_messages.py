@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import fields
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faasmoe import errors
+from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, OptionError, RequestError
+from faasmoe.protocol.config import About, ServingConfig
+from faasmoe.protocol.messages import (
+    HEADER,
+    LARGEST,
+    VERSION,
+    Accepted,
+    Ask,
+    Cancel,
+    Ended,
+    Failed,
+    Failure,
+    Fork,
+    Kill,
+    Message,
+    Pieces,
+    Prepared,
+    Ready,
+    Refused,
+    Report,
+    Start,
+    Starting,
+    Submit,
+    body_length,
+    error_of,
+    failure_of,
+    pack,
+    read_answer,
+    read_order,
+    read_template_answer,
+    read_template_order,
+)
+from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.request import Candidate, GenerationRequest, Piece, SamplingParams, TokenLogprob
+from faasmoe.protocol.stats import Distribution, Figures
+
+numbers = st.integers(0, 2**63 - 1)
+reals = st.floats(allow_nan=False)
+texts = st.text()  # without surrogates, as hypothesis has it
+params = st.builds(
+    SamplingParams,
+    max_tokens=st.integers(1, 2**63),
+    temperature=st.floats(0, 2),
+    top_p=st.floats(0.01, 1),
+    seed=st.none() | st.integers(-(2**63), 2**63 - 1),
+    stop=st.lists(st.text(min_size=1), max_size=4).map(tuple),
+    logit_bias=st.lists(st.tuples(numbers, st.floats(-100, 100))).map(tuple),
+    logprobs=st.none() | st.integers(0, 20),
+    echo=st.booleans(),
+)
+requests = st.builds(GenerationRequest, texts, st.lists(numbers).map(tuple), params, texts)
+candidates = st.builds(Candidate, numbers, st.binary(), st.none() | reals)
+logprobs = st.builds(TokenLogprob, candidates, st.lists(candidates).map(tuple), numbers)
+pieces = st.builds(
+    Piece,
+    texts,
+    numbers,
+    st.sampled_from([None, "stop", "length"]),
+    st.none() | texts,
+    st.lists(logprobs).map(tuple),
+    numbers,
+    reals,
+)
+configs = st.builds(
+    ServingConfig,
+    texts,
+    texts,
+    st.none() | numbers,
+    texts,
+    st.none() | texts,
+    st.none() | numbers,
+    st.builds(EngineOptions),
+)
+failures = st.builds(Failure, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
+figures = st.builds(
+    Figures,
+    numbers,
+    numbers,
+    step_seconds=st.lists(numbers, min_size=3, max_size=3).map(
+        lambda counts: Distribution((0.5, 1.0), counts, 2.5)
+    ),
+    phases=st.dictionaries(texts, reals),
+    engine=st.dictionaries(texts, reals),
+)
+orders = st.one_of(
+    st.builds(Submit, numbers, st.lists(requests, max_size=3).map(tuple)),
+    st.builds(Cancel, st.lists(texts).map(tuple)),
+    st.just(Ask()),
+)
+answers = st.one_of(
+    st.just(Starting()),
+    st.just(Ready()),
+    st.builds(Failed, failures),
+    st.builds(Accepted, numbers),
+    st.builds(Refused, numbers, failures),
+    st.builds(Pieces, st.lists(st.tuples(texts, pieces), max_size=3).map(tuple)),
+    st.builds(Report, figures, st.dictionaries(texts, reals)),
+)
+
+
+template_orders = st.one_of(
+    st.builds(Start, configs, texts, texts, numbers), st.builds(Fork, numbers), st.builds(Kill, numbers)
+)
+template_answers = st.one_of(
+    st.builds(Prepared, st.builds(About, texts, numbers, numbers, numbers, numbers)),
+    st.builds(Failed, failures),
+    st.builds(Ended, numbers, numbers),
+)
+
+
+def parts(message: Message) -> tuple[bytes, bytes]:
+    frame = pack(message)
+    return frame[: HEADER.size], frame[HEADER.size :]
+
+
+@given(orders)
+def test_orders_arrive_as_they_were_sent(message: Message) -> None:
+    header, body = parts(message)
+    assert body_length(header) == len(body)
+    assert read_order(body) == message
+
+
+@given(answers)
+def test_answers_arrive_as_they_were_sent(message: Message) -> None:
+    header, body = parts(message)
+    assert body_length(header) == len(body)
+    assert read_answer(body) == message
+
+
+@given(template_orders, template_answers)
+def test_packets_arrive_as_they_were_sent(order: Message, answer: Message) -> None:
+    assert read_template_order(pack(order)) == order
+    assert read_template_answer(pack(answer)) == answer
+
+
+@given(template_orders, st.integers(0, 20))
+def test_a_packet_that_was_cut_is_malformed(order: Message, length: int) -> None:
+    packet = pack(order)
+    with pytest.raises(MessageError):
+        read_template_order(packet[: min(length, len(packet) - 1)])
+
+
+@given(st.binary())
+def test_bytes_that_are_no_message_are_malformed(body: bytes) -> None:
+    for read in (read_order, read_answer, read_template_order, read_template_answer):
+        with suppress(MessageError):  # and nothing else
+            assert isinstance(read(body), Message)
+
+
+@given(orders, st.data())
+def test_a_message_that_was_cut_or_changed_is_malformed_or_another(message: Message, data: st.DataObject) -> None:
+    _, body = parts(message)
+    at = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(MessageError):
+        read_order(body[:at])
+    changed = bytearray(body)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    with suppress(MessageError):  # and nothing else
+        assert isinstance(read_order(bytes(changed)), Message)
+
+
+def test_messages_of_one_direction_are_not_taken_in_the_other() -> None:
+    with pytest.raises(MessageError):
+        read_order(parts(Accepted(1))[1])
+    with pytest.raises(MessageError):
+        read_answer(parts(Ask())[1])
+
+
+def test_values_are_checked_where_they_arrive() -> None:
+    body = msgspec.msgpack.encode(["Submit", 1, [{"id": "a", "prompt": [1], "params": {"temperature": 9}}]])
+    with pytest.raises(MessageError, match="RequestError"):
+        read_order(body)
+    with pytest.raises(MessageError, match="malformed"):
+        read_answer(msgspec.msgpack.encode(["Report", {"step_seconds": {"bounds": [1], "counts": [1, 2, 3]}}]))
+
+
+def test_headers_are_checked() -> None:
+    assert body_length(HEADER.pack(VERSION, LARGEST)) == LARGEST
+    with pytest.raises(MessageError, match="at most"):
+        body_length(HEADER.pack(VERSION, LARGEST + 1))
+    with pytest.raises(MessageError, match=f"version {VERSION + 1}; this is version {VERSION}"):
+        body_length(HEADER.pack(VERSION + 1, 1))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Submit(1, (GenerationRequest("a", (1,), SamplingParams(max_tokens=10**30)),)),
+        Cancel(("\ud800",)),
+        Cancel(("x" * (LARGEST + 1),)),
+    ],
+    ids=["a number too large", "no Unicode", "too long"],
+)
+def test_what_cannot_travel_is_not_sent(message: Message) -> None:
+    with pytest.raises(MessageError, match=type(message).__name__):
+        pack(message)
+
+
+def test_nan_arrives() -> None:
+    piece = Piece("", 1, queue_seconds=math.nan)
+    message = read_answer(parts(Pieces((("a", piece),)))[1])
+    assert isinstance(message, Pieces)
+    assert math.isnan(message.pieces[0][1].queue_seconds)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestError("too long", param="prompt", code="context_length_exceeded"),
+        OptionError("the memory budget is too small"),
+        EngineBusy("full", retry_after=2.5),
+        EngineStopped("gone"),
+    ],
+)
+def test_errors_arrive_as_what_they_were(error: FaasmoeError) -> None:
+    there = error_of(failure_of(error))
+    assert (type(there), str(there), vars(there)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("error", [errors.FunctionError("f", "ValueError", "m"), ValueError("v\nw")])
+def test_others_arrive_as_an_outage_that_says_what_it_was(error: Exception) -> None:
+    there = error_of(failure_of(error))
+    assert type(there) is EngineStopped
+    assert "ValueError" in str(there)
+    assert "\n" not in str(there)
+
+
+@pytest.mark.parametrize("kind", ["brief", "annotations", "Exception", "FunctionError", ""])
+def test_kinds_that_are_no_errors_of_ours_are_an_outage(kind: str) -> None:
+    assert type(error_of(Failure(kind, "m", {}))) is EngineStopped
+
+
+def test_fields_of_another_version_do_not_hurt() -> None:
+    assert type(error_of(Failure("RequestError", "m", {"news": 1}))) is EngineStopped
+
+
+def test_every_field_of_requests_and_pieces_is_of_a_type_that_travels() -> None:
+    for kind in (GenerationRequest, SamplingParams, Piece, ServingConfig, EngineOptions):
+        decoder = msgspec.msgpack.Decoder(kind)  # refuses types that it does not know
+        assert decoder.type is kind
+        assert fields(kind)
