@@ -274,6 +274,6 @@ def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:
 
 
 def test_the_handler_is_what_platforms_are_given() -> None:
-    from faasmoe.engine.experts.dispatch import HANDLER
+    from faasmoe.experts import HANDLER
 
     assert f"{load.__module__}:{load.__name__}" == HANDLER

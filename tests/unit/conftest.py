@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from faasmoe.evaluation import torch_memory
 from faasmoe.model.adapter import torch_build
 from faasmoe.model.adapter.torch_build import TorchBuild
-from faasmoe.planner import torch_memory
 
 
 @pytest.fixture(autouse=True)

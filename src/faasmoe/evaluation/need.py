@@ -15,7 +15,7 @@ from faasmoe.evaluation.strategies.registry import (
     LOCAL_DISTRIBUTION,
     SHARED_FULL,
 )
-from faasmoe.planner.torch_memory import Taken, beyond_cpu_build
+from faasmoe.evaluation.torch_memory import Taken, beyond_cpu_build
 from faasmoe.util.machine import available_memory
 
 

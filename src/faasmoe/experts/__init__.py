@@ -1,1 +1,3 @@
-"""The expert function: what is shipped to a platform. Needs torch and nothing else of this project."""
+"""The expert function: what is shipped to a platform. Needs torch and nothing of this project but `errors`."""
+
+HANDLER = "faasmoe.experts.handler:load"  # how a platform loads one: module and attribute

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from faasmoe.experts import HANDLER
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
-
-HANDLER = "faasmoe.experts.handler:load"
 
 
 def local_platform(options: LocalOptions | None = None) -> LocalPlatform:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from faasmoe.planner.torch_memory import beyond_cpu_build
+from faasmoe.evaluation.torch_memory import beyond_cpu_build
 from faasmoe.util.machine import cores
 
 _MIB = 1 << 20

@@ -7,7 +7,7 @@ import pytest
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.need import fitted
 from faasmoe.evaluation.strategies.registry import STRATEGIES
-from faasmoe.planner.torch_memory import Taken
+from faasmoe.evaluation.torch_memory import Taken
 from tests.unit.evaluation.test_experiment import case
 
 GB = 10**9

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from faasmoe.evaluation import torch_memory
+from faasmoe.evaluation.torch_memory import Taken, beyond_cpu_build
 from faasmoe.model.adapter.torch_build import TorchBuild
-from faasmoe.planner import machine, torch_memory
+from faasmoe.planner import machine
 from faasmoe.planner.machine import Footprint
-from faasmoe.planner.torch_memory import Taken, beyond_cpu_build
 
 
 def test_figures_are_those_of_the_build_for_cpus_which_nobody_needs_to_measure(monkeypatch):

@@ -16,6 +16,7 @@ from faasmoe.evaluation.drive import drive
 from faasmoe.evaluation.overhead import parts_of_steps
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
+from faasmoe.evaluation.torch_memory import beyond_cpu_build
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.architecture import inspect_architecture, read_config
 from faasmoe.model.checkpoint.source import resolve
@@ -23,7 +24,6 @@ from faasmoe.model.plan import ModelPlan, context_length, make_plan
 from faasmoe.orchestrator.loaded_model import Loaded
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.runtime import Serving
-from faasmoe.planner.torch_memory import beyond_cpu_build
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions

@@ -2,7 +2,7 @@
 
 A process finds out by importing it:
 
-    python -m faasmoe.planner.torch_memory
+    python -m faasmoe.evaluation.torch_memory
 """
 
 from __future__ import annotations
