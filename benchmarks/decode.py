@@ -26,12 +26,12 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from benchmarks.figures import Figures, report
 from benchmarks.peers import Peer, Task, Took
-from faasmoe.engine.step_stats import StepReport
+from faasmoe.engine.step_stats import StepStats
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.model.synthesis.synthesis import _byte_tokenizer
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
@@ -57,7 +57,7 @@ console = Console(stderr=True)
 class Ours:
     """A model that this project serves."""
 
-    serving: Serving
+    serving: Runtime
     asked: int = 0
 
     def run(self, task: Task) -> Took:
@@ -90,7 +90,7 @@ class Ours:
 @contextmanager
 def ours(folder: Path, platform: Callable[[], Platform], **plan: object) -> Iterator[Ours]:
     """With its functions started and its weights in the page cache."""
-    with Serving(make_plan(resolve(str(folder)), **plan), platform, 4096) as serving:  # type: ignore[arg-type]
+    with Runtime(make_plan(resolve(str(folder)), **plan), platform, 4096) as serving:  # type: ignore[arg-type]
         running = Ours(serving)
         serving.platform.prewarm([block.name for block in serving.plan.blocks])
         running.run(EIGHT)
@@ -182,7 +182,7 @@ def step_times(folder: Path, task: Task) -> Figures:
         steps: list[dict[str, float]] = []
         before = dict(counts.seconds)
 
-        def observe(report: StepReport) -> None:
+        def observe(report: StepStats) -> None:
             nonlocal before
             now = dict(counts.seconds)
             phases = dict(report.phases)

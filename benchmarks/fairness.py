@@ -26,7 +26,7 @@ from benchmarks.figures import Figures, report
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
@@ -41,7 +41,7 @@ PROMPT, TOKENS, SHORT = 24, 24, 4
 class Crowd:
     """Tenants that always have so many requests with the engine."""
 
-    serving: Serving
+    serving: Runtime
     weights: dict[str, float]
     tokens: Counter[str] = field(default_factory=Counter)  # generated
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -83,14 +83,14 @@ class Crowd:
             self.left.acquire()
 
 
-def prompt_of(serving: Serving, name: str, tenant: str, tokens: int, weight: float = 1.0) -> GenerationRequest:
+def prompt_of(serving: Runtime, name: str, tenant: str, tokens: int, weight: float = 1.0) -> GenerationRequest:
     vocabulary = int(serving.plan.architecture.text_config.vocab_size)
     prompt = tuple(torch.randint(vocabulary, (PROMPT,)).tolist())
     params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
     return GenerationRequest(name, prompt, params, tenant, weight)
 
 
-def shares(serving: Serving, seconds: float) -> Figures:
+def shares(serving: Runtime, seconds: float) -> Figures:
     crowd = Crowd(serving, WEIGHTS)
     for _ in range(BACKLOG):
         for tenant in WEIGHTS:
@@ -110,7 +110,7 @@ def shares(serving: Serving, seconds: float) -> Figures:
     }
 
 
-def first_tokens(serving: Serving, others: int, requests: int, name: str) -> list[float]:
+def first_tokens(serving: Runtime, others: int, requests: int, name: str) -> list[float]:
     """Milliseconds to the first token of a tenant's requests, one after the other, beside `others` of another one."""
     crowd = Crowd(serving, {})
     for _ in range(others):
@@ -131,7 +131,7 @@ def first_tokens(serving: Serving, others: int, requests: int, name: str) -> lis
     return took
 
 
-def delays(serving: Serving, requests: int, rounds: int) -> Figures:
+def delays(serving: Runtime, requests: int, rounds: int) -> Figures:
     """In turns, so that both see the same machine."""
     took: dict[int, list[float]] = {1: [], BACKLOG: []}
     for number in range(rounds):
@@ -161,7 +161,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = make_plan(resolve(None))
     options = EngineOptions(max_sequences=args.max_sequences)
-    with Serving(plan, lambda: local_platform(LocalOptions(keep_alive=3600)), 512, options) as serving:
+    with Runtime(plan, lambda: local_platform(LocalOptions(keep_alive=3600)), 512, options) as serving:
         serving.platform.prewarm([block.name for block in plan.blocks])
         figures = shares(serving, args.seconds) | delays(serving, args.requests, rounds=5)
     report(figures, LIMITS, args.json)

@@ -32,11 +32,11 @@ def measure(lean: bool) -> dict[str, float]:
         import_transformers()
     from faasmoe.model.checkpoint.source import resolve
     from faasmoe.model.plan import make_plan
-    from faasmoe.orchestrator.loaded_model import Loaded
+    from faasmoe.orchestrator.loaded_model import LoadedModel
 
     imported = {"imported, s": time.perf_counter() - started, "imported, MB": own_bytes() / 1e6}
     with TemporaryDirectory() as folder:
-        Loaded(make_plan(resolve(None), None, "bfloat16"), Path(folder))
+        LoadedModel(make_plan(resolve(None), None, "bfloat16"), Path(folder))
     return {**imported, "loaded, s": time.perf_counter() - started, "loaded, MB": own_bytes() / 1e6}
 
 

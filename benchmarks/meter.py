@@ -34,9 +34,9 @@ import numpy as np
 
 from benchmarks.figures import Figures, report
 from faasmoe.evaluation.experiment import weights
-from faasmoe.evaluation.meters.budget import LIMIT, MOST_SAVED, SHARE, Budget
+from faasmoe.evaluation.meters.budget import LIMIT, MOST_SAVED, SHARE, MeterBudget
 from faasmoe.evaluation.meters.memory import Members, Memory
-from faasmoe.evaluation.meters.meter import INTERVAL, Meter, Usage, integral
+from faasmoe.evaluation.meters.meter import INTERVAL, MeasuredUsage, Meter, integral
 from faasmoe.evaluation.meters.processes import Family, Footprint, footprint
 from faasmoe.evaluation.strategies.host import Host
 from faasmoe.evaluation.strategies.protocol import Orders
@@ -113,7 +113,7 @@ def replayed(instants: Sequence[Instant]) -> list[int]:
 
     memory = Memory(walk, lambda: now, lambda: used)
     memory.look(current.members)
-    budget = Budget(SHARE, MOST_SAVED, lambda: now, lambda: used)
+    budget = MeterBudget(SHARE, MOST_SAVED, lambda: now, lambda: used)
     totals = []
     for current in instants:
         now, used = current.at, used + SAMPLE_SECONDS
@@ -121,7 +121,7 @@ def replayed(instants: Sequence[Instant]) -> list[int]:
     return totals
 
 
-def compared(instants: Sequence[Instant], usage: Usage) -> list[float]:
+def compared(instants: Sequence[Instant], usage: MeasuredUsage) -> list[float]:
     """The figures that `FIGURES` names."""
     times, true, found = [one.at for one in instants], [one.total for one in instants], replayed(instants)
     off = np.abs(np.array(found) - np.array(true)) / np.array(true)

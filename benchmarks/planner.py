@@ -23,20 +23,20 @@ from pathlib import Path
 
 from benchmarks.figures import Figures, report
 from faasmoe.evaluation.drive import Outcome, drive
-from faasmoe.evaluation.meters.meter import Meter, Usage
+from faasmoe.evaluation.meters.meter import MeasuredUsage, Meter
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.evaluation.workloads.paper import paper, task_sets
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.planner.activations import Activations
-from faasmoe.planner.machine import Footprint
+from faasmoe.planner.machine import ProcessFootprint
 from faasmoe.planner.plan import requests_of
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.planner.shape import shape_of
-from faasmoe.planner.simulation import Requests
+from faasmoe.planner.simulation import SimulatedRequests
 from faasmoe.platforms.local.options import LocalOptions
 
 ALONE = (Setting("shared", 10, 60.0), Setting("shared", 60, 60.0), Setting("shared", 20, 2.0))
@@ -58,11 +58,11 @@ def together(rounds: int) -> list[Ask]:
 class Measured:
     """What real processes took."""
 
-    usage: Usage
+    usage: MeasuredUsage
     calls: float  # for each token of an answer
     outcomes: list[Outcome]
 
-    def requests(self, closed: bool = False) -> Requests:
+    def requests(self, closed: bool = False) -> SimulatedRequests:
         """What was asked, when, after one that does not count. Of a closed loop nobody knows the times before."""
         asks = [Ask(0.0, "first", 10, ANSWER)]
         for one in sorted(self.outcomes, key=lambda one: one.asked):
@@ -85,7 +85,7 @@ def recorded(prompts: list[str]) -> Activations:
 def measure(setting: Setting, asks: list[Ask]) -> Measured:
     plan = make_plan(resolve(None), setting.block_size)
     options = LocalOptions(keep_alive=setting.keep_alive)
-    with Serving(plan, lambda: local_platform(options), 2048) as serving:
+    with Runtime(plan, lambda: local_platform(options), 2048) as serving:
         drive([Ask(None, "first", 10, ANSWER)], serving)  # a process's first step takes seconds
         before = serving.dispatch.counts.invocations
         with Meter("orchestrator") as meter:
@@ -131,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prompts = [prompt for tasks in task_sets().values() for own in tasks.values() for prompt in own]
     given = Conditions(
-        shape_of(None), 16 << 30, recorded(prompts[::2]), footprint=Footprint.here(), count_from=PAUSE
+        shape_of(None), 16 << 30, recorded(prompts[::2]), footprint=ProcessFootprint.here(), count_from=PAUSE
     )
     found: Figures = {}
     for number, setting in enumerate(ALONE):

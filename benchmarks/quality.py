@@ -22,7 +22,7 @@ from faasmoe.engine.kv.cache import KVCache
 from faasmoe.model.checkpoint.source import ModelSource, resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.plan import make_plan
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.inline.platform import InlinePlatform
 
 HELD_OUT = 0.02  # of each domain, as in examples/train_demo_model.py
@@ -43,7 +43,7 @@ def held_out(corpus: Path) -> Iterator[str]:
         yield text[int(len(text) * (1 - HELD_OUT)) :]
 
 
-def windows(texts: list[str], serving: Serving, most: int) -> list[list[int]]:
+def windows(texts: list[str], serving: Runtime, most: int) -> list[list[int]]:
     """At most `most` windows, evenly spread over each text and as many of each."""
     chosen = []
     for text in texts:
@@ -55,7 +55,7 @@ def windows(texts: list[str], serving: Serving, most: int) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def log_probabilities(serving: Serving, tokens: list[int]) -> Tensor:
+def log_probabilities(serving: Runtime, tokens: list[int]) -> Tensor:
     """Of every token's successor, `[len(tokens), vocabulary]`."""
     count = len(tokens)
     every = list(range(count))
@@ -89,7 +89,7 @@ def measure(source: ModelSource, texts: list[str], most: int) -> Figures:
     nats, tokens = dict.fromkeys(WAYS, 0.0), 0
     with ExitStack() as stack:
         ways = {
-            name: stack.enter_context(Serving(make_plan(source, **options), InlinePlatform, WINDOW))  # type: ignore[arg-type]
+            name: stack.enter_context(Runtime(make_plan(source, **options), InlinePlatform, WINDOW))  # type: ignore[arg-type]
             for name, options in WAYS.items()
         }
         for ids in track(windows(texts, ways["int8"], most), "windows"):

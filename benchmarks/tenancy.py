@@ -24,8 +24,8 @@ from faasmoe.api.authentication import rate_headers
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.ledger.ledger import Ledger, Record
-from faasmoe.tenancy.limits.lease import Ask
-from faasmoe.tenancy.service import Office
+from faasmoe.tenancy.limits.lease import LeaseRequest
+from faasmoe.tenancy.service import TenancyService
 from faasmoe.tenancy.tenants import Tenant, add_tenant
 
 LIMITS = {"check_p50_ms": 0.5, "record_shared_ms": 0.5}
@@ -33,16 +33,16 @@ TENANTS = 300
 CLIENTS = 64
 
 
-def checks(office: Office, keys: list[str], rounds: int) -> list[float]:
+def checks(tenancy: TenancyService, keys: list[str], rounds: int) -> list[float]:
     """Seconds of single checks."""
     taken = []
     for number in range(rounds):
         began = time.perf_counter()
-        caller = office.authentication.tenant(keys[number % len(keys)], "127.0.0.1")
+        caller = tenancy.authentication.tenant(keys[number % len(keys)], "127.0.0.1")
         assert caller.tenant is not None
-        arrival = office.limits.arrive(caller.tenant, 1000)
-        lease = arrival.admit(Ask(100, 1, 100))
-        rate_headers(office.limits.standing(caller.tenant))
+        arrival = tenancy.limits.arrive(caller.tenant, 1000)
+        lease = arrival.admit(LeaseRequest(100, 1, 100))
+        rate_headers(tenancy.limits.standing(caller.tenant))
         taken.append(time.perf_counter() - began)
         lease.generated(100)
         lease.end()
@@ -109,10 +109,10 @@ def main() -> None:
         for number in range(TENANTS):
             add_tenant(database, Tenant(f"t{number}", 1.0, 10**6, 10**9, 10**3))
             keys.append(create_key(database, f"t{number}")[0])
-        with Office(database, local=False) as office:
-            taken = checks(office, keys, 20_000)
-            single = alone(office.ledger, 200)
-            each, waited = shared(office.ledger, 100)
+        with TenancyService(database, local=False) as tenancy:
+            taken = checks(tenancy, keys, 20_000)
+            single = alone(tenancy.ledger, 200)
+            each, waited = shared(tenancy.ledger, 100)
         syncs = fsyncs(Path(folder), 200)
     figures: Figures = {
         "check_p50_ms": p50_ms(taken),

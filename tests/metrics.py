@@ -19,8 +19,8 @@ from faasmoe.fleet.fleet import Starts
 from faasmoe.fleet.piece_stream import Inbox, PieceStream
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.protocol.request import GenerationRequest, Piece, Used
-from faasmoe.protocol.stats import Figures
-from tests.offices import PlayedOffice
+from faasmoe.protocol.stats import EngineStats
+from tests.tenancies import PlayedTenancy
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
@@ -30,23 +30,23 @@ class PlayedFleet:
 
     running = 3
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: EngineStats) -> None:
         self._figures = figures
         self.starts = Starts()
         for again in (False, True, True):
             self.starts.count(0.2, again)
 
-    async def figures(self) -> Figures:
+    async def figures(self) -> EngineStats:
         return self._figures
 
 
-def played(figures: Figures, pool: Callable[[], PoolStatus]) -> Metrics:
-    return Metrics(PlayedFleet(figures), pool, PlayedOffice())  # type: ignore[arg-type]
+def played(figures: EngineStats, pool: Callable[[], PoolStatus]) -> Metrics:
+    return Metrics(PlayedFleet(figures), pool, PlayedTenancy())  # type: ignore[arg-type]
 
 
 def everything(tenants: int = 2) -> Metrics:
     """Metrics of a server of which everything is known, and that many tenants have used."""
-    figures = Figures(
+    figures = EngineStats(
         2, 1, invocations=9, cold_starts=5, phases={"forward": 1.5}, engine=dict.fromkeys(ENGINE, 3.0)
     )
     for steps in (figures.step_tokens, figures.step_seconds, figures.step_sequences, figures.step_functions):

@@ -15,7 +15,7 @@ from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.protocol import messages
 from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, Used
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 from faasmoe.readers import messages as readers
 from tests.chaos.questions import MODEL
 
@@ -75,7 +75,7 @@ def control() -> Iterator[bytes]:
         messages.Refused(1, messages.Failure("RequestError", "no", {"param": "prompt", "code": None})),
         messages.Failed(messages.Failure("EngineBusy", "full", {"retry_after": 1.5})),
         messages.Pieces((("r-0", last), ("r-1", Piece("", 0, error="lost")))),
-        messages.Report(Figures(), {"acme": 0.5}),
+        messages.Report(EngineStats(), {"acme": 0.5}),
     ):
         yield b"\1" + messages.pack(answer)[messages.HEADER.size :]
     for told in (messages.Start(ServingConfig("m", "/m"), "/pool", "/folder"), messages.Fork(1), messages.Kill(1)):

@@ -26,9 +26,9 @@ import_transformers(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
 SERVES = """
 from faasmoe.model.plan import make_plan
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.orchestrator.loaded_model import Loaded
+from faasmoe.orchestrator.loaded_model import LoadedModel
 source = resolve(None)
-Loaded(make_plan(source, None, "float32"), Path(mkdtemp()))
+LoadedModel(make_plan(source, None, "float32"), Path(mkdtemp()))
 print(json.dumps([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]))
 """
 FORWARD = """

@@ -15,7 +15,7 @@ from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.model.synthesis.synthesis import _byte_tokenizer
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.tenancy.ledger.idle_cost import IdleShares
@@ -26,16 +26,16 @@ CANCELLED = "c3"  # which would otherwise be the last to end
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     folder = tmp_path_factory.mktemp("tiny")
     save_tiny("qwen2_moe", folder, vocab_size=257, eos_token_id=256)
     _byte_tokenizer().save_pretrained(folder)
     plan = make_plan(resolve(str(folder)), 4)
-    with Serving(plan, lambda: local_platform(LocalOptions(keep_alive=60)), 128) as running:
+    with Runtime(plan, lambda: local_platform(LocalOptions(keep_alive=60)), 128) as running:
         yield running
 
 
-def test_the_sum_over_tenants_is_what_the_platform_measured(serving: Serving) -> None:
+def test_the_sum_over_tenants_is_what_the_platform_measured(serving: Runtime) -> None:
     """Work that is lost with an instance is paid by nobody in particular: it is part of what the rest costs."""
     engine, platform = serving.engine, serving.platform
     pieces: queue.SimpleQueue[tuple[str, Piece]] = queue.SimpleQueue()

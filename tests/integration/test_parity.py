@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
 from faasmoe.engine.kv.cache import KVCache
-from faasmoe.engine.step_stats import StepReport
+from faasmoe.engine.step_stats import StepStats
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts.handler import load
 from faasmoe.model.architecture import inspect_architecture
@@ -144,7 +144,7 @@ def check_reuse(model: DenseModel, checkpoint: Checkpoint) -> None:
     def check(answers: list[list[int]]) -> None:
         assert all(is_greedy(checkpoint.reference, *pair) for pair in zip(again, answers, strict=True))
 
-    reports: list[StepReport] = []
+    reports: list[StepStats] = []
     with engine_on(model, reports.append, max_step_tokens=24) as engine:
         assert ask(engine, [prompt], ["a"]) == [answer]
         reports.clear()
@@ -167,7 +167,7 @@ class Ids:
 
 @contextmanager
 def engine_on(
-    model: DenseModel, observer: Callable[[StepReport], None] | None = None, **options: int
+    model: DenseModel, observer: Callable[[StepStats], None] | None = None, **options: int
 ) -> Iterator[Engine]:
     engine = Engine(
         model,

@@ -33,7 +33,7 @@ from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.tenants import Tenant, add_tenant
-from faasmoe.util.patience import Limits
+from faasmoe.util.patience import SilenceLimits
 from tests import processes
 from tests.integration.servers import Server, serve
 from tests.waiting import alive, wait_until
@@ -176,7 +176,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             await until(lambda: not pool.processes())  # neither instances nor what starts them
             assert (fleet.state, fleet.running) == ("ok", 0)
             monkeypatch.setattr(launcher, "TemplateProcess", Held)
-            monkeypatch.setattr(template_process, "_LOADING", Limits(stopped=60, asleep=60, working=60))
+            monkeypatch.setattr(template_process, "_LOADING", SilenceLimits(stopped=60, asleep=60, working=60))
             answer = asyncio.create_task(submit(fleet, "a", 8))
             await until(
                 lambda: len(pool.processes()) > 1

@@ -13,8 +13,8 @@ from faasmoe.fleet.piece_stream import PieceStream
 from faasmoe.protocol.request import Piece, Used
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.ledger.ledger import Record
-from faasmoe.tenancy.limits.lease import Ask, Lease
-from faasmoe.tenancy.service import Office
+from faasmoe.tenancy.limits.lease import Lease, LeaseRequest
+from faasmoe.tenancy.service import TenancyService
 
 DURABLE_SECONDS = 1.0  # that an answer waits for its record
 _FINAL_SECONDS = 30.0  # that a record waits for what a cancelled request has used
@@ -23,8 +23,8 @@ _FINAL_SECONDS = 30.0  # that a record waits for what a cancelled request has us
 class Accounts:
     """Opens an account for each request, and keeps those of cancelled ones until it is known what they have used."""
 
-    def __init__(self, office: Office) -> None:
-        self.office = office
+    def __init__(self, tenancy: TenancyService) -> None:
+        self.tenancy = tenancy
         self._closing: set[asyncio.Task[None]] = set()  # asyncio itself keeps no hold of tasks
 
     def open(self, caller: Caller, request_id: str, model: str, prompts: Sequence[int], choices: int) -> Account:
@@ -50,7 +50,7 @@ class Account:
         self, accounts: Accounts, caller: Caller, request_id: str, model: str, prompts: Sequence[int], choices: int
     ) -> None:
         self._accounts = accounts
-        self._office = accounts.office
+        self._tenancy = accounts.tenancy
         self._caller = caller
         self._id = request_id
         self._model = model
@@ -73,7 +73,7 @@ class Account:
         arrival = self._caller.arrival
         if arrival is None:
             return most_tokens
-        self._lease = arrival.admit(Ask(sum(self._prompts), len(self._tokens), most_tokens, stated))
+        self._lease = arrival.admit(LeaseRequest(sum(self._prompts), len(self._tokens), most_tokens, stated))
         return self._lease.most
 
     def refused(self, error: BaseException) -> None:
@@ -130,7 +130,7 @@ class Account:
             self._caller.name,
             self._caller.key_id,
             self._model,
-            self._office.calendar(),
+            self._tenancy.calendar(),
             _outcome(lasts),
             sum(self._prompts) if began else 0,
             sum(first.cached_tokens for first in firsts if first),
@@ -139,7 +139,7 @@ class Account:
             time.monotonic() - self._begun,
             **asdict(used),
         )
-        self._recorded = self._office.record(record)
+        self._recorded = self._tenancy.record(record)
         if self._lease is not None:
             self._lease.generated(
                 record.completion_tokens - sum(self._tokens)

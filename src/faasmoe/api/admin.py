@@ -17,7 +17,7 @@ from faasmoe.api.openai import errors
 from faasmoe.api.usage import Day, Grouping, Sums
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
 from faasmoe.tenancy.limits.budget import Budget
-from faasmoe.tenancy.service import Office
+from faasmoe.tenancy.service import TenancyService
 from faasmoe.tenancy.tenants import (
     Tenant,
     add_tenant,
@@ -31,7 +31,7 @@ from faasmoe.tenancy.tenants import (
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound: of IPv4 and IPv6; what is IPv4 on a socket of both has colons too
 
 
-class Settings(BaseModel):
+class TenantSettings(BaseModel):
     """What of a tenant can be set; null takes a limit away."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -50,7 +50,7 @@ class Settings(BaseModel):
         return fields
 
 
-class NewTenant(Settings):
+class NewTenant(TenantSettings):
     """A tenant to add."""
 
     name: str
@@ -64,15 +64,15 @@ class NewKey(BaseModel):
     expires_in: float | None = None  # days
 
 
-def create_admin_app(office: Office, metrics: Metrics) -> FastAPI:
+def create_admin_app(tenancy: TenancyService, metrics: Metrics) -> FastAPI:
     """The whole of it."""
     app = FastAPI(title="FaaSMoE admin", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
-    app.add_middleware(AdminsOnly, authentication=office.authentication)
+    app.add_middleware(AdminsOnly, authentication=tenancy.authentication)
     errors.install(app)
-    _add_tenants(app, office)
-    _add_keys(app, office)
-    _add_usage(app, office)
+    _add_tenants(app, tenancy)
+    _add_keys(app, tenancy)
+    _add_usage(app, tenancy)
     add_metrics(app, metrics)
     return app
 
@@ -110,8 +110,8 @@ def _where(address: Sequence[Any]) -> tuple[str, int]:
 # Functions without `async` run on threads: they wait for the database.
 
 
-def _add_tenants(app: FastAPI, office: Office) -> None:
-    database = office.database
+def _add_tenants(app: FastAPI, tenancy: TenancyService) -> None:
+    database = tenancy.database
 
     @app.get("/admin/tenants")
     def tenants() -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _add_tenants(app: FastAPI, office: Office) -> None:
         return show_tenant(database, name).facts()
 
     @app.patch("/admin/tenants/{name}")
-    def change(name: str, body: Settings) -> dict[str, Any]:
+    def change(name: str, body: TenantSettings) -> dict[str, Any]:
         return set_tenant(database, name, body.given()).facts()
 
     @app.delete("/admin/tenants/{name}", status_code=204)
@@ -134,8 +134,8 @@ def _add_tenants(app: FastAPI, office: Office) -> None:
         remove_tenant(database, name)
 
 
-def _add_keys(app: FastAPI, office: Office) -> None:
-    database = office.database
+def _add_keys(app: FastAPI, tenancy: TenancyService) -> None:
+    database = tenancy.database
 
     @app.get("/admin/tenants/{name}/keys")
     def keys(name: str) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def _add_keys(app: FastAPI, office: Office) -> None:
         return revoke_key(database, key_id).facts()
 
 
-def _add_usage(app: FastAPI, office: Office) -> None:
-    sums = Sums(office)
+def _add_usage(app: FastAPI, tenancy: TenancyService) -> None:
+    sums = Sums(tenancy)
 
     @app.get("/admin/usage")
     async def usage(

@@ -23,7 +23,7 @@ from faasmoe.api.openai.responses import CHAT, COMPLETION, Form
 from faasmoe.api.usage import add_own_usage
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
-from faasmoe.tenancy.service import Office
+from faasmoe.tenancy.service import TenancyService
 
 
 @dataclass(frozen=True)
@@ -71,23 +71,23 @@ class Served:
         return Response(whole, media_type="application/json")
 
 
-def create_app(model: str, fleet: Fleet, reader: BodyReader, metrics: Metrics, office: Office) -> FastAPI:
+def create_app(model: str, fleet: Fleet, reader: BodyReader, metrics: Metrics, tenancy: TenancyService) -> FastAPI:
     """The whole HTTP application, serving one model."""
     app = FastAPI(
         title="FaaSMoE", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
     )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
     app.add_middleware(BodyLimit)
     app.add_middleware(
-        TenantsOnly, authentication=office.authentication, limits=office.limits, limited=metrics.turned_away
+        TenantsOnly, authentication=tenancy.authentication, limits=tenancy.limits, limited=metrics.turned_away
     )
     app.add_middleware(RefusalPace)  # outermost
     errors.install(app)
-    served = Served(model, fleet, reader, metrics, Accounts(office), int(time.time()))
+    served = Served(model, fleet, reader, metrics, Accounts(tenancy), int(time.time()))
     app.state.accounts = served.accounts
     add_metrics(app, metrics)
     _add_models(app, served)
     _add_generation(app, served)
-    add_own_usage(app, office)
+    add_own_usage(app, tenancy)
     describe_bodies(app)
     return app
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query, Request
 from faasmoe.errors import EngineBusy
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.ledger.usage import Period, check_by, priced, total_of, usage
-from faasmoe.tenancy.service import Office
+from faasmoe.tenancy.service import TenancyService
 
 MOST_AT_ONCE = 2  # sums over the ledger; more would only wait for each other
 MOST_WAITING = 32  # for their turn
@@ -22,8 +22,8 @@ Grouping = Annotated[str | None, Query(description="day, model or key; without i
 class Sums:
     """Sums up the ledger on threads, few at a time."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, tenancy: TenancyService) -> None:
+        self._tenancy = tenancy
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self._asked = 0  # that run or wait
 
@@ -31,13 +31,13 @@ class Sums:
         self, tenant: str | None, first: str | None, last: str | None, by: str | None
     ) -> dict[str, Any]:
         """What a tenant, or each, has used. Raises `TenancyError`, `DatabaseError` or `EngineBusy`."""
-        period, grouped, prices = Period.parse(first, last), check_by(by), self._office.prices
+        period, grouped, prices = Period.parse(first, last), check_by(by), self._tenancy.prices
         if self._asked >= MOST_AT_ONCE + MOST_WAITING:
             raise EngineBusy(f"{MOST_WAITING} requests for usage wait already")
         self._asked += 1
         try:
             async with self._turns:
-                lines = await asyncio.to_thread(usage, self._office.database, period, tenant, grouped)
+                lines = await asyncio.to_thread(usage, self._tenancy.database, period, tenant, grouped)
         finally:
             self._asked -= 1
         return {
@@ -51,9 +51,9 @@ class Sums:
         }
 
 
-def add_own_usage(app: FastAPI, office: Office) -> None:
+def add_own_usage(app: FastAPI, tenancy: TenancyService) -> None:
     """What a tenant may know about itself."""
-    sums = Sums(office)
+    sums = Sums(tenancy)
 
     @app.get("/v1/usage")
     async def own_usage(

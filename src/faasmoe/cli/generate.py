@@ -33,7 +33,7 @@ from faasmoe.util.gc_freeze import importing
 if TYPE_CHECKING:
     from faasmoe.model.checkpoint.source import ModelSource
     from faasmoe.model.plan import ModelPlan
-    from faasmoe.orchestrator.runtime import Serving
+    from faasmoe.orchestrator.runtime import Runtime
     from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 _MIB = 1 << 20
@@ -87,7 +87,7 @@ def generate(
             stages.begin("importing torch and transformers")
             import_transformers()
             from faasmoe.evaluation.meters.meter import Meter
-            from faasmoe.orchestrator.runtime import Serving
+            from faasmoe.orchestrator.runtime import Runtime
 
             stages.begin(f"checking {source.name}")
             plan, length = _planned(source, block_size, dtype, quantize, max_model_len)
@@ -95,7 +95,7 @@ def generate(
             with writing("weights in eight bits", plan.quantised.missing) as advance:
                 plan.quantised.make(advance)
         stages.begin("loading the dense part")
-        serving = Serving(plan, lambda: platform, length)
+        serving = Runtime(plan, lambda: platform, length)
         with serving, Meter("orchestrator") as meter:
             answer = _answer(serving, prompt, params, aloud=not as_json)
     report = _report(serving, answer, meter.usage.peak)
@@ -126,7 +126,7 @@ class _Answer:
     seconds: float = 0.0
 
 
-def _answer(serving: Serving, prompt: str, params: SamplingParams, aloud: bool) -> _Answer:
+def _answer(serving: Runtime, prompt: str, params: SamplingParams, aloud: bool) -> _Answer:
     """What the model adds to `prompt`; printed as it comes, after the prompt, if `aloud`."""
     from faasmoe.protocol.request import GenerationRequest
 
@@ -142,7 +142,7 @@ def _answer(serving: Serving, prompt: str, params: SamplingParams, aloud: bool) 
     return answer
 
 
-def _report(serving: Serving, answer: _Answer, peaks: dict[str, int]) -> dict[str, object]:
+def _report(serving: Runtime, answer: _Answer, peaks: dict[str, int]) -> dict[str, object]:
     counts = serving.dispatch.counts
     return {
         "text": answer.text,
@@ -156,7 +156,7 @@ def _report(serving: Serving, answer: _Answer, peaks: dict[str, int]) -> dict[st
     }
 
 
-def _pieces(serving: Serving, request: GenerationRequest) -> Iterator[Piece]:
+def _pieces(serving: Runtime, request: GenerationRequest) -> Iterator[Piece]:
     """Raises `EngineStopped` if the orchestrator fails."""
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     serving.engine.submit(request, pieces.put)

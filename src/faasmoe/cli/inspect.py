@@ -50,11 +50,11 @@ def inspect(
 
 
 def _facts(plan: ModelPlan) -> dict[str, Any]:
-    from faasmoe.planner.machine import Footprint
+    from faasmoe.planner.machine import ProcessFootprint
 
     config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.memory for block in plan.blocks)
-    footprint = Footprint.here()
+    footprint = ProcessFootprint.here()
     own = footprint.each_orchestrator(experts[0].hidden_size)
     orchestrator = footprint.orchestrator + own + plan.dense_bytes
     processes = footprint.gateway + orchestrator + footprint.platform

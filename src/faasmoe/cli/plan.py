@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from faasmoe.planner.plan import Plan
     from faasmoe.planner.prediction import Prediction
     from faasmoe.planner.shape import ModelShape
-    from faasmoe.planner.simulation import Requests
+    from faasmoe.planner.simulation import SimulatedRequests
 
 Model = Annotated[
     str | None,
@@ -130,7 +130,7 @@ def plan(
 
     import_transformers()
     from faasmoe.planner.activations import Activations
-    from faasmoe.planner.machine import Footprint
+    from faasmoe.planner.machine import ProcessFootprint
     from faasmoe.planner.plan import make_plan, usual_block_sizes
     from faasmoe.planner.prediction import Conditions, Setting
     from faasmoe.planner.shape import shape_of
@@ -139,7 +139,7 @@ def plan(
     activations = Activations.load(routing) if routing else None
     if activations:
         activations.check([layer.experts for layer in shape.layers])
-    machine, footprint = _machine(bandwidth, cores), Footprint.here()
+    machine, footprint = _machine(bandwidth, cores), ProcessFootprint.here()
     given = Conditions(shape, memory, activations, machine, footprint, prices=table)
     keep_alives = keep_alive or [10.0, 60.0, 300.0]
     lengths = (prompt_tokens, answer_tokens, spread)
@@ -174,7 +174,7 @@ def _requests(
     seed: int,
     lengths: tuple[int, int, float],
     longest: float,
-) -> Requests:
+) -> SimulatedRequests:
     from faasmoe.evaluation.workloads.arrivals import bursty, poisson
     from faasmoe.evaluation.workloads.ask import Lengths
     from faasmoe.evaluation.workloads.replay import replay
@@ -186,7 +186,7 @@ def _requests(
     return requests_of(workload(tenants, rate, seconds_to_simulate(rate, longest), seed, Lengths(*lengths)))
 
 
-def _facts(shape: ModelShape, requests: Requests, result: Plan, currency: str) -> dict[str, Any]:
+def _facts(shape: ModelShape, requests: SimulatedRequests, result: Plan, currency: str) -> dict[str, Any]:
     return {
         "model": shape.name,
         "expert_layers": len(shape.layers),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.batch import Batch
-from faasmoe.engine.request_state import Running
+from faasmoe.engine.request_state import RequestState
 from faasmoe.engine.usage import COSTS, StepCosts
 from faasmoe.errors import FunctionError, PlatformError
 
@@ -34,17 +34,17 @@ Again = Callable[[Batch, Sequence[int]], Batch | None]
 class Bill:
     """What a request has to pay for a step: `costs` as `COSTS`, and seconds of the orchestrator's processor time."""
 
-    running: Running
+    running: RequestState
     costs: NDArray[np.float64]
     cpu_seconds: float
 
 
 @dataclass(slots=True)
-class Outcome:
+class StepOutcome:
     """What has come of a step: parts of it with their logits, who has failed and why, and what it has cost."""
 
     done: list[tuple[Batch, Tensor]] = field(default_factory=list)
-    failed: list[tuple[Running, Exception]] = field(default_factory=list)
+    failed: list[tuple[RequestState, Exception]] = field(default_factory=list)
     bills: list[Bill] = field(default_factory=list)
 
 
@@ -61,12 +61,12 @@ class Attempts:
         self._again = again
         self._costs = costs
         self._clock = clock
-        self._outcome = Outcome()
+        self._outcome = StepOutcome()
         self._lost: list[Bill] = []  # for attempts that have failed
         self._slow = 0  # failures
         self._first: float | None = None  # when something failed first
 
-    def run(self, batch: Batch, cpu: float) -> Outcome:
+    def run(self, batch: Batch, cpu: float) -> StepOutcome:
         """Run `batch`, whose processor time counts from `cpu` on (`time.process_time`)."""
         parts: list[Batch] = [batch]
         while parts:
@@ -113,7 +113,7 @@ class Attempts:
         counts = [work.count for work in part.work]
         return set(np.repeat(np.arange(len(counts)), counts)[rows].tolist())
 
-    def _fail(self, members: Sequence[Running], error: Exception) -> None:
+    def _fail(self, members: Sequence[RequestState], error: Exception) -> None:
         self._outcome.failed += [(running, error) for running in members]
 
     def _bill(self, part: Batch, since: float, bills: list[Bill]) -> float:

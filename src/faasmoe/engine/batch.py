@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from faasmoe.engine.kv.cache import KVCache
-from faasmoe.engine.request_state import Running
+from faasmoe.engine.request_state import RequestState
 from faasmoe.engine.scheduler import Work
 from faasmoe.model.dense.attention import Span
 
@@ -15,7 +15,7 @@ from faasmoe.model.dense.attention import Span
 class Taker:
     """Who gets which of the step's logits."""
 
-    running: Running
+    running: RequestState
     first: int
     count: int
 
@@ -25,7 +25,7 @@ class Batch:
     """Tokens, their positions and whose they are, and the rows whose logits somebody needs."""
 
     work: list[Work]
-    members: list[Running]  # in the order of work
+    members: list[RequestState]  # in the order of work
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
@@ -35,14 +35,14 @@ class Batch:
     _before: list[tuple[KVCache, int]] = field(default_factory=list)  # caches, and the tokens that they hold
 
     @classmethod
-    def of(cls, work: list[Work], members: Iterable[Running]) -> Batch:
+    def of(cls, work: list[Work], members: Iterable[RequestState]) -> Batch:
         """The row of `work`, each of which belongs to one of `members`, in the same order."""
         batch = cls(work, list(members))
         for w, running in zip(work, batch.members, strict=True):
             batch._add(w, running, running.wanted(w))
         return batch
 
-    def _add(self, work: Work, running: Running, offsets: Sequence[int]) -> None:
+    def _add(self, work: Work, running: RequestState, offsets: Sequence[int]) -> None:
         sequence, start = work.sequence, work.sequence.computed
         if offsets:
             self.takers.append(Taker(running, len(self.wanted), len(offsets)))

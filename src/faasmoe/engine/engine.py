@@ -14,11 +14,11 @@ from torch import Tensor
 
 from faasmoe.engine.attempts import Attempts, Bill
 from faasmoe.engine.batch import Batch
-from faasmoe.engine.kv.allocator import KVMemory
+from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
-from faasmoe.engine.request_state import Listener, Running
+from faasmoe.engine.request_state import Listener, RequestState
 from faasmoe.engine.scheduler import Scheduler
-from faasmoe.engine.step_stats import StepReport
+from faasmoe.engine.step_stats import StepStats
 from faasmoe.engine.usage import GB_SECONDS, StepCosts
 from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
 from faasmoe.model.dense.dense import DenseModel
@@ -42,7 +42,7 @@ class Engine:
         end_tokens: frozenset[int],
         max_model_len: int,
         options: EngineOptions | None = None,
-        observer: Callable[[StepReport], None] | None = None,
+        observer: Callable[[StepStats], None] | None = None,
         costs: StepCosts | None = None,
     ) -> None:
         """`observer` is called after each step; `costs` are what the model's experts add to while a step runs.
@@ -54,13 +54,13 @@ class Engine:
         self._model = model
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
-        self._memory = KVMemory.of(self.options, model.kv_bytes)
+        self._memory = KVAllocator.of(self.options, model.kv_bytes)
         self._scheduler = Scheduler(self.options, self._memory)
         self._observer = observer
         self._costs = costs or StepCosts()
         self._busy: dict[str, float] = defaultdict(float)  # GB-seconds by tenant, not taken yet
-        self._requests: dict[str, Running] = {}
-        self._stepping: list[Running] = []  # whose share of the current step is not known yet
+        self._requests: dict[str, RequestState] = {}
+        self._stepping: list[RequestState] = []  # whose share of the current step is not known yet
         self._work = threading.Condition()  # guards all that is above and below
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -92,7 +92,7 @@ class Engine:
         Raises `RequestError` if it fits neither the model nor the memory, `EngineBusy`, or `EngineStopped`.
         """
         self._check(request)
-        running = Running(request, listener, self._tokenizer, self._end_tokens)
+        running = RequestState(request, listener, self._tokenizer, self._end_tokens)
         with self._work:
             if not self.alive:
                 raise EngineStopped("the orchestrator is shutting down, or has failed")
@@ -200,7 +200,7 @@ class Engine:
             "sample": ended - charged,
         }
         self._report(
-            StepReport(ended - started, phases, len(batch.tokens), batch.prompt_tokens, len(batch.work), waiting)
+            StepStats(ended - started, phases, len(batch.tokens), batch.prompt_tokens, len(batch.work), waiting)
         )
         return True
 
@@ -220,7 +220,7 @@ class Engine:
             left = [i for i in members if self._runs(batch.members[i])]
             return Batch.of([batch.work[i] for i in left], [batch.members[i] for i in left]) if left else None
 
-    def _runs(self, running: Running) -> bool:
+    def _runs(self, running: RequestState) -> bool:
         """Whether it has neither ended nor been cancelled."""
         return self._requests.get(running.request.id) is running
 
@@ -254,7 +254,7 @@ class Engine:
                 if ended:
                     self._drop(running)
 
-    def _report(self, report: StepReport) -> None:
+    def _report(self, report: StepStats) -> None:
         if self._observer is None:
             return
         try:
@@ -262,7 +262,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - requests must not suffer from who counts them
             log.error("a step could not be reported: %s: %s", type(error).__name__, error)
 
-    def _fail(self, what: str, running: Running, error: Exception) -> None:
+    def _fail(self, what: str, running: RequestState, error: Exception) -> None:
         """End a request with an error, unless it has ended. Its keys and values may not be what they should."""
         if not self._runs(running):
             return
@@ -279,6 +279,6 @@ class Engine:
         except Exception:  # others have to be told as well
             log.exception("a listener failed")
 
-    def _drop(self, running: Running, *, keep: bool = True) -> None:
+    def _drop(self, running: RequestState, *, keep: bool = True) -> None:
         del self._requests[running.request.id]
         self._scheduler.remove(running.sequence, keep=keep)

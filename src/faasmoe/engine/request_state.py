@@ -7,13 +7,13 @@ from collections.abc import Sequence as Many
 
 from torch import Tensor
 
-from faasmoe.engine.output.detokenizer import Decoder, TextStream
+from faasmoe.engine.output.detokenizer import Decoder, Detokenizer
 from faasmoe.engine.output.echo import Echo
 from faasmoe.engine.output.logprobs import Scorer
 from faasmoe.engine.output.sampler import Sampler
 from faasmoe.engine.scheduler import Work
 from faasmoe.engine.sequence import Sequence
-from faasmoe.engine.usage import Usage
+from faasmoe.engine.usage import RequestUsage
 from faasmoe.protocol.request import GenerationRequest, Piece, TokenLogprob
 
 _CONTEXT_TOKENS = 5  # of the prompt, for the decoder: enough for a character of any script
@@ -21,7 +21,7 @@ _CONTEXT_TOKENS = 5  # of the prompt, for the decoder: enough for a character of
 Listener = Callable[[Piece], None]
 
 
-class Running:
+class RequestState:
     """Everything that belongs to a request in the engine. For the engine's thread.
 
     Each step calls `wanted` and then `advance`, which `wanted` prepares. A sequence may lose its cache and start anew
@@ -35,11 +35,11 @@ class Running:
         params = request.params
         self.request = request
         self.sequence = Sequence(request)
-        self.usage = Usage()
+        self.usage = RequestUsage()
         self._listener = listener
         self._end_tokens = frozenset[int]() if params.ignore_eos else end_tokens
         self._sampler = Sampler(params, request.prompt)
-        self._text = TextStream(tokenizer, params.stop, request.prompt[-_CONTEXT_TOKENS:])
+        self._text = Detokenizer(tokenizer, params.stop, request.prompt[-_CONTEXT_TOKENS:])
         self._scorer = None if params.logprobs is None else Scorer(tokenizer, params.logprobs)
         self._echo = Echo(request.prompt, tokenizer, self._scorer) if params.echo else None  # until it is out
         self._echoed = 0  # characters of the prompt in the answer

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from faasmoe.engine.fair_share import FairShare
-from faasmoe.engine.kv.allocator import KVMemory
+from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import EngineBusy
 from faasmoe.protocol.options import EngineOptions
@@ -107,11 +107,11 @@ class Scheduler:
     def __init__(
         self,
         options: EngineOptions | None = None,
-        memory: KVMemory | None = None,
+        memory: KVAllocator | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options or EngineOptions()
-        self.memory = memory or KVMemory()
+        self.memory = memory or KVAllocator()
         self.preemptions = 0
         self._clock = clock
         self._fair = FairShare()

@@ -6,8 +6,8 @@ import threading
 from copy import deepcopy
 from typing import Protocol
 
-from faasmoe.engine.step_stats import StepReport
-from faasmoe.protocol.stats import Figures
+from faasmoe.engine.step_stats import StepStats
+from faasmoe.protocol.stats import EngineStats
 
 
 class Counts(Protocol):
@@ -18,16 +18,16 @@ class Counts(Protocol):
     cold_starts: int
 
 
-class Meter:
+class StatsRecorder:
     """Fed by the engine after each step, read by whoever reports. `counts` are those of the engine's dispatch."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._figures = Figures()
+        self._figures = EngineStats()
         self._functions = 0  # that `counts` had at the last step
         self._lock = threading.Lock()
 
-    def step(self, report: StepReport) -> None:
+    def step(self, report: StepStats) -> None:
         """Note a step."""
         with self._lock:
             figures, counts = self._figures, self._counts
@@ -40,7 +40,7 @@ class Meter:
                 figures.phases[phase] = figures.phases.get(phase, 0.0) + seconds
             figures.invocations, figures.cold_starts = counts.invocations, counts.cold_starts
 
-    def read(self, running: int, waiting: int, engine: dict[str, float]) -> Figures:
+    def read(self, running: int, waiting: int, engine: dict[str, float]) -> EngineStats:
         """All figures up to now, with the engine's own."""
         with self._lock:
             figures = deepcopy(self._figures)

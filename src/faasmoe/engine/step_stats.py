@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class StepReport:
+class StepStats:
     """Figures of one step. Seconds are wall-clock."""
 
     seconds: float  # from planning to the last piece of text

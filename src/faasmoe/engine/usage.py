@@ -65,7 +65,7 @@ class StepCosts:
         return shares
 
 
-class Usage:
+class RequestUsage:
     """What one request has used up to now. For the engine's thread.
 
     While it is entered (`with usage:`), the thread's processor time is the request's alone.

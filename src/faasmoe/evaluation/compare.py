@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from faasmoe.evaluation.groups import Group, Kind, groups_of
+from faasmoe.evaluation.groups import Kind, RunGroup, groups_of
 from faasmoe.evaluation.results import FIGURES, Results
 from faasmoe.evaluation.statistics import Estimate, mean, ratio
 
@@ -38,7 +38,7 @@ def compare(before: Results, after: Results) -> list[Difference]:
     ]
 
 
-def _differences(old: Group, new: Group) -> Iterator[Difference]:
+def _differences(old: RunGroup, new: RunGroup) -> Iterator[Difference]:
     extrapolated = old.extrapolated or new.extrapolated
     for figure in FIGURES:
         before, after = old.samples(figure), new.samples(figure)

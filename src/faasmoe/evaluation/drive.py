@@ -17,7 +17,7 @@ from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 if TYPE_CHECKING:
     from faasmoe.model.text.tokenizer import Tokenizer
-    from faasmoe.orchestrator.runtime import Serving
+    from faasmoe.orchestrator.runtime import Runtime
 
 _DEADLINE = 600.0  # seconds without any news
 
@@ -118,7 +118,7 @@ class _Play:
             self._ask(its.popleft())
 
 
-def drive(asks: Iterable[Ask], serving: Serving) -> list[Outcome]:
+def drive(asks: Iterable[Ask], serving: Runtime) -> list[Outcome]:
     """`play` against a model that is served in this process."""
     vocabulary = int(serving.plan.architecture.text_config.vocab_size)
     return play(asks, serving.engine.submit, partial(encode, serving.tokenizer, vocabulary))

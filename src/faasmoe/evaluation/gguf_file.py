@@ -34,7 +34,7 @@ _IN_LAYER = {
 _EXACT = ("norm", "ffn_gate_inp")  # llama.cpp wants these in float32
 
 
-class Checkpoint:
+class GGUFSource:
     """Tensors of a folder of safetensors files, by name."""
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class Checkpoint:
 
 def write(folder: Path, path: Path, kind: gguf.GGMLQuantizationType) -> None:
     """The checkpoint as a GGUF file without tokenizer. Raises `OptionError` if it is of another kind than Qwen2-MoE."""
-    checkpoint = Checkpoint(folder)
+    checkpoint = GGUFSource(folder)
     writer = gguf.GGUFWriter(path, "qwen2moe")
     _write_config(writer, checkpoint.config)
 

@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RunGroup:
     """All trials of a kind."""
 
     kind: Kind
@@ -59,13 +59,13 @@ class Group:
         return mean(samples) if samples else None
 
 
-def groups_of(results: Results) -> list[Group]:
+def groups_of(results: Results) -> list[RunGroup]:
     """In the order in which they were first run."""
     kinds: dict[Kind, list[Run]] = {}
     for run in results.runs:
         kind = Kind(run.experiment, run.workload, run.strategy, run.tenants, tuple(sorted(run.settings.items())))
         kinds.setdefault(kind, []).append(run)
-    return [Group(kind, tuple(runs)) for kind, runs in kinds.items()]
+    return [RunGroup(kind, tuple(runs)) for kind, runs in kinds.items()]
 
 
 def names(kinds: Sequence[Kind]) -> list[str]:

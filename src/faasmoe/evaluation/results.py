@@ -19,7 +19,7 @@ import psutil
 
 from faasmoe import __version__
 from faasmoe.errors import OptionError
-from faasmoe.evaluation.meters.meter import Usage, integral
+from faasmoe.evaluation.meters.meter import MeasuredUsage, integral
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.evaluation.strategies.protocol import Answered
 
@@ -37,7 +37,7 @@ class Run(msgspec.Struct, frozen=True):
     trial: int
     tenants: int
     settings: dict[str, str | int | float | None]
-    usage: Usage
+    usage: MeasuredUsage
     requests: list[Answered]
     invocations: int = 0
     cold_starts: int = 0

@@ -13,7 +13,7 @@ from faasmoe.fleet.link import Link
 from faasmoe.fleet.piece_stream import PieceStream
 from faasmoe.protocol.messages import Submit, pack
 from faasmoe.protocol.request import GenerationRequest
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 
 PATIENCE = 60.0  # seconds that a request waits for an orchestrator that is starting
 MOST_WAITING = 1024  # requests that wait for one
@@ -47,7 +47,7 @@ class OrchestratorClient:
         self._hopeless: str | None = None  # why no orchestrator can start as things are
         self._numbers = itertools.count()
         self._waiting = 0  # requests that no orchestrator has taken yet
-        self._past = Figures()  # of orchestrators that have ended
+        self._past = EngineStats()  # of orchestrators that have ended
 
     @property
     def state(self) -> State:
@@ -62,7 +62,7 @@ class OrchestratorClient:
         return bool(self._waiting) or (self._link is not None and self._link.busy)
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> EngineStats:
         """What this and earlier orchestrators have told last."""
         return self._past if self._link is None else self._past + self._link.latest
 

@@ -18,7 +18,7 @@ from faasmoe.fleet.piece_stream import PieceStream
 from faasmoe.fleet.supervisor import PAUSES, Supervisor
 from faasmoe.protocol.config import About, FleetOptions
 from faasmoe.protocol.request import GenerationRequest
-from faasmoe.protocol.stats import Distribution, Figures
+from faasmoe.protocol.stats import Distribution, EngineStats
 from faasmoe.util.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Fleet:
         self._turns = asyncio.Semaphore(self._options.orchestrators)
         self._members: dict[str, Member] = {}
         self._leaving: dict[asyncio.Task[None], Member] = {}
-        self._past = Figures()  # of members that have left
+        self._past = EngineStats()  # of members that have left
         self._unused_since: float | None = None  # when nobody was left
         self._refused: str | None = None  # why nothing is taken any more
         self._about: About | None = None  # until the model is loaded
@@ -181,7 +181,7 @@ class Fleet:
             return "the model is being loaded"
         return member.client.why
 
-    async def figures(self) -> Figures:
+    async def figures(self) -> EngineStats:
         """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""
         clients = [member.client for member in self._everybody()]
         await asyncio.gather(*(client.refresh() for client in clients))

@@ -26,7 +26,7 @@ from faasmoe.protocol.messages import (
     pack,
     read_answer,
 )
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.patience import Patience, vitals
 
 
@@ -47,7 +47,7 @@ class Link:
         self._answers: dict[int, _Asked] = {}  # by number of the Submit
         self._report: asyncio.Future[None] | None = None  # somebody waits for it
         self._failed: str | None = None  # why
-        self.latest = Figures()  # that it has told
+        self.latest = EngineStats()  # that it has told
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:

@@ -29,13 +29,15 @@ from faasmoe.protocol.messages import (
     read_template_answer,
 )
 from faasmoe.util import processes
-from faasmoe.util.patience import Limits, Patience, vitals
+from faasmoe.util.patience import Patience, SilenceLimits, vitals
 
 log = logging.getLogger(__name__)
 
 _LOAD_SECONDS = 3600.0  # a large model is quantised, or its dense part converted, from a slow disk
-_LOADING = Limits(stopped=3.0, asleep=_LOAD_SECONDS, working=_LOAD_SECONDS)  # it says nothing until it is done
-_ORDERED = Limits(stopped=1.0, asleep=5.0, working=10.0)  # to fork, or to kill, which is done at once
+_LOADING = SilenceLimits(
+    stopped=3.0, asleep=_LOAD_SECONDS, working=_LOAD_SECONDS
+)  # it says nothing until it is done
+_ORDERED = SilenceLimits(stopped=1.0, asleep=5.0, working=10.0)  # to fork, or to kill, which is done at once
 _REAP_SECONDS = 1.0
 _STDERR = 2
 # no threads before forks; an arena a thread would be memory that nobody finds again
@@ -156,7 +158,7 @@ class TemplateProcess:
         if not self._awaited():
             self._expect(_ORDERED)
 
-    def _expect(self, limits: Limits) -> None:
+    def _expect(self, limits: SilenceLimits) -> None:
         self._patience = Patience(partial(vitals, self._process.pid), limits)
 
     def _awaited(self) -> bool:

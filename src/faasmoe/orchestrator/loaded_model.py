@@ -16,7 +16,7 @@ from faasmoe.model.plan import ModelPlan
 from faasmoe.platforms.local.run_folder import writing
 
 
-class Loaded:
+class LoadedModel:
     """Dense part and the functions to deploy, whose artifacts it writes into a folder.
 
     It has no threads: a process that holds it can be forked, and its children share all of it. Raises `UserError` if

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from faasmoe.errors import FaasmoeError
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.orchestrator.server import Server
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # between looks at the engine
 
 
-def run(connection: socket.socket, start: Callable[[], Serving]) -> None:
+def run(connection: socket.socket, start: Callable[[], Runtime]) -> None:
     """Start serving, and serve whoever is behind `connection` until the engine fails. The process ends if they go."""
     server = Server(connection, os._exit)  # threads may be anywhere; nothing is left to be closed
     server.start()

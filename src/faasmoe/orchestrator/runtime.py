@@ -7,15 +7,15 @@ from contextlib import ExitStack
 
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.dispatch import Dispatch, calls_at_once, check_fits
-from faasmoe.engine.stats import Meter
+from faasmoe.engine.stats import StatsRecorder
 from faasmoe.model.plan import ModelPlan
-from faasmoe.orchestrator.loaded_model import Loaded
+from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.run_folder import RunFolder
 from faasmoe.platforms.local.supervisor.limits import Demand
 from faasmoe.protocol.options import EngineOptions
-from faasmoe.protocol.stats import Figures
-from faasmoe.util.closeable import Closing
+from faasmoe.protocol.stats import EngineStats
+from faasmoe.util.closeable import Closeable
 from faasmoe.util.machine import cores
 
 # A dense part that fits a core's share of the last cache runs faster on one thread than on several that wait for
@@ -23,7 +23,7 @@ from faasmoe.util.machine import cores
 _SMALL_DENSE_BYTES = 16 << 20
 
 
-def install(model: Loaded, platform: Platform) -> None:
+def install(model: LoadedModel, platform: Platform) -> None:
     """Deploy the model's functions. Raises `OptionError` if the platform cannot hold what a token needs of them."""
     platform.deploy(model.functions)
     check_fits(platform, model.plan.blocks, model.model.experts_per_token)
@@ -36,7 +36,7 @@ def demand(plan: ModelPlan, orchestrators: int = 1, requests: int = 0) -> Demand
     return Demand(len(plan.blocks), calls_at_once(plan.blocks), dense, its, orchestrators, requests)
 
 
-class Serving(Closing):
+class Runtime(Closeable):
     """A running model. Use it as a context manager, or call `close`.
 
     A plan is loaded first, its functions' artifacts into a folder that goes with this object. `start_platform` is
@@ -46,14 +46,14 @@ class Serving(Closing):
 
     def __init__(
         self,
-        model: ModelPlan | Loaded,
+        model: ModelPlan | LoadedModel,
         start_platform: Callable[[], Platform],
         max_model_len: int,
         options: EngineOptions | None = None,
     ) -> None:
         with ExitStack() as undo:
             if isinstance(model, ModelPlan):
-                model = Loaded(model, undo.enter_context(RunFolder()).path / "artifacts")
+                model = LoadedModel(model, undo.enter_context(RunFolder()).path / "artifacts")
             model.files.check_mapped()  # a file that was cut short kills whoever reads on
             self.plan, self.model, self.tokenizer = model.plan, model.model, model.tokenizer
             self.platform = undo.enter_context(start_platform())
@@ -61,7 +61,7 @@ class Serving(Closing):
             self.dispatch = Dispatch(self.platform, self.plan.blocks, files=model.files)
             small = self.plan.dense_bytes < _SMALL_DENSE_BYTES
             self.model.start(self.dispatch, 1 if small else cores())
-            self._meter = Meter(self.dispatch.counts)
+            self._meter = StatsRecorder(self.dispatch.counts)
             self.engine = Engine(
                 self.model,
                 self.tokenizer,
@@ -74,7 +74,7 @@ class Serving(Closing):
             undo.callback(self.engine.close)
             self._undo = undo.pop_all()
 
-    def figures(self) -> Figures:
+    def figures(self) -> EngineStats:
         """What the engine did so far."""
         return self._meter.read(*self.engine.load(), self.engine.gauges())
 

@@ -34,7 +34,7 @@ from faasmoe.protocol.messages import (
 )
 from faasmoe.protocol.reasons import told
 from faasmoe.protocol.request import GenerationRequest, Piece
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Server:
             name = f"gateway{work.__name__}"
             threading.Thread(target=self._until_gone, args=(work,), name=name, daemon=True).start()
 
-    def serve(self, runner: Runner, figures: Callable[[], Figures]) -> None:
+    def serve(self, runner: Runner, figures: Callable[[], EngineStats]) -> None:
         """Take requests from now on."""
         self._runner = runner
         self._report = lambda: Report(figures(), runner.take_busy())

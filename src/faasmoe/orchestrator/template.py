@@ -46,7 +46,7 @@ from faasmoe.util.gc_freeze import importing, keep_imported
 from faasmoe.util.processes import Children, die_with_parent, leave_signals_to_parent
 
 if TYPE_CHECKING:
-    from faasmoe.orchestrator.loaded_model import Loaded
+    from faasmoe.orchestrator.loaded_model import LoadedModel
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
 
@@ -163,7 +163,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     from faasmoe.engine.kv.allocator import token_bytes  # noqa: PLC0415
     from faasmoe.model.plan import context_length  # noqa: PLC0415 - torch is there now
     from faasmoe.orchestrator.main import run  # noqa: PLC0415
-    from faasmoe.orchestrator.runtime import Serving, install  # noqa: PLC0415
+    from faasmoe.orchestrator.runtime import Runtime, install  # noqa: PLC0415
     from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
     from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
     from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
@@ -183,10 +183,10 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     architecture = plan.architecture
     vocabulary = int(architecture.text_config.vocab_size)
     about = About(architecture.name, len(architecture.experts), len(plan.blocks), vocabulary, length)
-    return about, lambda connection: run(connection, lambda: Serving(loaded, platform, length, options))
+    return about, lambda connection: run(connection, lambda: Runtime(loaded, platform, length, options))
 
 
-def _load(start: Start) -> Loaded:
+def _load(start: Start) -> LoadedModel:
     """All of it is read from one state of the checkpoint's folder. Says in the log how far it is."""
     from faasmoe.model.adapter.light_import import import_transformers  # noqa: PLC0415
     from faasmoe.model.checkpoint.files import CheckpointFiles  # noqa: PLC0415
@@ -205,7 +205,7 @@ def _load(start: Start) -> Loaded:
     files.pin(folder)
     import_transformers(folder / _EXPORTS)
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
-    from faasmoe.orchestrator.loaded_model import Loaded  # noqa: PLC0415
+    from faasmoe.orchestrator.loaded_model import LoadedModel  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import demand  # noqa: PLC0415
     from faasmoe.platforms.local.supervisor.limits import tell  # noqa: PLC0415
 
@@ -215,7 +215,7 @@ def _load(start: Start) -> Loaded:
     tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
     context_length(plan, config.max_model_len)  # refuses what is more than the model's
     done("the checkpoint is checked")
-    loaded = Loaded(plan, folder / _ARTIFACTS)
+    loaded = LoadedModel(plan, folder / _ARTIFACTS)
     files.check()
     done("the dense part is loaded")
     return loaded

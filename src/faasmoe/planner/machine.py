@@ -16,7 +16,7 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
+class ProcessFootprint:
     """Bytes of processes without weights, keys and values, with torch's build for CPUs."""
 
     gateway: int = 80 * _MIB
@@ -27,7 +27,7 @@ class Footprint:
     instance: int = 46 * _MIB // 10  # what it has of its own beside its weights
 
     @classmethod
-    def here(cls) -> Footprint:
+    def here(cls) -> ProcessFootprint:
         """With the installed build of torch: the template imports it, and so does the zygote."""
         usual, more = cls(), beyond_cpu_build()
         return replace(

@@ -12,7 +12,7 @@ from faasmoe.errors import OptionError
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.planner.shape import ModelShape
-from faasmoe.planner.simulation import Requests
+from faasmoe.planner.simulation import SimulatedRequests
 
 MOST_REQUESTS = 5000  # simulated
 LEAST_REQUESTS = 500
@@ -28,7 +28,7 @@ class Plan:
     reason: str
 
 
-def requests_of(asks: Iterable[Ask]) -> Requests:
+def requests_of(asks: Iterable[Ask]) -> SimulatedRequests:
     """As arrays, at most `MOST_REQUESTS`. Texts count as a token for every four characters.
 
     A tenant's first request of a closed loop comes at once. Raises `OptionError` if there is none.
@@ -44,7 +44,7 @@ def requests_of(asks: Iterable[Ask]) -> Requests:
         raise OptionError("the workload has no requests")
     times, *columns = zip(*rows, strict=True)
     whole = (np.array(column, dtype=np.int64) for column in columns)
-    return Requests(np.array(times, dtype=float), *whole)
+    return SimulatedRequests(np.array(times, dtype=float), *whole)
 
 
 def seconds_to_simulate(rate: float, longest_keep_alive: float) -> float:
@@ -58,7 +58,7 @@ def usual_block_sizes(shape: ModelShape) -> list[int]:
     return sorted({1, *(size for size in (5, 10, 20, 32) if size < most), most})
 
 
-def make_plan(requests: Requests, settings: Sequence[Setting], given: Conditions) -> Plan:
+def make_plan(requests: SimulatedRequests, settings: Sequence[Setting], given: Conditions) -> Plan:
     """Predict every setting, and choose. Raises `OptionError` if one makes no sense."""
     predictions = tuple(predict(requests, setting, given) for setting in settings)
     possible = [prediction for prediction in predictions if prediction.possible]

@@ -13,10 +13,17 @@ from faasmoe.engine.experts.grouping import Grouping
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.planner.activations import Activations
-from faasmoe.planner.machine import Footprint, Machine
+from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.routing import GRID, untouched
 from faasmoe.planner.shape import ModelShape
-from faasmoe.planner.simulation import Costs, Limits, Requests, Run, recent_tokens, simulate
+from faasmoe.planner.simulation import (
+    Costs,
+    SimulatedRequests,
+    SimulatedRun,
+    SimulationLimits,
+    recent_tokens,
+    simulate,
+)
 from faasmoe.planner.timeline import average_and_peak, running
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE
@@ -47,8 +54,8 @@ class Conditions:
     memory: int  # bytes for everything
     activations: Activations | None = None
     machine: Machine = field(default_factory=Machine)
-    footprint: Footprint = field(default_factory=Footprint)
-    limits: Limits = field(default_factory=Limits)
+    footprint: ProcessFootprint = field(default_factory=ProcessFootprint)
+    limits: SimulationLimits = field(default_factory=SimulationLimits)
     prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
     orchestrator_keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, of one without requests
     count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
@@ -84,7 +91,7 @@ class Prediction:
         return self.fits and self.utilisation <= MOST_UTILISATION
 
 
-def predict(requests: Requests, setting: Setting, given: Conditions) -> Prediction:
+def predict(requests: SimulatedRequests, setting: Setting, given: Conditions) -> Prediction:
     """Simulate `requests` under one setting.
 
     Raises `OptionError` if the block size fits no layer, or if all requests come at once, which is no load that lasts.
@@ -113,8 +120,8 @@ def predict(requests: Requests, setting: Setting, given: Conditions) -> Predicti
 
 
 def _summary(
-    requests: Requests, run: Run, setting: Setting, given: Conditions, instances: np.ndarray, window: float,
-    kv_cache: int, fits: bool, budget: int,
+    requests: SimulatedRequests, run: SimulatedRun, setting: Setting, given: Conditions, instances: np.ndarray,
+    window: float, kv_cache: int, fits: bool, budget: int,
 ) -> Prediction:  # fmt: skip
     footprint, shape = given.footprint, given.shape
     horizon = float(run.step_end[-1]) if run.saturated else max(float(requests.times[-1]), float(run.step_end[-1]))
@@ -153,8 +160,8 @@ def _summary(
 
 
 def _memory(
-    requests: Requests, run: Run, setting: Setting, given: Conditions, instances: np.ndarray, window: float,
-    kv_cache: int, start: float, horizon: float,
+    requests: SimulatedRequests, run: SimulatedRun, setting: Setting, given: Conditions, instances: np.ndarray,
+    window: float, kv_cache: int, start: float, horizon: float,
 ) -> tuple[dict[str, float], float]:  # fmt: skip
     """Bytes by role on average between two instants, and of all at the peak."""
     footprint, dense = given.footprint, given.shape.dense_bytes - given.shape.table_bytes
@@ -191,7 +198,7 @@ def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
     return processes + given.shape.dense_bytes + kv_cache
 
 
-def _utilisation(requests: Requests, run: Run) -> float:
+def _utilisation(requests: SimulatedRequests, run: SimulatedRun) -> float:
     busy = float(run.step_seconds.sum()) / float(requests.times.max())
     if not run.saturated:
         return busy
@@ -199,7 +206,7 @@ def _utilisation(requests: Requests, run: Run) -> float:
     return float(requests.answer.sum() / max(1, requests.answer[done].sum()))
 
 
-def _latencies(requests: Requests, run: Run, counted: np.ndarray) -> dict[str, dict[str, float]]:
+def _latencies(requests: SimulatedRequests, run: SimulatedRun, counted: np.ndarray) -> dict[str, dict[str, float]]:
     if not counted.any():
         nothing = dict.fromkeys(("p50", "p95", "p99"), math.inf)
         return {"time_to_first_token": nothing, "time_per_output_token": nothing, "end_to_end": nothing}
@@ -214,7 +221,7 @@ def _latencies(requests: Requests, run: Run, counted: np.ndarray) -> dict[str, d
     }
 
 
-def _kv_cache(requests: Requests, shape: ModelShape) -> int:
+def _kv_cache(requests: SimulatedRequests, shape: ModelShape) -> int:
     """Bytes for keys and values: what requests need, kept for reuse by later ones up to 16 of the largest."""
     tokens = requests.prompt + requests.answer
     return int(min(tokens.sum(), 16 * tokens.max()) * shape.kv_bytes)

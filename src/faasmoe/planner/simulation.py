@@ -22,7 +22,7 @@ Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
+class SimulatedRequests:
     """What is asked, in order of time. `engine` numbers the orchestrator that serves each.
 
     One that comes `after` another, as in a closed loop, comes when that has ended, and has its time.
@@ -56,7 +56,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SimulationLimits:
     """Of an orchestrator's steps, as in `EngineOptions`."""
 
     sequences: int = 64
@@ -65,8 +65,8 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What happened. Requests that did not end have NaN."""
+class SimulatedRun:
+    """What happened. SimulatedRequests that did not end have NaN."""
 
     asked: Array  # instant
     first: Array  # instant of each request's first token
@@ -80,7 +80,9 @@ class Run:
     saturated: bool  # it was given up
 
 
-def simulate(requests: Requests, costs: Costs, limits: Limits, keep_alive: float, window: float) -> Run:
+def simulate(
+    requests: SimulatedRequests, costs: Costs, limits: SimulationLimits, keep_alive: float, window: float
+) -> SimulatedRun:
     """Serve all requests. `window` bounds, in tokens, for how long an untouched instance stays: memory is scarce.
 
     Ends early if the machine cannot keep up.
@@ -101,7 +103,9 @@ def simulate(requests: Requests, costs: Costs, limits: Limits, keep_alive: float
     )  # fmt: skip
     done = steps[:taken]
     ends, tokens, calls, cold, experts, seconds = done.T
-    return Run(asked, first, end, ends, tokens, calls, cold, experts, seconds, saturated=bool(np.isnan(end).any()))
+    return SimulatedRun(
+        asked, first, end, ends, tokens, calls, cold, experts, seconds, saturated=bool(np.isnan(end).any())
+    )
 
 
 @compiled
@@ -220,7 +224,7 @@ def _advance(  # type: ignore[no-untyped-def]
     return kept
 
 
-def recent_tokens(run: Run, keep_alive: float, horizon: float) -> tuple[Array, Array]:
+def recent_tokens(run: SimulatedRun, keep_alive: float, horizon: float) -> tuple[Array, Array]:
     """Tokens computed within the last `keep_alive` seconds: when that changes, and what it is from then on."""
     changes = np.concatenate([run.step_end, run.step_end + keep_alive])
     amounts = np.concatenate([run.step_tokens, -run.step_tokens])

@@ -15,7 +15,7 @@ from faasmoe import errors
 from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, UserError, brief
 from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.request import GenerationRequest, Piece
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 
 VERSION = 1
 LARGEST = 32 << 20  # bytes of one message: prompts of several million tokens
@@ -138,7 +138,7 @@ class Pieces(Message, frozen=True):
 class Report(Message, frozen=True):
     """To the gateway, once a second and when asked: figures, and a sign of life."""
 
-    figures: Figures
+    figures: EngineStats
     busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`Used.gb_seconds`)
 
 

@@ -100,7 +100,7 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ScoredToken:
     """A token in some place, and how likely the model holds it there."""
 
     token: int
@@ -112,8 +112,8 @@ class Candidate:
 class TokenLogprob:
     """A token of an answer, and what else could have stood there."""
 
-    chosen: Candidate
-    top: tuple[Candidate, ...]  # the likeliest, most likely first
+    chosen: ScoredToken
+    top: tuple[ScoredToken, ...]  # the likeliest, most likely first
     offset: int  # characters of the answer's text before it
 
 

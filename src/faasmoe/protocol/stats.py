@@ -45,7 +45,7 @@ def _many() -> Distribution:
 
 
 @dataclass(slots=True)
-class Figures:
+class EngineStats:
     """Everything since an orchestrator's start. Those of several can be added."""
 
     running: int = 0  # requests
@@ -59,11 +59,11 @@ class Figures:
     cold_starts: int = 0  # invocations that had to wait for one
     engine: dict[str, float] = field(default_factory=dict)  # its own figures, by name (`Engine.gauges`)
 
-    def __add__(self, other: Figures) -> Figures:
+    def __add__(self, other: EngineStats) -> EngineStats:
         sums = {f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return Figures(**sums)
+        return EngineStats(**sums)
 
-    def counted(self) -> Figures:
+    def counted(self) -> EngineStats:
         """Only what stays true when the orchestrator is gone."""
         lasting = {name: value for name, value in self.engine.items() if name in COUNTED}
         return replace(self, running=0, waiting=0, engine=lasting)

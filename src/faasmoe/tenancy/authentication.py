@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from faasmoe.errors import LimitExceeded, Unauthenticated, WrongHost
-from faasmoe.tenancy.brute_force import Guesses
+from faasmoe.tenancy.brute_force import BruteForceGuard
 from faasmoe.tenancy.keys import LONGEST_KEY, StoredKey, id_of, matches
 from faasmoe.tenancy.limits.limits import Arrival
 from faasmoe.tenancy.proxies import TrustedProxies
@@ -75,7 +75,7 @@ class Authentication:
         self._added = added
         self._calendar = calendar
         self._local = local
-        self._guesses = Guesses(clock)
+        self._guesses = BruteForceGuard(clock)
         self.proxies = proxies
         self.wrong = 0  # keys, so far
 

@@ -12,7 +12,7 @@ MOST = 10  # wrong keys of one origin in a minute
 _ROOM = 10_000  # origins that are remembered, those that were wrong last
 
 
-class Guesses:
+class BruteForceGuard:
     """Counts wrong keys by the address that they come from.
 
     Only wrong keys are told to wait: a right key works whatever others have tried from its address, which may be a

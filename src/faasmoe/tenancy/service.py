@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _LAST_SECONDS = 0.5  # that the end waits for sums that are being read
 
 
-class Office:
+class TenancyService:
     """Runs on an open database, with threads of its own, until `close`.
 
     A server that is `local`, reached from this machine only, is open as long as there never was a tenant; with

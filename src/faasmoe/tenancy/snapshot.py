@@ -14,7 +14,7 @@ from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.keys import StoredKey, read_keys
 from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import Tenant, read_tenants
-from faasmoe.util.closeable import Closing
+from faasmoe.util.closeable import Closeable
 
 REFRESH_SECONDS = 0.5
 _LAST_SECONDS = 0.5  # that `close` waits for a look that is being taken
@@ -30,7 +30,7 @@ class Snapshot:
     added: int = 0  # tenants that were ever added, those removed since among them
 
 
-class Directory(Closing):
+class Directory(Closeable):
     """The newest snapshot, read by a thread of its own from `start` to `close`.
 
     Read once before that. A database that cannot be read later changes nothing: what is known goes on being known.

@@ -18,7 +18,7 @@ _STATE, _MAJOR_FAULTS, _USER_TICKS, _SYSTEM_TICKS = 0, 9, 11, 12  # fields after
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SilenceLimits:
     """Seconds of silence after which a process counts as lost."""
 
     stopped: float = 3.0  # the kernel says that it is stopped
@@ -38,11 +38,14 @@ class Patience:
     """Counts the silence of one process. `look` returns its vitals, None if they cannot be told."""
 
     def __init__(
-        self, look: Callable[[], Vitals | None] = lambda: None, limits: Limits | None = None, tick: float = TICK
+        self,
+        look: Callable[[], Vitals | None] = lambda: None,
+        limits: SilenceLimits | None = None,
+        tick: float = TICK,
     ) -> None:
         self.seconds = tick  # between calls of `tick`
         self._look = look
-        self._limits = limits or Limits()
+        self._limits = limits or SilenceLimits()
         self._ticks = 0
         self._effort: int | None = None  # when the silence was noticed
         self._worked = 0  # tick at which it was last seen to have done something

@@ -18,9 +18,9 @@ from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.fleet.fleet import Starts
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.config import About
-from faasmoe.protocol.request import Candidate, GenerationRequest, Piece, TokenLogprob
-from tests.offices import PlayedOffice
+from faasmoe.protocol.request import GenerationRequest, Piece, ScoredToken, TokenLogprob
 from tests.reading import InlineReader
+from tests.tenancies import PlayedTenancy
 
 
 class Stream:
@@ -84,21 +84,21 @@ ANSWER = [Piece("夜", 2), Piece(" 🎈", 5, "stop")]
 BODY = {"model": "m", "prompt": "p"}
 
 
-def app_of(orchestrator: Orchestrator, office: PlayedOffice | None = None) -> Any:
-    office = office or PlayedOffice()
-    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), office)
-    return create_app("m", orchestrator, InlineReader(Bounds("m", 256, 100)), metrics, office)
+def app_of(orchestrator: Orchestrator, tenancy: PlayedTenancy | None = None) -> Any:
+    tenancy = tenancy or PlayedTenancy()
+    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), tenancy)
+    return create_app("m", orchestrator, InlineReader(Bounds("m", 256, 100)), metrics, tenancy)
 
 
 def post(
     orchestrator: Orchestrator,
     body: dict,
     path: str = "completions",
-    office: PlayedOffice | None = None,
+    tenancy: PlayedTenancy | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx.Response:
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(app_of(orchestrator, office), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app_of(orchestrator, tenancy), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             content = json.dumps(body)
             more = {"Content-Type": "application/json", **(headers or {})}
@@ -273,7 +273,7 @@ def test_only_json_is_taken() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_many_log_probabilities_are_written_in_turns_with_others(stream: bool) -> None:
-    scores = tuple(TokenLogprob(Candidate(1, b"a", -1.0), (Candidate(2, b"b", -2.0),), i) for i in range(1000))
+    scores = tuple(TokenLogprob(ScoredToken(1, b"a", -1.0), (ScoredToken(2, b"b", -2.0),), i) for i in range(1000))
     last = Piece("a" * 1000, 1000, "stop", logprobs=scores)
     answer = post(Orchestrator([last]), {**BODY, "logprobs": 1, "stream": stream})
     chunks = events(answer)[:-1] if stream else [answer.json()]

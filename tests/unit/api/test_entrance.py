@@ -9,7 +9,7 @@ import pytest
 
 from faasmoe.api.entrance import Entrance
 from faasmoe.api.health import Health, Parts
-from tests.offices import PlayedOffice
+from tests.tenancies import PlayedTenancy
 from tests.unit.api.test_app import Orchestrator, app_of
 
 LEDGER = "the ledger is full"
@@ -148,5 +148,5 @@ def test_the_schema_wants_a_key_and_there_are_no_pages_for_it(no_tenant: Callabl
 @pytest.fixture
 def no_tenant() -> Callable[[str], int]:
     made = Entrance(Health(parts=parts()))
-    made.open(app_of(Orchestrator(), PlayedOffice(anonymous=False)), lambda _: None)
+    made.open(app_of(Orchestrator(), PlayedTenancy(anonymous=False)), lambda _: None)
     return lambda path: ask(made, path).status_code

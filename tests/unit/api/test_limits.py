@@ -15,7 +15,7 @@ from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.tenancy.ledger.ledger import Entry, Record
 from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.tenants import Tenant
-from tests.offices import PlayedOffice, bearer
+from tests.tenancies import PlayedTenancy, bearer
 from tests.unit.api.test_app import BODY, Orchestrator, Stream, app_of, post
 from tests.unit.api.test_tenants import LAST, get, turns
 
@@ -36,7 +36,7 @@ class Generous(Orchestrator):
         return streams
 
 
-class SpendingOffice(PlayedOffice):
+class SpendingTenancy(PlayedTenancy):
     """Budgets are of tokens, and what is recorded is spent."""
 
     def __init__(self, *tenants: Tenant) -> None:
@@ -61,11 +61,11 @@ def used(records: Sequence[Entry]) -> int:
 @pytest.mark.parametrize("stated", [True, False])
 @pytest.mark.parametrize("stream", [True, False])
 def test_forty_chats_at_once_get_no_more_than_there_is(tenant: Tenant, stated: bool, stream: bool) -> None:
-    office = SpendingOffice(tenant)
+    tenancy = SpendingTenancy(tenant)
     body = {**CHAT, "stream": stream, **({"max_tokens": 20} if stated else {})}
 
     async def run() -> list[int]:
-        transport = httpx.ASGITransport(app_of(Generous(), office))
+        transport = httpx.ASGITransport(app_of(Generous(), tenancy))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             asked = [
                 client.post("/v1/chat/completions", json=body, headers=bearer("acme"), timeout=30)
@@ -75,19 +75,19 @@ def test_forty_chats_at_once_get_no_more_than_there_is(tenant: Tenant, stated: b
 
     statuses = asyncio.run(run())
     assert set(statuses) == {200, 429}
-    assert len(office.records) == statuses.count(200)
+    assert len(tenancy.records) == statuses.count(200)
     most = tenant.tpm or 50
-    assert most / 2 < used(office.records) <= most
+    assert most / 2 < used(tenancy.records) <= most
 
 
 def test_an_answer_of_unstated_length_ends_where_the_limit_does() -> None:
-    office, orchestrator = PlayedOffice(Tenant("acme", tpm=50)), Generous()
-    answer = post(orchestrator, CHAT, "chat/completions", office, bearer("acme")).json()
+    tenancy, orchestrator = PlayedTenancy(Tenant("acme", tpm=50)), Generous()
+    answer = post(orchestrator, CHAT, "chat/completions", tenancy, bearer("acme")).json()
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["total_tokens"] == 50
     assert len(orchestrator.requests) == 1
     free = Generous()
-    post(free, CHAT, "chat/completions", PlayedOffice(Tenant("acme", rpm=9)), bearer("acme"))
+    post(free, CHAT, "chat/completions", PlayedTenancy(Tenant("acme", rpm=9)), bearer("acme"))
     assert free.requests[0].params.max_tokens == 100 - len(free.requests[0].prompt)  # the context's
 
 
@@ -95,10 +95,10 @@ def test_an_answer_of_unstated_length_ends_where_the_limit_does() -> None:
     ("content", "status"), [(b"{", 400), (b'{"model": "m", "nonsense": 1}', 400), (b"x" * (5 << 20), 413)]
 )
 def test_what_is_refused_counts(content: bytes, status: int) -> None:
-    office = PlayedOffice(Tenant("acme", rpm=2))
+    tenancy = PlayedTenancy(Tenant("acme", rpm=2))
 
     async def run() -> list[int]:
-        transport = httpx.ASGITransport(app_of(Orchestrator([LAST]), office))
+        transport = httpx.ASGITransport(app_of(Orchestrator([LAST]), tenancy))
         headers = {**bearer("acme"), "Content-Type": "application/json"}
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
             return [
@@ -109,12 +109,12 @@ def test_what_is_refused_counts(content: bytes, status: int) -> None:
 
 
 def test_what_is_only_looked_at_does_not() -> None:
-    office = PlayedOffice(Tenant("acme", rpm=1))
+    tenancy = PlayedTenancy(Tenant("acme", rpm=1))
     for _ in range(3):
-        assert get(office, "/v1/models", bearer("acme")).status_code == 200
-    assert post(Orchestrator([LAST]), BODY, office=office, headers=bearer("acme")).status_code == 200
-    assert post(Orchestrator([LAST]), BODY, office=office, headers=bearer("acme")).status_code == 429
-    assert get(office, "/v1/models", bearer("acme")).headers["x-ratelimit-remaining-requests"] == "0"
+        assert get(tenancy, "/v1/models", bearer("acme")).status_code == 200
+    assert post(Orchestrator([LAST]), BODY, tenancy=tenancy, headers=bearer("acme")).status_code == 200
+    assert post(Orchestrator([LAST]), BODY, tenancy=tenancy, headers=bearer("acme")).status_code == 429
+    assert get(tenancy, "/v1/models", bearer("acme")).headers["x-ratelimit-remaining-requests"] == "0"
 
 
 async def call(app: Any, receive: Any, *headers: tuple[bytes, bytes]) -> tuple[int, dict[bytes, bytes]]:
@@ -139,11 +139,11 @@ async def call(app: Any, receive: Any, *headers: tuple[bytes, bytes]) -> tuple[i
     ],
 )
 def test_bodies_are_not_read_where_nothing_is_left(tenant: Tenant) -> None:
-    office = SpendingOffice(tenant)
+    tenancy = SpendingTenancy(tenant)
     body = json.dumps({**BODY, "max_tokens": 7}).encode()
 
     async def run() -> None:
-        app = app_of(Generous(), office)
+        app = app_of(Generous(), tenancy)
         read = asyncio.Event()
 
         messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -174,11 +174,11 @@ def test_bodies_are_not_read_where_nothing_is_left(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_large_body_that_is_refused_costs_tokens(announced: bool) -> None:
-    office = PlayedOffice(Tenant("acme", tpm=10**6))
+    tenancy = PlayedTenancy(Tenant("acme", tpm=10**6))
     parts = [b'{"model": "m", "prompt": "', *[b"x" * 2**16] * 16, b'", "nonsense": 1}']
 
     async def run() -> None:
-        app = app_of(Orchestrator(), office)
+        app = app_of(Orchestrator(), tenancy)
         left = list(parts)
 
         async def receive() -> Any:
@@ -189,19 +189,19 @@ def test_a_large_body_that_is_refused_costs_tokens(announced: bool) -> None:
         assert status == 400
 
     asyncio.run(run())
-    (standing,) = office.limits.standing(Tenant("acme", tpm=10**6))
+    (standing,) = tenancy.limits.standing(Tenant("acme", tpm=10**6))
     assert 64_000 < 10**6 - standing.remaining < 70_000
 
 
 def test_what_who_leaves_may_still_use_is_set_aside_until_it_is_known() -> None:
-    office, orchestrator = (
-        SpendingOffice(Tenant("acme", budget=Budget(Decimal(20)), concurrency=1)),
+    tenancy, orchestrator = (
+        SpendingTenancy(Tenant("acme", budget=Budget(Decimal(20)), concurrency=1)),
         Orchestrator(),
     )
-    tenant = office.directory.now.tenants["acme"]
+    tenant = tenancy.directory.now.tenants["acme"]
 
     async def run() -> None:
-        app = app_of(orchestrator, office)
+        app = app_of(orchestrator, tenancy)
         body = json.dumps({**BODY, "max_tokens": 12}).encode()
         messages = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -215,12 +215,12 @@ def test_what_who_leaves_may_still_use_is_set_aside_until_it_is_known() -> None:
         asked = asyncio.create_task(call(app, receive))
         await orchestrator.submitted.wait()
         await asked
-        office.limits.arrive(tenant).leave()  # there is a place again
-        held = office.limits._meter("acme")
+        tenancy.limits.arrive(tenant).leave()  # there is a place again
+        held = tenancy.limits._meter("acme")
         assert held.held_answers == 12
         orchestrator.streams[0].final.set_result(Piece("", 3, "cancelled"))
         await turns()
         assert (held.held_answers, held.held_prompts, held.reserved) == (0, 0, 0)
 
     asyncio.run(run())
-    assert len(office.records) == 1
+    assert len(tenancy.records) == 1

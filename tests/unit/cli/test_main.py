@@ -62,7 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_what_the_user_can_mend_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    for opened in ("cli.server.serve.bind", "cli.server.serve.open_office", "orchestrator.pool.local_platform"):
+    for opened in ("cli.server.serve.bind", "cli.server.serve.open_tenancy", "orchestrator.pool.local_platform"):
         monkeypatch.setattr(f"faasmoe.{opened}", lambda *_: nullcontext())
     assert run(monkeypatch, *arguments) == 2
     err = capfd.readouterr().err

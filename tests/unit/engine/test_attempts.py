@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from faasmoe.engine import attempts
-from faasmoe.engine.attempts import Attempts, Outcome
+from faasmoe.engine.attempts import Attempts, StepOutcome
 from faasmoe.engine.batch import Batch
 from faasmoe.engine.engine import Engine
-from faasmoe.engine.request_state import Running
+from faasmoe.engine.request_state import RequestState
 from faasmoe.engine.scheduler import Work
 from faasmoe.engine.usage import StepCosts
 from faasmoe.errors import DeadlineExceeded, FunctionError
@@ -199,9 +199,9 @@ class Played:
         self.costs.add([part(range(len(batch.tokens)))], [reply(10**9)], replies((1.0, 10**9)))
         return torch.zeros(len(batch.tokens), 1)
 
-    def run(self) -> Outcome:
+    def run(self) -> StepOutcome:
         members = [
-            Running(
+            RequestState(
                 GenerationRequest(str(i), (i,), SamplingParams(temperature=0)),
                 lambda _: None,
                 Letters(),

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from faasmoe.engine.engine import Engine
-from faasmoe.engine.step_stats import StepReport
+from faasmoe.engine.step_stats import StepStats
 from faasmoe.engine.usage import StepCosts
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.platforms import InProcessPlatform
@@ -33,18 +33,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Modul
 
 
 @pytest.fixture
-def serving(tiny: tuple) -> Iterator[Serving]:
-    with Serving(make_plan(resolve(str(tiny[0])), 4), InProcessPlatform, 128) as running:
+def serving(tiny: tuple) -> Iterator[Runtime]:
+    with Runtime(make_plan(resolve(str(tiny[0])), 4), InProcessPlatform, 128) as running:
         yield running
 
 
 @pytest.fixture
-def engine_with(serving: Serving) -> Iterator[Callable[..., Engine]]:
+def engine_with(serving: Runtime) -> Iterator[Callable[..., Engine]]:
     """Engines on the same model, with other options."""
     engines = []
 
     def start(
-        observer: Callable[[StepReport], None] | None = None, costs: StepCosts | None = None, **options: int
+        observer: Callable[[StepStats], None] | None = None, costs: StepCosts | None = None, **options: int
     ) -> Engine:
         engines.append(
             Engine(
@@ -65,11 +65,11 @@ def engine_with(serving: Serving) -> Iterator[Callable[..., Engine]]:
 
 
 def submit(
-    to: Serving | Engine, name: str, prompt: list[int], *, tenant: str = "", **params: object
+    to: Runtime | Engine, name: str, prompt: list[int], *, tenant: str = "", **params: object
 ) -> queue.SimpleQueue[Piece]:
     """Greedy unless told otherwise: whatever is sampled may be the end token."""
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
-    engine = to.engine if isinstance(to, Serving) else to
+    engine = to.engine if isinstance(to, Runtime) else to
     sampling = SamplingParams(**{"temperature": 0, **params})
     engine.submit(GenerationRequest(name, tuple(prompt), sampling, tenant), pieces.put)
     return pieces
@@ -92,7 +92,7 @@ def greedy(model: torch.nn.Module, prompt: list[int], count: int) -> list[int]:
     return ids[0, len(prompt) :].tolist()
 
 
-def test_requests_together_give_what_each_gives_alone(serving: Serving, tiny: tuple) -> None:
+def test_requests_together_give_what_each_gives_alone(serving: Runtime, tiny: tuple) -> None:
     prompts = [[5, 6, 7], list(range(40)), [99]]
     streams = [submit(serving, str(i), p, max_tokens=12) for i, p in enumerate(prompts)]
     for prompt, stream in zip(prompts, streams, strict=True):
@@ -101,7 +101,7 @@ def test_requests_together_give_what_each_gives_alone(serving: Serving, tiny: tu
         assert (last.tokens, last.finish_reason) == (12, "length")
 
 
-def test_what_does_not_fit_is_refused_before_anything_runs(serving: Serving) -> None:
+def test_what_does_not_fit_is_refused_before_anything_runs(serving: Runtime) -> None:
     with pytest.raises(RequestError, match="the context is 128 tokens; the prompt has 120") as caught:
         submit(serving, "a", [1] * 120, max_tokens=9)
     assert (caught.value.param, caught.value.code) == ("max_tokens", "context_length_exceeded")
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(serving: Serving) -> 
 
 @pytest.mark.parametrize("token", [-1, 257, 2**70])
 def test_tokens_that_the_model_does_not_know_are_refused_before_anything_runs(
-    serving: Serving, token: int
+    serving: Runtime, token: int
 ) -> None:
     with pytest.raises(RequestError, match=f"prompt has token {token}; this model takes token ids from 0 to 256"):
         submit(serving, "a", [1, token, 2])
@@ -122,7 +122,7 @@ def test_tokens_that_the_model_does_not_know_are_refused_before_anything_runs(
     assert serving.engine.load() == (0, 0)
 
 
-def test_a_cancelled_request_frees_its_place(serving: Serving) -> None:
+def test_a_cancelled_request_frees_its_place(serving: Runtime) -> None:
     pieces = submit(serving, "a", [1, 2], max_tokens=100)
     pieces.get(timeout=60)
     serving.engine.cancel("a")
@@ -132,7 +132,7 @@ def test_a_cancelled_request_frees_its_place(serving: Serving) -> None:
     assert pieces.empty()
 
 
-def test_what_requests_use_adds_up_to_what_the_platform_did(serving: Serving) -> None:
+def test_what_requests_use_adds_up_to_what_the_platform_did(serving: Runtime) -> None:
     def start(name: str, tenant: str, **params: object) -> queue.SimpleQueue[Piece]:
         return submit(serving, name, [1, 2, ord(name)], tenant=tenant, **params)
 
@@ -157,7 +157,7 @@ def test_what_requests_use_adds_up_to_what_the_platform_did(serving: Serving) ->
 
 
 def test_work_that_is_repeated_after_a_preemption_is_paid_for(
-    serving: Serving, engine_with: Callable[..., Engine]
+    serving: Runtime, engine_with: Callable[..., Engine]
 ) -> None:
     engine = engine_with(kv_cache_bytes=64 * 4 * 512, costs=serving.dispatch.costs)
     streams = [submit(engine, str(i), [5 + i, *range(20)], max_tokens=30) for i in range(4)]
@@ -167,7 +167,7 @@ def test_work_that_is_repeated_after_a_preemption_is_paid_for(
 
 
 def test_a_step_that_fails_has_cost_what_it_did_until_then(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch
+    serving: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoke = serving.platform.invoke_many
     monkeypatch.setattr(serving.platform, "invoke_many", lambda calls, *more: invoke(calls, *more) if "layer-00" in
@@ -178,7 +178,7 @@ def test_a_step_that_fails_has_cost_what_it_did_until_then(
     assert last.used.invocations == serving.platform.status().totals.invocations > 0
 
 
-def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Serving) -> None:
+def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Runtime) -> None:
     names = [status.name for status in serving.platform.status().functions]
     specs = dict(serving.platform._specs)
     serving.platform.remove(names)
@@ -189,7 +189,7 @@ def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Serving) -
 
 
 def test_a_fault_in_sampling_ends_one_request(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serving: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from faasmoe.engine.output.sampler import Sampler
 
@@ -210,7 +210,7 @@ def test_a_fault_in_sampling_ends_one_request(
     assert drain(second)[1].finish_reason == "length"
 
 
-def test_a_listener_that_fails_does_not_reach_others(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_does_not_reach_others(serving: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     def deaf(piece: Piece) -> None:
         raise OSError("nobody listens")
 
@@ -221,7 +221,7 @@ def test_a_listener_that_fails_does_not_reach_others(serving: Serving, caplog: p
 
 
 def test_an_engine_that_fails_says_so(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serving: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
         raise KeyError("plan")
@@ -236,7 +236,7 @@ def test_an_engine_that_fails_says_so(
 
 
 def test_a_request_that_was_cancelled_in_a_failing_step_fails_no_other_of_its_id(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch
+    serving: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, go_on = threading.Event(), threading.Event()
     forward = serving.model.forward
@@ -282,7 +282,7 @@ def test_what_never_fits_in_memory_is_refused(engine_with: Callable[..., Engine]
 
 
 def test_too_many_that_wait_are_sent_away(
-    serving: Serving, engine_with: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+    serving: Runtime, engine_with: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, go_on = threading.Event(), threading.Event()
     forward = serving.model.forward
@@ -306,7 +306,7 @@ def test_too_many_that_wait_are_sent_away(
 
 
 def test_a_conversation_computes_what_is_new(tiny: tuple, engine_with: Callable[..., Engine]) -> None:
-    reports: queue.SimpleQueue[StepReport] = queue.SimpleQueue()
+    reports: queue.SimpleQueue[StepStats] = queue.SimpleQueue()
     engine = engine_with(reports.put)
     prompt = list(range(40))
     drain(submit(engine, "a", prompt, max_tokens=4))
@@ -321,7 +321,7 @@ def test_a_conversation_computes_what_is_new(tiny: tuple, engine_with: Callable[
     assert prompts == [40, 46 - 43, 46, 1]
 
 
-def iter_reports(reports: queue.SimpleQueue[StepReport]) -> Iterator[int]:
+def iter_reports(reports: queue.SimpleQueue[StepStats]) -> Iterator[int]:
     while not reports.empty():
         report = reports.get()
         assert set(report.phases) == {"schedule", "forward", "account", "sample"}
@@ -334,14 +334,14 @@ def iter_reports(reports: queue.SimpleQueue[StepReport]) -> Iterator[int]:
 def test_a_failing_observer_is_no_requests_concern(
     engine_with: Callable[..., Engine], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(report: StepReport) -> None:
+    def broken(report: StepStats) -> None:
         raise ZeroDivisionError
 
     assert drain(submit(engine_with(broken), "a", [1], max_tokens=3))[1].finish_reason == "length"
     assert "could not be reported: ZeroDivisionError" in caplog.text
 
 
-def test_closing_ends_what_runs(serving: Serving) -> None:
+def test_closing_ends_what_runs(serving: Runtime) -> None:
     pieces = submit(serving, "a", [1, 2], max_tokens=120)
     serving.engine.close()
     assert drain(pieces)[1].error == "the orchestrator is shutting down"
@@ -350,7 +350,7 @@ def test_closing_ends_what_runs(serving: Serving) -> None:
         submit(serving, "b", [1])
 
 
-def test_the_end_token_ends_without_showing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_token_ends_without_showing(serving: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = serving.model.forward
 
     def ends_soon(tokens: list[int], positions: list[int], spans: list, wanted: list[int]) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe.engine.request_state import Running
+from faasmoe.engine.request_state import RequestState
 from faasmoe.engine.scheduler import Work
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
@@ -37,7 +37,7 @@ class Engine:
     def __init__(self, prompt: Sequence[int], says: bytes = b"", **params: object) -> None:
         self.pieces: list[Piece] = []
         request = GenerationRequest("a", tuple(prompt), SamplingParams(**params))
-        self.running = Running(request, self._take, Bytes(), frozenset([END]))
+        self.running = RequestState(request, self._take, Bytes(), frozenset([END]))
         self._says = says  # what it answers, and then the end, instead of what the model's logits say
         self.asked = 0  # logits
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.engine.experts.grouping import Part
-from faasmoe.engine.usage import COSTS, StepCosts, Usage
+from faasmoe.engine.usage import COSTS, RequestUsage, StepCosts
 from faasmoe.experts.payload import Reply, Timings
 from faasmoe.platforms.base import Replies
 from faasmoe.protocol.request import Used
@@ -69,7 +69,7 @@ def test_shares_add_up_and_who_had_no_slot_pays_nothing(
 
 
 def test_a_request_sums_its_steps_and_its_own_time() -> None:
-    usage = Usage()
+    usage = RequestUsage()
     assert usage.read() == Used()
     for _ in range(2):
         usage.add(np.array([1.5, 2, 3, 0.5]), 4.0)

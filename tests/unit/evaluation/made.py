@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faasmoe.evaluation.meters.meter import MeterCost, Usage
+from faasmoe.evaluation.meters.meter import MeasuredUsage, MeterCost
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.strategies.protocol import Answered
 
@@ -15,7 +15,7 @@ def run(
     cpu: float = 5.0,
     **changes: object,
 ) -> Run:
-    usage = Usage(
+    usage = MeasuredUsage(
         times=[0.0, seconds],
         pss={"orchestrator": [memory, memory]},
         cpu={"orchestrator": [0.0, cpu]},

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.protocol.config import About, FleetOptions
 from faasmoe.protocol.request import GenerationRequest
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 
 ABOUT = About("arch", 1, 2, 3, 40)
 
@@ -20,7 +20,7 @@ class Link:
         self.busy = self.lost = False
         self.taken: list[str] = []
         self.reason = ""
-        self.latest = Figures(running=1, invocations=1)
+        self.latest = EngineStats(running=1, invocations=1)
 
     async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[str]:
         self.busy = True

@@ -12,7 +12,7 @@ from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 from faasmoe.fleet.client import MOST_WAITING, OrchestratorClient
 from faasmoe.protocol.messages import HEADER, Submit, read_order
 from faasmoe.protocol.request import GenerationRequest, SamplingParams
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 
 
 class Link:
@@ -24,7 +24,7 @@ class Link:
         self.taken: list[str] = []
         self.reason = ""
         self.busy = False
-        self.latest = Figures(running=1, invocations=5)
+        self.latest = EngineStats(running=1, invocations=5)
 
     async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[str]:
         assert isinstance(read_order(frame[HEADER.size :]), Submit)
@@ -128,7 +128,7 @@ def test_nor_do_too_many_of_them() -> None:
 def test_counts_go_on_with_the_next_orchestrator() -> None:
     async def test() -> None:
         client = OrchestratorClient()
-        assert client.figures == Figures()
+        assert client.figures == EngineStats()
         attach(client, Link())
         await client.refresh()
         assert (client.figures.running, client.figures.invocations) == (3, 5)

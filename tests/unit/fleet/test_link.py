@@ -30,8 +30,8 @@ from faasmoe.protocol.messages import (
     read_order,
 )
 from faasmoe.protocol.request import GenerationRequest, Piece, Used
-from faasmoe.protocol.stats import Figures
-from faasmoe.util.patience import Limits, Patience
+from faasmoe.protocol.stats import EngineStats
+from faasmoe.util.patience import Patience, SilenceLimits
 
 
 class Writer:
@@ -274,7 +274,7 @@ def test_a_silent_orchestrator_counts_as_lost() -> None:
         with pytest.raises(ProcessLost, match=r"was silent for 0\.01 s"):
             await played.running
 
-    play(test, Patience(limits=Limits(asleep=0.01, stopped=0), tick=0.001))
+    play(test, Patience(limits=SilenceLimits(asleep=0.01, stopped=0), tick=0.001))
 
 
 def stand_still(seconds: float) -> None:
@@ -289,12 +289,12 @@ def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost(
         loop = asyncio.get_running_loop()
         for _ in range(3):
             stand_still(0.05)
-            loop.call_soon(played.say, Report(Figures(running=4), {}))
+            loop.call_soon(played.say, Report(EngineStats(running=4), {}))
             await asyncio.sleep(0.002)
         assert not played.running.done()
-        assert played.link.latest == Figures(running=4)
+        assert played.link.latest == EngineStats(running=4)
 
-    play(test, Patience(limits=Limits(asleep=0.02, stopped=0), tick=0.005))
+    play(test, Patience(limits=SilenceLimits(asleep=0.02, stopped=0), tick=0.005))
 
 
 @pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK", pack(Ask()), pack(Starting()), HEADER.pack(1, LARGEST + 1)])
@@ -324,9 +324,9 @@ def test_figures_are_asked_for_once_for_all_who_wait() -> None:
         await turn()
         seen: list[dict[str, float]] = []
         played.link.on_busy = seen.append
-        played.say(Report(Figures(running=4), {"a": 1.5}))
+        played.say(Report(EngineStats(running=4), {"a": 1.5}))
         await asyncio.gather(*asked)
-        assert played.link.latest == Figures(running=4)
+        assert played.link.latest == EngineStats(running=4)
         assert played.writer.orders() == [Ask()]
         assert seen == [{"a": 1.5}]
 

@@ -32,7 +32,7 @@ from faasmoe.protocol.messages import (
     pack,
     read_template_order,
 )
-from faasmoe.util.patience import Limits, Patience, Vitals
+from faasmoe.util.patience import Patience, SilenceLimits, Vitals
 
 ABOUT = About("arch", 1, 2, 3, 40)
 START = Start(ServingConfig("m", "/m"), "/pool", "/folder")
@@ -75,7 +75,7 @@ def play(monkeypatch: pytest.MonkeyPatch, test: Callable[[TemplateProcess, Playe
             made.append(Played(connection))
             return made[-1]
 
-        limits = Limits(stopped=0.05, asleep=60, working=60)
+        limits = SilenceLimits(stopped=0.05, asleep=60, working=60)
         monkeypatch.setattr(template_process, "_spawn", spawn)
         monkeypatch.setattr(template_process, "Patience", partial(Patience, tick=0.01))
         monkeypatch.setattr(template_process, "_LOADING", limits)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.orchestrator.loaded_model import Loaded
+from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.orchestrator.runtime import demand
 from tests.tiny import save_tiny
 
@@ -18,6 +18,6 @@ def test_a_pool_must_hold_a_functions_tensors_and_an_orchestrator_the_dense_ones
     assert asked.its_tensors == 3 * 3  # experts and their matrices
     assert (asked.clients, asked.requests) == (2, 7)
     before = len(os.listdir("/proc/self/fd"))
-    loaded = Loaded(plan, tmp_path / "artifacts")
+    loaded = LoadedModel(plan, tmp_path / "artifacts")
     assert 0 < len(os.listdir("/proc/self/fd")) - before <= asked.tensors
     assert len(loaded.functions) == asked.functions

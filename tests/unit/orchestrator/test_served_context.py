@@ -13,8 +13,8 @@ from faasmoe.engine.kv.allocator import token_bytes
 from faasmoe.errors import OptionError, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import context_length, make_plan
-from faasmoe.orchestrator.loaded_model import Loaded
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.loaded_model import LoadedModel
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.orchestrator.served_context import KVShare
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece
@@ -68,7 +68,7 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
     save_tiny("qwen2_moe", tmp_path / "m", vocab_size=257, eos_token_id=256, max_position_embeddings=262144)
     _byte_tokenizer().save_pretrained(tmp_path / "m")
     plan = make_plan(resolve(str(tmp_path / "m")), 4)
-    loaded = Loaded(plan, tmp_path / "artifacts")
+    loaded = LoadedModel(plan, tmp_path / "artifacts")
     a_token = token_bytes(loaded.model.kv_bytes)
     share = KVShare.of(EngineOptions(kv_cache_bytes=100 * a_token), 1, tmp_path)
     context = share.context(context_length(plan, None), None, a_token)
@@ -78,7 +78,7 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
     asked = reading.read("chat", json.dumps(body).encode())
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     options = EngineOptions(kv_cache_bytes=share.each)
-    with Serving(loaded, InProcessPlatform, context, options) as serving:
+    with Runtime(loaded, InProcessPlatform, context, options) as serving:
         serving.engine.submit(GenerationRequest("a", asked.prompts[0], asked.params), pieces.put)
         while not (piece := pieces.get(timeout=60)).last:
             pass

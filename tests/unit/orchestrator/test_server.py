@@ -30,7 +30,7 @@ from faasmoe.protocol.messages import (
     read_answer,
 )
 from faasmoe.protocol.request import GenerationRequest, Piece
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 
 
 class Connection:
@@ -110,7 +110,7 @@ def played() -> Iterator[Played]:
 @pytest.fixture
 def ready(played: Played) -> Played:
     played.server.start()
-    played.server.serve(played.engine, Figures)
+    played.server.serve(played.engine, EngineStats)
     assert next(played.answers) == Ready()
     return played
 
@@ -175,7 +175,7 @@ def test_figures_come_when_asked(ready: Played) -> None:
     ready.connection.say(Ask())
     while not isinstance(message := read_one(ready.connection), Report):
         pass
-    assert (message.figures, message.busy) == (Figures(), {"a": 1.5})
+    assert (message.figures, message.busy) == (EngineStats(), {"a": 1.5})
 
 
 def read_one(connection: Connection) -> Message:
@@ -227,11 +227,11 @@ def test_a_request_that_the_engine_chokes_on_is_refused_alone(ready: Played) -> 
 def test_a_thread_that_ends_ends_the_process(played: Played, what: str) -> None:
     """Otherwise requests would wait for what is never read, or never sent."""
 
-    def broken(*_: object) -> Figures:
+    def broken(*_: object) -> EngineStats:
         raise ValueError("a defect")
 
     played.engine.cancel = broken  # type: ignore[assignment]
     played.server.start()
-    played.server.serve(played.engine, broken if what == "figures" else Figures)
+    played.server.serve(played.engine, broken if what == "figures" else EngineStats)
     played.connection.say(Cancel(("a",)) if what == "cancel" else Ask())
     assert played.gone.get(timeout=30) == 1

@@ -6,19 +6,19 @@ from faasmoe.evaluation import torch_memory
 from faasmoe.evaluation.torch_memory import Taken, beyond_cpu_build
 from faasmoe.model.adapter.torch_build import TorchBuild
 from faasmoe.planner import machine
-from faasmoe.planner.machine import Footprint
+from faasmoe.planner.machine import ProcessFootprint
 
 
 def test_figures_are_those_of_the_build_for_cpus_which_nobody_needs_to_measure(monkeypatch):
     monkeypatch.setattr(torch_memory, "installed", lambda: TorchBuild("2.13.0+cpu", None))
     assert beyond_cpu_build.__wrapped__() == Taken(0, 0)
     monkeypatch.setattr(machine, "beyond_cpu_build", beyond_cpu_build.__wrapped__)
-    assert Footprint.here() == Footprint()
+    assert ProcessFootprint.here() == ProcessFootprint()
 
 
 def test_two_processes_have_what_another_build_takes_and_share_its_files(monkeypatch):
     monkeypatch.setattr(machine, "beyond_cpu_build", lambda: Taken(own=130 << 20, files=150 << 20))
-    usual, here = Footprint(), Footprint.here()
+    usual, here = ProcessFootprint(), ProcessFootprint.here()
     assert here.orchestrator - usual.orchestrator == 280 << 20
     assert here.platform - usual.platform == 130 << 20
     assert (here.gateway, here.own, here.instance) == (usual.gateway, usual.own, usual.instance)

@@ -8,21 +8,21 @@ import pytest
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.workloads.arrivals import bursty, poisson
 from faasmoe.evaluation.workloads.ask import Ask, Lengths
-from faasmoe.planner.machine import Footprint, Machine
+from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.plan import make_plan, requests_of, usual_block_sizes
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.planner.shape import ExpertLayer, ModelShape, shape_of
-from faasmoe.planner.simulation import Requests
+from faasmoe.planner.simulation import SimulatedRequests
 
 SHAPE = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 6, 50_000_000, 10_000, 2, 1024)
 GIVEN = Conditions(SHAPE, 64 << 30, machine=Machine(cores=2))
 
 
-def one_at_a_time(count: int, pause: float, prompt: int = 20, answer: int = 50) -> Requests:
+def one_at_a_time(count: int, pause: float, prompt: int = 20, answer: int = 50) -> SimulatedRequests:
     return requests_of(Ask(pause * n, f"t{n % 3}", prompt, answer) for n in range(count))
 
 
-def told(setting: Setting, requests: Requests, given: Conditions = GIVEN) -> Prediction:
+def told(setting: Setting, requests: SimulatedRequests, given: Conditions = GIVEN) -> Prediction:
     return predict(requests, setting, given)
 
 
@@ -36,7 +36,7 @@ def test_invocations_of_single_requests_are_those_of_single_tokens() -> None:
 
 def test_with_long_keep_alive_everything_is_there_and_nothing_starts() -> None:
     prediction = told(Setting("shared", 10, 600.0), one_at_a_time(50, 30.0))
-    foot = Footprint()
+    foot = ProcessFootprint()
     assert prediction.functions == 36
     assert prediction.memory["instances"] == pytest.approx(360_000_000 + 36 * foot.instance, rel=1e-3)
     assert prediction.memory["platform"] == foot.platform
@@ -49,8 +49,8 @@ def test_with_short_keep_alive_every_request_starts_what_it_touches() -> None:
     prediction = told(Setting("shared", 10, 5.0), requests)
     assert prediction.cold_starts_per_request == pytest.approx(36, rel=0.01)
     assert prediction.memory["instances"] < 0.02 * 360_000_000
-    assert prediction.memory["platform"] < 0.4 * Footprint().platform  # the zygote goes after five minutes
-    foot = Footprint()  # the orchestrator goes after 300 s of each 1000, its template after 600
+    assert prediction.memory["platform"] < 0.4 * ProcessFootprint().platform  # the zygote goes after five minutes
+    foot = ProcessFootprint()  # the orchestrator goes after 300 s of each 1000, its template after 600
     loaded = foot.orchestrator + SHAPE.dense_bytes + prediction.kv_cache
     assert prediction.memory["orchestrator"] == pytest.approx(
         0.6 * loaded + 0.3 * foot.each_orchestrator(SHAPE.width), rel=0.02
@@ -76,7 +76,7 @@ def test_private_orchestrators_cost_memory_and_share_no_steps() -> None:
     requests = requests_of(poisson(6, 1.0, 600, lengths=Lengths(20, 50)))
     shared, private = (told(Setting(strategy, 10, 60.0), requests) for strategy in ("shared", "private"))
     assert private.memory["orchestrator"] - shared.memory["orchestrator"] == pytest.approx(
-        5 * Footprint().each_orchestrator(SHAPE.width), rel=0.05
+        5 * ProcessFootprint().each_orchestrator(SHAPE.width), rel=0.05
     )
     assert private.invocations_per_token > 1.05 * shared.invocations_per_token
     assert private.end_to_end["p50"] > shared.end_to_end["p50"]

@@ -43,8 +43,8 @@ from faasmoe.protocol.messages import (
     read_template_order,
 )
 from faasmoe.protocol.options import EngineOptions
-from faasmoe.protocol.request import Candidate, GenerationRequest, Piece, SamplingParams, TokenLogprob
-from faasmoe.protocol.stats import Distribution, Figures
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, ScoredToken, TokenLogprob
+from faasmoe.protocol.stats import Distribution, EngineStats
 
 numbers = st.integers(0, 2**63 - 1)
 reals = st.floats(allow_nan=False)
@@ -61,7 +61,7 @@ params = st.builds(
     echo=st.booleans(),
 )
 requests = st.builds(GenerationRequest, texts, st.lists(numbers).map(tuple), params, texts)
-candidates = st.builds(Candidate, numbers, st.binary(), st.none() | reals)
+candidates = st.builds(ScoredToken, numbers, st.binary(), st.none() | reals)
 logprobs = st.builds(TokenLogprob, candidates, st.lists(candidates).map(tuple), numbers)
 pieces = st.builds(
     Piece,
@@ -85,7 +85,7 @@ configs = st.builds(
 )
 failures = st.builds(Failure, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
 figures = st.builds(
-    Figures,
+    EngineStats,
     numbers,
     numbers,
     step_seconds=st.lists(numbers, min_size=3, max_size=3).map(

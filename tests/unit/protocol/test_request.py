@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from faasmoe.errors import RequestError
-from faasmoe.protocol.request import Candidate, GenerationRequest, Piece, SamplingParams, TokenLogprob
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, ScoredToken, TokenLogprob
 
 NAN = float("nan")
 
@@ -63,7 +63,10 @@ def test_only_echoed_logprobs_need_all_logits(params: dict, needs: bool) -> None
             "a", (1, 2), SamplingParams(seed=-5, stop=("x",), logit_bias=((3, 1.5),), logprobs=2), "t"
         ),
         Piece(
-            "é", 3, "stop", logprobs=(TokenLogprob(Candidate(1, b"\xc3", -0.5), (Candidate(2, b"", None),), 4),)
+            "é",
+            3,
+            "stop",
+            logprobs=(TokenLogprob(ScoredToken(1, b"\xc3", -0.5), (ScoredToken(2, b"", None),), 4),),
         ),
     ],
 )

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from faasmoe.protocol.stats import Distribution, Figures
+from faasmoe.protocol.stats import Distribution, EngineStats
 
 
 def test_figures_of_several_orchestrators_are_added() -> None:
-    one = Figures(
+    one = EngineStats(
         running=1, invocations=5, phases={"forward": 1.0}, engine={"preemptions": 2, "kv_cache_tokens": 9}
     )
-    two = Figures(waiting=2, invocations=1, phases={"forward": 0.5, "sample": 1.0}, engine={"preemptions": 1})
+    two = EngineStats(waiting=2, invocations=1, phases={"forward": 0.5, "sample": 1.0}, engine={"preemptions": 1})
     one.step_seconds.observe(0.002)
     two.step_seconds.observe(0.002)
     both = one + two
@@ -20,8 +20,8 @@ def test_figures_of_several_orchestrators_are_added() -> None:
 
 
 def test_only_counts_outlive_an_orchestrator() -> None:
-    figures = Figures(running=1, waiting=2, cold_starts=3, engine={"preemptions": 2, "kv_cache_tokens": 9})
-    assert figures.counted() == Figures(cold_starts=3, engine={"preemptions": 2})
+    figures = EngineStats(running=1, waiting=2, cold_starts=3, engine={"preemptions": 2, "kv_cache_tokens": 9})
+    assert figures.counted() == EngineStats(cold_starts=3, engine={"preemptions": 2})
 
 
 def test_distributions_keep_their_bounds() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from faasmoe.tenancy import brute_force as module
-from faasmoe.tenancy.brute_force import MOST, Guesses, network
+from faasmoe.tenancy.brute_force import MOST, BruteForceGuard, network
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
 def test_who_guesses_waits_and_others_do_not() -> None:
     clock = Clock()
-    guesses = Guesses(clock)
+    guesses = BruteForceGuard(clock)
     waits = []
     for _ in range(MOST + 2):
         waits.append(guesses.wrong("10.0.0.1"))
@@ -29,7 +29,7 @@ def test_who_guesses_waits_and_others_do_not() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ROOM", 100)
-    guesses = Guesses(Clock())
+    guesses = BruteForceGuard(Clock())
     for i in range(1000):
         guesses.wrong(f"10.0.{i // 250}.{i % 250}")
     assert len(guesses._wrong) <= 100

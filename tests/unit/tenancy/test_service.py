@@ -15,7 +15,7 @@ from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger import ledger as ledger_module
 from faasmoe.tenancy.ledger.ledger import Record
 from faasmoe.tenancy.limits.budget import Budget
-from faasmoe.tenancy.service import Office
+from faasmoe.tenancy.service import TenancyService
 from faasmoe.tenancy.tenants import Tenant, add_tenant, remove_tenant
 from tests.waiting import wait_until
 
@@ -29,10 +29,10 @@ def record(number: int, ended: float) -> Record:
 def test_the_last_minute_survives_a_restart(database: Database) -> None:
     add_tenant(database, ACME)
     now = time.time()
-    with Office(database, local=True) as office:
+    with TenancyService(database, local=True) as tenancy:
         for number, ago in enumerate((100.0, 20.0, 1.0)):
-            assert office.record(record(number, now - ago)).result(30)
-    again = Office(database, local=True)
+            assert tenancy.record(record(number, now - ago)).result(30)
+    again = TenancyService(database, local=True)
     assert [standing.remaining for standing in again.limits.standing(ACME)] == [3, 70]
     assert again.spending.left("acme", ACME.budget or Budget(Decimal(0))) == 1000 - 45
 
@@ -44,28 +44,28 @@ def test_a_database_that_cannot_be_written_forgets_nothing_and_is_told(
     monkeypatch.setattr(ledger_module, "_LAST_SECONDS", 0.1)
     tenant = replace(ACME, rpm=None, tpm=None, budget=Budget(Decimal(20)))
     add_tenant(database, tenant)
-    with Office(database, local=True) as office:
+    with TenancyService(database, local=True) as tenancy:
         with database.write() as connection:
             connection.execute(
                 text("CREATE TRIGGER full BEFORE INSERT ON requests BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
             )
         monkeypatch.setattr(ledger_module, "_of_a_record", lambda _: False)
-        assert office.failing is None
+        assert tenancy.failing is None
         for number in range(2):
-            assert office.record(record(number, time.time())).result(30) is False
-        assert wait_until(lambda: office.failing is not None)
-        assert "disk is full" in (office.failing or "")
+            assert tenancy.record(record(number, time.time())).result(30) is False
+        assert wait_until(lambda: tenancy.failing is not None)
+        assert "disk is full" in (tenancy.failing or "")
         for _ in range(3):
-            office.spending.refresh()
+            tenancy.spending.refresh()
             with pytest.raises(LimitExceeded):
-                office.limits.arrive(tenant)
-        assert office.outages["ledger"].failures > 0
+                tenancy.limits.arrive(tenant)
+        assert tenancy.outages["ledger"].failures > 0
         with database.write() as connection:
             connection.execute(text("DROP TRIGGER full"))
-        assert wait_until(lambda: office.failing is None)
+        assert wait_until(lambda: tenancy.failing is None)
         for _ in range(2):
-            office.spending.refresh()
-            assert office.spending.left("acme", Budget(Decimal(31))) == 1
+            tenancy.spending.refresh()
+            assert tenancy.spending.left("acme", Budget(Decimal(31))) == 1
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_who_is_let_in_without_a_key(
         remove_tenant(database, "acme")
     with (
         caplog.at_level(logging.WARNING),
-        Office(database, local=local, chosen_open=chosen) as office,
+        TenancyService(database, local=local, chosen_open=chosen) as tenancy,
     ):
-        assert office.authentication.open is open_
-        office.warn()
+        assert tenancy.authentication.open is open_
+        tenancy.warn()
     said = [record.message for record in caplog.records]
     assert any("the server is open" in each for each in said) is open_
     assert any("--open has no effect" in each for each in said) is (chosen and has)

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from faasmoe.util.patience import Limits, Patience, Vitals, vitals
+from faasmoe.util.patience import Patience, SilenceLimits, Vitals, vitals
 
-LIMITS = Limits(stopped=3, asleep=9, working=30)
+LIMITS = SilenceLimits(stopped=3, asleep=9, working=30)
 
 
 def lost_after(patience: Patience, most: int = 100) -> tuple[int, str]:

@@ -16,8 +16,8 @@ from prometheus_client.utils import floatToGoString
 
 from faasmoe.fleet.fleet import Starts
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
-from faasmoe.protocol.stats import Distribution, Figures
-from faasmoe.tenancy.service import Office
+from faasmoe.protocol.stats import Distribution, EngineStats
+from faasmoe.tenancy.service import TenancyService
 
 _Family = Callable[[str, str, float], Metric]
 
@@ -33,10 +33,10 @@ ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
 }
 
 
-def tenancy_series(office: Office) -> Iterator[Metric]:
+def tenancy_series(tenancy: TenancyService) -> Iterator[Metric]:
     """What becomes of keys and of records."""
-    ledger = office.ledger
-    yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with a wrong key", office.authentication.wrong)
+    ledger = tenancy.ledger
+    yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with a wrong key", tenancy.authentication.wrong)
     yield CounterMetricFamily("faasmoe_ledger_written", "Records written to the ledger", ledger.written)
     yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that were lost", ledger.dropped)
     yield GaugeMetricFamily("faasmoe_ledger_waiting", "Records that wait for the database", ledger.waiting)
@@ -45,12 +45,12 @@ def tenancy_series(office: Office) -> Iterator[Metric]:
     failures = CounterMetricFamily(
         "faasmoe_background_failures", "Failed attempts of loops in the background", labels=["loop"]
     )
-    for name, outage in office.outages.items():
+    for name, outage in tenancy.outages.items():
         failures.add_metric([name], outage.failures)
     yield failures
 
 
-def orchestrator_series(figures: Figures) -> Iterator[Metric]:
+def orchestrator_series(figures: EngineStats) -> Iterator[Metric]:
     """What engines do, all of them together. Counts go on when an orchestrator ends."""
     yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", figures.running)
     yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", figures.waiting)

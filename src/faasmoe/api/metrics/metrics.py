@@ -29,8 +29,8 @@ from faasmoe.fleet.fleet import Fleet, Starts
 from faasmoe.fleet.piece_stream import PieceStream
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.request import GenerationRequest, Piece
-from faasmoe.protocol.stats import Figures
-from faasmoe.tenancy.service import Office
+from faasmoe.protocol.stats import EngineStats
+from faasmoe.tenancy.service import TenancyService
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ _OPENMETRICS = "application/openmetrics-text"
 class Metrics:
     """All series of one server."""
 
-    def __init__(self, fleet: Fleet, pool: Callable[[], PoolStatus], office: Office) -> None:
+    def __init__(self, fleet: Fleet, pool: Callable[[], PoolStatus], tenancy: TenancyService) -> None:
         self._fleet = fleet
         self._pool = pool
         self._registry = CollectorRegistry()
-        self._snapshots = _Snapshots(office)
+        self._snapshots = _Snapshots(tenancy)
         self._registry.register(self._snapshots)
         self._tenants: set[str] = set()
         disable_created_metrics()  # type: ignore[no-untyped-call] # when each series began: they double the page
@@ -219,9 +219,9 @@ class RequestWatch:
 class _Snapshots:
     """Series of what others count, as it was told last."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self.figures = Figures()
+    def __init__(self, tenancy: TenancyService) -> None:
+        self._tenancy = tenancy
+        self.figures = EngineStats()
         self.running = 0
         self.starts = Starts()
         self.pool: PoolStatus | None = None
@@ -229,7 +229,7 @@ class _Snapshots:
     def collect(self) -> Iterable[Metric]:
         yield from orchestrator_series(self.figures)
         yield from fleet_series(self.running, self.starts)
-        yield from tenancy_series(self._office)
+        yield from tenancy_series(self._tenancy)
         if self.pool is not None:
             yield from pool_series(self.pool)
             yield from function_series(self.pool.functions)

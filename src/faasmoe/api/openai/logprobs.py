@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from faasmoe.protocol.request import Candidate, TokenLogprob
+from faasmoe.protocol.request import ScoredToken, TokenLogprob
 
 
 def of_completion(scores: Sequence[TokenLogprob]) -> dict[str, Any] | None:
@@ -61,7 +61,7 @@ class Collected:
         return {**written, **self._others} or None
 
 
-def _name(candidate: Candidate) -> str:
+def _name(candidate: ScoredToken) -> str:
     """Bytes that are no text are spelled out, so that tokens of one name are of one text."""
     try:
         return candidate.data.decode()
@@ -78,7 +78,7 @@ def _by_name(score: TokenLogprob) -> dict[str, float | None] | None:
     return names
 
 
-def _entry(candidate: Candidate) -> dict[str, Any]:
+def _entry(candidate: ScoredToken) -> dict[str, Any]:
     return {
         "token": candidate.data.decode(errors="backslashreplace"),
         "logprob": candidate.logprob,

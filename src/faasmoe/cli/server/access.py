@@ -15,7 +15,7 @@ from faasmoe.errors import OptionError
 if TYPE_CHECKING:
     from faasmoe.tenancy.prices import Prices
     from faasmoe.tenancy.proxies import TrustedProxies
-    from faasmoe.tenancy.service import Office
+    from faasmoe.tenancy.service import TenancyService
 
 _BACKLOG = 2048
 
@@ -57,28 +57,28 @@ def bind(option: str, host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def open_office(
+def open_tenancy(
     database: str | None, terms: Terms, listener: socket.socket, chosen_open: bool
-) -> Iterator[Office]:
+) -> Iterator[TenancyService]:
     """Tenants, keys and ledger of a server that listens there.
 
     Raises `OptionError` if anybody could reach a server that never had tenants, unless that is wanted by `--open`; and
     what is wrong with the database.
     """
     from faasmoe.tenancy.database.schema import open_database
-    from faasmoe.tenancy.service import Office
+    from faasmoe.tenancy.service import TenancyService
 
     local, prices, proxies = is_loopback(listener), terms.prices, terms.proxies
     with (
         open_database(database) as opened,
-        Office(opened, prices, local=local, chosen_open=chosen_open, proxies=proxies) as office,
+        TenancyService(opened, prices, local=local, chosen_open=chosen_open, proxies=proxies) as tenancy,
     ):
-        if not office.authentication.open and not office.directory.now.added:
+        if not tenancy.authentication.open and not tenancy.directory.now.added:
             raise OptionError(
                 f"--host {listener.getsockname()[0]}: there are no tenants, so that whoever reaches it could use it; "
                 "add one with 'faasmoe tenants add NAME', or let everybody in with --open"
             )
-        yield office
+        yield tenancy
 
 
 def is_loopback(listener: socket.socket) -> bool:
@@ -92,12 +92,12 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def who_may(office: Office, listener: socket.socket) -> str:
+def who_may(tenancy: TenancyService, listener: socket.socket) -> str:
     """A line for whoever has started the server."""
-    tenants = len(office.directory.now.tenants)
+    tenants = len(tenancy.directory.now.tenants)
     if tenants:
         return f"{tenants} tenant{'s' if tenants > 1 else ''} may use it, each with its key"
-    if not office.authentication.open:
+    if not tenancy.authentication.open:
         return (
             "closed: there are no tenants any more, so nobody may use it; add one with 'faasmoe tenants add NAME', or "
             "let everybody in with --open"

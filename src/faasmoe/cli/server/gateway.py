@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from faasmoe.platforms.local.platform import LocalPlatform
     from faasmoe.protocol.config import About, FleetOptions, ServingConfig
     from faasmoe.readers.pool import Readers
-    from faasmoe.tenancy.service import Office
+    from faasmoe.tenancy.service import TenancyService
 
 # seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
 _HTTP, _ACCOUNTS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 0.5, 1.5, 1.2
@@ -44,7 +44,7 @@ class Doors:
 
     listener: socket.socket
     admin: socket.socket | None
-    office: AbstractContextManager[Office]
+    tenancy: AbstractContextManager[TenancyService]
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -53,7 +53,7 @@ class Doors:
 
 
 @dataclass(frozen=True)
-class Settings:
+class GatewaySettings:
     """What to serve, and how.
 
     `control`: users may spell control tokens. `drain` is for how many seconds requests may go on when the server ends.
@@ -70,7 +70,7 @@ class Gateway:
     """One server, from its start to its end."""
 
     def __init__(
-        self, console: Console, stages: Stages, manager: ServiceManager, settings: Settings, doors: Doors
+        self, console: Console, stages: Stages, manager: ServiceManager, settings: GatewaySettings, doors: Doors
     ) -> None:
         self._console = console
         self._stages = stages
@@ -90,10 +90,10 @@ class Gateway:
             stack.callback(beating.cancel)
             self._stages.begin(f"listening at {url_of(self._doors.listener)}; looking for the model")
             config = await asyncio.to_thread(self._settings.config)
-            fleet, office = await self._start(stack, config)
+            fleet, tenancy = await self._start(stack, config)
             with ended.by(lambda: self._end(server), self._settings.drain):
                 self._manager.ready()
-                self._greet(config.name, fleet.about, office)
+                self._greet(config.name, fleet.about, tenancy)
                 await serving
             await self._settle()
 
@@ -113,7 +113,7 @@ class Gateway:
             server.should_exit = True
             await asyncio.wait([serving], timeout=_HTTP)
 
-    async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, Office]:
+    async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, TenancyService]:
         """Everything behind HTTP; requests are taken when this returns."""
         from faasmoe.api.asked import Bounds
         from faasmoe.fleet.launcher import TemplateClient
@@ -136,21 +136,26 @@ class Gateway:
         launcher.begin()
         readers = await self._readers(stack)
         await asyncio.to_thread(_imports)  # while it loads the model
-        office = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.office))
-        fleet = await self._fleet(stack, config.name, launcher, platform, office)
+        tenancy = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.tenancy))
+        fleet = await self._fleet(stack, config.name, launcher, platform, tenancy)
         about = await fleet.ready()
         self._stage("giving its tokenizer to the readers")
         await readers.load(folder / TOKENIZER, Bounds(config.name, about.vocabulary, about.max_model_len))
-        self._open(config.name, fleet, readers, platform, office)
-        return fleet, office
+        self._open(config.name, fleet, readers, platform, tenancy)
+        return fleet, tenancy
 
     async def _fleet(
-        self, stack: AsyncExitStack, name: str, launcher: TemplateClient, platform: LocalPlatform, office: Office
+        self,
+        stack: AsyncExitStack,
+        name: str,
+        launcher: TemplateClient,
+        platform: LocalPlatform,
+        tenancy: TenancyService,
     ) -> Fleet:
         from faasmoe.api.idle_meter import IdleMeter
         from faasmoe.fleet.fleet import Fleet
 
-        meter = IdleMeter(platform.status, office.record, name, office.idle, clock=office.calendar)
+        meter = IdleMeter(platform.status, tenancy.record, name, tenancy.idle, clock=tenancy.calendar)
         idle = await stack.enter_async_context(in_time("the meter of idle instances", _IDLE, meter))
         stack.push_async_callback(self._settle)
         fleet = Fleet(launcher, self._settings.fleet, on_busy=idle.note)
@@ -162,26 +167,28 @@ class Gateway:
         readers = Readers(self._settings.control)
         return await stack.enter_async_context(in_time("the readers", _READERS, readers))
 
-    def _open(self, name: str, fleet: Fleet, readers: Readers, platform: LocalPlatform, office: Office) -> None:
+    def _open(
+        self, name: str, fleet: Fleet, readers: Readers, platform: LocalPlatform, tenancy: TenancyService
+    ) -> None:
         """Take requests."""
         from faasmoe.api.admin import ByListener, create_admin_app
         from faasmoe.api.app import create_app
         from faasmoe.api.metrics.metrics import Metrics
 
-        metrics = Metrics(fleet, platform.status, office)
-        made = create_app(name, fleet, readers, metrics, office)
+        metrics = Metrics(fleet, platform.status, tenancy)
+        made = create_app(name, fleet, readers, metrics, tenancy)
         self._accounts = made.state.accounts
         app: ASGIApp = made
         if self._doors.admin is not None:
-            admin, its = create_admin_app(office, metrics), self._doors.admin.getsockname()
+            admin, its = create_admin_app(tenancy, metrics), self._doors.admin.getsockname()
             app = ByListener(app, admin, self._doors.listener.getsockname(), its)
-        office.warn()
+        tenancy.warn()
         self._entrance.open(app, fleet.cut)
         self._health.parts = Parts(
             orchestrators=lambda: fleet.state,
             functions=lambda: platform.state,
-            ledger=lambda: _UNWRITTEN if office.failing else None,
-            open=lambda: office.authentication.open,
+            ledger=lambda: _UNWRITTEN if tenancy.failing else None,
+            open=lambda: tenancy.authentication.open,
         )
 
     async def _settle(self) -> None:
@@ -196,10 +203,10 @@ class Gateway:
         self._manager.status(text)
         self._stages.begin(text)
 
-    def _greet(self, name: str, about: About, office: Office) -> None:
+    def _greet(self, name: str, about: About, tenancy: TenancyService) -> None:
         doors, console, url = self._doors, self._console, url_of(self._doors.listener)
         after = f"after {self._stages.seconds:.1f} s"
-        key = "" if office.authentication.open else " -H 'Authorization: Bearer KEY'"
+        key = "" if tenancy.authentication.open else " -H 'Authorization: Bearer KEY'"
         body = json.dumps(
             {"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
         )
@@ -210,8 +217,8 @@ class Gateway:
         )
         if doors.admin is not None:
             console.print(f"the admin API is at {url_of(doors.admin)}")
-        style = "" if is_loopback(doors.listener) or not office.authentication.open else "yellow"
-        console.print(who_may(office, doors.listener), style=style)
+        style = "" if is_loopback(doors.listener) or not tenancy.authentication.open else "yellow"
+        console.print(who_may(tenancy, doors.listener), style=style)
         console.print("try it:")
         console.print(
             f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False

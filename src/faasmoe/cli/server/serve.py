@@ -30,7 +30,7 @@ from faasmoe.cli.options import (
     fleet_options,
     platform_options,
 )
-from faasmoe.cli.server.access import bind, open_office, terms_of
+from faasmoe.cli.server.access import bind, open_tenancy, terms_of
 from faasmoe.cli.server.last_resort import LastResort
 from faasmoe.cli.server.service_manager import ServiceManager
 from faasmoe.cli.server.signals import ENDING, EndedBySignals
@@ -182,15 +182,15 @@ def serve(
     resort = LastResort(ENDING)
     resort.start()
     stages.begin("starting")  # before there is a port: who connects to that gets an answer at once
-    from faasmoe.cli.server.gateway import Doors, Gateway, Settings
+    from faasmoe.cli.server.gateway import Doors, Gateway, GatewaySettings
 
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
-        office = open_office(database, terms, listener, open_)
+        tenancy = open_tenancy(database, terms, listener, open_)
         settings, doors = (
-            Settings(config, options, fleet, allow_control_tokens, drain_seconds),
-            Doors(listener, admin, office),
+            GatewaySettings(config, options, fleet, allow_control_tokens, drain_seconds),
+            Doors(listener, admin, tenancy),
         )
         ended = EndedBySignals(resort)
         ended.run(_serve(Gateway(console, stages, manager, settings, doors), ended, resort, console))

@@ -26,7 +26,7 @@ _MOST_DONORS = 64  # running sequences that are looked at by one that begins
 _SPARE = 4  # they grow by a quarter at least, if there is memory
 
 
-class KVMemory:
+class KVAllocator:
     """Memory for `total` tokens, shared by sequences and by prefixes that are kept for reuse.
 
     What counts is what a cache may hold, not what it holds. Prefixes go, the least recently used first, when
@@ -40,7 +40,7 @@ class KVMemory:
         self._began: dict[str, dict[Sequence, Tokens]] = {}  # a tenant's sequences, and what they began with
 
     @classmethod
-    def of(cls, options: EngineOptions, kv_bytes: Mapping[int, int]) -> KVMemory:
+    def of(cls, options: EngineOptions, kv_bytes: Mapping[int, int]) -> KVAllocator:
         """The memory that `options` give a model whose layers take `kv_bytes` bytes for a token's keys and values.
 
         Raises `OptionError` if that is not enough for a token.

@@ -21,7 +21,7 @@ class Decoder(Protocol):
         """The UTF-8 bytes that `token` stands for, which may begin or end within a character."""
 
 
-class TextStream:
+class Detokenizer:
     """Turns one sequence's tokens into text as it becomes certain.
 
     Text is held back while its last bytes are no whole character, and while its end may be the beginning of

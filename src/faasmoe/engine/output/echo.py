@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from faasmoe.engine.output.detokenizer import Decoder, TextStream
+from faasmoe.engine.output.detokenizer import Decoder, Detokenizer
 from faasmoe.engine.output.logprobs import Scorer
 from faasmoe.protocol.request import TokenLogprob
 
@@ -22,7 +22,7 @@ class Echo:
         self._prompt = prompt
         self._tokenizer = tokenizer
         self._scorer = scorer
-        self._stream = TextStream(tokenizer)
+        self._stream = Detokenizer(tokenizer)
         self._texts: list[str] = []
         self._scores: list[TokenLogprob] = []
         if scorer:

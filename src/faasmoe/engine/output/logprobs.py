@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from faasmoe.engine.output.detokenizer import Decoder
-from faasmoe.protocol.request import Candidate, TokenLogprob
+from faasmoe.protocol.request import ScoredToken, TokenLogprob
 
 _LEAST = -9999.0  # stands for impossible: JSON has no infinity, and OpenAI's API writes this
 
@@ -34,7 +34,7 @@ class Scorer:
 
     def unpredicted(self, token: int) -> TokenLogprob:
         """The first token of a prompt, which nothing comes before."""
-        return TokenLogprob(Candidate(token, self._tokenizer.token_bytes(token), None), (), 0)
+        return TokenLogprob(ScoredToken(token, self._tokenizer.token_bytes(token), None), (), 0)
 
-    def _candidate(self, token: int, logprob: float) -> Candidate:
-        return Candidate(token, self._tokenizer.token_bytes(token), max(logprob, _LEAST))
+    def _candidate(self, token: int, logprob: float) -> ScoredToken:
+        return ScoredToken(token, self._tokenizer.token_bytes(token), max(logprob, _LEAST))

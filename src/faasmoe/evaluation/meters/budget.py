@@ -12,7 +12,7 @@ MOST_SAVED = 0.1  # seconds of processor time that can be saved for when much ha
 Clock = Callable[[], float]  # seconds
 
 
-class Budget:
+class MeterBudget:
     """Processor time of this process, of which it may use `share` of one core.
 
     What is not used can be used later, up to `most` seconds of it; what was used too much has to be earned again.

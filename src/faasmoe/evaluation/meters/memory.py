@@ -22,7 +22,7 @@ from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
-from faasmoe.evaluation.meters.budget import Budget, Clock
+from faasmoe.evaluation.meters.budget import Clock, MeterBudget
 from faasmoe.evaluation.meters.processes import Footprint, Seen, footprint, fork_family
 
 _CHANGED = 0.05  # of what a process stands for: by that much its resident set has changed
@@ -80,7 +80,7 @@ class Memory:
         self._last: dict[tuple[int, int], _Walk] = {}
         self.walks = 0
 
-    def look(self, members: Members, budget: Budget | None = None) -> dict[str, int]:
+    def look(self, members: Members, budget: MeterBudget | None = None) -> dict[str, int]:
         """Bytes by role. Walks as far as `budget` goes, and through one process of each kind; None: through all."""
         there = _members(members)
         self._last = {one.key: self._last[one.key] for one in there if one.key in self._last}

@@ -33,7 +33,7 @@ class MeterCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class MeasuredUsage:
     """What a system took. Memory is proportional set size; `resident` is page cache by group of files."""
 
     times: Sequence[float]  # seconds after the first sample
@@ -98,7 +98,7 @@ class Meter:
     not tell what is asked for.
     """
 
-    usage: Usage
+    usage: MeasuredUsage
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Meter:
         self._check(raw)
         samples, wanted = len(raw["times"]), 1 + int(raw["times"][-1] / self._interval)
         cost = MeterCost(samples=samples, missed=max(0, wanted - samples), **raw.pop("meter"))
-        self.usage = Usage(**raw, meter=cost)
+        self.usage = MeasuredUsage(**raw, meter=cost)
 
     def _begin(self, orders: IO[bytes], answers: IO[bytes]) -> None:
         orders.write(json.dumps(self._orders).encode() + b"\n")

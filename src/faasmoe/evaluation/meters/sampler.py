@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from faasmoe.errors import MeasurementError
-from faasmoe.evaluation.meters.budget import MOST_SAVED, Budget
+from faasmoe.evaluation.meters.budget import MOST_SAVED, MeterBudget
 from faasmoe.evaluation.meters.memory import Memory
 from faasmoe.evaluation.meters.processes import Family
 from faasmoe.evaluation.meters.residency import Range, resident_bytes
@@ -32,7 +32,7 @@ _OF_PAGE_CACHE = 0.005  # of a core may be asking for the page cache
 _RESIDENCY_EVERY = 1.0  # seconds at least
 
 
-class Sampler:
+class ResourceSampler:
     """Columns of figures that grow by a row with each `sample`. Rows are relative to `begin`."""
 
     def __init__(self, family: Family, files: Mapping[str, Sequence[Range]], share: float) -> None:
@@ -56,7 +56,7 @@ class Sampler:
             raise MeasurementError("what is to be measured does not run")
         self._memory.look(members)
         self._look_at_files(0.0)
-        self._budget = Budget(self._share, MOST_SAVED)
+        self._budget = MeterBudget(self._share, MOST_SAVED)
         self._started = time.monotonic()
         self.sample()
 
@@ -113,7 +113,7 @@ def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], rows: int, mi
         column.append(row.get(name, missing))
 
 
-def run(sampler: Sampler, interval: float) -> None:
+def run(sampler: ResourceSampler, interval: float) -> None:
     """Sample each `interval` seconds, or as often as samples may, until standard input ends."""
     due = time.monotonic()
     while True:
@@ -130,7 +130,7 @@ def main() -> None:
     orders = json.loads(sys.stdin.readline())
     files = {name: [(file, at, size) for file, at, size in its] for name, its in orders["files"].items()}
     family = Family(orders["root"], orders["role"], frozenset([os.getpid()]))
-    sampler = Sampler(family, files, orders["share"])
+    sampler = ResourceSampler(family, files, orders["share"])
     try:
         sampler.begin()
         sys.stdout.write("{}\n")

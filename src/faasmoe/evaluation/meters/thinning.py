@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from faasmoe.evaluation.meters.meter import Usage
+from faasmoe.evaluation.meters.meter import MeasuredUsage
 
 TOLERANCE = 0.005  # of the peak: a role's memory has changed if it changed by more
 LONGEST = 1.0  # seconds between samples that are kept
@@ -14,7 +14,7 @@ LONGEST = 1.0  # seconds between samples that are kept
 Number = TypeVar("Number", int, float)
 
 
-def thinned(usage: Usage) -> Usage:
+def thinned(usage: MeasuredUsage) -> MeasuredUsage:
     """The first and the last sample, all peaks, those around every change of memory, and one for each second.
 
     Times are rounded to milliseconds, processor time to the 10 ms in which the kernel counts it.
@@ -29,7 +29,7 @@ def thinned(usage: Usage) -> Usage:
     )
 
 
-def _kept(usage: Usage) -> list[int]:
+def _kept(usage: MeasuredUsage) -> list[int]:
     total, columns = usage.total, list(usage.pss.values())
     peaks = {column.index(max(column)) for column in map(list, [total, *columns])}
     least = TOLERANCE * max(total)

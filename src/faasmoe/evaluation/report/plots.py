@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
-from faasmoe.evaluation.groups import Group
+from faasmoe.evaluation.groups import RunGroup
 from faasmoe.evaluation.report import charts
 from faasmoe.evaluation.report.charts import Drawing, Mark
 from faasmoe.evaluation.report.units import SHOWN, places_of
@@ -22,7 +22,7 @@ _SAYS = {
     "invocations_per_token": "Calls of functions for each token of an answer.",
 }
 
-Where = Callable[[Group], float]
+Where = Callable[[RunGroup], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Chart:
     caption: str
 
 
-def bars(figure: str, named: Mapping[str, Group]) -> list[Chart]:
+def bars(figure: str, named: Mapping[str, RunGroup]) -> list[Chart]:
     """A figure of each; no chart if none has it."""
     marks = {label: mark for label, group in named.items() if (mark := mark_of(group, figure))}
     if not marks:
@@ -45,7 +45,9 @@ def bars(figure: str, named: Mapping[str, Group]) -> list[Chart]:
     return [Chart(figure, shown.title, partial(charts.bars, shown.heading, marks), caption)]
 
 
-def along(axis: str, where: Where, groups: Sequence[Group], figures: Sequence[str], doubling: bool) -> list[Chart]:
+def along(
+    axis: str, where: Where, groups: Sequence[RunGroup], figures: Sequence[str], doubling: bool
+) -> list[Chart]:
     """Figures at points of an axis; those that no group has are left out."""
     drawn = []
     for figure in figures:
@@ -56,7 +58,7 @@ def along(axis: str, where: Where, groups: Sequence[Group], figures: Sequence[st
     return drawn
 
 
-def roles(named: Mapping[str, Group]) -> Chart:
+def roles(named: Mapping[str, RunGroup]) -> Chart:
     """Memory of each, by what processes are for."""
     rows = {}
     for label, group in named.items():
@@ -67,7 +69,7 @@ def roles(named: Mapping[str, Group]) -> Chart:
     return Chart("roles", "memory by process", draw, "The same memory, by what the processes are for.")
 
 
-def over_time(named: Mapping[str, Group]) -> Chart:
+def over_time(named: Mapping[str, RunGroup]) -> Chart:
     """Memory of each during one trial."""
     series = {}
     for label, group in named.items():
@@ -84,7 +86,7 @@ def parts(name: str, title: str, axis: str, rows: Mapping[str, Mapping[str, floa
     return Chart(name, title, partial(charts.stacked, axis, rows), f"{says} Largest: {', '.join(largest)}.")
 
 
-def mark_of(group: Group, figure: str) -> Mark | None:
+def mark_of(group: RunGroup, figure: str) -> Mark | None:
     """The figure in the unit in which it is shown; None if the group has none."""
     found, factor = group.figure(figure), SHOWN[figure].factor
     if found is None:
@@ -92,7 +94,7 @@ def mark_of(group: Group, figure: str) -> Mark | None:
     return Mark(found.value / factor, found.low / factor, found.high / factor, group.extrapolated)
 
 
-def series_of(figure: str, groups: Sequence[Group], where: Where) -> dict[str, list[tuple[float, Mark]]]:
+def series_of(figure: str, groups: Sequence[RunGroup], where: Where) -> dict[str, list[tuple[float, Mark]]]:
     """By strategy, in order of where points are."""
     series: dict[str, list[tuple[float, Mark]]] = {}
     for group in sorted(groups, key=where):

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from statistics import fmean
 
-from faasmoe.evaluation.groups import Group, groups_of
+from faasmoe.evaluation.groups import RunGroup, groups_of
 from faasmoe.evaluation.overhead import break_even, milliseconds_a_token
 from faasmoe.evaluation.report import charts, plots
 from faasmoe.evaluation.report.charts import Mark
@@ -48,7 +48,7 @@ def sections_of(results: Results) -> list[Section]:
     ]
 
 
-def _parts(experiment: str, groups: Sequence[Group]) -> Iterator[list[Group]]:
+def _parts(experiment: str, groups: Sequence[RunGroup]) -> Iterator[list[RunGroup]]:
     """What one section shows: a workload. Of `pressure` workloads are points of one curve."""
     its = [group for group in groups if group.kind.experiment == experiment]
     if experiment == PRESSURE:
@@ -59,13 +59,13 @@ def _parts(experiment: str, groups: Sequence[Group]) -> Iterator[list[Group]]:
         yield [group for group in its if group.kind.workload == workload]
 
 
-def _left_out(part: Sequence[Group], results: Results) -> tuple[LeftOut, ...]:
+def _left_out(part: Sequence[RunGroup], results: Results) -> tuple[LeftOut, ...]:
     experiment, workloads = part[0].kind.experiment, {group.kind.workload for group in part}
     its = [one for one in results.left_out if one.experiment == experiment]
     return tuple(one for one in its if experiment == PRESSURE or one.workload in workloads)
 
 
-def _strategies(of: Sequence[Group]) -> Section:
+def _strategies(of: Sequence[RunGroup]) -> Section:
     groups = sorted(of, key=lambda group: (group.kind.tenants, _ORDER.get(group.kind.strategy, len(_ORDER))))
     names = _labels(groups)
     named = dict(zip(names, groups, strict=True))
@@ -79,20 +79,20 @@ def _strategies(of: Sequence[Group]) -> Section:
     return _section("Strategies", groups, lead, drawn, figures_table({"strategy": names}, groups))
 
 
-def _blocks(groups: Sequence[Group]) -> Section:
+def _blocks(groups: Sequence[RunGroup]) -> Section:
     lead = "How many experts one function holds: small ones leave memory sooner, large ones are called less often."
     figures = ("memory_mean_bytes", "invocations_per_token", *_CURVES)
     return _along("Block size", groups, "experts in a function", _setting("block_size"), lead, figures)
 
 
-def _tenants(groups: Sequence[Group]) -> Section:
+def _tenants(groups: Sequence[RunGroup]) -> Section:
     figures = ("memory_mean_bytes", "memory_peak_bytes", *_CURVES)
     lead = "What each further tenant adds, with a share of the same machine."
     return _along("Number of tenants", groups, "tenants", _count, lead, figures, doubling=True)
 
 
 def _along(
-    title: str, groups: Sequence[Group], axis: str, where: plots.Where, lead: str, figures: Sequence[str],
+    title: str, groups: Sequence[RunGroup], axis: str, where: plots.Where, lead: str, figures: Sequence[str],
     doubling: bool = False,
 ) -> Section:  # fmt: skip
     """An experiment that varies one number."""
@@ -102,7 +102,7 @@ def _along(
     return _section(title, groups, lead, drawn, figures_table(labels, its))
 
 
-def _keepalive(groups: Sequence[Group]) -> Section:
+def _keepalive(groups: Sequence[RunGroup]) -> Section:
     keep = _setting("keep_alive")
     ours = sorted((group for group in groups if group.kind.strategy.startswith("faasmoe")), key=keep)
     its = [*ours, *(group for group in groups if group not in ours)]
@@ -125,7 +125,7 @@ def _keepalive(groups: Sequence[Group]) -> Section:
     return _section("Keep-alive", groups, lead, drawn, table)
 
 
-def _pressure(groups: Sequence[Group]) -> Section:
+def _pressure(groups: Sequence[RunGroup]) -> Section:
     its = sorted(groups, key=lambda group: (group.kind.strategy, -_percent(group)))
     lead = (
         "Speed when the model does not fit: the whole system within a limit that counts the page cache too, so that "
@@ -145,7 +145,7 @@ def _pressure(groups: Sequence[Group]) -> Section:
     return Section(PRESSURE, "Memory pressure", lead, tuple(drawn), (figures_table(labels, its, _LIMITED),))
 
 
-def _overhead(groups: Sequence[Group]) -> Section:
+def _overhead(groups: Sequence[RunGroup]) -> Section:
     named = dict(zip(_labels(groups), groups, strict=True))
     tokens = {name: row for name, group in named.items() if (row := _milliseconds_a_token(group))}
     starts = {name: row for name, group in named.items() if (row := _milliseconds_of_starts(group))}
@@ -165,12 +165,12 @@ def _overhead(groups: Sequence[Group]) -> Section:
     return _section("Overhead", groups, lead, drawn, *tables)
 
 
-def _milliseconds_a_token(group: Group) -> dict[str, float]:
+def _milliseconds_a_token(group: RunGroup) -> dict[str, float]:
     runs = [milliseconds_a_token(run) for run in group.runs if run.tokens and run.phases]
     return {part: fmean(run.get(part, 0.0) for run in runs) for part in dict.fromkeys(chain(*runs))}
 
 
-def _milliseconds_of_starts(group: Group) -> dict[str, float]:
+def _milliseconds_of_starts(group: RunGroup) -> dict[str, float]:
     totals: dict[str, list[float]] = {}
     for run in group.runs:
         for part, (count, seconds) in run.cold_start_phases.items():
@@ -179,7 +179,7 @@ def _milliseconds_of_starts(group: Group) -> dict[str, float]:
     return {part: 1e3 * seconds / count for part, (count, seconds) in totals.items() if count}
 
 
-def _break_even_table(named: Mapping[str, Group]) -> Table:
+def _break_even_table(named: Mapping[str, RunGroup]) -> Table:
     rows = []
     for label, group in named.items():
         known = [found for run in group.runs if (found := break_even(run))]
@@ -211,28 +211,28 @@ def _parts_table(heading: str, rows: Mapping[str, Mapping[str, float]]) -> Table
     return Table((heading, *names, "all"), tuple(body))
 
 
-def _section(title: str, groups: Sequence[Group], lead: str, drawn: Sequence[Chart], *tables: Table) -> Section:
+def _section(title: str, groups: Sequence[RunGroup], lead: str, drawn: Sequence[Chart], *tables: Table) -> Section:
     kind = groups[0].kind
     name = f"{kind.experiment}-{kind.workload}"
     return Section(name, f"{title}, workload {kind.workload}", lead, tuple(drawn), tables)
 
 
-def _labels(groups: Sequence[Group]) -> list[str]:
+def _labels(groups: Sequence[RunGroup]) -> list[str]:
     """Strategies, with the number of tenants where that differs."""
     differ = len({group.kind.tenants for group in groups}) > 1
     names = _strategy(groups)
     return [f"{name}, {_count(group)}" if differ else name for name, group in zip(names, groups, strict=True)]
 
 
-def _strategy(groups: Sequence[Group]) -> list[str]:
+def _strategy(groups: Sequence[RunGroup]) -> list[str]:
     return [group.kind.strategy for group in groups]
 
 
-def _count(group: Group) -> int:
+def _count(group: RunGroup) -> int:
     return group.kind.tenants
 
 
-def _percent(group: Group) -> float:
+def _percent(group: RunGroup) -> float:
     return float(group.kind.workload.removesuffix(" %"))
 
 
@@ -240,7 +240,7 @@ def _setting(name: str) -> plots.Where:
     return lambda group: float(group.kind.setting(name) or 0)
 
 
-_EXPERIMENTS: dict[str, Callable[[Sequence[Group]], Section]] = {
+_EXPERIMENTS: dict[str, Callable[[Sequence[RunGroup]], Section]] = {
     "strategies": _strategies,
     "blocks": _blocks,
     "overhead": _overhead,

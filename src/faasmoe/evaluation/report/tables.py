@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from faasmoe.evaluation.claims import Claim, Verdict
-from faasmoe.evaluation.groups import Group
+from faasmoe.evaluation.groups import RunGroup
 from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, written
 
 USUAL = (
@@ -34,7 +34,7 @@ class Table:
 
 
 def figures_table(
-    labels: Mapping[str, Sequence[str]], groups: Sequence[Group], figures: Iterable[str] = USUAL
+    labels: Mapping[str, Sequence[str]], groups: Sequence[RunGroup], figures: Iterable[str] = USUAL
 ) -> Table:
     """A row for each group, called by what `labels` has for it, with those of the figures that any of them has."""
     columns = {name: [group.figure(name) for group in groups] for name in figures}

@@ -21,9 +21,9 @@ from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.architecture import inspect_architecture, read_config
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, context_length, make_plan
-from faasmoe.orchestrator.loaded_model import Loaded
+from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.orchestrator.pool import local_platform
-from faasmoe.orchestrator.runtime import Serving
+from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
@@ -37,9 +37,9 @@ def serve(orders: Orders) -> Iterator[Player]:
     """What plays workloads while it is entered. Raises what loading a model raises."""
     plan = make_plan(resolve(orders.model), _block_size(orders), orders.dtype)
     whole = orders.strategy == SHARED_FULL
-    model = Loaded(plan, Path(orders.artifacts)) if orders.artifacts else plan
+    model = LoadedModel(plan, Path(orders.artifacts)) if orders.artifacts else plan
 
-    with Serving(model, partial(_platform, orders, plan), context_length(plan, None)) as serving:
+    with Runtime(model, partial(_platform, orders, plan), context_length(plan, None)) as serving:
 
         def play(asks: Sequence[Ask]) -> Played:
             before = _so_far(serving)
@@ -57,7 +57,7 @@ def serve(orders: Orders) -> Iterator[Player]:
         yield play
 
 
-def _so_far(serving: Serving) -> Counter[str]:
+def _so_far(serving: Runtime) -> Counter[str]:
     """Everything that is counted, and seconds of everything, since the start."""
     figures, counts = serving.figures(), serving.dispatch.counts
     numbers = {"steps": sum(figures.step_seconds.counts), "invocations": counts.invocations}

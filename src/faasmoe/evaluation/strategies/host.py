@@ -13,7 +13,7 @@ from typing import IO, Self, TypeVar
 import msgspec
 
 from faasmoe.errors import MeasurementError
-from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
+from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, StrategyReady
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.util.processes import start
 
@@ -21,7 +21,7 @@ START_SECONDS = 600.0  # loading models from a slow disk
 PLAY_SECONDS = 3600.0  # beyond what a workload lasts
 _END_SECONDS = 60.0
 
-Answer = TypeVar("Answer", Ready, Played)
+Answer = TypeVar("Answer", StrategyReady, Played)
 
 
 class Host:
@@ -62,7 +62,7 @@ class Host:
 
     def wait(self) -> None:
         """The other half: returns when it can play."""
-        ready = self._hear(Ready, START_SECONDS)
+        ready = self._hear(StrategyReady, START_SECONDS)
         if ready.error:
             raise MeasurementError(f"{self._orders.strategy} does not start: {ready.error}")
 

@@ -13,7 +13,7 @@ import msgspec
 
 from faasmoe.errors import FaasmoeError
 from faasmoe.evaluation.memory_limit import join
-from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, Ready
+from faasmoe.evaluation.strategies.protocol import Orders, Play, Played, StrategyReady
 from faasmoe.evaluation.strategies.registry import serve
 from faasmoe.util.gc_freeze import importing
 from faasmoe.util.processes import leave_signals_to_parent
@@ -25,7 +25,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
 
-    def say(answer: Ready | Played) -> None:
+    def say(answer: StrategyReady | Played) -> None:
         out.write(msgspec.json.encode(answer) + b"\n")
         out.flush()
 
@@ -36,11 +36,11 @@ def main() -> None:
         with ExitStack() as stack:
             with importing():
                 play = stack.enter_context(serve(orders))
-            say(Ready())
+            say(StrategyReady())
             while line := sys.stdin.buffer.readline():
                 say(play(msgspec.json.decode(line, type=Play).asks))
     except FaasmoeError as error:
-        say(Ready(str(error)))
+        say(StrategyReady(str(error)))
         sys.exit(1)
 
 

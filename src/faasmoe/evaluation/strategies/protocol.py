@@ -29,7 +29,7 @@ class Orders(msgspec.Struct, frozen=True):
     group: str | None = None  # folder of the control group to join
 
 
-class Ready(msgspec.Struct, frozen=True):
+class StrategyReady(msgspec.Struct, frozen=True):
     """The answer when it can play; with an error, that it cannot."""
 
     error: str | None = None

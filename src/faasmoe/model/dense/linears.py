@@ -87,7 +87,7 @@ class Crew:
                 model.set_submodule(name, self._layer)
 
 
-class Group:
+class LinearGroup:
     """Layers that a model calls one after the other with the same x: the first call runs all of them."""
 
     def __init__(self, members: list[StepLinear]) -> None:
@@ -116,7 +116,7 @@ class Group:
 
 def _form(members: list[StepLinear]) -> None:
     if len(members) > 1:
-        group = Group(members)
+        group = LinearGroup(members)
         for member in members:
             member.group = group
 
@@ -129,7 +129,7 @@ class StepLinear(nn.Module):
         self.weight, self.bias = weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self._crew = crew
-        self.group = Group([self])
+        self.group = LinearGroup([self])
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""

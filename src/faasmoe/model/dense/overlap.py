@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 from faasmoe.model.dense.linears import StepLinear
 
 
-class Later:
+class LazyTensor:
     """A tensor that is computed when it is first used: by an operator, a function of torch, or an attribute."""
 
     def __init__(self, compute: Callable[[], Tensor]) -> None:
@@ -41,14 +41,14 @@ class Later:
 
 
 def _kept(value: Any) -> Any:
-    return value.get() if isinstance(value, Later) else value
+    return value.get() if isinstance(value, LazyTensor) else value
 
 
 def _forward_operator(name: str) -> None:
-    def apply(self: Later, *operands: Any) -> Any:
+    def apply(self: LazyTensor, *operands: Any) -> Any:
         return getattr(self.get(), name)(*map(_kept, operands))
 
-    setattr(Later, name, apply)
+    setattr(LazyTensor, name, apply)
 
 
 for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
@@ -69,7 +69,7 @@ class Overlapped(nn.Module):
         )
         self._calls = 0
         self._probed: Tensor | None = None  # what the probe's routed experts were given
-        self._later: Later | None = None
+        self._later: LazyTensor | None = None
         self._ahead: tuple[Tensor, Tensor] | None = (
             None  # what the routed experts were given, and the result for it
         )
@@ -94,7 +94,7 @@ class Overlapped(nn.Module):
         if ahead is not None and _same_rows(ahead[0], x):
             return ahead[1].reshape(x.shape)
         if self._first:
-            self._later = Later(lambda: self.inner(x))
+            self._later = LazyTensor(lambda: self.inner(x))
             return self._later
         return self.inner(x)
 

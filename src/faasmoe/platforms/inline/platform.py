@@ -24,7 +24,7 @@ from faasmoe.platforms.base import (
     Replies,
 )
 from faasmoe.platforms.busy_time import BusyTime
-from faasmoe.util.closeable import Closing
+from faasmoe.util.closeable import Closeable
 from faasmoe.util.machine import cores
 
 NAME = "inline"
@@ -68,7 +68,7 @@ class _Instance:
             return PoolTotals(self._gb * lived, self._gb * busy, busy, self._invocations, 1)
 
 
-class InlinePlatform(Closing):
+class InlinePlatform(Closeable):
     """Implements `platforms.base.Platform`."""
 
     capabilities = Capabilities(True, False, True, None, None, shared_memory=True)

@@ -26,14 +26,14 @@ from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.segment import LARGEST
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.platforms.local.supervisor import hibernation
-from faasmoe.platforms.local.supervisor.health import Health, State
+from faasmoe.platforms.local.supervisor.health import PoolHealth, State
 from faasmoe.platforms.local.supervisor.supervisor import NAME, Supervisor
-from faasmoe.util.closeable import Closing
+from faasmoe.util.closeable import Closeable
 
 _PREWARM_SECONDS = 60.0
 
 
-class LocalPlatform(Closing):
+class LocalPlatform(Closeable):
     """Functions as processes of this machine. Implements `platforms.base.Platform`.
 
     With `options` it starts a pool of its own and ends it in `close`. With `folder` it uses the pool that somebody
@@ -133,7 +133,7 @@ class LocalPlatform(Closing):
         return self._health.why
 
     @property
-    def _health(self) -> Health:
+    def _health(self) -> PoolHealth:
         if self._supervisor is None:
             raise PlatformError(NAME, "(all)", "only the owner of a pool knows its state")
         return self._supervisor.health

@@ -24,7 +24,7 @@ from pathlib import Path
 from faasmoe.errors import OptionError, brief
 from faasmoe.platforms.local.supervisor.holders import end_holders
 from faasmoe.util import own_folders
-from faasmoe.util.closeable import Closing
+from faasmoe.util.closeable import Closeable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def place() -> Path:
         raise OptionError(f"no folder for run files: {brief(error)}; {_advice()}") from error
 
 
-class RunFolder(Closing):
+class RunFolder(Closeable):
     """Made for the user alone (mode 0700), removed by `close`.
 
     `path` is the folder. `members` is a descriptor that processes which work in it shall inherit (`pass_fds`): those

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from faasmoe.errors import DatabaseError, OptionError, brief
-from faasmoe.util.closeable import Closing
+from faasmoe.util.closeable import Closeable
 
 PATIENCE = 5  # seconds that one waits for a lock, a connection or a server
 _STATEMENT_PATIENCE = 60  # seconds that a PostgreSQL server may take for one statement
@@ -30,7 +30,7 @@ _CAUSES = {
 }
 
 
-class Database(Closing):
+class Database(Closeable):
     """Gives connections to the database at `url`; without one, to a file in the user's data folder.
 
     Raises `OptionError` if there can be no database of that URL. Nothing is connected before it is used; the schema

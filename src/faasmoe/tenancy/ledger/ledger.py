@@ -26,7 +26,7 @@ from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import milliseconds
-from faasmoe.util.closeable import Closing
+from faasmoe.util.closeable import Closeable
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Idle:
 Entry = Record | Idle
 
 
-class Ledger(Closing):
+class Ledger(Closeable):
     """Writes to `database` from `start` to `close`. May be used by several threads.
 
     `settled` is told of entries when they are durable (True) or lost (False), on any thread.

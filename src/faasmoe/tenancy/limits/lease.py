@@ -11,7 +11,7 @@ SOON = 1.0  # seconds after which to ask again, where it hangs on when others' r
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class LeaseRequest:
     """What a request wants."""
 
     prompt_tokens: int
@@ -24,7 +24,7 @@ class Ask:
         return self.prompt_tokens + self.answers * each
 
 
-class Meter:
+class LeaseMeter:
     """What one tenant has running, and had in the last minute."""
 
     def __init__(self) -> None:
@@ -50,7 +50,9 @@ class Meter:
 class Lease:
     """What a request that runs may use, until `end`. `most` is how many tokens each of its answers may have."""
 
-    def __init__(self, meter: Meter, clock: Callable[[], float], now: float, ask: Ask, most: int) -> None:
+    def __init__(
+        self, meter: LeaseMeter, clock: Callable[[], float], now: float, ask: LeaseRequest, most: int
+    ) -> None:
         self.most = most
         self._meter = meter
         self._clock = clock

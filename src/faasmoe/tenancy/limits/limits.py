@@ -15,7 +15,7 @@ from typing import Protocol
 
 from faasmoe.errors import LimitExceeded
 from faasmoe.tenancy.limits.budget import Budget, month_of
-from faasmoe.tenancy.limits.lease import SOON, Ask, Lease, Meter
+from faasmoe.tenancy.limits.lease import SOON, Lease, LeaseMeter, LeaseRequest
 from faasmoe.tenancy.limits.recent import Recent
 from faasmoe.tenancy.limits.sliding_window import SECONDS
 from faasmoe.tenancy.tenants import Tenant
@@ -54,7 +54,7 @@ class Limits:
         self._spent = spent
         self._clock = clock
         self._calendar = calendar
-        self._tenants: dict[str, Meter] = {}
+        self._tenants: dict[str, LeaseMeter] = {}
 
     def restore(self, used: Iterable[Recent]) -> None:
         """Count what was used in the minute before this server has started. Before anything else."""
@@ -91,7 +91,7 @@ class Limits:
                 raise _exceeded("concurrency", f"{tenant.concurrency} requests at the same time", SOON)
             if tenant.tpm is not None and meter.left(tenant.tpm, now) < 1:
                 raise _exceeded("tokens", f"{tenant.tpm} tokens a minute", meter.wait(1, tenant.tpm, now))
-            self._within_budget(tenant, meter, Ask(0, 1, 1, stated=False))
+            self._within_budget(tenant, meter, LeaseRequest(0, 1, 1, stated=False))
         arrival = Arrival(self, meter, tenant, now)
         arrival.received(body_bytes)
         return arrival
@@ -108,10 +108,10 @@ class Limits:
             found.append(Standing("tokens", tenant.tpm, max(0, int(left)), meter.tokens.reset(now)))
         return found
 
-    def _meter(self, name: str) -> Meter:
-        return self._tenants.setdefault(name, Meter())
+    def _meter(self, name: str) -> LeaseMeter:
+        return self._tenants.setdefault(name, LeaseMeter())
 
-    def _within_budget(self, tenant: Tenant, meter: Meter, ask: Ask) -> int:
+    def _within_budget(self, tenant: Tenant, meter: LeaseMeter, ask: LeaseRequest) -> int:
         """How many tokens each answer may have. Raises `LimitExceeded`."""
         budget, spent = tenant.budget, self._spent
         if budget is None:
@@ -143,7 +143,7 @@ class Arrival:
     admitted, and counted as used if it never is: understanding it has taken time.
     """
 
-    def __init__(self, limits: Limits, meter: Meter, tenant: Tenant, now: float) -> None:
+    def __init__(self, limits: Limits, meter: LeaseMeter, tenant: Tenant, now: float) -> None:
         self._limits = limits
         self._meter = meter
         self._tenant = tenant
@@ -165,7 +165,7 @@ class Arrival:
         self._estimate += more
         self._meter.reserved += more
 
-    def admit(self, ask: Ask) -> Lease:
+    def admit(self, ask: LeaseRequest) -> Lease:
         """Let it run. Raises `LimitExceeded`. The lease has to be ended.
 
         Where the client has not stated how long answers may be, they may be as long as what is left allows.
@@ -180,7 +180,7 @@ class Arrival:
         self._admitted = True
         return Lease(meter, limits._clock, now, ask, each)
 
-    def _within_tokens(self, limit: int, ask: Ask, now: float) -> int:
+    def _within_tokens(self, limit: int, ask: LeaseRequest, now: float) -> int:
         """How many tokens each answer may have. Raises `LimitExceeded`."""
         least = ask.tokens(ask.most if ask.stated else 1)
         if least > limit:
@@ -220,7 +220,7 @@ class Arrival:
 
 
 @contextmanager
-def _no_sooner_than_a_request(tenant: Tenant, meter: Meter, now: float) -> Iterator[None]:
+def _no_sooner_than_a_request(tenant: Tenant, meter: LeaseMeter, now: float) -> Iterator[None]:
     """Whatever refuses it: it is told to come again no sooner than it may by the number of requests."""
     try:
         yield

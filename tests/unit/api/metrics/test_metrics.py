@@ -13,7 +13,7 @@ from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
 from faasmoe.fleet.piece_stream import Inbox, PieceStream
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.protocol.request import GenerationRequest, Piece, Used
-from faasmoe.protocol.stats import Figures
+from faasmoe.protocol.stats import EngineStats
 from tests.metrics import families, played, text
 
 
@@ -21,8 +21,8 @@ def no_pool() -> PoolStatus:
     raise PlatformError("local", "(all)", "gone")
 
 
-def metrics(figures: Figures | None = None, pool: Callable[[], PoolStatus] = no_pool) -> Metrics:
-    return played(figures or Figures(), pool)
+def metrics(figures: EngineStats | None = None, pool: Callable[[], PoolStatus] = no_pool) -> Metrics:
+    return played(figures or EngineStats(), pool)
 
 
 def page(of: Metrics) -> dict[str, float]:
@@ -136,7 +136,7 @@ def test_the_number_of_tenants_with_series_is_bounded() -> None:
 
 
 def test_figures_of_the_orchestrator_are_shown() -> None:
-    figures = Figures(running=2, waiting=1, cold_starts=5, phases={"forward": 1.5})
+    figures = EngineStats(running=2, waiting=1, cold_starts=5, phases={"forward": 1.5})
     figures.step_tokens.observe(3)
     figures.step_tokens.observe(9999)
     figures.engine = {"kv_cache_tokens": 200, "kv_cache_tokens_used": 50, "preemptions": 4, "unheard_of": 1}

@@ -6,11 +6,11 @@ from openai.types.chat.chat_completion import ChoiceLogprobs
 from openai.types.completion_choice import Logprobs
 
 from faasmoe.api.openai.logprobs import Collected, Shape, of_chat, of_completion
-from faasmoe.protocol.request import Candidate, TokenLogprob
+from faasmoe.protocol.request import ScoredToken, TokenLogprob
 
-FIRST = TokenLogprob(Candidate(9, b"It", None), (), 0)
-WAS = TokenLogprob(Candidate(1, b" was", -1.5), (Candidate(2, b" is", -0.5), Candidate(1, b" was", -1.5)), 2)
-HALF = TokenLogprob(Candidate(3, b" \xe5\xa4", -2.0), (Candidate(4, b"\xe5", -0.25),), 6)
+FIRST = TokenLogprob(ScoredToken(9, b"It", None), (), 0)
+WAS = TokenLogprob(ScoredToken(1, b" was", -1.5), (ScoredToken(2, b" is", -0.5), ScoredToken(1, b" was", -1.5)), 2)
+HALF = TokenLogprob(ScoredToken(3, b" \xe5\xa4", -2.0), (ScoredToken(4, b"\xe5", -0.25),), 6)
 
 
 def test_completions_have_four_lists() -> None:
@@ -25,7 +25,7 @@ def test_completions_have_four_lists() -> None:
 
 
 def test_of_two_tokens_with_one_name_the_chosen_one_is_told() -> None:
-    score = TokenLogprob(Candidate(1, b"a", -3.0), (Candidate(2, b"a", -0.5),), 0)
+    score = TokenLogprob(ScoredToken(1, b"a", -3.0), (ScoredToken(2, b"a", -0.5),), 0)
     assert (of_completion([score]) or {})["top_logprobs"] == [{"a": -3.0}]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from faasmoe.engine.kv.allocator import KVMemory
+from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.kv.cache import KVCache
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError
@@ -11,7 +11,7 @@ from faasmoe.protocol.options import EngineOptions
 from tests.unit.engine.sequences import sequence
 
 
-def computed(memory: KVMemory, one: Sequence) -> Sequence:
+def computed(memory: KVAllocator, one: Sequence) -> Sequence:
     """As after a step that ran all its tokens: keys are the tokens themselves."""
     memory.begin(one)
     for layer in (0, 1):
@@ -27,7 +27,7 @@ def keys(one: Sequence) -> list[int]:
 
 
 def test_caches_grow_in_strides_with_little_to_spare() -> None:
-    memory, one = KVMemory(), sequence("a", 1, more=10_000)
+    memory, one = KVAllocator(), sequence("a", 1, more=10_000)
     sizes = set()
     for tokens in range(1, 10_000):
         memory.reserve(one, tokens)
@@ -40,7 +40,7 @@ def test_caches_grow_in_strides_with_little_to_spare() -> None:
 
 
 def test_a_cache_gets_what_there_is_when_memory_is_short() -> None:
-    memory = KVMemory(100)
+    memory = KVAllocator(100)
     one, other = sequence("a", 60), sequence("b", 10)
     memory.reserve(one, 60)
     assert one.capacity == 76
@@ -54,7 +54,7 @@ def test_a_cache_gets_what_there_is_when_memory_is_short() -> None:
 
 
 def test_an_ended_sequence_hands_its_cache_to_the_one_that_continues_it() -> None:
-    memory = KVMemory(1000)
+    memory = KVAllocator(1000)
     first = computed(memory, sequence("a", 20))
     cache = first.cache
     memory.end(first, keep=True)
@@ -66,7 +66,7 @@ def test_an_ended_sequence_hands_its_cache_to_the_one_that_continues_it() -> Non
 
 
 def test_a_sequence_that_shares_a_beginning_copies_it() -> None:
-    memory = KVMemory(1000)
+    memory = KVAllocator(1000)
     memory.end(computed(memory, sequence("a", 30)), keep=True)
     second = computed(memory, sequence("b", [*range(20), 7, 7, 7]))
     assert second.cached_tokens == 20
@@ -78,7 +78,7 @@ def test_a_sequence_that_shares_a_beginning_copies_it() -> None:
 
 
 def test_without_memory_for_both_the_beginning_is_taken_over() -> None:
-    memory = KVMemory(50)
+    memory = KVAllocator(50)
     memory.end(computed(memory, sequence("a", 30, more=10)), keep=True)
     second = computed(memory, sequence("b", [*range(20), 7, 7, 7]))
     assert second.cached_tokens == 20
@@ -87,7 +87,7 @@ def test_without_memory_for_both_the_beginning_is_taken_over() -> None:
 
 
 def test_what_a_running_sequence_knows_is_copied() -> None:
-    memory = KVMemory(1000)
+    memory = KVAllocator(1000)
     memory.end(computed(memory, sequence("before", 18)), keep=True)
     running = computed(memory, sequence("a", 30))
     second = computed(memory, sequence("b", [*range(25), 7, 7]))
@@ -103,7 +103,7 @@ def test_what_a_running_sequence_knows_is_copied() -> None:
 
 
 def test_what_has_to_be_computed_or_belongs_to_others_is_not_reused() -> None:
-    memory = KVMemory()
+    memory = KVAllocator()
     memory.end(computed(memory, sequence("a", 30)), keep=True)
     stranger, exact = sequence("b", 30, tenant="other"), sequence("c", 30)
     exact.reusable = False
@@ -118,7 +118,7 @@ def test_what_has_to_be_computed_or_belongs_to_others_is_not_reused() -> None:
 
 
 def test_what_cannot_be_copied_for_want_of_memory_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = KVMemory(1000)
+    memory = KVAllocator(1000)
     memory.end(computed(memory, sequence("a", 30)), keep=True)
     running = computed(memory, sequence("b", [*range(20), 7, 7]))
     used = memory.used
@@ -139,8 +139,8 @@ def test_what_cannot_be_copied_for_want_of_memory_is_computed(monkeypatch: pytes
 
 
 def test_the_budget_counts_the_layer_that_grows() -> None:
-    memory = KVMemory.of(EngineOptions(kv_cache_bytes=10_000), {0: 60, 1: 20})
+    memory = KVAllocator.of(EngineOptions(kv_cache_bytes=10_000), {0: 60, 1: 20})
     assert memory.total == 10_000 // (60 + 20 + 60)
-    assert KVMemory.of(EngineOptions(), {0: 60}).total > 1000
+    assert KVAllocator.of(EngineOptions(), {0: 60}).total > 1000
     with pytest.raises(OptionError, match="kv_cache_bytes is 139: must be 140 at least"):
-        KVMemory.of(EngineOptions(kv_cache_bytes=139), {0: 60, 1: 20})
+        KVAllocator.of(EngineOptions(kv_cache_bytes=139), {0: 60, 1: 20})

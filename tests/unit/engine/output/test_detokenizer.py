@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe.engine.output.detokenizer import TextStream
+from faasmoe.engine.output.detokenizer import Detokenizer
 
 
 class Bytes:
@@ -23,8 +23,8 @@ class Bytes:
         return bytes([token]) if token < 256 else b""
 
 
-def stream(text: str, *stops: str) -> tuple[list[str], TextStream]:
-    out = TextStream(Bytes(), stops)
+def stream(text: str, *stops: str) -> tuple[list[str], Detokenizer]:
+    out = Detokenizer(Bytes(), stops)
     pieces = []
     for byte in text.encode():
         pieces.append(out.push(byte))
@@ -47,7 +47,7 @@ UTF8 = [0x41, 0x80, 0xBF, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x8E, 0x88, 
 
 @given(st.lists(st.sampled_from(UTF8), max_size=80))
 def test_pieces_of_what_is_no_text_make_what_decoding_all_makes(tokens: list[int]) -> None:
-    out = TextStream(Bytes())
+    out = Detokenizer(Bytes())
     assert "".join([*map(out.push, tokens), out.flush()]) == Bytes().decode(tokens)
 
 
@@ -55,7 +55,7 @@ def test_pieces_of_what_is_no_text_make_what_decoding_all_makes(tokens: list[int
 def test_tokens_that_never_become_text_do_not_cost_more_and_more(token: int) -> None:
     """2,000 of them took a second of the engine's thread, and four times that with twice as many."""
     tokenizer = Bytes()
-    out = TextStream(tokenizer)
+    out = Detokenizer(tokenizer)
     for _ in range(1000):
         out.push(token)
     assert tokenizer.decoded < 1000 * 40
@@ -92,11 +92,11 @@ def test_the_space_before_the_first_word_is_kept() -> None:
         def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
             return "".join(f" w{i}" for i in token_ids).removeprefix(" ")
 
-    assert TextStream(Words()).push(1) == "w1"
-    assert TextStream(Words(), context=[7, 8]).push(1) == " w1"
+    assert Detokenizer(Words()).push(1) == "w1"
+    assert Detokenizer(Words(), context=[7, 8]).push(1) == " w1"
 
 
 def test_bytes_that_never_become_a_character_come_at_the_end() -> None:
-    out = TextStream(Bytes())
+    out = Detokenizer(Bytes())
     assert [out.push(byte) for byte in b"a\xf0\x9f"] == ["a", "", ""]
     assert out.flush() == "\N{REPLACEMENT CHARACTER}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from faasmoe.evaluation.meters.budget import SHARE, Budget
+from faasmoe.evaluation.meters.budget import SHARE, MeterBudget
 from faasmoe.evaluation.meters.memory import Memory
 from faasmoe.evaluation.meters.meter import integral
 from faasmoe.evaluation.meters.processes import Footprint, Seen
@@ -20,12 +20,12 @@ def steady(nbytes: int) -> Callable[[float], int]:
 def measured(system: PlayedSystem, seconds: float, share: float) -> tuple[list[float], list[int]]:
     """Times and bytes, ten times a second."""
     clocks, memory = system.clocks, Memory(system.footprint, system.clocks.now, system.clocks.used)
-    budget = Budget(share, 0.1, clocks.now, clocks.used)
+    budget = MeterBudget(share, 0.1, clocks.now, clocks.used)
     times: list[float] = []
     values: list[int] = []
     memory.look(system.members())
     clocks.cpu = 0.0
-    budget = Budget(share, 0.1, clocks.now, clocks.used)
+    budget = MeterBudget(share, 0.1, clocks.now, clocks.used)
     while clocks.wall < seconds:
         clocks.wall += 0.1
         times.append(clocks.wall)
@@ -57,7 +57,7 @@ def test_growth_is_seen_at_once_and_without_a_walk() -> None:
     memory = Memory(system.footprint, clocks.now, clocks.used)
     memory.look(system.members())
     system.walked.clear()
-    nothing = Budget(0.0, 0.0, clocks.now, clocks.used)
+    nothing = MeterBudget(0.0, 0.0, clocks.now, clocks.used)
     clocks.wall = 1.0
     assert memory.look(system.members(), nothing) == {"all": 95 * MB}
     assert system.walked == []
@@ -70,7 +70,7 @@ def test_who_has_changed_comes_first_but_nobody_is_forgotten() -> None:
     memory = Memory(system.footprint, clocks.now, clocks.used)
     memory.look(system.members())
     system.walked.clear()
-    budget = Budget(0.0101, 0.1, clocks.now, clocks.used)  # one walk in a tenth of a second
+    budget = MeterBudget(0.0101, 0.1, clocks.now, clocks.used)  # one walk in a tenth of a second
     for _ in range(40):
         clocks.wall += 0.1
         memory.look(system.members(), budget)
@@ -86,7 +86,7 @@ def test_a_new_process_counts_as_its_like_until_there_is_time_to_look_at_it() ->
     )
     memory = Memory(system.footprint, clocks.now, clocks.used)
     memory.look(system.members())
-    nothing, budget = (Budget(share, 1.0, clocks.now, clocks.used) for share in (0.0, SHARE))
+    nothing, budget = (MeterBudget(share, 1.0, clocks.now, clocks.used) for share in (0.0, SHARE))
     clocks.wall = 1.0
     assert memory.look(system.members(), nothing) == {"all": 119 * MB}
     assert memory.look(system.members(), budget) == {"all": 116 * MB}
@@ -98,7 +98,7 @@ def test_the_first_process_of_a_kind_is_looked_at_whatever_it_takes() -> None:
     clocks = Clocks()
     system = PlayedSystem(clocks, {1: steady(10 * MB), 2: lambda now: 7 * MB if now >= 1 else 0}, shared=50 * MB)
     memory = Memory(system.footprint, clocks.now, clocks.used)
-    nothing = Budget(0.0, 0.0, clocks.now, clocks.used)
+    nothing = MeterBudget(0.0, 0.0, clocks.now, clocks.used)
     assert memory.look(system.members(), nothing) == {"all": 60 * MB}
     clocks.wall = 1.0
     assert memory.look(system.members(), nothing) == {
@@ -126,7 +126,7 @@ def test_what_was_a_processs_own_is_shared_when_it_has_forked() -> None:
     clocks = Clocks()
     system = PlayedSystem(clocks, {1: steady(10 * MB), 2: lambda now: MB if now >= 1 else 0}, shared=80 * MB)
     memory = Memory(system.footprint, clocks.now, clocks.used)
-    budget = Budget(SHARE, 1.0, clocks.now, clocks.used)
+    budget = MeterBudget(SHARE, 1.0, clocks.now, clocks.used)
     assert memory.look(system.members()) == {"all": 90 * MB}
     clocks.wall = 1.0
     assert memory.look(system.members(), budget) == {"all": 91 * MB}
@@ -140,7 +140,7 @@ def test_more_relatives_make_less_of_what_is_shared_without_a_walk() -> None:
     memory = Memory(system.footprint, clocks.now, clocks.used)
     assert memory.look(system.members()) == {"all": 91 * MB}
     system.walked.clear()
-    two_walks = Budget(0.0021, 1.0, clocks.now, clocks.used)
+    two_walks = MeterBudget(0.0021, 1.0, clocks.now, clocks.used)
     clocks.wall = 1.0
     assert memory.look(system.members(), two_walks)["all"] == pytest.approx(93 * MB, abs=10)
     assert system.walked == [3, 4]  # not 1 and 2, which stand for 20 MB less each all the same

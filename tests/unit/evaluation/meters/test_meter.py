@@ -11,12 +11,12 @@ import pytest
 from faasmoe.errors import MeasurementError
 from faasmoe.evaluation.meters import sampler as sampler_module
 from faasmoe.evaluation.meters.budget import SHARE
-from faasmoe.evaluation.meters.meter import MeterCost, Usage, integral
+from faasmoe.evaluation.meters.meter import MeasuredUsage, MeterCost, integral
 from faasmoe.evaluation.meters.processes import Family
-from faasmoe.evaluation.meters.sampler import Sampler, _append, run
+from faasmoe.evaluation.meters.sampler import ResourceSampler, _append, run
 from tests.unit.evaluation.meters.played import Clocks
 
-USAGE = Usage(
+USAGE = MeasuredUsage(
     times=[0.0, 1.0, 3.0],
     pss={"orchestrator": [2_000_000_000] * 3, "instances": [0, 1_000_000_000, 1_000_000_000]},
     cpu={"orchestrator": [0.0, 0.5, 1.5], "instances": [0.0, 0.0, 3.0]},
@@ -55,7 +55,7 @@ def test_the_meters_share_is_of_the_time_that_was_measured() -> None:
 def test_rows_of_a_sampler_are_complete(tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.write_bytes(bytes(100))  # just now, so it is in the page cache
-    sampler = Sampler(Family(os.getpid(), "me"), {"code": [(str(code), 0, 100)]}, SHARE)
+    sampler = ResourceSampler(Family(os.getpid(), "me"), {"code": [(str(code), 0, 100)]}, SHARE)
     sampler.begin()
     sampler.sample()
     used = sampler.end()
@@ -71,7 +71,7 @@ def test_rows_of_a_sampler_are_complete(tmp_path: Path) -> None:
 
 def test_what_does_not_run_cannot_be_measured() -> None:
     with pytest.raises(MeasurementError, match="does not run"):
-        Sampler(Family(2**22 + 1, "gone"), {}, SHARE).begin()
+        ResourceSampler(Family(2**22 + 1, "gone"), {}, SHARE).begin()
 
 
 def test_samples_come_as_often_as_they_may(monkeypatch: pytest.MonkeyPatch) -> None:

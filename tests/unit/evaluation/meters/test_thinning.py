@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from faasmoe.evaluation.meters.meter import MeterCost, Usage
+from faasmoe.evaluation.meters.meter import MeasuredUsage, MeterCost
 from faasmoe.evaluation.meters.thinning import thinned
 
 
-def usage(instances: list[int]) -> Usage:
+def usage(instances: list[int]) -> MeasuredUsage:
     count = len(instances)
-    return Usage(
+    return MeasuredUsage(
         times=[n / 10 + 0.00012 for n in range(count)],
         pss={"orchestrator": [1_000_000] * count, "instances": instances},
         cpu={"orchestrator": [n / 100 for n in range(count)], "instances": [0.0] * count},

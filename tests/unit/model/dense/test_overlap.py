@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from faasmoe.model.dense.overlap import Later, Overlapped, overlap
+from faasmoe.model.dense.overlap import LazyTensor, Overlapped, overlap
 
 
 class Shared(nn.Module):
@@ -88,7 +88,7 @@ def test_a_promise_is_kept_by_whatever_touches_it() -> None:
         lambda t: t - 1, lambda t: 1 - t, lambda t: t / 2, lambda t: -t, lambda t: t @ tensor,
     ):  # fmt: skip
         compute = Mock(return_value=tensor)
-        later = Later(compute)
+        later = LazyTensor(compute)
         compute.assert_not_called()
         assert torch.equal(touch(later), touch(tensor))
         compute.assert_called_once()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from faasmoe.errors import LimitExceeded
 from faasmoe.tenancy.limits.budget import Budget
-from faasmoe.tenancy.limits.lease import Ask, Lease
+from faasmoe.tenancy.limits.lease import Lease, LeaseRequest
 from faasmoe.tenancy.limits.limits import FREE_BYTES, Arrival, Limits, Standing
 from faasmoe.tenancy.limits.recent import Recent
 from faasmoe.tenancy.tenants import Tenant
@@ -62,7 +62,7 @@ def limits(clock: Clock, purse: Purse) -> Limits:
 def begin(limits: Limits, tenant: Tenant, prompt: int = 1, most: int = 1, **more: Any) -> tuple[Arrival, Lease]:
     arrival = limits.arrive(tenant)
     try:
-        return arrival, arrival.admit(Ask(prompt, more.pop("answers", 1), most, **more))
+        return arrival, arrival.admit(LeaseRequest(prompt, more.pop("answers", 1), most, **more))
     except LimitExceeded:
         arrival.leave()
         raise
@@ -187,7 +187,7 @@ def test_bodies_are_estimated_before_they_are_read(limits: Limits, clock: Clock)
     assert left_of(limits, tenant) == [1000]
     arrival = limits.arrive(tenant, FREE_BYTES + 160)
     assert left_of(limits, tenant) == [990]
-    lease = arrival.admit(Ask(500, 1, 500))  # it is known now
+    lease = arrival.admit(LeaseRequest(500, 1, 500))  # it is known now
     assert left_of(limits, tenant) == [0]
     lease.end()
     arrival.leave()
@@ -208,7 +208,7 @@ def test_bodies_of_unknown_size_are_estimated_as_they_come(limits: Limits) -> No
     for _ in range(100):
         arrival.received(FREE_BYTES)
     assert left_of(limits, tenant) == [0]
-    arrival.admit(Ask(900, 1, 100))  # and it refuses nothing that fits
+    arrival.admit(LeaseRequest(900, 1, 100))  # and it refuses nothing that fits
     arrival.received(FREE_BYTES)
     assert left_of(limits, tenant) == [0]
     arrival.leave()
@@ -223,10 +223,10 @@ def test_who_comes_again_when_told_to_is_taken(limits: Limits, clock: Clock) -> 
     for expected in (60, None):
         arrival = limits.arrive(tenant, size)
         if expected is None:
-            arrival.admit(Ask(600, 1, 0))
+            arrival.admit(LeaseRequest(600, 1, 0))
             break
         with pytest.raises(LimitExceeded) as caught:
-            arrival.admit(Ask(600, 1, 0))
+            arrival.admit(LeaseRequest(600, 1, 0))
         arrival.leave()
         assert caught.value.retry_after == expected
         clock.now += expected
@@ -291,7 +291,7 @@ def test_a_race_of_forty_uses_no_more_than_there_is(stated: bool, budgeted: bool
             return False
         await pause()
         try:
-            lease = arrival.admit(Ask(7, 2, random.randrange(1, 30) if stated else 2048, stated))
+            lease = arrival.admit(LeaseRequest(7, 2, random.randrange(1, 30) if stated else 2048, stated))
         except LimitExceeded:
             arrival.leave()
             return False

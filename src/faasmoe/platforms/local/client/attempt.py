@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from faasmoe.platforms.local.client.call_buffers import Letter
+from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.client.connection import Connection
 
 TICK = 0.25  # seconds; the longest wait between two looks at all calls
@@ -19,7 +19,7 @@ class Pending:
 
     index: int
     function: str
-    letter: Letter
+    letter: EncodedCall
     work: float
     connection: Connection | None = None
     attempts: int = 1

@@ -14,7 +14,7 @@ from faasmoe.platforms.local.protocol.segment import LARGEST, Segment, padded
 
 
 @dataclass(slots=True)
-class Letter:
+class EncodedCall:
     """A call, ready to be sent."""
 
     header: Header
@@ -22,7 +22,7 @@ class Letter:
     uses_segments: bool
 
 
-class Exchange:
+class CallBuffers:
     """A client's two segments, and what has passed through them and through sockets, in bytes."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Exchange:
         self._requests: Segment | None = None
         self._replies: Segment | None = None
 
-    def lay_out(self, calls: Sequence[Call], shared: Buffer | None) -> list[Letter]:
+    def lay_out(self, calls: Sequence[Call], shared: Buffer | None) -> list[EncodedCall]:
         """Write what is large into shared memory, once. Whatever an earlier batch left there is gone."""
         self.laid_out = time.monotonic()
         if shared is None and (letters := _inline(calls)) is not None:
@@ -48,7 +48,7 @@ class Exchange:
             area = (replies.place(call.reply_bytes), call.reply_bytes) if _large_reply(call) else (0, 0)
             place = requests.write(call.payload) if length > MAX_INLINE else (INLINE, length)
             inline = call.payload if place[0] == INLINE else ()
-            letters.append(Letter(Header(*place, at, shared_length, *area), inline, True))
+            letters.append(EncodedCall(Header(*place, at, shared_length, *area), inline, True))
         self.shared += out
         return letters
 
@@ -75,7 +75,7 @@ class Exchange:
             return ()
         return self._requests.fd, self._replies.fd
 
-    def stored(self, letter: Letter, length: int) -> memoryview:
+    def stored(self, letter: EncodedCall, length: int) -> memoryview:
         """A reply in shared memory. Raises `PayloadError` if it is longer than its room."""
         header = letter.header
         if self._replies is None or length > header.reply_length:
@@ -91,14 +91,14 @@ class Exchange:
         self.generation += 1
 
 
-def _inline(calls: Sequence[Call]) -> list[Letter] | None:
+def _inline(calls: Sequence[Call]) -> list[EncodedCall] | None:
     """Calls of which all goes in frames, or None."""
     letters = []
     for call in calls:
         length = sum(map(len, call.payload))
         if length > MAX_INLINE or call.reply_bytes > MAX_INLINE:
             return None
-        letters.append(Letter(_inline_header(length), call.payload, False))
+        letters.append(EncodedCall(_inline_header(length), call.payload, False))
     return letters
 
 

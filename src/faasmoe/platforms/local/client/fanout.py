@@ -13,7 +13,7 @@ from functools import lru_cache
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
 from faasmoe.platforms.local.client.attempt import TICK, AwakeTime, Pending
-from faasmoe.platforms.local.client.call_buffers import Exchange
+from faasmoe.platforms.local.client.call_buffers import CallBuffers
 from faasmoe.platforms.local.client.connection import Connection
 from faasmoe.platforms.local.client.connections import Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
@@ -37,7 +37,7 @@ class Fanout:
     """Runs one batch of calls after the other. For one thread."""
 
     def __init__(self, activator: Activator) -> None:
-        self.exchange = Exchange()
+        self.exchange = CallBuffers()
         self._activator = activator
         self._connections = Connections()
         self._cores = tuple(sorted(os.sched_getaffinity(0)))

@@ -7,15 +7,15 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from faasmoe.platforms.local.protocol.stats_page import Table
+from faasmoe.platforms.local.protocol.stats_page import StatsTable
 
 _DRAIN_SECONDS = 35.0  # a little more than an instance takes by itself
 
 
-class Lifeline:
+class InstanceChannel:
     """The daemon's end. `theirs` is for the instance, as is the record's `slot`. Raises `OSError` if none is left."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: StatsTable) -> None:
         self._table = table
         self.slot, self.record, self._page = table.take()
         try:

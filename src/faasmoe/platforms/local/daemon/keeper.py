@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from faasmoe.platforms.local.daemon.pool import Pool, Running
+from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.refused import Refused
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.complaints import Complaints
@@ -26,7 +26,7 @@ class Starter(Protocol):
     def trouble(self) -> str:
         """Why none can be started now; empty if one can."""
 
-    async def obtain(self, name: str, kept: bool = False) -> Running:
+    async def obtain(self, name: str, kept: bool = False) -> InstanceState:
         """See `Lifecycle.obtain`."""
 
 

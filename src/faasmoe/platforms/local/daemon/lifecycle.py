@@ -15,15 +15,22 @@ from typing import Any
 
 from faasmoe.platforms.local.daemon import page_cache
 from faasmoe.platforms.local.daemon.endings import NO_ROOM, cause_of
-from faasmoe.platforms.local.daemon.instance_channel import Lifeline
+from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel
 from faasmoe.platforms.local.daemon.keeper import Keeper
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, PROMISE_NS, Deployment, Function, Pool, Running
+from faasmoe.platforms.local.daemon.pool import (
+    INSTANCE_BYTES,
+    PROMISE_NS,
+    Deployment,
+    Function,
+    InstanceState,
+    Pool,
+)
 from faasmoe.platforms.local.daemon.refused import Refused
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.protocol.stats_page import Table
+from faasmoe.platforms.local.protocol.stats_page import StatsTable
 from faasmoe.util.complaints import reason_of
 
 log = logging.getLogger(__name__)
@@ -41,8 +48,8 @@ class Lifecycle:
         self._folder = folder
         self._options = options
         self._unneeded = unneeded
-        self._table = Table()
-        self._lifelines: dict[str, Lifeline] = {}  # by path
+        self._table = StatsTable()
+        self._lifelines: dict[str, InstanceChannel] = {}  # by path
         self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
         self._mark = secrets.token_hex(4)
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
@@ -81,7 +88,7 @@ class Lifecycle:
         """Replace what hangs, until cancelled."""
         await self._watch.run()
 
-    def suspect(self, running: Running, expected: float) -> None:
+    def suspect(self, running: InstanceState, expected: float) -> None:
         """See `Watch.suspect`."""
         self._watch.suspect(running, expected)
 
@@ -124,7 +131,7 @@ class Lifecycle:
         while running.pid is None and running.path in self._pool.instances:
             await self._changed()
 
-    async def obtain(self, name: str, kept: bool = False) -> Running:
+    async def obtain(self, name: str, kept: bool = False) -> InstanceState:
         """An instance to call, started if need be, when there is memory for it. Raises `Refused`."""
         if not kept and (running := self._pool.choose(self.function(name), time.monotonic_ns())):
             return running
@@ -162,7 +169,7 @@ class Lifecycle:
         # nothing tells when a promise has expired
         await self._make_way(partial(pool.evictable, charge), PROMISE_NS / 1e9)
 
-    async def _make_way(self, victims: Callable[[int], Sequence[Running]], seconds: float) -> None:
+    async def _make_way(self, victims: Callable[[int], Sequence[InstanceState]], seconds: float) -> None:
         """Stop idle instances, and wait for the next change, at most so long. `victims` is given the time in ns."""
         try:
             # before looking, or a call that ends now would be missed
@@ -178,7 +185,7 @@ class Lifecycle:
             for running in self._pool.instances.values():
                 running.record.report = False
 
-    async def _try(self, function: Function, kept: bool) -> Running | None:
+    async def _try(self, function: Function, kept: bool) -> InstanceState | None:
         """Start an instance. None: the system refuses that now, which is noted."""
         try:
             running = self._start(function, kept)
@@ -201,12 +208,12 @@ class Lifecycle:
         self._change.clear()
         await self._change.wait()
 
-    def _start(self, function: Function, kept: bool) -> Running:
+    def _start(self, function: Function, kept: bool) -> InstanceState:
         """Raises `OSError`."""
         self._started += 1
         path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
         with ExitStack() as undo:
-            lifeline = Lifeline(self._table)
+            lifeline = InstanceChannel(self._table)
             undo.callback(lifeline.close)
             record = lifeline.record
             record.activated = record.last_used = time.monotonic_ns()
@@ -214,7 +221,7 @@ class Lifecycle:
                 undo.callback(_unlink, path)
                 listener.bind(path)
                 listener.listen(_BACKLOG)
-                running = Running(function, path, record, kept)
+                running = InstanceState(function, path, record, kept)
                 lifeline.listen(partial(self._hear, running))
                 fds = [listener.fileno(), theirs.fileno(), self._table.fd]
                 self._zygote.send(running.order(lifeline.slot), fds)
@@ -223,28 +230,28 @@ class Lifecycle:
                 undo.pop_all()
         return running
 
-    def _hear(self, running: Running, ending: bool) -> None:
+    def _hear(self, running: InstanceState, ending: bool) -> None:
         """The instance has ended a call, or is about to end itself."""
         running.draining = running.draining or ending
         self._change.set()
 
-    def drain(self, running: Running) -> None:
+    def drain(self, running: InstanceState) -> None:
         """Let it finish what it runs, and end."""
         running.draining = True
         self._lifelines[running.path].drain(too_slow=partial(self._kill, running))
         _unlink(running.path)
 
-    def _kill(self, running: Running) -> None:
+    def _kill(self, running: InstanceState) -> None:
         if running.path in self._pool.instances and running.pid:
             self._zygote.send({"operation": "kill", "pid": running.pid})
 
-    def _kill_hanging(self, running: Running, cause: str) -> None:
+    def _kill_hanging(self, running: InstanceState, cause: str) -> None:
         log.warning("an instance of %s hangs and is killed: %s", running.function.deployment.name, cause)
         running.fault = cause
         self.drain(running)
         self._kill(running)
 
-    def stuck(self, running: Running, seconds: float) -> None:
+    def stuck(self, running: InstanceState, seconds: float) -> None:
         """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
         if running.record.in_flight and time.monotonic_ns() - running.record.busy_since >= seconds * 1e9:
             self._kill_hanging(running, f"a call was not answered within {seconds:.0f} s")
@@ -273,11 +280,11 @@ class Lifecycle:
     def _renew_table(self) -> None:
         """What is being killed may still write into the old one."""
         with suppress(OSError):  # then its free pages are used again, and a call or two counts wrong
-            table = Table()
+            table = StatsTable()
             self._table.close()
             self._table = table
 
-    def _ended(self, running: Running, cause: str) -> None:
+    def _ended(self, running: InstanceState, cause: str) -> None:
         _unlink(running.path)
         self._pool.remove(running, running.fault or cause, time.monotonic_ns())
         self._lifelines.pop(running.path).close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
-from faasmoe.platforms.local.protocol.stats_page import BUCKETS, Record, bound_of, percentile
+from faasmoe.platforms.local.protocol.stats_page import BUCKETS, InstanceStats, bound_of, percentile
 
 # What an instance takes beside its weights: 3 MB of its own, and room for the rows it computes on.
 INSTANCE_BYTES = 6 << 20
@@ -40,12 +40,12 @@ class Deployment:
 
 
 @dataclass(eq=False)
-class Running:
+class InstanceState:
     """An instance from activation to the news of its end."""
 
     function: Function
     path: str  # of its socket
-    record: Record
+    record: InstanceStats
     kept: bool  # one of the function's minimum
     pid: int | None = None  # once it is forked
     draining: bool = False
@@ -97,13 +97,13 @@ class Function:
     """A deployed function, its instances and what those that ended did."""
 
     deployment: Deployment
-    instances: list[Running] = field(default_factory=list)
+    instances: list[InstanceState] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)  # invocations, cold_starts, deaths, evictions
-    latency: list[int] = field(default_factory=list)  # as in `Record`
+    latency: list[int] = field(default_factory=list)  # as in `InstanceStats`
     last_end: str = ""  # why its last instance died, if one did
 
     @property
-    def live(self) -> list[Running]:
+    def live(self) -> list[InstanceState]:
         """Instances that may be called."""
         return [r for r in self.instances if not r.draining and not r.record.draining]
 
@@ -151,7 +151,7 @@ class Pool:
         self.own = 0  # bytes that the platform's own processes take
         self.waiting = 0
         self.functions: dict[str, Function] = {}
-        self.instances: dict[str, Running] = {}  # by path
+        self.instances: dict[str, InstanceState] = {}  # by path
         self.phases: dict[str, tuple[int, float]] = {}
         self.ended = PoolTotals()  # of instances that are no more
 
@@ -160,7 +160,7 @@ class Pool:
         """Bytes counted against the budget."""
         return self.own + sum(running.charge for running in self.instances.values())
 
-    def choose(self, function: Function, now: int) -> Running | None:
+    def choose(self, function: Function, now: int) -> InstanceState | None:
         """The instance that a new caller should use; None if another one is to be started."""
         live = function.live
         if not live:
@@ -176,7 +176,7 @@ class Pool:
         """Bytes that are missing for an instance that counts for `charge`."""
         return 0 if self.budget is None else max(0, self.used + charge - self.budget)
 
-    def evictable(self, charge: int, now: int) -> list[Running]:
+    def evictable(self, charge: int, now: int) -> list[InstanceState]:
         """Idle instances to stop so that `charge` fits once they, and those draining already, are gone.
 
         Empty if there are not enough of them.
@@ -185,7 +185,7 @@ class Pool:
             self.shortage(charge) - sum(r.charge for r in self.instances.values() if r.draining), now
         )
 
-    def least_valuable(self, now: int) -> list[Running]:
+    def least_valuable(self, now: int) -> list[InstanceState]:
         """An idle instance to stop so that another can have its process and descriptors.
 
         Empty if none is idle, or one is on its way out already.
@@ -194,7 +194,7 @@ class Pool:
             return []
         return self._least_valuable(1, now)
 
-    def _least_valuable(self, nbytes: int, now: int) -> list[Running]:
+    def _least_valuable(self, nbytes: int, now: int) -> list[InstanceState]:
         running = list(self.instances.values())
         candidates = [
             Candidate(
@@ -218,13 +218,13 @@ class Pool:
         wanted = Counter({n: f.deployment.min_instances for n, f in self.functions.items()}) | Counter(set(names))
         return self.own + sum(self.functions[name].deployment.charge * n for name, n in wanted.items())
 
-    def add(self, running: Running) -> None:
+    def add(self, running: InstanceState) -> None:
         """An instance has been activated."""
         running.function.instances.append(running)
         running.function.counts["cold_starts"] += 1
         self.instances[running.path] = running
 
-    def remove(self, running: Running, cause: str, now: int) -> None:
+    def remove(self, running: InstanceState, cause: str, now: int) -> None:
         """An instance has ended, because of `cause` if that was not intended."""
         function, record = running.function, running.record
         self.ended += running.totals(now)
@@ -264,7 +264,7 @@ class Pool:
         )
 
 
-def phases(record: Record) -> Iterator[tuple[str, float]]:
+def phases(record: InstanceStats) -> Iterator[tuple[str, float]]:
     """The parts of an instance's cold start that are over, in seconds."""
     if record.forked:
         yield "fork", (record.forked - record.activated) / 1e9

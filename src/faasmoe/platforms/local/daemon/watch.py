@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from faasmoe.platforms.local.daemon.pool import Pool, Running
+from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.zygote_client import ZygoteClient
 from faasmoe.util.complaints import Complaints
 from faasmoe.util.hang import TICK, Judge, Look, Ticks, look_at
@@ -37,7 +37,7 @@ class Watch:
         self,
         pool: Pool,
         zygote: ZygoteClient,
-        kill: Callable[[Running, str], None],
+        kill: Callable[[InstanceState, str], None],
         look: Callable[[int, bool], Look | None] = look_at,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +64,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001 - without it nothing that hangs would be replaced
                 self._complaints.note("looking after processes", error)
 
-    def suspect(self, running: Running, expected: float) -> None:
+    def suspect(self, running: InstanceState, expected: float) -> None:
         """A caller waits for much longer than the `expected` seconds. Its instance must show that it works."""
         watched = self._watched_of(running)
         if watched.answered is None:
@@ -98,7 +98,7 @@ class Watch:
         self._zygote.ping()
         self._owed = self._zygote.owes
 
-    def _chosen(self) -> list[Running]:
+    def _chosen(self) -> list[InstanceState]:
         """Instances that are called or suspected, and some of the others in turns."""
         urgent, idle = [], []
         for path, running in self._pool.instances.items():
@@ -115,7 +115,7 @@ class Watch:
             idle = [*idle[first:], *idle[:first]][:_IDLE_LOOKS]
         return urgent + idle
 
-    def _look_at(self, running: Running) -> None:
+    def _look_at(self, running: InstanceState) -> None:
         watched, record = self._watched_of(running), running.record
         if watched.answered is not None and record.invocations != watched.answered:
             watched.answered = None  # it works
@@ -128,7 +128,7 @@ class Watch:
         if cause := watched.judge.hangs(look, owes):
             self._kill(running, cause)
 
-    def _watched_of(self, running: Running) -> _Watched:
+    def _watched_of(self, running: InstanceState) -> _Watched:
         try:
             return self._watched[running.path]
         except KeyError:

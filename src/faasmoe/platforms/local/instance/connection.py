@@ -10,7 +10,7 @@ from faasmoe.platforms.local.protocol.frame import BUFFER, INLINE, MAX_INLINE, H
 from faasmoe.platforms.local.protocol.segment import Mapping
 
 
-class Caller:
+class ServerConnection:
     """Finds what a call is about, and where its reply goes."""
 
     def __init__(self, connection: socket.socket) -> None:

@@ -25,11 +25,11 @@ from typing import Any
 from faasmoe.errors import brief
 from faasmoe.platforms.base import Buffer
 from faasmoe.platforms.busy_time import BusyTime
-from faasmoe.platforms.local.instance.connection import Caller
+from faasmoe.platforms.local.instance.connection import ServerConnection
 from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.platforms.local.protocol.frame import Answer, Header, Status
 from faasmoe.platforms.local.protocol.public_text import public
-from faasmoe.platforms.local.protocol.stats_page import Record, bucket_of, map_page
+from faasmoe.platforms.local.protocol.stats_page import InstanceStats, bucket_of, map_page
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Duty:
     concurrency: int
     listener: socket.socket
     lifeline: socket.socket
-    record: Record
+    record: InstanceStats
     page: mmap.mmap
 
     @classmethod
@@ -88,7 +88,7 @@ class Duty:
             message["concurrency"],
             socket.socket(fileno=listener),
             socket.socket(fileno=lifeline),
-            Record.from_buffer(page),
+            InstanceStats.from_buffer(page),
             page,
         )
 
@@ -100,7 +100,7 @@ class Instance:
         self._duty = duty
         self._record = duty.record
         self._lock = threading.Lock()  # of the record and of all below
-        self._callers: set[Caller] = set()
+        self._callers: set[ServerConnection] = set()
         self._silent = threading.Condition(self._lock)  # none of them waits for a reply
         self._slot = threading.Condition(self._lock)  # one is free
         self._running = 0
@@ -171,7 +171,7 @@ class Instance:
             if len(self._callers) >= _MOST_CONNECTIONS:
                 connection.close()
                 return
-            caller = Caller(connection)
+            caller = ServerConnection(connection)
             self._callers.add(caller)
         try:
             start_thread(threading.Thread(target=self._serve, args=(caller,), daemon=True))
@@ -182,7 +182,7 @@ class Instance:
             if not self._callers:
                 raise
 
-    def _serve(self, caller: Caller) -> None:
+    def _serve(self, caller: ServerConnection) -> None:
         """One orchestrator's connection, until it closes."""
         caller.thread = threading.get_native_id()
         try:
@@ -195,7 +195,7 @@ class Instance:
                 self._callers.discard(caller)
             caller.connection.close()
 
-    def _answer(self, caller: Caller, header: Header, inline: memoryview, fds: list[int]) -> None:
+    def _answer(self, caller: ServerConnection, header: Header, inline: memoryview, fds: list[int]) -> None:
         caller.waits = True
         try:
             if (begun := self._begin()) is None:
@@ -239,7 +239,7 @@ class Instance:
             return arrived, now, self._busy.begin(now)
 
     def _run(
-        self, caller: Caller, payload: memoryview, shared: memoryview | None, waited: int
+        self, caller: ServerConnection, payload: memoryview, shared: memoryview | None, waited: int
     ) -> tuple[Status, Buffer]:
         if self._handle is None:
             return Status.UNLOADABLE, self._failure.encode()

@@ -43,7 +43,7 @@ _NEVER = 1 << 30  # a spare owes nobody an answer
 
 
 @dataclass
-class Spare:
+class PreforkedWorker:
     """A blank child, waiting for its duty."""
 
     pid: int
@@ -67,7 +67,7 @@ class Zygote:
         self._sandbox = sandbox
         self._warm_up = warm_up
         self._look = look
-        self._spares: list[Spare] = []
+        self._spares: list[PreforkedWorker] = []
         self._instances: set[int] = set()  # process ids
         self._children = Children()
         self._backoff = Backoff(*_PAUSES)
@@ -135,7 +135,7 @@ class Zygote:
             wire.send(self._daemon, {"event": "started", "id": order["id"], "pid": spare.pid})
             return
 
-    def _fork(self) -> Spare:
+    def _fork(self) -> PreforkedWorker:
         parent = os.getpid()
         ours, theirs = socket.socketpair()
         try:
@@ -153,7 +153,7 @@ class Zygote:
             live(parent, theirs, self._sandbox, self._warm_up)
         theirs.close()
         ours.settimeout(_ASSIGN_SECONDS)
-        return Spare(pid, ours, Judge(_NEVER, _NEVER))
+        return PreforkedWorker(pid, ours, Judge(_NEVER, _NEVER))
 
     def _reap(self) -> None:
         for pid, code in self._children.ended():

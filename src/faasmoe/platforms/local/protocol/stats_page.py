@@ -23,7 +23,7 @@ _BOUNDS_NS = [_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) for bucket in range(BUC
 IDLE, BUSY = "idle", "busy"
 
 
-class Record(ctypes.Structure):
+class InstanceStats(ctypes.Structure):
     """One instance's figures. Times are nanoseconds of `time.monotonic_ns`; 0 where it has not happened yet."""
 
     _fields_ = (
@@ -61,7 +61,7 @@ def percentile(counts: Sequence[int], share: float) -> float | None:
     return bound_of(next(bucket for bucket, seen in enumerate(accumulate(counts)) if seen >= wanted))
 
 
-class Table:
+class StatsTable:
     """Pages for the records of all instances, one each, in one piece of memory without a name."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Table:
         self._free: list[int] = []
         self._slots = 0
 
-    def take(self) -> tuple[int, Record, mmap.mmap]:
+    def take(self) -> tuple[int, InstanceStats, mmap.mmap]:
         """A free slot and its record, all zero. Give it back by `free`."""
         if not self._free:
             self._slots += 1
@@ -78,7 +78,7 @@ class Table:
         slot = self._free[-1]
         page = map_page(self.fd, slot)
         page[:] = bytes(len(page))
-        return self._free.pop(), Record.from_buffer(page), page
+        return self._free.pop(), InstanceStats.from_buffer(page), page
 
     def free(self, slot: int) -> None:
         """The slot may be used again; its record must not be."""

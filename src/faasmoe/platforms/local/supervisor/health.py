@@ -7,7 +7,7 @@ from typing import Literal
 State = Literal["ok", "starting"]
 
 
-class Health:
+class PoolHealth:
     """Changed by the supervisor's thread, read by any: the one attribute that is read is replaced as a whole."""
 
     def __init__(self) -> None:

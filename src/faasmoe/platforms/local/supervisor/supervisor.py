@@ -19,7 +19,7 @@ from faasmoe.platforms.local.daemon.endings import ended_by_itself
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, writing
 from faasmoe.platforms.local.supervisor.daemon_process import DaemonProcess
-from faasmoe.platforms.local.supervisor.health import Health
+from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.complaints import Complaints, reason_of
 from faasmoe.util.hang import TICK, Ticks
@@ -40,7 +40,7 @@ class Supervisor:
     """Owns a pool: its folder and its daemon. Raises `PlatformError` if the first daemon does not start."""
 
     def __init__(self, options: LocalOptions) -> None:
-        self.health = Health()
+        self.health = PoolHealth()
         self._options = options
         self._closing = threading.Event()
         self._backoff = Backoff(*_PAUSES, calm=_LIVED)

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from faasmoe.platforms.local.client.attempt import AwakeTime, Pending
-from faasmoe.platforms.local.client.call_buffers import Letter
+from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.protocol.frame import Header
 from tests.unit.platforms.local.clocks import Clock
 
 
 def test_an_instance_is_suspected_again_after_twice_as_long() -> None:
-    pending = Pending(0, "f", Letter(Header(0, 0, 0, 0, 0, 0), (), False), 1.0)
+    pending = Pending(0, "f", EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0)
     connection: Any = SimpleNamespace(patience=lambda work: 2.0 * work)
     tired = [second for second in range(1, 40) if pending.tires(connection, 1.0)]
     assert tired == [2, 4, 8, 16, 32]

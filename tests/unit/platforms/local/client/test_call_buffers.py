@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from faasmoe.errors import PayloadError
 from faasmoe.platforms.base import Call
 from faasmoe.platforms.local.client import call_buffers as module
-from faasmoe.platforms.local.client.call_buffers import Exchange
+from faasmoe.platforms.local.client.call_buffers import CallBuffers
 from faasmoe.platforms.local.protocol.frame import INLINE, MAX_INLINE, Header
 from faasmoe.platforms.local.protocol.segment import Mapping, padded
 
@@ -21,15 +21,15 @@ EITHER = SMALL | st.integers(MAX_INLINE - 2, MAX_INLINE + 300) | st.just(3 * MAX
 
 
 @contextmanager
-def exchanging() -> Iterator[Exchange]:
-    exchange = Exchange()
+def exchanging() -> Iterator[CallBuffers]:
+    exchange = CallBuffers()
     try:
         yield exchange
     finally:
         exchange.renew()
 
 
-def mapped(exchange: Exchange) -> tuple[Mapping, Mapping]:
+def mapped(exchange: CallBuffers) -> tuple[Mapping, Mapping]:
     """Both segments, as an instance sees them."""
     requests, replies = exchange.introduce(0)
     return Mapping(os.dup(requests), writable=False), Mapping(os.dup(replies), writable=True)
@@ -48,7 +48,7 @@ def disjoint(places: list[tuple[int, int]]) -> bool:
 
 @given(st.lists(st.tuples(SMALL, st.integers(0, MAX_INLINE)), max_size=5))
 def test_small_calls_stay_in_frames(sizes: list[tuple[int, int]]) -> None:
-    exchange = Exchange()
+    exchange = CallBuffers()
     calls = [Call("f", payload(i, length), reply) for i, (length, reply) in enumerate(sizes)]
     letters = exchange.lay_out(calls, None)
     assert len(letters) == len(calls)
@@ -138,7 +138,7 @@ def test_after_renewal_others_no_longer_see_what_is_written() -> None:
 
 
 def test_renewing_closes_the_old_descriptors() -> None:
-    exchange = Exchange()
+    exchange = CallBuffers()
     exchange.lay_out([], b"shared")
     fds = exchange.introduce(0)
     exchange.renew()
@@ -168,7 +168,7 @@ def test_a_stored_reply_longer_than_its_room_is_refused(length: int) -> None:
 
 
 def test_a_stored_reply_to_a_small_call_is_refused() -> None:
-    exchange = Exchange()
+    exchange = CallBuffers()
     (letter,) = exchange.lay_out([Call("f", [b"small"])], None)
     with pytest.raises(PayloadError, match="in a room of 0"):
         exchange.stored(letter, 1)

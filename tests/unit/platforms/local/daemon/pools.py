@@ -7,11 +7,11 @@ from typing import Any
 from faasmoe.platforms.local.daemon.pool import (
     Deployment,
     Function,
+    InstanceState,
     Pool,
-    Running,
     deployment_from,
 )
-from faasmoe.platforms.local.protocol.stats_page import Record
+from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
@@ -39,17 +39,21 @@ def pool_of(budget: int | None, *deployments: Deployment) -> Pool:
     return pool
 
 
-def start(pool: Pool, function: Function, kept: bool = False, mapped: bool = True, **figures: int) -> Running:
+def start(
+    pool: Pool, function: Function, kept: bool = False, mapped: bool = True, **figures: int
+) -> InstanceState:
     """An instance that was activated two seconds ago."""
-    record = Record(activated=NOW - 2 * SECOND, last_used=NOW - SECOND, **figures)
+    record = InstanceStats(activated=NOW - 2 * SECOND, last_used=NOW - SECOND, **figures)
     if mapped:
         record.forked, record.mapped = NOW - 2 * SECOND + 5_000_000, NOW - SECOND
-    running = Running(function, f"/{function.deployment.name}/{function.counts['cold_starts']}.sock", record, kept)
+    running = InstanceState(
+        function, f"/{function.deployment.name}/{function.counts['cold_starts']}.sock", record, kept
+    )
     pool.add(running)
     return running
 
 
-def answer(running: Running, *nanoseconds: int) -> None:
+def answer(running: InstanceState, *nanoseconds: int) -> None:
     """The instance has answered calls."""
     for duration in nanoseconds:
         if not running.record.invocations:

@@ -6,7 +6,7 @@ import pytest
 
 from faasmoe.platforms.local.daemon import keeper as module
 from faasmoe.platforms.local.daemon.keeper import Keeper
-from faasmoe.platforms.local.daemon.pool import Running
+from faasmoe.platforms.local.daemon.pool import InstanceState
 from faasmoe.platforms.local.daemon.refused import Refused
 from tests.unit.platforms.local.daemon.pools import deployment, pool_of, start
 
@@ -20,7 +20,7 @@ class Starter:
     def __init__(self, refusals: int) -> None:
         self.pool, self.refusals, self.asked = pool_of(None, deployment("f")), refusals, 0
 
-    async def obtain(self, name: str, kept: bool = False) -> Running:
+    async def obtain(self, name: str, kept: bool = False) -> InstanceState:
         self.asked += 1
         if self.asked <= self.refusals:
             raise Refused("platform", "no process")

@@ -12,7 +12,7 @@ import pytest
 
 from faasmoe.platforms.local.daemon import lifecycle as module
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
-from faasmoe.platforms.local.daemon.pool import Running
+from faasmoe.platforms.local.daemon.pool import InstanceState
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.options import LocalOptions
 from tests.unit.platforms.local.clocks import Clock
@@ -41,19 +41,19 @@ class Plan(Lifecycle):
 
     failures: list[OSError]
 
-    def _start(self, function: Any, kept: bool) -> Running:
+    def _start(self, function: Any, kept: bool) -> InstanceState:
         if self.failures and not function.instances:
             raise self.failures.pop(0)
-        running = Running(function, f"/{function.deployment.name}", module.Table().take()[1], kept, pid=1)
+        running = InstanceState(function, f"/{function.deployment.name}", module.Table().take()[1], kept, pid=1)
         running.record.mapped = running.record.last_used = 1
         self._pool.add(running)
         return running
 
-    def drain(self, running: Running) -> None:
+    def drain(self, running: InstanceState) -> None:
         running.draining = True
         asyncio.get_running_loop().call_soon(self._gone, running)
 
-    def _gone(self, running: Running) -> None:
+    def _gone(self, running: InstanceState) -> None:
         self._pool.remove(running, "", 0)
         self._change.set()
 

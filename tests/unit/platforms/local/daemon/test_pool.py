@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from faasmoe.platforms.local.daemon.pool import (
     INSTANCE_BYTES,
+    InstanceState,
     Pool,
-    Running,
 )
 from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, deployment, pool_of, start
 
@@ -109,7 +109,7 @@ def test_shortage_counts_instances_the_platform_itself_and_the_newcomer() -> Non
 
 
 def test_what_may_not_be_disturbed_is_not_evictable() -> None:
-    changes: list[Callable[[Running], None]] = [
+    changes: list[Callable[[InstanceState], None]] = [
         lambda running: setattr(running, "kept", True),
         lambda running: setattr(running.record, "in_flight", 1),
         lambda running: setattr(running.record, "mapped", 0),

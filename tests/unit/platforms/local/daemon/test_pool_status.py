@@ -8,7 +8,7 @@ from faasmoe.platforms.local.daemon.pool import (
     Pool,
     phases,
 )
-from faasmoe.platforms.local.protocol.stats_page import BUCKETS, Record, bound_of
+from faasmoe.platforms.local.protocol.stats_page import BUCKETS, InstanceStats, bound_of
 from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, deployment, pool_of, start
 
 
@@ -109,7 +109,7 @@ def test_pool_status_says_what_memory_is_there_and_who_waits() -> None:
 
 
 def test_cold_start_phases_are_those_that_are_over() -> None:
-    record = Record(activated=5 * SECOND)
+    record = InstanceStats(activated=5 * SECOND)
     assert list(phases(record)) == []
     record.forked = 6 * SECOND
     assert list(phases(record)) == [("fork", 1.0)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from faasmoe.platforms.local.daemon.pool import Pool, Running
+from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.util.hang import TICK, Look
 from tests.unit.platforms.local.clocks import Clock
@@ -39,7 +39,7 @@ class World:
         self.looked: list[int] = []
         self.killed: list[tuple[str, str]] = []
         self.pool: Pool = pool_of(None, *(deployment(f"f{i}") for i in range(functions)))
-        self.running: list[Running] = [start(self.pool, f) for f in self.pool.functions.values()]
+        self.running: list[InstanceState] = [start(self.pool, f) for f in self.pool.functions.values()]
         for pid, running in enumerate(self.running, 100):
             running.pid = pid
         zygote: Any = self.zygote
@@ -49,7 +49,7 @@ class World:
         self.looked.append(pid)
         return self.looks.get(pid, IDLE)
 
-    def _kill(self, running: Running, cause: str) -> None:
+    def _kill(self, running: InstanceState, cause: str) -> None:
         running.fault = cause
         self.killed.append((running.function.deployment.name, cause))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from faasmoe.platforms.local.protocol.stats_page import (
     BUCKETS,
-    Record,
-    Table,
+    InstanceStats,
+    StatsTable,
     bound_of,
     bucket_of,
     map_page,
@@ -25,8 +25,8 @@ durations = st.integers(0, LONGEST) | st.floats(0, math.log(LONGEST)).map(lambda
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    made = Table()
+def table() -> Iterator[StatsTable]:
+    made = StatsTable()
     yield made
     os.close(made.fd)
 
@@ -80,10 +80,10 @@ def test_a_percentile_is_that_of_the_sorted_durations(calls: list[int], share: f
 
 
 def test_a_record_fits_into_its_page() -> None:
-    assert ctypes.sizeof(Record) <= mmap.PAGESIZE
+    assert ctypes.sizeof(InstanceStats) <= mmap.PAGESIZE
 
 
-def test_a_freed_slot_is_used_again_and_zeroed(table: Table) -> None:
+def test_a_freed_slot_is_used_again_and_zeroed(table: StatsTable) -> None:
     first, record, _ = table.take()
     second, neighbour, _ = table.take()
     assert first != second
@@ -98,10 +98,10 @@ def test_a_freed_slot_is_used_again_and_zeroed(table: Table) -> None:
     assert os.fstat(table.fd).st_size == 2 * mmap.PAGESIZE
 
 
-def test_what_the_instance_writes_is_what_the_daemon_reads(table: Table) -> None:
+def test_what_the_instance_writes_is_what_the_daemon_reads(table: StatsTable) -> None:
     table.take()
     slot, record, _ = table.take()
-    theirs = Record.from_buffer(map_page(table.fd, slot))
+    theirs = InstanceStats.from_buffer(map_page(table.fd, slot))
     theirs.last_used = 2**63 + 1
     theirs.latency[5] += 1
     record.report = 1
@@ -110,7 +110,7 @@ def test_what_the_instance_writes_is_what_the_daemon_reads(table: Table) -> None
 
 @given(st.lists(st.booleans(), max_size=30))
 def test_no_slot_is_handed_out_twice(takes: list[bool]) -> None:
-    table = Table()
+    table = StatsTable()
     try:
         held: list[int] = []
         for take in takes:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from faasmoe.platforms.local.supervisor.health import Health
+from faasmoe.platforms.local.supervisor.health import PoolHealth
 
 
 def test_a_failure_is_told_until_the_next_daemon_has_answered() -> None:
-    health = Health()
+    health = PoolHealth()
     assert health.state == "starting"
     health.first()
     assert (health.state, health.why) == ("ok", "")
@@ -15,13 +15,13 @@ def test_a_failure_is_told_until_the_next_daemon_has_answered() -> None:
 
 
 def test_a_daemon_that_cannot_start_instances_is_not_well() -> None:
-    health = Health()
+    health = PoolHealth()
     health.answered("no process can be forked")
     assert (health.state, health.why) == ("starting", "no process can be forked")
 
 
 def test_a_daemon_that_nobody_needs_may_be_gone() -> None:
-    health = Health()
+    health = PoolHealth()
     health.failed("killed")
     health.rests()
     assert health.state == "ok"

@@ -1,4 +1,4 @@
-"""An office without a database, for tests of what uses one."""
+"""An tenancy without a database, for tests of what uses one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from faasmoe.tenancy.snapshot import Snapshot
 from faasmoe.tenancy.tenants import Tenant
 
 
-class PlayedOffice:
+class PlayedTenancy:
     """Tenant `name` has the key `fm-name-secret`, admins have `fm-admin-secret`. What is recorded is in `records`."""
 
     database: Any = None
