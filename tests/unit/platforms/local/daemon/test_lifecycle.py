@@ -44,7 +44,9 @@ class Plan(Lifecycle):
     def _start(self, function: Any, kept: bool) -> InstanceState:
         if self.failures and not function.instances:
             raise self.failures.pop(0)
-        running = InstanceState(function, f"/{function.deployment.name}", module.StatsTable().take()[1], kept, pid=1)
+        running = InstanceState(
+            function, f"/{function.deployment.name}", module.StatsTable().take()[1], kept, pid=1
+        )
         running.record.mapped = running.record.last_used = 1
         self._pool.add(running)
         return running
