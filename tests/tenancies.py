@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from faasmoe.tenancy.authentication import Authentication
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import Key, StoredKey
 from faasmoe.tenancy.ledger.ledger import Entry
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.limits.limits import Limits
 from faasmoe.tenancy.snapshot import Snapshot
 from faasmoe.tenancy.tenants import Tenant

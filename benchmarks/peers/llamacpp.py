@@ -8,7 +8,7 @@ from pathlib import Path
 import llama_cpp as lib
 
 from benchmarks.peers import Task, Took, answer
-from faasmoe.evaluation.gguf_file import made
+from faasmoe.evaluation.strategies.gguf_file import made
 from faasmoe.evaluation.strategies.llamacpp import Llama
 
 _MOST_SEQUENCES, _CONTEXT = 8, 8192

@@ -19,13 +19,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from faasmoe.errors import DatabaseError, OptionError
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.database.schema import open_database, upgrade
 from faasmoe.tenancy.database.tables import SCHEMA, metadata
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
 from faasmoe.tenancy.ledger.ledger import Idle, Ledger, Record
 from faasmoe.tenancy.ledger.usage import check_by, sums
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.limits.recent import last_minute
 from faasmoe.tenancy.limits.spending import Spending
 from faasmoe.tenancy.snapshot import Directory

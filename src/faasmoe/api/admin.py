@@ -15,8 +15,8 @@ from faasmoe.api.http.body_limit import BodyLimit
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
 from faasmoe.api.openai import errors
 from faasmoe.api.usage import Day, Grouping, Sums
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.service import TenancyService
 from faasmoe.tenancy.tenants import (
     Tenant,

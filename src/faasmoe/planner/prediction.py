@@ -27,8 +27,8 @@ from faasmoe.planner.simulation import (
 from faasmoe.planner.timeline import average_and_peak, running
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE
-from faasmoe.tenancy.ledger.totals import Totals
 from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
+from faasmoe.tenancy.totals import Totals
 
 _WORTH_SPLITTING = 4 << 20  # as in `engine.experts.dispatch`
 ZYGOTE_KEEP_ALIVE = 300.0

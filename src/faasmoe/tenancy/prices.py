@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import TenancyError
-from faasmoe.tenancy.ledger.totals import Totals
+from faasmoe.tenancy.totals import Totals
 
 AWS_LAMBDA = Path("aws-lambda")  # stands for the table that is part of this package
 _MILLION = Decimal(10**6)

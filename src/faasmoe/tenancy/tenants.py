@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from faasmoe.errors import NameTaken, NoSuchName, TenancyError
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
-from faasmoe.tenancy.limits.budget import Budget
 
 LONGEST_NAME = 63
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*", re.ASCII)

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.ledger.ledger import Entry, Record
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.tenants import Tenant
 from tests.tenancies import PlayedTenancy, bearer
 from tests.unit.api.test_app import BODY, Orchestrator, Stream, app_of, post

@@ -13,8 +13,8 @@ from faasmoe.api import accounting
 from faasmoe.api.authentication import duration
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.protocol.request import Piece, Used
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.ledger.ledger import Record
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 from tests.tenancies import PlayedTenancy, bearer

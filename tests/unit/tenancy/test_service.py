@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from faasmoe.errors import LimitExceeded
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger import ledger as ledger_module
 from faasmoe.tenancy.ledger.ledger import Record
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.service import TenancyService
 from faasmoe.tenancy.tenants import Tenant, add_tenant, remove_tenant
 from tests.waiting import wait_until

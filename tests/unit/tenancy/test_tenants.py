@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import insert, select
 
 from faasmoe.errors import NameTaken, NoSuchName, TenancyError
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.keys import create_key, list_keys
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant, show_tenant
 
 LIMITED = Tenant("b.c-d_9", 2.5, 10, 20000, 3, Budget(Decimal("1.5"), "USD"))

@@ -285,7 +285,7 @@ def _usual_sizes(base: Base) -> list[int]:
 
 def _write_gguf(model: Path) -> None:
     try:
-        from faasmoe.evaluation.gguf_file import made
+        from faasmoe.evaluation.strategies.gguf_file import made
     except ModuleNotFoundError as error:
         raise OptionError(
             f"--strategy llama.cpp: needs {error.name}: pip install gguf llama-cpp-python"

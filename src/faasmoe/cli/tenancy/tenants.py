@@ -136,7 +136,7 @@ def _fields(
     weight: float | None, rpm: int | None, tpm: int | None, concurrency: int | None, budget: str | None
 ) -> dict[str, Any]:
     """What was given, with 0 as no limit."""
-    from faasmoe.tenancy.limits.budget import Budget
+    from faasmoe.tenancy.budget import Budget
 
     limits = {"rpm": rpm, "tpm": tpm, "concurrency": concurrency}
     given: dict[str, Any] = {name: value or None for name, value in limits.items() if value is not None}

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from faasmoe.evaluation.drive import drive
-from faasmoe.evaluation.overhead import parts_of_steps
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
+from faasmoe.evaluation.strategies.step_parts import parts_of_steps
 from faasmoe.evaluation.torch_memory import beyond_cpu_build
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.architecture import inspect_architecture, read_config

@@ -10,7 +10,7 @@ from pathlib import Path
 import llama_cpp as lib
 import numpy as np
 
-from faasmoe.evaluation.gguf_file import made
+from faasmoe.evaluation.strategies.gguf_file import made
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import Player
 from faasmoe.evaluation.workloads.ask import Ask

@@ -13,9 +13,9 @@ from faasmoe.errors import TenancyError
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger.ledger import Entry, Idle, Record
-from faasmoe.tenancy.ledger.totals import Totals
 from faasmoe.tenancy.prices import Prices
 from faasmoe.tenancy.tenants import milliseconds
+from faasmoe.tenancy.totals import Totals
 
 By = Literal["day", "model", "key"]
 FAILED = "error"  # the outcome whose tokens are not charged

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from faasmoe.errors import LimitExceeded
-from faasmoe.tenancy.limits.budget import Budget, month_of
+from faasmoe.tenancy.budget import Budget, month_of
 from faasmoe.tenancy.limits.lease import SOON, Lease, LeaseMeter, LeaseRequest
 from faasmoe.tenancy.limits.recent import Recent
 from faasmoe.tenancy.limits.sliding_window import SECONDS

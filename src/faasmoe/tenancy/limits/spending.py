@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
+from faasmoe.tenancy.budget import Budget, month_of
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger.ledger import Entry
-from faasmoe.tenancy.ledger.totals import Totals
 from faasmoe.tenancy.ledger.usage import counted, sums_on, written
-from faasmoe.tenancy.limits.budget import Budget, month_of
 from faasmoe.tenancy.prices import Prices
+from faasmoe.tenancy.totals import Totals
 
 REFRESH_SECONDS = 60.0
 

@@ -12,9 +12,9 @@ from faasmoe.errors import TenancyError
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger.ledger import Entry, Idle, Record
-from faasmoe.tenancy.ledger.totals import Totals
 from faasmoe.tenancy.ledger.usage import Period, check_by, counted, priced, total_of, usage
 from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
+from faasmoe.tenancy.totals import Totals
 
 PERIOD = Period(date(2026, 11, 1), date(2026, 11, 30))
 PRICES = Prices(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.errors import LimitExceeded
-from faasmoe.tenancy.limits.budget import Budget
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.limits.lease import Lease, LeaseRequest
 from faasmoe.tenancy.limits.limits import FREE_BYTES, Arrival, Limits, Standing
 from faasmoe.tenancy.limits.recent import Recent

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faasmoe.errors import DatabaseError
+from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger.ledger import Entry, Idle
 from faasmoe.tenancy.ledger.usage import sums_on
-from faasmoe.tenancy.limits.budget import Budget
 from faasmoe.tenancy.limits.spending import Spending
 from faasmoe.tenancy.prices import Prices
 from tests.unit.tenancy.ledger.test_usage import ENTRIES, PRICES, at, fill, record

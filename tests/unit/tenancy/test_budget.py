@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from faasmoe.errors import TenancyError
-from faasmoe.tenancy.limits.budget import Budget, month_of
+from faasmoe.tenancy.budget import Budget, month_of
 
 
 @pytest.mark.parametrize(
