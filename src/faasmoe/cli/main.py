@@ -73,7 +73,7 @@ def _refuse(error: typer.TyperException) -> None:
 
 
 def refusal(error: typer.TyperException) -> str:
-    """What is wrong with a command line, in one line: the option and its value come first."""
+    """The one-line error for a command line; the option and its value come first."""
     if isinstance(error, typer.BadParameter) and error.param is not None and error.message:
         return f"{error.param.opts[0]} {error.message.removeprefix('Value error, ')}"
     return error.format_message()

@@ -78,7 +78,7 @@ class Size:
 
 
 def is_technical(bound: float) -> bool:
-    """Whether a bound only keeps slips out, and says nothing worth knowing."""
+    """Whether a bound only catches slips of the keyboard, so that the help need not show it."""
     return abs(bound) >= MOST_COUNT
 
 

@@ -127,7 +127,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def platform_options(keep_alive: float, memory_budget: int | None, release_page_cache: bool) -> LocalOptions:
-    """Where a control group limits memory, functions have a part of what it leaves, if no budget is given."""
+    """The platform's options. Without a budget, functions get a part of the memory that the control group leaves."""
     from faasmoe.platforms.local.options import LocalOptions
     from faasmoe.util import machine
 
@@ -139,7 +139,7 @@ def platform_options(keep_alive: float, memory_budget: int | None, release_page_
 
 
 def engine_options(kv_cache_memory: int | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
-    """What an engine may use."""
+    """The engine's options."""
     from faasmoe.protocol.options import EngineOptions
 
     return EngineOptions(kv_cache_memory, max_sequences=max_sequences, max_step_tokens=max_step_tokens)

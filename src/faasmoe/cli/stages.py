@@ -1,4 +1,4 @@
-"""What a start is doing, for whoever waits for it."""
+"""Lines on the terminal for the stages of a start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the project claims of itself, where its bounds come from, and whether results bear it out.
+"""The project's claims, the sources of their bounds, and the check against results.
 
 The paper's own figures are of FaaSMoE, arXiv 2604.26881: CPU of 1126.8 % for the baseline, 428.7 for local
 distribution, 326.4 for FaaSMoE shared and 408.5 for private; memory of 217.5, 50.4, 72.25 and 91.0 GB.
@@ -16,7 +16,7 @@ from faasmoe.evaluation.statistics import Estimate, paired_ratio, ratio
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """That `figure` of one strategy, over another's, is at most (or at least) `bound`."""
+    """The claim that the ratio of `figure` between two strategies is at most (or at least) `bound`."""
 
     key: str
     says: str
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the figure keeps to the bound; None if there is none."""
+        """Whether the figure meets the bound; None without a figure."""
         if self.estimate is None:
             return None
         value, bound = self.estimate.value, self.claim.bound
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The same in words."""
+        """`reached` as a word."""
         return {True: "reached", False: "missed", None: "not measured"}[self.reached]
 
 

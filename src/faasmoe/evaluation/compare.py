@@ -12,7 +12,7 @@ from faasmoe.evaluation.statistics import Estimate, mean, ratio
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure of one kind of run, in both."""
+    """One figure of one kind of run in two files of results."""
 
     kind: Kind
     figure: str
@@ -23,7 +23,7 @@ class Difference:
 
     @property
     def distinct(self) -> bool:
-        """Whether the interval of the ratio leaves out 1."""
+        """Whether the ratio's interval excludes 1."""
         return self.ratio is not None and (self.ratio.low > 1 or self.ratio.high < 1)
 
 

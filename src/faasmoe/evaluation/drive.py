@@ -28,7 +28,7 @@ Encode = Callable[[Ask], tuple[int, ...]]  # the tokens of its prompt
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one request. Instants are seconds after the workload's start; NaN if there was none."""
+    """The outcome of one request. Instants are seconds after the workload's start; NaN stands for none."""
 
     tenant: str
     asked: float

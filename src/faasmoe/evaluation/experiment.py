@@ -42,7 +42,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Case:
-    """What is run once in every trial."""
+    """One case, which runs once in every trial."""
 
     orders: Orders
     workload: Workload
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def tenants(self) -> int:
-        """How many there are, run or not."""
+        """The number of tenants, run or extrapolated."""
         return len(self.workload.tenants)
 
     @property
@@ -70,7 +70,7 @@ Key = tuple[str, str, int, frozenset[tuple[str, str | int | float | None]]]
 
 @dataclass(frozen=True)
 class Experiment:
-    """What to run. `varied` are the settings in which its cases differ."""
+    """An experiment: cases and trials. `varied` names the settings in which the cases differ."""
 
     name: str
     cases: Sequence[Case]
@@ -148,7 +148,7 @@ class Experiment:
 
 
 def left_out(experiment: str, case: Case, reason: str) -> LeftOut:
-    """That it cannot be run."""
+    """Note a case that cannot run."""
     return LeftOut(experiment, case.orders.strategy, case.workload.name, case.tenants, dict(case.settings), reason)
 
 

@@ -21,7 +21,7 @@ PRESSURE = (FAASMOE_SHARED, SHARED_FULL, LLAMACPP)
 
 @dataclass(frozen=True)
 class Base:
-    """What all cases of an experiment have in common; `orders` name no strategy and no tenants yet."""
+    """The settings that all cases of an experiment share; `orders` name no strategy and no tenants yet."""
 
     name: str  # of the model
     orders: Orders
@@ -32,7 +32,7 @@ class Base:
 
     @property
     def model_bytes(self) -> int:
-        """Of the checkpoint."""
+        """Size of the checkpoint's weights in bytes."""
         return sum(file.stat().st_size for file in Path(self.orders.model).glob("*.safetensors"))
 
     def case(self, strategy: str, workload: WorkloadOf, tenants: int, **changes: float) -> Case:
@@ -49,32 +49,32 @@ class Base:
 
 
 def strategies(base: Base, chosen: Sequence[str], workload: WorkloadOf, tenants: int) -> Experiment:
-    """Who shares what."""
+    """Compare strategies."""
     cases = base.fitted(base.case(strategy, workload, tenants) for strategy in chosen)
     return Experiment("strategies", cases, base.trials, base.seed)
 
 
 def blocks(base: Base, sizes: Sequence[int], workload: WorkloadOf, tenants: int) -> Experiment:
-    """How many experts are in one function."""
+    """Compare block sizes."""
     cases = base.fitted(base.case(FAASMOE_SHARED, workload, tenants, block_size=size) for size in sizes)
     return Experiment("blocks", cases, base.trials, base.seed, ("block_size",))
 
 
 def keepalive(base: Base, seconds: Sequence[float], workload: WorkloadOf, tenants: int) -> Experiment:
-    """How long instances are kept; beside one full model, which is always kept."""
+    """Compare keep-alives with one full model, which is always kept."""
     kept = [base.case(FAASMOE_SHARED, workload, tenants, keep_alive=each) for each in seconds]
     cases = base.fitted([*kept, base.case(SHARED_FULL, workload, tenants)])
     return Experiment("keepalive", cases, base.trials, base.seed, ("keep_alive",))
 
 
 def overhead(base: Base, workload: WorkloadOf, tenants: int) -> Experiment:
-    """Where a token's time goes; beside experts in the engine's process, where nothing is sent."""
+    """Measure the parts of a token's time, with functions and with experts inside the engine's process."""
     cases = base.fitted(base.case(strategy, workload, tenants) for strategy in (FAASMOE_SHARED, SHARED_FULL))
     return Experiment("overhead", cases, base.trials, base.seed)
 
 
 def tenants(base: Base, counts: Sequence[int], chosen: Sequence[str], workload: WorkloadOf) -> Experiment:
-    """How many tenants there are. What memory cannot hold is left out, and results say so."""
+    """Compare numbers of tenants. Cases that memory cannot hold are left out and noted in the results."""
     name, cases, too_large = "tenants", [], []
     for count in counts:
         for strategy in chosen:

@@ -13,7 +13,7 @@ Value = str | int | float | None
 
 
 class Kind(NamedTuple):
-    """What runs of a group have in common."""
+    """The settings that all runs of a group share."""
 
     experiment: str
     workload: str
@@ -43,11 +43,11 @@ class RunGroup:
 
     @property
     def extrapolated(self) -> bool:
-        """Whether fewer tenants were run than it says."""
+        """Whether figures are extrapolated from fewer tenants."""
         return any(run.extrapolated for run in self.runs)
 
     def samples(self, figure: str) -> list[float] | None:
-        """One for each trial; None if a run has none, because nothing was answered."""
+        """One value for each trial; None for a trial in which no request was answered."""
         try:
             return [FIGURES[figure](run) for run in self.runs]
         except (ValueError, ZeroDivisionError):
@@ -69,7 +69,7 @@ def groups_of(results: Results) -> list[RunGroup]:
 
 
 def names(kinds: Sequence[Kind]) -> list[str]:
-    """What each is called: what it is, and the settings in which others that are alike differ from it."""
+    """Names of groups: the strategy, and the settings that tell it from similar groups."""
     return [", ".join([str(kind), *_differing(kind, kinds)]) for kind in kinds]
 
 

@@ -1,4 +1,4 @@
-"""Whether memory can hold a strategy for all its tenants."""
+"""Checks that memory can hold a strategy with all its tenants."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Need:
     tenant_processes: int
 
     def of(self, tenants: int, model_bytes: int, torch: Taken) -> int:
-        """Of so many, if a process takes `torch` more than with the build for CPUs."""
+        """The need of so many tenants, if each process takes `torch` more than with the build for CPUs."""
         models = (self.models + self.tenant_models * tenants) * model_bytes
         libraries = (self.processes + self.tenant_processes * tenants) * torch.own + torch.files
         return models + libraries + self.once + self.tenant * tenants

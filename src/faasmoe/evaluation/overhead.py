@@ -1,4 +1,4 @@
-"""Where a token's time goes, and when keeping an instance costs more than starting it again."""
+"""The parts of a token's time, and the break-even of keep-alive and cold start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BreakEven:
 
 
 def break_even(run: Run) -> BreakEven | None:
-    """Of an average instance; None if the run has none, or saw no cold start."""
+    """The break-even of an average instance; None without instances or cold starts."""
     if not run.instances or not run.cold_start_phases:
         return None
     seconds = sum(total / count for count, total in run.cold_start_phases.values() if count)

@@ -1,4 +1,4 @@
-"""What an evaluation found, as a file: raw samples, and what they were taken with.
+"""The file of results: raw samples, and the settings of their runs.
 
 The file is one JSON object, `Results`. What is said of it is computed from it (`FIGURES`, `claims`, `compare`).
 """
@@ -52,17 +52,17 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def growth(self) -> float:
-        """How many times the memory that was measured `tenants` would take."""
+        """The factor from the measured memory to that of `tenants`."""
         return self.tenants / self.measured_tenants if self.measured_tenants else 1.0
 
     @property
     def tokens(self) -> int:
-        """Of all answers."""
+        """Completion tokens of all responses."""
         return sum(request.tokens for request in self.requests)
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """What could not be run, and why."""
+    """A case that could not run, and the reason."""
 
     experiment: str
     strategy: str
@@ -73,7 +73,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 def this_machine() -> dict[str, str | int]:
-    """What figures depend on beside the software."""
+    """The machine's facts that figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return {
         "cpu": next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), ""),
@@ -85,7 +85,7 @@ def this_machine() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that figures depend on."""
+    """The versions of libraries that figures depend on."""
     return {name: version(name) for name in _LIBRARIES}
 
 

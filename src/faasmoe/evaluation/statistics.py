@@ -1,4 +1,4 @@
-"""What trials say: means with intervals, ratios with intervals, percentiles.
+"""Statistics of trials: means and ratios with intervals, percentiles.
 
 Intervals hold with 95 % confidence if trials are independent and roughly normal. A ratio of two strategies is taken
 from trials in pairs (both ran on the same requests, one after the other) where there are pairs, and by Fieller's
@@ -49,7 +49,7 @@ def mean(samples: Samples) -> Estimate:
 
 
 def paired_ratio(numerator: Samples, denominator: Samples) -> Estimate:
-    """How many times one is the other, from trials in pairs: the geometric mean of the pairs' ratios.
+    """The ratio of paired trials: the geometric mean of the pairs' ratios.
 
     The interval is Student's for the mean of the logarithms. Raises `ValueError` if there are not as many of both, or
     one is not above 0.
@@ -64,7 +64,7 @@ def paired_ratio(numerator: Samples, denominator: Samples) -> Estimate:
 
 
 def ratio(numerator: Samples, denominator: Samples) -> Estimate:
-    """How many times one mean is the other, from independent trials. Raises `ValueError` as `paired_ratio` does.
+    """The ratio of two means of independent trials. Raises `ValueError` as `paired_ratio` does.
 
     The interval is Fieller's (Fieller 1954), with Welch's degrees of freedom. Its bounds are infinite where the
     denominator is not distinct from 0.

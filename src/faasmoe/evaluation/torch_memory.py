@@ -1,4 +1,4 @@
-"""What a process takes that has imported torch: a build with libraries of GPUs takes more than one for CPUs.
+"""The memory of a process that has imported torch: a build with GPU libraries takes more than one for CPUs.
 
 A process finds out by importing it:
 
@@ -28,7 +28,7 @@ class Taken:
     files: int
 
     def beyond(self, other: Taken) -> Taken:
-        """How much more than `other`."""
+        """The difference to `other`."""
         return Taken(max(0, self.own - other.own), max(0, self.files - other.files))
 
 
@@ -37,7 +37,7 @@ OF_CPU_BUILD = Taken(140 << 20, 69 << 20)  # of 2.13.0+cpu
 
 @cache
 def beyond_cpu_build() -> Taken:
-    """What the installed build takes more than the one for CPUs, with which figures of this package were measured.
+    """The memory that the installed build takes more than the CPU build, of which this package's figures are.
 
     Takes as long as importing torch, unless the installed build is for CPUs. Raises `MeasurementError`.
     """

@@ -1,4 +1,4 @@
-"""Which experts a model picked, token for token: recorded once, planned with often."""
+"""Recorded routing: the experts that a model picked for each token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Activations:
     layers: tuple[NDArray[np.int32], ...]
 
     def hits(self, layer: int, experts: int, block_size: int) -> NDArray[np.bool_]:
-        """Whether each token touches each block of a layer, `[T, blocks]`. A masked slot (index E) touches none."""
+        """The blocks of a layer that each token uses, as booleans `[T, blocks]`. A masked slot (index E) uses none."""
         index = self.layers[layer]
         hits = np.zeros((len(index), -(-experts // block_size)), dtype=bool)
         rows = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
@@ -45,7 +45,7 @@ class Activations:
                 )
 
     def save(self, file: Path) -> None:
-        """As a numpy archive."""
+        """Save as a numpy archive."""
         arrays = {f"layer-{number:03}": index for number, index in enumerate(self.layers)}
         with file.open("wb") as stream:
             np.savez_compressed(stream, version=np.array(_VERSION), **arrays)  # type: ignore[arg-type]

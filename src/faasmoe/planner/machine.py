@@ -1,4 +1,4 @@
-"""What processes take and how long things last, beside what follows from the model's size.
+"""Measured memory and times of processes that do not follow from the model's size.
 
 Footprints are those that `benchmarks.planner` and `benchmarks.strategies` find with torch's build for CPUs; durations
 are those of docs/platform.md and docs/performance.md (two cores of an AMD EPYC, Zen 3). They are rough on any other
@@ -37,7 +37,7 @@ class ProcessFootprint:
         )
 
     def each_orchestrator(self, width: int) -> int:
-        """What an orchestrator of a model of H = `width` has of its own, and so what one more takes."""
+        """The private memory of one orchestrator of a model of H = `width`."""
         return self.own + self.own_by_width * width
 
 

@@ -29,7 +29,7 @@ class Plan:
 
 
 def requests_of(asks: Iterable[Ask]) -> SimulatedRequests:
-    """As arrays, at most `MOST_REQUESTS`. Texts count as a token for every four characters.
+    """Convert requests to arrays, at most `MOST_REQUESTS`. Four characters of text count as one token.
 
     A tenant's first request of a closed loop comes at once. Raises `OptionError` if there is none.
     """
@@ -48,12 +48,12 @@ def requests_of(asks: Iterable[Ask]) -> SimulatedRequests:
 
 
 def seconds_to_simulate(rate: float, longest_keep_alive: float) -> float:
-    """How long, at `rate` requests a second: three times the keep-alive, if that is no more than the most requests."""
+    """The time to simulate at `rate` requests a second: three times the keep-alive, up to `MOST_REQUESTS` requests."""
     return min(MOST_REQUESTS / rate, max(LEAST_REQUESTS / rate, 3 * longest_keep_alive))
 
 
 def usual_block_sizes(shape: ModelShape) -> list[int]:
-    """One, some between, and a whole layer."""
+    """Block sizes to try: one expert, some sizes between, and a whole layer."""
     most = max(layer.experts for layer in shape.layers)
     return sorted({1, *(size for size in (5, 10, 20, 32) if size < most), most})
 

@@ -1,4 +1,4 @@
-"""What one setting of block size, keep-alive and strategy will take."""
+"""Predicts memory, time and cost of one setting of block size, keep-alive and strategy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ZYGOTE_KEEP_ALIVE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What can be chosen."""
+    """The settings that a plan chooses."""
 
     strategy: str  # shared or private
     block_size: int
@@ -48,7 +48,7 @@ MOST_UTILISATION = 0.95  # beyond, waiting grows without bound
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What is given."""
+    """The conditions that a plan cannot choose."""
 
     shape: ModelShape
     memory: int  # bytes for everything
@@ -87,7 +87,7 @@ class Prediction:
 
     @property
     def possible(self) -> bool:
-        """Whether memory and speed suffice."""
+        """Whether memory and speed are sufficient."""
         return self.fits and self.utilisation <= MOST_UTILISATION
 
 

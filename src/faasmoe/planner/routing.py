@@ -1,4 +1,4 @@
-"""How many functions tokens touch: the one thing about routing that memory, calls and cold starts depend on.
+"""Predicts how many functions a step's tokens call: memory, calls and cold starts depend on it.
 
 If a token touches function f with probability q_f, n tokens leave it untouched with probability (1 - q_f)^n. The sum of
 that over all functions, U(n), says everything: n tokens touch F - U(n) functions; F - U(n) have an instance if n tokens

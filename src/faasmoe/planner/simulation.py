@@ -23,7 +23,7 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRequests:
-    """What is asked, in order of time. `engine` numbers the orchestrator that serves each.
+    """The requests in order of time. `engine` is the number of the orchestrator that serves each.
 
     One that comes `after` another, as in a closed loop, comes when that has ended, and has its time.
     """
@@ -37,7 +37,7 @@ class SimulatedRequests:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What steps cost. The curves are over `GRID`, all layers together."""
+    """The costs of steps. The curves are over `GRID`, all layers together."""
 
     functions: Array  # untouched functions, by tokens of different texts
     functions_together: Array  # by consecutive tokens
@@ -57,7 +57,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationLimits:
-    """Of an orchestrator's steps, as in `EngineOptions`."""
+    """The limits of an orchestrator's steps, as in `EngineOptions`."""
 
     sequences: int = 64
     step_tokens: int = 512
@@ -66,7 +66,7 @@ class SimulationLimits:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRun:
-    """What happened. SimulatedRequests that did not end have NaN."""
+    """The result of a simulation. Requests that did not end have NaN."""
 
     asked: Array  # instant
     first: Array  # instant of each request's first token

@@ -9,7 +9,7 @@ from faasmoe.planner.simulation import Int
 
 
 def average_and_peak(times: Array, levels: Array, start: float, end: float) -> tuple[float, float]:
-    """Of a quantity that is 0 and from each of `times` on has the level beside it, between `start` and `end`."""
+    """Mean and peak between `start` and `end` of a step function: 0 at first, `levels[i]` from `times[i]` on."""
     bounds = np.concatenate([[start], times[(times > start) & (times < end)], [end]])
     at = np.searchsorted(times, bounds[:-1], side="right") - 1
     values = np.where(at >= 0, levels[np.maximum(at, 0)] if len(levels) else 0.0, 0.0)
@@ -17,7 +17,7 @@ def average_and_peak(times: Array, levels: Array, start: float, end: float) -> t
 
 
 def how_many(begin: Array, end: Array) -> tuple[Array, Array]:
-    """How many of these intervals hold, from each instant at which that changes."""
+    """The number of intervals that overlap, from each instant at which the number changes."""
     times = np.concatenate([begin, end])
     order = np.argsort(times, kind="stable")
     steps = np.concatenate([np.ones(len(begin)), -np.ones(len(end))])[order]
@@ -25,7 +25,7 @@ def how_many(begin: Array, end: Array) -> tuple[Array, Array]:
 
 
 def running(owner: Int, begin: Array, end: Array) -> tuple[Array, Array]:
-    """How many owners have an interval that holds, from each instant at which that changes."""
+    """The number of owners with an open interval, from each instant at which the number changes."""
     return how_many(*merged(owner, begin, end))
 
 

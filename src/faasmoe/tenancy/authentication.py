@@ -1,4 +1,4 @@
-"""Who asks? From a key to its tenant, without the database."""
+"""Finds the tenant of a key, without the database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOST = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a tenant with one of its keys, or anybody where there are no tenants."""
+    """The sender of a request: a tenant with one of its keys, or anybody if there are no tenants."""
 
     tenant: Tenant | None
     key_id: str
@@ -46,11 +46,11 @@ ANYBODY = Caller(None, "")
 
 
 class Known(Protocol):
-    """What has the newest snapshot of tenants and keys."""
+    """A holder of the newest snapshot of tenants and keys."""
 
     @property
     def now(self) -> Snapshot:
-        """It."""
+        """The newest snapshot."""
 
 
 class Authentication:
@@ -81,7 +81,7 @@ class Authentication:
 
     @property
     def open(self) -> bool:
-        """Whether no key is needed."""
+        """Whether requests need no key."""
         now = self._known.now
         if self._added is not None and (now.tenants or now.added > self._added):
             self._added = None

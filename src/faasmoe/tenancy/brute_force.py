@@ -37,7 +37,7 @@ class BruteForceGuard:
 
 
 def network(address: str) -> str:
-    """What one client has of addresses: one of IPv4, 2^64 of IPv6."""
+    """The network that counts as one client: one IPv4 address, or a /64 of IPv6."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

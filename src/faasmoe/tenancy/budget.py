@@ -1,4 +1,4 @@
-"""What a tenant may use in a calendar month, in tokens or in money."""
+"""A tenant's budget for a calendar month, in tokens or in money."""
 
 from __future__ import annotations
 

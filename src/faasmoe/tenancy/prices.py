@@ -33,7 +33,7 @@ class Prices:
     per_orchestrator_cpu_second: Decimal = Decimal(0)
 
     def cost(self, totals: Totals) -> Decimal:
-        """What they cost together, not rounded."""
+        """The total cost, not rounded."""
         fresh = totals.prompt_tokens - totals.cached_tokens
         tokens = (
             self.per_million_prompt_tokens * fresh
@@ -45,7 +45,7 @@ class Prices:
         )
 
     def resources(self, totals: Totals) -> Decimal:
-        """What of it is for work of functions and processors."""
+        """The part of the cost that is for functions and CPU time."""
         return (
             self.per_million_invocations * _decimal(totals.invocations) / _MILLION
             + self.per_gb_second * _decimal(totals.gb_seconds)
@@ -53,7 +53,7 @@ class Prices:
         )
 
     def most(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """What so many tokens cost at most, whether those of the prompt are cached or not."""
+        """An upper bound of the cost of so many tokens, cached or not."""
         prompt = max(self.per_million_prompt_tokens, self.per_million_cached_tokens)
         return (prompt * prompt_tokens + self.per_million_completion_tokens * completion_tokens) / _MILLION
 

@@ -1,4 +1,4 @@
-"""Where a request comes from when trusted proxies stand in between."""
+"""Finds the client's address of a request that came through trusted proxies."""
 
 from __future__ import annotations
 

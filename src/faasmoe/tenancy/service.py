@@ -92,7 +92,7 @@ class TenancyService:
 
     @property
     def outages(self) -> Mapping[str, Outage]:
-        """What keeps the loops in the background from their work, by their names."""
+        """The failures of the background loops, by name of the loop."""
         return {
             "ledger": self.ledger.outage,
             "directory": self.directory.outage,

@@ -75,7 +75,7 @@ class Directory(Closeable):
 
 
 def read_snapshot(database: Database) -> Snapshot:
-    """What is there now. Raises `DatabaseError`."""
+    """Read all tenants and keys from the database. Raises `DatabaseError`."""
     with database.read() as connection:  # the number first: a change in between is then seen the next time
         number, added = connection.execute(select(tables.changes.c.number, tables.changes.c.added)).one()
         tenants = {tenant.name: tenant for tenant in read_tenants(connection)}

@@ -24,7 +24,7 @@ _MOST = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One tenant as it is set now. A limit that is None does not limit."""
+    """The settings of one tenant. A limit of None does not limit."""
 
     name: str
     weight: float = 1.0  # share of tokens beside others'
@@ -146,7 +146,7 @@ def note_change(connection: Connection) -> None:
 
 
 def milliseconds(seconds: float) -> int:
-    """As the tables have times."""
+    """Convert seconds to the milliseconds of the tables."""
     return math.floor(seconds * 1000)
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(slots=True)
 class Totals:
-    """Of some requests and idle instances. Tokens of requests that failed are not among them."""
+    """Sums over requests and idle instances. Tokens of failed requests are not counted."""
 
     requests: int = 0
     failed: int = 0  # of them: ended by an error of the server
@@ -24,7 +24,7 @@ class Totals:
 
     @property
     def tokens(self) -> int:
-        """Of prompts and answers."""
+        """Prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
 
     def __iadd__(self, other: Totals) -> Self:

@@ -1,4 +1,4 @@
-"""What is closed when one has done with it."""
+"""A base class of objects that `with` closes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this process may use of its machine: the limits of its control groups, versions 1 and 2, and the machine's.
+"""The memory and cores that this process may use: limits of its control groups (versions 1 and 2) and of the machine.
 
 A limit of a group holds for all groups beneath it, so what counts is the least of all ancestors that can be seen.
 See cgroups(7) and, for the files, the kernel's documentation of both versions.
@@ -46,7 +46,7 @@ class ControlGroups:
 
     @classmethod
     def own(cls) -> ControlGroups:
-        """Those of this process."""
+        """The control groups of this process."""
         return cls(_text(Path("/proc/self/cgroup")), _text(Path("/proc/self/mountinfo")))
 
     def memory_limit(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Which folders this program may remove: real folders of this user that hold a marker file with the right contents.
+"""Finds the folders that this program may remove: folders of this user that hold a marker file with the right contents.
 
 A name proves nothing. A folder gets its marker while it is made under another name, so that a folder without one was
 never ours, whatever it is called.
@@ -47,7 +47,7 @@ def open_own(path: Path) -> int | None:
 
 
 def contents(fd: int) -> bytes:
-    """What a marker holds, from its beginning; a marker is small."""
+    """The contents of a marker file; a marker is small."""
     return os.pread(fd, _LARGEST_MARKER, 0)
 
 

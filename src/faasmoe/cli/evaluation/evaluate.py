@@ -82,7 +82,7 @@ def strategies(
     extrapolate: Extrapolate = False,
     as_json: Json = False,
 ) -> None:
-    """Who shares what: run strategies over the same requests and measure them."""
+    """Run strategies over the same requests and measure them: who shares which part of a model."""
     from faasmoe.evaluation import experiments
     from faasmoe.evaluation.strategies.registry import STRATEGIES
 
@@ -174,7 +174,7 @@ def overhead(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Where a token's time goes, what cold starts take, and from when on idling costs more than they do."""
+    """Measure the time of a token part by part, cold starts, and the idle time that costs as much as a cold start."""
     from faasmoe.evaluation import experiments
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
@@ -203,7 +203,7 @@ def tenants_(
     extrapolate: Extrapolate = False,
     as_json: Json = False,
 ) -> None:
-    """How many tenants: memory and the rest for each strategy. What memory cannot hold is left out, and said."""
+    """Measure each strategy with several numbers of tenants. Cases that memory cannot hold are left out and listed."""
     from faasmoe.evaluation import experiments
     from faasmoe.evaluation.strategies.registry import STRATEGIES
 

@@ -58,7 +58,7 @@ def requests(
     prompt_tokens: int = 64,
     max_tokens: int = 32,
 ) -> Requests:
-    """What these options ask for. Raises `OptionError` where a trial's workload has no request."""
+    """The requests that the options describe. Raises `OptionError` where a trial's workload has no request."""
     from faasmoe.evaluation.experiment import Workload
     from faasmoe.evaluation.workloads.arrivals import name_of
 

@@ -1,4 +1,4 @@
-"""Who may reach a server that starts, and as whom."""
+"""The clients that may reach a server, and the identities that they have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BACKLOG = 2048
 
 @dataclass(frozen=True)
 class Terms:
-    """What tenants pay, and which proxies are believed."""
+    """The price table and the trusted proxies."""
 
     prices: Prices | None
     proxies: TrustedProxies
@@ -82,12 +82,12 @@ def open_tenancy(
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether the address can be reached from this machine only."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where it is reached."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

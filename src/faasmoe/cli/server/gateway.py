@@ -54,7 +54,7 @@ class Doors:
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What to serve, and how.
+    """The options of a server.
 
     `control`: users may spell control tokens. `drain` is for how many seconds requests may go on when the server ends.
     """
@@ -67,7 +67,7 @@ class GatewaySettings:
 
 
 class Gateway:
-    """One server, from its start to its end."""
+    """A server from its start to its end."""
 
     def __init__(
         self, console: Console, stages: Stages, manager: ServiceManager, settings: GatewaySettings, doors: Doors

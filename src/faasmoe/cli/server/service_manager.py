@@ -31,7 +31,7 @@ class ServiceManager:
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:
-        """As the environment has it, from which it is removed: children are not to speak for the service."""
+        """Take the service manager from the environment. The variables are removed: children must not use them."""
         names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         address, microseconds, process = (environment.pop(name, None) for name in names)
         watchdog = None
@@ -41,7 +41,7 @@ class ServiceManager:
         return cls(address, watchdog)
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows."""
+        """Set the line that `systemctl status` shows."""
         self._tell(f"STATUS={text}")
 
     def ready(self) -> None:
@@ -50,7 +50,7 @@ class ServiceManager:
         self._tell("READY=1", "STATUS=requests are taken")
 
     def stopping(self, seconds: float) -> None:
-        """It ends, within so many seconds."""
+        """Announce that the service ends within `seconds`."""
         self._started = True
         self._tell("STOPPING=1", "STATUS=the server is shutting down", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
 

@@ -50,7 +50,7 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What tenants have used, and what it costs with a price table. A GB-second is 10^9 bytes for a second."""
+    """Print the usage of tenants, and its cost with a price table. A GB-second is 10^9 bytes for a second."""
     from faasmoe.tenancy.database.schema import open_database
     from faasmoe.tenancy.ledger.usage import Period, priced, total_of
     from faasmoe.tenancy.ledger.usage import usage as used

@@ -1,1 +1,1 @@
-"""What processes take: time and memory by role. Light, because one of them runs beside what is measured."""
+"""Meters of CPU time and memory by role. They import little, because the sampler runs beside the measured system."""

@@ -1,4 +1,4 @@
-"""What processes stand for in memory, without looking at each of them each time.
+"""Estimates the memory of many processes from a few that are read in turn.
 
 To tell a process's proportional set size the kernel walks through its page tables, which takes milliseconds, and more
 the more it has mapped. Its resident set costs nothing: it stands beside its processor time. So the resident set of
@@ -54,11 +54,11 @@ class _Member(NamedTuple):
 
     @property
     def kind(self) -> tuple[str, int]:
-        """What it has in common with others that are like it: role and parent."""
+        """The key of similar processes: role and parent."""
         return self.role, self.parent
 
     def bytes(self, last: _Walk) -> int:
-        """What it stands for now."""
+        """The current estimate in bytes."""
         found = last.found
         if not found.rss:  # it had ended before the walk
             return 0

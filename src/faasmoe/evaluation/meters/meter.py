@@ -23,7 +23,7 @@ _DEADLINE = 60.0  # seconds for an answer of the sampler, on a machine that is b
 
 @dataclass(frozen=True, slots=True)
 class MeterCost:
-    """What measuring took. The last two are 0 in results of versions that counted everything in `cpu_seconds`."""
+    """The cost of measuring. The last two are 0 in results of versions that counted everything in `cpu_seconds`."""
 
     cpu_seconds: float  # of processor time while it was measured
     samples: int
@@ -34,7 +34,7 @@ class MeterCost:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredUsage:
-    """What a system took. Memory is proportional set size; `resident` is page cache by group of files."""
+    """The usage of a system. Memory is proportional set size; `resident` is page cache by group of files."""
 
     times: Sequence[float]  # seconds after the first sample
     pss: Mapping[str, Sequence[int]]  # role to bytes at those times
@@ -45,7 +45,7 @@ class MeasuredUsage:
 
     @property
     def seconds(self) -> float:
-        """How long it was measured."""
+        """The length of the measurement in seconds."""
         return self.times[-1]
 
     @property
@@ -55,12 +55,12 @@ class MeasuredUsage:
 
     @property
     def meter_share(self) -> float:
-        """Of one core, what measuring took meanwhile."""
+        """The share of one core that measuring took."""
         return self.meter.cpu_seconds / self.seconds if self.seconds else 0.0
 
     @property
     def cpu_percent(self) -> float:
-        """Of one core, all roles together, on average."""
+        """The mean use of all roles, in percent of one core."""
         return 100 * sum(self.cpu_seconds.values()) / self.seconds
 
     @property
@@ -85,7 +85,7 @@ class MeasuredUsage:
 
 
 def integral(times: Sequence[float], values: Sequence[float]) -> float:
-    """Of a curve through these points."""
+    """The integral of the curve through the points."""
     points = zip(times, values, strict=True)
     return sum((t2 - t1) * (v1 + v2) / 2 for (t1, v1), (t2, v2) in pairwise(points))
 

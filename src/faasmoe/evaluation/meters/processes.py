@@ -41,7 +41,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(pid: int) -> Footprint:
-    """What process `pid` stands for; nothing if it is gone. Source: proc(5), smaps_rollup."""
+    """The memory of process `pid`; zero if the process has ended. Source: proc(5), smaps_rollup."""
     seen = look(pid)
     try:
         lines = _read(f"/proc/{pid}/smaps_rollup").splitlines() if seen else []

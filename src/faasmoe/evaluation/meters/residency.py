@@ -1,4 +1,4 @@
-"""How much of files the kernel keeps in memory, whoever reads them."""
+"""Measures how many bytes of files are in the page cache."""
 
 from __future__ import annotations
 

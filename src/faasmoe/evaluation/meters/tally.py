@@ -25,7 +25,7 @@ class _Member:
     ended: Account = field(default_factory=_nothing)  # what its children had when they were last seen
 
     def add_to(self, account: Account) -> None:
-        """What it and those that it has waited for took.
+        """Add the CPU time of the process and of children that it has waited for.
 
         The kernel adds a child to `reaped` when it is waited for. What is there beyond the children as they were last
         seen is what they took after that, or what was never seen at all.

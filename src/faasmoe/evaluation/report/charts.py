@@ -59,7 +59,7 @@ class Mark:
 
     @property
     def beside(self) -> tuple[float, float]:
-        """How far the interval goes below and above the value; 0 where it is not known."""
+        """The interval's distances below and above the value; 0 if unknown."""
         known = math.isfinite(self.high - self.low)
         return (self.value - self.low, self.high - self.value) if known else (0.0, 0.0)
 
@@ -138,7 +138,7 @@ def lines(x_axis: str, y_axis: str, series: Mapping[str, Line], doubling: bool =
 
 
 def curve(x_axis: str, y_axis: str, series: Mapping[str, Sequence[tuple[str, Mark, Mark]]]) -> Drawing:
-    """What one figure costs of another: points that are joined in order, each with what was set."""
+    """A curve of one figure over another: points joined in order, each labelled with its setting."""
     with _style():
         figure, axes = _canvas(250 + _legend_height(series))
         for place, (name, points) in enumerate(series.items()):

@@ -1,4 +1,4 @@
-"""What measuring took, in words, beside what it may take."""
+"""Describes the cost of measuring beside its limit."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PAGE, TABLES = "report.html", "report.md"
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """What one file of results shows. `name` is the file's."""
+    """The part of the page for one file of results. `name` is the file's."""
 
     name: str
     results: Results
@@ -32,24 +32,24 @@ class Chapter:
 
     @property
     def meter(self) -> str:
-        """What measuring took."""
+        """The cost of measuring."""
         return cost_of_measuring(self.results.runs)
 
     @property
     def commands(self) -> list[str]:
-        """What was called."""
+        """The commands that made the results."""
         return [shlex.join(command) for command in self.results.commands or [self.results.command]]
 
     @property
     def machine(self) -> str:
-        """What figures depend on."""
+        """The machine that the figures depend on."""
         facts = self.results.machine
         memory = int(facts["memory_bytes"]) / 2**30
         return f"{facts['cores']} cores of {facts['cpu']}, {memory:.0f} GiB of memory, Linux {facts['kernel']}"
 
     @property
     def versions(self) -> str:
-        """Of everything that ran."""
+        """The versions of all software that ran."""
         its = {
             "faasmoe": self.results.faasmoe,
             "Python": str(self.results.machine["python"]),
@@ -88,7 +88,7 @@ def charts_of(chapters: Sequence[Chapter]) -> dict[str, Chart]:
 
 
 def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict], drawings: Mapping[str, str]) -> str:
-    """One file of HTML, in which nothing is fetched and nothing runs. `drawings` are SVG, by `charts_of`'s names."""
+    """The page as one HTML file without scripts and external resources. `drawings` are SVG by `charts_of`'s names."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(slug=slug, drawing=lambda name: _inline(drawings[name], name))
     source = files("faasmoe.evaluation.report").joinpath("page.html.jinja").read_text()

@@ -81,7 +81,7 @@ def over_time(named: Mapping[str, RunGroup]) -> Chart:
 
 
 def parts(name: str, title: str, axis: str, rows: Mapping[str, Mapping[str, float]], says: str) -> Chart:
-    """What something is made of."""
+    """A chart of the parts of a whole."""
     largest = [f"{max(row, key=row.__getitem__)} ({label})" for label, row in rows.items()]
     return Chart(name, title, partial(charts.stacked, axis, rows), f"{says} Largest: {', '.join(largest)}.")
 

@@ -1,4 +1,4 @@
-"""What each experiment shows: charts and tables. One that was not run is absent."""
+"""Charts and tables of each experiment. An experiment that was not run has no section."""
 
 from __future__ import annotations
 

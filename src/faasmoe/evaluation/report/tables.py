@@ -26,7 +26,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """As GitHub reads it."""
+        """The table as GitHub's Markdown."""
         marks = ["---"] * self.labels + ["--:"] * (len(self.columns) - self.labels)
         lines = [" | ".join(row) for row in (self.columns, marks, *self.rows)]
         table = "\n".join(f"| {line} |" for line in lines)
@@ -57,7 +57,7 @@ def figures_table(
 
 
 def claims_table(verdicts: Sequence[Verdict], several: bool = False) -> Table:
-    """What is claimed and what was found; where there are `several` files of results, also which says so."""
+    """Claims beside results; with `several` files of results, also the file."""
     rows = tuple(
         (f"`{one.claim.key}`", one.claim.says, *claim_cells(one), one.word, *([one.file or ""] if several else []))
         for one in verdicts
@@ -83,6 +83,6 @@ def claim_cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
 
 
 def bounds_table(claims: Sequence[Claim]) -> Table:
-    """Where the bounds of claims come from."""
+    """The sources of the claims' bounds."""
     rows = tuple((f"`{claim.key}`", f"{claim.bound:.3g}", claim.source) for claim in claims)
     return Table(("key", "bound", "why"), rows, 3)

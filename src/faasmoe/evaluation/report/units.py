@@ -1,4 +1,4 @@
-"""How figures are named and written."""
+"""Names and units of figures."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is asked of a system under test: pure data, the same for every strategy. Seeds make it repeatable."""
+"""Workloads: requests for a system under test, as plain data, the same for every strategy. Seeds make them repeatable."""

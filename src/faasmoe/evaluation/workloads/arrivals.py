@@ -78,7 +78,7 @@ def _on_off(tenant: str, rate: float, seconds: float, random: Random, lengths: L
 
 
 def name_of(tenant: int) -> str:
-    """How a tenant is called, from 0 on."""
+    """The name of tenant number `index`, from 0."""
     return f"tenant-{tenant}"
 
 

@@ -11,7 +11,7 @@ from faasmoe.errors import OptionError
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request. In a closed loop, `time` is None: it comes when its tenant's previous one has ended."""
+    """One request. In a closed loop `time` is None: the request starts when its tenant's previous one has ended."""
 
     time: float | None  # seconds after the workload's start
     tenant: str

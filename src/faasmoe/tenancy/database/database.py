@@ -85,7 +85,7 @@ class Database(Closeable):
 
 
 def parse_url(url: str | None) -> URL:
-    """Where a database is; None: in this user's data folder. Raises `OptionError` if `url` names none."""
+    """The location of a database; None stands for this user's data folder. Raises `OptionError` if `url` names none."""
     if url is None:
         return URL.create("sqlite", database=str(Path(platformdirs.user_data_dir("faasmoe")) / "faasmoe.db"))
     try:

@@ -1,4 +1,4 @@
-"""Whether a database has the tables that this version works with, and how it gets them."""
+"""Checks that a database has the tables of this version, and migrates it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tenants have used, and who pays for idle instances."""
+"""The ledger of usage, its sums, and the split of idle cost."""

@@ -1,4 +1,4 @@
-"""Who pays for the time that instances live without working: the rule of docs/metering.md."""
+"""Splits the cost of idle instances between tenants by the rule of docs/metering.md."""
 
 from __future__ import annotations
 

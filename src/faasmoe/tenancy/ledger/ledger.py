@@ -60,7 +60,7 @@ class Record:
     orchestrator_cpu_seconds: float = 0.0
 
     def row(self) -> dict[str, Any]:
-        """As the table has it."""
+        """The row of the database table."""
         return {**asdict(self), "ended": milliseconds(self.ended)}
 
 
@@ -76,7 +76,7 @@ class Idle:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def row(self) -> dict[str, Any]:
-        """As the table has it."""
+        """The row of the database table."""
         return {**asdict(self), "began": milliseconds(self.began), "ended": milliseconds(self.ended)}
 
 

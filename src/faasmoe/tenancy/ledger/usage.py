@@ -1,4 +1,4 @@
-"""What tenants have used, summed up from the ledger."""
+"""Sums of usage from the ledger."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one tenant has used; of one day, model or key, if it was asked for by these."""
+    """The usage of one tenant, or of one day, model or key of it if the sums are grouped."""
 
     tenant: str  # "": whoever asked while there were no tenants
     group: str | None  # None: all together. Of keys, "" for idle instances
@@ -82,7 +82,7 @@ def usage(database: Database, period: Period, tenant: str | None = None, by: By 
 def sums(
     database: Database, begin: float, end: float, tenant: str | None = None, by: By | None = None
 ) -> dict[tuple[str, str | None], Totals]:
-    """What ended from `begin` to before `end`, in seconds since the epoch, by tenant and group.
+    """Sums over records that ended from `begin` to before `end` (seconds since the epoch), by tenant and group.
 
     Raises `DatabaseError`.
     """
@@ -97,7 +97,7 @@ def sums(
 
 
 def sums_on(connection: Connection, begin: float) -> dict[str, Totals]:
-    """What ended from `begin` on, by tenant: also what a clock that was wrong has put into the future."""
+    """Sums over records that ended from `begin` on, by tenant, including those that a wrong clock dated later."""
     found: dict[tuple[str, str | None], Totals] = {}
     for query, columns in _queries(None):
         _add(found, connection, query.where(columns.ended >= milliseconds(begin)), None)
@@ -124,7 +124,7 @@ def total_of(lines: Iterable[Line]) -> Totals:
 
 
 def counted(entry: Entry) -> Totals:
-    """What one entry of the ledger adds to sums."""
+    """The amounts that one ledger entry adds to sums."""
     if not isinstance(entry, Record):
         return Totals(idle_gb_seconds=entry.gb_seconds)
     used = {name: getattr(entry, name) for name in _USED}

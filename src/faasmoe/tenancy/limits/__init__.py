@@ -1,1 +1,1 @@
-"""What a tenant may use: rate limits and budgets."""
+"""Rate limits and budgets of tenants."""

@@ -1,4 +1,4 @@
-"""What a request that runs may use of its tenant's limits. Plain data structures for one thread."""
+"""Leases: shares of a tenant's limits held by running requests. Plain data structures for one thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOON = 1.0  # seconds after which to ask again, where it hangs on when others' r
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """What a request wants."""
+    """The tokens that a request may need."""
 
     prompt_tokens: int
     answers: int  # that it has, together
@@ -25,7 +25,7 @@ class LeaseRequest:
 
 
 class LeaseMeter:
-    """What one tenant has running, and had in the last minute."""
+    """The running requests of one tenant, and its usage of the last minute."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -38,7 +38,7 @@ class LeaseMeter:
         self.tokens = SlidingWindow()
 
     def left(self, limit: int, now: float) -> float:
-        """How many tokens of a limit may be used now."""
+        """Tokens of a limit that may be used now."""
         return limit - self.tokens.total(now) - self.reserved
 
     def wait(self, tokens: int, limit: int, now: float) -> float:
@@ -48,7 +48,7 @@ class LeaseMeter:
 
 
 class Lease:
-    """What a request that runs may use, until `end`. `most` is how many tokens each of its answers may have."""
+    """The share of a limit that a running request holds until `end`. `most`: tokens that each choice may have."""
 
     def __init__(
         self, meter: LeaseMeter, clock: Callable[[], float], now: float, ask: LeaseRequest, most: int
@@ -66,7 +66,7 @@ class Lease:
         meter.tokens.add(self._prompts, now)
 
     def generated(self, tokens: int) -> None:
-        """So many more tokens have been generated."""
+        """Count `tokens` more generated tokens."""
         if not self._running or tokens <= 0:
             return
         foreseen = min(tokens, self._reserved)
@@ -75,7 +75,7 @@ class Lease:
         self._meter.tokens.add(tokens, self._clock())
 
     def end(self) -> None:
-        """What was not generated is there for others. May be called twice.
+        """Release the tokens that were not generated. May be called twice.
 
         Not before what was used is counted as spent: in between, it would be there for others too.
         """
@@ -86,7 +86,7 @@ class Lease:
             self._meter.held_answers -= self._answers
 
     def cancel(self) -> None:
-        """It was not run after all, and its tokens count for nothing."""
+        """Release the lease of a request that did not run; none of its tokens count."""
         if self._running:
             self.end()
             self._meter.tokens.take_back(self._prompts, self._begun)

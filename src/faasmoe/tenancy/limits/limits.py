@@ -26,7 +26,7 @@ BYTES_A_TOKEN = 16  # of what is beyond, as long as nobody knows its tokens; tex
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a tenant has left of one limit."""
+    """The rest of one limit of a tenant."""
 
     kind: str  # "requests" or "tokens"
     limit: int
@@ -35,16 +35,16 @@ class Standing:
 
 
 class Spent(Protocol):
-    """What says how much of a budget has been used this month, and what requests take of it."""
+    """A source of budget usage: the amount used this month, and the amount that a request takes."""
 
     def priced(self, budget: Budget) -> bool:
-        """Whether it can be told."""
+        """Whether the budget's unit has a price."""
 
     def left(self, tenant: str, budget: Budget) -> Decimal:
-        """What is left of one that is priced, in its unit."""
+        """The rest of a priced budget, in its unit."""
 
     def most(self, budget: Budget, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """What so many tokens take of it at most, in its unit: in proportion to each of the two."""
+        """An upper bound of the budget, in its unit, that so many tokens take; proportional to each count."""
 
 
 class Limits:
@@ -97,7 +97,7 @@ class Limits:
         return arrival
 
     def standing(self, tenant: Tenant) -> list[Standing]:
-        """What is left of the limits by the minute that there are."""
+        """The rest of each rate limit."""
         meter, now = self._meter(tenant.name), self._clock()
         found = []
         if tenant.rpm is not None:
@@ -155,7 +155,7 @@ class Arrival:
         meter.running += 1
 
     def received(self, nbytes: int) -> None:
-        """So many more bytes of the body are known of. Never sets more aside than there is, so it refuses nothing."""
+        """Count more bytes of the body. Reserves no more than is left, so it never refuses."""
         self._bytes += nbytes
         tpm = self._tenant.tpm
         if tpm is None or self._left or self._admitted:
@@ -193,7 +193,7 @@ class Arrival:
         return ask.most if ask.stated else min(ask.most, int(left - ask.prompt_tokens) // ask.answers)
 
     def refused(self, by_server: bool) -> None:
-        """It was admitted and does not run after all. If that is the server's fault, it does not count."""
+        """End an admitted request that does not run. It does not count if the server is at fault."""
         if not self._admitted:
             return
         self._admitted = False
@@ -203,7 +203,7 @@ class Arrival:
         self._meter.reserved += self._estimate
 
     def leave(self) -> None:
-        """It has its answer, or does not want it any more. May be called twice."""
+        """End the request: the response is complete, or the client has left. May be called twice."""
         if self._left:
             return
         self._left = True

@@ -1,4 +1,4 @@
-"""What the ledger has of the last minute, for a server that has just started."""
+"""Reads the usage of the last minute from the ledger when a server starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of something there was in the last minute: a plain data structure, told what time it is."""
+"""A sum over the last minute: a plain data structure that is told the time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SlidingWindow:
             self._slots.append([now, now, amount])
 
     def take_back(self, amount: float, when: float) -> None:
-        """What was added at `when` did not happen after all."""
+        """Remove an amount that was added at `when`."""
         for slot in reversed(self._slots):
             if slot[0] <= when:
                 if when <= slot[1]:

@@ -1,4 +1,4 @@
-"""How much of their budgets tenants have used this month, as a server knows it without asking the database.
+"""Budget usage of this month in a server's memory.
 
 The ledger's sums are read now and then, for other servers write into it too. What this server has added to the ledger
 is counted from the moment it is added until it is part of what was read: whether it waits, was written since, or was
@@ -25,7 +25,7 @@ _Sums = dict[str, Totals]  # by tenant
 
 
 class Spending:
-    """What tenants have used this month. May be called by several threads; `refresh` by one of them.
+    """Usage of this month by tenant. Thread-safe; one thread calls `refresh`.
 
     `calendar` is seconds since the epoch. A month that has begun is left only for a later one, or, if the clock was set
     back, with sums that were read anew from the beginning of the earlier one: so no jump takes away what was counted.
@@ -68,7 +68,7 @@ class Spending:
                 self._take(month, began, before, found if self._month == began else None, there)
 
     def note(self, entry: Entry) -> None:
-        """It is about to be added to the ledger."""
+        """Count a record that is about to be added to the ledger."""
         month, _ = month_of(self._calendar())
         with self._lock:
             self._turn(month)
@@ -90,11 +90,11 @@ class Spending:
                     self._meanwhile[entry.id] = entry
 
     def priced(self, budget: Budget) -> bool:
-        """Whether it can be told how much of a budget is used: one of money needs prices in its currency."""
+        """Whether the usage of a budget is known: a budget of money needs prices in its currency."""
         return budget.currency is None or (self._prices is not None and self._prices.currency == budget.currency)
 
     def left(self, tenant: str, budget: Budget) -> Decimal:
-        """What is left of a budget that is priced, in its unit; below 0 if more was used."""
+        """The rest of a priced budget, in its unit; negative if more was used."""
         month, _ = month_of(self._calendar())
         with self._lock:
             self._turn(month)
@@ -104,7 +104,7 @@ class Spending:
             return budget.amount - self._prices.cost(spent)
 
     def most(self, budget: Budget, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """What a request of so many tokens takes of a budget that is priced, in its unit.
+        """The amount of a priced budget, in its unit, that a request of so many tokens takes.
 
         In money that is the most for the tokens themselves, and an estimate for what has no bound: functions and
         processors, at what a token of anybody has cost this month on average.

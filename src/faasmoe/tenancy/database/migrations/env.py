@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations over the connection that `tenancy.database.schema` gives it."""
+"""Alembic's entry point: runs the migrations over the connection that `tenancy.database.schema` passes."""
 
 from __future__ import annotations
 

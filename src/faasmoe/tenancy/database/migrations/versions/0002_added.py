@@ -1,4 +1,4 @@
-"""How many tenants were ever added."""
+"""Adds the number of tenants that were ever added."""
 
 from __future__ import annotations
 
