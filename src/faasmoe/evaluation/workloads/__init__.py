@@ -1,1 +1,1 @@
-"""Workloads: requests for a system under test, as plain data, the same for every strategy. Seeds make them repeatable."""
+"""Workloads: requests for a system under test, plain data that is the same for every strategy, repeatable by seeds."""
