@@ -99,6 +99,7 @@ class NurseryClient:
         self._loaded: asyncio.Future[None] | None = None
         self._forked: dict[int, asyncio.Future[int]] = {}  # number to process id
         self._ended: dict[int, asyncio.Future[int]] = {}  # number to exit status
+        self._writers: dict[int, asyncio.StreamWriter] = {}  # to readers that run, whoever holds them
         self._numbers = itertools.count()
 
     @property
@@ -196,6 +197,9 @@ class NurseryClient:
             _fail(forked, Lost("the process that forks readers has ended"))
         for ended in self._ended.values():
             ended.cancel()
+        for writer in self._writers.values():  # whoever asked for a reader may have gone before it came
+            writer.transport.abort()
+        self._writers.clear()
         self._forked.clear()
         self._ended.clear()
         self._socket = self._process = self._loaded = None
@@ -214,6 +218,7 @@ class NurseryClient:
                 ours.close()
                 raise
             self._forked[number], self._ended[number] = forked, ended
+            self._writers[number] = streams[1]
             try:
                 self._send(Fork(number, niceness), theirs.fileno())
                 theirs.close()  # the end of the reader is the end of its connection
@@ -253,6 +258,7 @@ class NurseryClient:
         elif isinstance(event, Ended):
             if forked := self._forked.get(event.number):
                 _fail(forked, Lost("no reader can be forked"))
+            self._writers.pop(event.number, None)
             _tell(self._ended.pop(event.number, None), event.status)
         elif isinstance(event, Loaded):
             _tell(self._loaded, None)

@@ -65,8 +65,9 @@ class Readers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # in which connections are closed
+        await asyncio.sleep(0)  # in which a fork that was cancelled lets go of its connection
         self._nursery.close()
+        await asyncio.sleep(0)  # in which connections are closed
 
     async def __aenter__(self) -> Self:
         self.begin()

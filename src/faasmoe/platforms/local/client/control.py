@@ -103,6 +103,8 @@ class Control:
                 select.select([], [], [], _AGAIN_SECONDS)
             else:
                 self._idle.append(connection)
+                if self._closed:  # by another thread, which did not see this connection
+                    self.close()
                 return answer, attempts
         raise PlatformError(NAME, "(all)", f"the daemon has not answered to {message['operation']!r} in time")
 
