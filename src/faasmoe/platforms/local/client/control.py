@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class Control:
     def __init__(self, folder: Path) -> None:
         self._path = folder / SOCKET
         self._idle: deque[socket.socket] = deque()  # as many as were ever needed at once
-        self._closed = False
+        self._closed = threading.Event()
 
     def ask(self, operation: str, seconds: float = _ASK_SECONDS, **arguments: Any) -> Any:
         """Raises `PlatformError` if there is no answer within `seconds`, `UnknownFunction`, or `OptionError`."""
@@ -88,7 +89,7 @@ class Control:
         """The answer, and how often it was asked for."""
         attempts = 0
         while (left := deadline - time.monotonic()) > 0:
-            if self._closed:
+            if self._closed.is_set():
                 raise PlatformError(NAME, "(all)", "it was closed")
             connection = None
             try:
@@ -103,7 +104,7 @@ class Control:
                 select.select([], [], [], _AGAIN_SECONDS)
             else:
                 self._idle.append(connection)
-                if self._closed:  # by another thread, which did not see this connection
+                if self._closed.is_set():  # by another thread, which did not see this connection
                     self.close()
                 return answer, attempts
         raise PlatformError(NAME, "(all)", f"the daemon has not answered to {message['operation']!r} in time")
@@ -116,7 +117,7 @@ class Control:
 
     def close(self) -> None:
         """Who still asks is told. May be called twice."""
-        self._closed = True
+        self._closed.set()
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
