@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from faasmoe.api.asked import Asked, Bounds, Kind
-from faasmoe.api.http.structure import check_structure
-from faasmoe.api.openai.complaints import refusal_of
-from faasmoe.api.openai.prompts import Encoder, Texts
+from faasmoe.api.bodies.complaints import refusal_of
+from faasmoe.api.bodies.prompts import Encoder, PromptReader
+from faasmoe.api.bodies.structure import check_structure
 from faasmoe.api.openai.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.errors import RequestError
 
@@ -24,7 +24,7 @@ class Reading:
 
     def __init__(self, encoder: Encoder, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._texts = Texts(encoder, bounds.vocabulary, bounds.max_model_len)
+        self._texts = PromptReader(encoder, bounds.vocabulary, bounds.max_model_len)
 
     def read(self, kind: Kind, body: bytes) -> Asked:
         """What `body` asks for. Raises `RequestError`."""
@@ -42,7 +42,9 @@ class Reading:
 
     def _chat(self, value: Any) -> Asked:
         body = self._valid(ChatBody, value)
-        return self._asked(body, [self._texts.conversation(body.messages)], body.limit)
+        return self._asked(
+            body, [self._texts.conversation([message.plain() for message in body.messages])], body.limit
+        )
 
     def _valid(self, kind: type[B], value: Any) -> B:
         try:

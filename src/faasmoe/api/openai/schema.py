@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, model_validator
 
-from faasmoe.api.openai.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, TEXTS, prompt_shape, text_or_list
+from faasmoe.api.bodies.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, TEXTS, prompt_shape, text_or_list
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import MAX_STOPS, RANGES, SamplingParams
 
@@ -55,7 +55,9 @@ Stops = Annotated[
 ]
 Name = Annotated[Text, Field(max_length=MAX_NAME)]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
-Ids = Annotated[list[int], Field(fail_fast=True)]  # how many there may be hangs on the model: `api.http.structure`
+Ids = Annotated[
+    list[int], Field(fail_fast=True)
+]  # how many there may be hangs on the model: `api.bodies.structure`
 Prompt = Annotated[
     Annotated[Text, Tag(TEXT)]
     | Annotated[Texts, Tag(TEXTS)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from faasmoe.api.openai.schema import Message
 from faasmoe.errors import RequestError
 
 
@@ -22,7 +21,7 @@ class Encoder(Protocol):
         """The text of a token, as it is called in messages."""
 
 
-class Texts:
+class PromptReader:
     """Encodes what clients send, and refuses what no prompt can be: ids of the model are 0 to `vocabulary` - 1, and
     `most` tokens fit its context."""
 
@@ -41,9 +40,9 @@ class Texts:
             prompt = [prompt]
         return [self._text(p) if isinstance(p, str) else self.check(p, "prompt") for p in prompt]
 
-    def conversation(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt of a chat request. Raises `RequestError`."""
-        ids = self._encoder.encode_chat([message.plain() for message in messages], self._most)
+    def conversation(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """The prompt of a chat, each message with `role` and `content`. Raises `RequestError`."""
+        ids = self._encoder.encode_chat(messages, self._most)
         return self._known(ids, "messages", self._encoder.name)
 
     def check(self, ids: list[int], field: str) -> list[int]:

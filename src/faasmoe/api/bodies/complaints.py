@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.api.openai.shapes import NO_CHARACTER, NO_SHAPE, SHAPES
+from faasmoe.api.bodies.shapes import NO_CHARACTER, NO_SHAPE, SHAPES
 from faasmoe.errors import RequestError
 
 _LONGEST_NAME = 100  # characters of a field's name that are repeated

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from faasmoe.api.http.structure import LEAST_VALUES, MAX_NESTED, MAX_TEXTS, check_structure
+from faasmoe.api.bodies.structure import LEAST_VALUES, MAX_NESTED, MAX_TEXTS, check_structure
 from faasmoe.errors import RequestError
 
 

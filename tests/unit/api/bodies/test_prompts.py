@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from faasmoe.api.openai.prompts import Texts
+from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.errors import RequestError
 from tests.reading import Letters
 
-TEXTS = Texts(Letters(), 256, 100)
+TEXTS = PromptReader(Letters(), 256, 100)
 
 
 @pytest.mark.parametrize(
