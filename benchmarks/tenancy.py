@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Figures, report
-from faasmoe.api.authentication import rate_headers
+from faasmoe.api.openai.api import OPENAI
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.ledger.ledger import Ledger, Record
@@ -42,7 +42,7 @@ def checks(tenancy: TenancyService, keys: list[str], rounds: int) -> list[float]
         assert caller.tenant is not None
         arrival = tenancy.limits.arrive(caller.tenant, 1000)
         lease = arrival.admit(LeaseRequest(100, 1, 100))
-        rate_headers(tenancy.limits.standing(caller.tenant))
+        OPENAI.rate_headers(tenancy.limits.standing(caller.tenant))
         taken.append(time.perf_counter() - began)
         lease.generated(100)
         lease.end()

@@ -94,6 +94,11 @@ class Account:
             self._lease.generated(piece.tokens - self._tokens[index])
         self._tokens[index] = piece.tokens
 
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all responses so far."""
+        return sum(self._tokens)
+
     async def settle(self) -> None:
         """All answers are there: record them, and wait until that is durable, if the database does its work."""
         self.end()

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from faasmoe import __version__
+from faasmoe.api import errors
 from faasmoe.api.authentication import AdminsOnly
 from faasmoe.api.http.body_limit import BodyLimit
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
-from faasmoe.api.openai import errors
 from faasmoe.api.usage import Day, Grouping, Sums
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key

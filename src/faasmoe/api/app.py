@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic.json_schema import models_json_schema
 
 from faasmoe import __version__
+from faasmoe.api import errors
 from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked, BodyReader, Bounds
 from faasmoe.api.authentication import TenantsOnly
-from faasmoe.api.generation import EventStream, Generation, Order
+from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.http.body_limit import BodyLimit, body_of
 from faasmoe.api.http.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.http.pace import RefusalPace
+from faasmoe.api.interface import Endpoint
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
-from faasmoe.api.openai import errors
-from faasmoe.api.openai.described import describe_bodies
-from faasmoe.api.openai.responses import CHAT, COMPLETION, Form
+from faasmoe.api.registry import APIS, Registry
 from faasmoe.api.usage import add_own_usage
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
@@ -35,7 +37,6 @@ class Served:
     reader: BodyReader
     metrics: Metrics
     accounts: Accounts
-    started: int  # seconds since the epoch
 
     @property
     def bounds(self) -> Bounds:
@@ -43,71 +44,93 @@ class Served:
         about = self.fleet.about
         return Bounds(self.name, about.vocabulary, about.max_model_len)
 
-    def card(self) -> dict[str, Any]:
-        """What `/v1/models` says of it."""
-        return {
-            "id": self.name,
-            "object": "model",
-            "created": self.started,
-            "owned_by": "faasmoe",
-            "max_model_len": self.fleet.about.max_model_len,
-        }
-
-    async def answer(self, request: Request, form: Form) -> Response:
+    async def answer(self, request: Request, endpoint: Endpoint) -> Response:
         """Do what the body of `request` asks for, whole or as a stream, while the client is there."""
         caller: Caller = request.state.caller
-        reading = self.reader.read(form.kind, caller.name, await body_of(request))
+        reading = self.reader.read(endpoint.kind, caller.name, await body_of(request))
         asked = await while_connected(request.receive, reading)
-        return Response(status_code=CLIENT_LEFT) if asked is None else await self._generate(request, form, asked)
+        return (
+            Response(status_code=CLIENT_LEFT) if asked is None else await self._generate(request, endpoint, asked)
+        )
 
-    async def _generate(self, request: Request, form: Form, asked: Asked) -> Response:
-        order = Order(form, self.name, asked, request.state.caller)
-        generation = Generation(self.fleet, self.metrics, self.accounts, order)
+    async def _generate(self, request: Request, endpoint: Endpoint, asked: Asked) -> Response:
+        generation = Generation(
+            endpoint=endpoint,
+            model=self.name,
+            asked=asked,
+            caller=request.state.caller,
+            fleet=self.fleet,
+            metrics=self.metrics,
+            accounts=self.accounts,
+        )
         if asked.stream:
-            return EventStream(generation, asked.include_usage)
+            return EventStream(generation)
         whole = await while_connected(request.receive, generation.whole())
         if whole is None:
             return Response(status_code=CLIENT_LEFT)
         return Response(whole, media_type="application/json")
 
 
-def create_app(model: str, fleet: Fleet, reader: BodyReader, metrics: Metrics, tenancy: TenancyService) -> FastAPI:
+def create_app(
+    model: str,
+    fleet: Fleet,
+    reader: BodyReader,
+    metrics: Metrics,
+    tenancy: TenancyService,
+    apis: Registry = APIS,
+) -> FastAPI:
     """The whole HTTP application, serving one model."""
     app = FastAPI(
         title="FaaSMoE", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
     )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
     app.add_middleware(BodyLimit)
     app.add_middleware(
-        TenantsOnly, authentication=tenancy.authentication, limits=tenancy.limits, limited=metrics.turned_away
+        TenantsOnly,
+        authentication=tenancy.authentication,
+        limits=tenancy.limits,
+        limited=metrics.turned_away,
+        apis=apis,
     )
     app.add_middleware(RefusalPace)  # outermost
-    errors.install(app)
-    served = Served(model, fleet, reader, metrics, Accounts(tenancy), int(time.time()))
+    errors.install(app, apis)
+    served = Served(model, fleet, reader, metrics, Accounts(tenancy))
     app.state.accounts = served.accounts
     add_metrics(app, metrics)
-    _add_models(app, served)
-    _add_generation(app, served)
+    started = int(time.time())
+    endpoints = [endpoint for api in apis.apis for endpoint in api.endpoints]
+    for api in apis.apis:
+        api.add_routes(app, served.bounds, started)
+    for endpoint in endpoints:
+        _add_endpoint(app, served, endpoint)
     add_own_usage(app, tenancy)
-    describe_bodies(app)
+    _describe_bodies(app, endpoints)
     return app
 
 
-def _add_models(app: FastAPI, served: Served) -> None:
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [served.card()]}
-
-    @app.get("/v1/models/{name:path}")
-    async def one_model(name: str) -> dict[str, Any]:
-        served.bounds.check_model(name)
-        return served.card()
+def _add_endpoint(app: FastAPI, served: Served, endpoint: Endpoint) -> None:
+    @app.post(endpoint.path, name=endpoint.kind)
+    async def generate(request: Request) -> Response:
+        return await served.answer(request, endpoint)
 
 
-def _add_generation(app: FastAPI, served: Served) -> None:
-    @app.post(COMPLETION.path)
-    async def completions(request: Request) -> Response:
-        return await served.answer(request, COMPLETION)
+_REFERENCE = "#/components/schemas/{model}"
 
-    @app.post(CHAT.path)
-    async def chat(request: Request) -> Response:
-        return await served.answer(request, CHAT)
+
+def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint]) -> None:
+    """Have the OpenAPI document of `app` tell which bodies its endpoints take: readers validate them, not FastAPI."""
+    written = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = written()
+            models: list[Any] = [(endpoint.schema, "validation") for endpoint in endpoints]
+            _, schemas = models_json_schema(models, ref_template=_REFERENCE)
+            document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+            for endpoint in endpoints:
+                schema = {"$ref": _REFERENCE.format(model=endpoint.schema.__name__)}
+                content = {"application/json": {"schema": schema}}
+                document["paths"][endpoint.path]["post"]["requestBody"] = {"required": True, "content": content}
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
 
-Kind = Literal["completion", "chat"]
+Kind = str  # name of an API's endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from faasmoe.api.errors import describe, respond
 from faasmoe.api.http.disconnect import address_of
-from faasmoe.api.openai.errors import describe, headers
+from faasmoe.api.registry import APIS, Registry
 from faasmoe.errors import FaasmoeError, LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.authentication import Authentication, Caller
-from faasmoe.tenancy.limits.limits import Limits, Standing
+from faasmoe.tenancy.limits.limits import Limits
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 
-_TENANTS = "/v1/"  # what such paths begin with needs a tenant's key
 _METRICS = "/metrics"  # shows all tenants: needs an admin's, if there are tenants
 _REFUSALS = (Unauthenticated, WrongHost, LimitExceeded)
 
@@ -36,11 +35,13 @@ class TenantsOnly:
         authentication: Authentication,
         limits: Limits,
         limited: Callable[[LimitExceeded, str], None],
+        apis: Registry = APIS,
     ) -> None:
         self._app = app
         self._authentication = authentication
         self._limits = limits
         self._limited = limited
+        self._apis = apis
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer with 401, 403 or 429."""
@@ -50,12 +51,12 @@ class TenantsOnly:
         try:
             caller = self._caller(scope)
         except _REFUSALS as error:
-            await refusal(error)(scope, receive, send)
+            await refusal(error, scope["path"], self._apis)(scope, receive, send)
             return
         if caller is None:
             await self._app(scope, receive, send)
             return
-        sending = self._with_limits(caller, send)
+        sending = self._with_limits(caller, scope["path"], send)
         if caller.tenant is None or scope["method"] != "POST":
             scope.setdefault("state", {})["caller"] = caller
             await self._app(scope, receive, sending)
@@ -70,7 +71,7 @@ class TenantsOnly:
             arrival = self._limits.arrive(tenant, int(announced or 0))
         except LimitExceeded as error:
             self._limited(error, tenant.name)
-            await refusal(error)(scope, receive, send)
+            await refusal(error, scope["path"], self._apis)(scope, receive, send)
             return
 
         async def counted() -> Message:
@@ -89,20 +90,22 @@ class TenantsOnly:
         door, path = self._authentication, scope.get("path", "")
         door.check_host(Headers(scope=scope).getlist("host"))
         address = note_address(scope, door.proxies)
-        if path.startswith(_TENANTS):
-            return door.tenant(key_of(scope), address)
+        key = self._apis.shape(path).key(Headers(scope=scope))
+        if self._apis.of(path) is not None:
+            return door.tenant(key, address)
         if path == _METRICS and not door.open:
-            door.admin(key_of(scope), address)
+            door.admin(key, address)
         return None
 
-    def _with_limits(self, caller: Caller, send: Send) -> Send:
+    def _with_limits(self, caller: Caller, path: str, send: Send) -> Send:
         tenant = caller.tenant
         if tenant is None:
             return send
+        api = self._apis.shape(path)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(rate_headers(self._limits.standing(tenant)))
+                MutableHeaders(scope=message).update(api.rate_headers(self._limits.standing(tenant)))
             await send(message)
 
         return sending
@@ -120,17 +123,11 @@ class AdminsOnly:
         if scope["type"] == "http":
             try:
                 address = note_address(scope, self._authentication.proxies)
-                self._authentication.admin(key_of(scope), address)
+                self._authentication.admin(APIS.shape(scope["path"]).key(Headers(scope=scope)), address)
             except _REFUSALS as error:
-                await refusal(error)(scope, receive, send)
+                await refusal(error, scope["path"], APIS)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def key_of(scope: Scope) -> str | None:
-    """The bearer token of a request."""
-    kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
 def note_address(scope: Scope, proxies: TrustedProxies) -> str:
@@ -144,25 +141,6 @@ def note_address(scope: Scope, proxies: TrustedProxies) -> str:
     return address
 
 
-def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
-    """What is left of limits, as OpenAI has it."""
-    found = {}
-    for standing in standings:
-        found[f"x-ratelimit-limit-{standing.kind}"] = str(standing.limit)
-        found[f"x-ratelimit-remaining-{standing.kind}"] = str(standing.remaining)
-        found[f"x-ratelimit-reset-{standing.kind}"] = duration(standing.reset)
-    return found
-
-
-def duration(seconds: float) -> str:
-    """As OpenAI writes it: 250ms, 8s, 1m0s. Rounded up."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def refusal(error: FaasmoeError) -> JSONResponse:
-    """An error as an answer."""
-    status, body = describe(error)
-    return JSONResponse(body, status, headers=headers(error))
+def refusal(error: FaasmoeError, path: str, apis: Registry) -> JSONResponse:
+    """An error as a response."""
+    return respond(apis.shape(path), describe(error))

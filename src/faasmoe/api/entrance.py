@@ -9,9 +9,10 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from faasmoe.api.errors import failure, respond
 from faasmoe.api.health import Health
 from faasmoe.api.http.request_log import RequestLog
-from faasmoe.api.openai.errors import error_body
+from faasmoe.api.registry import APIS, Registry
 
 HEALTH, READY, METRICS = "/health", "/ready", "/metrics"
 _LOADING_SECONDS = 5  # after which a client may come again while the model is loaded
@@ -24,8 +25,9 @@ class Entrance:
     Before `open` and after `close` they are refused with 503; after `close` metrics can still be read.
     """
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, apis: Registry = APIS) -> None:
         self._health = health
+        self._apis = apis
         self._app: ASGIApp | None = None
         self._cut: Callable[[str], None] | None = None
         self._logged = RequestLog(self._pass)
@@ -68,7 +70,7 @@ class Entrance:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None or (self._health.stopping is not None and scope["path"] != METRICS):
-            await self._refusal()(scope, receive, send)
+            await self._refusal(scope["path"])(scope, receive, send)
             return
         self._running += 1
         self._idle.clear()
@@ -81,17 +83,18 @@ class Entrance:
 
     def _tell(self, path: str, method: str) -> JSONResponse:
         if method != "GET":
-            body = error_body("Method Not Allowed", "invalid_request_error")
-            return JSONResponse(body, 405, headers={"Allow": "GET, HEAD"})
+            told = failure(405, "invalid_request_error", "Method Not Allowed")
+            return respond(self._apis.shape(path), told, {"Allow": "GET, HEAD"})
         well = self._health.ready
         report: dict[str, Any] = self._health.report()
         if path == READY:
             report = {"ready": well, **report}
         return JSONResponse(report, 200 if well else 503, headers={"Cache-Control": "no-store"})
 
-    def _refusal(self) -> JSONResponse:
+    def _refusal(self, path: str) -> JSONResponse:
         health = self._health
         seconds = _LOADING_SECONDS if health.stopping is None else _STOPPING_SECONDS
         code = "engine_stopped" if health.stopping else "engine_starting"
-        body = error_body(f"{health.stopping or health.stage}; try again", "server_error", code=code)
-        return JSONResponse(body, 503, headers={"Retry-After": str(seconds), "Connection": "close"})
+        text = f"{health.stopping or health.stage}; try again"
+        told = failure(503, "server_error", text, code=code, retry_after=seconds)
+        return respond(self._apis.shape(path), told, {"Connection": "close"})

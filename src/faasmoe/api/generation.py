@@ -1,4 +1,4 @@
-"""Run prompts on the orchestrator and shape what comes back, whole or as server-sent events."""
+"""Run one API request on an orchestrator: a whole response or a stream, in whatever shape its API gives it."""
 
 from __future__ import annotations
 
@@ -7,76 +7,73 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked
+from faasmoe.api.errors import describe
 from faasmoe.api.http.comments import SILENCE, Commented
 from faasmoe.api.http.disconnect import CLIENT_LEFT, while_connected
+from faasmoe.api.interface import Endpoint, Head, Usage
 from faasmoe.api.metrics.metrics import Metrics
-from faasmoe.api.openai.errors import describe
-from faasmoe.api.openai.logprobs import Collected
-from faasmoe.api.openai.responses import Form
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.piece_stream import PieceStream
 from faasmoe.protocol.request import GenerationRequest, Piece
-from faasmoe.tenancy.authentication import ANYBODY, Caller
+from faasmoe.tenancy.authentication import Caller
 
 _SCORES_AT_ONCE = 128  # tokens whose log-probabilities are written before others have their turn
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a client asks for, understood and checked."""
-
-    form: Form
-    model: str
-    asked: Asked
-    caller: Caller = ANYBODY
-
-    def requests(self, request_id: str) -> list[GenerationRequest]:
-        """One for each answer."""
-        asked, caller = self.asked, self.caller
-        each = [asked.params.choice(i) for i in range(asked.choices)]
-        return [
-            GenerationRequest(f"{request_id}-{i}", *one, caller.name, caller.weight, asked.priority)
-            for i, one in enumerate((prompt, its) for prompt in asked.prompts for its in each)
-        ]
-
-
 class Generation:
-    """One API request: `choices` answers to each of one or several prompts, given together."""
+    """One API request: `asked.choices` responses to each of one or several prompts, given together."""
 
-    def __init__(self, fleet: Fleet, metrics: Metrics, accounts: Accounts, order: Order) -> None:
-        self._form = order.form
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        model: str,
+        asked: Asked,
+        caller: Caller,
+        fleet: Fleet,
+        metrics: Metrics,
+        accounts: Accounts,
+    ) -> None:
+        self._endpoint = endpoint
         self._metrics = metrics
-        self._created = int(time.time())
         self._submitted = time.monotonic()
-        self._id = f"{order.form.prefix}-{uuid.uuid4().hex}"
-        self._order = order
+        self._id = f"{endpoint.id_prefix}-{uuid.uuid4().hex}"
+        self._asked = asked
+        self._caller = caller
         self._fleet = fleet
-        self._requests = order.requests(self._id)
-        self._completion_tokens = [0] * len(self._requests)
+        self._requests = self._made(asked)
         self._streams: list[PieceStream] = []
         self._starting: asyncio.Task[None] | None = None
-        lengths = list(map(len, order.asked.prompts))
-        self._prompt_tokens = sum(lengths)
-        self._account = accounts.open(order.caller, self._id, order.model, lengths, order.asked.choices)
+        lengths = list(map(len, asked.prompts))
+        self._head = Head(
+            id=self._id, created=int(time.time()), model=model, prompt_tokens=sum(lengths), asked=asked
+        )
+        self._account = accounts.open(caller, self._id, model, lengths, asked.choices)
+
+    def _made(self, asked: Asked) -> list[GenerationRequest]:
+        """One request for each response."""
+        each = [asked.params.choice(i) for i in range(asked.choices)]
+        caller = self._caller
+        return [
+            GenerationRequest(f"{self._id}-{i}", *one, caller.name, caller.weight, asked.priority)
+            for i, one in enumerate((prompt, its) for prompt in asked.prompts for its in each)
+        ]
 
     async def start(self) -> None:
         """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
-            asked = self._order.asked
+            asked = self._asked
             most = self._account.admit(asked.params.max_tokens, asked.limited)
             if most < asked.params.max_tokens:  # the tenant's limits end answers whose length was not stated
                 asked = replace(asked, params=replace(asked.params, max_tokens=most))
-                self._order = replace(self._order, asked=asked)
-                self._requests = self._order.requests(self._id)
+                self._requests = self._made(asked)
             try:
                 self._streams = await self._fleet.submit(self._requests)
             except BaseException as error:
@@ -96,7 +93,7 @@ class Generation:
     @property
     def awaited(self) -> str:
         """What it waits for now, in words."""
-        return "the next token is computed" if self._streams else self._fleet.awaited(self._order.caller.name)
+        return "the next token is computed" if self._streams else self._fleet.awaited(self._caller.name)
 
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""
@@ -108,39 +105,34 @@ class Generation:
         self._account.end()
 
     async def whole(self) -> bytes:
-        """The answer as one object of JSON, from the start. Raises `EngineStopped` if the orchestrator fails."""
+        """The whole response, from the start. Raises `EngineStopped` if the orchestrator fails."""
         await self.start()
-        answers = [_Answer(self._form) for _ in self._requests]
+        response = self._endpoint.whole(self._head)
         try:
             async with aclosing(self._pieces()) as pieces:
                 async for index, piece in pieces:
-                    answers[index].add(piece)
+                    response.piece(index, piece)
         finally:
             await self.close()
         await self._account.settle()
-        choices = [answer.choice(i) for i, answer in enumerate(answers)]
-        return msgspec.json.encode({**self._head(self._form.object), "choices": choices, "usage": self._usage()})
+        return response.body(self._usage())
 
-    async def events(self, include_usage: bool) -> AsyncGenerator[bytes]:
-        """The answer, which was begun, as server-sent events, ended by `[DONE]`, or by an event with an error."""
-        head = self._head(self._form.stream_object)
-        extra = {"usage": None} if include_usage else {}
-        seen: set[int] = set()
+    async def events(self) -> AsyncGenerator[bytes]:
+        """The response, which was begun, as server-sent events. If it fails, an error is the last of them."""
+        stream = self._endpoint.stream(self._head)
         try:
             if self._starting is not None:
                 await self._starting
+            if begin := stream.begin():
+                yield begin
             async with aclosing(self._pieces()) as pieces:
                 async for index, piece in pieces:
-                    delta = self._form.delta(index, piece, index not in seen)
-                    seen.add(index)
-                    yield _event({**head, "choices": [delta], **extra})
+                    yield stream.piece(index, piece)
             await self._account.settle()
         except Exception as error:  # noqa: BLE001 - the status has been sent; this is how clients learn of it
-            yield _event(describe(error)[1])
+            yield stream.error(describe(error))
             return
-        if include_usage:
-            yield _event({**head, "choices": [], "usage": self._usage()})
-        yield b"data: [DONE]\n\n"
+        yield stream.end(self._usage())
 
     def _pieces(self) -> AsyncGenerator[tuple[int, Piece]]:
         return _merge([self._watch(i) for i in range(len(self._streams))])
@@ -151,19 +143,13 @@ class Generation:
                 async for piece in pieces:
                     watch.piece(piece)
                     self._account.piece(index, piece)
-                    self._completion_tokens[index] = piece.tokens
                     for part in _parts(piece):
                         yield index, part
                         if part is not piece:
                             await asyncio.sleep(0)
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        head = {"id": self._id, "object": kind, "created": self._created, "model": self._order.model}
-        return head if self._order.asked.tier is None else {**head, "service_tier": self._order.asked.tier}
-
-    def _usage(self) -> dict[str, int]:
-        prompt, completion = self._prompt_tokens, sum(self._completion_tokens)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    def _usage(self) -> Usage:
+        return Usage(self._head.prompt_tokens, self._account.completion_tokens)
 
 
 class EventStream(StreamingResponse):
@@ -173,9 +159,9 @@ class EventStream(StreamingResponse):
     status 200, with a comment each time that nothing has been sent for as long; errors are events from then on.
     """
 
-    def __init__(self, generation: Generation, include_usage: bool) -> None:
+    def __init__(self, generation: Generation) -> None:
         super().__init__(
-            generation.events(include_usage),
+            generation.events(),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},  # proxies are not to hold it back
         )
@@ -192,24 +178,6 @@ class EventStream(StreamingResponse):
                 await super().__call__(scope, receive, commented)
         finally:
             await self._generation.close()  # events that were never begun close nothing
-
-
-class _Answer:
-    """All pieces of one answer, put together."""
-
-    def __init__(self, form: Form) -> None:
-        self._form = form
-        self._texts: list[str] = []
-        self._scores = Collected(form.scores)
-        self._last = Piece("", 0)
-
-    def add(self, piece: Piece) -> None:
-        self._texts.append(piece.text)
-        self._scores.add(piece.logprobs)
-        self._last = piece
-
-    def choice(self, index: int) -> dict[str, Any]:
-        return self._form.choice(index, replace(self._last, text="".join(self._texts)), self._scores.value())
 
 
 def _parts(piece: Piece) -> Iterator[Piece]:
@@ -258,7 +226,3 @@ async def _merge(streams: Sequence[AsyncGenerator[tuple[int, Piece]]]) -> AsyncG
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + msgspec.json.encode(body) + b"\n\n"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from faasmoe.api import accounting
-from faasmoe.api.authentication import duration
+from faasmoe.api.openai.api import duration
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.protocol.request import Piece, Used
 from faasmoe.tenancy.budget import Budget

@@ -12,9 +12,10 @@ import h11
 from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from faasmoe.api.errors import failure
 from faasmoe.api.http.disconnect import LAST_LOOK
 from faasmoe.api.http.strict import StrictConnection
-from faasmoe.api.openai.errors import error_body
+from faasmoe.api.registry import APIS
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class HeadLimit(H11Protocol):
             "request refused",
             extra={"status": status.value, "reason": status.name.lower(), "client": self._address},
         )
-        body = json.dumps(error_body(message, "invalid_request_error")).encode()
+        told = failure(status.value, "invalid_request_error", message)
+        body = json.dumps(APIS.shape("").error_body(told)).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
         response = h11.Response(status_code=status, headers=list(headers.items()), reason=status.phrase.encode())
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):

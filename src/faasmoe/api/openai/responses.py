@@ -51,7 +51,7 @@ def _message_delta(index: int, piece: Piece, first: bool) -> dict[str, Any]:
     }
 
 
-COMPLETION = Form(
+COMPLETION_FORM = Form(
     "completion",
     "/v1/completions",
     "cmpl",
@@ -61,7 +61,7 @@ COMPLETION = Form(
     _completion,
     _completion_delta,
 )
-CHAT = Form(
+CHAT_FORM = Form(
     "chat",
     "/v1/chat/completions",
     "chatcmpl",

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from faasmoe.api import errors
 from faasmoe.api.asked import Bounds, Kind
-from faasmoe.api.openai import errors
 from faasmoe.api.openai.schema import Body, ChatBody, CompletionBody
 from faasmoe.api.reading import Reading
 from faasmoe.errors import RequestError

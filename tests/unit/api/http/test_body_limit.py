@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
+from faasmoe.api import errors
 from faasmoe.api.http.body_limit import MAX_BODY, MAX_HELD_EACH, BodyLimit
-from faasmoe.api.openai import errors
 from faasmoe.errors import EngineBusy
 
 

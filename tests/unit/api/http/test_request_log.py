@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
+from faasmoe.api import errors
 from faasmoe.api.http.request_log import RequestLog
-from faasmoe.api.openai import errors
 from faasmoe.errors import EngineStopped, LimitExceeded, RequestError
 
 SECRET = "SECRET"
@@ -45,7 +45,7 @@ def application() -> Any:
     async def stream() -> StreamingResponse:
         async def events() -> Any:
             yield "begun"
-            yield str(errors.describe(EngineStopped("lost"))[1])
+            yield str(errors.describe(EngineStopped("lost")))
 
         return StreamingResponse(events())
 
@@ -96,5 +96,5 @@ def test_what_went_well_leaves_none(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_lines_about_a_fault_have_the_request_they_belong_to(caplog: pytest.LogCaptureFixture) -> None:
     answer, _ = get("/broken", caplog)
-    (line,) = [record for record in caplog.records if record.name == "faasmoe.api.openai.errors"]
+    (line,) = [record for record in caplog.records if record.name == "faasmoe.api.errors"]
     assert vars(line)["request"] == answer.headers["x-request-id"]

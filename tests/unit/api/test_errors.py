@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from faasmoe import errors
-from faasmoe.api.openai.errors import describe, headers
+from faasmoe.api.errors import describe
 
 PATH = "/run/user/1000/faasmoe/model.safetensors"
 
@@ -27,17 +27,17 @@ PATH = "/run/user/1000/faasmoe/model.safetensors"
 def test_clients_learn_no_paths_and_the_log_does(
     error: errors.FaasmoeError, status: int, code: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told, body = describe(error)
-    assert (told, body["error"]["type"], body["error"]["code"]) == (status, "server_error", code)
-    assert "/" not in body["error"]["message"]
+    told = describe(error)
+    assert (told.status, told.type, told.code) == (status, "server_error", code)
+    assert "/" not in told.message
     assert PATH in caplog.text
-    assert (headers(error) is not None) == (status == 503)
+    assert (told.retry_after is not None) == (status == 503)
 
 
 @pytest.mark.parametrize("error", [OSError(2, "no", PATH), LookupError("a tenant's words")])
 def test_other_errors_are_told_by_their_type_alone(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    status, body = describe(error)
-    assert (status, body["error"]["message"]) == (500, "internal error; the server's log has it")
+    told = describe(error)
+    assert (told.status, told.message) == (500, "internal error; the server's log has it")
     assert type(error).__name__ in caplog.text
     assert PATH not in caplog.text
     assert "words" not in caplog.text
@@ -56,6 +56,6 @@ def test_texts_that_say_nothing_of_the_machine_are_told(
     error: Exception, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    told, body = describe(error)
-    assert (told, body["error"]["message"]) == (status, str(error))
+    told = describe(error)
+    assert (told.status, told.message) == (status, str(error))
     assert not caplog.records

@@ -1,0 +1,137 @@
+"""From errors to status codes and to what clients may read of them, in the shape of the API that was called."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from faasmoe.api.bodies.complaints import refusal_of
+from faasmoe.api.http import request_log
+from faasmoe.api.interface import API, Failure
+from faasmoe.api.registry import APIS, Registry
+from faasmoe.errors import (
+    DatabaseError,
+    EngineBusy,
+    EngineStopped,
+    FaasmoeError,
+    LimitExceeded,
+    NameTaken,
+    NoSuchName,
+    PlatformError,
+    RequestError,
+    ServingError,
+    TenancyError,
+    Unauthenticated,
+    WrongHost,
+)
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = 1  # seconds, where nobody knows better
+
+_ANSWERS: tuple[tuple[type[FaasmoeError], int, str, str | None], ...] = (  # error: status, type, code
+    (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
+    (WrongHost, 403, "invalid_request_error", "wrong_host"),
+    (NoSuchName, 404, "invalid_request_error", None),
+    (NameTaken, 409, "invalid_request_error", None),
+    (TenancyError, 400, "invalid_request_error", None),
+    (EngineBusy, 429, "rate_limit_error", "engine_busy"),
+)
+_OUTAGES: tuple[tuple[type[Exception], int, str | None, str], ...] = (  # error: status, code, text for clients
+    (DatabaseError, 503, None, "the database cannot be used now; the server's log says why"),
+    (PlatformError, 503, None, "a function could not be run; the server's log says why"),
+    (EngineStopped, 503, "engine_stopped", "the request could not be run to its end; the server's log says why"),
+    (Exception, 500, None, "internal error; the server's log has it"),
+)
+_SAYABLE = (EngineStopped, ServingError)  # exactly these: their texts are this server's own, as far as they go
+_LONGEST = 300  # characters of such a text
+_OF_THE_MOMENT = (EngineBusy, EngineStopped, DatabaseError, PlatformError)
+
+
+def describe(error: Exception) -> Failure:
+    """An error for clients. The text of an error that is the server's own fault is logged and hidden."""
+    if isinstance(error, RequestError):
+        status = 404 if error.code == "model_not_found" else 400
+        return failure(status, "invalid_request_error", str(error), param=error.param, code=error.code)
+    if isinstance(error, LimitExceeded):
+        kind = error.code if error.code == "insufficient_quota" else error.limit
+        retry = error.retry_after is not None and error.code != "insufficient_quota"
+        return failure(429, kind, str(error), code=error.code, retry_after=_retry_after(error), retry=retry)
+    for kinds, status, kind, code in _ANSWERS:
+        if isinstance(error, kinds):
+            return failure(status, kind, str(error), code=code, retry_after=_retry_after(error))
+    return _outage(error)
+
+
+def failure(
+    status: int,
+    kind: str,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    retry_after: int | None = None,
+    retry: bool = True,
+) -> Failure:
+    """A failure that the request log notes. `message` may quote what is not Unicode."""
+    request_log.note(code or kind)
+    text = message.encode(errors="backslashreplace").decode()
+    return Failure(
+        status=status, type=kind, message=text, param=param, code=code, retry_after=retry_after, retry=retry
+    )
+
+
+def _outage(error: Exception) -> Failure:
+    """Something of the server failed. Its message may name files and addresses, which clients must not learn."""
+    status, code, text = next(answer[1:] for answer in _OUTAGES if isinstance(error, answer[0]))
+    message = str(error)
+    if type(error) in _SAYABLE and len(message) <= _LONGEST and "/" not in message:
+        text = message
+    elif isinstance(error, FaasmoeError):
+        log.error("%s: %s", type(error).__name__, message, extra=request_log.whose())
+    else:  # the message may quote a tenant's text
+        log.error("unexpected %s", type(error).__name__, extra=request_log.whose())
+    return failure(status, "server_error", text, code=code, retry_after=_retry_after(error))
+
+
+def _retry_after(error: Exception) -> int | None:
+    """Seconds, for errors that are about the moment."""
+    if isinstance(error, LimitExceeded | EngineBusy) and error.retry_after is not None:
+        return max(RETRY_AFTER, math.ceil(error.retry_after))
+    return RETRY_AFTER if isinstance(error, _OF_THE_MOMENT) else None
+
+
+def respond(api: API, told: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A failure as an HTTP response in the shape of `api`."""
+    when = {} if told.retry_after is None else {"Retry-After": str(told.retry_after)}
+    return JSONResponse(api.error_body(told), told.status, {**when, **api.error_headers(told), **(headers or {})})
+
+
+def install(app: FastAPI, apis: Registry = APIS) -> None:
+    """Let every error of `app` leave in the shape of the API that was called."""
+
+    def shaped(request: Request, told: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        return respond(apis.shape(request.url.path), told, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return shaped(request, describe(refusal_of(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        told = failure(error.status_code, "invalid_request_error", str(error.detail))
+        return shaped(request, told, error.headers)
+
+    @app.exception_handler(FaasmoeError)
+    async def ours(request: Request, error: FaasmoeError) -> JSONResponse:
+        return shaped(request, describe(error))
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> JSONResponse:
+        return shaped(request, describe(error))

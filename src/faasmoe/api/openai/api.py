@@ -1,0 +1,71 @@
+"""OpenAI's API, as the core calls it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from faasmoe.api.asked import Bounds
+from faasmoe.api.interface import Endpoint, Failure, RateLimit, Routes
+from faasmoe.api.openai.endpoints import CHAT, COMPLETION
+from faasmoe.api.openai.errors import error_body, error_headers
+
+
+class OpenAI:
+    """Bearer keys, `x-ratelimit-*` headers, completions, chat completions and models."""
+
+    paths: Sequence[str] = ("/v1/",)
+    endpoints: Sequence[Endpoint] = (COMPLETION, CHAT)
+
+    def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
+        """The list of models, and each."""
+        card = {
+            "id": bounds.model,
+            "object": "model",
+            "created": created,
+            "owned_by": "faasmoe",
+            "max_model_len": bounds.max_model_len,
+        }
+
+        @routes.get("/v1/models")
+        async def models() -> dict[str, Any]:
+            return {"object": "list", "data": [card]}
+
+        @routes.get("/v1/models/{name:path}")
+        async def one_model(name: str) -> dict[str, Any]:
+            bounds.check_model(name)
+            return card
+
+    def key(self, headers: Mapping[str, str]) -> str | None:
+        """The bearer token."""
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        return token.strip() if kind.lower() == "bearer" and token.strip() else None
+
+    def rate_headers(self, limits: Sequence[RateLimit]) -> Mapping[str, str]:
+        """`x-ratelimit-limit-*`, `x-ratelimit-remaining-*` and `x-ratelimit-reset-*`."""
+        found = {}
+        for each in limits:
+            found[f"x-ratelimit-limit-{each.kind}"] = str(each.limit)
+            found[f"x-ratelimit-remaining-{each.kind}"] = str(each.remaining)
+            found[f"x-ratelimit-reset-{each.kind}"] = duration(each.reset)
+        return found
+
+    def error_body(self, failure: Failure) -> Mapping[str, Any]:
+        """See `errors.error_body`."""
+        return error_body(failure)
+
+    def error_headers(self, failure: Failure) -> Mapping[str, str]:
+        """See `errors.error_headers`."""
+        return error_headers(failure)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as OpenAI writes them: 250ms, 8s, 1m0s. Rounded up."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+OPENAI = OpenAI()

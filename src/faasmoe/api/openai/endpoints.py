@@ -1,0 +1,176 @@
+"""Completions and chat completions: from bodies to what they ask for, and from pieces to responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from faasmoe.api.asked import Asked, Bounds
+from faasmoe.api.bodies.prompts import PromptReader
+from faasmoe.api.interface import Failure, Head, ResponseStream, Usage, WholeResponse
+from faasmoe.api.openai.errors import error_body
+from faasmoe.api.openai.logprobs import Collected
+from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form
+from faasmoe.api.openai.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
+from faasmoe.errors import RequestError
+from faasmoe.protocol.request import Piece
+
+_DEFAULT_TOKENS = 16  # of a completion, as in OpenAI's API
+_DONE = b"data: [DONE]\n\n"
+
+
+class Stream:
+    """Chunks with one choice each, the usage if it was asked for, and `[DONE]`."""
+
+    def __init__(self, form: Form, head: Head) -> None:
+        self._form = form
+        self._head = _head(form.stream_object, head)
+        self._include_usage = head.asked.include_usage
+        self._extra = {"usage": None} if self._include_usage else {}
+        self._seen: set[int] = set()
+
+    def begin(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        """One chunk."""
+        delta = self._form.delta(index, piece, index not in self._seen)
+        self._seen.add(index)
+        return _event({**self._head, "choices": [delta], **self._extra})
+
+    def end(self, usage: Usage) -> bytes:
+        """The chunk with the usage, if it was asked for, and `[DONE]`."""
+        if not self._include_usage:
+            return _DONE
+        return _event({**self._head, "choices": [], "usage": _usage(usage)}) + _DONE
+
+    def error(self, failure: Failure) -> bytes:
+        """The error as other responses have it."""
+        return _event(error_body(failure))
+
+
+class Whole:
+    """All choices, each with its text and log-probabilities put together."""
+
+    def __init__(self, form: Form, head: Head) -> None:
+        self._form = form
+        self._head = _head(form.object, head)
+        self._choices = [_Choice(form) for _ in range(len(head.asked.prompts) * head.asked.choices)]
+
+    def piece(self, index: int, piece: Piece) -> None:
+        """Add a piece to a choice."""
+        self._choices[index].add(piece)
+
+    def body(self, usage: Usage) -> bytes:
+        """The whole object."""
+        choices = [choice.value(index) for index, choice in enumerate(self._choices)]
+        return msgspec.json.encode({**self._head, "choices": choices, "usage": _usage(usage)})
+
+
+class _Choice:
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._texts: list[str] = []
+        self._scores = Collected(form.scores)
+        self._last = Piece("", 0)
+
+    def add(self, piece: Piece) -> None:
+        self._texts.append(piece.text)
+        self._scores.add(piece.logprobs)
+        self._last = piece
+
+    def value(self, index: int) -> dict[str, Any]:
+        return self._form.choice(index, replace(self._last, text="".join(self._texts)), self._scores.value())
+
+
+class _Endpoint:
+    """What both endpoints share."""
+
+    schema: type[GenerationBody]
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self.kind: str = form.kind
+        self.path = form.path
+        self.id_prefix = form.prefix
+
+    def stream(self, head: Head) -> ResponseStream:
+        """See `Endpoint`."""
+        return Stream(self._form, head)
+
+    def whole(self, head: Head) -> WholeResponse:
+        """See `Endpoint`."""
+        return Whole(self._form, head)
+
+
+class Completions(_Endpoint):
+    """POST /v1/completions."""
+
+    schema = CompletionBody
+
+    def read(self, body: CompletionBody, prompts: PromptReader, bounds: Bounds) -> Asked:
+        """See `Endpoint`."""
+        prompt = body.prompt
+        several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+        _check_choices(len(prompt) if several else 1, body.choices)
+        limit = _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
+        return _asked(body, prompts.prompts(prompt), limit, prompts, bounds)
+
+
+class ChatCompletions(_Endpoint):
+    """POST /v1/chat/completions."""
+
+    schema = ChatBody
+
+    def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> Asked:
+        """See `Endpoint`."""
+        conversation = prompts.conversation([message.plain() for message in body.messages])
+        return _asked(body, [conversation], body.limit, prompts, bounds)
+
+
+def _asked(
+    body: GenerationBody, ids: Sequence[list[int]], limit: int | None, prompts: PromptReader, bounds: Bounds
+) -> Asked:
+    most = max(1, bounds.max_model_len - min(map(len, ids))) if limit is None else limit
+    params = body.sampling(most)
+    prompts.check([token for token, _ in params.logit_bias], "logit_bias")
+    return Asked(
+        tuple(map(tuple, ids)),
+        params,
+        body.choices,
+        limit is not None,
+        bool(body.stream),
+        body.include_usage,
+        body.priority,
+        body.tier,
+    )
+
+
+def _check_choices(prompts: int, choices: int) -> None:
+    if prompts * choices > MAX_CHOICES:
+        raise RequestError(
+            f"{prompts} prompts with n={choices}: one request gets at most {MAX_CHOICES} answers",
+            param="prompt" if prompts > MAX_CHOICES else "n",
+        )
+
+
+def _head(kind: str, head: Head) -> dict[str, Any]:
+    found = {"id": head.id, "object": kind, "created": head.created, "model": head.model}
+    return found if head.asked.tier is None else {**found, "service_tier": head.asked.tier}
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(body) + b"\n\n"
+
+
+COMPLETION = Completions(COMPLETION_FORM)
+CHAT = ChatCompletions(CHAT_FORM)

@@ -1,0 +1,32 @@
+"""The APIs that the gateway serves."""
+
+from __future__ import annotations
+
+from faasmoe.api.interface import API, Endpoint
+from faasmoe.api.openai.api import OPENAI
+
+
+class Registry:
+    """APIs by path, and their endpoints by name. Outside all APIs' paths errors have the first one's shape."""
+
+    def __init__(self, *apis: API) -> None:
+        self.apis = apis
+        self._paths = sorted(((path, api) for api in apis for path in api.paths), key=lambda each: -len(each[0]))
+        self._endpoints = {endpoint.kind: endpoint for api in apis for endpoint in api.endpoints}
+
+    def of(self, path: str) -> API | None:
+        """The API that a path belongs to, if any."""
+        return next(
+            (api for own, api in self._paths if path == own or path.startswith(f"{own.rstrip('/')}/")), None
+        )
+
+    def shape(self, path: str) -> API:
+        """The API whose keys and errors are used at a path."""
+        return self.of(path) or self.apis[0]
+
+    def endpoint(self, kind: str) -> Endpoint:
+        """An endpoint by its name."""
+        return self._endpoints[kind]
+
+
+APIS = Registry(OPENAI)
