@@ -22,8 +22,8 @@ from faasmoe.tenancy.service import TenancyService
 _Family = Callable[[str, str, float], Metric]
 
 ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
-    "kv_cache_tokens": ("kv_cache_tokens", GaugeMetricFamily, "Tokens whose keys and values fit into memory"),
-    "kv_cache_tokens_used": ("kv_cache_tokens_used", GaugeMetricFamily, "Tokens of sequences that run"),
+    "kv_cache_tokens": ("kv_cache_tokens", GaugeMetricFamily, "Tokens that the KV cache can hold"),
+    "kv_cache_tokens_used": ("kv_cache_tokens_used", GaugeMetricFamily, "KV cache tokens of running sequences"),
     "kv_cache_tokens_kept": (
         "kv_cache_tokens_kept",
         GaugeMetricFamily,
@@ -89,7 +89,7 @@ def _engine_series(figures: Mapping[str, float]) -> Iterator[Metric]:
             yield kind(f"faasmoe_{name}", text, figures[figure])
     if total := figures.get("kv_cache_tokens"):
         used = figures.get("kv_cache_tokens_used", 0) / total
-        text = "Share of the memory for keys and values that sequences use; 1 is all"
+        text = "Fraction of the KV cache in use (0 to 1)"
         yield GaugeMetricFamily("faasmoe_kv_cache_usage_perc", text, used)
 
 

@@ -56,7 +56,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests that ended, by outcome", "outcome")
         self.limited = self._counter("requests_limited", "Requests that a limit of a tenant refused", "limit")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
-        self.cached = self._counter("prompt_tokens_cached", "Tokens of prompts whose keys and values were there")
+        self.cached = self._counter("prompt_tokens_cached", "Prompt tokens served from the prefix cache")
         self.tokens = self._counter("generation_tokens", "Tokens generated")
         self.queue = self._histogram(
             "request_queue_time_seconds", "From a request's submission to its first step", _SECONDS
@@ -65,7 +65,7 @@ class Metrics:
             "time_to_first_token_seconds", "From a request's submission to its first token", _SECONDS
         )
         self.each = self._histogram(
-            "time_per_output_token_seconds", "From one token of an answer to the next", _TOKEN_SECONDS
+            "time_per_output_token_seconds", "Seconds between consecutive output tokens", _TOKEN_SECONDS
         )
         self.duration = self._histogram(
             "e2e_request_latency_seconds", "From a request's submission to its end", _SECONDS
@@ -82,7 +82,7 @@ class Metrics:
             "gb_seconds": (self._counter("request_byte_seconds", memory), 1e9),
             "cold_starts": (self._counter("request_cold_starts", "Instances started for requests"), 1),
             "orchestrator_cpu_seconds": (
-                self._counter("request_cpu_seconds", "Processor time of orchestrators for requests"), 1
+                self._counter("request_cpu_seconds", "CPU time of orchestrators for requests"), 1
             ),
         }  # fmt: skip
 
