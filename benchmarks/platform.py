@@ -30,7 +30,7 @@ from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, encode_request
-from faasmoe.model.checkpoint.blocks import Block
+from faasmoe.model.weights.blocks import Block
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Call, FunctionSpec
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES

@@ -22,7 +22,7 @@ from faasmoe.evaluation.report.page import Chapter, chapters_of, charts_of
 from faasmoe.evaluation.report.tables import Table, bounds_table, claims_table
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.model.checkpoint.blocks import DEFAULT_BLOCK_SIZE
+from faasmoe.model.weights.blocks import DEFAULT_BLOCK_SIZE
 from faasmoe.planner.machine import Machine
 from faasmoe.planner.plan import requests_of
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict

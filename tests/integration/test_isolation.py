@@ -11,9 +11,9 @@ from torch import Tensor
 
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
 from faasmoe.errors import FunctionError
-from faasmoe.model.checkpoint.blocks import Block
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
+from faasmoe.model.weights.blocks import Block
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Call
 from faasmoe.platforms.local.options import LocalOptions

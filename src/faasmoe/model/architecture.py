@@ -23,8 +23,8 @@ from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels.expert import ExpertForm
 from faasmoe.model.adapter.light_import import without_values
 from faasmoe.model.checkpoint.folder import config_file
+from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.config.facts import LARGEST_CONFIG, context_of
-from faasmoe.model.config.json_file import quoted, read_json
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 

@@ -13,17 +13,17 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import NAME_OF
 from faasmoe.experts.formats.int8 import Int8Location
 from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
-from faasmoe.model.checkpoint.blocks import Block, check_block_size, cut
-from faasmoe.model.checkpoint.completeness import check_complete
 from faasmoe.model.checkpoint.files import CheckpointFiles
 from faasmoe.model.checkpoint.folder import check_folder
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.checkpoint.layout import Layout, dense_tensors, read_layout
-from faasmoe.model.checkpoint.quantised import QuantisedCopy, plan_copy
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.config.facts import check_context, check_types
 from faasmoe.model.config.generation import check_generation
 from faasmoe.model.text.tokenizer import Tokenizer
+from faasmoe.model.weights.blocks import Block, check_block_size, cut
+from faasmoe.model.weights.completeness import check_complete
+from faasmoe.model.weights.layout import Layout, dense_tensors, read_layout
+from faasmoe.model.weights.quantised import QuantisedCopy, plan_copy
 
 
 @dataclass(frozen=True)

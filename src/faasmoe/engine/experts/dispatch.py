@@ -18,8 +18,8 @@ from faasmoe.engine.usage import StepCosts
 from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
-from faasmoe.model.checkpoint.blocks import Block
 from faasmoe.model.checkpoint.files import CheckpointFiles
+from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 from faasmoe.util.machine import cores
 

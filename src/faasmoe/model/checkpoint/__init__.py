@@ -1,1 +1,1 @@
-"""A checkpoint's files: source, index, layout, blocks, quantised copies."""
+"""A checkpoint's files: source, folder, headers, index, and JSON that nobody trusts."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from faasmoe.errors import CheckpointError, UnsupportedModel, UserError
 from faasmoe.model.checkpoint.files import read_by_loading
+from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, SINGLE_FILE
-from faasmoe.model.config.json_file import quoted, read_json
 
 CONFIG_FILE = "config.json"
 ADAPTER_FILE = "adapter_config.json"

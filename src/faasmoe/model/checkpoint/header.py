@@ -18,7 +18,7 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.file_state import FileState, open_regular
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.model.config.json_file import LONGEST_NAME, parse_json, quoted
+from faasmoe.model.checkpoint.json_file import LONGEST_NAME, parse_json, quoted
 
 LARGEST_HEADER = 32 << 20  # bytes: 250,000 tensors
 _LENGTH = struct.Struct("<Q")

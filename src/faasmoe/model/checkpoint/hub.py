@@ -21,8 +21,8 @@ from faasmoe import errors
 from faasmoe.errors import CheckpointError, UserError, brief
 from faasmoe.model.checkpoint.files import BESIDE_WEIGHTS
 from faasmoe.model.checkpoint.folder import CONFIG_FILE, check_folder, no_config, no_weights
+from faasmoe.model.checkpoint.json_file import read_json
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, explicit, read_index
-from faasmoe.model.config.json_file import read_json
 from faasmoe.util import processes
 
 _IN_FOLDERS = "*/*"

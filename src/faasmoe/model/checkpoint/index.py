@@ -12,8 +12,8 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.model.checkpoint.header import read_header
+from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.checkpoint.weight_files import weight_files
-from faasmoe.model.config.json_file import quoted, read_json
 
 
 class Checkpoint:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faasmoe.errors import CheckpointError
-from faasmoe.model.config.json_file import quoted, read_json
+from faasmoe.model.checkpoint.json_file import quoted, read_json
 
 log = logging.getLogger(__name__)
 

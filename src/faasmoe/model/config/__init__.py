@@ -1,1 +1,1 @@
-"""A checkpoint's JSON files, which nobody trusts."""
+"""Facts that config.json and generation_config.json alone can tell."""

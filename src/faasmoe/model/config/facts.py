@@ -13,7 +13,7 @@ from typing import Any
 
 from faasmoe.errors import OptionError, UserError
 from faasmoe.model.checkpoint.folder import config_file
-from faasmoe.model.config.json_file import read_json
+from faasmoe.model.checkpoint.json_file import read_json
 
 DTYPES = ("auto", "float32", "bfloat16")
 QUANTISATIONS = (None, "int8")

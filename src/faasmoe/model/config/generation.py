@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import GenerationConfig
 
 from faasmoe.errors import CheckpointError, brief
-from faasmoe.model.config.json_file import quoted, read_json
+from faasmoe.model.checkpoint.json_file import quoted, read_json
 
 _FILE = "generation_config.json"
 _LARGEST = 4 << 20  # bytes

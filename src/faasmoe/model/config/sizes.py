@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import CheckpointError
-from faasmoe.model.config.json_file import quoted
+from faasmoe.model.checkpoint.json_file import quoted
 
 _MOST_LAYERS = 4096  # each is a handful of Python objects, whatever its sizes are
 _LONGEST = 1 << 28  # a vocabulary or context; the largest published ones have 2^18 and 2^24

@@ -22,13 +22,13 @@ from faasmoe.experts.kernels.expert import linear_backend
 from faasmoe.model.adapter.light_import import without_values
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.checkpoint.layout import Layout, dense_tensors
 from faasmoe.model.dense import attention, norms, rotary
 from faasmoe.model.dense.attention import FlatRow, Span
 from faasmoe.model.dense.decode_kernel import Place
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
 from faasmoe.model.dense.soundness import blame, check_small
+from faasmoe.model.weights.layout import Layout, dense_tensors
 
 EXPERTS_NAME = "faasmoe_functions"
 

@@ -11,7 +11,7 @@ import transformers  # its names are looked up where they are used: most of them
 
 from faasmoe.errors import CheckpointError, brief
 from faasmoe.model.checkpoint.folder import check_vocabulary, vocabularies
-from faasmoe.model.config.json_file import read_json
+from faasmoe.model.checkpoint.json_file import read_json
 from faasmoe.model.text.token_bytes import TokenBytes
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 It is kept in the user's cache, in a folder named after the checkpoint and its state: one safetensors file for the
 dense part's linear layers and one for each layer's experts. Where everything lies in these files follows from the
-checkpoint's shapes, so it is known before they are written (`model.checkpoint.int8_file`).
+checkpoint's shapes, so it is known before they are written (`model.weights.int8_file`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from faasmoe.experts.formats.int8 import Int8Location
 from faasmoe.experts.kernels.cache import CACHE, user_cache
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.architecture import Architecture, ExpertsModule
-from faasmoe.model.checkpoint import quantised_cache
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.checkpoint.int8_file import MULTIPLE, Advance, Int8File, Matrix
-from faasmoe.model.checkpoint.layout import Layout, locate_experts
+from faasmoe.model.weights import quantised_cache
+from faasmoe.model.weights.int8_file import MULTIPLE, Advance, Int8File, Matrix
+from faasmoe.model.weights.layout import Layout, locate_experts
 from faasmoe.util.machine import cores
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.model.checkpoint import quantised_cache
+from faasmoe.model.weights import quantised_cache
 
 FILE = "dense.safetensors"
 

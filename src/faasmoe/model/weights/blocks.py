@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from faasmoe.experts.artifact import Artifact
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.checkpoint.layout import Layout, locate_experts
-from faasmoe.model.checkpoint.quantised import QuantisedCopy
 from faasmoe.model.config import facts
+from faasmoe.model.weights.layout import Layout, locate_experts
+from faasmoe.model.weights.quantised import QuantisedCopy
 
 DEFAULT_BLOCK_SIZE = 10
 

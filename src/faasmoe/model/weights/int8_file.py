@@ -17,7 +17,7 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import raw
-from faasmoe.model.checkpoint.quantised_cache import PARTIAL
+from faasmoe.model.weights.quantised_cache import PARTIAL
 
 MULTIPLE = 16  # a matrix's inputs must be one of it: what the kernel takes at once, and scales stay aligned
 _ALIGNMENT = 64  # bytes, of where the data of a file begins

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from faasmoe.errors import CheckpointError
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.checkpoint.layout import Layout
+from faasmoe.model.weights.layout import Layout
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.kernels import tile
-from faasmoe.model.checkpoint import int8_file
 from faasmoe.model.checkpoint.header import read_header
-from faasmoe.model.checkpoint.int8_file import MULTIPLE, Int8File, Matrix
+from faasmoe.model.weights import int8_file
+from faasmoe.model.weights.int8_file import MULTIPLE, Int8File, Matrix
 
 WEIGHTS = {"a": torch.randn(5, 32), "b": torch.randn(32, 48).bfloat16(), "c": torch.randn(3, 16)}
 
