@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from faasmoe.api.entrance import Entrance
-from faasmoe.api.health import Health, Parts
+from faasmoe.api.http.entrance import Entrance
+from faasmoe.api.http.health import Health, Parts
 from faasmoe.api.http.server import LAST_WORDS, HttpServer
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: here\r\n"

@@ -15,9 +15,9 @@ from faasmoe.api import errors
 from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked, BodyReader, Bounds
 from faasmoe.api.authentication import TenantsOnly
+from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.http.body_limit import BodyLimit, body_of
-from faasmoe.api.http.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.http.pace import RefusalPace
 from faasmoe.api.interface import Endpoint
 from faasmoe.api.metrics.metrics import Metrics, add_metrics

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from faasmoe.api.disconnect import address_of
 from faasmoe.api.errors import describe, respond
-from faasmoe.api.http.disconnect import address_of
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.errors import FaasmoeError, LimitExceeded, Unauthenticated, WrongHost
 from faasmoe.tenancy.authentication import Authentication, Caller

@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked
+from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.errors import describe
 from faasmoe.api.http.comments import SILENCE, Commented
-from faasmoe.api.http.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.interface import Endpoint, Head, Usage
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.fleet.fleet import Fleet

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faasmoe.api.http.disconnect import LAST_LOOK
+from faasmoe.api.disconnect import LAST_LOOK
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 
 MAX_BODY = 4 << 20  # bytes: about a million tokens of text

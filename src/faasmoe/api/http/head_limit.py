@@ -12,8 +12,8 @@ import h11
 from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from faasmoe.api.disconnect import LAST_LOOK
 from faasmoe.api.errors import failure
-from faasmoe.api.http.disconnect import LAST_LOOK
 from faasmoe.api.http.strict import StrictConnection
 from faasmoe.api.registry import APIS
 

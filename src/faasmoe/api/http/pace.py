@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faasmoe.api.http.disconnect import address_of
+from faasmoe.api.disconnect import address_of
 
 RATE = 10.0  # refusals a second that a client gets
 BURST = 20  # that it gets at once

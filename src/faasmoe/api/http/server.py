@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from faasmoe.api.entrance import Entrance
+from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.head_limit import HeadLimit
 
 log = logging.getLogger(__name__)

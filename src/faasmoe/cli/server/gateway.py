@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faasmoe.api.entrance import Entrance
-from faasmoe.api.health import Health, Parts
+from faasmoe.api.http.entrance import Entrance
+from faasmoe.api.http.health import Health, Parts
 from faasmoe.api.http.server import REASON, HttpServer
 from faasmoe.cli.server.access import is_loopback, url_of, who_may
 from faasmoe.cli.server.in_time import in_time, on_thread

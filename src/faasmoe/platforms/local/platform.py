@@ -22,12 +22,12 @@ from faasmoe.platforms.base import (
 )
 from faasmoe.platforms.local.client.control import Activator, Control
 from faasmoe.platforms.local.client.fanout import Fanout
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.daemon import hibernation
+from faasmoe.platforms.local.options import NAME, LocalOptions
 from faasmoe.platforms.local.protocol.segment import LARGEST
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
-from faasmoe.platforms.local.supervisor import hibernation
 from faasmoe.platforms.local.supervisor.health import PoolHealth, State
-from faasmoe.platforms.local.supervisor.supervisor import NAME, Supervisor
+from faasmoe.platforms.local.supervisor.supervisor import Supervisor
 from faasmoe.util.closeable import Closeable
 
 _PREWARM_SECONDS = 60.0

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.local.supervisor.holders import end_holders
+from faasmoe.platforms.local.holders import end_holders
 from faasmoe.util import own_folders
 from faasmoe.util.closeable import Closeable
 

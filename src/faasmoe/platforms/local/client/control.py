@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import DeadlineExceeded, OptionError, PlatformError, UnknownFunction
+from faasmoe.platforms.local.options import NAME
 from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.run_folder import SOCKET
-from faasmoe.platforms.local.supervisor.supervisor import NAME
 
 _ASK_SECONDS = 60.0
 _GRACE_SECONDS = 1.0  # the daemon gives up a little earlier than we do: it knows why

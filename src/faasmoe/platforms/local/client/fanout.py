@@ -18,10 +18,10 @@ from faasmoe.platforms.local.client.connection import Connection
 from faasmoe.platforms.local.client.connections import Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
+from faasmoe.platforms.local.options import NAME
 from faasmoe.platforms.local.protocol import frame
 from faasmoe.platforms.local.protocol.frame import Status
 from faasmoe.platforms.local.protocol.wire import Lost
-from faasmoe.platforms.local.supervisor.supervisor import NAME
 
 _MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
 _MOST_LOADS = 3  # attempts at a function that cannot be loaded

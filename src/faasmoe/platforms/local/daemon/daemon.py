@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
 from faasmoe.platforms.local.daemon.pool import Function, Pool, deployment_from
 from faasmoe.platforms.local.daemon.refused import Refused
@@ -30,7 +31,6 @@ from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.platforms.local.run_folder import SOCKET
-from faasmoe.platforms.local.supervisor import hibernation
 from faasmoe.util import logs
 from faasmoe.util.complaints import Complaints, reason_of
 from faasmoe.util.processes import leave_signals_to_parent

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.platforms.local.daemon import page_cache
-from faasmoe.platforms.local.daemon.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel
 from faasmoe.platforms.local.daemon.keeper import Keeper
 from faasmoe.platforms.local.daemon.pool import (
@@ -30,6 +29,7 @@ from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.protocol.stats_page import StatsTable
 from faasmoe.util.complaints import reason_of
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faasmoe.platforms.local.daemon.endings import UNUSABLE, ended_by_itself
 from faasmoe.platforms.local.daemon.order_queue import OrderQueue
 from faasmoe.platforms.local.protocol import wire
+from faasmoe.platforms.local.protocol.endings import UNUSABLE, ended_by_itself
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.complaints import Complaints, reason_of
 from faasmoe.util.processes import start

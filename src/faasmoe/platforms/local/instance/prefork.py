@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from faasmoe.errors import brief
-from faasmoe.platforms.local.daemon.endings import NO_ROOM
 from faasmoe.platforms.local.instance.instance import Duty, Handle, Instance, NoRoom, start_thread
 from faasmoe.platforms.local.instance.sandbox import Sandbox
 from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol.endings import NO_ROOM
 from faasmoe.platforms.local.protocol.frame import INLINE, Header
 from faasmoe.util.processes import die_with_parent, leave_signals_to_parent
 

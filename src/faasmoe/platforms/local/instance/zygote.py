@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faasmoe.platforms.local.daemon.endings import UNUSABLE
 from faasmoe.platforms.local.instance.prefork import live
 from faasmoe.platforms.local.instance.sandbox import Sandbox, prepare
 from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol.endings import UNUSABLE
 from faasmoe.util import logs
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.complaints import Complaints, reason_of

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from faasmoe.errors import PlatformError
-from faasmoe.platforms.local.daemon.endings import ended_by_itself
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.options import NAME, LocalOptions
+from faasmoe.platforms.local.protocol.endings import ended_by_itself
 from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, writing
 from faasmoe.platforms.local.supervisor.daemon_process import DaemonProcess
 from faasmoe.platforms.local.supervisor.health import PoolHealth
@@ -27,7 +27,6 @@ from faasmoe.util.processes import start
 
 log = logging.getLogger(__name__)
 
-NAME = "local"
 _END_SECONDS = 5.0  # for a daemon to end its instances and itself
 _CLOSE_SECONDS = 8.0
 _PAUSES = (0.1, 8.0)  # seconds before another daemon is started: at first, and at most

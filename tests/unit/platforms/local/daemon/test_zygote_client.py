@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from faasmoe.platforms.local.daemon import zygote_client as module
-from faasmoe.platforms.local.daemon.endings import UNUSABLE
 from faasmoe.platforms.local.daemon.zygote_client import ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.protocol import wire
+from faasmoe.platforms.local.protocol.endings import UNUSABLE
 
 
 class Process:

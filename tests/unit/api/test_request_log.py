@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from faasmoe.api import errors
-from faasmoe.api.http.request_log import RequestLog
+from faasmoe.api.request_log import RequestLog
 from faasmoe.errors import EngineStopped, LimitExceeded, RequestError
 
 SECRET = "SECRET"
@@ -61,7 +61,7 @@ def get(path: str, caplog: pytest.LogCaptureFixture) -> tuple[httpx.Response, li
             return await client.get(path, headers={"Authorization": f"Bearer {KEY}"})
 
     answer = asyncio.run(run())
-    return answer, [r for r in caplog.records if r.name == "faasmoe.api.http.request_log"]
+    return answer, [r for r in caplog.records if r.name == "faasmoe.api.request_log"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from faasmoe.platforms.local.supervisor import hibernation
+from faasmoe.platforms.local.daemon import hibernation
 from tests.unit.platforms.local.daemon.pools import NOW, SECOND, answer, deployment, pool_of, start
 
 

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from faasmoe.api.errors import failure, respond
-from faasmoe.api.health import Health
-from faasmoe.api.http.request_log import RequestLog
+from faasmoe.api.http.health import Health
 from faasmoe.api.registry import APIS, Registry
+from faasmoe.api.request_log import RequestLog
 
 HEALTH, READY, METRICS = "/health", "/ready", "/metrics"
 _LOADING_SECONDS = 5  # after which a client may come again while the model is loaded

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from faasmoe.platforms.local.daemon.endings import cause_of, ended_by_itself
+from faasmoe.platforms.local.protocol.endings import cause_of, ended_by_itself
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from faasmoe.api.http.disconnect import while_connected
+from faasmoe.api.disconnect import while_connected
 
 
 async def stays() -> dict[str, str]:

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faasmoe.api.http.disconnect import CLIENT_LEFT, address_of
+from faasmoe.api.disconnect import CLIENT_LEFT, address_of
+from faasmoe.api.registry import APIS
 from faasmoe.tenancy.authentication import Caller
 
 log = logging.getLogger(__name__)
 
-_KEY = re.compile(r"bearer +(fm-(?:admin-)?[a-z0-9]{10})-", re.IGNORECASE)  # the id that a key begins with
+_KEY = re.compile(r"(fm-(?:admin-)?[a-z0-9]{10})-")  # the id that a key begins with
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNKNOWN = "-"
 
@@ -105,7 +106,6 @@ def _caller(scope: Scope) -> Caller:
 
 def _key(scope: Scope) -> str:
     """The id of the key that was sent, good or not; empty if it does not look like one of ours."""
-    for name, value in scope["headers"]:
-        if name == b"authorization" and (found := _KEY.match(value.decode("latin-1"))):
-            return found[1]
-    return ""
+    key = APIS.shape(scope["path"]).key(Headers(scope=scope))
+    found = _KEY.match(key or "")
+    return found[1] if found else ""

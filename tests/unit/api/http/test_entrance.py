@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from faasmoe.api.entrance import Entrance
-from faasmoe.api.health import Health, Parts
+from faasmoe.api.http.entrance import Entrance
+from faasmoe.api.http.health import Health, Parts
 from tests.tenancies import PlayedTenancy
 from tests.unit.api.test_app import Orchestrator, app_of
 
