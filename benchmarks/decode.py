@@ -26,7 +26,7 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from benchmarks.figures import Figures, report
 from benchmarks.peers import Peer, Task, Took
-from faasmoe.engine.step_stats import StepStats
+from faasmoe.engine.stats import StepStats
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.model.synthesis.synthesis import _byte_tokenizer

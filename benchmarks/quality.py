@@ -18,7 +18,6 @@ from rich.progress import track
 from torch import Tensor
 
 from benchmarks.figures import Figures, report
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.model.checkpoint.source import ModelSource, resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.plan import make_plan
@@ -59,7 +58,9 @@ def log_probabilities(serving: Runtime, tokens: list[int]) -> Tensor:
     """Of every token's successor, `[len(tokens), vocabulary]`."""
     count = len(tokens)
     every = list(range(count))
-    logits = serving.model.forward(tokens, every, [Span(KVCache(), count)], every)
+    state = serving.model.state_spec.allocate()
+    state.reserve(count)
+    logits = serving.model.forward(tokens, every, [Span(state, count)], every)
     return logits.double().log_softmax(-1)
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.model.architecture import is_experts
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
@@ -79,10 +78,12 @@ def check(model: DenseModel, exact: PreTrainedModel) -> None:
     whole, stepwise = [], []
     for tokens in PROMPTS:
         every = list(range(count))
-        whole.append(model.forward(tokens, every, [Span(KVCache(), count)], every))
-        cache = KVCache()
-        model.forward(tokens[:at_once], every[:at_once], [Span(cache, at_once)], [0])
-        stepwise += [model.forward([tokens[at]], [at], [Span(cache, 1)], [0]) for at in every[at_once:]]
+        state, again = model.state_spec.allocate(), model.state_spec.allocate()
+        state.reserve(count)
+        again.reserve(count)
+        whole.append(model.forward(tokens, every, [Span(state, count)], every))
+        model.forward(tokens[:at_once], every[:at_once], [Span(again, at_once)], [0])
+        stepwise += [model.forward([tokens[at]], [at], [Span(again, 1)], [0]) for at in every[at_once:]]
     assert (torch.stack(whole) - wanted).abs().median() < 1.2 * accepted
     assert (torch.cat(stepwise) - wanted[:, at_once:].flatten(0, 1)).abs().median() < 1.5 * accepted
 

@@ -17,8 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
-from faasmoe.engine.kv.cache import KVCache
-from faasmoe.engine.step_stats import StepStats
+from faasmoe.engine.stats import StepStats
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts.handler import load
 from faasmoe.model.architecture import inspect_architecture
@@ -26,6 +25,7 @@ from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.state.sequence_state import SequenceState
 from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
@@ -75,15 +75,21 @@ def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
         return reference(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
 
 
+def state_for(model: DenseModel, tokens: int) -> SequenceState:
+    state = model.state_spec.allocate()
+    state.reserve(tokens)
+    return state
+
+
 def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) -> float:
     """Largest difference of any logit, with all prompts decoding together in one flat row."""
     tokens = [list(prompt) for prompt in PROMPTS]
-    caches, seen, worst = [KVCache() for _ in PROMPTS], [0] * len(PROMPTS), 0.0
+    states, seen, worst = [state_for(model, len(its) + steps) for its in PROMPTS], [0] * len(PROMPTS), 0.0
     for _ in range(steps):
         new = [its[done:] for its, done in zip(tokens, seen, strict=True)]
         positions = [p for its, done in zip(tokens, seen, strict=True) for p in range(done, len(its))]
         ends = torch.tensor([len(n) for n in new]).cumsum(0) - 1
-        spans = [Span(cache, len(n)) for cache, n in zip(caches, new, strict=True)]
+        spans = [Span(state, len(n)) for state, n in zip(states, new, strict=True)]
         logits = model.forward([t for n in new for t in n], positions, spans, ends.tolist())
         for i, its in enumerate(tokens):
             wanted = last_logits(reference, its)
@@ -129,7 +135,7 @@ def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions
 
 def check_preemption(model: DenseModel, checkpoint: Checkpoint) -> None:
     """All prompts at once, with memory for little more than the longest of them, in small steps and large ones."""
-    a_token = sum(model.kv_bytes.values()) + max(model.kv_bytes.values())
+    a_token = model.state_spec.nbytes(1)
     for step in (7, 512):
         with engine_on(model, kv_cache_bytes=64 * a_token, max_step_tokens=step) as engine:
             assert ask(engine, PROMPTS, ["a", "b", "a"]) == checkpoint.greedy
@@ -268,7 +274,8 @@ def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:
     model = load_model(plan, InProcessPlatform(), tmp_path / "artifacts")
     own = type(exact).from_pretrained(tmp_path, dtype=torch.bfloat16)
     for prompt in PROMPTS:
-        logits = model.forward(prompt, list(range(len(prompt))), [Span(KVCache(), len(prompt))], [len(prompt) - 1])
+        spans = [Span(state_for(model, len(prompt)), len(prompt))]
+        logits = model.forward(prompt, list(range(len(prompt))), spans, [len(prompt) - 1])
         wanted = last_logits(exact, prompt)
         assert (logits[0] - wanted).abs().mean() < 1.5 * (last_logits(own, prompt) - wanted).abs().mean() + 1e-3
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.batch import Batch
+from faasmoe.engine.experts.costs import COSTS, StepCosts
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.usage import COSTS, StepCosts
 from faasmoe.errors import FunctionError, PlatformError
 
 _SLOW_SECONDS = 5.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.engine.request_state import RequestState
 from faasmoe.engine.scheduler import Work
+from faasmoe.engine.sequence import Sequence
 from faasmoe.model.dense.attention import Span
+from faasmoe.model.state.sequence_state import SequenceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class Batch:
     wanted: list[int] = field(default_factory=list)
     takers: list[Taker] = field(default_factory=list)
     prompt_tokens: int = 0  # and those that run again after a preemption
-    _before: list[tuple[KVCache, int]] = field(default_factory=list)  # caches, and the tokens that they hold
+    _before: list[tuple[Sequence, SequenceState, int]] = field(
+        default_factory=list
+    )  # with the tokens in the state
 
     @classmethod
     def of(cls, work: list[Work], members: Iterable[RequestState]) -> Batch:
@@ -42,7 +45,7 @@ class Batch:
             batch._add(w, running, running.wanted(w))
         return batch
 
-    def _add(self, work: Work, running: RequestState, offsets: Sequence[int]) -> None:
+    def _add(self, work: Work, running: RequestState, offsets: Collection[int]) -> None:
         sequence, start = work.sequence, work.sequence.computed
         if offsets:
             self.takers.append(Taker(running, len(self.wanted), len(offsets)))
@@ -51,13 +54,18 @@ class Batch:
             self.prompt_tokens += work.count
         self.tokens += sequence.tokens[start : start + work.count]
         self.positions += range(start, start + work.count)
-        self.spans.append(Span(sequence.cache, work.count))
-        self._before.append((sequence.cache, start))
+        self.spans.append(Span(sequence.state, work.count))
+        self._before.append((sequence, sequence.state, start))
 
     def restore(self) -> None:
-        """The model has failed to run it: forget what it has written to caches."""
-        for cache, tokens in self._before:
-            cache.truncate(tokens)
+        """Undo what the model has written to states before it failed.
+
+        A sequence whose state cannot be truncated loses all of it, and recomputes its tokens as after a preemption.
+        """
+        for sequence, state, tokens in self._before:
+            left = state.truncate(tokens)
+            if left < tokens and sequence.state is state:  # it has not been cancelled meanwhile
+                sequence.computed = left
 
     def advance(self) -> None:
         """The model has run all of it."""

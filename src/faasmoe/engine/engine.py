@@ -14,12 +14,12 @@ from torch import Tensor
 
 from faasmoe.engine.attempts import Attempts, Bill
 from faasmoe.engine.batch import Batch
+from faasmoe.engine.experts.costs import GB_SECONDS, StepCosts
 from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
 from faasmoe.engine.request_state import Listener, RequestState
 from faasmoe.engine.scheduler import Scheduler
-from faasmoe.engine.step_stats import StepStats
-from faasmoe.engine.usage import GB_SECONDS, StepCosts
+from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.protocol.options import EngineOptions
@@ -54,7 +54,7 @@ class Engine:
         self._model = model
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
-        self._memory = KVAllocator.of(self.options, model.kv_bytes)
+        self._memory = KVAllocator.of(self.options, model.state_spec)
         self._scheduler = Scheduler(self.options, self._memory)
         self._observer = observer
         self._costs = costs or StepCosts()
@@ -77,12 +77,13 @@ class Engine:
             return self._scheduler.running, self._scheduler.waiting
 
     def gauges(self) -> dict[str, float]:
-        """Figures of the memory for keys and values, in tokens, and of what its lack has led to."""
+        """Stats of the KV cache memory in tokens, as many as its bytes could hold, and preemptions for lack of it."""
+        a_token = max(1, self._memory.spec.bytes_per_token)
         with self._work:
             return {
-                "kv_cache_tokens": self._memory.total,
-                "kv_cache_tokens_used": self._memory.used,
-                "kv_cache_tokens_kept": self._memory.prefixes.capacity,
+                "kv_cache_tokens": self._memory.total // a_token,
+                "kv_cache_tokens_used": self._memory.used // a_token,
+                "kv_cache_tokens_kept": self._memory.prefixes.nbytes // a_token,
                 "preemptions": self._scheduler.preemptions,
             }
 
@@ -133,7 +134,7 @@ class Engine:
         self._check_tokens("logit_bias", [token for token, _ in request.params.logit_bias])
         limits = {
             "the context is": self.max_model_len,
-            "the memory for keys and values holds": self._memory.total,
+            "the memory for keys and values holds": self._memory.spec.tokens_within(self._memory.total),
         }
         for what, most in limits.items():
             if prompt + more > most:
@@ -200,7 +201,14 @@ class Engine:
             "sample": ended - charged,
         }
         self._report(
-            StepStats(ended - started, phases, len(batch.tokens), batch.prompt_tokens, len(batch.work), waiting)
+            StepStats(
+                seconds=ended - started,
+                phases=phases,
+                tokens=len(batch.tokens),
+                prompt_tokens=batch.prompt_tokens,
+                sequences=len(batch.work),
+                waiting=waiting,
+            )
         )
         return True
 

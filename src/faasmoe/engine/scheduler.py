@@ -259,7 +259,8 @@ class Scheduler:
         """
         left = {tenant: list(queue.started) for tenant, queue in self._queues.items()}
         held = {tenant: self.memory.held(tenant) for tenant in left}
-        held[sequence.tenant] += tokens - sequence.capacity
+        nbytes = self.memory.spec.nbytes
+        held[sequence.tenant] += nbytes(tokens) - nbytes(sequence.capacity)
         victims: list[Sequence] = []
 
         def level(tenant: str, less: int = 0) -> float:
@@ -273,7 +274,7 @@ class Scheduler:
             last, wanted = left[tenant][-1], level(sequence.tenant)
             if tenant == sequence.tenant:
                 return last.rank > sequence.rank
-            return level(tenant) > 2 * wanted or level(tenant, last.capacity) >= wanted
+            return level(tenant) > 2 * wanted or level(tenant, nbytes(last.capacity)) >= wanted
 
         while missing > 0:
             tenants = [tenant for tenant in left if may_lose(tenant)]
@@ -281,6 +282,7 @@ class Scheduler:
                 return []
             furthest = max(tenants, key=level)
             victims.append(left[furthest].pop())
-            held[furthest] -= victims[-1].capacity
-            missing -= victims[-1].capacity
+            freed = nbytes(victims[-1].capacity)
+            held[furthest] -= freed
+            missing -= freed
         return victims

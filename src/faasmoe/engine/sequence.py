@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faasmoe.engine.kv.cache import KVCache
+from faasmoe.model.state.sequence_state import SequenceState
 from faasmoe.protocol.request import GenerationRequest
 
 
@@ -17,15 +17,19 @@ class Sequence:
         self.tokens = list(request.prompt)
         self.prompt_length = len(request.prompt)
         self.limit = self.prompt_length + request.params.max_tokens  # most tokens it can come to
-        self.reusable = not request.needs_all_logits  # takes over keys and values of another
-        self.computed = 0  # tokens whose keys and values are in the cache; falls to 0 if the sequence is preempted
-        self.seen = 0  # tokens that the model has seen; those between `computed` and here it sees again
-        self.cached_tokens = 0  # tokens of the prompt that did not have to be computed
-        self.cache = KVCache()
-        self.capacity = 0  # tokens that it has memory for
+        self.reusable = not request.needs_all_logits  # may start from the state of another sequence
+        self.computed = 0  # tokens that are in `state`; falls to 0 if the sequence is preempted
+        self.seen = 0  # tokens that the model has seen; those between `computed` and here it recomputes
+        self.cached_tokens = 0  # tokens of the prompt that were reused and not computed
+        self.state = SequenceState()  # of a running sequence the allocator's; empty while it waits
         self.arrival = 0  # its place among all sequences
         self.submitted = 0.0  # seconds of the scheduler's clock
         self.started: float | None = None  # when it first took part in a step
+
+    @property
+    def capacity(self) -> int:
+        """Tokens for which memory is reserved."""
+        return self.state.capacity
 
     @property
     def rank(self) -> tuple[int, int]:

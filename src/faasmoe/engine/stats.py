@@ -1,17 +1,31 @@
-"""Counts what an engine does, for the gateway's metrics."""
+"""Stats of an engine's steps, for the gateway's metrics."""
 
 from __future__ import annotations
 
 import threading
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Protocol
 
-from faasmoe.engine.step_stats import StepStats
 from faasmoe.protocol.stats import EngineStats
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStats:
+    """Stats of one step. Seconds are wall-clock."""
+
+    seconds: float  # from planning to the last piece of text
+    phases: dict[
+        str, float
+    ]  # seconds by phase: "schedule" (with the growth of states), "forward", "account", "sample"
+    tokens: int  # that the model ran
+    prompt_tokens: int  # of them in prefill, or recomputed after a preemption
+    sequences: int  # that took part
+    waiting: int  # that hold no memory yet
+
+
 class Counts(Protocol):
-    """What dispatch counts, from its start."""
+    """Counts of dispatch since its start."""
 
     invocations: int
     functions: int
@@ -19,30 +33,30 @@ class Counts(Protocol):
 
 
 class StatsRecorder:
-    """Fed by the engine after each step, read by whoever reports. `counts` are those of the engine's dispatch."""
+    """The engine adds each step, the reporter reads. `counts` are those of the engine's dispatch. Thread-safe."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._figures = EngineStats()
+        self._stats = EngineStats()
         self._functions = 0  # that `counts` had at the last step
         self._lock = threading.Lock()
 
-    def step(self, report: StepStats) -> None:
-        """Note a step."""
+    def step(self, step: StepStats) -> None:
+        """Count a step."""
         with self._lock:
-            figures, counts = self._figures, self._counts
-            figures.step_seconds.observe(report.seconds)
-            figures.step_tokens.observe(report.tokens)
-            figures.step_sequences.observe(report.sequences)
-            figures.step_functions.observe(counts.functions - self._functions)
+            stats, counts = self._stats, self._counts
+            stats.step_seconds.observe(step.seconds)
+            stats.step_tokens.observe(step.tokens)
+            stats.step_sequences.observe(step.sequences)
+            stats.step_functions.observe(counts.functions - self._functions)
             self._functions = counts.functions
-            for phase, seconds in report.phases.items():
-                figures.phases[phase] = figures.phases.get(phase, 0.0) + seconds
-            figures.invocations, figures.cold_starts = counts.invocations, counts.cold_starts
+            for phase, seconds in step.phases.items():
+                stats.phases[phase] = stats.phases.get(phase, 0.0) + seconds
+            stats.invocations, stats.cold_starts = counts.invocations, counts.cold_starts
 
     def read(self, running: int, waiting: int, engine: dict[str, float]) -> EngineStats:
-        """All figures up to now, with the engine's own."""
+        """All stats up to now, with the engine's own gauges."""
         with self._lock:
-            figures = deepcopy(self._figures)
-        figures.running, figures.waiting, figures.engine = running, waiting, engine
-        return figures
+            stats = deepcopy(self._stats)
+        stats.running, stats.waiting, stats.engine = running, waiting, engine
+        return stats

@@ -8,7 +8,6 @@ import torch
 
 from faasmoe.engine.experts import grouping
 from faasmoe.engine.experts.dispatch import write_functions
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.experts.kernels.compiled import KERNELS
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
@@ -40,6 +39,7 @@ class LoadedModel:
     def _rehearse(self) -> None:
         """A prompt and a token after it, without experts: what every step uses is compiled and in memory then."""
         grouping.warm_up()
-        cache = KVCache()
-        self.model.forward([0, 0], [0, 1], [Span(cache, 2)], [1])
-        self.model.forward([0], [2], [Span(cache, 1)], [0])
+        state = self.model.state_spec.allocate()
+        state.reserve(3)
+        self.model.forward([0, 0], [0, 1], [Span(state, 2)], [1])
+        self.model.forward([0], [2], [Span(state, 1)], [0])

@@ -160,7 +160,6 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     has loaded something else.
     """
     loaded, folder = _load(start), Path(start.folder)
-    from faasmoe.engine.kv.allocator import token_bytes  # noqa: PLC0415
     from faasmoe.model.plan import context_length  # noqa: PLC0415 - torch is there now
     from faasmoe.orchestrator.main import run  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import Runtime, install  # noqa: PLC0415
@@ -172,7 +171,9 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     with writing(folder):
         loaded.tokenizer.save(folder / TOKENIZER)
         share = KVShare.of(config.engine, start.orchestrators, folder)
-    length = share.context(context_length(plan, None), config.max_model_len, token_bytes(loaded.model.kv_bytes))
+    length = share.context(
+        context_length(plan, None), config.max_model_len, loaded.model.state_spec.bytes_per_token
+    )
     options = replace(config.engine, kv_cache_bytes=share.each)
 
     def platform() -> LocalPlatform:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import torch
+
+from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.sequence import Sequence
+from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.protocol.request import GenerationRequest, SamplingParams
+
+ONE_NUMBER = KVCacheSpec(1, 1, 1, torch.float32, torch.float32)  # a key and a value of a token
+TWO_LAYERS = StateSpec({0: ONE_NUMBER, 1: ONE_NUMBER})
+A_TOKEN = TWO_LAYERS.nbytes(1)  # bytes
+
+
+def memory_for(tokens: int) -> KVAllocator:
+    """Memory for so many tokens of sequences with `TWO_LAYERS`."""
+    return KVAllocator(tokens * A_TOKEN, TWO_LAYERS)
 
 
 def sequence(

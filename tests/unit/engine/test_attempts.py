@@ -6,7 +6,6 @@ import queue
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,27 +16,28 @@ from faasmoe.engine import attempts
 from faasmoe.engine.attempts import Attempts, StepOutcome
 from faasmoe.engine.batch import Batch
 from faasmoe.engine.engine import Engine
+from faasmoe.engine.experts.costs import StepCosts
 from faasmoe.engine.request_state import RequestState
 from faasmoe.engine.scheduler import Work
-from faasmoe.engine.usage import StepCosts
 from faasmoe.errors import DeadlineExceeded, FunctionError
 from faasmoe.model.dense.attention import Span
+from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.reasons import NOT_FINITE
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
-from tests.unit.engine.test_usage import part, replies, reply
+from tests.unit.engine.experts.test_costs import part, replies, reply
 
 HARMLESS, VOCABULARY = 90, 97
 FIRST_LAYER, BETWEEN, NAN, INFINITE, ONCE = range(HARMLESS, HARMLESS + 5)  # tokens that do harm, and where
 LATER = 89  # a prompt that begins with it comes to the harmful token after it when it is decoded
-A_TOKEN = 16
 
 
 class Model:
     """Two layers that keep what they see; the next token is a sum over all of it."""
 
     vocabulary = VOCABULARY
-    kv_bytes: ClassVar = {0: A_TOKEN, 1: A_TOKEN}
+    state_spec = StateSpec(dict.fromkeys((0, 1), KVCacheSpec(1, 1, 1, torch.float64, torch.float64)))
 
     def __init__(self) -> None:
         self.costs = StepCosts()
@@ -51,7 +51,7 @@ class Model:
             for span in spans:
                 end = start + span.count
                 own = torch.tensor(tokens[start:end], dtype=torch.float64).view(1, -1, 1)
-                keys, values = span.cache.append(layer, own, own)
+                keys, values = span.state.layers[layer].append(own, own)
                 assert keys.shape[1] == positions[end - 1] + 1
                 assert torch.equal(keys, values)
                 now += [keys[0, : position + 1, 0] for position in positions[start:end]]
@@ -80,6 +80,9 @@ def after(seen: list[int]) -> int:
     if seen[0] == LATER and len(seen) == 24:
         return seen[1] + HARMLESS
     return sum(place * token for place, token in enumerate(seen, start=1)) % LATER
+
+
+A_TOKEN = Model.state_spec.nbytes(1)
 
 
 class Letters:
@@ -111,7 +114,7 @@ class Case:
             Letters(),
             end_tokens=frozenset(),
             max_model_len=200,
-            options=EngineOptions(chance.choice([150, 300, 4000]) * 3 * A_TOKEN, 64, 32, 8),
+            options=EngineOptions(chance.choice([150, 300, 4000]) * A_TOKEN, 64, 32, 8),
             costs=self.model.costs,
         )
         self.asked: list[tuple[list[int], int, int | None, bool]] = []

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from faasmoe.engine.engine import Engine
-from faasmoe.engine.step_stats import StepStats
-from faasmoe.engine.usage import StepCosts
+from faasmoe.engine.experts.costs import StepCosts
+from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan

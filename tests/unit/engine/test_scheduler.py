@@ -7,12 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import EngineBusy
 from faasmoe.protocol.options import EngineOptions
-from tests.unit.engine.sequences import ended, run, sequence
+from tests.unit.engine.sequences import A_TOKEN, ended, memory_for, run, sequence
 
 
 def test_decodes_go_on_beside_chunks_of_prompts() -> None:
@@ -88,7 +87,8 @@ def drain(scheduler: Scheduler, sequences: list[Sequence], most_steps: int) -> N
         assert len({w.sequence for w in work}) == len(work) <= options.max_sequences
         assert memory.used <= memory.total
         assert all(w.sequence.computed + w.count <= w.sequence.capacity for w in work)
-        assert memory.used == sum(s.capacity for s in sequences) + memory.prefixes.capacity
+        held = sum(memory.spec.nbytes(s.capacity) for s in sequences)
+        assert memory.used == held + memory.prefixes.nbytes
         assert oldest is not None
         assert oldest.computed >= before  # nobody takes its memory
         for w in work:
@@ -126,7 +126,7 @@ def test_every_sequence_ends_however_little_memory_there_is(
     asked: list[tuple[str, int, int, int]], budget: int, most: int, weight: float, data: st.DataObject
 ) -> None:
     largest = max(n + m for _, n, m, _ in asked)
-    memory = KVAllocator(data.draw(st.integers(largest, 3 * largest)))
+    memory = memory_for(data.draw(st.integers(largest, 3 * largest)))
     scheduler = Scheduler(EngineOptions(max_step_tokens=budget, max_sequences=most), memory)
     sequences, left = [], list(enumerate(asked))
     while left:  # they arrive while others run, and some are cancelled
@@ -148,7 +148,7 @@ def test_every_sequence_ends_however_little_memory_there_is(
         if ended(one):
             scheduler.remove(one)
     drain(scheduler, sequences, 50 * sum(s.limit for s in sequences) + 1)
-    assert memory.used == memory.prefixes.capacity
+    assert memory.used == memory.prefixes.nbytes
 
 
 def saturate(
@@ -187,7 +187,7 @@ def test_two_saturated_tenants_get_tokens_as_their_weights(
     prompt: int, more: int, most: int, memory: int | None
 ) -> None:
     options = EngineOptions(max_step_tokens=64, max_sequences=most, max_prompt_tokens=16)
-    scheduler = Scheduler(options, KVAllocator(memory) if memory else None)
+    scheduler = Scheduler(options, memory_for(memory) if memory else None)
     got = saturate(scheduler, 1500, prompt, more, "ab", a=3.0)
     assert got["a"] / got["b"] == pytest.approx(3, rel=0.05)
 
@@ -213,12 +213,12 @@ def test_many_that_wait_do_not_delay_another_tenants_first() -> None:
 
 
 def test_many_that_hold_all_memory_do_not_delay_another_tenants_first() -> None:
-    scheduler = Scheduler(EngineOptions(), KVAllocator(160))
+    scheduler = Scheduler(EngineOptions(), memory_for(160))
     for i in range(50):
         scheduler.add(sequence(f"a{i}", 16, tenant="a", more=16))
     for _ in range(3):
         run(scheduler)
-    assert scheduler.memory.used == 160
+    assert scheduler.memory.used == 160 * A_TOKEN
     scheduler.add(sequence("b", 20, tenant="b"))
     assert ("b", 20) in run(scheduler)
     assert 1 <= scheduler.preemptions <= 2
@@ -227,7 +227,7 @@ def test_many_that_hold_all_memory_do_not_delay_another_tenants_first() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 3), st.sampled_from([None, 400]), st.integers(2, 8))
 def test_classes_of_one_tenant_are_no_other_tenants_concern(classes: int, memory: int | None, most: int) -> None:
-    scheduler = Scheduler(EngineOptions(max_sequences=most), KVAllocator(memory) if memory else None)
+    scheduler = Scheduler(EngineOptions(max_sequences=most), memory_for(memory) if memory else None)
     for i in range(20):  # with nothing to do but wait, in the end
         scheduler.add(sequence(f"low{i}", 10, tenant="a", more=10, priority=-1))
     got = saturate(scheduler, 500, 10, 10, "ab", priorities=classes)
@@ -235,7 +235,7 @@ def test_classes_of_one_tenant_are_no_other_tenants_concern(classes: int, memory
 
 
 def test_a_higher_priority_goes_first_whatever_its_tenant_has_started() -> None:
-    scheduler = Scheduler(EngineOptions(max_sequences=2), KVAllocator(80))
+    scheduler = Scheduler(EngineOptions(max_sequences=2), memory_for(80))
     low = [sequence(f"low{i}", 20, more=20) for i in range(3)]
     for s in low:
         scheduler.add(s)
@@ -258,7 +258,7 @@ def test_a_tenant_that_idled_has_no_credit() -> None:
 
 
 def test_the_youngest_of_the_tenant_that_has_most_goes_first() -> None:
-    scheduler = Scheduler(EngineOptions(), KVAllocator(128))
+    scheduler = Scheduler(EngineOptions(), memory_for(128))
     sequences = [sequence(f"{t}{i}", 28, tenant=t, more=36) for t, i in ("a0", "b0", "b1")]
     for s in sequences:
         scheduler.add(s)
@@ -271,7 +271,7 @@ def test_the_youngest_of_the_tenant_that_has_most_goes_first() -> None:
 
 
 def test_a_sequence_that_was_preempted_runs_all_its_tokens_again() -> None:
-    scheduler = Scheduler(EngineOptions(), KVAllocator(64))
+    scheduler = Scheduler(EngineOptions(), memory_for(64))
     old, young = sequence("old", 16, more=40), sequence("young", 16, more=40)
     scheduler.add(old)
     scheduler.add(young)
@@ -287,7 +287,7 @@ def test_a_sequence_that_was_preempted_runs_all_its_tokens_again() -> None:
 
 
 def test_prefixes_go_before_anybody_is_preempted() -> None:
-    scheduler = Scheduler(EngineOptions(), KVAllocator(64))
+    scheduler = Scheduler(EngineOptions(), memory_for(64))
     first = sequence("first", 30, more=2)
     scheduler.add(first)
     run(scheduler)

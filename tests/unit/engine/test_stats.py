@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from faasmoe.engine.stats import StatsRecorder
-from faasmoe.engine.step_stats import StepStats
+from faasmoe.engine.stats import StatsRecorder, StepStats
 from faasmoe.protocol.stats import Distribution
 
 
@@ -28,7 +27,9 @@ def test_steps_add_up() -> None:
         counts.functions += touched
         counts.invocations += touched + 1
         counts.cold_starts += cold
-        meter.step(StepStats(0.5, {"forward": 0.25}, tokens=10, prompt_tokens=8, sequences=2, waiting=1))
+        meter.step(
+            StepStats(seconds=0.5, phases={"forward": 0.25}, tokens=10, prompt_tokens=8, sequences=2, waiting=1)
+        )
     figures = meter.read(2, 1, {"preemptions": 3})
     assert (figures.running, figures.waiting, figures.engine) == (2, 1, {"preemptions": 3})
     assert (figures.step_functions.total, figures.invocations) == (7, 9)
@@ -42,5 +43,5 @@ def test_what_was_read_does_not_change() -> None:
     counts = SimpleNamespace(functions=1, invocations=1, cold_starts=0)
     meter = StatsRecorder(counts)
     before = meter.read(0, 0, {})
-    meter.step(StepStats(0.5, {}, tokens=1, prompt_tokens=1, sequences=1, waiting=0))
+    meter.step(StepStats(seconds=0.5, phases={}, tokens=1, prompt_tokens=1, sequences=1, waiting=0))
     assert sum(before.step_tokens.counts) == 0

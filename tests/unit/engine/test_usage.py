@@ -1,71 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from faasmoe.engine.experts.grouping import Part
-from faasmoe.engine.usage import COSTS, RequestUsage, StepCosts
-from faasmoe.experts.payload import Reply, Timings
-from faasmoe.platforms.base import Replies
+from faasmoe.engine.usage import RequestUsage
 from faasmoe.protocol.request import Used
-
-
-def part(rows: list[int]) -> Part:
-    """A call with one slot for each of these rows of the step, which may come more than once."""
-    its = np.array(rows, np.int32)
-    return Part(0, 1.0, np.unique(its), memoryview(b""), its)
-
-
-def replies(*took: tuple[float, int]) -> Replies:
-    made = Replies(len(took))
-    made.busy, made.memory = [busy for busy, _ in took], [memory for _, memory in took]
-    return made
-
-
-def reply(compute: int, cold: bool = False) -> Reply:
-    return Reply(None, Timings(queue=7, load=9, compute=compute), cold)
-
-
-def test_a_call_is_split_by_slots() -> None:
-    costs = StepCosts()
-    # rows 0 to 2 are the first sequence's, 3 the second's, 4 the third's
-    costs.add([part([0, 0, 3, 4])], [reply(4_000_000_000, cold=True)], replies((8.0, 500_000_000)))
-    costs.add([part([4])], [reply(1_000_000_000)], replies((2.0, 10**9)))
-    split = costs.split([3, 1, 1])
-    assert split.tolist() == [[0.5, 2, 2, 0.5], [0.25, 1, 1, 0.25], [1.25, 2, 3, 0.25]]
-    assert costs.split([1, 1]).tolist() == [[0.0] * 4] * 2  # split once
-
-
-calls = st.lists(st.tuples(st.lists(st.integers(0, 99), min_size=1), st.floats(0, 9), st.integers(0, 10**9)))
-
-
-@given(st.lists(calls, max_size=4), st.lists(st.integers(1, 9), min_size=1, max_size=6))
-def test_shares_add_up_and_who_had_no_slot_pays_nothing(
-    layers: list[list[tuple[list[int], float, int]]], counts: list[int]
-) -> None:
-    costs, rows = StepCosts(), sum(counts)
-    for layer in layers:
-        parts = [part(sorted(row % rows for row in its)) for its, _, _ in layer]
-        answers = [reply(compute, cold=compute % 2 == 0) for _, _, compute in layer]
-        costs.add(parts, answers, replies(*((busy, 10**9) for _, busy, _ in layer)))
-    split = costs.split(counts)
-    flat = [call for layer in layers for call in layer]
-    assert split.shape == (len(counts), len(COSTS))
-    assert split.sum(axis=0) == pytest.approx(
-        [
-            len(flat),
-            sum(compute for *_, compute in flat) / 1e9,
-            sum(busy for _, busy, _ in flat),
-            sum(compute % 2 == 0 for *_, compute in flat),
-        ]
-    )
-    edges = np.cumsum([0, *counts])
-    for i, shares in enumerate(split):
-        its = set(range(edges[i], edges[i + 1]))
-        if not any(its & {row % rows for row in asked} for asked, _, _ in flat):
-            assert not shares.any()
 
 
 def test_a_request_sums_its_steps_and_its_own_time() -> None:

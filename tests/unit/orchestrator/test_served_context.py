@@ -9,7 +9,6 @@ import pytest
 
 from faasmoe.api.asked import Bounds
 from faasmoe.api.reading import Reading
-from faasmoe.engine.kv.allocator import token_bytes
 from faasmoe.errors import OptionError, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import context_length, make_plan
@@ -69,7 +68,7 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
     _byte_tokenizer().save_pretrained(tmp_path / "m")
     plan = make_plan(resolve(str(tmp_path / "m")), 4)
     loaded = LoadedModel(plan, tmp_path / "artifacts")
-    a_token = token_bytes(loaded.model.kv_bytes)
+    a_token = loaded.model.state_spec.bytes_per_token
     share = KVShare.of(EngineOptions(kv_cache_bytes=100 * a_token), 1, tmp_path)
     context = share.context(context_length(plan, None), None, a_token)
     assert context == 100

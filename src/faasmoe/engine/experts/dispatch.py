@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faasmoe.engine.experts.costs import StepCosts
 from faasmoe.engine.experts.grouping import Grouping, Part, add_rows
-from faasmoe.engine.usage import StepCosts
 from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes

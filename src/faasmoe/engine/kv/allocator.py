@@ -1,87 +1,88 @@
-"""Who has how much of the memory for keys and values: counts tokens, and has caches grow to what was counted."""
+"""Counts the KV cache memory that sequences and kept prefixes may take, in bytes, and reserves it for their states."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
-from collections.abc import Mapping
 from itertools import islice
 
 import numpy as np
 
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.engine.kv.prefix_cache import LEAST, Prefix, PrefixCache, Tokens, common_length
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError, brief
+from faasmoe.model.state.sequence_state import UNLIMITED, SequenceState, StateSpec
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.util.machine import available_memory
 
 log = logging.getLogger(__name__)
 
-UNLIMITED = sys.maxsize
 _SHARE = 0.2  # of available memory, unless set: the rest is for instances, and for weights in the page cache
-_QUANTUM = 16  # tokens: caches grow by no less, because growing copies them
-_MOST_DONORS = 64  # running sequences that are looked at by one that begins
-_SPARE = 4  # they grow by a quarter at least, if there is memory
+_QUANTUM = 16  # tokens: states grow by no less, because growing copies them
+_MOST_DONORS = 64  # running sequences that are compared with one that begins
+_SPARE = 4  # states grow by a quarter at least, if there is memory
 
 
 class KVAllocator:
-    """Memory for `total` tokens, shared by sequences and by prefixes that are kept for reuse.
+    """Memory of `total` bytes, shared by sequences and by prefixes that are kept for reuse.
 
-    What counts is what a cache may hold, not what it holds. Prefixes go, the least recently used first, when
-    a sequence needs their memory.
+    What counts is the memory that is reserved for a state, not what its tensors take yet. Prefixes are evicted, the
+    least recently used first, when a sequence needs their memory.
     """
 
-    def __init__(self, total: int = UNLIMITED) -> None:
+    def __init__(self, total: int = UNLIMITED, spec: StateSpec | None = None) -> None:
+        """`spec` says what a sequence of the model keeps; by default nothing, which takes no memory."""
         self.total = total
-        self.prefixes = PrefixCache()
-        self._held: Counter[str] = Counter()  # tokens of sequences, by tenant
+        self.spec = spec or StateSpec({})
+        self.prefixes = PrefixCache(self.spec)
+        self._held: Counter[str] = Counter()  # bytes of sequences, by tenant
         self._began: dict[str, dict[Sequence, Tokens]] = {}  # a tenant's sequences, and what they began with
 
     @classmethod
-    def of(cls, options: EngineOptions, kv_bytes: Mapping[int, int]) -> KVAllocator:
-        """The memory that `options` give a model whose layers take `kv_bytes` bytes for a token's keys and values.
+    def of(cls, options: EngineOptions, spec: StateSpec) -> KVAllocator:
+        """The memory that `options` give a model whose sequences keep what `spec` says.
 
         Raises `OptionError` if that is not enough for a token.
         """
-        a_token = token_bytes(kv_bytes)
         nbytes = budget(options)
-        total = nbytes // a_token
-        if not total:
+        if not spec.tokens_within(nbytes):
             raise OptionError(
-                f"kv_cache_bytes is {nbytes}: must be {a_token} at least, for one token of this model"
+                f"kv_cache_bytes is {nbytes}: must be {spec.nbytes(1)} at least, for one token of this model"
             )
-        return cls(total)
+        return cls(nbytes, spec)
 
     @property
     def used(self) -> int:
-        """Tokens that memory is taken for."""
-        return self._held.total() + self.prefixes.capacity
+        """Bytes that are reserved, for sequences and for prefixes."""
+        return self._held.total() + self.prefixes.nbytes
 
     def held(self, tenant: str) -> int:
-        """Tokens that a tenant's sequences have memory for."""
+        """Bytes that are reserved for a tenant's sequences."""
         return self._held[tenant]
 
     def missing(self, sequence: Sequence, tokens: int) -> int:
-        """How many tokens' memory others would have to give up before `sequence` can have it for `tokens`."""
-        free = self.total - self.used + self.prefixes.capacity
-        return max(0, self._least(sequence, tokens) - sequence.capacity - free)
+        """Bytes that must be taken from other sequences before `sequence` can have memory for `tokens` tokens."""
+        free = self.total - self._held.total()  # prefixes are evicted
+        nbytes = self.spec.nbytes
+        return max(0, nbytes(_least(sequence, tokens)) - nbytes(sequence.capacity) - free)
 
     def reserve(self, sequence: Sequence, tokens: int) -> None:
-        """Give `sequence` memory for at least `tokens` tokens, of which none is `missing`, and some to spare."""
+        """Reserve memory for at least `tokens` tokens of `sequence`, of which none is `missing`, and some to spare."""
         if tokens <= sequence.capacity:
             return
-        best = min(_round_up(tokens + tokens // _SPARE), sequence.limit)
-        wanted = max(self._least(sequence, tokens), best) - sequence.capacity
+        best = max(_least(sequence, tokens), min(_round_up(tokens + tokens // _SPARE), sequence.limit))
+        held = self.spec.nbytes(sequence.capacity)
+        wanted = self.spec.nbytes(best) - held
         free = self.total - self.used
         while free < wanted and (evicted := self.prefixes.evict()):
             free += evicted
-        self._change(sequence, min(free, wanted))
-        sequence.cache.reserve(sequence.capacity)
+        if not sequence.capacity:
+            sequence.state = self.spec.allocate()
+        sequence.state.reserve(min(best, self.spec.tokens_within(held + free)))
+        self._count(sequence, self.spec.nbytes(sequence.capacity) - held)
 
     def begin(self, sequence: Sequence) -> None:
-        """Give memory to `sequence` for all tokens it has, of which none is `missing`, and what others know of them."""
+        """Reserve memory for all tokens of `sequence`, of which none is `missing`, and reuse what is known of them."""
         tokens = np.array(sequence.tokens, dtype=np.int64)
         known = self._reuse(sequence, tokens) if sequence.reusable else 0
         self.reserve(sequence, len(tokens))
@@ -91,84 +92,83 @@ class KVAllocator:
         self._began.setdefault(sequence.tenant, {})[sequence] = tokens
 
     def _reuse(self, sequence: Sequence, tokens: Tokens) -> int:
-        """Start its cache with what a kept prefix or a running sequence has of `tokens`. Returns how many it has."""
+        """Start with what a kept prefix or a running sequence has of `tokens`. Returns how many tokens that are."""
         donor, known = self._donor(sequence.tenant, tokens)
         prefix, common = self.prefixes.find(sequence.tenant, tokens) or (None, 0)
         if donor and known >= max(common, LEAST):
             self.reserve(sequence, len(tokens))
-            return self._copy(sequence, donor.cache, known)
+            return self._copy(sequence, donor.state, known)
         if prefix is None:
             return 0
-        fits_beside = self.missing(sequence, len(tokens) + prefix.capacity) == 0
-        if fits_beside and common < len(prefix.tokens):  # others may have use for the rest
+        both = (
+            self.spec.nbytes(_least(sequence, len(tokens) + prefix.state.capacity)) + self.spec.bytes_per_sequence
+        )
+        fits_beside = both <= self.total - self._held.total()
+        if fits_beside and (
+            common < len(prefix.tokens) or not self.spec.truncatable
+        ):  # others may reuse it as well
             self.prefixes.touch(prefix)
             self.reserve(sequence, len(tokens))
-            return self._copy(sequence, prefix.cache, common)
+            return self._copy(sequence, prefix.state, common)
         self.prefixes.remove(prefix)
-        sequence.cache = prefix.cache
-        sequence.cache.truncate(common)
-        self._change(sequence, prefix.capacity)
-        return common
+        sequence.state = prefix.state
+        self._count(sequence, self.spec.nbytes(sequence.capacity))
+        return sequence.state.truncate(common)
 
-    def _copy(self, sequence: Sequence, cache: KVCache, tokens: int) -> int:
-        """Let `sequence` begin with the first `tokens` tokens of `cache`. Returns how many it has: all or none."""
+    def _copy(self, sequence: Sequence, state: SequenceState, tokens: int) -> int:
+        """Copy the first `tokens` tokens of `state` to `sequence`. Returns how many it has then: all or none."""
         try:
-            sequence.cache.copy_from(cache, tokens)
+            return sequence.state.copy_from(state, tokens)
         except (MemoryError, RuntimeError) as error:  # the kernel gives less than was counted on
-            log.warning("keys and values cannot be copied, and are computed: %s", brief(error))
-            sequence.cache = KVCache()
-            sequence.cache.reserve(sequence.capacity)
+            log.warning("a KV cache cannot be copied, and is computed: %s", brief(error))
+            capacity, sequence.state = sequence.capacity, self.spec.allocate()
+            sequence.state.reserve(capacity)
             return 0
-        return tokens
 
     def _donor(self, tenant: str, tokens: Tokens) -> tuple[Sequence | None, int]:
-        """Of those that began last, the one that has most in common with all of `tokens` but the last, and how many.
+        """Of the sequences that began last, the one with most tokens to reuse for `tokens`, and how many.
 
-        Those that have much in common come together: the choices for one prompt, say.
+        At least one token is left to compute. Sequences with much in common begin together, such as the choices for
+        one prompt.
         """
         best, most = None, 0
         for other, its in islice(reversed(self._began.get(tenant, {}).items()), _MOST_DONORS):
-            known = min(common_length(its, tokens[:-1]), other.computed)
+            known = self.spec.reusable(other.computed, common_length(its, tokens[:-1]))
             if known > most:
                 best, most = other, known
         return best, most
 
     def release(self, sequence: Sequence) -> None:
-        """Take its memory from `sequence`, which computes all tokens again when it gets some."""
-        self._change(sequence, -sequence.capacity)
-        sequence.cache, sequence.computed = KVCache(), 0
+        """Free the memory of `sequence`, which recomputes all its tokens when it gets memory again."""
+        self._count(sequence, -self.spec.nbytes(sequence.capacity))
+        sequence.state, sequence.computed = SequenceState(), 0
         began = self._began.get(sequence.tenant, {})
         began.pop(sequence, None)
         if not began:
             self._began.pop(sequence.tenant, None)
 
     def end(self, sequence: Sequence, *, keep: bool) -> None:
-        """`sequence` needs its memory no longer. With `keep` its keys and values wait for a request they fit."""
-        capacity, computed, cache = sequence.capacity, sequence.computed, sequence.cache
+        """`sequence` needs its memory no longer. With `keep` its state waits for a request that begins alike."""
+        computed, state = sequence.computed, sequence.state
         self.release(sequence)
         if keep and computed >= LEAST:
             tokens = np.array(sequence.tokens[:computed], dtype=np.int64)
-            self.prefixes.add(Prefix(sequence.tenant, tokens, cache, capacity))
+            self.prefixes.add(Prefix(sequence.tenant, tokens, state))
 
-    def _change(self, sequence: Sequence, tokens: int) -> None:
-        sequence.capacity += tokens
-        self._held[sequence.tenant] += tokens
+    def _count(self, sequence: Sequence, nbytes: int) -> None:
+        self._held[sequence.tenant] += nbytes
         if not self._held[sequence.tenant]:
             del self._held[sequence.tenant]
 
-    def _least(self, sequence: Sequence, tokens: int) -> int:
-        """What it must have for `tokens` tokens."""
-        return max(tokens, min(_round_up(tokens), sequence.limit))
-
-
-def token_bytes(kv_bytes: Mapping[int, int]) -> int:
-    """Bytes that a token is counted with: while a cache grows, one of its layers exists twice, at most the largest."""
-    return sum(kv_bytes.values()) + max(kv_bytes.values())
-
 
 def budget(options: EngineOptions) -> int:
-    """Bytes for keys and values: as set, or a share of the memory that is available now."""
+    """Bytes for the KV cache: as set, or a share of the memory that is available now."""
     return options.kv_cache_bytes or int(_SHARE * available_memory())
+
+
+def _least(sequence: Sequence, tokens: int) -> int:
+    """Tokens for which memory is reserved at least when `sequence` needs it for `tokens`."""
+    return max(tokens, min(_round_up(tokens), sequence.limit))
 
 
 def _round_up(tokens: int) -> int:

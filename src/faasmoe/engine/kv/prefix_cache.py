@@ -1,7 +1,10 @@
-"""Keys and values of ended sequences, kept for requests of the same tenant that start with the same tokens.
+"""The prefix cache: states of ended sequences, kept for requests of the same tenant that start with the same tokens.
 
-A tenant's prefixes are the leaves of a radix tree: an edge holds tokens, and no two edges of a node begin with the same
-one. So what a lookup takes grows with the tokens that are asked for, not with the prefixes that are kept.
+A tenant's prefixes are nodes of a radix tree: an edge holds tokens, and no two edges of a node begin with the same
+one. So the cost of a lookup grows with the tokens that are asked for, not with the prefixes that are kept.
+
+A state that can be truncated serves all that start like it, so only the longest is kept, in a leaf. A state that
+cannot is a snapshot for requests that start with all its tokens, so shorter ones are kept beside longer ones.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.engine.kv.cache import KVCache
+from faasmoe.model.state.sequence_state import SequenceState, StateSpec
 
 LEAST = 16  # tokens that are worth keeping: fewer are computed in the step that has to run anyway
 
@@ -21,16 +24,15 @@ Tokens = NDArray[np.int64]
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Prefix:
-    """The keys and values of `tokens`, of which there is one at least."""
+    """The state of a sequence that has seen `tokens`, of which there is one at least."""
 
     tenant: str
     tokens: Tokens
-    cache: KVCache
-    capacity: int  # tokens that the cache has memory for
+    state: SequenceState
 
 
 class _Node:
-    """A place in a tree. One without children is a leaf and has a prefix; others but the root have two or more."""
+    """A place in a tree. It has a prefix, two or more children, or both; the root may have fewer children."""
 
     __slots__ = ("children", "edge", "parent", "prefix")
 
@@ -45,8 +47,8 @@ class _Node:
         child.parent, child.edge = self, edge
         self.children[int(edge[0])] = child
 
-    def leaf(self) -> Prefix:
-        """Some prefix that goes through here."""
+    def below(self) -> Prefix:
+        """Some prefix that ends here or goes through here."""
         node = self
         while node.prefix is None:
             node = next(iter(node.children.values()))
@@ -56,65 +58,80 @@ class _Node:
 class PrefixCache:
     """Prefixes by tenant and beginning, in the order of their last use. Another tenant's are never found."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: StateSpec) -> None:
+        """`spec` says how much memory states take and whether they can be truncated."""
+        self._spec = spec
         self._roots: dict[str, _Node] = {}  # of tenants that have prefixes
-        self._by_use: OrderedDict[Prefix, _Node] = OrderedDict()  # with their leaves
-        self.capacity = 0  # tokens of all
+        self._by_use: OrderedDict[Prefix, _Node] = OrderedDict()  # with their nodes
+        self.nbytes = 0  # reserved for all prefixes
 
     def __len__(self) -> int:
         return len(self._by_use)
 
     def find(self, tenant: str, tokens: Tokens) -> tuple[Prefix, int] | None:
-        """A prefix that has most in common with `tokens`, and how many: at least `LEAST`, and never all of them."""
+        """The prefix with most tokens to reuse for `tokens`, and how many: at least `LEAST`, and never all of them."""
         root = self._roots.get(tenant)
         if root is None:
             return None
-        node, common, _ = _follow(root, tokens[:-1])
-        return (node.leaf(), common) if common >= LEAST else None
+        node, common, within = _follow(root, tokens[:-1])
+        if common < LEAST:
+            return None
+        if self._spec.truncatable:
+            return node.below(), common
+        complete = node if within == len(node.edge) else node.parent  # all tokens before it are in common
+        while complete is not None and complete.prefix is None:
+            complete = complete.parent
+        prefix = complete.prefix if complete else None
+        return (prefix, len(prefix.tokens)) if prefix else None
 
     def add(self, prefix: Prefix) -> bool:
-        """Keep it, instead of the one that it continues. False if one that is kept holds all of it."""
+        """Keep `prefix`, instead of the one that it continues. False if a kept one serves all that it would serve."""
         tokens = prefix.tokens
-        node, common, _ = _follow(self._root(prefix.tenant), tokens)
-        if common == len(tokens):
-            self.touch(node.leaf())
-            return False
-        if node.prefix is not None and common == len(node.prefix.tokens):
-            self.remove(node.prefix)
         node, common, within = _follow(self._root(prefix.tenant), tokens)
+        same = common == len(tokens) and within == len(node.edge) and node.prefix is not None
+        if same or (common == len(tokens) and self._spec.truncatable):
+            self.touch(node.below())
+            return False
+        if self._spec.truncatable and node.prefix is not None and common == len(node.prefix.tokens):
+            self.remove(node.prefix)
+            node, common, within = _follow(self._root(prefix.tenant), tokens)
         if node.parent is not None and within < len(node.edge):
             node = _split(node, within)
-        leaf = _Node(tokens, node, prefix)
-        node.adopt(leaf, tokens[common:])
-        self._by_use[prefix] = leaf
-        self.capacity += prefix.capacity
+        if common < len(tokens):
+            parent, node = node, _Node(tokens, node)
+            parent.adopt(node, tokens[common:])
+        node.prefix = prefix
+        self._by_use[prefix] = node
+        self.nbytes += self._spec.nbytes(prefix.state.capacity)
         return True
 
     def remove(self, prefix: Prefix) -> None:
         """Keep it no longer."""
-        leaf = self._by_use.pop(prefix)
-        self.capacity -= prefix.capacity
-        parent = leaf.parent
-        assert parent is not None  # noqa: S101 - for the type checker: a root is no leaf
-        del parent.children[int(leaf.edge[0])]
-        if parent.parent is None:
-            if not parent.children:
-                del self._roots[prefix.tenant]
-        elif len(parent.children) == 1:
-            (child,) = parent.children.values()
-            parent.parent.adopt(child, np.concatenate([parent.edge, child.edge]))
+        node = self._by_use.pop(prefix)
+        self.nbytes -= self._spec.nbytes(prefix.state.capacity)
+        node.prefix = None
+        parent = node.parent
+        assert parent is not None  # noqa: S101 - for the type checker: a root has no prefix
+        if node.children:
+            _bypass(node)
+            return
+        del parent.children[int(node.edge[0])]
+        if parent.parent is not None:
+            _bypass(parent)
+        elif not parent.children:
+            del self._roots[prefix.tenant]
 
     def touch(self, prefix: Prefix) -> None:
         """It was used just now."""
         self._by_use.move_to_end(prefix)
 
     def evict(self) -> int:
-        """Drop the one whose last use is longest ago. Returns the tokens that it had memory for, 0 if there is none."""
+        """Drop the least recently used prefix. Returns the bytes that this frees, 0 if there is none."""
         prefix = next(iter(self._by_use), None)
         if prefix is None:
             return 0
         self.remove(prefix)
-        return prefix.capacity
+        return self._spec.nbytes(prefix.state.capacity)
 
     def _root(self, tenant: str) -> _Node:
         return self._roots.setdefault(tenant, _Node(np.zeros(0, np.int64), None))
@@ -138,6 +155,13 @@ def _split(node: _Node, at: int) -> _Node:
         node.parent.adopt(upper, edge[:at].copy())
     upper.adopt(node, edge[at:].copy())
     return upper
+
+
+def _bypass(node: _Node) -> None:
+    """Take `node` out of its tree if it has no prefix and a single child."""
+    if node.parent is not None and node.prefix is None and len(node.children) == 1:
+        (child,) = node.children.values()
+        node.parent.adopt(child, np.concatenate([node.edge, child.edge]))
 
 
 def common_length(one: Tokens, other: Tokens) -> int:

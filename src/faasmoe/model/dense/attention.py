@@ -1,4 +1,4 @@
-"""Attention over a flat row of tokens from several sequences, each with its own keys and values.
+"""Attention over a flat row of tokens from several sequences, each with its own KV cache.
 
 Registered with transformers under `NAME`, so that any model whose attention goes through its registry can run
 a step that holds decodes and prefills of many sequences at once. No padding, no mask over the row.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,27 +22,19 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model.dense import decode_kernel
-from faasmoe.model.dense.decode_kernel import Place, Rule
+from faasmoe.model.dense.decode_kernel import Rule
+from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.state.sequence_state import LayerSpec, SequenceState
 
 NAME = "faasmoe_flat"
 _NO_WINDOW = -1
-
-
-class SequenceCache(Protocol):
-    """Keys and values of one sequence."""
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add those of n new tokens, `[heads, n, dim]`; returns all so far, `[heads, length, dim]`."""
-
-    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
-        """Count one more token, whose keys and values are about to be written there: like some of `key` and `value`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """The tokens of one sequence in the flat row."""
 
-    cache: SequenceCache
+    state: SequenceState
     count: int
 
 
@@ -52,13 +44,20 @@ class FlatRow:
 
     spans: list[Span] = field(default_factory=list)
     windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
-    kv_bytes: dict[int, int] = field(default_factory=dict)  # layer to the bytes of one token's keys and values
+    kinds: dict[int, LayerSpec] = field(default_factory=dict)  # layer to the kind of state that it keeps
 
     def note_window(self, layer: int, width: int) -> None:
         """Raises `UnsupportedModel` if `width` is `_NO_WINDOW`."""
         if width == _NO_WINDOW:
             raise UnsupportedModel(f"layer {layer} attends to something else than a sliding window of the past")
         self.windows[layer] = width
+
+    def note_state(self, layer: int, kind: LayerSpec) -> None:
+        """Let `layer` keep a state of this kind for every sequence. For the probe, whose sequence gets it now."""
+        self.kinds[layer] = kind
+        for span in self.spans:
+            state = span.state.layers[layer] = kind.allocate()
+            state.reserve(span.count)
 
     def attach(self, model: nn.Module) -> None:
         """Let every module of `model` find this object."""
@@ -84,7 +83,7 @@ def flat_attention(
     row: FlatRow = owner.flat_row
     if attention_mask is not None:  # the probe
         row.note_window(layer, int(attention_mask))
-        row.kv_bytes[layer] = (key.nbytes + value.nbytes) // key.shape[2]
+        row.note_state(layer, KVCacheSpec.like(key[0], value[0]))
         decode_kernel.warm_up(key.dtype)
     rule = Rule(
         query.shape[-1] ** -0.5 if scaling is None else float(scaling),
@@ -96,11 +95,12 @@ def flat_attention(
     compiled = attention_mask is None and one_dtype and decode_kernel.supports(key.dtype)
     start, decodes, whole = 0, {}, {}
     for span in row.spans:
+        cache = span.state.layers[layer]
         if span.count == 1 and compiled:
-            decodes[start] = span.cache.place(layer, key[0], value[0])
+            decodes[start] = cache.place()
         else:
             here = slice(start, start + span.count)
-            keys, values = span.cache.append(layer, key[0, :, here], value[0, :, here])
+            keys, values = cache.append(key[0, :, here], value[0, :, here])
             whole[here.start] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
         start += span.count
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))

@@ -17,13 +17,10 @@ from numba import carray
 from torch import Tensor
 
 from faasmoe.experts.kernels.compiled import like, pointer, reordering, widen
+from faasmoe.model.state.kv_cache import Place
 
 _AT_ONCE = 4  # rows of values that are added in one pass over a sum
 _SEEN_AS = {torch.float32: np.empty(0, np.float32), torch.bfloat16: np.empty(0, np.uint16)}  # by compiled code
-
-Place = tuple[int, int, int, int]
-"""Where a sequence has its keys and values in one layer: addresses of both, tokens that they have memory for, and
-tokens in use, the new one included."""
 
 
 @dataclass(frozen=True, slots=True)

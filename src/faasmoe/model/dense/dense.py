@@ -24,10 +24,10 @@ from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
 from faasmoe.model.dense.attention import FlatRow, Span
-from faasmoe.model.dense.decode_kernel import Place
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
 from faasmoe.model.dense.soundness import blame, check_small
+from faasmoe.model.state.sequence_state import SequenceState, StateSpec
 from faasmoe.model.weights.layout import Layout, dense_tensors
 
 EXPERTS_NAME = "faasmoe_functions"
@@ -163,7 +163,7 @@ class DenseModel:
             return torch.zeros_like(hidden)
 
         self.route_to(note)
-        self._row.spans = [Span(_NoHistory(), 1)]
+        self._row.spans = [Span(SequenceState(), 1)]
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
             with self._crew.learning():
@@ -190,7 +190,7 @@ class DenseModel:
     def forward(self, tokens: list[int], positions: list[int], spans: list[Span], wanted: list[int]) -> Tensor:
         """Run a flat row of T tokens of several sequences.
 
-        `spans` says in order whose tokens they are; their caches are extended. Returns the logits of the
+        `spans` says in order whose tokens they are; the sequences' states are extended. Returns the logits of the
         rows `wanted`, `[len(wanted), vocabulary]` float32.
         """
         self._row.spans = spans
@@ -214,25 +214,15 @@ class DenseModel:
         return int(self._architecture.text_config.vocab_size)
 
     @property
-    def kv_bytes(self) -> Mapping[int, int]:
-        """Bytes of one token's keys and values, by layer."""
-        return self._row.kv_bytes
+    def state_spec(self) -> StateSpec:
+        """What a sequence keeps in each layer."""
+        return StateSpec(self._row.kinds)
 
 
 def _no_experts(
     layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
 ) -> Tensor:
     return torch.zeros_like(hidden)
-
-
-class _NoHistory:
-    """The cache of a sequence that is not continued."""
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        return key, value
-
-    def place(self, layer: int, key: Tensor, value: Tensor) -> Place:
-        raise NotImplementedError("the probe keeps nothing")
 
 
 def _hollow(model_class: type[PreTrainedModel], linears: Collection[str]) -> type[PreTrainedModel]:

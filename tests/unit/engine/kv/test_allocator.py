@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from faasmoe.engine.kv.allocator import KVAllocator
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError
+from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.protocol.options import EngineOptions
-from tests.unit.engine.sequences import sequence
+from tests.unit.engine.sequences import A_TOKEN, memory_for, sequence
 
 
 def computed(memory: KVAllocator, one: Sequence) -> Sequence:
@@ -16,57 +17,57 @@ def computed(memory: KVAllocator, one: Sequence) -> Sequence:
     memory.begin(one)
     for layer in (0, 1):
         new = torch.tensor(one.tokens[one.computed :], dtype=torch.float).reshape(1, -1, 1)
-        one.cache.append(layer, new, new)
+        one.state.layers[layer].append(new, new)
     one.advance(one.pending)
     return one
 
 
 def keys(one: Sequence) -> list[int]:
     """All keys but that of a further token."""
-    return one.cache.append(1, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))[0][0, :-1, 0].int().tolist()
+    return one.state.layers[1].append(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))[0][0, :-1, 0].int().tolist()
 
 
 def test_caches_grow_in_strides_with_little_to_spare() -> None:
-    memory, one = KVAllocator(), sequence("a", 1, more=10_000)
+    memory, one = memory_for(20_000), sequence("a", 1, more=10_000)
     sizes = set()
     for tokens in range(1, 10_000):
         memory.reserve(one, tokens)
         sizes.add(one.capacity)
         assert tokens <= one.capacity <= tokens + max(16, tokens // 4) + 16
     assert len(sizes) < 45
-    assert memory.used == memory.held("") == one.capacity
+    assert memory.used == memory.held("") == one.capacity * A_TOKEN
     memory.reserve(one, 10_001)
     assert one.capacity == 10_001  # never more than it can come to
 
 
 def test_a_cache_gets_what_there_is_when_memory_is_short() -> None:
-    memory = KVAllocator(100)
+    memory = memory_for(100)
     one, other = sequence("a", 60), sequence("b", 10)
     memory.reserve(one, 60)
     assert one.capacity == 76
     assert memory.missing(other, 10) == 0
     memory.reserve(other, 10)
-    assert (other.capacity, memory.used) == (16, 92)
-    assert memory.missing(other, 17) == 2
+    assert (other.capacity, memory.used) == (16, 92 * A_TOKEN)
+    assert memory.missing(other, 17) == 2 * A_TOKEN
     memory.reserve(other, 16)
     memory.release(one)
-    assert (memory.used, one.capacity, one.computed, one.cache.nbytes) == (16, 0, 0, 0)
+    assert (memory.used, one.capacity, one.computed, one.state.nbytes) == (16 * A_TOKEN, 0, 0, 0)
 
 
 def test_an_ended_sequence_hands_its_cache_to_the_one_that_continues_it() -> None:
-    memory = KVAllocator(1000)
+    memory = memory_for(1000)
     first = computed(memory, sequence("a", 20))
-    cache = first.cache
+    state = first.state
     memory.end(first, keep=True)
-    assert memory.used == memory.prefixes.capacity == 32
+    assert memory.used == memory.prefixes.nbytes == 32 * A_TOKEN
     second = computed(memory, sequence("b", 30))
-    assert second.cache is cache
-    assert (second.cached_tokens, memory.used, memory.prefixes.capacity) == (20, second.capacity, 0)
+    assert second.state is state
+    assert (second.cached_tokens, memory.used, memory.prefixes.nbytes) == (20, second.capacity * A_TOKEN, 0)
     assert keys(second) == second.tokens
 
 
 def test_a_sequence_that_shares_a_beginning_copies_it() -> None:
-    memory = KVAllocator(1000)
+    memory = memory_for(1000)
     memory.end(computed(memory, sequence("a", 30)), keep=True)
     second = computed(memory, sequence("b", [*range(20), 7, 7, 7]))
     assert second.cached_tokens == 20
@@ -78,16 +79,16 @@ def test_a_sequence_that_shares_a_beginning_copies_it() -> None:
 
 
 def test_without_memory_for_both_the_beginning_is_taken_over() -> None:
-    memory = KVAllocator(50)
+    memory = memory_for(50)
     memory.end(computed(memory, sequence("a", 30, more=10)), keep=True)
     second = computed(memory, sequence("b", [*range(20), 7, 7, 7]))
     assert second.cached_tokens == 20
-    assert (len(memory.prefixes), memory.used) == (0, second.capacity)
+    assert (len(memory.prefixes), memory.used) == (0, second.capacity * A_TOKEN)
     assert keys(second) == second.tokens
 
 
 def test_what_a_running_sequence_knows_is_copied() -> None:
-    memory = KVAllocator(1000)
+    memory = memory_for(1000)
     memory.end(computed(memory, sequence("before", 18)), keep=True)
     running = computed(memory, sequence("a", 30))
     second = computed(memory, sequence("b", [*range(25), 7, 7]))
@@ -103,7 +104,7 @@ def test_what_a_running_sequence_knows_is_copied() -> None:
 
 
 def test_what_has_to_be_computed_or_belongs_to_others_is_not_reused() -> None:
-    memory = KVAllocator()
+    memory = memory_for(20_000)
     memory.end(computed(memory, sequence("a", 30)), keep=True)
     stranger, exact = sequence("b", 30, tenant="other"), sequence("c", 30)
     exact.reusable = False
@@ -118,13 +119,13 @@ def test_what_has_to_be_computed_or_belongs_to_others_is_not_reused() -> None:
 
 
 def test_what_cannot_be_copied_for_want_of_memory_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = KVAllocator(1000)
+    memory = memory_for(1000)
     memory.end(computed(memory, sequence("a", 30)), keep=True)
     running = computed(memory, sequence("b", [*range(20), 7, 7]))
     used = memory.used
 
     def fails(self: KVCache, other: KVCache, tokens: int) -> None:
-        self.append(0, torch.zeros(1, 3, 1), torch.zeros(1, 3, 1))
+        self.append(torch.zeros(1, 3, 1), torch.zeros(1, 3, 1))
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with monkeypatch.context() as patched:
@@ -138,9 +139,15 @@ def test_what_cannot_be_copied_for_want_of_memory_is_computed(monkeypatch: pytes
     assert keys(running) == running.tokens
 
 
+def bytes_a_token(*layers: int) -> StateSpec:
+    """Layers whose tokens take so many bytes."""
+    return StateSpec({i: KVCacheSpec(1, n // 8, n // 8, torch.float, torch.float) for i, n in enumerate(layers)})
+
+
 def test_the_budget_counts_the_layer_that_grows() -> None:
-    memory = KVAllocator.of(EngineOptions(kv_cache_bytes=10_000), {0: 60, 1: 20})
-    assert memory.total == 10_000 // (60 + 20 + 60)
-    assert KVAllocator.of(EngineOptions(), {0: 60}).total > 1000
-    with pytest.raises(OptionError, match="kv_cache_bytes is 139: must be 140 at least"):
-        KVAllocator.of(EngineOptions(kv_cache_bytes=139), {0: 60, 1: 20})
+    memory = KVAllocator.of(EngineOptions(kv_cache_bytes=10_000), bytes_a_token(64, 24))
+    assert memory.spec.tokens_within(memory.total) == 10_000 // (64 + 24 + 64)
+    memory = KVAllocator.of(EngineOptions(), bytes_a_token(64))
+    assert memory.spec.tokens_within(memory.total) > 1000
+    with pytest.raises(OptionError, match="kv_cache_bytes is 151: must be 152 at least"):
+        KVAllocator.of(EngineOptions(kv_cache_bytes=151), bytes_a_token(64, 24))

@@ -10,9 +10,10 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model.dense.attention import FlatRow, Span, flat_attention, window_mask
+from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.state.sequence_state import StateSpec
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
 
@@ -54,11 +55,14 @@ def test_chunks_of_interleaved_sequences_equal_each_sequence_alone(
     module, row = nn.Module(), FlatRow(windows={0: window})
     module.layer_idx = 0
     row.attach(module)
-    caches = [KVCache(), KVCache()]
+    spec = StateSpec({0: KVCacheSpec(KV_HEADS, DIM, DIM, dtype, dtype)})
+    states = [spec.allocate() for _ in lengths]
+    for state, length in zip(states, lengths, strict=True):
+        state.reserve(length)
     got: list[list[torch.Tensor]] = [[], []]
     done = [0, 0]
     for counts in [(4, 1), (1, 1), (3, 3), (1, 1)]:
-        row.spans = [Span(cache, n) for cache, n in zip(caches, counts, strict=True)]
+        row.spans = [Span(state, n) for state, n in zip(states, counts, strict=True)]
         q, k, v = (
             torch.cat([t[i][:, d : d + n] for t, d, n in zip(tensors, done, counts, strict=True)], 1)[None].to(
                 dtype

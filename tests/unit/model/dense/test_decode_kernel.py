@@ -3,10 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from faasmoe.engine.kv.cache import KVCache
 from faasmoe.model.dense.decode_kernel import Rule, attend, supports
+from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
 
 HEADS, DIM, VALUE_DIM = 6, 16, 24
+
+
+def cache_for(tokens: int, key: torch.Tensor, value: torch.Tensor) -> KVCache:
+    """An empty cache for keys and values like these, `[heads, n, dim]`."""
+    cache = KVCacheSpec.like(key, value).allocate()
+    cache.reserve(tokens)
+    return cache
 
 
 def attention(
@@ -29,16 +36,17 @@ def test_every_sequence_attends_to_its_own(
 ) -> None:
     torch.manual_seed(kv_heads)
     lengths = [1, 2, 5, 6, 67]
-    caches, pasts = [KVCache() for _ in lengths], []
-    for cache, length in zip(caches, lengths, strict=True):
+    caches, pasts = [], []
+    for length in lengths:
         past = torch.randn(kv_heads, length, DIM).to(dtype), torch.randn(kv_heads, length, VALUE_DIM).to(dtype)
+        caches.append(cache_for(length + 1, *past))
         if length > 1:
-            cache.append(3, *(tensor[:, :-1] for tensor in past))
+            caches[-1].append(*(tensor[:, :-1] for tensor in past))
         pasts.append(past)
     query = torch.randn(len(lengths), HEADS, DIM).to(dtype)
     key, value = (torch.stack([past[i][:, -1] for past in pasts]) for i in range(2))
     sinks = torch.randn(HEADS) if sunk else None
-    places = [cache.place(3, key.transpose(0, 1), value.transpose(0, 1)) for cache in caches]
+    places = [cache.place() for cache in caches]
     got = attend(places, query, key, value, Rule(0.3, window, softcap, sinks))
     for i, (cache, past) in enumerate(zip(caches, pasts, strict=True)):
         seen = [tensor[:, -window:].repeat_interleave(HEADS // kv_heads, 0).float() for tensor in past]
@@ -46,7 +54,7 @@ def test_every_sequence_attends_to_its_own(
         rounding = 0 if dtype == torch.float32 else 2**-8
         assert got.dtype == dtype
         torch.testing.assert_close(got[i].float(), wanted, atol=2e-6, rtol=rounding)
-        stored = cache.append(3, key[:1].transpose(0, 1), value[:1].transpose(0, 1))
+        stored = cache.append(key[:1].transpose(0, 1), value[:1].transpose(0, 1))
         assert all(torch.equal(its[:, :-1], tensor) for its, tensor in zip(stored, past, strict=True))
 
 
@@ -58,9 +66,9 @@ def test_a_sequences_bits_do_not_depend_on_others() -> None:
     def run(which: list[int]) -> torch.Tensor:
         places, caches = [], []
         for _ in which:
-            caches.append(KVCache())
-            caches[-1].append(0, past, past)
-            places.append(caches[-1].place(0, past, past))
+            caches.append(cache_for(34, past, past))
+            caches[-1].append(past, past)
+            places.append(caches[-1].place())
         return attend(places, rows[which], rows[which], rows[which], Rule(1.0))
 
     together = run([0, 1, 2])
@@ -70,9 +78,9 @@ def test_a_sequences_bits_do_not_depend_on_others() -> None:
 
 def test_extreme_scores_stay_numbers() -> None:
     one = torch.full((1, 1, 2), 300.0)
-    cache = KVCache()
-    cache.append(0, torch.tensor([[[-300.0, -300.0], [300.0, 299.0]]]), torch.tensor([[[1.0], [2.0]]]))
-    got = attend([cache.place(0, one, one[..., :1])], one, one, one[..., :1], Rule(1.0))
+    cache = cache_for(3, one, one[..., :1])
+    cache.append(torch.tensor([[[-300.0, -300.0], [300.0, 299.0]]]), torch.tensor([[[1.0], [2.0]]]))
+    got = attend([cache.place()], one, one, one[..., :1], Rule(1.0))
     assert got.item() == 300
 
 

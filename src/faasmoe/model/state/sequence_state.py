@@ -1,0 +1,133 @@
+"""The state of a sequence: what each layer of the model keeps of the tokens that it has seen.
+
+Each layer chooses a kind (`LayerSpec`), such as the KV cache of an attention layer. The engine allocates, copies,
+truncates and counts states through the protocols of this module and knows no kind. A new kind, such as a recurrent
+matrix, is a module of this folder, and the layer that needs it says so when the model is loaded (`FlatRow.note_state`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+UNLIMITED = sys.maxsize  # tokens or bytes
+
+
+class LayerState(Protocol):
+    """The state of one sequence in one layer. The layer adds tokens to it with methods of the kind's own."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors that it holds now."""
+
+    def reserve(self, tokens: int) -> None:
+        """Permit the state to grow to `tokens` tokens. It may allocate them later, when the layer adds tokens."""
+
+    def truncate(self, tokens: int) -> bool:
+        """Forget all but the first `tokens` tokens. Returns False, and changes nothing, if the kind cannot do that.
+
+        Every kind can forget all tokens (`tokens` is 0), and can keep all that it has.
+        """
+
+    def copy_from(self, other: Self, tokens: int) -> bool:
+        """Fill this empty state with the first `tokens` tokens of `other`, for which memory is reserved.
+
+        Returns False, and changes nothing, if `other` cannot give them. Raises `MemoryError` or `RuntimeError` if
+        there is no memory.
+        """
+
+
+class LayerSpec(Protocol):
+    """A kind of state, with the shapes and dtypes of one layer."""
+
+    @property
+    def bytes_per_sequence(self) -> int:
+        """Bytes that a sequence takes whatever its length."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that each token takes in addition."""
+
+    @property
+    def truncatable(self) -> bool:
+        """Whether a state of n tokens contains those of its first 1 to n - 1 tokens."""
+
+    def allocate(self) -> LayerState:
+        """An empty state."""
+
+
+class SequenceState:
+    """The states of one sequence in all layers. Its memory is freed with the object."""
+
+    __slots__ = ("capacity", "layers")
+
+    def __init__(self, layers: dict[int, Any] | None = None) -> None:
+        """Without `layers` (`LayerState` by layer) it can hold no token."""
+        self.layers = {} if layers is None else layers
+        self.capacity = 0  # tokens
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors now."""
+        return sum(state.nbytes for state in self.layers.values())
+
+    def reserve(self, tokens: int) -> None:
+        """Permit every layer to grow to `tokens` tokens, and no further."""
+        self.capacity = tokens
+        for state in self.layers.values():
+            state.reserve(tokens)
+
+    def truncate(self, tokens: int) -> int:
+        """Forget all but the first `tokens` tokens. Returns how many are left: 0 if a layer cannot keep just those."""
+        if all(state.truncate(tokens) for state in self.layers.values()):
+            return tokens
+        for state in self.layers.values():
+            state.truncate(0)
+        return 0
+
+    def copy_from(self, other: SequenceState, tokens: int) -> int:
+        """Fill this empty state with the first `tokens` tokens of `other`, whose layers are of the same kinds.
+
+        Returns how many it has then: 0 if a layer of `other` cannot give just those. Raises `MemoryError` or
+        `RuntimeError` if there is no memory; this state is then to be discarded.
+        """
+        if all(state.copy_from(other.layers[layer], tokens) for layer, state in self.layers.items()):
+            return tokens
+        return self.truncate(0)
+
+
+class StateSpec:
+    """The kinds of state of all layers of a model, and what follows for a sequence as a whole."""
+
+    def __init__(self, layers: Mapping[int, LayerSpec]) -> None:
+        self.layers = dict(layers)
+        a_token = [spec.bytes_per_token for spec in self.layers.values()]
+        # layers grow one after the other, by copying: one of them exists twice meanwhile, at most the largest
+        self.bytes_per_token = sum(a_token) + max(a_token, default=0)
+        self.bytes_per_sequence = sum(spec.bytes_per_sequence for spec in self.layers.values())
+        self.truncatable = all(spec.truncatable for spec in self.layers.values())
+
+    def allocate(self) -> SequenceState:
+        """An empty state that has no memory reserved."""
+        return SequenceState({layer: spec.allocate() for layer, spec in self.layers.items()})
+
+    def nbytes(self, tokens: int) -> int:
+        """Bytes that a sequence takes with memory for `tokens` tokens, at most, while it grows to them."""
+        return self.bytes_per_sequence + tokens * self.bytes_per_token if tokens else 0
+
+    def tokens_within(self, nbytes: int) -> int:
+        """The most tokens for which one sequence can have memory in `nbytes` bytes."""
+        left = nbytes - self.bytes_per_sequence
+        if left < 0:
+            return 0
+        return left // self.bytes_per_token if self.bytes_per_token else UNLIMITED
+
+    def reusable(self, held: int, common: int) -> int:
+        """How many tokens another sequence can take from a state of `held` tokens, if `common` of them are alike.
+
+        A state that cannot be truncated is a snapshot: the other sequence has use for all of it or for nothing.
+        """
+        if self.truncatable:
+            return min(held, common)
+        return held if held <= common else 0
