@@ -1,4 +1,7 @@
-"""A page of metrics on which every series is, and how pages are read."""
+"""A page of metrics with every series, readers of such pages, and the table of docs/metrics.md.
+
+`python -m tests.metrics` writes the table.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -22,6 +26,8 @@ from faasmoe.protocol.request import GenerationRequest, Piece, Used
 from faasmoe.protocol.stats import EngineStats
 from tests.tenancies import PlayedTenancy
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"
+BEGIN, END = "<!-- written by python -m tests.metrics -->", "<!-- end -->"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
@@ -94,3 +100,25 @@ def promtool(page: str) -> str | None:
 
 
 NO_PROMTOOL = "promtool (Debian: prometheus) is missing"
+
+
+def reference() -> str:
+    """The table of docs/metrics.md: every series with its type, its labels and its help."""
+    lines = ["| series | type | labels | help |", "| --- | --- | --- | --- |"]
+    for one in families(text(everything())):
+        name = f"{one.name}_total" if one.type == "counter" else one.name
+        labels = sorted({label for sample in one.samples for label in sample.labels} - {"le"})
+        lines.append(
+            f"| `{name}` | {one.type} | {', '.join(f'`{each}`' for each in labels)} | {one.documentation} |"
+        )
+    return "\n".join(lines)
+
+
+def write_reference() -> None:
+    """Bring the table of docs/metrics.md up to date."""
+    before, rest = DOCUMENT.read_text().split(BEGIN)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{reference()}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    write_reference()

@@ -27,23 +27,23 @@ ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
     "kv_cache_tokens_kept": (
         "kv_cache_tokens_kept",
         GaugeMetricFamily,
-        "Tokens kept for prompts that begin alike",
+        "KV cache tokens of the prefix cache",
     ),
-    "preemptions": ("num_preemptions", CounterMetricFamily, "Sequences that gave up memory and began again"),
+    "preemptions": ("num_preemptions", CounterMetricFamily, "Sequences that were preempted"),
 }
 
 
 def tenancy_series(tenancy: TenancyService) -> Iterator[Metric]:
     """What becomes of keys and of records."""
     ledger = tenancy.ledger
-    yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with a wrong key", tenancy.authentication.wrong)
+    yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with an invalid key", tenancy.authentication.wrong)
     yield CounterMetricFamily("faasmoe_ledger_written", "Records written to the ledger", ledger.written)
-    yield CounterMetricFamily("faasmoe_ledger_dropped", "Records that were lost", ledger.dropped)
-    yield GaugeMetricFamily("faasmoe_ledger_waiting", "Records that wait for the database", ledger.waiting)
+    yield CounterMetricFamily("faasmoe_ledger_dropped", "Ledger records that were lost", ledger.dropped)
+    yield GaugeMetricFamily("faasmoe_ledger_waiting", "Ledger records that wait for the database", ledger.waiting)
     failing = float(bool(ledger.failing))
-    yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the database cannot be written", failing)
+    yield GaugeMetricFamily("faasmoe_ledger_failing", "1 while the ledger cannot be written", failing)
     failures = CounterMetricFamily(
-        "faasmoe_background_failures", "Failed attempts of loops in the background", labels=["loop"]
+        "faasmoe_background_failures", "Failed attempts of background loops", labels=["loop"]
     )
     for name, outage in tenancy.outages.items():
         failures.add_metric([name], outage.failures)
@@ -52,20 +52,22 @@ def tenancy_series(tenancy: TenancyService) -> Iterator[Metric]:
 
 def orchestrator_series(figures: EngineStats) -> Iterator[Metric]:
     """What engines do, all of them together. Counts go on when an orchestrator ends."""
-    yield GaugeMetricFamily("faasmoe_num_requests_running", "Requests running", figures.running)
-    yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests waiting", figures.waiting)
-    yield _histogram("faasmoe_iteration_seconds", "Wall-clock time of a step", figures.step_seconds)
-    yield _histogram("faasmoe_iteration_tokens", "Tokens that the model ran in a step", figures.step_tokens)
-    yield _histogram("faasmoe_iteration_sequences", "Sequences that took part in a step", figures.step_sequences)
-    yield _histogram("faasmoe_iteration_functions", "Functions that a step touched", figures.step_functions)
+    yield GaugeMetricFamily("faasmoe_num_requests_running", "Running requests", figures.running)
+    yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests that wait to run", figures.waiting)
+    yield _histogram("faasmoe_iteration_seconds", "Seconds of a step of the engine", figures.step_seconds)
+    yield _histogram("faasmoe_iteration_tokens", "Tokens of a step of the engine", figures.step_tokens)
+    yield _histogram("faasmoe_iteration_sequences", "Sequences of a step of the engine", figures.step_sequences)
+    yield _histogram(
+        "faasmoe_iteration_functions", "Functions called in a step of the engine", figures.step_functions
+    )
     phases = CounterMetricFamily(
-        "faasmoe_iteration_phase_seconds", "Wall-clock time of steps by phase", labels=["phase"]
+        "faasmoe_iteration_phase_seconds", "Seconds of the engine's steps, by phase", labels=["phase"]
     )
     for phase, seconds in figures.phases.items():
         phases.add_metric([phase], seconds)
     yield phases
     yield CounterMetricFamily(
-        "faasmoe_cold_starts_met", "Invocations that waited for a cold start", figures.cold_starts
+        "faasmoe_cold_starts_met", "Function calls that waited for a cold start", figures.cold_starts
     )
     yield from _engine_series(figures.engine)
 
@@ -74,11 +76,11 @@ def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
     """How many orchestrators there are, and what it took to start them."""
     yield GaugeMetricFamily("faasmoe_orchestrators", "Orchestrators that take requests", running)
     yield CounterMetricFamily(
-        "faasmoe_orchestrator_restarts", "Orchestrators started after one was lost", starts.again
+        "faasmoe_orchestrator_restarts", "Orchestrators started to replace a lost one", starts.again
     )
     yield _histogram(
         "faasmoe_orchestrator_start_seconds",
-        "From the order for an orchestrator until it takes requests",
+        "Seconds until a new orchestrator takes requests",
         starts.seconds,
     )
 
@@ -110,20 +112,31 @@ def _cumulative(counts: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
 
 def pool_series(pool: PoolStatus) -> Iterator[Metric]:
     """What the platform's pool holds."""
-    yield GaugeMetricFamily("faasmoe_functions_deployed", "Functions deployed", len(pool.functions))
-    yield GaugeMetricFamily("faasmoe_pool_memory_bytes", "Memory counted in the pool", pool.memory_used)
+    yield GaugeMetricFamily("faasmoe_functions_deployed", "Deployed functions", len(pool.functions))
+    yield GaugeMetricFamily(
+        "faasmoe_pool_memory_bytes", "Bytes of memory of the pool of functions", pool.memory_used
+    )
     if pool.memory_budget is not None:
         yield GaugeMetricFamily(
-            "faasmoe_pool_memory_budget_bytes", "Most memory that the pool may take", pool.memory_budget
+            "faasmoe_pool_memory_budget_bytes",
+            "Memory budget of the pool of functions in bytes",
+            pool.memory_budget,
         )
-    yield GaugeMetricFamily("faasmoe_activations_waiting", "Activations that wait for memory", pool.waiting)
+    yield GaugeMetricFamily(
+        "faasmoe_activations_waiting", "Starts of instances that wait for memory", pool.waiting
+    )
     yield from _totals(pool.totals)
     seconds = sum(bound * count for bound, count in pool.latency)  # bounds, so too much by a tenth
     buckets = _cumulative([*pool.latency, (math.inf, 0)])
     yield HistogramMetricFamily(
-        "faasmoe_invocation_seconds", "From a call's arrival at an instance to the reply", buckets, seconds
+        "faasmoe_invocation_seconds",
+        "Seconds from the arrival of a call at an instance to the reply",
+        buckets,
+        seconds,
     )
-    phases = SummaryMetricFamily("faasmoe_cold_start_seconds", "Cold starts by phase", labels=["phase"])
+    phases = SummaryMetricFamily(
+        "faasmoe_cold_start_seconds", "Seconds of cold starts, by phase", labels=["phase"]
+    )
     for phase, (count, seconds) in pool.cold_start_phases.items():
         phases.add_metric([phase], count, seconds)
     yield phases
@@ -132,28 +145,32 @@ def pool_series(pool: PoolStatus) -> Iterator[Metric]:
 def _totals(totals: PoolTotals) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "faasmoe_instance_byte_seconds",
-        "Bytes of instances times seconds of their lives",
+        "Bytes of instances times the seconds of their lives",
         1e9 * totals.instance_gb_seconds,
     )
     yield CounterMetricFamily(
         "faasmoe_instance_busy_byte_seconds",
-        "Bytes of instances times seconds on calls that were answered",
+        "Bytes of instances times their seconds on answered calls",
         1e9 * totals.busy_gb_seconds,
     )
     yield CounterMetricFamily(
-        "faasmoe_instance_busy_seconds", "Instances' seconds on calls that were answered", totals.busy_seconds
+        "faasmoe_instance_busy_seconds", "Seconds of instances on answered calls", totals.busy_seconds
     )
 
 
 def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
     """By function: as many series as the model has functions, whoever calls them."""
     values: dict[str, tuple[type[Metric], str, Callable[[FunctionStatus], float]]] = {
-        "instances": (GaugeMetricFamily, "Instances running", lambda f: len(f.instances)),
-        "instance_memory_bytes": (GaugeMetricFamily, "Memory that instances count for", lambda f: f.memory),
-        "invocations": (CounterMetricFamily, "Calls answered by instances", lambda f: f.invocations),
-        "cold_starts": (CounterMetricFamily, "Instances started", lambda f: f.cold_starts),
-        "instance_deaths": (CounterMetricFamily, "Instances that died", lambda f: f.deaths),
-        "evictions": (CounterMetricFamily, "Instances stopped to make room", lambda f: f.evictions),
+        "instances": (GaugeMetricFamily, "Running instances of a function", lambda f: len(f.instances)),
+        "instance_memory_bytes": (
+            GaugeMetricFamily,
+            "Bytes of memory of a function's instances",
+            lambda f: f.memory,
+        ),
+        "invocations": (CounterMetricFamily, "Answered calls of a function", lambda f: f.invocations),
+        "cold_starts": (CounterMetricFamily, "Started instances of a function", lambda f: f.cold_starts),
+        "instance_deaths": (CounterMetricFamily, "Instances of a function that died", lambda f: f.deaths),
+        "evictions": (CounterMetricFamily, "Evicted instances of a function", lambda f: f.evictions),
     }
     yield _states(functions)
     yield _quantiles(functions)
@@ -165,7 +182,7 @@ def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
 
 
 def _states(functions: Sequence[FunctionStatus]) -> Metric:
-    family = GaugeMetricFamily("faasmoe_functions", "Functions deployed, by state", labels=["state"])
+    family = GaugeMetricFamily("faasmoe_functions", "Deployed functions, by state", labels=["state"])
     for state in ("zero", "starting", "idle", "busy"):
         family.add_metric([state], sum(function.state == state for function in functions))
     return family
@@ -173,7 +190,7 @@ def _states(functions: Sequence[FunctionStatus]) -> Metric:
 
 def _quantiles(functions: Sequence[FunctionStatus]) -> Metric:
     """A summary that has nothing but quantiles: counts are in `invocations`, and nobody adds seconds up."""
-    text = "From a call's arrival at an instance to the reply: at most so long for this share of the calls"
+    text = "Seconds from the arrival of a call at an instance to the reply, by function, as quantiles"
     family = SummaryMetricFamily("faasmoe_function_invocation_seconds", text)
     for function in functions:
         for quantile, seconds in (("0.5", function.p50), ("0.99", function.p99)):

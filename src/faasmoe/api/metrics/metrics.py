@@ -53,36 +53,36 @@ class Metrics:
         self._registry.register(self._snapshots)
         self._tenants: set[str] = set()
         disable_created_metrics()  # type: ignore[no-untyped-call] # when each series began: they double the page
-        self.requests = self._counter("requests", "Requests that ended, by outcome", "outcome")
-        self.limited = self._counter("requests_limited", "Requests that a limit of a tenant refused", "limit")
-        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were run")
+        self.requests = self._counter("requests", "Ended requests, by outcome", "outcome")
+        self.limited = self._counter("requests_limited", "Requests refused by a limit of their tenant", "limit")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of requests")
         self.cached = self._counter("prompt_tokens_cached", "Prompt tokens served from the prefix cache")
-        self.tokens = self._counter("generation_tokens", "Tokens generated")
+        self.tokens = self._counter("generation_tokens", "Generated tokens")
         self.queue = self._histogram(
-            "request_queue_time_seconds", "From a request's submission to its first step", _SECONDS
+            "request_queue_time_seconds", "Seconds from the submission of a request to its first step", _SECONDS
         )
         self.first = self._histogram(
-            "time_to_first_token_seconds", "From a request's submission to its first token", _SECONDS
+            "time_to_first_token_seconds", "Seconds from the submission of a request to its first token", _SECONDS
         )
         self.each = self._histogram(
             "time_per_output_token_seconds", "Seconds between consecutive output tokens", _TOKEN_SECONDS
         )
         self.duration = self._histogram(
-            "e2e_request_latency_seconds", "From a request's submission to its end", _SECONDS
+            "e2e_request_latency_seconds", "Seconds from the submission of a request to its end", _SECONDS
         )
         self._use = self._use_counters()
 
     def _use_counters(self) -> dict[str, tuple[Counter, float]]:
         """By the figure of `Used` that each counts, with what one of it is in the counter's unit."""
-        shared = "Invocations for requests; of one that several share, each has a part"
-        memory = "Bytes of instances times seconds that they were busy for requests"
+        shared = "Function calls for requests; a call that several requests share is split between them"
+        memory = "Bytes of instances times their busy seconds for requests"
         return {
             "invocations": (self._counter("request_invocations", shared), 1),
-            "expert_seconds": (self._counter("request_expert_seconds", "Time of functions for requests"), 1),
+            "expert_seconds": (self._counter("request_expert_seconds", "Seconds of functions for requests"), 1),
             "gb_seconds": (self._counter("request_byte_seconds", memory), 1e9),
-            "cold_starts": (self._counter("request_cold_starts", "Instances started for requests"), 1),
+            "cold_starts": (self._counter("request_cold_starts", "Cold starts for requests"), 1),
             "orchestrator_cpu_seconds": (
-                self._counter("request_cpu_seconds", "CPU time of orchestrators for requests"), 1
+                self._counter("request_cpu_seconds", "CPU seconds of orchestrators for requests"), 1
             ),
         }  # fmt: skip
 
