@@ -42,7 +42,7 @@ class PlayedFleet:
         for again in (False, True, True):
             self.starts.count(0.2, again)
 
-    async def figures(self) -> EngineStats:
+    async def stats(self) -> EngineStats:
         return self._figures
 
 

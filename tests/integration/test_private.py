@@ -85,16 +85,16 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
             dying, living = await submit(fleet, "a", LONG), await submit(fleet, "b", 100)
             pieces = [await anext(dying), await anext(living)]
             assert all(isinstance(piece, Piece) for piece in pieces)
-            before = await fleet.figures()
+            before = await fleet.stats()
             os.kill(its, signal.SIGKILL)
             with pytest.raises(EngineStopped, match="has ended"):
                 await text(dying)
             assert await text(await submit(fleet, "a", 40)) == wanted
             assert (pieces[1].text + await text(living)).startswith(wanted)
             assert fleet.starts.again == 1
-            figures = await fleet.figures()
-            assert figures.step_tokens.total >= before.step_tokens.total + 39  # those of the dead are counted
-            assert figures.engine["kv_cache_tokens"] == pytest.approx(
+            stats = await fleet.stats()
+            assert stats.step_tokens.total >= before.step_tokens.total + 39  # those of the dead are counted
+            assert stats.engine["kv_cache_tokens"] == pytest.approx(
                 2 * (8 << 20) // 5376, abs=2
             )  # two of 8 shares
             forking = template()
@@ -169,7 +169,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             assert await text(await submit(fleet, "c", 8)) == wanted  # a's or b's made room
             assert len(orchestrators()) <= 2
             await until(lambda: not orchestrators())
-            invocations = (await fleet.figures()).invocations
+            invocations = (await fleet.stats()).invocations
             assert invocations > 0
             await until(lambda: template() is None)
             await until(lambda: not any(function.instances for function in pool.status().functions))
@@ -186,7 +186,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             assert forking is not None
             forking.resume()
             assert await text(await answer) == wanted
-            assert (await fleet.figures()).invocations > invocations
+            assert (await fleet.stats()).invocations > invocations
             assert fleet.starts.again == 0
 
     with local_platform(LocalOptions(keep_alive=0.5, zygote_keep_alive=0.5)) as pool:

@@ -17,7 +17,7 @@ from faasmoe.protocol.stats import EngineStats
 
 PATIENCE = 60.0  # seconds that a request waits for an orchestrator that is starting
 MOST_WAITING = 1024  # requests that wait for one
-_FRESH_SECONDS = 1.0  # that a page of figures waits for new ones
+_FRESH_SECONDS = 1.0  # that a page of stats waits for new ones
 
 State = Literal["starting", "ok", "stopped"]
 
@@ -62,7 +62,7 @@ class OrchestratorClient:
         return bool(self._waiting) or (self._link is not None and self._link.busy)
 
     @property
-    def figures(self) -> EngineStats:
+    def stats(self) -> EngineStats:
         """What this and earlier orchestrators have told last."""
         return self._past if self._link is None else self._past + self._link.latest
 
@@ -97,7 +97,7 @@ class OrchestratorClient:
             self._link.cut(reason)
 
     async def refresh(self) -> None:
-        """Have figures that are as new as can be had without waiting long."""
+        """Have stats that are as new as can be had without waiting long."""
         if self._link is not None:
             with suppress(TimeoutError, EngineBusy):
                 async with asyncio.timeout(_FRESH_SECONDS):

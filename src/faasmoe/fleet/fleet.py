@@ -181,11 +181,11 @@ class Fleet:
             return "the model is being loaded"
         return member.client.why
 
-    async def figures(self) -> EngineStats:
+    async def stats(self) -> EngineStats:
         """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""
         clients = [member.client for member in self._everybody()]
         await asyncio.gather(*(client.refresh() for client in clients))
-        return sum((member.client.figures for member in self._everybody()), self._past)
+        return sum((member.client.stats for member in self._everybody()), self._past)
 
     def refuse(self, reason: str) -> None:
         """Take no more requests; what runs goes on. For good."""
@@ -284,6 +284,6 @@ class Fleet:
 
     def _left(self, task: asyncio.Task[None]) -> None:
         member = self._leaving.pop(task)
-        self._past += member.client.figures
+        self._past += member.client.stats
         if not task.cancelled() and (error := task.exception()):
             log.error("an orchestrator was not ended in order", exc_info=error)

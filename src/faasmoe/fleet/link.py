@@ -93,7 +93,7 @@ class Link:
             elif isinstance(message, Refused):
                 self._answer(message.number, error_of(message.error))
             elif isinstance(message, Report):
-                self.latest = message.figures
+                self.latest = message.stats
                 if self.on_busy:
                     self.on_busy(message.busy)
                 if self._report and not self._report.done():
@@ -135,7 +135,7 @@ class Link:
                 self.send(pack(Cancel((request_id,))))
 
     async def refresh(self) -> None:
-        """Have the newest figures in `latest`, unless the orchestrator ends meanwhile."""
+        """Have the newest stats in `latest`, unless the orchestrator ends meanwhile."""
         if self._failed is not None:
             return
         if self._report is None or self._report.done():

@@ -29,7 +29,7 @@ def run(connection: socket.socket, start: Callable[[], Runtime]) -> None:
         server.fail(error)
         threading.Event().wait()  # until the gateway has read it and hangs up
         return
-    server.serve(serving.engine, serving.figures)
+    server.serve(serving.engine, serving.stats)
     while serving.engine.alive:
         server.cancel_dropped(_LOOK_SECONDS)
     log.error("the engine has ended")

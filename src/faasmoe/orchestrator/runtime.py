@@ -74,7 +74,7 @@ class Runtime(Closeable):
             undo.callback(self.engine.close)
             self._undo = undo.pop_all()
 
-    def figures(self) -> EngineStats:
+    def stats(self) -> EngineStats:
         """What the engine did so far."""
         return self._meter.read(*self.engine.load(), self.engine.gauges())
 

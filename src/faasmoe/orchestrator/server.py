@@ -75,10 +75,10 @@ class Server:
             name = f"gateway{work.__name__}"
             threading.Thread(target=self._until_gone, args=(work,), name=name, daemon=True).start()
 
-    def serve(self, runner: Runner, figures: Callable[[], EngineStats]) -> None:
+    def serve(self, runner: Runner, stats: Callable[[], EngineStats]) -> None:
         """Take requests from now on."""
         self._runner = runner
-        self._report = lambda: Report(figures(), runner.take_busy())
+        self._report = lambda: Report(stats(), runner.take_busy())
         self._outbox.post(Ready())
 
     def fail(self, error: Exception) -> None:

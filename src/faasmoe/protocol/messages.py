@@ -136,9 +136,9 @@ class Pieces(Message, frozen=True):
 
 
 class Report(Message, frozen=True):
-    """To the gateway, once a second and when asked: figures, and a sign of life."""
+    """To the gateway, once a second and when asked: stats, and a sign of life."""
 
-    figures: EngineStats
+    stats: EngineStats
     busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`Used.gb_seconds`)
 
 

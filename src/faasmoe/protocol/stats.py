@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-COUNTED = frozenset({"preemptions"})  # of the engine's own figures; the others are about the moment
+COUNTED = frozenset({"preemptions"})  # of the engine's own stats; the others are about the moment
 MANY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -57,7 +57,7 @@ class EngineStats:
     phases: dict[str, float] = field(default_factory=dict)  # part of a step to its seconds in all
     invocations: int = 0
     cold_starts: int = 0  # invocations that had to wait for one
-    engine: dict[str, float] = field(default_factory=dict)  # its own figures, by name (`Engine.gauges`)
+    engine: dict[str, float] = field(default_factory=dict)  # its own stats, by name (`Engine.gauges`)
 
     def __add__(self, other: EngineStats) -> EngineStats:
         sums = {f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}

@@ -128,15 +128,15 @@ def test_nor_do_too_many_of_them() -> None:
 def test_counts_go_on_with_the_next_orchestrator() -> None:
     async def test() -> None:
         client = OrchestratorClient()
-        assert client.figures == EngineStats()
+        assert client.stats == EngineStats()
         attach(client, Link())
         await client.refresh()
-        assert (client.figures.running, client.figures.invocations) == (3, 5)
+        assert (client.stats.running, client.stats.invocations) == (3, 5)
         client.detach("killed")
         await client.refresh()
-        assert (client.figures.running, client.figures.invocations) == (0, 5)
+        assert (client.stats.running, client.stats.invocations) == (0, 5)
         attach(client, Link())
-        assert (client.figures.running, client.figures.invocations) == (1, 10)
+        assert (client.stats.running, client.stats.invocations) == (1, 10)
 
     run(test())
 

@@ -144,18 +144,18 @@ def test_where_none_idles_a_tenant_waits_its_turn() -> None:
 
 def test_figures_are_sums_and_counts_outlive_orchestrators() -> None:
     async def test(played: Played) -> None:
-        assert await played.fleet.figures() == EngineStats()
+        assert await played.fleet.stats() == EngineStats()
         await played.submit("a")
         await played.submit("b")
-        assert await played.fleet.figures() == EngineStats(running=2, invocations=2)
+        assert await played.fleet.stats() == EngineStats(running=2, invocations=2)
         played.launcher.children[0].link.busy = False
         await played.look()
         await played.look(after=60)
-        assert await played.fleet.figures() == EngineStats(running=1, invocations=2)
+        assert await played.fleet.stats() == EngineStats(running=1, invocations=2)
         played.launcher.children[1].dies.set()
         await turn()
         await played.submit("b")
-        assert await played.fleet.figures() == EngineStats(running=1, invocations=3)
+        assert await played.fleet.stats() == EngineStats(running=1, invocations=3)
 
     play(test)
 

@@ -175,7 +175,7 @@ def test_figures_come_when_asked(ready: Played) -> None:
     ready.connection.say(Ask())
     while not isinstance(message := read_one(ready.connection), Report):
         pass
-    assert (message.figures, message.busy) == (EngineStats(), {"a": 1.5})
+    assert (message.stats, message.busy) == (EngineStats(), {"a": 1.5})
 
 
 def read_one(connection: Connection) -> Message:
@@ -223,7 +223,7 @@ def test_a_request_that_the_engine_chokes_on_is_refused_alone(ready: Played) -> 
     assert next(ready.answers) == Accepted(2)
 
 
-@pytest.mark.parametrize("what", ["figures", "cancel"])
+@pytest.mark.parametrize("what", ["stats", "cancel"])
 def test_a_thread_that_ends_ends_the_process(played: Played, what: str) -> None:
     """Otherwise requests would wait for what is never read, or never sent."""
 
@@ -232,6 +232,6 @@ def test_a_thread_that_ends_ends_the_process(played: Played, what: str) -> None:
 
     played.engine.cancel = broken  # type: ignore[assignment]
     played.server.start()
-    played.server.serve(played.engine, broken if what == "figures" else EngineStats)
+    played.server.serve(played.engine, broken if what == "stats" else EngineStats)
     played.connection.say(Cancel(("a",)) if what == "cancel" else Ask())
     assert played.gone.get(timeout=30) == 1

@@ -84,7 +84,7 @@ configs = st.builds(
     st.builds(EngineOptions),
 )
 failures = st.builds(Failure, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
-figures = st.builds(
+stats = st.builds(
     EngineStats,
     numbers,
     numbers,
@@ -106,7 +106,7 @@ answers = st.one_of(
     st.builds(Accepted, numbers),
     st.builds(Refused, numbers, failures),
     st.builds(Pieces, st.lists(st.tuples(texts, pieces), max_size=3).map(tuple)),
-    st.builds(Report, figures, st.dictionaries(texts, reals)),
+    st.builds(Report, stats, st.dictionaries(texts, reals)),
 )
 
 

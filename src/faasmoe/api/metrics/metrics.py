@@ -138,7 +138,7 @@ class Metrics:
 
     async def page(self, accept: str = "") -> tuple[bytes, str]:
         """What Prometheus scrapes, and its media type: OpenMetrics for those who accept that, else its older text."""
-        self._snapshots.figures = await self._fleet.figures()
+        self._snapshots.figures = await self._fleet.stats()
         self._snapshots.running, self._snapshots.starts = self._fleet.running, self._fleet.starts
         try:
             self._snapshots.pool = await asyncio.to_thread(self._pool)
