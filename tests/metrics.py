@@ -20,9 +20,9 @@ from faasmoe.api.metrics.collectors import ENGINE
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.errors import LimitExceeded
 from faasmoe.fleet.fleet import Starts
-from faasmoe.fleet.piece_stream import Inbox, PieceStream
+from faasmoe.fleet.stream import Inbox, PieceStream
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
-from faasmoe.protocol.request import GenerationRequest, Piece, Used
+from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage
 from faasmoe.protocol.stats import EngineStats
 from tests.tenancies import PlayedTenancy
 
@@ -76,7 +76,7 @@ async def _use(made: Metrics, tenants: int) -> None:
     inboxes = [Inbox() for _ in requests]
     made.uses(requests, [PieceStream(inbox, lambda: None) for inbox in inboxes])
     for inbox in inboxes:
-        inbox.settle(Piece("", 4, "stop", used=Used(1.5, 2, 3, 0.5, 4)))
+        inbox.settle(Piece("", 4, "stop", used=ResourceUsage(1.5, 2, 3, 0.5, 4)))
     await asyncio.sleep(0)
 
 

@@ -14,7 +14,7 @@ from faasmoe.experts.payload import Reply, Request
 from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.protocol import messages
 from faasmoe.protocol.config import About, ServingConfig
-from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, Used
+from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage, SamplingParams
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.readers import messages as readers
 from tests.chaos.questions import MODEL
@@ -66,23 +66,23 @@ def envelopes() -> Iterator[bytes]:
 def control() -> Iterator[bytes]:
     """The first byte is the place in `targets._PARSERS`."""
     asked = GenerationRequest("r-0", (1, 2, 3), SamplingParams(4, stop=("x",), logit_bias=((1, 2.0),)), "acme")
-    for order in (messages.Submit(1, (asked,)), messages.Cancel(("r-0",)), messages.Ask()):
+    for order in (messages.Submit(1, (asked,)), messages.Cancel(("r-0",)), messages.StatsRequest()):
         yield b"\0" + messages.pack(order)[messages.HEADER.size :]
-    last = Piece("text", 3, "length", used=Used())
+    last = Piece("text", 3, "length", used=ResourceUsage())
     for answer in (
         messages.Ready(),
         messages.Accepted(1),
         messages.Refused(1, messages.Failure("RequestError", "no", {"param": "prompt", "code": None})),
         messages.Failed(messages.Failure("EngineBusy", "full", {"retry_after": 1.5})),
         messages.Pieces((("r-0", last), ("r-1", Piece("", 0, error="lost")))),
-        messages.Report(EngineStats(), {"acme": 0.5}),
+        messages.StatsReport(EngineStats(), {"acme": 0.5}),
     ):
         yield b"\1" + messages.pack(answer)[messages.HEADER.size :]
     for told in (messages.Start(ServingConfig("m", "/m"), "/pool", "/folder"), messages.Fork(1), messages.Kill(1)):
         yield b"\2" + messages.pack(told)
     for heard in (messages.Prepared(About("Mixtral", 2, 4, 100, 64)), messages.Ended(1, -9)):
         yield b"\3" + messages.pack(heard)
-    yield b"\4" + messages.pack(messages.Ask())
+    yield b"\4" + messages.pack(messages.StatsRequest())
     note = {"id": 1, "order": "activate", "name": "layer-0-block-0", "lost": None, "seconds": 1.0, "list": [{}]}
     yield b"\5" + json.dumps(note).encode()
     yield b"\6" + wire.pack(note)

@@ -20,7 +20,7 @@ from faasmoe.experts.kernels.cache import CACHE
 from faasmoe.fleet import launcher, template_process
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.launcher import TemplateClient
-from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.stream import PieceStream
 from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.orchestrator.pool import local_platform

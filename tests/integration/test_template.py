@@ -22,7 +22,6 @@ from faasmoe.protocol.messages import (
     HEADER,
     LARGEST_PACKET,
     VERSION,
-    Ask,
     Ended,
     Failed,
     Fork,
@@ -32,6 +31,7 @@ from faasmoe.protocol.messages import (
     Killed,
     Prepared,
     Start,
+    StatsRequest,
     Submit,
     pack,
     read_template_answer,
@@ -108,7 +108,7 @@ def template(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
         HEADER.pack(VERSION, 3) + b"\xff\xff\xff",
         HEADER.pack(VERSION, 40) + b"\x91" * 40,
         pack(Fork(1)),
-        pack(Ask()) + HEADER.pack(VERSION, 1) + b"\xc1",
+        pack(StatsRequest()) + HEADER.pack(VERSION, 1) + b"\xc1",
         os.urandom(1 << 16),
     ],
     ids=["http", "zeros", "huge", "version", "garbage", "deep", "order", "later", "random"],
@@ -124,7 +124,7 @@ def test_hostile_bytes_end_that_orchestrator_with_one_line(template: Template, l
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\x01", HEADER.pack(VERSION, 100) + b"x", pack(Ask()), pack(Submit(1, ()))]
+    "sent", [b"", b"\x01", HEADER.pack(VERSION, 100) + b"x", pack(StatsRequest()), pack(Submit(1, ()))]
 )
 def test_a_gateway_that_hangs_up_ends_the_orchestrator(template: Template, sent: bytes) -> None:
     with template.fork() as link:
@@ -157,7 +157,13 @@ def test_a_fork_whose_connection_did_not_arrive_fails_alone(template: Template) 
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\x00", os.urandom(600), pack(Ask()), pack(Kill(1)), pack(Start(ServingConfig("m", "/gone"), "/", "/"))],
+    [
+        b"\x00",
+        os.urandom(600),
+        pack(StatsRequest()),
+        pack(Kill(1)),
+        pack(Start(ServingConfig("m", "/gone"), "/", "/")),
+    ],
 )
 def test_a_template_that_is_told_nonsense_ends(tmp_path: Path, sent: bytes) -> None:
     log = tmp_path / "log"

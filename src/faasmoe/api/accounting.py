@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from dataclasses import asdict
 
 from faasmoe.errors import ServingError
-from faasmoe.fleet.piece_stream import PieceStream
-from faasmoe.protocol.request import Piece, Used
+from faasmoe.fleet.stream import PieceStream
+from faasmoe.protocol.request import Piece, ResourceUsage
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.ledger.ledger import Record
 from faasmoe.tenancy.limits.lease import Lease, LeaseRequest
@@ -157,5 +157,7 @@ def _outcome(lasts: Sequence[Piece | None]) -> str:
     return next((reason for reason in ("error", "cancelled", "length") if reason in reasons), "stop")
 
 
-def _together(shares: Sequence[Used]) -> Used:
-    return Used(*(sum(values) for values in zip(*(asdict(share).values() for share in shares), strict=True)))
+def _together(shares: Sequence[ResourceUsage]) -> ResourceUsage:
+    return ResourceUsage(
+        *(sum(values) for values in zip(*(asdict(share).values() for share in shares), strict=True))
+    )

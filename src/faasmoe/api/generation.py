@@ -20,7 +20,7 @@ from faasmoe.api.http.comments import SILENCE, Commented
 from faasmoe.api.interface import Endpoint, Head, Usage
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.fleet.fleet import Fleet
-from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.tenancy.authentication import Caller
 

@@ -44,7 +44,7 @@ class IdleMeter:
         self._end = asyncio.Event()
 
     def note(self, used: Mapping[str, float]) -> None:
-        """Tenants have kept instances busy for these GB-seconds (`Report.busy`)."""
+        """Tenants have kept instances busy for these GB-seconds (`StatsReport.busy`)."""
         self._shares.note(used)
 
     async def end_period(self) -> None:

@@ -22,8 +22,8 @@ from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
 from faasmoe.model.dense.dense import DenseModel
+from faasmoe.protocol.client_errors import ENDING, FAILED, NOT_FINITE, client_message
 from faasmoe.protocol.options import EngineOptions
-from faasmoe.protocol.reasons import ENDING, FAILED, NOT_FINITE, told
 from faasmoe.protocol.request import GenerationRequest
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Engine:
                     self._tell(running.cancel)
 
     def take_busy(self) -> dict[str, float]:
-        """GB-seconds of instances that tenants have kept busy since the last time (`Used.gb_seconds`)."""
+        """GB-seconds of instances that tenants have kept busy since the last time (`ResourceUsage.gb_seconds`)."""
         with self._work:
             busy, self._busy = self._busy, defaultdict(float)
         return dict(busy)
@@ -279,7 +279,7 @@ class Engine:
         else:  # its message may quote a tenant's text
             log.error("%s failed", what, exc_info=error)
         self._drop(running, keep=False)
-        self._tell(running.fail, told(error))
+        self._tell(running.fail, client_message(error))
 
     def _tell(self, how: Callable[..., None], *what: str) -> None:
         try:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faasmoe.engine.experts.costs import COSTS
-from faasmoe.protocol.request import Used
+from faasmoe.protocol.request import ResourceUsage
 
 
 class RequestUsage:
@@ -27,11 +27,11 @@ class RequestUsage:
         self._costs += costs
         self._cpu += cpu_seconds
 
-    def read(self) -> Used:
+    def read(self) -> ResourceUsage:
         """The usage so far."""
         now = 0.0 if self._entered is None else time.thread_time() - self._entered
         invocations, expert_seconds, gb_seconds, cold_starts = self._costs.tolist()
-        return Used(invocations, expert_seconds, gb_seconds, cold_starts, self._cpu + now)
+        return ResourceUsage(invocations, expert_seconds, gb_seconds, cold_starts, self._cpu + now)
 
     def __enter__(self) -> None:
         self._entered = time.thread_time()

@@ -10,7 +10,7 @@ from typing import Literal
 
 from faasmoe.errors import EngineBusy, EngineStopped, MessageError, RequestError
 from faasmoe.fleet.link import Link
-from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.messages import Submit, pack
 from faasmoe.protocol.request import GenerationRequest
 from faasmoe.protocol.stats import EngineStats

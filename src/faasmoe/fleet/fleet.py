@@ -14,7 +14,7 @@ from typing import Protocol, Self
 from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
 from faasmoe.fleet.child import Child
 from faasmoe.fleet.client import PATIENCE, OrchestratorClient, State
-from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.stream import PieceStream
 from faasmoe.fleet.supervisor import PAUSES, Supervisor
 from faasmoe.protocol.config import About, FleetOptions
 from faasmoe.protocol.request import GenerationRequest

@@ -10,16 +10,16 @@ from functools import partial
 from typing import NoReturn, Self
 
 from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, ProcessLost
-from faasmoe.fleet.piece_stream import Inbox, PieceStream
+from faasmoe.fleet.stream import Inbox, PieceStream
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
     Accepted,
-    Ask,
     Cancel,
     Pieces,
     Refused,
-    Report,
+    StatsReport,
+    StatsRequest,
     ToGateway,
     body_length,
     error_of,
@@ -41,7 +41,7 @@ class Link:
         self._writer = writer
         self._patience = patience or Patience()
         self._ticking = asyncio.get_running_loop().call_later(self._patience.seconds, self._tick)
-        self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `Report.busy`
+        self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `StatsReport.busy`
         self._inboxes: dict[str, Inbox] = {}  # by request, until its last piece has come
         self._cancelled: set[str] = set()  # of these
         self._answers: dict[int, _Asked] = {}  # by number of the Submit
@@ -92,7 +92,7 @@ class Link:
                 self._answer(message.number, None)
             elif isinstance(message, Refused):
                 self._answer(message.number, error_of(message.error))
-            elif isinstance(message, Report):
+            elif isinstance(message, StatsReport):
                 self.latest = message.stats
                 if self.on_busy:
                     self.on_busy(message.busy)
@@ -140,7 +140,7 @@ class Link:
             return
         if self._report is None or self._report.done():
             self._report = asyncio.get_running_loop().create_future()
-            self.send(pack(Ask()))
+            self.send(pack(StatsRequest()))
         await asyncio.wait([self._report])
 
     def cut(self, reason: str) -> None:

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 
 from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
 from faasmoe.orchestrator.outbox import Outbox
+from faasmoe.protocol.client_errors import client_message
 from faasmoe.protocol.messages import (
     HEADER,
     Accepted,
@@ -23,8 +24,8 @@ from faasmoe.protocol.messages import (
     Pieces,
     Ready,
     Refused,
-    Report,
     Starting,
+    StatsReport,
     Submit,
     ToOrchestrator,
     body_length,
@@ -32,7 +33,6 @@ from faasmoe.protocol.messages import (
     pack,
     read_order,
 )
-from faasmoe.protocol.reasons import told
 from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.protocol.stats import EngineStats
 
@@ -78,7 +78,7 @@ class Server:
     def serve(self, runner: Runner, stats: Callable[[], EngineStats]) -> None:
         """Take requests from now on."""
         self._runner = runner
-        self._report = lambda: Report(stats(), runner.take_busy())
+        self._report = lambda: StatsReport(stats(), runner.take_busy())
         self._outbox.post(Ready())
 
     def fail(self, error: Exception) -> None:
@@ -141,7 +141,7 @@ class Server:
         except Exception as error:  # whatever it is, others' requests must not suffer from it
             if not isinstance(error, FaasmoeError):
                 log.exception("a request cannot be taken")
-                error = EngineStopped(told(error))
+                error = EngineStopped(client_message(error))
             self._cancel(tuple(taken))
             self._outbox.post(Refused(order.number, failure_of(error)))
         else:

@@ -64,8 +64,8 @@ class Cancel(Message, frozen=True):
     ids: tuple[str, ...]
 
 
-class Ask(Message, frozen=True):
-    """To the orchestrator: send a `Report` now."""
+class StatsRequest(Message, frozen=True):
+    """To the orchestrator: send a `StatsReport` now."""
 
 
 class Starting(Message, frozen=True):
@@ -135,19 +135,19 @@ class Pieces(Message, frozen=True):
     pieces: tuple[tuple[str, Piece], ...]
 
 
-class Report(Message, frozen=True):
+class StatsReport(Message, frozen=True):
     """To the gateway, once a second and when asked: stats, and a sign of life."""
 
     stats: EngineStats
-    busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`Used.gb_seconds`)
+    busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`ResourceUsage.gb_seconds`)
 
 
 _M = TypeVar("_M")
 
 ToTemplate = Start | Fork | Kill
 FromTemplate = Prepared | Failed | Forked | Killed | Ended
-ToOrchestrator = Submit | Cancel | Ask
-ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | Report
+ToOrchestrator = Submit | Cancel | StatsRequest
+ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | StatsReport
 
 _encoder = msgspec.msgpack.Encoder()
 _to_template: msgspec.msgpack.Decoder[ToTemplate] = msgspec.msgpack.Decoder(ToTemplate)

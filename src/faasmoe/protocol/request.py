@@ -118,7 +118,7 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class ResourceUsage:
     """What a request has used. A step or call that served several is split between them by tokens."""
 
     invocations: float = 0.0  # of functions
@@ -139,7 +139,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
     cached_tokens: int = 0  # of the prompt, whose keys and values were there already
     queue_seconds: float = 0.0  # from submission to the first step that it took part in
-    used: Used | None = None  # with the last piece, however the request ended
+    used: ResourceUsage | None = None  # with the last piece, however the request ended
 
     @property
     def last(self) -> bool:

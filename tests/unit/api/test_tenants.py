@@ -12,7 +12,7 @@ import pytest
 from faasmoe.api import accounting
 from faasmoe.api.openai.api import duration
 from faasmoe.errors import EngineBusy, EngineStopped
-from faasmoe.protocol.request import Piece, Used
+from faasmoe.protocol.request import Piece, ResourceUsage
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.ledger.ledger import Record
 from faasmoe.tenancy.proxies import TrustedProxies
@@ -21,7 +21,7 @@ from tests.tenancies import PlayedTenancy, bearer
 from tests.unit.api.test_app import ANSWER, BODY, Orchestrator, app_of, events, post
 
 ACME = Tenant("acme", 3.0)
-USED = Used(2.5, 0.5, 0.25, 1.0, 0.125)
+USED = ResourceUsage(2.5, 0.5, 0.25, 1.0, 0.125)
 LAST = Piece("!", 7, "length", cached_tokens=1, used=USED)
 ENDED = Piece("", 3, "cancelled", cached_tokens=1, used=USED)
 

@@ -12,24 +12,24 @@ import pytest
 
 from faasmoe.errors import EngineBusy, EngineStopped, MessageError, ProcessLost, RequestError, ServingError
 from faasmoe.fleet.link import Link
-from faasmoe.fleet.piece_stream import MOST_UNREAD, PieceStream
+from faasmoe.fleet.stream import MOST_UNREAD, PieceStream
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
     Accepted,
-    Ask,
     Cancel,
     Pieces,
     Refused,
-    Report,
     Starting,
+    StatsReport,
+    StatsRequest,
     Submit,
     ToGateway,
     failure_of,
     pack,
     read_order,
 )
-from faasmoe.protocol.request import GenerationRequest, Piece, Used
+from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.patience import Patience, SilenceLimits
 
@@ -193,7 +193,9 @@ def test_the_last_piece_comes_however_a_request_ends(how: str) -> None:
         played.say(Pieces((("a", piece("x")),)))
         await turn()
         assert not final.done()
-        last = Piece("y", 2, None if how == "failed" else how, "no" if how == "failed" else None, used=Used(3))
+        last = Piece(
+            "y", 2, None if how == "failed" else how, "no" if how == "failed" else None, used=ResourceUsage(3)
+        )
         played.say(Pieces((("a", last),)))
         assert await final == last
         if how == "read":
@@ -238,7 +240,7 @@ def test_a_slow_reader_gets_what_waits_and_then_an_error() -> None:
         with pytest.raises(ServingError, match="reads too slowly"):
             await anext(slow)
         assert {p.text for p in got} == {"x"}
-        last = Piece("", 9, "cancelled", used=Used(3))
+        last = Piece("", 9, "cancelled", used=ResourceUsage(3))
         played.say(Pieces((("slow", last),)))
         assert await slow.final == last
 
@@ -289,7 +291,7 @@ def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost(
         loop = asyncio.get_running_loop()
         for _ in range(3):
             stand_still(0.05)
-            loop.call_soon(played.say, Report(EngineStats(running=4), {}))
+            loop.call_soon(played.say, StatsReport(EngineStats(running=4), {}))
             await asyncio.sleep(0.002)
         assert not played.running.done()
         assert played.link.latest == EngineStats(running=4)
@@ -297,7 +299,9 @@ def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost(
     play(test, Patience(limits=SilenceLimits(asleep=0.02, stopped=0), tick=0.005))
 
 
-@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK", pack(Ask()), pack(Starting()), HEADER.pack(1, LARGEST + 1)])
+@pytest.mark.parametrize(
+    "sent", [b"HTTP/1.1 200 OK", pack(StatsRequest()), pack(Starting()), HEADER.pack(1, LARGEST + 1)]
+)
 def test_an_orchestrator_that_talks_nonsense_is_given_up(sent: bytes) -> None:
     async def test(played: Played) -> None:
         played.reader.feed_data(sent)
@@ -324,10 +328,10 @@ def test_figures_are_asked_for_once_for_all_who_wait() -> None:
         await turn()
         seen: list[dict[str, float]] = []
         played.link.on_busy = seen.append
-        played.say(Report(EngineStats(running=4), {"a": 1.5}))
+        played.say(StatsReport(EngineStats(running=4), {"a": 1.5}))
         await asyncio.gather(*asked)
         assert played.link.latest == EngineStats(running=4)
-        assert played.writer.orders() == [Ask()]
+        assert played.writer.orders() == [StatsRequest()]
         assert seen == [{"a": 1.5}]
 
     play(test)
@@ -347,7 +351,7 @@ def test_what_is_cut_off_fails_at_once_and_what_it_has_used_is_still_told() -> N
         for stream in (first, second):
             with pytest.raises(EngineStopped, match="the end"):
                 await anext(stream)
-        last = Piece("", 1, "cancelled", used=Used(1.0))
+        last = Piece("", 1, "cancelled", used=ResourceUsage(1.0))
         played.say(Pieces((("a", last), ("b", last))))
         await turn()
         assert (first.final.result(), second.final.result()) == (last, last)

@@ -8,7 +8,7 @@ import pytest
 
 from faasmoe.orchestrator.outbox import MOST_UNSENT, Outbox
 from faasmoe.protocol.messages import Accepted, Pieces
-from faasmoe.protocol.request import Piece, Used
+from faasmoe.protocol.request import Piece, ResourceUsage
 
 NOW = 0.0  # an instant that has passed
 
@@ -45,7 +45,7 @@ def test_a_request_whose_pieces_nobody_takes_is_dropped_with_an_error_and_others
     assert outbox.take(NOW) == []
     with pytest.raises(queue.Empty):  # told once
         outbox.dropped.get_nowait()
-    used = Used(invocations=3)
+    used = ResourceUsage(invocations=3)
     outbox.piece("slow", Piece("", 9, "cancelled", used=used))
     (message,) = outbox.take(NOW)
     assert isinstance(message, Pieces)

@@ -14,15 +14,15 @@ from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
     Accepted,
-    Ask,
     Cancel,
     Failed,
     Message,
     Pieces,
     Ready,
     Refused,
-    Report,
     Starting,
+    StatsReport,
+    StatsRequest,
     Submit,
     body_length,
     error_of,
@@ -66,7 +66,7 @@ class Connection:
                 end = HEADER.size + body_length(data[: HEADER.size])
                 message = read_answer(data[HEADER.size : end])
                 data = data[end:]
-                if not isinstance(message, (Starting, Report)):
+                if not isinstance(message, (Starting, StatsReport)):
                     yield message
 
 
@@ -172,8 +172,8 @@ def test_a_request_that_the_gateway_does_not_keep_up_with_is_dropped(ready: Play
 
 
 def test_figures_come_when_asked(ready: Played) -> None:
-    ready.connection.say(Ask())
-    while not isinstance(message := read_one(ready.connection), Report):
+    ready.connection.say(StatsRequest())
+    while not isinstance(message := read_one(ready.connection), StatsReport):
         pass
     assert (message.stats, message.busy) == (EngineStats(), {"a": 1.5})
 
@@ -233,5 +233,5 @@ def test_a_thread_that_ends_ends_the_process(played: Played, what: str) -> None:
     played.engine.cancel = broken  # type: ignore[assignment]
     played.server.start()
     played.server.serve(played.engine, broken if what == "stats" else EngineStats)
-    played.connection.say(Cancel(("a",)) if what == "cancel" else Ask())
+    played.connection.say(Cancel(("a",)) if what == "cancel" else StatsRequest())
     assert played.gone.get(timeout=30) == 1

@@ -17,7 +17,6 @@ from faasmoe.protocol.messages import (
     LARGEST,
     VERSION,
     Accepted,
-    Ask,
     Cancel,
     Ended,
     Failed,
@@ -29,9 +28,10 @@ from faasmoe.protocol.messages import (
     Prepared,
     Ready,
     Refused,
-    Report,
     Start,
     Starting,
+    StatsReport,
+    StatsRequest,
     Submit,
     body_length,
     error_of,
@@ -97,7 +97,7 @@ stats = st.builds(
 orders = st.one_of(
     st.builds(Submit, numbers, st.lists(requests, max_size=3).map(tuple)),
     st.builds(Cancel, st.lists(texts).map(tuple)),
-    st.just(Ask()),
+    st.just(StatsRequest()),
 )
 answers = st.one_of(
     st.just(Starting()),
@@ -106,7 +106,7 @@ answers = st.one_of(
     st.builds(Accepted, numbers),
     st.builds(Refused, numbers, failures),
     st.builds(Pieces, st.lists(st.tuples(texts, pieces), max_size=3).map(tuple)),
-    st.builds(Report, stats, st.dictionaries(texts, reals)),
+    st.builds(StatsReport, stats, st.dictionaries(texts, reals)),
 )
 
 
@@ -175,7 +175,7 @@ def test_messages_of_one_direction_are_not_taken_in_the_other() -> None:
     with pytest.raises(MessageError):
         read_order(parts(Accepted(1))[1])
     with pytest.raises(MessageError):
-        read_answer(parts(Ask())[1])
+        read_answer(parts(StatsRequest())[1])
 
 
 def test_values_are_checked_where_they_arrive() -> None:
@@ -183,7 +183,9 @@ def test_values_are_checked_where_they_arrive() -> None:
     with pytest.raises(MessageError, match="RequestError"):
         read_order(body)
     with pytest.raises(MessageError, match="malformed"):
-        read_answer(msgspec.msgpack.encode(["Report", {"step_seconds": {"bounds": [1], "counts": [1, 2, 3]}}]))
+        read_answer(
+            msgspec.msgpack.encode(["StatsReport", {"step_seconds": {"bounds": [1], "counts": [1, 2, 3]}}])
+        )
 
 
 def test_headers_are_checked() -> None:

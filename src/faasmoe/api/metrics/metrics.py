@@ -26,7 +26,7 @@ from faasmoe.api.metrics.collectors import (
 )
 from faasmoe.errors import FaasmoeError, LimitExceeded, PlatformError
 from faasmoe.fleet.fleet import Fleet, Starts
-from faasmoe.fleet.piece_stream import PieceStream
+from faasmoe.fleet.stream import PieceStream
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.protocol.stats import EngineStats
@@ -73,7 +73,7 @@ class Metrics:
         self._use = self._use_counters()
 
     def _use_counters(self) -> dict[str, tuple[Counter, float]]:
-        """By the figure of `Used` that each counts, with what one of it is in the counter's unit."""
+        """By the figure of `ResourceUsage` that each counts, with what one of it is in the counter's unit."""
         shared = "Function calls for requests; a call that several requests share is split between them"
         memory = "Bytes of instances times their busy seconds for requests"
         return {

@@ -59,7 +59,7 @@ def serve(orders: Orders) -> Iterator[Player]:
 
 def _so_far(serving: Runtime) -> Counter[str]:
     """Everything that is counted, and seconds of everything, since the start."""
-    figures, counts = serving.figures(), serving.dispatch.counts
+    figures, counts = serving.stats(), serving.dispatch.counts
     numbers = {"steps": sum(figures.step_seconds.counts), "invocations": counts.invocations}
     seconds = figures.phases | counts.seconds | counts.inside
     return Counter({**numbers, "cold_starts": counts.cold_starts, **seconds})

@@ -54,7 +54,7 @@ def serve(orders: Orders) -> Iterator[Player]:
 
 
 async def _play(fleet: Fleet, tokenizer: Tokenizer, asks: Sequence[Ask]) -> Played:
-    loop, before = asyncio.get_running_loop(), await fleet.figures()
+    loop, before = asyncio.get_running_loop(), await fleet.stats()
     relays = []
 
     def submit(request: GenerationRequest, hear: Listener) -> None:
@@ -62,7 +62,7 @@ async def _play(fleet: Fleet, tokenizer: Tokenizer, asks: Sequence[Ask]) -> Play
 
     tokens = partial(encode, tokenizer, fleet.about.vocabulary)
     outcomes = await asyncio.to_thread(play_against, asks, submit, tokens)
-    after = await fleet.figures()
+    after = await fleet.stats()
     return Played(
         tuple(map(Answered.of, outcomes)),
         after.invocations - before.invocations,

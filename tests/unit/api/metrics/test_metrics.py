@@ -10,9 +10,9 @@ import pytest
 
 from faasmoe.api.metrics.metrics import MOST_TENANTS, Metrics
 from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
-from faasmoe.fleet.piece_stream import Inbox, PieceStream
+from faasmoe.fleet.stream import Inbox, PieceStream
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
-from faasmoe.protocol.request import GenerationRequest, Piece, Used
+from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage
 from faasmoe.protocol.stats import EngineStats
 from tests.metrics import families, played, text
 
@@ -68,7 +68,7 @@ def test_what_requests_use_is_counted_when_it_is_known() -> None:
         made.uses([GenerationRequest(i, (1,), tenant="acme") for i in "abc"], streams)
         await streams[0].aclose()  # it is told all the same
         for stream in streams[:2]:
-            stream._inbox.settle(Piece("", 3, "cancelled", used=Used(1.5, 2, 3, 0.5, 4)))
+            stream._inbox.settle(Piece("", 3, "cancelled", used=ResourceUsage(1.5, 2, 3, 0.5, 4)))
         streams[2]._inbox.settle(None)
         await asyncio.sleep(0)
 

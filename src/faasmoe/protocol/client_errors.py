@@ -1,4 +1,4 @@
-"""What clients are told of errors: without paths of the server, and without messages of libraries."""
+"""Error messages for clients: without paths of the server, and without messages of libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ENDING = "the orchestrator is shutting down"
 NOT_FINITE = "the model computed what is no number; its weights, or their sums in this data type, are at fault"
 
 
-def told(error: Exception) -> str:
+def client_message(error: Exception) -> str:
     """For the client of a request that ended with `error`. The log has the rest."""
     if isinstance(error, DeadlineExceeded):
         return f"function {error.function} of the model did not answer in time; try again"
