@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
-from faasmoe.fleet.child import Child
-from faasmoe.fleet.client import PATIENCE, OrchestratorClient, State
+from faasmoe.fleet.replica import PATIENCE, PAUSES, OrchestratorReplica, State
+from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.fleet.stream import PieceStream
-from faasmoe.fleet.supervisor import PAUSES, Supervisor
 from faasmoe.protocol.config import About, FleetOptions
 from faasmoe.protocol.request import GenerationRequest
 from faasmoe.protocol.stats import Distribution, EngineStats
@@ -44,20 +42,11 @@ class Launcher(Protocol):
     async def ready(self) -> About:
         """Be prepared to launch. Raises what is in the way, `ProcessLost` or `OSError` if another try may help."""
 
-    async def launch(self) -> Child:
+    async def launch(self) -> ReplicaProcess:
         """An orchestrator that takes requests. Raises what it cannot start for."""
 
     def close(self) -> None:
         """Take no more memory until something is launched again."""
-
-
-@dataclass(eq=False)
-class Member:
-    """An orchestrator, or the wait for one."""
-
-    client: OrchestratorClient
-    supervisor: Supervisor
-    idle_since: float | None = None  # None: it was not idle when it was looked at
 
 
 @dataclass
@@ -78,7 +67,7 @@ class Fleet:
 
     It is stopped after `FleetOptions.keep_alive` idle seconds, and as long after the last of them what they are started
     with. Where `most` run and another tenant comes, the one that idles longest makes room; if none does, the tenant's
-    requests wait. Each orchestrator has its own supervisor: what happens to it is its tenant's business alone.
+    requests wait. The death of an orchestrator concerns its tenants alone.
 
     Use it as an async context manager, in one asyncio loop. Entering it begins to load the model and does not wait for
     that: `ready` does. Requests that come before wait.
@@ -99,9 +88,9 @@ class Fleet:
         self._patience = patience
         self._on_busy = on_busy
         self._turns = asyncio.Semaphore(self._options.orchestrators)
-        self._members: dict[str, Member] = {}
-        self._leaving: dict[asyncio.Task[None], Member] = {}
-        self._past = EngineStats()  # of members that have left
+        self._replicas: dict[str, OrchestratorReplica] = {}
+        self._leaving: dict[asyncio.Task[None], OrchestratorReplica] = {}
+        self._past = EngineStats()  # of replicas that have left
         self._unused_since: float | None = None  # when nobody was left
         self._refused: str | None = None  # why nothing is taken any more
         self._about: About | None = None  # until the model is loaded
@@ -121,7 +110,7 @@ class Fleet:
         self.refuse(_ENDING)
         self._loading.cancel()
         self._looking.cancel()
-        for tenant in list(self._members):
+        for tenant in list(self._replicas):
             self._retire(tenant, _ENDING)
         try:
             if self._leaving:
@@ -156,62 +145,57 @@ class Fleet:
             return "stopped"
         if self._about is None:
             return "starting"
-        members = self._members.values()
-        return "starting" if members and all(member.client.lost for member in members) else "ok"
+        replicas = self._replicas.values()
+        return "starting" if replicas and all(replica.lost for replica in replicas) else "ok"
 
     @property
     def running(self) -> int:
         """Orchestrators that take requests."""
-        return sum(member.client.state == "ok" for member in self._members.values())
+        return sum(replica.state == "ok" for replica in self._replicas.values())
 
     async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
-        """Start all of these, which are one tenant's, or none. See `OrchestratorClient.submit`."""
+        """Start all of these, which are one tenant's, or none. See `OrchestratorReplica.submit`."""
         if self._refused is not None:
             raise EngineStopped(self._refused)
-        member = self._member(self._options.of(requests[0].tenant))
-        member.idle_since = None
-        return await member.client.submit(requests)
+        replica = self._replica(self._options.of(requests[0].tenant))
+        return await replica.submit(requests)
 
     def awaited(self, tenant: str) -> str:
         """What requests of `tenant` wait for that were submitted and not taken yet, in words."""
-        member = self._members.get(self._options.of(tenant))
-        if member is None or member.client.state != "starting":
+        replica = self._replicas.get(self._options.of(tenant))
+        if replica is None or replica.state != "starting":
             return "the orchestrator takes the request"
-        if self._launcher.loading and not member.supervisor.waits:
+        if self._launcher.loading and replica.has_turn:
             return "the model is being loaded"
-        return member.client.why
+        return replica.waits_for
 
     async def stats(self) -> EngineStats:
         """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""
-        clients = [member.client for member in self._everybody()]
-        await asyncio.gather(*(client.refresh() for client in clients))
-        return sum((member.client.stats for member in self._everybody()), self._past)
+        replicas = self._everybody()
+        await asyncio.gather(*(replica.refresh() for replica in replicas))
+        return sum((replica.stats for replica in self._everybody()), self._past)
 
     def refuse(self, reason: str) -> None:
         """Take no more requests; what runs goes on. For good."""
         self._refused = reason
-        for member in self._everybody():
-            member.client.refuse(reason)
+        for replica in self._everybody():
+            replica.refuse(reason)
 
     def cut(self, reason: str) -> None:
         """Take no more requests and let all that runs fail with `EngineStopped`; what it has used is still told."""
         self.refuse(reason)
-        for member in self._everybody():
-            member.client.cut(reason)
+        for replica in self._everybody():
+            replica.cut(reason)
 
     def look(self) -> None:
         """Stop those who have idled too long, or are in the way of others."""
         now, keep_alive = self._clock(), self._options.keep_alive
-        for tenant, member in list(self._members.items()):
-            if member.client.busy:
-                member.idle_since = None
-                continue
-            if member.idle_since is None:
-                member.idle_since = now
-            if member.supervisor.waits or now - member.idle_since >= keep_alive:
+        for tenant, replica in list(self._replicas.items()):
+            idle = replica.idle_seconds()
+            if not replica.busy and (not replica.has_turn or idle >= keep_alive):
                 self._retire(tenant, _IDLED)
         self._make_room()
-        if self._members or self._leaving or self._about is None or not self._launcher.running:
+        if self._replicas or self._leaving or self._about is None or not self._launcher.running:
             self._unused_since = None
             return
         if self._unused_since is None:
@@ -248,42 +232,46 @@ class Fleet:
                 log.error("the model cannot be served", exc_info=error)
             self.refuse("the model cannot be served; the server's log says why")
 
-    def _member(self, tenant: str) -> Member:
-        member = self._members.get(tenant)
-        if member is None:
-            client = OrchestratorClient(tenant, self._patience, self._on_busy)
-            supervisor = Supervisor(client, self._launcher.launch, self._turns, self.starts.count)
-            member = self._members[tenant] = Member(client, supervisor)
+    def _replica(self, tenant: str) -> OrchestratorReplica:
+        replica = self._replicas.get(tenant)
+        if replica is None:
+            replica = self._replicas[tenant] = OrchestratorReplica(
+                self._launcher.launch,
+                self._turns,
+                tenant=tenant,
+                patience=self._patience,
+                on_started=self.starts.count,
+                on_busy=self._on_busy,
+                clock=self._clock,
+            )
+            replica.start()
             self._make_room()
-        return member
+        return replica
 
     def _make_room(self) -> None:
         """Stop those that idle longest, one for each tenant that waits for its turn and for whom none is leaving."""
-        everybody = self._everybody()
-        having = sum(not member.supervisor.waits for member in everybody)
-        leaving = sum(not member.supervisor.waits for member in self._leaving.values())
-        wanted = len(everybody) - having - (self._options.orchestrators - having) - leaving
-        idle = [(tenant, m) for tenant, m in self._members.items() if not (m.supervisor.waits or m.client.busy)]
-        idle.sort(key=lambda entry: math.inf if entry[1].idle_since is None else entry[1].idle_since)
-        for tenant, _ in idle[: max(0, wanted)]:
+        wanted = len(self._replicas) - self._options.orchestrators
+        idle = [tenant for tenant, replica in self._replicas.items() if replica.has_turn and not replica.busy]
+        idle.sort(key=lambda tenant: self._replicas[tenant].idle_seconds(), reverse=True)
+        for tenant in idle[: max(0, wanted)]:
             self._retire(tenant, _IDLED)
 
-    def _everybody(self) -> list[Member]:
-        return [*self._members.values(), *self._leaving.values()]
+    def _everybody(self) -> list[OrchestratorReplica]:
+        return [*self._replicas.values(), *self._leaving.values()]
 
     def _retire(self, tenant: str, reason: str) -> None:
-        member = self._members.pop(tenant)
-        task = asyncio.create_task(self._leave(member, reason))
-        self._leaving[task] = member
+        replica = self._replicas.pop(tenant)
+        task = asyncio.create_task(self._leave(replica, reason))
+        self._leaving[task] = replica
         task.add_done_callback(self._left)
 
-    async def _leave(self, member: Member, reason: str) -> None:
+    async def _leave(self, replica: OrchestratorReplica, reason: str) -> None:
         if self._refused is None:
-            await member.client.refresh()
-        await member.supervisor.close(reason)
+            await replica.refresh()
+        await replica.close(reason)
 
     def _left(self, task: asyncio.Task[None]) -> None:
-        member = self._leaving.pop(task)
-        self._past += member.client.stats
+        replica = self._leaving.pop(task)
+        self._past += replica.stats
         if not task.cancelled() and (error := task.exception()):
             log.error("an orchestrator was not ended in order", exc_info=error)

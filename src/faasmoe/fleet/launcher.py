@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from faasmoe.errors import EngineStopped, ProcessLost
-from faasmoe.fleet.child import Child
 from faasmoe.fleet.link import Link
+from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.platforms.local.client.control import wake
 from faasmoe.protocol.config import About
@@ -47,7 +47,7 @@ class TemplateClient:
         """
         return await asyncio.shield(self._template().about)
 
-    async def launch(self) -> Child:
+    async def launch(self) -> ReplicaProcess:
         """An orchestrator that takes requests. Raises what it cannot start for.
 
         The pool that it will need is woken at once, to start while the model is loaded.
@@ -64,7 +64,7 @@ class TemplateClient:
                 await link.close()
                 raise
         link.watch(pid)
-        child = Child(link, ended, partial(template.kill, number))
+        child = ReplicaProcess(link, ended, partial(template.kill, number))
         try:
             await child.ready()
         except BaseException as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from faasmoe.fleet.client import State
+from faasmoe.fleet.replica import State
 
 Status = Literal["starting", "ok", "degraded", "stopped"]
 

@@ -20,7 +20,7 @@ _HANG_UP_SECONDS = 0.5  # in which a process that hears that its socket is close
 _KILL_SECONDS = 1.0  # in which one that is killed has
 
 
-class Child:
+class ReplicaProcess:
     """An orchestrator that was forked. `ended` gets its exit status, or minus the signal that killed it."""
 
     def __init__(self, link: Link, ended: asyncio.Future[int], kill: Callable[[], None]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from faasmoe.errors import CheckpointError, EngineStopped, MessageError, ProcessLost
-from faasmoe.fleet import child
-from faasmoe.fleet.child import Child
+from faasmoe.fleet import replica_process
+from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.protocol.messages import Accepted, Failed, Ready, Starting, ToGateway, failure_of
 
 
@@ -32,9 +32,9 @@ class Link:
         self.closed = True
 
 
-def held(link: Link, kill: Callable[[], None] = lambda: None) -> tuple[Child, asyncio.Future[int]]:
+def held(link: Link, kill: Callable[[], None] = lambda: None) -> tuple[ReplicaProcess, asyncio.Future[int]]:
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    return Child(link, ended, kill), ended  # type: ignore[arg-type]
+    return ReplicaProcess(link, ended, kill), ended  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_however_it_is_lost_clients_are_told_no_internals(error: Exception, told
     [(True, True, "status 0"), (False, True, "killed by SIGKILL"), (False, False, "killed, and not gone yet")],
 )
 def test_its_end_is_bounded(hears: bool, dies: bool, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_HANG_UP_SECONDS", 0.01)
-    monkeypatch.setattr(child, "_KILL_SECONDS", 0.01)
+    monkeypatch.setattr(replica_process, "_HANG_UP_SECONDS", 0.01)
+    monkeypatch.setattr(replica_process, "_KILL_SECONDS", 0.01)
 
     async def run() -> None:
         def kill() -> None:
