@@ -9,7 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "faasmoe"
 DOCS = ROOT / "docs"
-MODULES = {path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")}
 
 
 def read(name: str) -> str:
@@ -41,16 +40,6 @@ def test_the_architecture_lists_every_import_contract() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     rows = re.findall(r"^\| ([a-z][^|`]+) \|", read("architecture.md"), re.MULTILINE)
     assert {each["name"] for each in contracts} <= {row.strip() for row in rows}
-
-
-def test_the_operators_guide_lists_every_environment_variable() -> None:
-    named = {
-        name
-        for path in MODULES
-        for name in re.findall(r"[\"'](FAASMOE_[A-Z_]+|XDG_[A-Z_]+)[\"']", path.read_text())
-    }
-    assert {"FAASMOE_CACHE", "FAASMOE_DATABASE"} <= named
-    assert {name for name in named if f"`{name}`" not in read("operating.md")} == set()
 
 
 def test_the_readme_is_short() -> None:
