@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, overload
+from typing import Literal, Protocol, Self, overload
 
 Buffer = bytes | bytearray | memoryview
+State = Literal["ok", "starting"]
 
 USUAL_REPLY_BYTES = 32 << 10
 
@@ -150,6 +151,14 @@ class Platform(Protocol):
     """Runs functions. `invoke_many` is for one thread at a time; everything else may be called from any."""
 
     capabilities: Capabilities
+
+    @property
+    def address(self) -> str:
+        """What another process connects to (`PlatformEntry.connect`); empty if none can."""
+
+    @property
+    def state(self) -> State:
+        """`ok`, or `starting` while instances cannot be started; never waits. Only for the owner of a pool."""
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """Make functions callable. No instance is started. A name deployed again with another spec is replaced."""

@@ -22,6 +22,7 @@ from faasmoe.platforms.base import (
     PoolStatus,
     PoolTotals,
     Replies,
+    State,
 )
 from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.util.closeable import Closeable
@@ -79,6 +80,16 @@ class InlinePlatform(Closeable):
         self._gone = PoolTotals()  # of instances that are no more
         self._invocations: dict[str, int] = {}
         self._threads = ThreadPoolExecutor(cores(), "function")
+
+    @property
+    def address(self) -> str:
+        """See `Platform.address`: no other process can connect."""
+        return ""
+
+    @property
+    def state(self) -> State:
+        """See `Platform.state`: functions are loaded here."""
+        return "ok"
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""

@@ -19,6 +19,7 @@ from faasmoe.platforms.base import (
     PoolStatus,
     PoolTotals,
     Replies,
+    State,
 )
 from faasmoe.platforms.local.client.control import Activator, Control
 from faasmoe.platforms.local.client.fanout import Fanout
@@ -26,7 +27,7 @@ from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.options import NAME, LocalOptions
 from faasmoe.platforms.local.protocol.segment import LARGEST
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
-from faasmoe.platforms.local.supervisor.health import PoolHealth, State
+from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.platforms.local.supervisor.supervisor import Supervisor
 from faasmoe.util.closeable import Closeable
 
@@ -56,6 +57,11 @@ class LocalPlatform(Closeable):
         self.folder = self._supervisor.folder if self._supervisor else Path(str(folder))
         self._control = Control(self.folder)
         self._fanout = Fanout(Activator(self.folder))
+
+    @property
+    def address(self) -> str:
+        """See `Platform.address`: the run folder."""
+        return str(self.folder)
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""
@@ -124,7 +130,7 @@ class LocalPlatform(Closeable):
 
     @property
     def state(self) -> State:
-        """`ok`, or `starting` while instances cannot be started; never waits. Only for the owner of a pool."""
+        """See `Platform.state`."""
         return self._health.state
 
     @property

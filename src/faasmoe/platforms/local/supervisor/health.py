@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-State = Literal["ok", "starting"]
+from faasmoe.platforms.base import State
 
 
 class PoolHealth:

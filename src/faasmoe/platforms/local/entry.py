@@ -1,0 +1,31 @@
+"""The embedded platform's entry in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from faasmoe.platforms.local.client.control import wake
+from faasmoe.platforms.local.options import NAME, LocalOptions
+from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.local.run_folder import pools
+from faasmoe.platforms.registry import PlatformEntry
+
+
+def _start(options: LocalOptions, preload: Sequence[str]) -> LocalPlatform:
+    return LocalPlatform(replace(options, preload=tuple(preload)))
+
+
+def _connect(address: str) -> LocalPlatform:
+    return LocalPlatform(folder=Path(address))
+
+
+ENTRY = PlatformEntry(
+    name=NAME,
+    options=LocalOptions,
+    start=_start,
+    connect=_connect,
+    running=lambda: list(map(str, pools())),
+    wake=lambda address: wake(Path(address)),
+)

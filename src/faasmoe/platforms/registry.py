@@ -1,0 +1,102 @@
+"""Platforms by name: those of this package, and those that other packages bring as entry points of `GROUP`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from faasmoe.errors import OptionError, brief
+from faasmoe.platforms.base import Platform
+
+GROUP = "faasmoe.platforms"
+DEFAULT = "local"
+_BUILT_IN = {
+    "local": "faasmoe.platforms.local.entry:ENTRY",
+    "inline": "faasmoe.platforms.inline.entry:ENTRY",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformEntry:
+    """A platform that can be chosen by name.
+
+    `options` is a dataclass of the options that the platform takes, all with defaults, whose constructor raises
+    `OptionError` for a value out of range. `start(options, preload)` starts a pool of functions and returns its owner;
+    instances may import the modules `preload` before they load a function. `connect(address)` uses the pool of another
+    process whose `Platform.address` this is; None: only the process that started a pool can use it.
+    """
+
+    name: str
+    options: type[Any]
+    start: Callable[[Any, Sequence[str]], Platform]
+    connect: Callable[[str], Platform] | None = None
+    running: Callable[[], Sequence[str]] | None = None  # addresses of this user's pools; None: they must be named
+    wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
+
+    def takes(self, option: str) -> bool:
+        """Whether the platform has an option of that name."""
+        return option in {field.name for field in fields(self.options)}
+
+    def parse(self, given: Mapping[str, object]) -> Any:
+        """The platform's options. Raises `OptionError` for one that it does not take or a value out of range."""
+        for option in given:
+            if not self.takes(option):
+                raise OptionError(f"--platform {self.name}: does not take --{option.replace('_', '-')}")
+        return self.options(**given)
+
+    def require_connect(self, needed_by: str) -> Callable[[str], Platform]:
+        """`connect`. Raises `OptionError` if other processes cannot use the platform's functions."""
+        if self.connect is None:
+            raise OptionError(
+                f"--platform {self.name}: only the process that starts its functions can call them, "
+                f"and {needed_by} calls them from several"
+            )
+        return self.connect
+
+
+def names() -> list[str]:
+    """All platforms that can be chosen, loaded or not."""
+    return sorted({*_BUILT_IN, *entry_points(group=GROUP).names})
+
+
+@cache
+def find(name: str) -> PlatformEntry:
+    """The platform of that name. A built-in one cannot be replaced by a package.
+
+    Raises `OptionError` if there is none, or if the package that brings it cannot be imported.
+    """
+    if place := _BUILT_IN.get(name):
+        module, _, attribute = place.partition(":")
+        entry: PlatformEntry = getattr(import_module(module), attribute)
+        return entry
+    for point in entry_points(group=GROUP, name=name):
+        return _loaded(point)
+    raise OptionError(f"--platform {name}: must be one of {', '.join(names())}")
+
+
+def start(name: str, preload: Sequence[str], **given: object) -> Platform:
+    """A pool of the platform of that name, with the options given. Raises what `find`, `parse` and starting raise."""
+    entry = find(name)
+    return entry.start(entry.parse(given), preload)
+
+
+def wake(name: str, address: str) -> None:
+    """Tell the pool at `address` that calls will come soon. Does not wait."""
+    if told := find(name).wake:
+        told(address)
+
+
+def _loaded(point: EntryPoint) -> PlatformEntry:
+    package = point.dist.name if point.dist else point.module
+    try:
+        entry = point.load()
+    except Exception as error:
+        cause = f"{type(error).__name__}: {brief(error)}"
+        raise OptionError(f"--platform {point.name}: package {package} cannot be imported: {cause}") from error
+    if not isinstance(entry, PlatformEntry):
+        raise OptionError(f"--platform {point.name}: {point.value} of package {package} is not a PlatformEntry")
+    return entry
