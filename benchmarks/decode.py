@@ -27,14 +27,14 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from benchmarks.figures import Figures, report
 from benchmarks.peers import Peer, Task, Took
 from faasmoe.engine.stats import StepStats
+from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.model.synthesis.synthesis import _byte_tokenizer
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 LIMITS = {
@@ -98,7 +98,7 @@ def ours(folder: Path, platform: Callable[[], Platform], **plan: object) -> Iter
 
 
 def functions() -> Platform:
-    return local_platform(LocalOptions(keep_alive=3600))
+    return start("local", PRELOAD, keep_alive=3600)
 
 
 def take_turns(runs: dict[str, Run], tasks: dict[str, Task], rounds: int) -> dict[str, dict[str, list[Took]]]:

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmarks.figures import Figures, report
+from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
@@ -161,7 +161,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = make_plan(resolve(None))
     options = EngineOptions(max_sequences=args.max_sequences)
-    with Runtime(plan, lambda: local_platform(LocalOptions(keep_alive=3600)), 512, options) as serving:
+    with Runtime(plan, lambda: start("local", PRELOAD, keep_alive=3600), 512, options) as serving:
         serving.platform.prewarm([block.name for block in plan.blocks])
         figures = shares(serving, args.seconds) | delays(serving, args.requests, rounds=5)
     report(figures, LIMITS, args.json)

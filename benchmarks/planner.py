@@ -27,9 +27,9 @@ from faasmoe.evaluation.meters.meter import MeasuredUsage, Meter
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.evaluation.workloads.paper import paper, task_sets
+from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.planner.activations import Activations
 from faasmoe.planner.machine import ProcessFootprint
@@ -37,7 +37,7 @@ from faasmoe.planner.plan import requests_of
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.planner.shape import shape_of
 from faasmoe.planner.simulation import SimulatedRequests
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.registry import start
 
 ALONE = (Setting("shared", 10, 60.0), Setting("shared", 60, 60.0), Setting("shared", 20, 2.0))
 ANSWER, PAUSE = 24, 6.0
@@ -84,8 +84,7 @@ def recorded(prompts: list[str]) -> Activations:
 
 def measure(setting: Setting, asks: list[Ask]) -> Measured:
     plan = make_plan(resolve(None), setting.block_size)
-    options = LocalOptions(keep_alive=setting.keep_alive)
-    with Runtime(plan, lambda: local_platform(options), 2048) as serving:
+    with Runtime(plan, lambda: start("local", PRELOAD, keep_alive=setting.keep_alive), 2048) as serving:
         drive([Ask(None, "first", 10, ANSWER)], serving)  # a process's first step takes seconds
         before = serving.dispatch.counts.invocations
         with Meter("orchestrator") as meter:

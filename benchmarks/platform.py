@@ -26,16 +26,16 @@ from benchmarks.figures import Figures, report
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
 from faasmoe.evaluation.meters.processes import proportional_set_size
 from faasmoe.evaluation.meters.residency import resident_bytes
+from faasmoe.experts import PRELOAD
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, encode_request
 from faasmoe.model.weights.blocks import Block
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Call, FunctionSpec
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
-from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 
 HIDDEN, INNER = 2048, 1408  # Qwen1.5-MoE's experts
 MIB = 1 << 20
@@ -220,7 +220,7 @@ def pool_bytes(platform: LocalPlatform) -> int:
 
 def measure_zero(folder: Path, blocks: Sequence[Block]) -> Figures:
     """All of the pool's memory once no function runs: while the zygote waits for calls, and after it has gone too."""
-    with local_platform(LocalOptions(keep_alive=0.5, zygote_keep_alive=8)) as platform:
+    with start("local", PRELOAD, keep_alive=0.5, zygote_keep_alive=8) as platform:
         deploy(platform, blocks, folder / "zero")
         platform.invoke_many([Call(block.name, token()) for block in blocks[:4]], soon())
         while any(status.instances for status in platform.status().functions):
@@ -255,7 +255,7 @@ def measure_budget(folder: Path, blocks: Sequence[Block], own: int, seconds: flo
     """Random fan-outs under a budget that holds a quarter of the experts."""
     budget = own + len(blocks) // 4 * (blocks[0].artifact.memory + INSTANCE_BYTES)
     calls = 0
-    with local_platform(LocalOptions(memory_budget=budget)) as platform:
+    with start("local", PRELOAD, memory_budget=budget) as platform:
         deploy(platform, blocks, folder / "budget")
         platform.prewarm([blocks[0].name])
         choice = random.Random(0)
@@ -299,7 +299,7 @@ def measure(folder: Path, calls: int, starts: int) -> Figures:
     blocks = make_blocks(folder, 16)
     figures: Figures = {}
     console = Console(stderr=True)
-    with local_platform() as platform:
+    with start("local", PRELOAD) as platform:
         platform.deploy([FunctionSpec("first", "benchmarks.functions:empty", folder)])
         platform.invoke_many([Call("first", [b""])], soon())
         to_zero(platform, "first")

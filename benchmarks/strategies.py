@@ -35,12 +35,12 @@ from tests.waiting import wait_until
 
 import faasmoe.api.app  # noqa: F401 - a gateway has it in memory
 from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_size
+from faasmoe.experts import PRELOAD
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.orchestrator.pool import local_platform
-from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.config import FleetOptions, ServingConfig, Strategy
 from faasmoe.protocol.messages import Start
 from faasmoe.protocol.options import EngineOptions
@@ -53,7 +53,7 @@ PROMPT, ANSWER = 120, 12  # tokens; so many touch every expert of 60
 SHORT = 4  # tokens of a prompt whose answer is waited for
 VOCABULARY = 32000
 KEEP_ALIVE = 5.0  # seconds, of orchestrators, and then of the template
-POOL = LocalOptions(keep_alive=30, zygote_keep_alive=3)
+POOL = {"keep_alive": 30, "zygote_keep_alive": 3}
 MIB = 1 << 20
 
 
@@ -131,7 +131,7 @@ async def run(strategy: Strategy, model: Path, pool: LocalPlatform, folder: Path
     options = FleetOptions(strategy, KEEP_ALIVE, len(TENANTS))
     engine = EngineOptions(kv_cache_bytes=1 << 30)
     config = ServingConfig("m", str(model), max_model_len=2048, engine=engine)
-    launcher = TemplateClient(Start(config, str(pool.folder), str(folder), options.orchestrators))
+    launcher = TemplateClient(Start(config, "local", pool.address, str(folder), options.orchestrators))
     memory, figures = Memory(), {}
     async with Fleet(launcher, options) as fleet:
         await fleet.ready()
@@ -165,7 +165,7 @@ def measure(model: Path, strategies: Sequence[Strategy], rounds: int) -> dict[st
     console = Console(stderr=True)
     for strategy in strategies:
         console.print(f"{strategy}: {len(TENANTS)} tenants")
-        with tempfile.TemporaryDirectory() as folder, local_platform(POOL) as pool:
+        with tempfile.TemporaryDirectory() as folder, start("local", PRELOAD, **POOL) as pool:
             found = asyncio.run(run(strategy, model, pool, Path(folder), rounds))
             console.print({name: round(value, 2) for name, value in found.items()})
         figures |= {f"{strategy}_{name}": value for name, value in found.items()}

@@ -78,7 +78,11 @@ def control() -> Iterator[bytes]:
         messages.StatsReport(EngineStats(), {"acme": 0.5}),
     ):
         yield b"\1" + messages.pack(answer)[messages.HEADER.size :]
-    for told in (messages.Start(ServingConfig("m", "/m"), "/pool", "/folder"), messages.Fork(1), messages.Kill(1)):
+    for told in (
+        messages.Start(ServingConfig("m", "/m"), "local", "/pool", "/folder"),
+        messages.Fork(1),
+        messages.Kill(1),
+    ):
         yield b"\2" + messages.pack(told)
     for heard in (messages.Prepared(About("Mixtral", 2, 4, 100, 64)), messages.Ended(1, -9)):
         yield b"\3" + messages.pack(heard)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import EngineStopped
+from faasmoe.experts import PRELOAD
 from faasmoe.fleet.fleet import Fleet
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.config import FleetOptions
 from tests.integration.test_private import LONG, fleet_on, orchestrators, submit, template, text
 from tests.waiting import alive, wait_until
@@ -66,5 +67,5 @@ def test_what_is_frozen_is_replaced(tmp_path: Path) -> None:
         assert template() is None
         assert wait_until(lambda: not any(map(alive, everybody)))
 
-    with local_platform() as pool:
+    with start("local", PRELOAD) as pool:
         asyncio.run(test(pool))

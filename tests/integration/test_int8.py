@@ -12,14 +12,15 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.experts import PRELOAD
 from faasmoe.model.architecture import is_experts
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 from tests.memory import mapped_bytes
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
@@ -29,7 +30,7 @@ PROMPTS = torch.randint(3, 128, (4, 40), generator=torch.Generator().manual_seed
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[LocalPlatform]:
-    with local_platform() as running:
+    with start("local", PRELOAD) as running:
         yield running
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
 from faasmoe.errors import FunctionError
+from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.model.weights.blocks import Block
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Call
-from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 from tests.conformance.conftest import soon
 from tests.tiny import save_tiny
 
@@ -27,7 +27,7 @@ FEW, MANY = 2, 300  # rows: in the frame, in shared memory
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[LocalPlatform]:
-    with local_platform(LocalOptions(keep_alive=60)) as running:
+    with start("local", PRELOAD, keep_alive=60) as running:
         yield running
 
 

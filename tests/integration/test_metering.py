@@ -11,12 +11,12 @@ from contextlib import suppress
 
 import pytest
 
+from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.model.synthesis.synthesis import _byte_tokenizer
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.tenancy.ledger.idle_cost import IdleShares
 from tests.tiny import save_tiny
@@ -31,7 +31,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     save_tiny("qwen2_moe", folder, vocab_size=257, eos_token_id=256)
     _byte_tokenizer().save_pretrained(folder)
     plan = make_plan(resolve(str(folder)), 4)
-    with Runtime(plan, lambda: local_platform(LocalOptions(keep_alive=60)), 128) as running:
+    with Runtime(plan, lambda: start("local", PRELOAD, keep_alive=60), 128) as running:
         yield running
 
 

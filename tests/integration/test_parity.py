@@ -19,6 +19,7 @@ from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.dispatch import Dispatch, deploy
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import UnsupportedModel
+from faasmoe.experts import PRELOAD
 from faasmoe.experts.handler import load
 from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.checkpoint.source import resolve
@@ -26,9 +27,9 @@ from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.model.state.sequence_state import SequenceState
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.platforms import InProcessPlatform
@@ -51,7 +52,7 @@ class Checkpoint:
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[LocalPlatform]:
-    with local_platform() as running:
+    with start("local", PRELOAD) as running:
         yield running
 
 

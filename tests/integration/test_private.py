@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from faasmoe.errors import EngineStopped
+from faasmoe.experts import PRELOAD
 from faasmoe.experts.kernels.cache import CACHE
 from faasmoe.fleet import launcher, template_process
 from faasmoe.fleet.fleet import Fleet
@@ -23,9 +24,8 @@ from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.fleet.stream import PieceStream
 from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.orchestrator.pool import local_platform
-from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.config import FleetOptions, ServingConfig
 from faasmoe.protocol.messages import Start
 from faasmoe.protocol.options import EngineOptions
@@ -46,7 +46,7 @@ names = itertools.count()
 @asynccontextmanager
 async def fleet_on(folder: Path, pool: LocalPlatform, options: FleetOptions) -> AsyncIterator[Fleet]:
     config = ServingConfig("demo", str(resolve(None).folder), engine=EngineOptions(kv_cache_bytes=64 << 20))
-    start = Start(config, str(pool.folder), str(folder), options.orchestrators)
+    start = Start(config, "local", pool.address, str(folder), options.orchestrators)
     async with Fleet(TemplateClient(start), options) as fleet:
         await fleet.ready()
         yield fleet
@@ -103,7 +103,7 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
         assert template() is None
         assert not any(child.is_running() for child in everybody)
 
-    with local_platform() as pool:
+    with start("local", PRELOAD) as pool:
         asyncio.run(test(pool))
 
 
@@ -189,7 +189,7 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             assert (await fleet.stats()).invocations > invocations
             assert fleet.starts.again == 0
 
-    with local_platform(LocalOptions(keep_alive=0.5, zygote_keep_alive=0.5)) as pool:
+    with start("local", PRELOAD, keep_alive=0.5, zygote_keep_alive=0.5) as pool:
         asyncio.run(test(pool))
 
 
@@ -205,5 +205,5 @@ def test_tenants_wait_their_turn_where_all_orchestrators_are_busy(tmp_path: Path
             assert await text(await second)
             assert len(orchestrators()) == 1
 
-    with local_platform() as pool:
+    with start("local", PRELOAD) as pool:
         asyncio.run(test(pool))

@@ -14,9 +14,10 @@ from typing import IO
 import psutil
 import pytest
 
+from faasmoe.experts import PRELOAD
 from faasmoe.fleet.template_process import ENVIRONMENT
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.orchestrator.pool import local_platform
+from faasmoe.platforms.registry import start
 from faasmoe.protocol.config import ServingConfig
 from faasmoe.protocol.messages import (
     HEADER,
@@ -90,9 +91,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def template(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
     config = ServingConfig("demo", str(resolve(None).folder))
-    with local_platform() as pool, log.open("w") as stderr:
+    with start("local", PRELOAD) as pool, log.open("w") as stderr:
         made = Template(stderr)
-        made.send(pack(Start(config, str(pool.folder), str(tmp_path_factory.mktemp("artifacts")))))
+        made.send(pack(Start(config, "local", pool.address, str(tmp_path_factory.mktemp("artifacts")))))
         assert isinstance(made.receive(), Prepared)
         yield made
         made.close()
@@ -162,7 +163,7 @@ def test_a_fork_whose_connection_did_not_arrive_fails_alone(template: Template) 
         os.urandom(600),
         pack(StatsRequest()),
         pack(Kill(1)),
-        pack(Start(ServingConfig("m", "/gone"), "/", "/")),
+        pack(Start(ServingConfig("m", "/gone"), "local", "/", "/")),
     ],
 )
 def test_a_template_that_is_told_nonsense_ends(tmp_path: Path, sent: bytes) -> None:

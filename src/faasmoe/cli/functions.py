@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from faasmoe.cli.numeric import real
-from faasmoe.cli.options import Json
+from faasmoe.cli.options import Json, PlatformName
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.platforms.base import FunctionStatus, PoolStatus
-    from faasmoe.platforms.local.platform import LocalPlatform
+    from faasmoe.platforms.base import FunctionStatus, Platform, PoolStatus
+    from faasmoe.platforms.registry import PlatformEntry
 
 _MIB = 1 << 20
 _LONGEST_INTERVAL = 86400  # seconds
@@ -29,9 +28,13 @@ _EDGE = 4  # lines of a terminal that are not for functions
 
 
 def functions(
+    platform: PlatformName = "local",
     pool: Annotated[
-        Path | None,
-        typer.Option(help="Run folder of the pool; needed only if several run.", show_default=False),
+        str | None,
+        typer.Option(
+            help="Address of the pool (local: its run folder); needed only if several run.",
+            show_default=False,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also functions that were never called.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
@@ -42,34 +45,40 @@ def functions(
 
     Memory is the proportional set size of a function's instances, weights included.
     """
-    from faasmoe.platforms.local.platform import LocalPlatform
-    from faasmoe.platforms.local.run_folder import pools
+    from faasmoe.platforms.registry import find
 
-    if pool and pool not in pools():
-        raise OptionError(f"--pool {pool}: no pool of this user runs there")
-    with LocalPlatform(folder=pool or _only_pool()) as platform:
+    entry = find(platform)
+    connect = entry.require_connect("this command")
+    with connect(_pool(entry, pool)) as running:
         if as_json:
-            typer.echo(json.dumps(_facts(platform.status())))
+            typer.echo(json.dumps(_facts(running.status())))
             return
         console = Console()
         if not watch:
-            console.print(_picture(platform, every, None))
+            console.print(_picture(running, every, None))
             return
-        with Live(_picture(platform, every, console.height), console=console, screen=True) as live:
+        with Live(_picture(running, every, console.height), console=console, screen=True) as live:
             while True:
                 time.sleep(interval)  # a person looks
-                live.update(_picture(platform, every, console.height))
+                live.update(_picture(running, every, console.height))
 
 
-def _only_pool() -> Path:
-    from faasmoe.platforms.local.run_folder import pools
-
-    found = pools()
+def _pool(entry: PlatformEntry, asked: str | None) -> str:
+    """The address of the pool to connect to. Raises `OptionError` if it is not clear which."""
+    if entry.running is None:
+        if asked is None:
+            raise OptionError(f"--platform {entry.name}: needs --pool, the address of the pool")
+        return asked
+    found = entry.running()
+    if asked is not None:
+        if asked not in found:
+            raise OptionError(f"--pool {asked}: no pool of this user runs there")
+        return asked
     if len(found) == 1:
         return found[0]
     if not found:
         raise OptionError("no server of this user is running; start one with: faasmoe serve")
-    raise OptionError(f"several pools are running, choose one by --pool: {', '.join(map(str, found))}")
+    raise OptionError(f"several pools are running, choose one by --pool: {', '.join(found)}")
 
 
 def _memory(status: FunctionStatus) -> int:
@@ -91,7 +100,7 @@ def _facts(status: PoolStatus) -> dict[str, object]:
     return facts
 
 
-def _picture(platform: LocalPlatform, every: bool, height: int | None) -> RenderableType:
+def _picture(platform: Platform, every: bool, height: int | None) -> RenderableType:
     status = platform.status()
     rows = [function for function in status.functions if every or function.cold_starts]
     rows.sort(key=lambda function: (-len(function.instances), -function.invocations))

@@ -21,6 +21,7 @@ from faasmoe.cli.options import (
     MaxModelLen,
     MemoryBudget,
     Model,
+    PlatformName,
     Quantize,
     ReleasePageCache,
     platform_options,
@@ -53,7 +54,8 @@ def generate(
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     block_size: BlockSize = None,
-    keep_alive: KeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: KeepAlive = None,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
@@ -65,24 +67,26 @@ def generate(
 
     Ends with a line on what it took: speed, functions touched, cold starts, peak memory.
     """
+    from faasmoe.experts import PRELOAD
     from faasmoe.model.adapter import torch_build
     from faasmoe.model.adapter.light_import import import_transformers
     from faasmoe.model.checkpoint.source import resolve
     from faasmoe.model.config.facts import ConfigFacts, check_types
-    from faasmoe.orchestrator.pool import local_platform
+    from faasmoe.platforms.registry import find
     from faasmoe.protocol.request import SamplingParams
 
     errors = Console(stderr=True, highlight=False)
     stages = Stages(errors)
     if not prompt:
         raise OptionError("--prompt '': must have a character at least")
-    options = platform_options(keep_alive, memory_budget, release_page_cache)
+    entry = find(platform)
+    options = platform_options(entry, keep_alive, memory_budget, release_page_cache)
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
     check_types(dtype, quantize)
     source = resolve(model)  # a download shows its own progress
     ConfigFacts.read(source.folder).check(block_size, max_model_len, max_tokens)
     torch_build.warn()
-    with local_platform(options) as platform:  # its processes start while this one imports and loads
+    with entry.start(options, PRELOAD) as pool:  # its processes start while this one imports and loads
         with importing():
             stages.begin("importing torch and transformers")
             import_transformers()
@@ -95,7 +99,7 @@ def generate(
             with writing("weights in eight bits", plan.quantised.missing) as advance:
                 plan.quantised.make(advance)
         stages.begin("loading the dense part")
-        serving = Runtime(plan, lambda: platform, length)
+        serving = Runtime(plan, lambda: pool, length)
         with serving, Meter("orchestrator") as meter:
             answer = _answer(serving, prompt, params, aloud=not as_json)
     report = _report(serving, answer, meter.usage.peak)

@@ -6,13 +6,12 @@ import asyncio
 import socket
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from faasmoe.errors import EngineStopped, ProcessLost
 from faasmoe.fleet.link import Link
 from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.fleet.template_process import TemplateProcess
-from faasmoe.platforms.local.client.control import wake
+from faasmoe.platforms.registry import wake
 from faasmoe.protocol.config import About
 from faasmoe.protocol.messages import Start
 
@@ -52,7 +51,7 @@ class TemplateClient:
 
         The pool that it will need is woken at once, to start while the model is loaded.
         """
-        wake(Path(self._start.pool))
+        wake(self._start.platform, self._start.pool)
         template = self._template()
         await asyncio.shield(template.about)
         ours, theirs = socket.socketpair()

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,8 +165,8 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     from faasmoe.orchestrator.main import run  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import Runtime, install  # noqa: PLC0415
     from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
-    from faasmoe.platforms.local.platform import LocalPlatform  # noqa: PLC0415
     from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
+    from faasmoe.platforms.registry import find  # noqa: PLC0415
 
     config, plan = start.config, loaded.plan
     with writing(folder):
@@ -176,8 +177,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     )
     options = replace(config.engine, kv_cache_bytes=share.each)
 
-    def platform() -> LocalPlatform:
-        return LocalPlatform(folder=Path(start.pool))
+    platform = partial(find(start.platform).require_connect("an orchestrator"), start.pool)
 
     with platform() as pool:
         install(loaded, pool)

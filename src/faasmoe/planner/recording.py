@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from faasmoe.errors import EngineStopped, OptionError
 from faasmoe.evaluation.drive import drive
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.plan import context_length, make_plan
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.planner.activations import Activations, Recorder
-from faasmoe.platforms.inline.platform import InlinePlatform
+from faasmoe.platforms.registry import start
 
 
 def record(
@@ -28,7 +29,7 @@ def record(
     if not prompts:
         raise OptionError("there is no prompt to record the activations of")
     plan = make_plan(source, None, dtype)
-    with Runtime(plan, InlinePlatform, context_length(plan, None)) as serving:
+    with Runtime(plan, lambda: start("inline", PRELOAD), context_length(plan, None)) as serving:
         recorder = Recorder(serving.dispatch)
         serving.model.route_to(recorder)
         for prompt in prompts:

@@ -31,7 +31,8 @@ class Start(Message, frozen=True):
     """To the template, once and first. Answered by `Prepared` or `Failed`."""
 
     config: ServingConfig
-    pool: str  # run folder of the platform
+    platform: str  # name
+    pool: str  # address of the functions that orchestrators call
     folder: str  # private to the gateway and these: artifacts, and the tokenizer for the gateway
     orchestrators: int = 1  # that share the memory for keys and values
 

@@ -48,6 +48,26 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["generate", "--prompt", "x", "--max-tokens", "2048"], "--max-tokens 2048: must be less than 2048"),
         (["generate", "--prompt", "x", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
         (["generate", "--prompt", "x", "--max-model-len", "9999"], "--max-model-len 9999: must be 2 to 2048"),
+        (["serve", "--platform", "nothing"], "--platform nothing: must be one of inline, local"),
+        (
+            ["serve", "--platform", "inline"],
+            "--platform inline: only the process that starts its functions can call",
+        ),
+        (["functions", "--platform", "inline"], "--platform inline: only the process that starts its functions"),
+        (
+            ["generate", "--prompt", "x", "--platform", "nothing"],
+            "--platform nothing: must be one of inline, local",
+        ),
+        (["generate", "--prompt", "x", "--platform", "inline", "--keep-alive", "9"], "does not take --keep-alive"),
+        (
+            ["generate", "--prompt", "x", "--platform", "inline", "--memory-budget", "1MiB"],
+            "does not take --memory-b",
+        ),
+        (["evaluate", "strategies", "--out", "x", "--platform", "nothing"], "--platform nothing: must be one of"),
+        (
+            ["evaluate", "pressure", "--out", "x", "--platform", "inline", "--keep-alive", "9"],
+            "does not take --keep-",
+        ),
         (["models", "make", "gpt-5", "--out", "x"], "no such geometry"),
         (["models", "record", "--text", "/gone", "--out", "x"], "--text file '/gone' does not exist"),
         (["plan", "--block-size", "61"], "--block-size 61: must be 1 to 60"),
@@ -62,7 +82,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_what_the_user_can_mend_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    for opened in ("cli.server.serve.bind", "cli.server.serve.open_tenancy", "orchestrator.pool.local_platform"):
+    for opened in (
+        "cli.server.serve.bind",
+        "cli.server.serve.open_tenancy",
+        "platforms.local.entry.LocalPlatform",
+    ):
         monkeypatch.setattr(f"faasmoe.{opened}", lambda *_: nullcontext())
     assert run(monkeypatch, *arguments) == 2
     err = capfd.readouterr().err

@@ -17,7 +17,7 @@ from tests.unit.evaluation.test_experiment import paper
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
-    return Base("model", Orders("", str(tmp_path), ()), {"max_tokens": 3}, trials=2)
+    return Base("model", Orders("", str(tmp_path), (), keep_alive=60.0), {"max_tokens": 3}, trials=2)
 
 
 def test_strategies_differ_in_nothing_else(base: Base) -> None:

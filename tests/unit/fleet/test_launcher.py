@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.messages import Start
 
 ABOUT = About("arch", 1, 2, 3, 40)
-START = Start(ServingConfig("m", "/m"), "/pool", "/folder")
+START = Start(ServingConfig("m", "/m"), "local", "/pool", "/folder")
 
 
 class Template:
@@ -43,7 +42,7 @@ def play(
 
     async def run() -> None:
         monkeypatch.setattr(launcher, "TemplateProcess", start)
-        monkeypatch.setattr(launcher, "wake", lambda _: None)
+        monkeypatch.setattr(launcher, "wake", lambda *_: None)
         await test(TemplateClient(START), made)
 
     asyncio.run(run())
@@ -118,11 +117,11 @@ def test_the_pool_is_woken_before_the_model_is_loaded(monkeypatch: pytest.Monkey
     """It was asked for first by the template, when that had loaded the model, and by then nothing had been imported."""
 
     async def test(client: TemplateClient, made: list[Template]) -> None:
-        woken: list[tuple[Path, int]] = []
-        monkeypatch.setattr(launcher, "wake", lambda folder: woken.append((folder, len(made))))
+        woken: list[tuple[tuple[str, ...], int]] = []
+        monkeypatch.setattr(launcher, "wake", lambda *pool: woken.append((pool, len(made))))
         waiting = asyncio.create_task(client.launch())
         await asyncio.sleep(0)
-        assert woken == [(Path("/pool"), 0)]
+        assert woken == [(("local", "/pool"), 0)]
         assert client.loading
         made[0].about.set_result(ABOUT)
         assert not client.loading

@@ -35,7 +35,7 @@ from faasmoe.protocol.messages import (
 from faasmoe.util.patience import Patience, SilenceLimits, Vitals
 
 ABOUT = About("arch", 1, 2, 3, 40)
-START = Start(ServingConfig("m", "/m"), "/pool", "/folder")
+START = Start(ServingConfig("m", "/m"), "local", "/pool", "/folder")
 
 
 class Played:

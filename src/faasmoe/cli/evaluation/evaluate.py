@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from faasmoe.cli.evaluation import results as reading
+from faasmoe.cli.evaluation.base import base_of, usual_sizes
 from faasmoe.cli.evaluation.trials import run
 from faasmoe.cli.evaluation.workloads import (
     MOST_TENANTS,
@@ -23,12 +24,20 @@ from faasmoe.cli.evaluation.workloads import (
     requests,
 )
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, whole
-from faasmoe.cli.options import BlockSize, Dtype, Json, MeasuredKeepAlive, MemoryBudget, Model, Seed
+from faasmoe.cli.options import (
+    BlockSize,
+    Dtype,
+    Json,
+    MeasuredKeepAlive,
+    MemoryBudget,
+    Model,
+    PlatformName,
+    Seed,
+)
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.experiment import Settings
-    from faasmoe.evaluation.experiments import Base
 
 app = typer.Typer(
     help="Measure what serving takes, and read results.", no_args_is_help=True, rich_markup_mode=None
@@ -75,7 +84,8 @@ def strategies(
     prompt_tokens: PromptTokens = 64,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
-    keep_alive: MeasuredKeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: MeasuredKeepAlive = None,
     memory_budget: MemoryBudget = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -88,7 +98,9 @@ def strategies(
 
     asked = requests(workload, replay, rounds, rate, seconds, prompt_tokens, max_tokens)
     settings = {"tenants": tenants, **asked.settings}
-    base = _base(model, settings, trials, seed, block_size, keep_alive, memory_budget, dtype, extrapolate)
+    base = base_of(
+        model, settings, trials, seed, block_size, keep_alive, dtype, platform, memory_budget, extrapolate
+    )
     run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
 
 
@@ -109,7 +121,8 @@ def blocks(
     trials: Trials = 3,
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
-    keep_alive: MeasuredKeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -119,10 +132,11 @@ def blocks(
     from faasmoe.model.config.facts import ConfigFacts
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
-    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, None, keep_alive, dtype=dtype)
+    settings = {"tenants": tenants, **asked.settings}
+    base = base_of(model, settings, trials, seed, None, keep_alive, dtype, platform)
     for each in size or ():
         ConfigFacts.read(Path(base.orders.model)).check(each)
-    sizes = size or _usual_sizes(base)
+    sizes = size or usual_sizes(base)
     run(experiments.blocks(base, sizes, asked.workload, tenants), base, out, as_json)
 
 
@@ -147,6 +161,7 @@ def keepalive(
     prompt_tokens: PromptTokens = 64,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
+    platform: PlatformName = "local",
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -155,7 +170,8 @@ def keepalive(
     from faasmoe.evaluation import experiments
 
     asked = requests("bursty", replay, 1, rate, seconds, prompt_tokens, max_tokens)
-    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, dtype=dtype)
+    settings = {"tenants": tenants, **asked.settings}
+    base = base_of(model, settings, trials, seed, block_size, None, dtype, platform)
     found = experiments.keepalive(base, kept or (1.0, 3.0, 10.0, 30.0, 100.0), asked.workload, tenants)
     run(found, base, out, as_json)
 
@@ -169,7 +185,8 @@ def overhead(
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
-    keep_alive: MeasuredKeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -178,7 +195,8 @@ def overhead(
     from faasmoe.evaluation import experiments
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
-    base = _base(model, {"tenants": tenants, **asked.settings}, trials, seed, block_size, keep_alive, dtype=dtype)
+    settings = {"tenants": tenants, **asked.settings}
+    base = base_of(model, settings, trials, seed, block_size, keep_alive, dtype, platform)
     run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
 
 
@@ -197,7 +215,8 @@ def tenants_(
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
-    keep_alive: MeasuredKeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     extrapolate: Extrapolate = False,
@@ -208,7 +227,7 @@ def tenants_(
     from faasmoe.evaluation.strategies.registry import STRATEGIES
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
-    base = _base(model, asked.settings, trials, seed, block_size, keep_alive, None, dtype, extrapolate)
+    base = base_of(model, asked.settings, trials, seed, block_size, keep_alive, dtype, platform, None, extrapolate)
     chosen = strategy or STRATEGIES
     run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
 
@@ -237,7 +256,8 @@ def pressure(
     max_tokens: MaxTokens = 32,
     warm_up_tokens: Annotated[int, whole(1, MOST_COUNT, help="Of an answer before, which does not count.")] = 16,
     block_size: BlockSize = 1,
-    keep_alive: MeasuredKeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: MeasuredKeepAlive = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -251,36 +271,12 @@ def pressure(
         "max_tokens": max_tokens,
         "warm_up_tokens": warm_up_tokens,
     }
-    base = _base(model, settings, trials, seed, block_size, keep_alive)
+    base = base_of(model, settings, trials, seed, block_size, keep_alive, "auto", platform)
     chosen = strategy or experiments.PRESSURE
     if LLAMACPP in chosen:
         _write_gguf(Path(base.orders.model))
     ask, warm_up = (Ask(None, "one", prompt_tokens, tokens) for tokens in (max_tokens, warm_up_tokens))
     run(experiments.pressure(base, percent or (100, 75, 50, 35), chosen, ask, warm_up), base, out, as_json)
-
-
-def _base(
-    model: str | None, settings: Settings, trials: int, seed: int, block_size: int | None, keep_alive: float = 60.0,
-    memory_budget: int | None = None, dtype: str = "auto", extrapolate: bool = False,
-) -> Base:  # fmt: skip
-    from faasmoe.evaluation.experiments import Base
-    from faasmoe.evaluation.strategies.protocol import Orders
-    from faasmoe.model.checkpoint.source import resolve
-    from faasmoe.model.config.facts import ConfigFacts
-
-    source = resolve(model)
-    ConfigFacts.read(source.folder).check(block_size)
-    orders = Orders("", str(source.folder), (), block_size, keep_alive, memory_budget, dtype)
-    common = {"block_size": block_size, "keep_alive": keep_alive, "memory_budget": memory_budget, "dtype": dtype}
-    return Base(source.name, orders, {**settings, **common, "seed": seed}, trials, seed, extrapolate)
-
-
-def _usual_sizes(base: Base) -> list[int]:
-    from faasmoe.model.architecture import inspect_architecture, read_config
-
-    architecture = inspect_architecture(read_config(Path(base.orders.model)))
-    most = max(experts.num_experts for experts in architecture.experts)
-    return [each for each in (1, 5, 10, 20) if each < most] + [most]
 
 
 def _write_gguf(model: Path) -> None:

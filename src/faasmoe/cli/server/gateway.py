@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.health import Health, Parts
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from faasmoe.cli.stages import Stages
     from faasmoe.fleet.fleet import Fleet
     from faasmoe.fleet.launcher import TemplateClient
-    from faasmoe.platforms.local.options import LocalOptions
-    from faasmoe.platforms.local.platform import LocalPlatform
+    from faasmoe.platforms.base import Platform
+    from faasmoe.platforms.registry import PlatformEntry
     from faasmoe.protocol.config import About, FleetOptions, ServingConfig
     from faasmoe.readers.pool import Readers
     from faasmoe.tenancy.service import TenancyService
@@ -60,7 +60,8 @@ class GatewaySettings:
     """
 
     config: Callable[[], ServingConfig]  # may block, and download the model
-    platform: LocalOptions
+    platform: PlatformEntry
+    platform_options: Any  # as `PlatformEntry.parse` returns them
     fleet: FleetOptions
     control: bool
     drain: float
@@ -116,21 +117,19 @@ class Gateway:
     async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, TenancyService]:
         """Everything behind HTTP; requests are taken when this returns."""
         from faasmoe.api.asked import Bounds
+        from faasmoe.experts import PRELOAD
         from faasmoe.fleet.launcher import TemplateClient
-        from faasmoe.orchestrator.pool import local_platform
         from faasmoe.orchestrator.template import TOKENIZER
         from faasmoe.platforms.local.run_folder import RunFolder
         from faasmoe.protocol.messages import Start
 
         self._stage("starting the daemon of functions")
         folder = stack.enter_context(RunFolder()).path
-        platform = await stack.enter_async_context(
-            on_thread(
-                "the platform", _PLATFORM, _Made(lambda: local_platform(self._settings.platform)), kill_children
-            )
-        )
+        settings = self._settings
+        made = _Made(lambda: settings.platform.start(settings.platform_options, PRELOAD))
+        platform = await stack.enter_async_context(on_thread("the platform", _PLATFORM, made, kill_children))
         self._stage(f"loading {config.name}")
-        start = Start(config, str(platform.folder), str(folder), self._settings.fleet.orchestrators)
+        start = Start(config, settings.platform.name, platform.address, str(folder), settings.fleet.orchestrators)
         launcher = TemplateClient(start)
         stack.callback(launcher.close)
         launcher.begin()
@@ -149,7 +148,7 @@ class Gateway:
         stack: AsyncExitStack,
         name: str,
         launcher: TemplateClient,
-        platform: LocalPlatform,
+        platform: Platform,
         tenancy: TenancyService,
     ) -> Fleet:
         from faasmoe.api.idle_meter import IdleMeter
@@ -168,7 +167,7 @@ class Gateway:
         return await stack.enter_async_context(in_time("the readers", _READERS, readers))
 
     def _open(
-        self, name: str, fleet: Fleet, readers: Readers, platform: LocalPlatform, tenancy: TenancyService
+        self, name: str, fleet: Fleet, readers: Readers, platform: Platform, tenancy: TenancyService
     ) -> None:
         """Take requests."""
         from faasmoe.api.admin import ByListener, create_admin_app
@@ -228,13 +227,13 @@ class Gateway:
 _UNWRITTEN = "what requests use cannot be written to the ledger now; it is kept until it can"
 
 
-class _Made(AbstractContextManager["LocalPlatform"]):
+class _Made(AbstractContextManager["Platform"]):
     """A platform that is started when this is entered, and closed when it is left."""
 
-    def __init__(self, make: Callable[[], LocalPlatform]) -> None:
+    def __init__(self, make: Callable[[], Platform]) -> None:
         self._make = make
 
-    def __enter__(self) -> LocalPlatform:
+    def __enter__(self) -> Platform:
         self._platform = self._make()
         return self._platform
 

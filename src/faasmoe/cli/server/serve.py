@@ -23,6 +23,7 @@ from faasmoe.cli.options import (
     MaxStepTokens,
     MemoryBudget,
     Model,
+    PlatformName,
     Prices,
     Quantize,
     ReleasePageCache,
@@ -127,7 +128,8 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     block_size: BlockSize = None,
-    keep_alive: KeepAlive = 60.0,
+    platform: PlatformName = "local",
+    keep_alive: KeepAlive = None,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
@@ -157,13 +159,16 @@ def serve(
     from faasmoe.model.adapter import torch_build
     from faasmoe.model.checkpoint.source import is_hub_id, resolve
     from faasmoe.model.config.facts import ConfigFacts, check_types
+    from faasmoe.platforms.registry import find
     from faasmoe.util import logs
 
     logs.configure("gateway", log_format, log_level)
     manager = ServiceManager.take(os.environ)
     console = Console(soft_wrap=True, highlight=False)
     stages = Stages(console)
-    options = platform_options(keep_alive, memory_budget, release_page_cache)
+    entry = find(platform)
+    entry.require_connect("a server")
+    options = platform_options(entry, keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
     check_types(dtype, quantize)
@@ -189,7 +194,7 @@ def serve(
         admin = None if admin_port is None else stack.enter_context(bind("admin-", admin_host, admin_port))
         tenancy = open_tenancy(database, terms, listener, open_)
         settings, doors = (
-            GatewaySettings(config, options, fleet, allow_control_tokens, drain_seconds),
+            GatewaySettings(config, entry, options, fleet, allow_control_tokens, drain_seconds),
             Doors(listener, admin, tenancy),
         )
         ended = EndedBySignals(resort)

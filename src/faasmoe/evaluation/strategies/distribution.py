@@ -15,12 +15,12 @@ from functools import partial
 
 import msgspec
 
+from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.host import one_for_each, play_on_each
 from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.evaluation.strategies.registry import DENSE_PART, Player
-from faasmoe.orchestrator.pool import local_platform
-from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.run_folder import RunFolder
+from faasmoe.platforms.registry import find
 
 _FOR_GOOD = 7 * 86400.0  # seconds
 
@@ -28,9 +28,10 @@ _FOR_GOOD = 7 * 86400.0  # seconds
 @contextmanager
 def serve(orders: Orders) -> Iterator[Player]:
     """Starts the pool and a process for each tenant. This one does nothing but pass requests on."""
-    with RunFolder() as folder, local_platform(LocalOptions(_FOR_GOOD, orders.memory_budget)) as pool:
+    find(orders.platform).require_connect(orders.strategy)
+    with RunFolder() as folder, start_platform(orders, keep_alive=_FOR_GOOD) as pool:
         parts = msgspec.structs.replace(
-            orders, strategy=DENSE_PART, pool=str(pool.folder), artifacts=str(folder.path / "artifacts")
+            orders, strategy=DENSE_PART, pool=pool.address, artifacts=str(folder.path / "artifacts")
         )
         with one_for_each(orders.tenants, parts) as hosts:
             pool.prewarm([function.name for function in pool.status().functions])

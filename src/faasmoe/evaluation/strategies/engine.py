@@ -13,22 +13,22 @@ from functools import partial
 from pathlib import Path
 
 from faasmoe.evaluation.drive import drive
+from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
 from faasmoe.evaluation.strategies.step_parts import parts_of_steps
 from faasmoe.evaluation.torch_memory import beyond_cpu_build
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.experts import PRELOAD
 from faasmoe.model.architecture import inspect_architecture, read_config
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, context_length, make_plan
 from faasmoe.orchestrator.loaded_model import LoadedModel
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.base import Platform
-from faasmoe.platforms.inline.platform import InlinePlatform
-from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.registry import find, start
 
+_IN_PROCESS = "inline"  # the platform of a full model
 _OWN_BYTES = 362 << 20  # of an orchestrator beside its weights, with torch's build for CPUs
 
 
@@ -74,22 +74,22 @@ def _block_size(orders: Orders) -> int | None:
 
 def _platform(orders: Orders, plan: ModelPlan) -> Platform:
     if orders.strategy == SHARED_FULL:
-        return InlinePlatform()
+        return start(_IN_PROCESS, PRELOAD)
     if orders.pool:
-        return LocalPlatform(folder=Path(orders.pool))
-    return local_platform(_options(orders, plan))
+        return find(orders.platform).require_connect(orders.strategy)(orders.pool)
+    return start_platform(orders, **_limits(orders, plan))
 
 
-def _options(orders: Orders, plan: ModelPlan) -> LocalOptions:
+def _limits(orders: Orders, plan: ModelPlan) -> dict[str, object]:
     """Where all memory is limited, functions have what a step leaves that reads the dense part but for the embeddings.
 
     Weights of functions that stop are forgotten at once then, or the kernel would have to find out what to forget.
     """
     if orders.memory_limit is None:
-        return LocalOptions(orders.keep_alive, orders.memory_budget)
+        return {}
     config, dense = plan.architecture.text_config, plan.dense_bytes
     if not config.tie_word_embeddings:  # else they are read as output head
         dense -= config.vocab_size * config.hidden_size * plan.dtype.itemsize
     more = beyond_cpu_build()
     budget = max(1, orders.memory_limit - dense - _OWN_BYTES - more.own - more.files)
-    return LocalOptions(orders.keep_alive, budget, release_page_cache=True)
+    return {"memory_budget": budget, "release_page_cache": True}

@@ -15,6 +15,7 @@ from functools import partial
 from faasmoe.errors import FaasmoeError
 from faasmoe.evaluation.drive import Listener, encode
 from faasmoe.evaluation.drive import play as play_against
+from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import Player
 from faasmoe.evaluation.workloads.ask import Ask
@@ -22,10 +23,9 @@ from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.text.tokenizer import Tokenizer
-from faasmoe.orchestrator.pool import local_platform
 from faasmoe.orchestrator.template import TOKENIZER
-from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.run_folder import RunFolder
+from faasmoe.platforms.registry import find
 from faasmoe.protocol.config import FleetOptions, ServingConfig
 from faasmoe.protocol.messages import Start
 from faasmoe.protocol.request import GenerationRequest, Piece
@@ -36,9 +36,9 @@ def serve(orders: Orders) -> Iterator[Player]:
     """Starts the pool and the template; orchestrators come with their tenants' first requests."""
     source, most = resolve(orders.model), len(orders.tenants)
     config = ServingConfig(source.name, str(source.folder), orders.block_size, orders.dtype)
-    options = LocalOptions(orders.keep_alive, orders.memory_budget)
-    with RunFolder() as folder, local_platform(options) as pool, asyncio.Runner() as runner:
-        launcher = TemplateClient(Start(config, str(pool.folder), str(folder.path), most))
+    find(orders.platform).require_connect(orders.strategy)
+    with RunFolder() as folder, start_platform(orders) as pool, asyncio.Runner() as runner:
+        launcher = TemplateClient(Start(config, orders.platform, pool.address, str(folder.path), most))
         fleet = Fleet(launcher, FleetOptions("private", math.inf, most))
         runner.run(fleet.__aenter__())
         try:

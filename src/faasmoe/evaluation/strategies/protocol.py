@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from faasmoe.evaluation.workloads.ask import Ask
+from faasmoe.platforms.registry import DEFAULT
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.drive import Outcome
@@ -20,13 +21,14 @@ class Orders(msgspec.Struct, frozen=True):
     model: str  # folder
     tenants: tuple[str, ...]
     block_size: int | None = None
-    keep_alive: float = 60.0
+    keep_alive: float | None = None
     memory_budget: int | None = None
     dtype: str = "auto"
     memory_limit: int | None = None  # bytes for everything, page cache included; the memory budget follows from it
-    pool: str | None = None  # folder of a pool of functions that runs already
+    pool: str | None = None  # address of a pool of functions that runs already
     artifacts: str | None = None  # folder for what its functions are made of; everybody on a pool has the same
     group: str | None = None  # folder of the control group to join
+    platform: str = DEFAULT  # name
 
 
 class StrategyReady(msgspec.Struct, frozen=True):
