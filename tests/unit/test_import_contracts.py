@@ -11,6 +11,7 @@ import grimp
 import pytest
 from importlinter import Contract, configuration
 from importlinter.application import use_cases
+from importlinter.contracts.acyclic_siblings import AcyclicSiblingsContract
 from importlinter.contracts.forbidden import ForbiddenContract
 from importlinter.contracts.layers import LayersContract
 
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 configuration.configure()
 SETTINGS = use_cases.read_user_options(str(ROOT / "pyproject.toml"))
 CONTRACTS: dict[str, dict[str, Any]] = {each["name"]: each for each in SETTINGS.contracts_options}
+KINDS = {"acyclic_siblings": AcyclicSiblingsContract, "forbidden": ForbiddenContract, "layers": LayersContract}
 FORBIDDEN = [name for name, each in CONTRACTS.items() if each["type"] == "forbidden"]
+ACYCLIC = [name for name, each in CONTRACTS.items() if each["type"] == "acyclic_siblings"]
 LAYERS = [name for name, each in CONTRACTS.items() if each["type"] == "layers"]
 
 
@@ -29,7 +32,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def contract(name: str) -> Contract:
-    kind = {"forbidden": ForbiddenContract, "layers": LayersContract}[CONTRACTS[name]["type"]]
+    kind = KINDS[CONTRACTS[name]["type"]]
     options = {key: value for key, value in CONTRACTS[name].items() if key not in ("name", "type")}
     return kind(name, SETTINGS.session_options, options)
 
@@ -117,3 +120,18 @@ def test_a_package_without_a_layer_is_caught(graph: grimp.ImportGraph, name: str
         assert not kept(graph, name)
     finally:
         graph.remove_module(f"{container}.rogue")
+
+
+@pytest.mark.parametrize("name", ACYCLIC)
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [
+        ("faasmoe.model.checkpoint.header", "faasmoe.model.weights.layout"),
+        ("faasmoe.api.errors", "faasmoe.api.http.server"),
+        ("faasmoe.engine.experts.grouping", "faasmoe.engine.engine"),
+        ("faasmoe.platforms.local.daemon.pool", "faasmoe.platforms.local.supervisor.supervisor"),
+        ("faasmoe.tenancy.tenants", "faasmoe.tenancy.limits.limits"),
+    ],
+)
+def test_a_cycle_is_caught(graph: grimp.ImportGraph, name: str, lower: str, upper: str) -> None:
+    assert caught(graph, name, lower, upper)
