@@ -129,7 +129,6 @@ def test_a_package_without_a_layer_is_caught(graph: grimp.ImportGraph, name: str
         ("faasmoe.model.checkpoint.header", "faasmoe.model.weights.layout"),
         ("faasmoe.api.errors", "faasmoe.api.http.server"),
         ("faasmoe.engine.experts.grouping", "faasmoe.engine.engine"),
-        ("faasmoe.platforms.local.daemon.pool", "faasmoe.platforms.local.supervisor.supervisor"),
         ("faasmoe.tenancy.tenants", "faasmoe.tenancy.limits.limits"),
     ],
 )
