@@ -33,10 +33,10 @@ class LoadedModel:
         self.model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
         with writing(artifacts):
             self.functions = write_functions(plan.blocks, artifacts)
-        self._rehearse()
+        self._warm_up()
 
     @torch.inference_mode()
-    def _rehearse(self) -> None:
+    def _warm_up(self) -> None:
         """A prompt and a token after it, without experts: what every step uses is compiled and in memory then."""
         grouping.warm_up()
         state = self.model.state_spec.allocate()
