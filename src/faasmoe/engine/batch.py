@@ -60,12 +60,23 @@ class Batch:
     def restore(self) -> None:
         """Undo what the model has written to states before it failed.
 
-        A sequence whose state cannot be truncated loses all of it, and recomputes its tokens as after a preemption.
+        A sequence whose state cannot be truncated loses all of it, and `part` has it recompute the lost tokens.
         """
         for sequence, state, tokens in self._before:
             left = state.truncate(tokens)
             if left < tokens and sequence.state is state:  # it has not been cancelled meanwhile
                 sequence.computed = left
+
+    def part(self, members: Many[int]) -> Batch:
+        """Of a batch that was restored, the members at these places, up to the same tokens.
+
+        Tokens that `restore` has lost are run in the same step, so that a token that the model cannot run is in it.
+        """
+        work = []
+        for i in members:
+            sequence, _, start = self._before[i]
+            work.append(Work(sequence, start + self.work[i].count - sequence.computed))
+        return Batch.of(work, [self.members[i] for i in members])
 
     def advance(self) -> None:
         """The model has run all of it."""

@@ -226,7 +226,7 @@ class Engine:
         """Some of a batch that has failed, without those who were cancelled meanwhile; None if all of them were."""
         with self._work:
             left = [i for i in members if self._runs(batch.members[i])]
-            return Batch.of([batch.work[i] for i in left], [batch.members[i] for i in left]) if left else None
+            return batch.part(left) if left else None
 
     def _runs(self, running: RequestState) -> bool:
         """Whether it has neither ended nor been cancelled."""

@@ -27,6 +27,7 @@ from faasmoe.protocol.client_errors import NOT_FINITE
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.unit.engine.experts.test_costs import part, replies, reply
+from tests.unit.running_sum import RunningSumSpec
 
 HARMLESS, VOCABULARY = 90, 97
 FIRST_LAYER, BETWEEN, NAN, INFINITE, ONCE = range(HARMLESS, HARMLESS + 5)  # tokens that do harm, and where
@@ -85,6 +86,23 @@ def after(seen: list[int]) -> int:
 A_TOKEN = Model.state_spec.nbytes(1)
 
 
+class Summing(Model):
+    """Keeps a running sum as well, which cannot go back when a step fails."""
+
+    state_spec = StateSpec({**Model.state_spec.layers, 2: RunningSumSpec(bytes_per_sequence=10 * A_TOKEN)})
+
+    def forward(self, tokens: list[int], positions: list[int], spans: list[Span], wanted: list[int]) -> Tensor:
+        start, sums = 0, []
+        for span in spans:
+            sums.append(span.state.layers[2].add(tokens[start : start + span.count]))
+            start += span.count
+        logits = super().forward(tokens, positions, spans, wanted)
+        for span, total in zip(spans, sums, strict=True):
+            cache = span.state.layers[0]
+            assert total == int(cache.keys[0, : cache.length, 0].sum())
+        return logits
+
+
 class Letters:
     """A token is a character."""
 
@@ -105,16 +123,16 @@ def undisturbed(prompt: list[int], count: int) -> str:
 class Case:
     """Random requests, some of which are cancelled and some of which do harm."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, model: Model) -> None:
         self.beginning = [chance.randrange(LATER) for _ in range(40)]  # that some have in common
         self.chance = chance
-        self.model = Model()
+        self.model = model
         self.engine = Engine(
             self.model,  # type: ignore[arg-type]
             Letters(),
             end_tokens=frozenset(),
             max_model_len=200,
-            options=EngineOptions(chance.choice([150, 300, 4000]) * A_TOKEN, 64, 32, 8),
+            options=EngineOptions(model.state_spec.nbytes(chance.choice([150, 300, 4000])), 64, 32, 8),
             costs=self.model.costs,
         )
         self.asked: list[tuple[list[int], int, int | None, bool]] = []
@@ -169,8 +187,9 @@ INTERNAL = "the request could not be run: an internal error; the server's log ha
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_only_those_fail_who_do_harm_and_all_others_get_their_tokens(seed: int) -> None:
-    case = Case(random.Random(seed))
+@pytest.mark.parametrize("kind", [Model, Summing])
+def test_only_those_fail_who_do_harm_and_all_others_get_their_tokens(seed: int, kind: type[Model]) -> None:
+    case = Case(random.Random(seed), kind())
     for name in range(12):
         case.ask(name)
     case.check()
@@ -216,7 +235,7 @@ class Played:
         return Attempts(self.forward, self.again, self.costs, lambda: self.now).run(batch, 0.0)
 
     def again(self, batch: Batch, members: Sequence[int]) -> Batch | None:
-        return Batch.of([batch.work[i] for i in members], [batch.members[i] for i in members])
+        return batch.part(members)
 
     def failed(self) -> list[int]:
         return sorted(int(running.request.id) for running, _ in self.run().failed)

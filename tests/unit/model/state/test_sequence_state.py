@@ -1,180 +1,103 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from faasmoe.engine.kv.allocator import KVAllocator
-from faasmoe.engine.sequence import Sequence
-from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
+from faasmoe.model.state.kv_cache import KVCacheSpec
 from faasmoe.model.state.sequence_state import UNLIMITED, SequenceState, StateSpec
-from faasmoe.protocol.request import GenerationRequest, SamplingParams
+from tests.unit.running_sum import RunningSumSpec
+
+LAYER = KVCacheSpec(1, 1, 2, torch.float32, torch.float32)  # 12 bytes a token
+ATTENTION = StateSpec({0: LAYER, 3: LAYER})
+MIXED = StateSpec({0: LAYER, 1: RunningSumSpec(), 3: LAYER})
 
 
-@dataclass
-class RunningSum:
-    """A made-up kind of state: the sum of all tokens. It cannot forget some of them, as a recurrent matrix cannot."""
-
-    total: int = 0
-    tokens: int = 0
-    reserved: int = field(default=0, repr=False)
-
-    nbytes = 8
-
-    def reserve(self, tokens: int) -> None:
-        self.reserved = tokens
-
-    def append(self, tokens: list[int]) -> None:
-        self.total += sum(tokens)
-        self.tokens += len(tokens)
-
-    def truncate(self, tokens: int) -> bool:
-        if tokens == 0:
-            self.total = self.tokens = 0
-        return tokens == self.tokens
-
-    def copy_from(self, other: RunningSum, tokens: int) -> bool:
-        if tokens != other.tokens:
-            return False
-        self.total, self.tokens = other.total, other.tokens
-        return True
-
-
-class RunningSumSpec:
-    """The kind, as a layer chooses it."""
-
-    bytes_per_sequence = 8
-    bytes_per_token = 0
-    truncatable = False
-
-    def allocate(self) -> RunningSum:
-        return RunningSum()
-
-
-HEADS, DIM = 2, 3
-KV = KVCacheSpec(HEADS, DIM, DIM, torch.float32, torch.float32)
-ATTENTION = StateSpec({0: KV, 3: KV})
-RECURRENT = StateSpec({1: RunningSumSpec()})
-HYBRID = StateSpec({0: KV, 1: RunningSumSpec()})
-
-
-def rows(tokens: list[int]) -> Tensor:
-    """Keys or values `[heads, n, dim]` that tell tokens apart."""
-    return torch.tensor(tokens, dtype=torch.float32)[None, :, None].expand(HEADS, -1, DIM)
-
-
-def see(state: SequenceState, tokens: list[int]) -> None:
-    """Add tokens to all layers, as a step of the model does."""
-    for layer in state.layers.values():
-        if isinstance(layer, KVCache):
-            layer.append(rows(tokens), -rows(tokens))
+def add(state: SequenceState, tokens: list[int]) -> None:
+    """As a step of the model would: every layer sees the tokens."""
+    key = torch.tensor(tokens, dtype=torch.float32).view(1, -1, 1)
+    for layer, kept in state.layers.items():
+        if layer == 1:
+            kept.add(tokens)
         else:
-            layer.append(tokens)
+            kept.append(key + layer, torch.cat([key, -key], -1))
 
 
 def check(state: SequenceState, tokens: list[int]) -> None:
-    """All layers hold exactly these tokens."""
-    for layer in state.layers.values():
-        if isinstance(layer, KVCache):
-            assert layer.length == len(tokens)
-            assert torch.equal(layer.keys[:, : layer.length], rows(tokens))
-            assert torch.equal(layer.values[:, : layer.length], -rows(tokens))
+    for layer, kept in state.layers.items():
+        assert kept.length == len(tokens)
+        if layer == 1:
+            assert int(kept.total) == sum(tokens)
         else:
-            assert (layer.total, layer.tokens) == (sum(tokens), len(tokens))
+            keys, values = kept.keys[0, : kept.length, 0], kept.values[0, : kept.length]
+            assert keys.tolist() == [token + layer for token in tokens]
+            assert values.tolist() == [[token, -token] for token in tokens]
 
 
-operations = st.lists(st.tuples(st.sampled_from(["see", "truncate", "copy"]), st.integers(0, 12)), max_size=20)
+doing = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "truncate", "copy", "free"]),
+        st.lists(st.integers(0, 99), min_size=1, max_size=9),
+        st.integers(0, 20),
+        st.integers(0, 2),
+    ),
+    max_size=40,
+)
 
 
-@given(st.sampled_from([ATTENTION, RECURRENT, HYBRID]), operations)
-def test_a_state_holds_what_a_list_of_tokens_holds(spec: StateSpec, asked: list[tuple[str, int]]) -> None:
-    state, tokens = spec.allocate(), list[int]()
-    for i, (operation, count) in enumerate(asked):
-        some = min(count, len(tokens))
-        if operation == "see":
-            state.reserve(max(state.capacity, len(tokens) + count))
-            new = [100 * i + j for j in range(count)]
-            see(state, new)
-            tokens += new
-        else:
-            kept = some if spec.truncatable or some in (0, len(tokens)) else 0
-            if operation == "truncate":
-                assert state.truncate(some) == kept
-            else:
-                other = spec.allocate()
-                other.reserve(some)
-                assert other.copy_from(state, some) == kept
-                check(state, tokens)  # whoever is copied stays as it was
-                state = other
-            tokens = tokens[:kept]
-        check(state, tokens)
-        assert state.nbytes <= spec.nbytes(max(1, state.capacity))
+@pytest.mark.parametrize("spec", [ATTENTION, MIXED])
+@given(doing)
+@settings(deadline=None)
+def test_states_hold_what_a_list_of_tokens_holds(
+    spec: StateSpec, doing: list[tuple[str, list[int], int, int]]
+) -> None:
+    states, lists = [spec.allocate() for _ in range(3)], [list[int]() for _ in range(3)]
+    for what, tokens, count, i in doing:
+        state, held = states[i], lists[i]
+        if what == "add":
+            state.reserve(max(state.capacity, len(held) + len(tokens)))
+            add(state, tokens)
+            held += tokens
+        elif what == "truncate" and count <= len(held):
+            left = state.truncate(count)
+            assert left == (count if spec.truncatable or count == len(held) else 0)
+            del held[left:]
+        elif what == "copy" and count <= len(held):
+            to = (i + 1) % 3
+            states[to] = spec.allocate()
+            states[to].reserve(count)
+            copied = states[to].copy_from(state, count)
+            assert copied == (count if spec.truncatable or count == len(held) else 0)
+            lists[to] = held[:copied]
+        elif what == "free":
+            states[i], lists[i] = spec.allocate(), []
+        for one, its in zip(states, lists, strict=True):
+            check(one, its)
+            assert one.nbytes <= spec.nbytes(one.capacity) or not one.capacity
 
 
-def test_sizes_are_those_of_all_layers() -> None:
-    a_token = HEADS * 2 * DIM * 4
-    assert ATTENTION.bytes_per_token == 3 * a_token  # one of two equal layers twice, while it is copied
-    assert (ATTENTION.bytes_per_sequence, RECURRENT.bytes_per_sequence, HYBRID.bytes_per_sequence) == (0, 8, 8)
-    assert HYBRID.nbytes(10) == 8 + 10 * 2 * a_token
-    assert HYBRID.nbytes(0) == 0
-    assert HYBRID.tokens_within(7) == 0
-    assert HYBRID.tokens_within(8 + 4 * a_token) == 2
-    assert RECURRENT.tokens_within(8) == UNLIMITED
-    assert (ATTENTION.truncatable, RECURRENT.truncatable, HYBRID.truncatable) == (True, False, False)
+@given(st.integers(0, 10_000), st.sampled_from([ATTENTION, MIXED]))
+def test_the_tokens_that_fit_are_the_most_that_fit(nbytes: int, spec: StateSpec) -> None:
+    tokens = spec.tokens_within(nbytes)
+    assert spec.nbytes(tokens) <= nbytes
+    assert spec.nbytes(tokens + 1) > nbytes
 
 
-def test_the_kinds_decide_what_another_sequence_can_take() -> None:
-    assert ATTENTION.reusable(held=20, common=12) == 12
-    assert HYBRID.reusable(held=20, common=12) == 0
-    assert HYBRID.reusable(held=12, common=20) == 12
+def test_sizes_are_a_part_a_sequence_and_a_part_a_token() -> None:
+    assert (MIXED.bytes_per_sequence, MIXED.bytes_per_token) == (8, 3 * 12)  # one layer twice, while it grows
+    assert (MIXED.nbytes(0), MIXED.nbytes(1), MIXED.nbytes(5)) == (0, 44, 188)
+    constant = StateSpec({1: RunningSumSpec()})
+    assert (constant.tokens_within(7), constant.tokens_within(8)) == (0, UNLIMITED)
 
 
-def test_tokens_that_are_not_reserved_are_a_defect() -> None:
+def test_a_state_that_cannot_be_truncated_is_reused_whole_or_not_at_all() -> None:
+    assert [ATTENTION.reusable(5, common) for common in (0, 4, 5, 9)] == [0, 4, 5, 5]
+    assert [MIXED.reusable(5, common) for common in (0, 4, 5, 9)] == [0, 0, 5, 5]
+
+
+def test_a_layer_takes_no_more_than_was_reserved() -> None:
     state = ATTENTION.allocate()
     state.reserve(2)
     with pytest.raises(ValueError, match="3 tokens; 2 are reserved"):
-        see(state, [1, 2, 3])
-
-
-def sequence(name: str, tokens: list[int]) -> Sequence:
-    return Sequence(GenerationRequest(name, tuple(tokens), SamplingParams(max_tokens=8), tenant="a"))
-
-
-def run(memory: KVAllocator, one: Sequence) -> None:
-    """Begin a sequence and have the model see its prompt."""
-    assert memory.missing(one, len(one.tokens)) == 0
-    memory.begin(one)
-    see(one.state, one.tokens[one.computed :])
-    one.advance(len(one.tokens) - one.computed)
-
-
-def test_a_new_kind_goes_through_allocation_preemption_and_the_prefix_cache() -> None:
-    prompt = list(range(1, 33))
-    memory = KVAllocator(HYBRID.nbytes(200), HYBRID)
-    first = sequence("first", prompt)
-    run(memory, first)
-    check(first.state, prompt)
-    assert memory.used == HYBRID.nbytes(first.capacity) > 0
-
-    memory.end(first, keep=True)  # it has ended; its state waits in the prefix cache
-    longer = sequence("longer", [*prompt, 50, 51])
-    run(memory, longer)
-    assert longer.cached_tokens == len(prompt)  # a snapshot of all tokens of the first
-    check(longer.state, longer.tokens)
-
-    branch = sequence("branch", [*prompt[:20], 60, 61])
-    run(memory, branch)
-    assert branch.cached_tokens == 0  # a sum cannot give back the last twelve
-    check(branch.state, branch.tokens)
-
-    memory.release(longer)
-    assert (longer.computed, longer.state.nbytes) == (0, 0)
-    run(memory, longer)  # recomputed
-    check(longer.state, longer.tokens)
-    for one in (longer, branch):
-        memory.end(one, keep=False)
-    assert memory.used == memory.prefixes.nbytes
+        add(state, [1, 2, 3])
