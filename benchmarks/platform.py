@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks import bare
 from benchmarks.figures import Figures, report
-from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.evaluation.meters.processes import proportional_set_size
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.experts import PRELOAD
@@ -207,7 +207,7 @@ def drop(file: Path) -> None:
 def measure_deployment(platform: LocalPlatform, folder: Path) -> Figures:
     one = make_blocks(folder, 1, inner=64)[0].artifact
     blocks = [Block(f"layer-{i}", one) for i in range(1440)]
-    seconds = timed(lambda: deploy(platform, blocks, folder / "many"))
+    seconds = timed(lambda: platform.deploy(write_functions(blocks, folder / "many")))
     daemon = psutil.Process(platform.processes()[0])
     before = sum(daemon.cpu_times()[:2])
     time.sleep(10)
@@ -221,7 +221,7 @@ def pool_bytes(platform: LocalPlatform) -> int:
 def measure_zero(folder: Path, blocks: Sequence[Block]) -> Figures:
     """All of the pool's memory once no function runs: while the zygote waits for calls, and after it has gone too."""
     with start("local", PRELOAD, keep_alive=0.5, zygote_keep_alive=8) as platform:
-        deploy(platform, blocks, folder / "zero")
+        platform.deploy(write_functions(blocks, folder / "zero"))
         platform.invoke_many([Call(block.name, token()) for block in blocks[:4]], soon())
         while any(status.instances for status in platform.status().functions):
             time.sleep(0.1)
@@ -256,7 +256,7 @@ def measure_budget(folder: Path, blocks: Sequence[Block], own: int, seconds: flo
     budget = own + len(blocks) // 4 * (blocks[0].artifact.memory + INSTANCE_BYTES)
     calls = 0
     with start("local", PRELOAD, memory_budget=budget) as platform:
-        deploy(platform, blocks, folder / "budget")
+        platform.deploy(write_functions(blocks, folder / "budget"))
         platform.prewarm([blocks[0].name])
         choice = random.Random(0)
         with sampled(lambda: pool_bytes(platform), 20) as sizes:
@@ -277,7 +277,7 @@ def measure_prefill(platform: LocalPlatform, folder: Path) -> Figures:
         Block(f"prefill-{i}", block.artifact)
         for i, block in enumerate(make_blocks(folder, experts, 64, block_size=10))
     ]
-    deploy(platform, blocks, folder / "prefill")
+    platform.deploy(write_functions(blocks, folder / "prefill"))
     dispatch = Dispatch(platform, blocks)
     hidden = torch.randn(tokens, HIDDEN).bfloat16()
     index = torch.stack([torch.randperm(experts)[:top_k] for _ in range(tokens)])
@@ -304,7 +304,7 @@ def measure(folder: Path, calls: int, starts: int) -> Figures:
         platform.invoke_many([Call("first", [b""])], soon())
         to_zero(platform, "first")
         own = platform.status().memory_used
-        deploy(platform, blocks, folder / "artifacts")
+        platform.deploy(write_functions(blocks, folder / "artifacts"))
         steps: dict[str, Callable[[], Figures]] = {
             "calls": lambda: measure_calls(platform, folder, calls),
             "experts": lambda: measure_experts(platform, folder, blocks),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.experts import PRELOAD
 from faasmoe.model.architecture import is_experts
 from faasmoe.model.checkpoint.source import resolve
@@ -42,7 +42,7 @@ def prepared(model: str | None, block_size: int) -> ModelPlan:
 
 
 def load(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
-    deploy(platform, plan.blocks, folder)
+    platform.deploy(write_functions(plan.blocks, folder))
     model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
     model.start(Dispatch(platform, plan.blocks), threads=1)
     return model

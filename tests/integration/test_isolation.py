@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.errors import FunctionError
 from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
@@ -38,7 +38,7 @@ def blocks(request: pytest.FixtureRequest, platform: LocalPlatform, tmp_path_fac
     folder = tmp_path_factory.mktemp(request.param)
     save_tiny("mixtral", folder)
     blocks = list(make_plan(resolve(str(folder)), 4, request.param).blocks)
-    deploy(platform, blocks, folder / "artifacts")
+    platform.deploy(write_functions(blocks, folder / "artifacts"))
     return blocks
 
 

@@ -16,7 +16,7 @@ from transformers.models.auto.configuration_auto import model_type_to_module_nam
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from faasmoe.engine.engine import Engine
-from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts import PRELOAD
@@ -64,7 +64,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
-    deploy(platform, plan.blocks, folder)
+    platform.deploy(write_functions(plan.blocks, folder))
     dispatch = Dispatch(platform, plan.blocks)
     model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
     model.start(dispatch, threads=1)

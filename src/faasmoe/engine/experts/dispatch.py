@@ -186,11 +186,6 @@ def _bytes(lines: NDArray[np.uint8]) -> memoryview:
     return lines.reshape(-1).data
 
 
-def deploy(platform: Platform, blocks: Sequence[Block], folder: Path) -> None:
-    """Write the blocks' artifacts into `folder` and deploy them as functions."""
-    platform.deploy(write_functions(blocks, folder))
-
-
 def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]:
     """Write the blocks' artifacts into `folder`, and return what is to be deployed.
 

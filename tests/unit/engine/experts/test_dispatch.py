@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from faasmoe.engine.experts.dispatch import Dispatch, deploy
+from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.errors import CheckpointChanged, DeadlineExceeded, FunctionError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, make_plan
@@ -27,7 +27,7 @@ def started(
     tiny: tuple[Path, object], tmp_path: Path, block_size: int
 ) -> tuple[ModelPlan, InProcessPlatform, Dispatch]:
     plan, platform = make_plan(resolve(str(tiny[0])), block_size), InProcessPlatform()
-    deploy(platform, plan.blocks, tmp_path)
+    platform.deploy(write_functions(plan.blocks, tmp_path))
     return plan, platform, Dispatch(platform, plan.blocks)
 
 
@@ -91,7 +91,7 @@ def test_the_deadline_reaches_the_platform(tiny: tuple, tmp_path: Path) -> None:
 def test_a_call_that_fails_because_a_file_has_changed_says_so(tiny: tuple, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny[0], tmp_path / "copy")
     plan, platform = make_plan(resolve(str(folder)), 4), InProcessPlatform()
-    deploy(platform, plan.blocks, tmp_path)
+    platform.deploy(write_functions(plan.blocks, tmp_path))
     dispatch = Dispatch(platform, plan.blocks, files=plan.files())
     shard, kept = folder / "model.safetensors", folder / "kept"
     shard.rename(kept)
@@ -107,7 +107,7 @@ def test_a_call_that_fails_because_a_file_has_changed_says_so(tiny: tuple, tmp_p
 def test_files_that_are_changed_under_a_running_model_end_its_steps(tiny: tuple, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny[0], tmp_path / "copy")
     plan, platform = make_plan(resolve(str(folder)), 4), InProcessPlatform()
-    deploy(platform, plan.blocks, tmp_path)
+    platform.deploy(write_functions(plan.blocks, tmp_path))
     seconds = [1.0]
     dispatch = Dispatch(platform, plan.blocks, files=plan.files(), clock=lambda: seconds[0])
     dispatch(0, *routing())
