@@ -67,7 +67,7 @@ class Batch:
             if left < tokens and sequence.state is state:  # it has not been cancelled meanwhile
                 sequence.computed = left
 
-    def part(self, members: Many[int]) -> Batch:
+    def part(self, members: Collection[int]) -> Batch:
         """Of a batch that was restored, the members at these places, up to the same tokens.
 
         Tokens that `restore` has lost are run in the same step, so that a token that the model cannot run is in it.

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from faasmoe.engine.experts.grouping import Grouping
+from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.statistics import percentiles
 from faasmoe.planner.activations import Activations
@@ -30,7 +30,6 @@ from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE
 from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
 
-_WORTH_SPLITTING = 4 << 20  # as in `engine.experts.dispatch`
 ZYGOTE_KEEP_ALIVE = 300.0
 
 
@@ -269,7 +268,7 @@ def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
 @lru_cache(maxsize=64)
 def _split(experts: int, top_k: int, block_size: int, expert_bytes: int, cores: int) -> float:
     """Calls for each function that one token touches: dispatch shares large ones out over cores."""
-    if expert_bytes < _WORTH_SPLITTING:
+    if expert_bytes < WORTH_SPLITTING:
         return 1.0
     sizes = [min(block_size, experts - start) for start in range(0, experts, block_size)]
     grouping, draw = Grouping(sizes, cores), random.Random(0)

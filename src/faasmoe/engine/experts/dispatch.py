@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.experts.costs import StepCosts
-from faasmoe.engine.experts.grouping import Grouping, Part, add_rows
+from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, add_rows
 from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
@@ -24,7 +24,6 @@ from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 from faasmoe.util.machine import cores
 
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
-_WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
 _LOOK_SECONDS = 1.0  # between looks at the model's files
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 
@@ -217,7 +216,7 @@ def calls_at_once(blocks: Sequence[Block]) -> int:
 def _parts_at_once(block: Block, most: int) -> int:
     """Calls of one block that run side by side: one for each core, if its experts are worth the further calls."""
     experts = len(block.artifact.experts)
-    if block.artifact.memory < _WORTH_SPLITTING * experts:
+    if block.artifact.memory < WORTH_SPLITTING * experts:
         return 1
     return min(experts, most)
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from faasmoe.experts.kernels.compiled import compiled
 
+WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
 # An expert takes as long for so many rows as for one: reading its weights takes the time (`benchmarks.linear`).
 _FREE_ROWS = 3
 _SLOT_WORDS = 3  # a slot's row, expert and weight
