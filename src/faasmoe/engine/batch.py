@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.scheduler import Work
+from faasmoe.engine.scheduler import ScheduledTokens
 from faasmoe.engine.sequence import Sequence
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.state.sequence_state import SequenceState
 
 
 @dataclass(frozen=True, slots=True)
-class Taker:
-    """Who gets which of the step's logits."""
+class LogitRows:
+    """The rows of the step's logits that belong to a request: `count` of them from `first` on."""
 
     running: RequestState
     first: int
@@ -25,30 +25,30 @@ class Taker:
 class Batch:
     """Tokens, their positions and whose they are, and the rows whose logits somebody needs."""
 
-    work: list[Work]
+    work: list[ScheduledTokens]
     members: list[RequestState]  # in the order of work
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)
-    takers: list[Taker] = field(default_factory=list)
+    logit_rows: list[LogitRows] = field(default_factory=list)
     prompt_tokens: int = 0  # and those that run again after a preemption
     _before: list[tuple[Sequence, SequenceState, int]] = field(
         default_factory=list
     )  # with the tokens in the state
 
     @classmethod
-    def of(cls, work: list[Work], members: Iterable[RequestState]) -> Batch:
+    def of(cls, work: list[ScheduledTokens], members: Iterable[RequestState]) -> Batch:
         """The row of `work`, each of which belongs to one of `members`, in the same order."""
         batch = cls(work, list(members))
         for w, running in zip(work, batch.members, strict=True):
             batch._add(w, running, running.wanted(w))
         return batch
 
-    def _add(self, work: Work, running: RequestState, offsets: Collection[int]) -> None:
+    def _add(self, work: ScheduledTokens, running: RequestState, offsets: Collection[int]) -> None:
         sequence, start = work.sequence, work.sequence.computed
         if offsets:
-            self.takers.append(Taker(running, len(self.wanted), len(offsets)))
+            self.logit_rows.append(LogitRows(running, len(self.wanted), len(offsets)))
             self.wanted += [len(self.tokens) + offset for offset in offsets]
         if start < sequence.prompt_length or work.count > 1:
             self.prompt_tokens += work.count
@@ -75,7 +75,7 @@ class Batch:
         work = []
         for i in members:
             sequence, _, start = self._before[i]
-            work.append(Work(sequence, start + self.work[i].count - sequence.computed))
+            work.append(ScheduledTokens(sequence, start + self.work[i].count - sequence.computed))
         return Batch.of(work, [self.members[i] for i in members])
 
     def advance(self) -> None:

@@ -247,8 +247,8 @@ class Engine:
         with self._work:
             batch.advance()
         finite = logits.amax(-1).isfinite().tolist()  # NaN is the largest; -inf alone forbids a token
-        for taker in batch.takers:
-            running, rows = taker.running, slice(taker.first, taker.first + taker.count)
+        for its in batch.logit_rows:
+            running, rows = its.running, slice(its.first, its.first + its.count)
             with self._work:
                 if not self._runs(running):  # cancelled during the step
                     continue

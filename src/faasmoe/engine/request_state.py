@@ -11,7 +11,7 @@ from faasmoe.engine.output.detokenizer import Decoder, Detokenizer
 from faasmoe.engine.output.echo import Echo
 from faasmoe.engine.output.logprobs import Scorer
 from faasmoe.engine.output.sampler import Sampler
-from faasmoe.engine.scheduler import Work
+from faasmoe.engine.scheduler import ScheduledTokens
 from faasmoe.engine.sequence import Sequence
 from faasmoe.engine.usage import RequestUsage
 from faasmoe.protocol.request import GenerationRequest, Piece, TokenLogprob
@@ -46,7 +46,7 @@ class RequestState:
         self._samples = False  # whether the last of the wanted logits are for the next token
         self._scores: list[TokenLogprob] = []  # of tokens since the last piece
 
-    def wanted(self, work: Work) -> Many[int]:
+    def wanted(self, work: ScheduledTokens) -> Many[int]:
         """For which of the step's tokens of this sequence logits are needed: offsets below `work.count`."""
         prompt = self._echo.wanted(work.sequence.computed, work.count) if self._echo else ()
         self._samples = work.completes

@@ -21,7 +21,7 @@ _LONGEST_WAIT = 60.0  # seconds that a refused client is told to stay away at mo
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ScheduledTokens:
     """The next `count` tokens of a sequence."""
 
     sequence: Sequence
@@ -34,7 +34,7 @@ class Work:
 
 
 @dataclass(slots=True)
-class _Queue:
+class _TenantQueue:
     """A tenant's sequences, each list by rank: those that have memory, and those that wait for it."""
 
     tenant: str
@@ -115,7 +115,7 @@ class Scheduler:
         self.preemptions = 0
         self._clock = clock
         self._fair = FairShare()
-        self._queues: dict[str, _Queue] = {}  # of tenants that have sequences
+        self._queues: dict[str, _TenantQueue] = {}  # of tenants that have sequences
         self._satisfied: set[str] = set()  # tenants of which the last step took all it could
         self._arrivals = 0
         self._begun: deque[float] = deque(maxlen=_RATE_OVER)  # when sequences took part for the first time
@@ -131,7 +131,7 @@ class Scheduler:
             raise EngineBusy(f"{self.waiting} requests are waiting already", retry_after=self.retry_after())
         self._fair.set_weight(sequence.tenant, sequence.weight)
         if queue is None:
-            queue = self._queues[sequence.tenant] = _Queue(sequence.tenant)
+            queue = self._queues[sequence.tenant] = _TenantQueue(sequence.tenant)
             self._fair.join(sequence.tenant)
         self._arrivals += 1
         sequence.arrival = self._arrivals
@@ -168,8 +168,8 @@ class Scheduler:
         seconds = self._clock() - self._begun[0]
         return min(max(1.0, self.waiting * seconds / len(self._begun)), _LONGEST_WAIT)
 
-    def next_step(self) -> list[Work]:
-        """Work for one step, empty if there is none. Sequences are given memory for it, or lose theirs."""
+    def next_step(self) -> list[ScheduledTokens]:
+        """The tokens of the next step, empty if there are none. Reserves memory for them, and preempts sequences for it."""
         decodes = 0
         for queue in self._queues.values():
             queue.cursor, queue.blocked = 0, False
@@ -188,8 +188,8 @@ class Scheduler:
                 heapq.heappop(turns)
         return self._planned(step)
 
-    def _planned(self, step: _Step) -> list[Work]:
-        work = [Work(sequence, count) for sequence, count in step.counts.items()]
+    def _planned(self, step: _Step) -> list[ScheduledTokens]:
+        work = [ScheduledTokens(sequence, count) for sequence, count in step.counts.items()]
         hungry = {queue.tenant for queue in self._queues.values() if queue.waiting}
         for queue in self._queues.values():
             if any(step.counts.get(sequence) != sequence.pending for sequence in queue.started):
@@ -202,7 +202,7 @@ class Scheduler:
                 self._begun.append(now)
         return work
 
-    def _serve(self, queue: _Queue, step: _Step, oldest: int) -> bool:
+    def _serve(self, queue: _TenantQueue, step: _Step, oldest: int) -> bool:
         """Give tokens to the next of a tenant's sequences that can have some. Returns whether there was one."""
         while sequence := queue.next:
             queue.cursor += 1
@@ -218,7 +218,7 @@ class Scheduler:
         queue.blocked = True
         return self._serve(queue, step, oldest)  # those after it that have memory
 
-    def _start(self, queue: _Queue, step: _Step, oldest: int) -> bool:
+    def _start(self, queue: _TenantQueue, step: _Step, oldest: int) -> bool:
         """Let the first that waits begin. Returns whether it could."""
         sequence = queue.waiting[0]
         if not step.room(sequence.pending) or not self._make_room(sequence, len(sequence.tokens), step, oldest):

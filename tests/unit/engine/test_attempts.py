@@ -18,7 +18,7 @@ from faasmoe.engine.batch import Batch
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.costs import StepCosts
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.scheduler import Work
+from faasmoe.engine.scheduler import ScheduledTokens
 from faasmoe.errors import DeadlineExceeded, FunctionError
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.state.kv_cache import KVCacheSpec
@@ -231,7 +231,7 @@ class Played:
             )
             for i in range(len(self.works))
         ]
-        batch = Batch.of([Work(running.sequence, 1) for running in members], members)
+        batch = Batch.of([ScheduledTokens(running.sequence, 1) for running in members], members)
         return Attempts(self.forward, self.again, self.costs, lambda: self.now).run(batch, 0.0)
 
     def again(self, batch: Batch, members: Sequence[int]) -> Batch | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.scheduler import Work
+from faasmoe.engine.scheduler import ScheduledTokens
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 END = 256
@@ -47,7 +47,7 @@ class Engine:
 
     def step(self, most: int) -> bool:
         sequence = self.running.sequence
-        work = Work(sequence, min(most, sequence.pending))
+        work = ScheduledTokens(sequence, min(most, sequence.pending))
         start = sequence.computed
         offsets = list(self.running.wanted(work))
         self.asked += len(offsets)
@@ -172,7 +172,7 @@ def test_echoed_logprobs_are_those_of_the_prompt(prompt: bytes) -> None:
 
 def test_what_cannot_be_is_a_number_in_json() -> None:
     engine = Engine(b"ab", temperature=0, logprobs=2, max_tokens=1)
-    engine.running.wanted(Work(engine.running.sequence, 2))
+    engine.running.wanted(ScheduledTokens(engine.running.sequence, 2))
     logits = torch.full((VOCABULARY,), float("-inf"))
     logits[70] = 0.0
     assert engine.running.advance(logits[None])
