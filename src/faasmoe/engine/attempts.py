@@ -1,7 +1,7 @@
 """A step on the model. Where it fails, its sequences are run again in parts, until only those fail that cannot run.
 
-What a failed attempt has written to caches is forgotten before the next one, so that the others get the tokens that
-they would have got without those that fail.
+What a failed attempt has written to sequences' states is undone before the next one, so that the others get the tokens
+that they would have got without those that fail.
 
 Some failures take long: a function that cannot be called takes the whole deadline of a layer. So after `_MOST_SLOW`
 failures that took `_SLOW_SECONDS` each, or `_MOST_SECONDS` after the first failure, whoever has not run yet fails too.
@@ -32,7 +32,7 @@ Again = Callable[[Batch, Sequence[int]], Batch | None]
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a request has to pay for a step: `costs` as `COSTS`, and seconds of the orchestrator's processor time."""
+    """What a request has to pay for a step: `costs` as `COSTS`, and seconds of the orchestrator's CPU time."""
 
     running: RequestState
     costs: NDArray[np.float64]
@@ -67,7 +67,7 @@ class Attempts:
         self._first: float | None = None  # when something failed first
 
     def run(self, batch: Batch, cpu: float) -> StepOutcome:
-        """Run `batch`, whose processor time counts from `cpu` on (`time.process_time`)."""
+        """Run `batch`, whose CPU time counts from `cpu` on (`time.process_time`)."""
         parts: list[Batch] = [batch]
         while parts:
             part, started = parts.pop(), self._clock()
@@ -117,7 +117,7 @@ class Attempts:
         self._outcome.failed += [(running, error) for running in members]
 
     def _bill(self, part: Batch, since: float, bills: list[Bill]) -> float:
-        """Split what an attempt has cost. Returns the processor time up to which that is."""
+        """Split what an attempt has cost. Returns the CPU time up to which that is."""
         now = time.process_time()
         counts = [work.count for work in part.work]
         a_token = (now - since) / sum(counts)

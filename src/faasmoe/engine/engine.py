@@ -47,7 +47,7 @@ class Engine:
     ) -> None:
         """`observer` is called after each step; `costs` are what the model's experts add to while a step runs.
 
-        Raises `OptionError` if the memory for keys and values cannot hold a single token.
+        Raises `OptionError` if the KV cache memory cannot hold a single token.
         """
         self.max_model_len = max_model_len
         self.options = options or EngineOptions()
@@ -271,7 +271,7 @@ class Engine:
             log.error("a step could not be reported: %s: %s", type(error).__name__, error)
 
     def _fail(self, what: str, running: RequestState, error: Exception) -> None:
-        """End a request with an error, unless it has ended. Its keys and values may not be what they should."""
+        """End a request with an error, unless it has ended. Its KV cache may be wrong, and is not kept."""
         if not self._runs(running):
             return
         if isinstance(error, FaasmoeError):

@@ -139,7 +139,7 @@ class Scheduler:
         insort(queue.waiting, sequence, key=_rank)
 
     def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
-        """Forget `sequence`, wherever it is. `keep` says whether its keys and values may serve others."""
+        """Forget `sequence`, wherever it is. `keep` says whether its state may go to the prefix cache."""
         queue = self._queues.get(sequence.tenant)
         if queue and sequence in queue.started:
             queue.started.remove(sequence)

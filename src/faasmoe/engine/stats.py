@@ -15,9 +15,7 @@ class StepStats:
     """Stats of one step. Seconds are wall-clock."""
 
     seconds: float  # from planning to the last piece of text
-    phases: dict[
-        str, float
-    ]  # seconds by phase: "schedule" (with the growth of states), "forward", "account", "sample"
+    phases: dict[str, float]  # seconds of "schedule", "forward", "account" and "sample"
     tokens: int  # that the model ran
     prompt_tokens: int  # of them in prefill, or recomputed after a preemption
     sequences: int  # that took part
