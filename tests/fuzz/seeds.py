@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from faasmoe.api.asked import Asked
 from faasmoe.experts import payload
 from faasmoe.experts.payload import Reply, Request
+from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage, SamplingParams
@@ -100,6 +103,15 @@ def control() -> Iterator[bytes]:
     yield b"\x0b" + readers.pack(readers.Job("chat", b"{}", 1.0))
     asks = Asked(((1, 2),), SamplingParams(4))
     yield b"\x0c" + readers.pack(readers.Done(asks, False))
+    spec = FunctionSpec("layer-0-block-0", "m:f", Path("/a"), files=(FileRange(Path("/b"), 0, 8),))
+    for message in (
+        local.Deploy((spec,)),
+        local.Activate((local.Wanted(1, "layer-0-block-0"), local.Wanted(2, "f", "/lost.sock")), 1.0),
+        local.Prewarm(("layer-0-block-0",), 1.0),
+        local.Activated(1, "/f.sock", False, 1, "", False),
+        local.NotActivated(2, local.BudgetTooSmall(2, 1)),
+    ):
+        yield b"\x0d" + local.pack(message)[8:]
 
 
 def headers() -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from faasmoe.experts.mapping import map_tensor
 from faasmoe.model.checkpoint.index import read_header
 from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.readers import messages as readers
 from tests.chaos.questions import MODEL
@@ -131,6 +132,13 @@ def _wire(data: bytes) -> None:
     wire.parse(data)
 
 
+def _control(data: bytes) -> None:
+    raw = wire.parse(data)
+    for read in (local.read_request, local.read_reply, local.read_activation):
+        with suppress(wire.Lost):
+            read(raw)
+
+
 def _received(data: bytes) -> None:
     sock: Any = _Scripted(data, 64)
     if len(data) >= 8 and wire.length_of(data[:8]) > len(data):
@@ -173,4 +181,5 @@ _PARSERS: tuple[Callable[[bytes], object], ...] = (
     readers.read_event,
     readers.read_job,
     readers.read_answer,
+    _control,
 )

@@ -26,6 +26,7 @@ from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol import wire
+from faasmoe.platforms.local.protocol.messages import Activated, Wanted
 from faasmoe.platforms.local.run_folder import RunFolder, pools
 from tests.conformance.conftest import soon, spec
 from tests.tools import tool
@@ -117,8 +118,8 @@ def test_instances_that_nobody_calls_make_room(tight: LocalPlatform, artifact: P
     tight.prewarm(["a", "b"])
     assert ask(tight, "c", "d", seconds=20) == [b"A:"] * 2
     dreamer = Activator(tight.folder)
-    assert dreamer.request([(0, "a", None), (1, "b", None)], 20)
-    assert all("path" in (dreamer.answer() or {}) for _ in range(2))  # promised to somebody who will not call
+    assert dreamer.request([Wanted(0, "a"), Wanted(1, "b")], 20)
+    assert all(isinstance(dreamer.answer(), Activated) for _ in range(2))  # promised to somebody who will not call
     assert ask(tight, "e", seconds=20) == [b"A:"]
     dreamer.close()
 
@@ -134,7 +135,7 @@ def test_who_waits_for_memory_gets_what_is_deployed_by_then(tight: LocalPlatform
         busy = executor.submit(ask, tight, "busy0", "busy1")
         assert wait_until(lambda: [s.state for s in tight.status().functions[:2]] == ["busy", "busy"])
         given_up = Activator(tight.folder)
-        assert given_up.request([(0, "h", None)], 60)
+        assert given_up.request([Wanted(0, "h")], 60)
         assert wait_until(lambda: tight.status().waiting == 1)
         waiting = [executor.submit(ask, c, name) for c, name in zip(clients, ("f", "g"), strict=False)]
         assert wait_until(lambda: tight.status().waiting == 3)
@@ -360,8 +361,8 @@ def test_two_clients_use_the_same_instances(platform: LocalPlatform, artifact: P
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\xff" * 64, wire.pack({}), wire.pack({"operation": "rm"}), wire.pack({"operation": "activate"}),
-     wire.pack({"operation": "deploy", "functions": [["too", "short"]]}), b"\x10" + bytes(7) + b"{"],
+    [b"", b"\xff" * 64, wire.pack({}), wire.pack({"kind": "rm"}), wire.pack({"kind": "Activate"}),
+     wire.pack({"kind": "Deploy", "functions": [["too", "short"]]}), b"\x10" + bytes(7) + b"{"],
 )  # fmt: skip
 def test_nonsense_on_the_control_socket_harms_nobody(
     platform: LocalPlatform, artifact: Path, message: bytes

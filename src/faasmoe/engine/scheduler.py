@@ -169,7 +169,7 @@ class Scheduler:
         return min(max(1.0, self.waiting * seconds / len(self._begun)), _LONGEST_WAIT)
 
     def next_step(self) -> list[ScheduledTokens]:
-        """The tokens of the next step, empty if there are none. Reserves memory for them, and preempts sequences for it."""
+        """The tokens of the next step, if any. Reserves memory for them, and preempts sequences for it."""
         decodes = 0
         for queue in self._queues.values():
             queue.cursor, queue.blocked = 0, False

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.errors import OptionError
-from faasmoe.model.weights import quantised_cache
-from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, pools, sweep
+from faasmoe.model.checkpoint import quantised_cache
+from faasmoe.platforms.local.protocol.messages import SOCKET
+from faasmoe.platforms.local.run_folder import RunFolder, pools, sweep
 from faasmoe.util.own_folders import contents, folders, is_same, open_own
 
 MARKER, MEMBERS, CONTENTS = "run-folder", "members", b"FaaSMoE run folder, version 1\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -15,16 +14,16 @@ from faasmoe.platforms.base import (
     Call,
     Capabilities,
     FunctionSpec,
-    FunctionStatus,
     PoolStatus,
-    PoolTotals,
     Replies,
     State,
 )
-from faasmoe.platforms.local.client.control import Activator, Control
+from faasmoe.platforms.local.client.control import ASK_SECONDS, Activator, Control
 from faasmoe.platforms.local.client.fanout import Fanout
 from faasmoe.platforms.local.daemon import hibernation
-from faasmoe.platforms.local.options import NAME, LocalOptions
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.protocol import messages
+from faasmoe.platforms.local.protocol.messages import NAME
 from faasmoe.platforms.local.protocol.segment import LARGEST
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.platforms.local.supervisor.health import PoolHealth
@@ -65,27 +64,19 @@ class LocalPlatform(Closeable):
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""
-        functions = [
-            {
-                **asdict(spec),
-                "artifact": str(spec.artifact),
-                "files": [[str(part.file), part.offset, part.length] for part in spec.files],
-            }
-            for spec in specs
-        ]
-        self._control.ask("deploy", functions=functions)
+        self._control.ask(messages.Deploy(tuple(specs)), messages.Completed)
 
     def remove(self, names: Sequence[str]) -> None:
         """See `Platform.remove`."""
-        self._control.ask("remove", names=list(names))
+        self._control.ask(messages.Remove(tuple(names)), messages.Completed)
 
     def stop(self, names: Sequence[str]) -> None:
         """See `Platform.stop`."""
-        self._control.ask("stop", names=list(names))
+        self._control.ask(messages.Stop(tuple(names)), messages.Completed)
 
     def check_fits(self, names: Sequence[str]) -> None:
         """See `Platform.check_fits`."""
-        self._control.ask("fits", names=list(names))
+        self._control.ask(messages.Fits(tuple(names), ASK_SECONDS), messages.Completed)
 
     def invoke_many(
         self,
@@ -99,29 +90,22 @@ class LocalPlatform(Closeable):
 
     def prewarm(self, names: Sequence[str]) -> None:
         """See `Platform.prewarm`."""
-        self._control.ask("prewarm", _PREWARM_SECONDS, names=list(names))
+        request = messages.Prewarm(tuple(names), _PREWARM_SECONDS)
+        self._control.ask(request, messages.Completed, _PREWARM_SECONDS)
 
     def processes(self) -> Sequence[int]:
         """See `Platform.processes`. Empty while the daemon rests."""
         if hibernation.status(self.folder) is not None:
             return []
-        daemon = int(self._control.ask("identify"))
+        daemon = self._control.ask(messages.Identify(), messages.Identity).pid
         with suppress(psutil.NoSuchProcess):
             return [daemon, *(child.pid for child in psutil.Process(daemon).children(recursive=True))]
         return []
 
     def status(self) -> PoolStatus:
         """See `Platform.status`. Asking does not wake a daemon that rests."""
-        raw = hibernation.status(self.folder) or self._control.ask("status")
-        functions = [FunctionStatus(**{**f, "instances": tuple(f["instances"])}) for f in raw["functions"]]
-        phases = {
-            phase: (int(count), float(seconds)) for phase, (count, seconds) in raw["cold_start_phases"].items()
-        }
-        latency = [(float(bound), int(count)) for bound, count in raw["latency"]]
-        totals = PoolTotals(**raw["totals"])
-        return PoolStatus(
-            functions, raw["memory_budget"], raw["memory_used"], raw["waiting"], latency, phases, totals
-        )
+        rest = hibernation.status(self.folder)
+        return rest or self._control.ask(messages.AskStatus(), messages.PoolReport).pool
 
     def copied_bytes(self) -> int:
         """Bytes that calls of this client have cost: through sockets twice, into shared memory once."""

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from faasmoe.errors import OptionError, brief
 from faasmoe.platforms.local.holders import end_holders
+from faasmoe.platforms.local.protocol.messages import SOCKET
 from faasmoe.util import own_folders
 from faasmoe.util.closeable import Closeable
 
 log = logging.getLogger(__name__)
 
-SOCKET = "daemon.sock"
 _FILES = _MARKER, _MEMBERS = "run-folder", "members"
 _CONTENTS = b"FaaSMoE run folder, version 1\n"
 _DRAFT = "new-"

@@ -11,17 +11,36 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from faasmoe.errors import DeadlineExceeded, OptionError, PlatformError, UnknownFunction
-from faasmoe.platforms.local.options import NAME
-from faasmoe.platforms.local.protocol import wire
-from faasmoe.platforms.local.run_folder import SOCKET
+from faasmoe.platforms.local.protocol import messages, wire
+from faasmoe.platforms.local.protocol.messages import (
+    NAME,
+    SOCKET,
+    Activate,
+    Activation,
+    BudgetTooSmall,
+    Completed,
+    DeadlinePassed,
+    NotDeployed,
+    PlatformFailed,
+    Question,
+    Refusal,
+    Remove,
+    Reply,
+    Request,
+    Stuck,
+    Suspect,
+    Wanted,
+)
 
-_ASK_SECONDS = 60.0
+ASK_SECONDS = 60.0
 _GRACE_SECONDS = 1.0  # the daemon gives up a little earlier than we do: it knows why
 _STALL_SECONDS = 5.0  # for a message that has begun, and for one that fits into the socket's buffer
 _AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
+
+_R = TypeVar("_R", bound=messages.ControlMessage)
 
 
 def connect(path: Path | str, timeout: float | None) -> socket.socket:
@@ -50,15 +69,23 @@ def no_descriptors(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
-def error_of(answer: dict[str, Any], function: str, attempts: int = 1) -> Exception:
-    """What a daemon's refusal becomes."""
-    kind, cause = answer["error"], answer["cause"]
-    tried = "" if attempts == 1 else f" (attempt {attempts})"
-    if kind == "unknown":
-        return UnknownFunction(NAME, cause or function, "it is not deployed")
-    if kind == "deadline":
-        return DeadlineExceeded(NAME, function, f"no instance within the deadline: {cause}{tried}")
-    return PlatformError(NAME, function, f"{cause}{tried}")
+def error_of(error: Refusal, function: str, attempts: int = 1, more: str = "") -> Exception:
+    """What a daemon's refusal becomes. `more`: what else is known of the cause."""
+    match error:
+        case NotDeployed():
+            return UnknownFunction(NAME, error.function or function, "it is not deployed")
+        case BudgetTooSmall():
+            least, own = error.least / (1 << 20), error.own / (1 << 20)
+            return OptionError(
+                f"the memory budget is too small: a single token needs {least:.0f} MiB, {own:.0f} MiB of them for the "
+                f"platform's own processes"
+            )
+        case DeadlinePassed() | PlatformFailed():
+            tried = "" if attempts == 1 else f" (attempt {attempts})"
+            if isinstance(error, DeadlinePassed):
+                cause = f"no instance within the deadline: {error.cause}{more}{tried}"
+                return DeadlineExceeded(NAME, function, cause)
+            return PlatformError(NAME, function, f"{error.cause}{tried}")
 
 
 class Control:
@@ -69,24 +96,19 @@ class Control:
         self._idle: deque[socket.socket] = deque()  # as many as were ever needed at once
         self._closed = threading.Event()
 
-    def ask(self, operation: str, seconds: float = _ASK_SECONDS, **arguments: Any) -> Any:
-        """Raises `PlatformError` if there is no answer within `seconds`, `UnknownFunction`, or `OptionError`."""
-        message = {"operation": operation, "seconds": seconds, **arguments}
-        answer, attempts = self._exchange(message, time.monotonic() + seconds + _GRACE_SECONDS)
-        if "error" not in answer:
-            return answer["ok"]
-        if operation == "remove" and answer["error"] == "unknown" and attempts > 1:
-            return None  # done by a daemon that died before it could say so
-        if answer["error"] == "option":
-            least, own = (int(number) / (1 << 20) for number in answer["cause"].split())
-            raise OptionError(
-                f"the memory budget is too small: a single token needs {least:.0f} MiB, {own:.0f} MiB of them for the "
-                f"platform's own processes"
-            )
-        raise error_of(answer, "(all)")
+    def ask(self, request: Question, wanted: type[_R], seconds: float = ASK_SECONDS) -> _R:
+        """The reply, of the kind `wanted`.
 
-    def _exchange(self, message: dict[str, Any], deadline: float) -> tuple[dict[str, Any], int]:
-        """The answer, and how often it was asked for."""
+        Raises `PlatformError` if there is none within `seconds`, and what `error_of` makes of a refusal.
+        """
+        reply = self._exchange(request, time.monotonic() + seconds + _GRACE_SECONDS)
+        if isinstance(reply, wanted):
+            return reply
+        if isinstance(reply, NotDeployed | DeadlinePassed | BudgetTooSmall | PlatformFailed):
+            raise error_of(reply, "(all)")
+        raise PlatformError(NAME, "(all)", f"the daemon has answered {type(reply).__name__} to {_name(request)}")
+
+    def _exchange(self, request: Question, deadline: float) -> Reply:
         attempts = 0
         while (left := deadline - time.monotonic()) > 0:
             if self._closed.is_set():
@@ -96,8 +118,8 @@ class Control:
                 connection = self._connection(left)
                 connection.settimeout(left)
                 attempts += 1
-                wire.send(connection, message)
-                answer = wire.receive(connection)[0]
+                connection.sendall(messages.pack(request))
+                reply = messages.read_reply(wire.receive(connection)[0])
             except (wire.Lost, OSError):
                 if connection is not None:
                     connection.close()  # a late answer must not be taken for that of the next question
@@ -106,8 +128,10 @@ class Control:
                 self._idle.append(connection)
                 if self._closed.is_set():  # by another thread, which did not see this connection
                     self.close()
-                return answer, attempts
-        raise PlatformError(NAME, "(all)", f"the daemon has not answered to {message['operation']!r} in time")
+                if attempts > 1 and isinstance(request, Remove) and isinstance(reply, NotDeployed):
+                    return Completed()  # done by a daemon that died before it could say so
+                return reply
+        raise PlatformError(NAME, "(all)", f"the daemon has not answered to {_name(request)} in time")
 
     def _connection(self, seconds: float) -> socket.socket:
         try:
@@ -135,14 +159,14 @@ class Activator:
         """Readable when an answer is there. -1 while there is no connection."""
         return -1 if self._socket is None else self._socket.fileno()
 
-    def request(self, wanted: Sequence[tuple[int, str, str | None]], seconds: float) -> bool:
-        """Ask for instances: (number for the answer, function, path of one that was lost).
+    def request(self, wanted: Sequence[Wanted], seconds: float) -> bool:
+        """Ask for instances.
 
         False: there is no daemon now, and what was asked for before must be asked for again.
         """
-        return self._send({"operation": "activate", "wanted": list(wanted), "seconds": seconds}, seconds)
+        return self._send(Activate(tuple(wanted), seconds), seconds)
 
-    def answer(self) -> dict[str, Any] | None:
+    def answer(self) -> Activation | None:
         """The next answer; None if the connection was lost: everything must be asked for again.
 
         To be called when the connection is readable.
@@ -150,26 +174,26 @@ class Activator:
         try:
             if self._socket is None:
                 return None
-            return wire.receive(self._socket)[0]
+            return messages.read_activation(wire.receive(self._socket)[0])
         except (wire.Lost, TimeoutError):
             self.close()
             return None
 
     def report_suspect(self, path: str, seconds: float) -> bool:
         """An instance has not answered a call for long, which should have taken `seconds`. False: as for `request`."""
-        return self._send({"operation": "suspect", "path": path, "expected": seconds}, _GRACE_SECONDS)
+        return self._send(Suspect(path, seconds), _GRACE_SECONDS)
 
     def report_stuck(self, path: str, seconds: float) -> None:
         """An instance did not answer a call for `seconds`."""
-        self._send({"operation": "stuck", "path": path, "seconds": seconds}, _GRACE_SECONDS)
+        self._send(Stuck(path, seconds), _GRACE_SECONDS)
 
-    def _send(self, message: dict[str, Any], seconds: float) -> bool:
+    def _send(self, request: Request, seconds: float) -> bool:
         self.exhausted = False
         try:
             if self._socket is None:
                 self._socket = connect(self._path, seconds)
                 self._socket.settimeout(_STALL_SECONDS)
-            wire.send(self._socket, message)
+            self._socket.sendall(messages.pack(request))
         except (wire.Lost, OSError) as error:
             self.exhausted = no_descriptors(error)
             self.close()
@@ -182,3 +206,8 @@ class Activator:
             with suppress(OSError):
                 self._socket.close()
             self._socket = None
+
+
+def _name(request: Question) -> str:
+    """As errors name it."""
+    return repr(type(request).__name__.lower())

@@ -18,9 +18,9 @@ from faasmoe.platforms.local.client.connection import Connection
 from faasmoe.platforms.local.client.connections import Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
-from faasmoe.platforms.local.options import NAME
 from faasmoe.platforms.local.protocol import frame
 from faasmoe.platforms.local.protocol.frame import Status
+from faasmoe.platforms.local.protocol.messages import NAME, DeadlinePassed, NotActivated, Wanted
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
@@ -44,7 +44,7 @@ class Fanout:
         self._buffers: list[memoryview] = []  # for the replies of a batch
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
         self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
-        self._unasked: dict[int, tuple[int, str, str | None]] = {}  # of these, those that the daemon was not told
+        self._unasked: dict[int, Wanted] = {}  # of these, those that the daemon was not told
         self._time = AwakeTime()
 
     def run(
@@ -137,7 +137,7 @@ class Fanout:
     def _ask(self, pending: Pending, lost: str | None) -> None:
         pending.connection, pending.waited, pending.patience = None, 0.0, 0.0
         self._asked[pending.index] = pending
-        self._unasked[pending.index] = pending.index, pending.function, lost
+        self._unasked[pending.index] = Wanted(pending.index, pending.function, lost)
 
     def _progress(self, deadline: float, replies: Replies) -> None:
         """Ask for instances, and take what comes first: some of them, or replies. What has come is never too late."""
@@ -178,7 +178,7 @@ class Fanout:
 
     def _forgotten(self) -> None:
         """The daemon is gone, and with it all that it was asked for."""
-        asked = {index: (index, pending.function, None) for index, pending in self._asked.items()}
+        asked = {index: Wanted(index, pending.function) for index, pending in self._asked.items()}
         self._unasked = {**asked, **self._unasked}
 
     def _left(self, deadline: float) -> float:
@@ -191,27 +191,26 @@ class Fanout:
         if answer is None:
             self._forgotten()
             return
-        pending = self._asked.pop(answer["id"])
+        pending = self._asked.pop(answer.number)
         left = max(1e-3, self._left(deadline))
-        if "error" in answer:
-            if answer["error"] == "deadline" and left > _EARLY:  # it did not know that we were frozen
+        if isinstance(answer, NotActivated):
+            if isinstance(answer.error, DeadlinePassed) and left > _EARLY:  # it did not know that we were frozen
                 self._ask(pending, None)
                 return
-            if pending.cause and answer["error"] == "deadline":
-                answer["cause"] += f"; {pending.cause}"
-            raise error_of(answer, pending.function, pending.attempts)
-        if answer["scarce"]:  # no fault of the function, if it ends for that
+            more = f"; {pending.cause}" if pending.cause else ""
+            raise error_of(answer.error, pending.function, pending.attempts, more)
+        if answer.scarce:  # no fault of the function, if it ends for that
             pending.attempts = max(1, pending.attempts - 1)
-        if answer["last_end"] and pending.attempts > 1:
-            pending.cause = f"its last instance was lost: {answer['last_end']}"
+        if answer.last_end and pending.attempts > 1:
+            pending.cause = f"its last instance was lost: {answer.last_end}"
         try:
-            connection = Connection(answer["path"], answer["scalable"], answer["memory"], left)
+            connection = Connection(answer.path, answer.scalable, answer.memory, left)
         except OSError as error:
             pending.cause = f"its instance cannot be reached: {error.strerror or error}"
             if no_descriptors(error):
                 self._connections.make_way()
             elif not isinstance(error, BlockingIOError):  # which says that too many wait for it already
-                self._again(pending, answer["path"])  # it ended between activation and now
+                self._again(pending, answer.path)  # it ended between activation and now
                 return
             select.select([], [], [], _AGAIN_SECONDS)
             self._ask(pending, None)

@@ -16,21 +16,20 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
-from faasmoe.platforms.local.daemon.pool import Function, Pool, deployment_from
-from faasmoe.platforms.local.daemon.refused import Refused
+from faasmoe.platforms.local.daemon.pool import FunctionState, Pool, resolved
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.protocol import wire
+from faasmoe.platforms.local.protocol import messages, wire
+from faasmoe.platforms.local.protocol.messages import SOCKET, RequestRefused
 from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
-from faasmoe.platforms.local.run_folder import SOCKET
 from faasmoe.util import logs
 from faasmoe.util.complaints import Complaints, reason_of
 from faasmoe.util.processes import leave_signals_to_parent
@@ -40,6 +39,8 @@ log = logging.getLogger(__name__)
 _FUNCTIONS = "functions.json"
 _CLOSE_SECONDS = 3.0
 _LONGEST_TROUBLE = 300  # characters
+
+_T = TypeVar("_T")
 
 
 class Daemon:
@@ -65,7 +66,7 @@ class Daemon:
         await self._restore()
         server = await asyncio.start_server(self._connected, sock=listener, limit=wire.MAX_MESSAGE)
         self._life.spawn(self._life.prepare())
-        self._life.spawn(self._life.watch())
+        self._life.spawn(self._life.watch.run())
         self._supervisor.send(b"\n")
         ends = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._unneeded)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -107,66 +108,82 @@ class Daemon:
         try:
             while True:
                 length = wire.length_of(await reader.readexactly(8))
-                message = wire.parse(await reader.readexactly(length))
-                if message.get("operation") == "activate":
-                    for wanted in message["wanted"]:
-                        task = self._life.spawn(self._activate(writer, *wanted, seconds=float(message["seconds"])))
+                raw = wire.parse(await reader.readexactly(length))
+                try:
+                    request = messages.read_request(raw)
+                except wire.Lost as error:  # it is JSON: the client may learn what is wrong with it
+                    await self._reply(writer, messages.PlatformFailed(public(str(error))))
+                    continue
+                if isinstance(request, messages.Activate):
+                    for wanted in request.wanted:
+                        task = self._life.spawn(self._activate(writer, wanted, request.seconds))
                         activations.add(task)
                         task.add_done_callback(activations.discard)
-                elif message.get("operation") == "suspect":
-                    if running := self._pool.instances.get(message["path"]):
-                        self._life.suspect(running, float(message["expected"]))
+                elif isinstance(request, messages.Suspect):
+                    if running := self._pool.instances.get(request.path):
+                        self._life.watch.suspect(running, request.expected)
                 else:
-                    writer.write(wire.pack(await self._answer(message)))
-                    await writer.drain()
-        except (asyncio.IncompleteReadError, OSError, wire.Lost, KeyError, TypeError, ValueError) as error:
+                    await self._reply(writer, await self._answer(request))
+        except (asyncio.IncompleteReadError, OSError, wire.Lost) as error:
             log.debug("control connection ended: %s", error)
         finally:
             for task in list(activations):  # nobody waits for these any more
                 task.cancel()
             writer.close()
 
-    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        operations: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
-            "deploy": self._deploy,
-            "remove": self._remove,
-            "stop": self._stop,
-            "fits": self._fits,
-            "stuck": self._stuck,
-            "prewarm": self._prewarm,
-            "identify": self._identify,
-            "status": self._status,
-        }
-        try:
-            return {"ok": await operations[message["operation"]](message)}
-        except Refused as error:
-            return {"error": error.kind, "cause": str(error)}
-        except OSError as error:
-            return {"error": "platform", "cause": f"{type(error).__name__}: {reason_of(error)}"}
-        except (KeyError, TypeError, ValueError) as error:
-            return {"error": "platform", "cause": public(f"{type(error).__name__}: {error}")}
+    async def _reply(self, writer: asyncio.StreamWriter, reply: messages.Reply) -> None:
+        writer.write(messages.pack(reply))
+        await writer.drain()
 
-    async def _deploy(self, message: dict[str, Any]) -> None:
-        deployments = [deployment_from(raw, self._options.keep_alive) for raw in message["functions"]]
-        await self._life.install(deployments)
+    async def _answer(self, request: messages.Question) -> messages.Reply:
+        try:
+            return await self._carry_out(request)
+        except RequestRefused as error:
+            return error.error
+        except OSError as error:
+            return messages.PlatformFailed(f"{type(error).__name__}: {reason_of(error)}")
+        except ValueError as error:
+            return messages.PlatformFailed(public(f"{type(error).__name__}: {error}"))
+
+    async def _carry_out(self, request: messages.Question) -> messages.Reply:
+        match request:
+            case messages.Identify():
+                return messages.Identity(os.getpid())
+            case messages.AskStatus():
+                return messages.PoolReport(self._pool.status(time.monotonic_ns()))
+            case messages.Deploy():
+                await self._deploy(request.functions)
+            case messages.Remove():
+                await self._remove(request.names)
+            case messages.Stop():
+                await self._life.stop(self._named(request.names))
+            case messages.Fits():
+                await self._fits(request)
+            case messages.Prewarm():
+                names = [function.spec.name for function in self._named(request.names)]
+                await self._within(request.seconds, asyncio.gather(*map(self._life.prewarm, names)))
+            case messages.Stuck():
+                if running := self._pool.instances.get(request.path):
+                    self._life.stuck(running, request.seconds)
+        return messages.Completed()
+
+    async def _deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        await self._life.install([resolved(spec, self._options.keep_alive) for spec in specs])
         self._save()
 
-    async def _remove(self, message: dict[str, Any]) -> None:
-        functions = self._named(message["names"])
+    async def _remove(self, names: Sequence[str]) -> None:
+        functions = self._named(names)
         for function in functions:
-            self._pool.functions.pop(function.deployment.name, None)
+            self._pool.functions.pop(function.spec.name, None)
         self._save()
         await self._life.stop(functions)
 
-    async def _stop(self, message: dict[str, Any]) -> None:
-        await self._life.stop(self._named(message["names"]))
-
-    def _named(self, names: list[str]) -> list[Function]:
+    def _named(self, names: Sequence[str]) -> list[FunctionState]:
         return [self._life.function(name) for name in names]
 
     def _save(self) -> None:
         """So that a new daemon in this folder knows the functions of the one before."""
-        raw = json.dumps([asdict(f.deployment) for f in self._pool.functions.values()])
+        raw = json.dumps(messages.plain([function.spec for function in self._pool.functions.values()]))
         draft = self._folder / f"{_FUNCTIONS}.new"
         draft.write_text(raw)
         draft.rename(self._folder / _FUNCTIONS)
@@ -177,66 +194,48 @@ class Daemon:
                 leftover.unlink()
         with suppress(FileNotFoundError):
             known = json.loads((self._folder / _FUNCTIONS).read_text())
-            await self._life.install(deployment_from(raw, self._options.keep_alive) for raw in known)
+            await self._life.install(messages.read(known, list[FunctionSpec]))
         hibernation.take_up(self._folder, self._pool)
 
-    async def _prewarm(self, message: dict[str, Any]) -> None:
-        names = [function.deployment.name for function in self._named(message["names"])]
-        await self._within(message, asyncio.gather(*map(self._life.prewarm, names)))
-
-    async def _within(self, message: dict[str, Any], work: Awaitable[Any]) -> None:
-        """Raises `Refused` if it is not done within the seconds that the message gives."""
+    async def _within(self, seconds: float, work: Awaitable[_T]) -> _T:
+        """Raises `RequestRefused` if it is not done within so many seconds."""
         try:
-            async with asyncio.timeout(float(message["seconds"])):
-                await work
+            async with asyncio.timeout(seconds):
+                return await work
         except TimeoutError:
-            raise Refused("deadline", self._why_waiting()) from None
+            raise RequestRefused(messages.DeadlinePassed(self._why_waiting())) from None
 
-    async def _identify(self, _: dict[str, Any]) -> int:
-        return os.getpid()
-
-    async def _stuck(self, message: dict[str, Any]) -> None:
-        if running := self._pool.instances.get(message["path"]):
-            self._life.stuck(running, float(message["seconds"]))
-
-    async def _fits(self, message: dict[str, Any]) -> None:
-        self._named(message["names"])
+    async def _fits(self, request: messages.Fits) -> None:
+        self._named(request.names)
         if self._pool.budget is None:
             return
-        await self._within(message, self._life.zygote_ready())
-        least = self._pool.least(message["names"])
+        await self._within(request.seconds, self._life.zygote_ready())
+        least = self._pool.least(request.names)
         if least > self._pool.budget:
-            raise Refused("option", f"{least} {self._pool.own}")
+            raise RequestRefused(messages.BudgetTooSmall(least, self._pool.own))
 
-    async def _activate(
-        self, writer: asyncio.StreamWriter, number: int, name: str, lost: str | None, *, seconds: float
-    ) -> None:
+    async def _activate(self, writer: asyncio.StreamWriter, wanted: messages.Wanted, seconds: float) -> None:
+        answer: messages.Activation
         try:
-            if lost in self._pool.instances:  # its caller knows of its end before we do
-                self._life.drain(self._pool.instances[lost])
-            try:
-                async with asyncio.timeout(seconds):
-                    running = await self._life.obtain(name)
-            except TimeoutError:
-                raise Refused("deadline", self._why_waiting()) from None
+            if wanted.lost in self._pool.instances:  # its caller knows of its end before we do
+                self._life.drain(self._pool.instances[wanted.lost])
+            running = await self._within(seconds, self._life.obtain(wanted.function))
             running.promise(time.monotonic_ns())
-            function = running.function
-            scalable = function.deployment.max_instances > 1
-            answer = {
-                "id": number,
-                "path": running.path,
-                "scalable": scalable,
-                "memory": running.charge,
-                "last_end": function.last_end,
-                "scarce": self._life.scarce_lately,
-            }
-        except Refused as error:
-            answer = {"id": number, "error": error.kind, "cause": str(error)}
+            answer = messages.Activated(
+                number=wanted.number,
+                path=running.path,
+                scalable=running.function.spec.max_instances > 1,
+                memory=running.charge,
+                last_end=running.function.last_end,
+                scarce=self._life.scarce_lately,
+            )
+        except RequestRefused as error:
+            answer = messages.NotActivated(wanted.number, error.error)
         except OSError as error:  # whoever asked must not wait in vain
             self._complaints.note("an instance was not started", error)
-            answer = {"id": number, "error": "platform", "cause": reason_of(error)}
+            answer = messages.NotActivated(wanted.number, messages.PlatformFailed(reason_of(error)))
         if not writer.is_closing():  # else nobody waits for it any more
-            writer.write(wire.pack(answer))
+            writer.write(messages.pack(answer))
 
     def _why_waiting(self) -> str:
         pool = self._pool
@@ -248,9 +247,6 @@ class Daemon:
         return (
             f"the memory budget of {pool.budget} bytes is full: {busy} instances take {pool.used - pool.own} bytes"
         )
-
-    async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return asdict(self._pool.status(time.monotonic_ns()))
 
 
 def main() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from faasmoe.platforms.base import PoolTotals
+from faasmoe.platforms.base import PoolStatus, PoolTotals
 from faasmoe.platforms.local.daemon.pool import Pool
+from faasmoe.platforms.local.protocol import messages
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +24,20 @@ def leave(folder: Path, pool: Pool, now: int) -> None:
         name: {"counts": function.counts, "latency": function.latency, "last_end": function.last_end}
         for name, function in pool.functions.items()
     }
-    books = {"status": asdict(pool.status(now)), "functions": functions}
+    books = {"status": messages.plain(pool.status(now)), "functions": functions}
     draft = folder / f"{_FILE}.new"
     draft.write_text(json.dumps(books))
     draft.rename(folder / _FILE)
 
 
-def status(folder: Path) -> dict[str, Any] | None:
+def status(folder: Path) -> PoolStatus | None:
     """The pool's status as the daemon would tell it; None if there is a daemon to ask."""
     try:
         books: dict[str, dict[str, Any]] = json.loads((folder / _FILE).read_text())
     except FileNotFoundError:
         return None
-    return books["status"]
+    pool: PoolStatus = messages.read(books["status"], PoolStatus)
+    return pool
 
 
 def take_up(folder: Path, pool: Pool) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
-from faasmoe.platforms.local.daemon.refused import Refused
+from faasmoe.platforms.local.protocol.messages import RequestRefused
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.complaints import Complaints
 
@@ -33,10 +35,11 @@ class Starter(Protocol):
 class Keeper:
     """Tries until it can."""
 
-    def __init__(self, pool: Pool, starter: Starter) -> None:
+    def __init__(self, pool: Pool, starter: Starter, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._starter = starter
-        self._complaints = Complaints(log)
+        self._clock = clock
+        self._complaints = Complaints(log, clock)
 
     async def keep(self, name: str) -> None:
         """Have one more of a function's kept instances, after a pause that grows while they die."""
@@ -46,13 +49,13 @@ class Keeper:
         first, most = _PAUSES
         if deaths := function.counts["deaths"]:
             await asyncio.sleep(min(most, first * 2 ** min(10, deaths)))
-        pauses = Backoff(first, most)
+        pauses = Backoff(first, most, clock=self._clock)
         while self._pool.functions.get(name) is function and not self._starter.closing:
             try:
                 async with asyncio.timeout(_PATIENCE):  # those who wait behind it have calls to make
                     await self._starter.obtain(name, kept=True)
                 return
-            except (Refused, TimeoutError) as error:
+            except (RequestRefused, TimeoutError) as error:
                 cause = str(error) or self._starter.trouble or "no memory for one"
                 self._complaints.note("a function has fewer instances than its minimum", cause)
             await asyncio.sleep(pauses.failed())

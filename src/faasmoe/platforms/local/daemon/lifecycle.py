@@ -8,58 +8,75 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.local.daemon import page_cache
-from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel
+from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel, listen_at
 from faasmoe.platforms.local.daemon.keeper import Keeper
 from faasmoe.platforms.local.daemon.pool import (
     INSTANCE_BYTES,
     PROMISE_NS,
-    Deployment,
-    Function,
+    FunctionState,
     InstanceState,
     Pool,
 )
-from faasmoe.platforms.local.daemon.refused import Refused
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.daemon.watch import Watch
+from faasmoe.platforms.local.daemon.zygote import StartZygote
 from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
+from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFailed, RequestRefused
 from faasmoe.platforms.local.protocol.stats_page import StatsTable
 from faasmoe.util.complaints import reason_of
+from faasmoe.util.hang import Look, look_at
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 256  # callers that may wait for an instance to load
 _PROOF_SECONDS = 5.0
 
 
 class Lifecycle:
     """Keeps the books in step with what happens to processes."""
 
-    def __init__(self, pool: Pool, folder: Path, options: LocalOptions, unneeded: Callable[[], None]) -> None:
-        """`unneeded` is called when nothing has run for `options.zygote_keep_alive`."""
+    def __init__(
+        self,
+        pool: Pool,
+        folder: Path,
+        options: LocalOptions,
+        unneeded: Callable[[], None],
+        *,
+        zygote: StartZygote = ZygoteClient,
+        listen: Callable[[str], socket.socket] = listen_at,
+        clock: Callable[[], int] = time.monotonic_ns,
+        look: Callable[[int, bool], Look | None] = look_at,
+    ) -> None:
+        """`unneeded` is called when nothing has run for `options.zygote_keep_alive`. `clock` gives nanoseconds."""
         self._pool = pool
         self._folder = folder
         self._options = options
         self._unneeded = unneeded
         self._table = StatsTable()
-        self._lifelines: dict[str, InstanceChannel] = {}  # by path
+        self._channels: dict[str, InstanceChannel] = {}  # by path
         self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
         self._mark = secrets.token_hex(4)
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
         self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
-        self._zygote = ZygoteClient(options.preload, self._zygote_event)
-        self._scarcity = Scarcity()
-        self._keeper = Keeper(pool, self)
-        self._watch = Watch(pool, self._zygote, self._kill_hanging)
+        self._listen = listen
+        self._clock = clock
+        self._zygote = zygote(options.preload, self._zygote_event)
+        self._scarcity = Scarcity(self._seconds)
+        self._keeper = Keeper(pool, self, self._seconds)
+        self.watch = Watch(pool, self._zygote, self._kill_hanging, look, self._seconds)
+
+    def _seconds(self) -> float:
+        return self._clock() / 1e9
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Let `work` go on by itself."""
@@ -80,33 +97,22 @@ class Lifecycle:
 
     async def prepare(self) -> None:
         """Have the zygote ready before the next call, and know what it takes."""
-        with suppress(Refused):  # which `trouble` tells
+        with suppress(RequestRefused):  # which `trouble` tells
             await self.zygote_ready()
         self._may_rest()
 
-    async def watch(self) -> None:
-        """Replace what hangs, until cancelled."""
-        await self._watch.run()
-
-    def suspect(self, running: InstanceState, expected: float) -> None:
-        """See `Watch.suspect`."""
-        self._watch.suspect(running, expected)
-
-    async def install(self, deployments: Iterable[Deployment]) -> None:
+    async def install(self, specs: Iterable[FunctionSpec]) -> None:
         """Make functions known, in place of those of the same names. When this returns, none of those runs."""
         functions = self._pool.functions
-        new = [d for d in deployments if d.name not in functions or functions[d.name].deployment != d]
-        replaced = [functions[d.name] for d in new if d.name in functions]
-        for deployment in new:
-            self._install(deployment)
+        new = [s for s in specs if s.name not in functions or functions[s.name].spec != s]
+        replaced = [functions[s.name] for s in new if s.name in functions]
+        for spec in new:
+            functions[spec.name] = FunctionState(spec)
+            for _ in range(spec.min_instances):
+                self.spawn(self._keeper.keep(spec.name))
         await self.stop(replaced)
 
-    def _install(self, deployment: Deployment) -> None:
-        self._pool.functions[deployment.name] = Function(deployment)
-        for _ in range(deployment.min_instances):
-            self.spawn(self._keeper.keep(deployment.name))
-
-    async def stop(self, functions: Iterable[Function]) -> None:
+    async def stop(self, functions: Iterable[FunctionState]) -> None:
         """Drain all instances of some functions. When this returns, none of them takes a call any more."""
         ending = [running for function in functions for running in function.live]
         for running in ending:
@@ -132,8 +138,8 @@ class Lifecycle:
             await self._changed()
 
     async def obtain(self, name: str, kept: bool = False) -> InstanceState:
-        """An instance to call, started if need be, when there is memory for it. Raises `Refused`."""
-        if not kept and (running := self._pool.choose(self.function(name), time.monotonic_ns())):
+        """An instance to call, started if need be, when there is memory for it. Raises `RequestRefused`."""
+        if not kept and (running := self._pool.choose(self.function(name), self._clock())):
             return running
         await self.zygote_ready()
         self._pool.waiting += 1
@@ -141,10 +147,10 @@ class Lifecycle:
             async with self._turn:
                 while True:  # whatever was waited for, all may have changed meanwhile
                     function = self.function(name)
-                    if not kept and (running := self._pool.choose(function, time.monotonic_ns())):
+                    if not kept and (running := self._pool.choose(function, self._clock())):
                         return running
-                    if self._pool.shortage(function.deployment.charge):
-                        await self._room(function.deployment.charge)
+                    if self._pool.shortage(function.charge):
+                        await self._room(function.charge)
                     elif not self._zygote.up:
                         await self.zygote_ready()
                     elif self._scarcity.due:
@@ -154,18 +160,21 @@ class Lifecycle:
         finally:
             self._pool.waiting -= 1
 
-    def function(self, name: str) -> Function:
-        """The one that is deployed now. Raises `Refused`."""
+    def function(self, name: str) -> FunctionState:
+        """The one that is deployed now. Raises `RequestRefused`."""
         if function := self._pool.functions.get(name):
             return function
-        raise Refused("unknown", name)
+        raise RequestRefused(NotDeployed(name))
 
     async def _room(self, charge: int) -> None:
-        """Stop idle instances if that makes room for `charge`, and wait for the next change. Raises `Refused`."""
+        """Stop idle instances if that makes room for `charge`; wait for the next change. Raises `RequestRefused`."""
         pool = self._pool
         if pool.budget is not None and pool.own + charge > pool.budget:
-            raise Refused("platform", f"it needs {charge} bytes and the platform's own processes {pool.own}, "
-                          f"but the memory budget is {pool.budget}")  # fmt: skip
+            cause = (
+                f"it needs {charge} bytes and the platform's own processes {pool.own}, "
+                f"but the memory budget is {pool.budget}"
+            )
+            raise RequestRefused(PlatformFailed(cause))
         # nothing tells when a promise has expired
         await self._make_way(partial(pool.evictable, charge), PROMISE_NS / 1e9)
 
@@ -175,7 +184,7 @@ class Lifecycle:
             # before looking, or a call that ends now would be missed
             for running in self._pool.instances.values():
                 running.record.report = True
-            for victim in victims(time.monotonic_ns()):
+            for victim in victims(self._clock()):
                 victim.evicted = True
                 self.drain(victim)
             with suppress(TimeoutError):
@@ -185,7 +194,7 @@ class Lifecycle:
             for running in self._pool.instances.values():
                 running.record.report = False
 
-    async def _try(self, function: Function, kept: bool) -> InstanceState | None:
+    async def _try(self, function: FunctionState, kept: bool) -> InstanceState | None:
         """Start an instance. None: the system refuses that now, which is noted."""
         try:
             running = self._start(function, kept)
@@ -208,26 +217,23 @@ class Lifecycle:
         self._change.clear()
         await self._change.wait()
 
-    def _start(self, function: Function, kept: bool) -> InstanceState:
+    def _start(self, function: FunctionState, kept: bool) -> InstanceState:
         """Raises `OSError`."""
         self._started += 1
         path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
-        with ExitStack() as undo:
-            lifeline = InstanceChannel(self._table)
-            undo.callback(lifeline.close)
-            record = lifeline.record
-            record.activated = record.last_used = time.monotonic_ns()
-            with lifeline.theirs as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                undo.callback(_unlink, path)
-                listener.bind(path)
-                listener.listen(_BACKLOG)
-                running = InstanceState(function, path, record, kept)
-                lifeline.listen(partial(self._hear, running))
-                fds = [listener.fileno(), theirs.fileno(), self._table.fd]
-                self._zygote.send(running.order(lifeline.slot), fds)
-                self._lifelines[path] = lifeline
-                self._pool.add(running)
-                undo.pop_all()
+        channel = InstanceChannel(self._table, path, self._listen)
+        try:
+            record = channel.record
+            record.activated = record.last_used = self._clock()
+            running = InstanceState(function, path, record, kept)
+            channel.listen(partial(self._hear, running))
+            self._zygote.send(running.order(channel.slot), channel.descriptors)
+        except BaseException:
+            channel.close()
+            raise
+        channel.handed_over()
+        self._channels[path] = channel
+        self._pool.add(running)
         return running
 
     def _hear(self, running: InstanceState, ending: bool) -> None:
@@ -238,22 +244,21 @@ class Lifecycle:
     def drain(self, running: InstanceState) -> None:
         """Let it finish what it runs, and end."""
         running.draining = True
-        self._lifelines[running.path].drain(too_slow=partial(self._kill, running))
-        _unlink(running.path)
+        self._channels[running.path].drain(too_slow=partial(self._kill, running))
 
     def _kill(self, running: InstanceState) -> None:
         if running.path in self._pool.instances and running.pid:
             self._zygote.send({"operation": "kill", "pid": running.pid})
 
     def _kill_hanging(self, running: InstanceState, cause: str) -> None:
-        log.warning("an instance of %s hangs and is killed: %s", running.function.deployment.name, cause)
+        log.warning("an instance of %s hangs and is killed: %s", running.function.spec.name, cause)
         running.fault = cause
         self.drain(running)
         self._kill(running)
 
     def stuck(self, running: InstanceState, seconds: float) -> None:
         """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
-        if running.record.in_flight and time.monotonic_ns() - running.record.busy_since >= seconds * 1e9:
+        if running.record.in_flight and self._clock() - running.record.busy_since >= seconds * 1e9:
             self._kill_hanging(running, f"a call was not answered within {seconds:.0f} s")
 
     def _zygote_event(self, event: dict[str, Any] | None) -> None:
@@ -285,23 +290,22 @@ class Lifecycle:
             self._table = table
 
     def _ended(self, running: InstanceState, cause: str) -> None:
-        _unlink(running.path)
-        self._pool.remove(running, running.fault or cause, time.monotonic_ns())
-        self._lifelines.pop(running.path).close()
+        self._pool.remove(running, running.fault or cause, self._clock())
+        self._channels.pop(running.path).close()
         self._change.set()
-        deployment = running.function.deployment
+        spec = running.function.spec
         if self._options.release_page_cache and not running.function.instances:
-            self.spawn(asyncio.to_thread(page_cache.release, deployment.files))
+            self.spawn(asyncio.to_thread(page_cache.release, spec.files))
         if running.kept and not self.closing:
-            self.spawn(self._keeper.keep(deployment.name))
+            self.spawn(self._keeper.keep(spec.name))
         self._may_rest()
 
     async def zygote_ready(self) -> None:
-        """Have a zygote. Raises `Refused` if it cannot be started."""
+        """Have a zygote. Raises `RequestRefused` if it cannot be started."""
         try:
             await self._zygote.ready()
         except ZygoteFailed as error:
-            raise Refused("platform", str(error)) from error
+            raise RequestRefused(PlatformFailed(str(error))) from error
         if self._pool.budget is not None or not self._pool.own:  # else it is only looked at
             self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
 
@@ -309,14 +313,8 @@ class Lifecycle:
         """Nothing runs now. If that stays so for long, the zygote and the daemon are not needed either."""
         if not self._pool.instances:
             started = self._started
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._options.zygote_keep_alive, self._rest, started)
+            asyncio.get_running_loop().call_later(self._options.zygote_keep_alive, self._rest, started)
 
     def _rest(self, started: int) -> None:
         if started == self._started and not self._pool.instances and not self._pool.waiting:
             self._unneeded()
-
-
-def _unlink(path: str) -> None:
-    with suppress(OSError):  # the next daemon removes it
-        Path(path).unlink()

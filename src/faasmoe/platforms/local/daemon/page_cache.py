@@ -6,25 +6,29 @@ import logging
 import os
 from collections.abc import Sequence
 
+from faasmoe.platforms.base import FileRange
+
 log = logging.getLogger(__name__)
 
 
 _FOLIO = 2 << 20  # the largest that the kernel keeps files in; it drops one only as a whole
 
 
-def release(files: Sequence[tuple[str, int, int]]) -> None:
-    """Ask the kernel to drop byte ranges (file, offset, length) from its cache, and the folios at their ends.
+def release(files: Sequence[FileRange]) -> None:
+    """Ask the kernel to drop byte ranges from its cache, and the folios at their ends.
 
     What a process maps stays.
     """
-    for file, offset, length in files:
+    for part in files:
         try:
-            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(part.file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            log.warning("cannot release the cache of %s: %s", file, error.strerror)
+            log.warning("cannot release the cache of %s: %s", part.file, error.strerror)
             continue
         try:
-            start = offset // _FOLIO * _FOLIO
-            os.posix_fadvise(fd, start, -(-(offset + length) // _FOLIO) * _FOLIO - start, os.POSIX_FADV_DONTNEED)
+            start = part.offset // _FOLIO * _FOLIO
+            os.posix_fadvise(
+                fd, start, -(-(part.offset + part.length) // _FOLIO) * _FOLIO - start, os.POSIX_FADV_DONTNEED
+            )
         finally:
             os.close(fd)

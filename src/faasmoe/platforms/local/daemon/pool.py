@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.base import FunctionSpec, FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
 from faasmoe.platforms.local.protocol.stats_page import BUCKETS, InstanceStats, bound_of, percentile
 
@@ -19,31 +19,11 @@ _DISK_BYTES_PER_SECOND = 1e9  # to guess a cold start that was not measured yet
 _FORK_SECONDS = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """A `FunctionSpec` as the daemon keeps it; see there."""
-
-    name: str
-    handler: str
-    artifact: str
-    memory: int
-    files: tuple[tuple[str, int, int], ...]
-    keep_alive: float
-    min_instances: int
-    max_instances: int
-    concurrency: int
-
-    @property
-    def charge(self) -> int:
-        """Bytes that an instance counts for."""
-        return self.memory + INSTANCE_BYTES
-
-
 @dataclass(eq=False)
 class InstanceState:
     """An instance from activation to the news of its end."""
 
-    function: Function
+    function: FunctionState
     path: str  # of its socket
     record: InstanceStats
     kept: bool  # one of the function's minimum
@@ -57,7 +37,7 @@ class InstanceState:
     @property
     def charge(self) -> int:
         """Bytes that it counts for."""
-        return self.function.deployment.charge
+        return self.function.charge
 
     def totals(self, now: int) -> PoolTotals:
         """What it has taken and done from its activation to `now`."""
@@ -67,15 +47,15 @@ class InstanceState:
 
     def order(self, slot: int) -> dict[str, Any]:
         """What the zygote is told to start it; `slot` is that of its record."""
-        deployment = self.function.deployment
+        spec = self.function.spec
         return {
             "operation": "start",
             "id": self.path,
             "slot": slot,
-            "handler": deployment.handler,
-            "artifact": deployment.artifact,
-            "keep_alive": None if self.kept or deployment.keep_alive == math.inf else deployment.keep_alive,
-            "concurrency": deployment.concurrency,
+            "handler": spec.handler,
+            "artifact": str(spec.artifact),
+            "keep_alive": None if self.kept or spec.keep_alive == math.inf else spec.keep_alive,
+            "concurrency": spec.concurrency,
         }
 
     def promise(self, now: int) -> None:
@@ -93,14 +73,19 @@ class InstanceState:
 
 
 @dataclass(eq=False)
-class Function:
+class FunctionState:
     """A deployed function, its instances and what those that ended did."""
 
-    deployment: Deployment
+    spec: FunctionSpec  # with a keep-alive (`resolved`)
     instances: list[InstanceState] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)  # invocations, cold_starts, deaths, evictions
     latency: list[int] = field(default_factory=list)  # as in `InstanceStats`
     last_end: str = ""  # why its last instance died, if one did
+
+    @property
+    def charge(self) -> int:
+        """Bytes that an instance counts for."""
+        return self.spec.memory + INSTANCE_BYTES
 
     @property
     def live(self) -> list[InstanceState]:
@@ -122,7 +107,7 @@ class Function:
         if any(running.record.in_flight for running in self.instances):
             state = "busy"
         return FunctionStatus(
-            name=self.deployment.name,
+            name=self.spec.name,
             state=state,
             instances=tuple(running.pid for running in self.instances if running.pid),
             invocations=self.invocations,
@@ -150,7 +135,7 @@ class Pool:
         self.budget = budget  # bytes
         self.own = 0  # bytes that the platform's own processes take
         self.waiting = 0
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, FunctionState] = {}
         self.instances: dict[str, InstanceState] = {}  # by path
         self.phases: dict[str, tuple[int, float]] = {}
         self.ended = PoolTotals()  # of instances that are no more
@@ -160,17 +145,17 @@ class Pool:
         """Bytes counted against the budget."""
         return self.own + sum(running.charge for running in self.instances.values())
 
-    def choose(self, function: Function, now: int) -> InstanceState | None:
+    def choose(self, function: FunctionState, now: int) -> InstanceState | None:
         """The instance that a new caller should use; None if another one is to be started."""
         live = function.live
         if not live:
             return None
         best = min(live, key=lambda running: running.load(now))
-        deployment = function.deployment
-        if best.load(now) < deployment.concurrency or len(live) >= deployment.max_instances:
+        spec = function.spec
+        if best.load(now) < spec.concurrency or len(live) >= spec.max_instances:
             return best
         # more instances help only while memory is left: evicting others for them would not
-        return best if self.shortage(deployment.charge) > 0 else None
+        return best if self.shortage(function.charge) > 0 else None
 
     def shortage(self, charge: int) -> int:
         """Bytes that are missing for an instance that counts for `charge`."""
@@ -202,21 +187,21 @@ class Pool:
                 uses=r.function.invocations,
                 idle_seconds=(now - r.record.last_used) / 1e9,
                 nbytes=r.charge,
-                cold_start_seconds=self.cold_start_seconds(r.function.deployment),
+                cold_start_seconds=self.cold_start_seconds(r.function.spec),
             )
             for i, r in enumerate(running)
             if not r.draining and not r.kept and r.idle(now)
         ]
         return [running[i] for i in victims(candidates, nbytes) or ()]
 
-    def cold_start_seconds(self, deployment: Deployment) -> float:
+    def cold_start_seconds(self, spec: FunctionSpec) -> float:
         """What it takes to have an instance of a function, as far as is known."""
-        return _FORK_SECONDS + deployment.memory / _DISK_BYTES_PER_SECOND
+        return _FORK_SECONDS + spec.memory / _DISK_BYTES_PER_SECOND
 
     def least(self, names: Sequence[str]) -> int:
         """Bytes that a budget must have for one instance of each of `names`, beside those always kept."""
-        wanted = Counter({n: f.deployment.min_instances for n, f in self.functions.items()}) | Counter(set(names))
-        return self.own + sum(self.functions[name].deployment.charge * n for name, n in wanted.items())
+        wanted = Counter({n: f.spec.min_instances for n, f in self.functions.items()}) | Counter(set(names))
+        return self.own + sum(self.functions[name].charge * n for name, n in wanted.items())
 
     def add(self, running: InstanceState) -> None:
         """An instance has been activated."""
@@ -274,25 +259,14 @@ def phases(record: InstanceStats) -> Iterator[tuple[str, float]]:
         yield "first_touch", record.first_call / 1e9
 
 
-def deployment_from(raw: dict[str, Any], keep_alive: float) -> Deployment:
-    """From a control message. Raises `KeyError`, `TypeError` or `ValueError` on one that makes no sense."""
-    deployment = Deployment(
-        name=str(raw["name"]),
-        handler=str(raw["handler"]),
-        artifact=str(raw["artifact"]),
-        memory=int(raw["memory"]),
-        files=tuple((str(file), int(offset), int(length)) for file, offset, length in raw["files"]),
-        keep_alive=keep_alive if raw["keep_alive"] is None else float(raw["keep_alive"]),
-        min_instances=int(raw["min_instances"]),
-        max_instances=int(raw["max_instances"]),
-        concurrency=int(raw["concurrency"]),
-    )
-    if ":" not in deployment.handler:
-        raise ValueError(f"handler {deployment.handler!r} of {deployment.name} is not module:attribute")
-    if not 0 <= deployment.min_instances <= deployment.max_instances or deployment.max_instances < 1:
-        raise ValueError(
-            f"{deployment.name}: from {deployment.min_instances} to {deployment.max_instances} instances is no range"
-        )
-    if deployment.concurrency < 1 or not deployment.keep_alive >= 0 or deployment.memory < 0:
-        raise ValueError(f"{deployment.name}: concurrency is at least 1, keep-alive and memory at least 0")
-    return deployment
+def resolved(spec: FunctionSpec, keep_alive: float) -> FunctionSpec:
+    """The spec with the pool's `keep_alive` if it has none of its own. Raises `ValueError` if it makes no sense."""
+    if spec.keep_alive is None:
+        spec = replace(spec, keep_alive=keep_alive)
+    if ":" not in spec.handler:
+        raise ValueError(f"handler {spec.handler!r} of {spec.name} is not module:attribute")
+    if not 0 <= spec.min_instances <= spec.max_instances or spec.max_instances < 1:
+        raise ValueError(f"{spec.name}: from {spec.min_instances} to {spec.max_instances} instances is no range")
+    if spec.concurrency < 1 or not (spec.keep_alive or 0.0) >= 0 or spec.memory < 0:
+        raise ValueError(f"{spec.name}: concurrency is at least 1, keep-alive and memory at least 0")
+    return spec

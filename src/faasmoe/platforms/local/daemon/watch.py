@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
-from faasmoe.platforms.local.daemon.zygote_client import ZygoteClient
+from faasmoe.platforms.local.daemon.zygote import Zygote
 from faasmoe.util.complaints import Complaints
 from faasmoe.util.hang import TICK, Judge, Look, Ticks, look_at
 
@@ -36,7 +36,7 @@ class Watch:
     def __init__(
         self,
         pool: Pool,
-        zygote: ZygoteClient,
+        zygote: Zygote,
         kill: Callable[[InstanceState, str], None],
         look: Callable[[int, bool], Look | None] = look_at,
         clock: Callable[[], float] = time.monotonic,

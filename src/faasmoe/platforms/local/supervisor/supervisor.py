@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 from faasmoe.errors import PlatformError
-from faasmoe.platforms.local.options import NAME, LocalOptions
+from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import ended_by_itself
-from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, writing
+from faasmoe.platforms.local.protocol.messages import NAME, SOCKET
+from faasmoe.platforms.local.run_folder import RunFolder, writing
 from faasmoe.platforms.local.supervisor.daemon_process import DaemonProcess
 from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.util.backoff import Backoff

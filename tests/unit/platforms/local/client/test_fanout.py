@@ -18,15 +18,16 @@ from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.client.fanout import Fanout
 from faasmoe.platforms.local.protocol import frame
 from faasmoe.platforms.local.protocol.frame import Status
+from faasmoe.platforms.local.protocol.messages import Activated, Activation, DeadlinePassed, NotActivated, Wanted
 
 
 class Daemon(Activator):
     """One that answers by a plan: an answer, or None for its death, after each request that it took."""
 
-    def __init__(self, takes: Sequence[bool], answers: Sequence[dict[str, Any] | None]) -> None:
+    def __init__(self, takes: Sequence[bool], answers: Sequence[Activation | None]) -> None:
         super().__init__(Path("nowhere"))
         self.asked: list[set[int]] = []
-        self._takes, self._answers = list(takes), [answer and dict(answer) for answer in answers]
+        self._takes, self._answers = list(takes), list(answers)
         self._alive = True
         self._readable, end = os.pipe()
         os.close(end)
@@ -34,13 +35,13 @@ class Daemon(Activator):
     def fileno(self) -> int:
         return self._readable if self._alive else -1
 
-    def request(self, wanted: Sequence[tuple[int, str, str | None]], seconds: float) -> bool:
-        self.asked.append({number for number, _, _ in wanted})
+    def request(self, wanted: Sequence[Wanted], seconds: float) -> bool:
+        self.asked.append({one.number for one in wanted})
         assert len(self.asked[-1]) == len(wanted)
         self._alive = self._takes.pop(0)
         return self._alive
 
-    def answer(self) -> dict[str, Any] | None:
+    def answer(self) -> Activation | None:
         return self._answers.pop(0)
 
     def report_suspect(self, path: str, seconds: float) -> bool:
@@ -50,8 +51,8 @@ class Daemon(Activator):
         pass
 
 
-GONE = {"id": 0, "path": "gone", "scalable": False, "memory": 0, "last_end": "", "scarce": False}
-LATE = {"id": 0, "error": "deadline", "cause": "full"}
+GONE = Activated(0, path="gone", scalable=False, memory=0, last_end="", scarce=False)
+LATE = NotActivated(0, DeadlinePassed("full"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_EARLY", 120.0)  # a daemon's refusal is final
 
 
-def asked(takes: Sequence[bool], answers: Sequence[dict[str, Any] | None]) -> list[set[int]]:
+def asked(takes: Sequence[bool], answers: Sequence[Activation | None]) -> list[set[int]]:
     daemon = Daemon(takes, answers)
     with pytest.raises(DeadlineExceeded, match="function f0: no instance within the deadline: full"):
         Fanout(daemon).run([Call("f0", [b""]), Call("f1", [b""])], time.monotonic() + 60)
@@ -104,14 +105,14 @@ def warm(fanout: Fanout, function: str) -> socket.socket:
 @pytest.mark.parametrize("lost", ["f0", "f1"])
 def test_a_lost_instance_is_replaced_while_slower_ones_are_at_work(lost: str) -> None:
     class Witness(Daemon):
-        def request(self, wanted: Sequence[tuple[int, str, str | None]], seconds: float) -> bool:
+        def request(self, wanted: Sequence[Wanted], seconds: float) -> bool:
             frame.send_reply(ends["f0" if lost == "f1" else "f1"], frame.Answer(Status.OK), ())
             return super().request(wanted, seconds)
 
         def fileno(self) -> int:
             return super().fileno() if self.asked else -1
 
-    daemon = Witness([True], [{**LATE, "id": int(lost[1])}])
+    daemon = Witness([True], [NotActivated(int(lost[1]), LATE.error)])
     fanout = Fanout(daemon)
     ends = {name: warm(fanout, name) for name in ("f0", "f1")}
     ends[lost].shutdown(socket.SHUT_WR)  # reads the call, and is gone

@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from faasmoe.platforms.local.daemon.pool import (
-    Deployment,
-    Function,
-    InstanceState,
-    Pool,
-    deployment_from,
-)
+from faasmoe.platforms.base import FileRange, FunctionSpec
+from faasmoe.platforms.local.daemon.pool import FunctionState, InstanceState, Pool, resolved
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
 NOW = 1000 * SECOND
-RAW = {
-    "name": "layer3.block1",
-    "handler": "module:attribute",
-    "artifact": "/weights",
-    "memory": 10 * MIB,
-    "files": [["/weights/a", 64, 4096]],
-    "keep_alive": None,
-    "min_instances": 0,
-    "max_instances": 1,
-    "concurrency": 1,
-}
+SPEC = FunctionSpec(
+    name="layer3.block1",
+    handler="module:attribute",
+    artifact=Path("/weights"),
+    memory=10 * MIB,
+    files=(FileRange(Path("/weights/a"), 64, 4096),),
+)
 
 
-def deployment(name: str = "f", **changes: Any) -> Deployment:
-    return deployment_from({**RAW, "name": name, **changes}, 60.0)
+def function_spec(name: str = "f", **changes: Any) -> FunctionSpec:
+    return resolved(replace(SPEC, name=name, **changes), 60.0)
 
 
-def pool_of(budget: int | None, *deployments: Deployment) -> Pool:
+def pool_of(budget: int | None, *specs: FunctionSpec) -> Pool:
     pool = Pool(budget)
-    pool.functions = {d.name: Function(d) for d in deployments}
+    pool.functions = {spec.name: FunctionState(spec) for spec in specs}
     return pool
 
 
 def start(
-    pool: Pool, function: Function, kept: bool = False, mapped: bool = True, **figures: int
+    pool: Pool, function: FunctionState, kept: bool = False, mapped: bool = True, **figures: int
 ) -> InstanceState:
     """An instance that was activated two seconds ago."""
     record = InstanceStats(activated=NOW - 2 * SECOND, last_used=NOW - SECOND, **figures)
     if mapped:
         record.forked, record.mapped = NOW - 2 * SECOND + 5_000_000, NOW - SECOND
-    running = InstanceState(
-        function, f"/{function.deployment.name}/{function.counts['cold_starts']}.sock", record, kept
-    )
+    running = InstanceState(function, f"/{function.spec.name}/{function.counts['cold_starts']}.sock", record, kept)
     pool.add(running)
     return running
 

@@ -7,8 +7,8 @@ import pytest
 from faasmoe.platforms.local.daemon import keeper as module
 from faasmoe.platforms.local.daemon.keeper import Keeper
 from faasmoe.platforms.local.daemon.pool import InstanceState
-from faasmoe.platforms.local.daemon.refused import Refused
-from tests.unit.platforms.local.daemon.pools import deployment, pool_of, start
+from faasmoe.platforms.local.protocol.messages import PlatformFailed, RequestRefused
+from tests.unit.platforms.local.daemon.pools import function_spec, pool_of, start
 
 
 class Starter:
@@ -18,12 +18,12 @@ class Starter:
     trouble = ""
 
     def __init__(self, refusals: int) -> None:
-        self.pool, self.refusals, self.asked = pool_of(None, deployment("f")), refusals, 0
+        self.pool, self.refusals, self.asked = pool_of(None, function_spec("f")), refusals, 0
 
     async def obtain(self, name: str, kept: bool = False) -> InstanceState:
         self.asked += 1
         if self.asked <= self.refusals:
-            raise Refused("platform", "no process")
+            raise RequestRefused(PlatformFailed("no process"))
         return start(self.pool, self.pool.functions[name], kept)
 
 

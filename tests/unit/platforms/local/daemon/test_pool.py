@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 
 from faasmoe.platforms.local.daemon.pool import (
     INSTANCE_BYTES,
+    FunctionState,
     InstanceState,
     Pool,
 )
-from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, deployment, pool_of, start
+from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, function_spec, pool_of, start
 
 # order
 
 
 def test_an_instance_that_is_kept_for_ever_is_told_of_no_end() -> None:
     for keep_alive, kept, told in ((60.0, False, 60.0), (math.inf, False, None), (60.0, True, None)):
-        pool = pool_of(None, deployment(keep_alive=keep_alive))
+        pool = pool_of(None, function_spec(keep_alive=keep_alive))
         assert start(pool, pool.functions["f"], kept).order(0)["keep_alive"] == told
 
 
@@ -26,12 +27,12 @@ def test_an_instance_that_is_kept_for_ever_is_told_of_no_end() -> None:
 
 
 def test_a_function_without_instances_needs_one() -> None:
-    pool = pool_of(None, deployment())
+    pool = pool_of(None, function_spec())
     assert pool.choose(pool.functions["f"], NOW) is None
 
 
 def test_an_idle_instance_comes_before_a_busy_one() -> None:
-    pool = pool_of(None, deployment(max_instances=3))
+    pool = pool_of(None, function_spec(max_instances=3))
     function = pool.functions["f"]
     start(pool, function, in_flight=1)
     idle = start(pool, function)
@@ -40,7 +41,7 @@ def test_an_idle_instance_comes_before_a_busy_one() -> None:
 
 
 def test_a_busy_instance_with_room_comes_before_another_instance() -> None:
-    pool = pool_of(None, deployment(max_instances=3, concurrency=2))
+    pool = pool_of(None, function_spec(max_instances=3, concurrency=2))
     function = pool.functions["f"]
     busy = start(pool, function, in_flight=1)
     assert pool.choose(function, NOW) is busy
@@ -49,7 +50,7 @@ def test_a_busy_instance_with_room_comes_before_another_instance() -> None:
 
 
 def test_callers_share_at_the_maximum_of_instances() -> None:
-    pool = pool_of(None, deployment(max_instances=2))
+    pool = pool_of(None, function_spec(max_instances=2))
     function = pool.functions["f"]
     start(pool, function, in_flight=3)
     assert pool.choose(function, NOW) is None
@@ -58,8 +59,8 @@ def test_callers_share_at_the_maximum_of_instances() -> None:
 
 
 def test_callers_share_when_there_is_no_memory_for_another_instance() -> None:
-    charge = deployment().charge
-    pool = pool_of(2 * charge - 1, deployment(max_instances=2))
+    charge = FunctionState(function_spec()).charge
+    pool = pool_of(2 * charge - 1, function_spec(max_instances=2))
     function = pool.functions["f"]
     busy = start(pool, function, in_flight=1)
     assert pool.choose(function, NOW) is busy
@@ -68,7 +69,7 @@ def test_callers_share_when_there_is_no_memory_for_another_instance() -> None:
 
 
 def test_a_draining_instance_is_never_chosen() -> None:
-    pool = pool_of(None, deployment(max_instances=2))
+    pool = pool_of(None, function_spec(max_instances=2))
     function = pool.functions["f"]
     draining, busy = start(pool, function), start(pool, function, in_flight=1)
     draining.draining = True
@@ -79,7 +80,7 @@ def test_a_draining_instance_is_never_chosen() -> None:
 
 
 def test_a_promise_counts_as_a_call_until_it_is_kept_or_too_old() -> None:
-    pool = pool_of(None, deployment(max_instances=2))
+    pool = pool_of(None, function_spec(max_instances=2))
     function = pool.functions["f"]
     running = start(pool, function)
     assert pool.choose(function, NOW) is running
@@ -97,9 +98,9 @@ def test_a_promise_counts_as_a_call_until_it_is_kept_or_too_old() -> None:
 
 
 def test_shortage_counts_instances_the_platform_itself_and_the_newcomer() -> None:
-    charge = deployment().charge
+    charge = FunctionState(function_spec()).charge
     assert charge == 10 * MIB + INSTANCE_BYTES
-    pool = pool_of(None, deployment(max_instances=2))
+    pool = pool_of(None, function_spec(max_instances=2))
     start(pool, pool.functions["f"])
     assert pool.shortage(1 << 60) == 0
     pool.budget, pool.own = 2 * charge + 100, 100
@@ -116,7 +117,7 @@ def test_what_may_not_be_disturbed_is_not_evictable() -> None:
         lambda running: running.promise(NOW),
     ]
     for change in changes:
-        pool = pool_of(deployment().charge, deployment())
+        pool = pool_of(FunctionState(function_spec()).charge, function_spec())
         running = start(pool, pool.functions["f"])
         assert pool.evictable(1, NOW) == [running]
         change(running)
@@ -124,8 +125,8 @@ def test_what_may_not_be_disturbed_is_not_evictable() -> None:
 
 
 def test_draining_instances_are_waited_for_before_others_go() -> None:
-    charge = deployment().charge
-    pool = pool_of(2 * charge, deployment("a"), deployment("b"))
+    charge = FunctionState(function_spec()).charge
+    pool = pool_of(2 * charge, function_spec("a"), function_spec("b"))
     leaving, idle = (start(pool, function) for function in pool.functions.values())
     leaving.draining = True
     assert pool.evictable(charge, NOW) == []
@@ -133,17 +134,17 @@ def test_draining_instances_are_waited_for_before_others_go() -> None:
 
 
 def test_the_least_used_goes_first() -> None:
-    pool = pool_of(2 * deployment().charge, deployment("often"), deployment("seldom"))
+    pool = pool_of(2 * FunctionState(function_spec()).charge, function_spec("often"), function_spec("seldom"))
     often, seldom = (start(pool, function) for function in pool.functions.values())
     answer(often, *[100] * 20)
     answer(seldom, 100)
-    assert pool.evictable(deployment().charge, NOW) == [seldom]
+    assert pool.evictable(FunctionState(function_spec()).charge, NOW) == [seldom]
 
 
 @st.composite
 def pools(draw: st.DrawFn) -> Pool:
     memories = draw(st.lists(st.integers(0, 50), min_size=1, max_size=5))
-    kinds = [deployment(f"f{i}", memory=m * MIB, max_instances=9) for i, m in enumerate(memories)]
+    kinds = [function_spec(f"f{i}", memory=m * MIB, max_instances=9) for i, m in enumerate(memories)]
     pool = pool_of(draw(st.integers(0, 400)) * MIB, *kinds)
     pool.own = draw(st.integers(0, 60)) * MIB
     for _ in range(draw(st.integers(0, 10))):
@@ -190,13 +191,13 @@ def test_with_the_evicted_and_the_draining_gone_the_newcomer_fits(pool: Pool, me
 )
 def test_the_budget_is_never_exceeded(budget: int, events: list[tuple[str, int, int]]) -> None:
     """Callers come and go; an instance is started only when nothing is missing for it."""
-    kinds = [deployment(f"f{i}", memory=(5 + 20 * i) * MIB, max_instances=1 + i) for i in range(4)]
+    kinds = [function_spec(f"f{i}", memory=(5 + 20 * i) * MIB, max_instances=1 + i) for i in range(4)]
     pool = pool_of(budget * MIB, *kinds)
     pool.own = min(10, budget) * MIB
     for number, (event, which, pick) in enumerate(events):
         now = NOW + number * SECOND
         function = pool.functions[f"f{which}"]
-        charge = function.deployment.charge
+        charge = function.charge
         if event == "call":
             running = pool.choose(function, now)
             if running is None and pool.shortage(charge):
@@ -218,4 +219,4 @@ def test_the_budget_is_never_exceeded(budget: int, events: list[tuple[str, int, 
                 running.record.last_used = now
                 answer(running, 100)
         assert pool.own <= pool.used <= pool.budget
-        assert all(len(f.instances) <= f.deployment.max_instances for f in pool.functions.values())
+        assert all(len(f.instances) <= f.spec.max_instances for f in pool.functions.values())

@@ -5,28 +5,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.platforms.local.daemon.pool import (
+    FunctionState,
     Pool,
     phases,
 )
 from faasmoe.platforms.local.protocol.stats_page import BUCKETS, InstanceStats, bound_of
-from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, deployment, pool_of, start
+from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, function_spec, pool_of, start
 
 
 def test_least_has_one_of_each_and_all_that_are_kept() -> None:
-    small, large = deployment("small", memory=MIB), deployment("large", memory=100 * MIB)
-    kept = deployment("kept", memory=7 * MIB, min_instances=2, max_instances=2)
+    small, large = function_spec("small", memory=MIB), function_spec("large", memory=100 * MIB)
+    kept = function_spec("kept", memory=7 * MIB, min_instances=2, max_instances=2)
     pool = pool_of(None, small, large, kept)
     pool.own = 13
-    always = 13 + 2 * kept.charge
+    always = 13 + 2 * FunctionState(kept).charge
     assert pool.least([]) == always
-    assert pool.least(["small"]) == always + small.charge
-    assert pool.least(["large", "small", "large"]) == always + small.charge + large.charge
+    assert pool.least(["small"]) == always + FunctionState(small).charge
+    assert (
+        pool.least(["large", "small", "large"])
+        == always + FunctionState(small).charge + FunctionState(large).charge
+    )
     assert pool.least(["kept"]) == always  # one of the two will do
 
 
 def test_a_larger_function_takes_longer_to_start() -> None:
     pool = Pool(None)
-    small, large = (pool.cold_start_seconds(deployment(memory=m * MIB)) for m in (1, 1000))
+    small, large = (pool.cold_start_seconds(function_spec(memory=m * MIB)) for m in (1, 1000))
     assert 0 < small < 0.1 < large
 
 
@@ -34,7 +38,7 @@ def test_a_larger_function_takes_longer_to_start() -> None:
 
 
 def test_states() -> None:
-    pool = pool_of(None, deployment(max_instances=2))
+    pool = pool_of(None, function_spec(max_instances=2))
     function = pool.functions["f"]
     assert function.status().state == "zero"
     running = start(pool, function, mapped=False)
@@ -49,7 +53,7 @@ def test_states() -> None:
     second.pid = 4712
     status = function.status()
     assert (status.state, status.instances) == ("busy", (4711, 4712))
-    assert status.memory == 2 * function.deployment.charge
+    assert status.memory == 2 * function.charge
     pool.remove(running, "", NOW)
     pool.remove(second, "", NOW)
     assert function.status().state == "zero"
@@ -57,7 +61,7 @@ def test_states() -> None:
 
 
 def test_sums_survive_the_end_of_instances() -> None:
-    pool = pool_of(None, deployment(max_instances=3), deployment("never"))
+    pool = pool_of(None, function_spec(max_instances=3), function_spec("never"))
     function = pool.functions["f"]
     gone, evicted, alive = (start(pool, function) for _ in range(3))
     answer(gone, 100, 200, 300)
@@ -77,13 +81,13 @@ def test_sums_survive_the_end_of_instances() -> None:
     assert (status.p50, status.p99) == (bound_of(4), bound_of(4))
     assert function.last_end == "killed by SIGKILL"
     assert (never.invocations, never.p50, never.p99, never.state) == (0, None, None, "zero")
-    assert after.memory_used == pool.used == function.deployment.charge
+    assert after.memory_used == pool.used == function.charge
     assert pool.instances == {alive.path: alive}
 
 
 @given(st.integers(0, 100), st.integers(0, 1000), st.booleans())
 def test_totals_survive_the_end_of_instances_and_of_functions(idle: int, later: int, removed: bool) -> None:
-    pool = pool_of(None, deployment(), deployment("g", memory=50 * MIB))
+    pool = pool_of(None, function_spec(), function_spec("g", memory=50 * MIB))
     first, second = (start(pool, pool.functions[name]) for name in "fg")
     for running, busy in ((first, SECOND), (second, SECOND // 2)):
         answer(running, busy)
@@ -100,11 +104,14 @@ def test_totals_survive_the_end_of_instances_and_of_functions(idle: int, later: 
 
 
 def test_pool_status_says_what_memory_is_there_and_who_waits() -> None:
-    pool = pool_of(500 * MIB, deployment())
+    pool = pool_of(500 * MIB, function_spec())
     pool.own, pool.waiting = 3 * MIB, 2
     start(pool, pool.functions["f"])
     status = pool.status(NOW)
-    assert (status.memory_budget, status.memory_used) == (500 * MIB, 3 * MIB + deployment().charge)
+    assert (status.memory_budget, status.memory_used) == (
+        500 * MIB,
+        3 * MIB + FunctionState(function_spec()).charge,
+    )
     assert status.waiting == 2
 
 
@@ -120,7 +127,7 @@ def test_cold_start_phases_are_those_that_are_over() -> None:
 
 
 def test_cold_start_phases_of_living_and_ended_instances_add_up() -> None:
-    pool = pool_of(None, deployment(max_instances=3))
+    pool = pool_of(None, function_spec(max_instances=3))
     function = pool.functions["f"]
     first, second, third = start(pool, function), start(pool, function), start(pool, function, mapped=False)
     answer(first, SECOND // 4)

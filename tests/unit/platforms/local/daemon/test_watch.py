@@ -11,7 +11,7 @@ from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.util.hang import TICK, Look
 from tests.unit.platforms.local.clocks import Clock
-from tests.unit.platforms.local.daemon.pools import deployment, pool_of, start
+from tests.unit.platforms.local.daemon.pools import function_spec, pool_of, start
 
 STOPPED, IDLE = Look(True, False, 1.0), Look(False, False, 1.0)
 
@@ -38,7 +38,7 @@ class World:
         self.looks: dict[int, Look] = {}
         self.looked: list[int] = []
         self.killed: list[tuple[str, str]] = []
-        self.pool: Pool = pool_of(None, *(deployment(f"f{i}") for i in range(functions)))
+        self.pool: Pool = pool_of(None, *(function_spec(f"f{i}") for i in range(functions)))
         self.running: list[InstanceState] = [start(self.pool, f) for f in self.pool.functions.values()]
         for pid, running in enumerate(self.running, 100):
             running.pid = pid
@@ -51,7 +51,7 @@ class World:
 
     def _kill(self, running: InstanceState, cause: str) -> None:
         running.fault = cause
-        self.killed.append((running.function.deployment.name, cause))
+        self.killed.append((running.function.spec.name, cause))
 
     def ticks(self, count: int, pause: float = TICK) -> None:
         for _ in range(count):

@@ -16,7 +16,7 @@ from faasmoe.platforms.local.daemon.pool import InstanceState
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.options import LocalOptions
 from tests.unit.platforms.local.clocks import Clock
-from tests.unit.platforms.local.daemon.pools import deployment, pool_of
+from tests.unit.platforms.local.daemon.pools import function_spec, pool_of
 
 
 class Zygote:
@@ -44,9 +44,7 @@ class Plan(Lifecycle):
     def _start(self, function: Any, kept: bool) -> InstanceState:
         if self.failures and not function.instances:
             raise self.failures.pop(0)
-        running = InstanceState(
-            function, f"/{function.deployment.name}", module.StatsTable().take()[1], kept, pid=1
-        )
+        running = InstanceState(function, f"/{function.spec.name}", module.StatsTable().take()[1], kept, pid=1)
         running.record.mapped = running.record.last_used = 1
         self._pool.add(running)
         return running
@@ -61,10 +59,9 @@ class Plan(Lifecycle):
 
 
 @pytest.fixture
-def life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
-    monkeypatch.setattr(module, "ZygoteClient", Zygote)
-    pool = pool_of(None, *(deployment(name) for name in "abc"))
-    plan = Plan(pool, tmp_path, LocalOptions(), lambda: None)
+def life(tmp_path: Path) -> Plan:
+    pool = pool_of(None, *(function_spec(name) for name in "abc"))
+    plan = Plan(pool, tmp_path, LocalOptions(), lambda: None, zygote=Zygote)
     plan.failures = []
     return plan
 
@@ -76,7 +73,7 @@ def test_idle_instances_make_room_when_no_more_can_be_started(life: Plan, number
         await life.obtain("b")
         life.failures = [OSError(number, os.strerror(number))] * 2
         running = await asyncio.wait_for(life.obtain("c"), 30)
-        assert running.function.deployment.name == "c"
+        assert running.function.spec.name == "c"
 
     asyncio.run(run())
     counts = [life._pool.functions[name].counts["evictions"] for name in "abc"]

@@ -1,0 +1,229 @@
+"""Messages between clients and the daemon: what each kind carries, and the errors that a request may end with.
+
+They travel as JSON objects (`wire`); the field `kind` names the message. It is Python's JSON, since a keep-alive may
+be infinite. A request is answered by one reply, but for `Activate`, which is answered by one message for each instance
+that is wanted, in any order, and `Suspect`, which is not answered.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from faasmoe.platforms.base import FunctionSpec, PoolStatus
+from faasmoe.platforms.local.protocol import wire
+from faasmoe.platforms.local.protocol.wire import Lost
+
+NAME = "local"  # of the platform, in errors
+SOCKET = "daemon.sock"  # in the pool's run folder: the daemon takes connections of clients there
+
+
+class ControlMessage(msgspec.Struct, frozen=True, tag_field="kind", tag=True):
+    """Base of all messages."""
+
+
+class Deploy(ControlMessage, frozen=True):
+    """Make functions callable. Answered by `Completed`."""
+
+    functions: tuple[FunctionSpec, ...]
+
+
+class Remove(ControlMessage, frozen=True):
+    """Drain functions' instances and forget the functions. Answered by `Completed`."""
+
+    names: tuple[str, ...]
+
+
+class Stop(ControlMessage, frozen=True):
+    """Drain functions' instances. Answered by `Completed`."""
+
+    names: tuple[str, ...]
+
+
+class Fits(ControlMessage, frozen=True):
+    """Ask whether an instance of each function fits into memory at the same time. Answered by `Completed` if so."""
+
+    names: tuple[str, ...]
+    seconds: float  # within which the answer must come
+
+
+class Prewarm(ControlMessage, frozen=True):
+    """Start an instance of each function that has none. Answered by `Completed`."""
+
+    names: tuple[str, ...]
+    seconds: float  # within which the answer must come
+
+
+class Stuck(ControlMessage, frozen=True):
+    """An instance has not answered a call for `seconds`. Answered by `Completed`."""
+
+    path: str
+    seconds: float
+
+
+class Suspect(ControlMessage, frozen=True):
+    """A call takes much longer than the `expected` seconds: the instance must show that it works."""
+
+    path: str
+    expected: float
+
+
+class Identify(ControlMessage, frozen=True):
+    """Ask for the daemon's process id. Answered by `Identity`."""
+
+
+class AskStatus(ControlMessage, frozen=True):
+    """Ask for the state of the pool. Answered by `PoolReport`."""
+
+
+class Wanted(msgspec.Struct, frozen=True, array_like=True):
+    """A call needs an instance."""
+
+    number: int  # for the answer
+    function: str
+    lost: str | None = None  # path of the instance that the call was sent to before, and that has ended
+
+
+class Activate(ControlMessage, frozen=True):
+    """Hand out instances within `seconds`. Each is answered by `Activated` or `NotActivated`."""
+
+    wanted: tuple[Wanted, ...]
+    seconds: float
+
+
+class Completed(ControlMessage, frozen=True):
+    """The request was carried out."""
+
+
+class Identity(ControlMessage, frozen=True):
+    """The daemon's process id."""
+
+    pid: int
+
+
+class PoolReport(ControlMessage, frozen=True):
+    """The state of the pool."""
+
+    pool: PoolStatus
+
+
+class NotDeployed(ControlMessage, frozen=True):
+    """The request names a function that is not deployed."""
+
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.function} is not deployed"
+
+
+class DeadlinePassed(ControlMessage, frozen=True):
+    """The request was not carried out within its seconds."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+class BudgetTooSmall(ControlMessage, frozen=True):
+    """The memory budget cannot hold one instance of each function."""
+
+    least: int  # bytes that a budget must have
+    own: int  # bytes of them for the platform's own processes
+
+    def __str__(self) -> str:
+        return f"the memory budget is too small: {self.least} bytes are needed"
+
+
+class PlatformFailed(ControlMessage, frozen=True):
+    """The request cannot be carried out, or was not understood."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+Refusal = NotDeployed | DeadlinePassed | BudgetTooSmall | PlatformFailed
+
+
+class Activated(ControlMessage, frozen=True):
+    """An instance for a call."""
+
+    number: int  # of the `Wanted`
+    path: str  # of the instance's socket
+    scalable: bool  # the function may have more than one instance
+    memory: int  # bytes that the instance counts for
+    last_end: str  # why the function's last instance died; empty if none did
+    scarce: bool  # instances may have ended because the system has no process or descriptor for them
+
+
+class NotActivated(ControlMessage, frozen=True):
+    """There is no instance for a call."""
+
+    number: int  # of the `Wanted`
+    error: Refusal
+
+
+class RequestRefused(Exception):
+    """A request cannot be carried out. `error` is what its client is told."""
+
+    def __init__(self, error: Refusal) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+Question = Deploy | Remove | Stop | Fits | Prewarm | Stuck | Identify | AskStatus
+Request = Question | Activate | Suspect
+Reply = Completed | Identity | PoolReport | Refusal
+Activation = Activated | NotActivated
+
+
+def pack(message: ControlMessage) -> bytes:
+    """The message as it travels."""
+    return wire.pack(plain(message))
+
+
+def plain(value: Any) -> Any:
+    """Messages, and the dataclasses that they carry, as what JSON knows."""
+    return msgspec.to_builtins(value, enc_hook=_text)
+
+
+def read(raw: object, kind: Any) -> Any:
+    """The opposite of `plain`. Raises `Lost` if `raw` is no `kind`."""
+    try:
+        return msgspec.convert(raw, kind, dec_hook=_path)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Lost(f"not understood: {error}") from error
+
+
+def read_request(raw: dict[str, Any]) -> Request:
+    """Raises `Lost`."""
+    request: Request = read(raw, Request)
+    return request
+
+
+def read_reply(raw: dict[str, Any]) -> Reply:
+    """Raises `Lost`."""
+    reply: Reply = read(raw, Reply)
+    return reply
+
+
+def read_activation(raw: dict[str, Any]) -> Activation:
+    """Raises `Lost`."""
+    activation: Activation = read(raw, Activation)
+    return activation
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)
+
+
+def _path(kind: type, value: object) -> Path:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError("not a path")
