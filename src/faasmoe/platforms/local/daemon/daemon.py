@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,8 +46,16 @@ _T = TypeVar("_T")
 class Daemon:
     """Answers control messages."""
 
-    def __init__(self, folder: Path, options: LocalOptions, supervisor: socket.socket) -> None:
-        """`supervisor`: see `daemon_process`."""
+    def __init__(
+        self,
+        folder: Path,
+        options: LocalOptions,
+        supervisor: socket.socket,
+        *,
+        lifecycle: Callable[[Pool, Path, LocalOptions, Callable[[], None]], Lifecycle] = Lifecycle,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`supervisor`: see `daemon_process`. `clock` gives nanoseconds."""
         supervisor.setblocking(False)
         self._supervisor = supervisor
         self._complaints = Complaints(log)
@@ -56,7 +64,8 @@ class Daemon:
         self._pool = Pool(options.memory_budget)
         self._stopping = asyncio.Event()
         self._unneeded = asyncio.Event()
-        self._life = Lifecycle(self._pool, folder, options, self._unneeded.set)
+        self._clock = clock
+        self._life = lifecycle(self._pool, folder, options, self._unneeded.set)
 
     async def serve(self, listener: socket.socket) -> None:
         """Run until standard input closes, or until nothing has run for long (`LocalOptions.zygote_keep_alive`)."""
@@ -74,7 +83,7 @@ class Daemon:
         await self._life.close(_CLOSE_SECONDS)
         if not self._stopping.is_set():
             try:
-                hibernation.leave(self._folder, self._pool, time.monotonic_ns())
+                hibernation.leave(self._folder, self._pool, self._clock())
             except OSError as error:
                 log.error("what was counted is lost: %s", reason_of(error))
 
@@ -150,7 +159,7 @@ class Daemon:
             case messages.Identify():
                 return messages.Identity(os.getpid())
             case messages.AskStatus():
-                return messages.PoolReport(self._pool.status(time.monotonic_ns()))
+                return messages.PoolReport(self._pool.status(self._clock()))
             case messages.Deploy():
                 await self._deploy(request.functions)
             case messages.Remove():
@@ -220,7 +229,7 @@ class Daemon:
             if wanted.lost in self._pool.instances:  # its caller knows of its end before we do
                 self._life.drain(self._pool.instances[wanted.lost])
             running = await self._within(seconds, self._life.obtain(wanted.function))
-            running.promise(time.monotonic_ns())
+            running.promise(self._clock())
             answer = messages.Activated(
                 number=wanted.number,
                 path=running.path,
