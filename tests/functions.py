@@ -36,6 +36,12 @@ def pid(_: str) -> Handle:
     return lambda *_: str(os.getpid()).encode()
 
 
+def birth(_: str) -> Handle:
+    """Answers with what is different each time that it is loaded."""
+    mark = os.urandom(8)
+    return lambda *_: mark
+
+
 def mortal(artifact: str) -> Handle:
     """Dies in each call while the artifact exists."""
 

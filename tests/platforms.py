@@ -1,10 +1,10 @@
-"""A platform without processes that remembers what was called."""
+"""A platform without processes that remembers what was deployed and called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from faasmoe.platforms.base import Buffer, Call
+from faasmoe.platforms.base import Buffer, Call, FunctionSpec
 from faasmoe.platforms.inline.platform import InlinePlatform
 
 
@@ -14,6 +14,11 @@ class InProcessPlatform(InlinePlatform):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[str] = []
+        self.specs: list[FunctionSpec] = []
+
+    def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        self.specs += specs
+        super().deploy(specs)
 
     def invoke_many(
         self,

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from faasmoe.platforms import registry
 from faasmoe.platforms.base import FunctionSpec, Platform
-from faasmoe.platforms.local.platform import LocalPlatform
 
-PLATFORMS: dict[str, Callable[[], Platform]] = {"local": LocalPlatform}
+BUILT_IN = ("local", "inline")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "platform" in metafunc.fixturenames:
         asked = metafunc.config.getoption("--platform")
-        metafunc.parametrize("platform", [asked] if asked else list(PLATFORMS), indirect=True, scope="module")
+        metafunc.parametrize("platform", [asked] if asked else BUILT_IN, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    with PLATFORMS[request.param]() as running:
+    with registry.start(request.param, ()) as running:
         yield running
 
 

@@ -408,3 +408,23 @@ def test_cold_starts_are_timed_by_phase(platform: LocalPlatform, artifact: Path)
     assert set(phases) == {"fork", "map", "first_touch"}
     assert all(count == 1 for count, _ in phases.values())
     assert 0 < sum(seconds for _, seconds in phases.values()) < time.monotonic() - started
+
+
+# Functions
+
+
+def test_a_removed_functions_process_ends(platform: LocalPlatform, artifact: Path) -> None:
+    platform.deploy([spec("f", "pid", artifact), spec("g", "pid", artifact)])
+    f, g = map(int, ask(platform, "f", "g"))
+    assert {f, g} <= set(platform.processes())
+    platform.remove(["f"])
+    assert wait_until(lambda: f not in platform.processes())
+    assert ask(platform, "g") == [b"%d" % g]
+
+
+def test_loading_is_tried_three_times(platform: LocalPlatform, artifact: Path) -> None:
+    platform.deploy([spec("bad", "unloadable", artifact)])
+    with pytest.raises(
+        PlatformError, match=r"function bad: it cannot be loaded: OSError: no weights here \(3 att"
+    ):
+        ask(platform, "bad")

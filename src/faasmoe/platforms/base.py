@@ -83,16 +83,13 @@ class Replies(Sequence[memoryview]):
         return len(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a platform can do."""
+    """What a platform can do beyond running functions."""
 
-    binary_payloads: bool
-    scale_to_zero: bool
-    prewarm: bool
-    largest_payload: int | None  # bytes; None: no limit
-    most_functions: int | None  # None: no limit
     shared_memory: bool = False  # `invoke_many` takes a `shared` buffer, written once for all calls
+    autoscaling: bool = True  # `keep_alive`, `min_instances` and `max_instances` of a function are obeyed
+    isolation: bool = True  # an instance may die, hang or run out of memory, and nothing else is harmed
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,11 +180,11 @@ def test_a_step_that_fails_has_cost_what_it_did_until_then(
 
 def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Runtime) -> None:
     names = [status.name for status in serving.platform.status().functions]
-    specs = dict(serving.platform._specs)
+    specs = serving.platform.specs
     serving.platform.remove(names)
     _, last = drain(submit(serving, "a", [1, 2], max_tokens=4))
     assert last.error == f"function {names[0]} of the model could not be run; the server's log says why"
-    serving.platform._specs.update(specs)
+    serving.platform.deploy(specs)
     assert drain(submit(serving, "b", [1, 2], max_tokens=4))[1].finish_reason == "length"
 
 

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib import import_module
 
-from faasmoe.errors import DeadlineExceeded, FaasmoeError, PlatformError, UnknownFunction, brief
+from faasmoe.errors import DeadlineExceeded, FaasmoeError, FunctionError, PlatformError, UnknownFunction, brief
 from faasmoe.platforms.base import (
+    USUAL_REPLY_BYTES,
     Buffer,
     Call,
     Capabilities,
@@ -25,12 +27,36 @@ from faasmoe.platforms.base import (
     State,
 )
 from faasmoe.platforms.busy_time import BusyTime
+from faasmoe.platforms.latency import BUCKETS, bound_of, bucket_of, percentile
 from faasmoe.util.closeable import Closeable
 from faasmoe.util.machine import cores
 
 NAME = "inline"
 
 Function = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
+
+
+@dataclass(slots=True)
+class _Function:
+    """What calls of a deployed function have done so far. The lock of its platform guards it."""
+
+    spec: FunctionSpec
+    running: int = 0
+    invocations: int = 0
+    cold_starts: int = 0
+    latency: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    def status(self, loaded: bool) -> FunctionStatus:
+        return FunctionStatus(
+            self.spec.name,
+            "busy" if self.running else "idle" if loaded else "zero",
+            instances=(0,) if loaded else (),
+            invocations=self.invocations,
+            cold_starts=self.cold_starts,
+            p50=percentile(self.latency, 0.5),
+            p99=percentile(self.latency, 0.99),
+            memory=self.spec.memory if loaded else 0,
+        )
 
 
 class _Instance:
@@ -72,13 +98,13 @@ class _Instance:
 class InlinePlatform(Closeable):
     """Implements `platforms.base.Platform`."""
 
-    capabilities = Capabilities(True, False, True, None, None, shared_memory=True)
+    capabilities = Capabilities(shared_memory=True, autoscaling=False, isolation=False)
 
     def __init__(self) -> None:
-        self._specs: dict[str, FunctionSpec] = {}
+        self._functions: dict[str, _Function] = {}
         self._loaded: dict[str, _Instance] = {}
         self._gone = PoolTotals()  # of instances that are no more
-        self._invocations: dict[str, int] = {}
+        self._lock = threading.Lock()  # of all above
         self._threads = ThreadPoolExecutor(cores(), "function")
 
     @property
@@ -93,20 +119,25 @@ class InlinePlatform(Closeable):
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""
-        for spec in specs:
-            if self._specs.get(spec.name) != spec:
-                self._unload(spec.name)
-                self._specs[spec.name] = spec
-                self._invocations[spec.name] = 0
+        with self._lock:
+            for spec in specs:
+                known = self._functions.get(spec.name)
+                if known is None or known.spec != spec:
+                    self._unload(spec.name)
+                    self._functions[spec.name] = _Function(spec)
 
     def remove(self, names: Sequence[str]) -> None:
         """See `Platform.remove`."""
         self.stop(names)
-        for name in names:
-            del self._specs[name]
+        with self._lock:
+            for name in names:
+                self._functions.pop(name, None)
 
     def check_fits(self, names: Sequence[str]) -> None:
-        """Everything fits: there is no budget."""
+        """Every function fits: there is no budget. Raises `UnknownFunction`."""
+        with self._lock:
+            for name in names:
+                self._function(name)
 
     def invoke_many(
         self,
@@ -122,45 +153,66 @@ class InlinePlatform(Closeable):
         if meanwhile is not None:
             meanwhile()
         replies = Replies(len(calls))
-        for i, (call, (reply, busy)) in enumerate(zip(calls, answers, strict=True)):
-            replies.data[i], replies.busy[i], replies.memory[i] = reply, busy, self._specs[call.function].memory
+        for i, (reply, busy, memory) in enumerate(answers):
+            replies.data[i], replies.busy[i], replies.memory[i] = reply, busy, memory
         return replies
 
-    def _invoke(self, call: Call, deadline: float, shared: memoryview | None) -> tuple[memoryview, float]:
-        if time.monotonic() > deadline:
+    def _invoke(self, call: Call, deadline: float, shared: memoryview | None) -> tuple[memoryview, float, int]:
+        """The reply, the busy time in seconds, and the bytes that the instance counts for."""
+        begun = time.monotonic()
+        if begun > deadline:
             raise DeadlineExceeded(NAME, call.function, "no answer within the deadline: it has not begun")
-        payload = memoryview(bytearray().join(call.payload))
-        answer = self._loaded[call.function].call(payload, shared)
-        self._invocations[call.function] += 1
-        return answer
+        with self._lock:
+            function, instance = self._function(call.function), self._load(call.function)
+            function.running += 1
+        try:
+            reply, busy = instance.call(memoryview(bytearray().join(call.payload)), shared)
+            if len(reply) > max(call.reply_bytes, USUAL_REPLY_BYTES):
+                raise ValueError(f"a reply of {len(reply)} bytes, but the caller foresaw {call.reply_bytes}")
+        except Exception as error:
+            raise FunctionError(call.function, type(error).__name__, brief(error)) from error
+        finally:
+            with self._lock:
+                function.running -= 1
+                function.invocations += 1
+                function.latency[bucket_of(int(1e9 * (time.monotonic() - begun)))] += 1
+        return reply, busy, function.spec.memory
 
     def prewarm(self, names: Sequence[str]) -> None:
         """See `Platform.prewarm`."""
-        for name in names:
-            spec = self._spec(name)
-            if name not in self._loaded:
-                module, _, attribute = spec.handler.partition(":")
-                try:
-                    function = getattr(import_module(module), attribute)(str(spec.artifact))
-                    self._loaded[name] = _Instance(spec.memory, function)
-                except (FaasmoeError, OSError) as error:
-                    cause = f"it cannot be loaded: {type(error).__name__}: {brief(error)}"
-                    raise PlatformError(NAME, name, cause) from error
+        with self._lock:
+            for name in names:
+                self._load(name)
 
     def stop(self, names: Sequence[str]) -> None:
         """See `Platform.stop`."""
-        for name in names:
-            self._spec(name)
-            self._unload(name)
+        with self._lock:
+            for name in names:
+                self._function(name)
+            for name in names:
+                self._unload(name)
+
+    def _load(self, name: str) -> _Instance:
+        function = self._function(name)
+        if name not in self._loaded:
+            module, _, attribute = function.spec.handler.partition(":")
+            try:
+                loaded = getattr(import_module(module), attribute)(str(function.spec.artifact))
+            except (FaasmoeError, OSError) as error:
+                cause = f"it cannot be loaded: {type(error).__name__}: {brief(error)}"
+                raise PlatformError(NAME, name, cause) from error
+            self._loaded[name] = _Instance(function.spec.memory, loaded)
+            function.cold_starts += 1
+        return self._loaded[name]
 
     def _unload(self, name: str) -> None:
         if instance := self._loaded.pop(name, None):
             self._gone += instance.totals()
 
-    def _spec(self, name: str) -> FunctionSpec:
-        if name not in self._specs:
+    def _function(self, name: str) -> _Function:
+        if name not in self._functions:
             raise UnknownFunction(NAME, name, "it is not deployed")
-        return self._specs[name]
+        return self._functions[name]
 
     def processes(self) -> Sequence[int]:
         """None but the caller's own."""
@@ -168,19 +220,13 @@ class InlinePlatform(Closeable):
 
     def status(self) -> PoolStatus:
         """See `Platform.status`."""
-        functions = [
-            FunctionStatus(
-                name,
-                "idle" if name in self._loaded else "zero",
-                instances=(0,) if name in self._loaded else (),
-                invocations=self._invocations[name],
-                memory=spec.memory if name in self._loaded else 0,
-            )
-            for name, spec in self._specs.items()
-        ]
+        with self._lock:
+            functions = [function.status(name in self._loaded) for name, function in self._functions.items()]
+            counts = [sum(bucket) for bucket in zip(*(f.latency for f in self._functions.values()), strict=True)]
+            totals = sum((instance.totals() for instance in self._loaded.values()), self._gone)
         used = sum(function.memory for function in functions)
-        totals = sum((instance.totals() for instance in list(self._loaded.values())), self._gone)
-        return PoolStatus(functions, None, used, 0, [], {}, totals)
+        latency = [(bound_of(bucket), count) for bucket, count in enumerate(counts)]
+        return PoolStatus(functions, None, used, 0, latency, {}, totals)
 
     def close(self) -> None:
         """See `Platform.close`."""

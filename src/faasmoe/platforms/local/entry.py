@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from faasmoe.platforms.local.client.control import wake
-from faasmoe.platforms.local.options import NAME, LocalOptions
+from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.local.protocol.messages import NAME
 from faasmoe.platforms.local.run_folder import pools
 from faasmoe.platforms.registry import PlatformEntry
 

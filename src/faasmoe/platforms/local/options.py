@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 from faasmoe.errors import OptionError
 
-NAME = "local"  # of the platform, in errors and on the command line
 DEFAULT_KEEP_ALIVE = 60.0
 DEFAULT_ZYGOTE_KEEP_ALIVE = 300.0
 

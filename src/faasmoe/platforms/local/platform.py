@@ -24,7 +24,6 @@ from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol import messages
 from faasmoe.platforms.local.protocol.messages import NAME
-from faasmoe.platforms.local.protocol.segment import LARGEST
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.platforms.local.supervisor.supervisor import Supervisor
@@ -40,14 +39,7 @@ class LocalPlatform(Closeable):
     else has started there; any number of clients may.
     """
 
-    capabilities = Capabilities(
-        binary_payloads=True,
-        scale_to_zero=True,
-        prewarm=True,
-        largest_payload=LARGEST,
-        most_functions=None,
-        shared_memory=True,
-    )
+    capabilities = Capabilities(shared_memory=True)
 
     def __init__(self, options: LocalOptions | None = None, *, folder: Path | None = None) -> None:
         """Raises `PlatformError` if the daemon does not start, or does not answer."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from faasmoe.platforms.base import FunctionSpec, FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.latency import BUCKETS, bound_of, percentile
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
-from faasmoe.platforms.local.protocol.stats_page import BUCKETS, InstanceStats, bound_of, percentile
+from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 # What an instance takes beside its weights: 3 MB of its own, and room for the rows it computes on.
 INSTANCE_BYTES = 6 << 20

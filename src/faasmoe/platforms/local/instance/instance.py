@@ -25,11 +25,12 @@ from typing import Any
 from faasmoe.errors import brief
 from faasmoe.platforms.base import Buffer
 from faasmoe.platforms.busy_time import BusyTime
+from faasmoe.platforms.latency import bucket_of
 from faasmoe.platforms.local.instance.connection import ServerConnection
 from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.platforms.local.protocol.frame import Answer, Header, Status
 from faasmoe.platforms.local.protocol.public_text import public
-from faasmoe.platforms.local.protocol.stats_page import InstanceStats, bucket_of, map_page
+from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,10 @@ deciding and for looking.
 from __future__ import annotations
 
 import ctypes
-import math
 import mmap
 import os
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
 
-# Durations are counted in buckets that grow by a quarter of an octave: a percentile is off by a fifth at most.
-_SHORTEST_NS = 16_000
-_PER_OCTAVE = 4
-BUCKETS = 88  # up to a minute
-_BOUNDS_NS = [_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) for bucket in range(BUCKETS)]
+from faasmoe.platforms.latency import BUCKETS
 
 IDLE, BUSY = "idle", "busy"
 
@@ -41,24 +33,6 @@ class InstanceStats(ctypes.Structure):
         ("first_call", ctypes.c_uint64),  # how long that call took
         ("latency", ctypes.c_uint64 * BUCKETS),
     )
-
-
-def bucket_of(nanoseconds: int) -> int:
-    """Where a duration is counted."""
-    return bisect_left(_BOUNDS_NS, nanoseconds, hi=BUCKETS - 1)
-
-
-def bound_of(bucket: int) -> float:
-    """The longest duration counted in a bucket, in seconds."""
-    return _BOUNDS_NS[bucket] / 1e9
-
-
-def percentile(counts: Sequence[int], share: float) -> float | None:
-    """Seconds within which `share` of the calls were answered; None if there were none."""
-    wanted = math.ceil(share * sum(counts))
-    if wanted == 0:
-        return None
-    return bound_of(next(bucket for bucket, seen in enumerate(accumulate(counts)) if seen >= wanted))
 
 
 class StatsTable:

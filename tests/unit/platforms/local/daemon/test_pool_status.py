@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faasmoe.platforms.latency import BUCKETS, bound_of
 from faasmoe.platforms.local.daemon.pool import (
     FunctionState,
     Pool,
     phases,
 )
-from faasmoe.platforms.local.protocol.stats_page import BUCKETS, InstanceStats, bound_of
+from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, function_spec, pool_of, start
 
 
