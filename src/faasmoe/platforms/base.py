@@ -187,9 +187,6 @@ class Platform(Protocol):
     def stop(self, names: Sequence[str]) -> None:
         """Drain the functions' instances: what runs is finished, then they end. Raises `UnknownFunction`."""
 
-    def processes(self) -> Sequence[int]:
-        """Ids of this machine's processes that do the platform's work: its own and all instances."""
-
     def status(self) -> PoolStatus:
         """All deployed functions, and the pool they share."""
 

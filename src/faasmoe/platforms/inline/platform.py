@@ -214,10 +214,6 @@ class InlinePlatform(Closeable):
             raise UnknownFunction(NAME, name, "it is not deployed")
         return self._functions[name]
 
-    def processes(self) -> Sequence[int]:
-        """None but the caller's own."""
-        return []
-
     def status(self) -> PoolStatus:
         """See `Platform.status`."""
         with self._lock:

@@ -86,7 +86,7 @@ class LocalPlatform(Closeable):
         self._control.ask(request, messages.Completed, _PREWARM_SECONDS)
 
     def processes(self) -> Sequence[int]:
-        """See `Platform.processes`. Empty while the daemon rests."""
+        """Ids of the daemon, then the zygote and all instances. Empty while the daemon rests."""
         if hibernation.status(self.folder) is not None:
             return []
         daemon = self._control.ask(messages.Identify(), messages.Identity).pid
