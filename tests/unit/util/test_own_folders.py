@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.errors import OptionError
-from faasmoe.model.checkpoint import quantised_cache
+from faasmoe.model.weights import quantised_cache
 from faasmoe.platforms.local.protocol.messages import SOCKET
 from faasmoe.platforms.local.run_folder import RunFolder, pools, sweep
 from faasmoe.util.own_folders import contents, folders, is_same, open_own

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, Pool
 from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFailed, RequestRefused
-from faasmoe.platforms.local.supervisor import hibernation
 from tests.unit.platforms.local.daemon.pools import MIB, function_spec, pool_of
 from tests.unit.platforms.local.daemon.world import LOAD_SECONDS, START_SECONDS, STOPPED, World
 
