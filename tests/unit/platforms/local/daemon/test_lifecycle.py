@@ -107,6 +107,7 @@ def test_a_zygote_that_dies_takes_all_instances_with_it_and_comes_back() -> None
         assert world.pool.instances == {}
         assert world.life.trouble == "the process that forks instances was lost: killed"
         assert (world.counts("f")["deaths"], world.counts("g")["deaths"]) == (1, 1)
+        await world.until(lambda: world.zygote.up)  # nobody has called
         world.zygote.forks = True
         await world.loaded("g")
         assert world.life.trouble == ""
@@ -154,8 +155,10 @@ def test_who_waits_for_memory_gets_it_when_a_call_is_answered() -> None:
         await asyncio.sleep(10)
         assert not waiting.done()
         assert world.pool.waiting == 1
+        answered = world.loop.now
         process.answer()
         assert (await waiting).function.spec.name == "new"
+        assert world.loop.now == answered  # the instance was asked to report
         assert world.pool.waiting == 0
         assert world.counts("busy")["evictions"] == 1
 
@@ -251,14 +254,15 @@ def test_zygote_and_daemon_are_not_needed_when_nothing_has_run_for_long() -> Non
 def test_one_call_within_that_time_begins_it_anew() -> None:
     async def story(world: World) -> None:
         await world.loaded("f")
-        await asyncio.sleep(60 + 299)
+        await asyncio.sleep(290)
         await world.loaded("f")
-        await asyncio.sleep(300)
+        await asyncio.sleep(25)  # since the first has ended, 300 seconds have passed, and nothing runs
+        assert world.pool.instances == {}
         assert world.unneeded == []
-        await asyncio.sleep(60 + 2)
+        await asyncio.sleep(290)
         assert len(world.unneeded) == 1
 
-    World(function_spec(), zygote_keep_alive=300.0).run(story)
+    World(function_spec(keep_alive=10.0), zygote_keep_alive=300.0).run(story)
 
 
 # Minimum of instances

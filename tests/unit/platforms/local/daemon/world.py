@@ -74,7 +74,7 @@ class FakeInstance:
     def _load(self) -> None:
         if self.alive:
             self.record.mapped = self._zygote.now()
-            self._channel.send(b".")
+            self._report()
             self._idle()
 
     def begin(self) -> None:
@@ -86,11 +86,15 @@ class FakeInstance:
         """A call is answered."""
         self.record.in_flight -= 1
         self.record.invocations += 1
-        self._channel.send(b".")
+        self._report()
         if self.record.draining:
             self.end(0)
         else:
             self._idle()
+
+    def _report(self) -> None:
+        if self.record.report:
+            self._channel.send(b".")
 
     def _idle(self) -> None:
         self.record.last_used = self._zygote.now()
