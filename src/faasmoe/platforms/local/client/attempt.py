@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
-from faasmoe.platforms.local.client.connection import Connection
+from faasmoe.platforms.local.client.connections import Connection
 
 TICK = 0.25  # seconds; the longest wait between two looks at all calls
 _LATE = 2.0  # seconds; who looks so much later than planned did not run, as maybe nobody else did

@@ -1,18 +1,71 @@
-"""A client's connections to instances that are not in use, by function."""
+"""A client's connections to instances: one, and those that are not in use."""
 
 from __future__ import annotations
 
+import os
 import select
-from typing import TYPE_CHECKING
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
 
-if TYPE_CHECKING:
-    from faasmoe.platforms.local.client.connection import Connection
+from faasmoe.platforms.local.client.control import connect
+from faasmoe.platforms.local.client.placement import ANY, GRID
 
+_PATIENCE = struct.pack("ll", 0, 8_000)  # seconds and microseconds, for one reply before all are looked at
+_CALL = 40e-6  # seconds that an instance takes for a call beside the function's own time
+_PACE = 1e-3  # seconds for a unit of work, until a function has shown its own
+_PATIENCE_FACTOR, _LEAST_PATIENCE = 20.0, 2.0  # times what a call should take, and seconds
+_COLD_PATIENCE, _SLOWEST_DISK = 5.0, 20e6  # seconds, and bytes a second, for a first call
+_HASTE = 0.25  # weight of the last call in what is known of the pace
 _SWEEP = 256  # new connections between looks at the old ones
 
 
+class Connection:
+    """Carries one call at a time. Knows on which core the instance serves it, and how fast that is."""
+
+    def __init__(self, path: str, scalable: bool, memory: int, seconds: float) -> None:
+        """Raises `OSError` if the instance is gone."""
+        self.path = path
+        self.scalable = scalable  # there may be other instances with less to do
+        self.memory = memory  # bytes that the instance counts for
+        self.thread = 0  # of the instance, that serves this connection; known after the first reply
+        self.core = ANY  # to which that is bound
+        self.generation = 0  # of the shared memory that the instance knows
+        self.socket = connect(path, seconds)
+        self.socket.settimeout(None)  # a timeout of Python's would cost a system call each time
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
+        self.fd = self.socket.fileno()
+        self._pace = _PACE
+
+    def bind(self, core: int, cores: Sequence[int]) -> None:
+        """Have the instance run on `core`, or on any of `cores`, before it is woken."""
+        if self.core != core and self.thread:
+            self.core = core
+            with suppress(OSError):  # it has just died
+                os.sched_setaffinity(self.thread, cores if core == ANY else (core,))
+
+    def seconds(self, work: float) -> float:
+        """How long a call will take, in steps of `GRID`."""
+        return round((_CALL + self._pace * work) / GRID) * GRID
+
+    def patience(self, work: float) -> float:
+        """Seconds to wait for a reply before the instance is suspected to hang."""
+        if not self.thread:  # the first call: it may still be loading its weights
+            return _COLD_PATIENCE + self.memory / _SLOWEST_DISK
+        return max(_LEAST_PATIENCE, _PATIENCE_FACTOR * self.seconds(work))
+
+    def learn(self, seconds: float, work: float) -> None:
+        """The function has taken so long for a call."""
+        self._pace += _HASTE * (seconds / (work or 1.0) - self._pace)
+
+    def close(self) -> None:
+        """The instance is told."""
+        self.socket.close()
+
+
 class Connections:
-    """Kept from one batch of calls to the next. For one thread."""
+    """Those to instances that are not in use, by function. Kept from one batch of calls to the next. For one thread."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[Connection]] = {}

@@ -14,8 +14,7 @@ from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
 from faasmoe.platforms.local.client.attempt import TICK, AwakeTime, Pending
 from faasmoe.platforms.local.client.call_buffers import CallBuffers
-from faasmoe.platforms.local.client.connection import Connection
-from faasmoe.platforms.local.client.connections import Connections
+from faasmoe.platforms.local.client.connections import Connection, Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
 from faasmoe.platforms.local.protocol import frame
