@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _OURS = frozenset({"FAASMOE_LOG", "FAASMOE_CACHE"})  # what children read
 _SECRET = re.compile(
@@ -63,6 +63,11 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it died before we asked
+
+
+def set_name(name: str) -> None:
+    """Set this process's name in the process table; the kernel keeps 15 bytes."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
 
 
 class Children:

@@ -1,0 +1,95 @@
+"""Messages between a fork server and its client: MessagePack, one message a packet of a SOCK_SEQPACKET socket."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from faasmoe.errors import MessageError
+
+LARGEST_PACKET = 64 << 10  # bytes
+
+
+class Packet(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all messages; on the wire an array that begins with the class's name."""
+
+
+class Load(Packet, frozen=True):
+    """To the server, once and first: load what `payload` describes. Answered by `Loaded` or `LoadFailed`."""
+
+    payload: bytes
+
+
+class Fork(Packet, frozen=True):
+    """To the server, with a descriptor: fork a child that owns it, and does what `payload` describes.
+
+    Answered by `Forked`, and later by `Ended`; by `Ended` alone if no child can be forked.
+    """
+
+    number: int  # of the client's choice
+    payload: bytes = b""
+
+
+class Kill(Packet, frozen=True):
+    """To the server: send SIGKILL to a child. Answered by `Killed`, even if no child has this number."""
+
+    number: int
+
+
+class Loaded(Packet, frozen=True):
+    """From the server: children can be forked."""
+
+    payload: bytes = b""
+
+
+class LoadFailed(Packet, frozen=True):
+    """From the server, which ends after it: nothing can be forked, because of the error in `payload`."""
+
+    payload: bytes
+
+
+class Forked(Packet, frozen=True):
+    """From the server: the child runs."""
+
+    number: int
+    pid: int
+
+
+class Killed(Packet, frozen=True):
+    """From the server: the child was sent the signal, if it still ran."""
+
+    number: int
+
+
+class Ended(Packet, frozen=True):
+    """From the server: the child has ended."""
+
+    number: int
+    status: int  # exit status, or minus the signal that killed the child
+
+
+Order = Load | Fork | Kill
+Event = Loaded | LoadFailed | Forked | Killed | Ended
+_M = TypeVar("_M")
+
+pack = msgspec.msgpack.Encoder().encode
+_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+_event: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+
+
+def read_order(packet: bytes) -> Order:
+    """A message to the server. Raises `MessageError`."""
+    return _read(_order, packet)
+
+
+def read_event(packet: bytes) -> Event:
+    """A message from the server. Raises `MessageError`."""
+    return _read(_event, packet)
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_M], packet: bytes) -> _M:
+    try:
+        return decoder.decode(packet)
+    except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:  # not UTF-8 is a ValueError
+        raise MessageError(f"a malformed packet of {len(packet)} bytes: {type(error).__name__}") from error

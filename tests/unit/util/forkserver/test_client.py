@@ -1,0 +1,256 @@
+"""The client of a fork server, whose part is played over its socket by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
+from faasmoe.util.forkserver.client import ForkServerClient
+from faasmoe.util.forkserver.messages import (
+    LARGEST_PACKET,
+    Ended,
+    Event,
+    Fork,
+    Forked,
+    Kill,
+    Killed,
+    Load,
+    Loaded,
+    LoadFailed,
+    Order,
+    pack,
+    read_order,
+)
+
+
+class Server:
+    """What is started in the place of a process."""
+
+    pid = os.getpid()
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.kills = 0
+        self.heard = 0
+
+    def spawn(self, connection: socket.socket) -> Any:
+        self.socket.close()
+        self.socket = connection.dup()
+        return self
+
+    def order(self) -> Order:
+        packet, fds, _, _ = socket.recv_fds(self.socket, LARGEST_PACKET, 1)
+        for fd in fds:
+            os.close(fd)
+        order = read_order(packet)
+        assert len(fds) == isinstance(order, Fork)
+        return order
+
+    async def say(self, *events: Event | bytes) -> None:
+        for event in events:
+            self.socket.send(event if isinstance(event, bytes) else pack(event))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def hear(self) -> None:
+        self.heard += 1
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    def wait(self, timeout: float) -> int:
+        return -signal.SIGKILL
+
+
+def decode(payload: bytes) -> str:
+    if payload == b"\xff":
+        raise MessageError("no text")
+    return payload.decode()
+
+
+Client = ForkServerClient[str]
+
+
+def play(test: Callable[[Client, Server], Awaitable[None]]) -> Server:
+    server = Server()
+
+    async def run() -> None:
+        client = Client(
+            name="nursery",
+            role="worker",
+            spawn=server.spawn,
+            decode=decode,
+            decode_error=lambda payload: FaasmoeError(decode(payload)),
+            on_event=server.hear,
+        )
+        try:
+            await test(client, server)
+        finally:
+            client.end(ProcessLost("the test is over"))
+            server.socket.close()
+        assert not client.running
+        assert server.kills == 1
+
+    asyncio.run(run())
+    return server
+
+
+def test_loading_is_answered_by_a_payload() -> None:
+    async def test(client: Client, server: Server) -> None:
+        assert client.pid == os.getpid()
+        client.load(b"this")
+        assert server.order() == Load(b"this")
+        assert client.awaited
+        await server.say(Loaded(b"that"), Loaded(b"again"))
+        assert await client.loaded == "that"
+        assert not client.awaited
+
+    assert play(test).heard == 2
+
+
+def test_an_error_in_loading_is_told_as_it_is() -> None:
+    async def test(client: Client, server: Server) -> None:
+        await server.say(LoadFailed(b"cut short"))
+        with pytest.raises(FaasmoeError, match="cut short"):
+            await client.loaded
+        assert not client.running
+
+    play(test)
+
+
+def test_children_have_numbers_of_their_own_and_keep_their_events_apart() -> None:
+    async def test(client: Client, server: Server) -> None:
+        await server.say(Loaded())
+        children = [client.fork(server.socket.fileno(), b"%d" % i) for i in range(3)]
+        assert [server.order() for _ in range(3)] == [Fork(0, b"0"), Fork(1, b"1"), Fork(2, b"2")]
+        assert client.awaited
+        await server.say(Forked(1, 71), Forked(0, 70), Ended(2, 1), Forked(99, 5), Ended(99, 5), Killed(99))
+        assert [await child.pid for child in children[:2]] == [70, 71]
+        with pytest.raises(ProcessLost, match="no worker could be forked"):
+            await children[2].pid
+        assert await children[2].ended == 1
+        assert not client.awaited
+        await server.say(Ended(1, 3), Ended(1, 4), Forked(1, 5))
+        assert await children[1].ended == 3
+        assert not children[0].ended.done()
+        assert client.fork(server.socket.fileno()).number == 3
+
+    play(test)
+
+
+def test_a_kill_is_awaited_and_one_of_a_child_that_has_ended_is_not_sent() -> None:
+    async def test(client: Client, server: Server) -> None:
+        await server.say(Loaded())
+        child = client.fork(server.socket.fileno())
+        await server.say(Forked(0, 70))
+        server.order()
+        client.kill(99)  # unknown
+        client.kill(0)
+        assert server.order() == Kill(0)
+        assert client.awaited
+        await server.say(Killed(0))
+        assert not client.awaited
+        await server.say(Ended(0, -signal.SIGKILL))
+        assert await child.ended == -signal.SIGKILL
+        client.kill(0)
+        server.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.order()
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"\xc1",
+        pack(Kill(1)),
+        pack(Loaded(b"\xff")),
+        pack(LoadFailed(b"\xff")),
+        pack(Loaded(bytes(LARGEST_PACKET))),
+    ],
+    ids=["malformed", "an order", "no payload", "no error", "too long"],
+)
+def test_an_event_that_cannot_be_read_is_heard_and_ends_the_server(
+    event: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(client: Client, server: Server) -> None:
+        child = client.fork(server.socket.fileno())
+        await server.say(event)
+        for waiting in (client.loaded, child.pid):
+            with pytest.raises(ProcessLost, match="the nursery has ended"):
+                await waiting
+        assert await child.ended == -signal.SIGKILL
+
+    assert play(test).heard == 1
+    assert "the nursery is ended: its socket gave" in caplog.text
+
+
+def test_a_server_that_hangs_up_has_ended_and_so_have_its_children() -> None:
+    async def test(client: Client, server: Server) -> None:
+        await server.say(Loaded())
+        child = client.fork(server.socket.fileno())
+        server.order()
+        await server.say(Forked(0, 70))
+        server.socket.shutdown(socket.SHUT_RDWR)
+        assert await child.ended == -signal.SIGKILL
+        for order in (lambda: client.load(b""), lambda: client.fork(server.socket.fileno())):
+            with pytest.raises(ProcessLost, match="the nursery has ended"):
+                order()
+        client.kill(0)
+
+    play(test)
+
+
+def test_those_who_wait_get_the_error_of_the_end() -> None:
+    async def test(client: Client, server: Server) -> None:
+        child = client.fork(server.socket.fileno())
+        client.end(ProcessLost("enough"))
+        client.end(ProcessLost("again"))
+        for waiting in (client.loaded, child.pid):
+            with pytest.raises(ProcessLost, match="enough"):
+                await waiting
+
+    play(test)
+
+
+def test_a_server_that_takes_no_orders_is_ended() -> None:
+    async def test(client: Client, server: Server) -> None:
+        with suppress(ProcessLost):
+            for _ in range(10_000):
+                client.fork(server.socket.fileno())
+        assert not client.running
+        with pytest.raises(ProcessLost, match="takes no orders"):
+            await client.loaded
+
+    play(test)
+
+
+def test_a_payload_that_is_too_long_is_not_sent() -> None:
+    async def test(client: Client, server: Server) -> None:
+        with pytest.raises(ProcessLost, match="takes no orders: Message too long"):
+            client.load(bytes(16 << 20))
+        assert client.running
+
+    play(test)
+
+
+def test_a_server_that_cannot_be_started_leaves_no_descriptor_open() -> None:
+    def spawn(connection: socket.socket) -> Any:
+        raise OSError("no memory")
+
+    async def run() -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(OSError, match="no memory"):
+            Client(name="n", role="r", spawn=spawn, decode=decode, decode_error=lambda _: FaasmoeError(""))
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    asyncio.run(run())
