@@ -20,6 +20,7 @@ from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage, SamplingParams
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.readers import messages as readers
+from faasmoe.util.forkserver import messages as forks
 from tests.chaos.questions import MODEL
 
 
@@ -81,14 +82,13 @@ def control() -> Iterator[bytes]:
         messages.StatsReport(EngineStats(), {"acme": 0.5}),
     ):
         yield b"\1" + messages.pack(answer)[messages.HEADER.size :]
-    for told in (
-        messages.Start(ServingConfig("m", "/m"), "local", "/pool", "/folder"),
-        messages.Fork(1),
-        messages.Kill(1),
-    ):
-        yield b"\2" + messages.pack(told)
-    for heard in (messages.Prepared(About("Mixtral", 2, 4, 100, 64)), messages.Ended(1, -9)):
-        yield b"\3" + messages.pack(heard)
+    start = messages.encode(messages.Start(ServingConfig("m", "/m"), "local", "/pool", "/folder"))
+    for told in (forks.Load(start), forks.Fork(1), forks.Kill(1)):
+        yield b"\2" + forks.pack(told)
+    about = messages.encode(About("Mixtral", 2, 4, 100, 64))
+    failure = messages.encode(messages.Failure("CheckpointError", "cut short", {}))
+    for heard in (forks.Loaded(about), forks.LoadFailed(failure), forks.Forked(1, 5), forks.Ended(1, -9)):
+        yield b"\3" + forks.pack(heard)
     yield b"\4" + messages.pack(messages.StatsRequest())
     note = {"id": 1, "order": "activate", "name": "layer-0-block-0", "lost": None, "seconds": 1.0, "list": [{}]}
     yield b"\5" + json.dumps(note).encode()

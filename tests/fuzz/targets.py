@@ -27,6 +27,7 @@ from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.readers import messages as readers
+from faasmoe.util.forkserver import messages as forks
 from tests.chaos.questions import MODEL
 
 Target = Callable[[bytes], None]
@@ -162,6 +163,20 @@ def _answer(data: bytes) -> None:
         messages.error_of(answer.error)
 
 
+def _template_order(data: bytes) -> None:
+    order = forks.read_order(data)
+    if isinstance(order, forks.Load):
+        messages.read_start(order.payload)
+
+
+def _template_event(data: bytes) -> None:
+    event = forks.read_event(data)
+    if isinstance(event, forks.Loaded):
+        messages.read_about(event.payload)
+    elif isinstance(event, forks.LoadFailed):
+        messages.error_of(messages.read_failure(event.payload))
+
+
 def _head(data: bytes) -> None:
     if len(data) >= messages.HEADER.size:
         messages.body_length(data[: messages.HEADER.size])
@@ -170,8 +185,8 @@ def _head(data: bytes) -> None:
 _PARSERS: tuple[Callable[[bytes], object], ...] = (
     messages.read_order,
     _answer,
-    messages.read_template_order,
-    messages.read_template_answer,
+    _template_order,
+    _template_event,
     _head,
     _wire,
     _received,

@@ -158,7 +158,7 @@ class Held(TemplateProcess):
 
     def __init__(self, start: Start) -> None:
         super().__init__(start)
-        os.kill(self._process.pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
 
 def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

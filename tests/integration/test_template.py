@@ -21,22 +21,29 @@ from faasmoe.platforms.registry import start
 from faasmoe.protocol.config import ServingConfig
 from faasmoe.protocol.messages import (
     HEADER,
-    LARGEST_PACKET,
     VERSION,
-    Ended,
-    Failed,
-    Fork,
-    Forked,
-    FromTemplate,
-    Kill,
-    Killed,
-    Prepared,
     Start,
     StatsRequest,
     Submit,
+    encode,
     pack,
-    read_template_answer,
+    read_about,
+    read_failure,
 )
+from faasmoe.util.forkserver.messages import (
+    LARGEST_PACKET,
+    Ended,
+    Event,
+    Fork,
+    Forked,
+    Kill,
+    Killed,
+    Load,
+    Loaded,
+    LoadFailed,
+    read_event,
+)
+from faasmoe.util.forkserver.messages import pack as packet
 
 
 class Template:
@@ -51,17 +58,17 @@ class Template:
         self._ours.settimeout(100)
         self._forks = 0
 
-    def send(self, packet: bytes) -> None:
-        self._ours.send(packet)
+    def send(self, sent: bytes) -> None:
+        self._ours.send(sent)
 
-    def receive(self) -> FromTemplate:
-        return read_template_answer(self._ours.recv(LARGEST_PACKET))
+    def receive(self) -> Event:
+        return read_event(self._ours.recv(LARGEST_PACKET))
 
     def fork(self) -> socket.socket:
         self._forks += 1
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._ours, [pack(Fork(self._forks))], [theirs.fileno()])
+            socket.send_fds(self._ours, [packet(Fork(self._forks))], [theirs.fileno()])
         forked = self.receive()
         assert isinstance(forked, Forked)
         assert forked.number == self._forks
@@ -93,8 +100,11 @@ def template(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
     config = ServingConfig("demo", str(resolve(None).folder))
     with start("local", PRELOAD) as pool, log.open("w") as stderr:
         made = Template(stderr)
-        made.send(pack(Start(config, "local", pool.address, str(tmp_path_factory.mktemp("artifacts")))))
-        assert isinstance(made.receive(), Prepared)
+        order = Start(config, "local", pool.address, str(tmp_path_factory.mktemp("artifacts")))
+        made.send(packet(Load(encode(order))))
+        loaded = made.receive()
+        assert isinstance(loaded, Loaded)
+        assert read_about(loaded.payload).functions > 0
         yield made
         made.close()
 
@@ -108,7 +118,7 @@ def template(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
         HEADER.pack(VERSION + 1, 3) + b"abc",
         HEADER.pack(VERSION, 3) + b"\xff\xff\xff",
         HEADER.pack(VERSION, 40) + b"\x91" * 40,
-        pack(Fork(1)),
+        packet(Fork(1)),
         pack(StatsRequest()) + HEADER.pack(VERSION, 1) + b"\xc1",
         os.urandom(1 << 16),
     ],
@@ -142,14 +152,14 @@ def test_it_has_no_threads_that_a_fork_would_lose(template: Template, log: Path)
 def test_one_that_does_not_end_by_itself_is_killed(template: Template) -> None:
     with template.fork():
         for number in (99, template._forks):  # the first is unknown
-            template.send(pack(Kill(number)))
+            template.send(packet(Kill(number)))
             assert template.receive() == Killed(number)
         assert template.status() == -signal.SIGKILL
 
 
 def test_a_fork_whose_connection_did_not_arrive_fails_alone(template: Template) -> None:
     """The kernel drops it where the template has no descriptor left."""
-    template.send(pack(Fork(99)))
+    template.send(packet(Fork(99)))
     assert template.receive() == Ended(99, 1)
     with template.fork() as link:
         link.shutdown(socket.SHUT_WR)
@@ -161,10 +171,13 @@ def test_a_fork_whose_connection_did_not_arrive_fails_alone(template: Template) 
     [
         b"\x00",
         os.urandom(600),
+        bytes(LARGEST_PACKET + 1),
         pack(StatsRequest()),
-        pack(Kill(1)),
-        pack(Start(ServingConfig("m", "/gone"), "local", "/", "/")),
+        packet(Kill(1)),
+        packet(Load(encode(StatsRequest()))),
+        packet(Load(encode(Start(ServingConfig("m", "/gone"), "local", "/", "/")))),
     ],
+    ids=["zero", "random", "too long", "message", "order", "payload", "no checkpoint"],
 )
 def test_a_template_that_is_told_nonsense_ends(tmp_path: Path, sent: bytes) -> None:
     log = tmp_path / "log"
@@ -173,9 +186,9 @@ def test_a_template_that_is_told_nonsense_ends(tmp_path: Path, sent: bytes) -> N
         made.send(sent)
         if b"Start" in sent:
             failed = made.receive()
-            assert isinstance(failed, Failed)
-            assert "/gone" in failed.error.message
+            assert isinstance(failed, LoadFailed)
+            assert "/gone" in read_failure(failed.payload).message
         made.process.wait(60)
         made.close()
-    assert ("the gateway sent" in log.read_text()) == (b"Start" not in sent)
+    assert ("the client sent" in log.read_text()) == (b"Start" not in sent)
     assert "Traceback" not in log.read_text()

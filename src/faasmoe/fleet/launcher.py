@@ -69,7 +69,7 @@ class TemplateClient:
         except BaseException as error:
             status = await child.end()
             if not ended.done():  # it forks no more, and does not kill either
-                template.end(ProcessLost("the process that forks orchestrators does not answer"))
+                template.end(ProcessLost("the template does not answer"))
             if isinstance(error, EngineStopped):
                 raise type(error)(f"{error} ({status})") from error
             raise
@@ -78,7 +78,7 @@ class TemplateClient:
     def close(self) -> None:
         """End the template, and with it whatever it has forked. May be called twice."""
         if self._process is not None:
-            self._process.end(EngineStopped("the process that forks orchestrators was ended"))
+            self._process.end(EngineStopped("the template was ended"))
 
     def _template(self) -> TemplateProcess:
         """The one that runs, or a new one. Raises `OSError` if none can be started."""

@@ -1,4 +1,4 @@
-"""What the gateway, orchestrators and the template that they are forked from say to each other, and its form.
+"""Messages between the gateway and orchestrators, and the payloads of those between the gateway and the template.
 
 A message is six bytes of header, the version and the length of what follows, and then MessagePack. Requests and
 pieces travel as the plain dataclasses that they are, so a new field of simple type needs no change here.
@@ -19,7 +19,6 @@ from faasmoe.protocol.stats import EngineStats
 
 VERSION = 1
 LARGEST = 32 << 20  # bytes of one message: prompts of several million tokens
-LARGEST_PACKET = 64 << 10  # bytes of a message to or from the template, which travel as packets
 HEADER = struct.Struct("<HI")  # version, length
 
 
@@ -28,28 +27,13 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Start(Message, frozen=True):
-    """To the template, once and first. Answered by `Prepared` or `Failed`."""
+    """Payload of the template's `Load`; that of `Loaded` is an `About`, that of `LoadFailed` a `Failure`."""
 
     config: ServingConfig
     platform: str  # name
     pool: str  # address of the functions that orchestrators call
     folder: str  # private to the gateway and these: artifacts, and the tokenizer for the gateway
     orchestrators: int = 1  # that share the memory for keys and values
-
-
-class Fork(Message, frozen=True):
-    """To the template, with a descriptor: start an orchestrator that speaks through it.
-
-    Answered by `Forked`, and some day by `Ended`; by `Ended` alone if it cannot be started.
-    """
-
-    number: int
-
-
-class Kill(Message, frozen=True):
-    """To the template: end an orchestrator that does not end by itself. Answered by `Killed`. Unknown ones are fine."""
-
-    number: int
 
 
 class Submit(Message, frozen=True):
@@ -91,32 +75,6 @@ class Failed(Message, frozen=True):
     error: Failure
 
 
-class Prepared(Message, frozen=True):
-    """From the template: the model is loaded and its functions are deployed."""
-
-    about: About
-
-
-class Forked(Message, frozen=True):
-    """From the template: an orchestrator was started."""
-
-    number: int
-    pid: int
-
-
-class Killed(Message, frozen=True):
-    """From the template: an orchestrator was sent the signal, if there was one."""
-
-    number: int
-
-
-class Ended(Message, frozen=True):
-    """From the template: an orchestrator is gone."""
-
-    number: int
-    status: int  # as it exited, or minus the signal that killed it
-
-
 class Accepted(Message, frozen=True):
     """To the gateway: a `Submit` has been taken; pieces may have come before this."""
 
@@ -145,24 +103,28 @@ class StatsReport(Message, frozen=True):
 
 _M = TypeVar("_M")
 
-ToTemplate = Start | Fork | Kill
-FromTemplate = Prepared | Failed | Forked | Killed | Ended
 ToOrchestrator = Submit | Cancel | StatsRequest
 ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | StatsReport
 
 _encoder = msgspec.msgpack.Encoder()
-_to_template: msgspec.msgpack.Decoder[ToTemplate] = msgspec.msgpack.Decoder(ToTemplate)
-_from_template: msgspec.msgpack.Decoder[FromTemplate] = msgspec.msgpack.Decoder(FromTemplate)
+_start: msgspec.msgpack.Decoder[Start] = msgspec.msgpack.Decoder(Start)
+_about: msgspec.msgpack.Decoder[About] = msgspec.msgpack.Decoder(About)
+_failure: msgspec.msgpack.Decoder[Failure] = msgspec.msgpack.Decoder(Failure)
 _to_orchestrator: msgspec.msgpack.Decoder[ToOrchestrator] = msgspec.msgpack.Decoder(ToOrchestrator)
 _to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(ToGateway)
 
 
+def encode(value: Message | About | Failure) -> bytes:
+    """The body alone, as payloads travel. Raises `MessageError` if a value cannot travel."""
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageError(f"{type(value).__name__} cannot be sent: {type(error).__name__}") from error
+
+
 def pack(message: Message) -> bytes:
     """Header and body. Raises `MessageError` if a value cannot travel or it is too long."""
-    try:
-        body = _encoder.encode(message)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise MessageError(f"{type(message).__name__} cannot be sent: {type(error).__name__}") from error
+    body = encode(message)
     if len(body) > LARGEST:
         raise MessageError(f"{type(message).__name__} has {len(body)} bytes; at most {LARGEST} are taken")
     return HEADER.pack(VERSION, len(body)) + body
@@ -188,20 +150,19 @@ def read_answer(body: bytes) -> ToGateway:
     return _read(_to_gateway, body)
 
 
-def read_template_order(packet: bytes) -> ToTemplate:
-    """A whole message to the template, header included. Raises `MessageError`."""
-    return _read(_to_template, _body(packet))
+def read_start(payload: bytes) -> Start:
+    """The payload of a template's `Load`. Raises `MessageError`."""
+    return _read(_start, payload)
 
 
-def read_template_answer(packet: bytes) -> FromTemplate:
-    """A whole message from the template, header included. Raises `MessageError`."""
-    return _read(_from_template, _body(packet))
+def read_about(payload: bytes) -> About:
+    """The payload of a template's `Loaded`. Raises `MessageError`."""
+    return _read(_about, payload)
 
 
-def _body(packet: bytes) -> bytes:
-    if len(packet) < HEADER.size or body_length(packet[: HEADER.size]) != len(packet) - HEADER.size:
-        raise MessageError(f"a packet of {len(packet)} bytes is no message")
-    return packet[HEADER.size :]
+def read_failure(payload: bytes) -> Failure:
+    """The payload of a template's `LoadFailed`. Raises `MessageError`."""
+    return _read(_failure, payload)
 
 
 def _read(decoder: msgspec.msgpack.Decoder[_M], body: bytes) -> _M:

@@ -1,4 +1,4 @@
-"""The gateway's hold on the process that forks, whose part is played over its socket."""
+"""The gateway's hold on the template, whose part is played over its socket."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from faasmoe.errors import CheckpointError, ProcessLost
 from faasmoe.fleet import template_process
 from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.protocol.config import About, ServingConfig
-from faasmoe.protocol.messages import (
+from faasmoe.protocol.messages import Start, encode, failure_of, read_start
+from faasmoe.util.forkserver.messages import (
     LARGEST_PACKET,
     Ended,
-    Failed,
+    Event,
     Fork,
     Forked,
-    FromTemplate,
     Kill,
     Killed,
-    Prepared,
-    Start,
-    ToTemplate,
-    failure_of,
+    Load,
+    Loaded,
+    LoadFailed,
+    Order,
     pack,
-    read_template_order,
+    read_order,
 )
 from faasmoe.util.patience import Patience, SilenceLimits, Vitals
 
@@ -48,13 +48,13 @@ class Played:
         self.killed = False
         self.stopped = False
 
-    def order(self) -> ToTemplate:
+    def order(self) -> Order:
         packet, fds, _, _ = socket.recv_fds(self.socket, LARGEST_PACKET, 1)
         for fd in fds:
             os.close(fd)
-        return read_template_order(packet)
+        return read_order(packet)
 
-    async def say(self, *messages: FromTemplate) -> None:
+    async def say(self, *messages: Event) -> None:
         for message in messages:
             self.socket.send(pack(message))
         for _ in range(5):
@@ -71,19 +71,21 @@ def play(monkeypatch: pytest.MonkeyPatch, test: Callable[[TemplateProcess, Playe
     async def run() -> None:
         made: list[Played] = []
 
-        def spawn(connection: socket.socket) -> Played:
+        def spawn(_module: str, _environment: object, connection: socket.socket) -> Played:
             made.append(Played(connection))
             return made[-1]
 
         limits = SilenceLimits(stopped=0.05, asleep=60, working=60)
-        monkeypatch.setattr(template_process, "_spawn", spawn)
+        monkeypatch.setattr(template_process, "spawn", spawn)
         monkeypatch.setattr(template_process, "Patience", partial(Patience, tick=0.01))
         monkeypatch.setattr(template_process, "_LOADING", limits)
         monkeypatch.setattr(template_process, "_ORDERED", limits)
         monkeypatch.setattr(template_process, "vitals", lambda pid: Vitals(made[0].stopped, 0))
         process = TemplateProcess(START)
         try:
-            assert made[0].order() == START
+            load = made[0].order()
+            assert isinstance(load, Load)
+            assert read_start(load.payload) == START
             await test(process, made[0])
         finally:
             process.end(ProcessLost("the test is over"))
@@ -105,7 +107,7 @@ async def fork(process: TemplateProcess, played: Played) -> asyncio.Task[tuple[i
 
 def test_orchestrators_from_their_forks_to_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(process: TemplateProcess, played: Played) -> None:
-        await played.say(Prepared(ABOUT))
+        await played.say(Loaded(encode(ABOUT)))
         assert await process.about == ABOUT
         forking = [await fork(process, played) for _ in range(3)]
         await played.say(Forked(1, 71), Forked(0, 70), Ended(2, 1))
@@ -130,7 +132,7 @@ def test_orchestrators_from_their_forks_to_their_ends(monkeypatch: pytest.Monkey
 
 def test_what_is_in_the_way_of_loading_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(process: TemplateProcess, played: Played) -> None:
-        await played.say(Failed(failure_of(CheckpointError("cut short"))))
+        await played.say(LoadFailed(encode(failure_of(CheckpointError("cut short")))))
         with pytest.raises(CheckpointError, match="cut short"):
             await process.about
         assert not process.running
@@ -145,7 +147,7 @@ def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
     async def test(process: TemplateProcess, played: Played) -> None:
         waiting: Awaitable[object] = process.about
         if what != "load":
-            await played.say(Prepared(ABOUT))
+            await played.say(Loaded(encode(ABOUT)))
             forking = waiting = await fork(process, played)
         if what == "kill":
             await played.say(Forked(0, 70))
@@ -166,7 +168,7 @@ def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
 
 def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(process: TemplateProcess, played: Played) -> None:
-        await played.say(Prepared(ABOUT))
+        await played.say(Loaded(encode(ABOUT)))
         played.stopped = True
         await asyncio.sleep(0.2)
         assert process.running
@@ -176,14 +178,14 @@ def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypa
 
 def test_a_template_that_takes_no_orders_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(process: TemplateProcess, played: Played) -> None:
-        await played.say(Prepared(ABOUT))
+        await played.say(Loaded(encode(ABOUT)))
         for _ in range(10_000):
             if not process.running:
                 break
             with suppress(ProcessLost):
-                process._send(Kill(1))
+                process._server._send(Kill(1))
         with pytest.raises(ProcessLost, match="has ended"):
-            process._send(Kill(1))
+            process._server._send(Kill(1))
         assert played.killed
 
     play(monkeypatch, test)

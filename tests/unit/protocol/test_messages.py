@@ -18,14 +18,10 @@ from faasmoe.protocol.messages import (
     VERSION,
     Accepted,
     Cancel,
-    Ended,
     Failed,
     Failure,
-    Fork,
-    Kill,
     Message,
     Pieces,
-    Prepared,
     Ready,
     Refused,
     Start,
@@ -34,13 +30,15 @@ from faasmoe.protocol.messages import (
     StatsRequest,
     Submit,
     body_length,
+    encode,
     error_of,
     failure_of,
     pack,
+    read_about,
     read_answer,
+    read_failure,
     read_order,
-    read_template_answer,
-    read_template_order,
+    read_start,
 )
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, ScoredToken, TokenLogprob
@@ -110,14 +108,8 @@ answers = st.one_of(
 )
 
 
-template_orders = st.one_of(
-    st.builds(Start, configs, texts, texts, numbers), st.builds(Fork, numbers), st.builds(Kill, numbers)
-)
-template_answers = st.one_of(
-    st.builds(Prepared, st.builds(About, texts, numbers, numbers, numbers, numbers)),
-    st.builds(Failed, failures),
-    st.builds(Ended, numbers, numbers),
-)
+starts = st.builds(Start, configs, texts, texts, numbers)
+abouts = st.builds(About, texts, numbers, numbers, numbers, numbers)
 
 
 def parts(message: Message) -> tuple[bytes, bytes]:
@@ -139,24 +131,26 @@ def test_answers_arrive_as_they_were_sent(message: Message) -> None:
     assert read_answer(body) == message
 
 
-@given(template_orders, template_answers)
-def test_packets_arrive_as_they_were_sent(order: Message, answer: Message) -> None:
-    assert read_template_order(pack(order)) == order
-    assert read_template_answer(pack(answer)) == answer
+@given(starts, abouts, failures)
+def test_payloads_of_the_template_arrive_as_they_were_sent(start: Start, about: About, failure: Failure) -> None:
+    assert read_start(encode(start)) == start
+    assert read_about(encode(about)) == about
+    assert read_failure(encode(failure)) == failure
 
 
-@given(template_orders, st.integers(0, 20))
-def test_a_packet_that_was_cut_is_malformed(order: Message, length: int) -> None:
-    packet = pack(order)
-    with pytest.raises(MessageError):
-        read_template_order(packet[: min(length, len(packet) - 1)])
+@given(starts, abouts, failures, st.integers(0, 20))
+def test_a_payload_that_was_cut_is_malformed(start: Start, about: About, failure: Failure, length: int) -> None:
+    for value, read in ((start, read_start), (about, read_about), (failure, read_failure)):
+        payload = encode(value)
+        with pytest.raises(MessageError):
+            read(payload[: min(length, len(payload) - 1)])
 
 
 @given(st.binary())
 def test_bytes_that_are_no_message_are_malformed(body: bytes) -> None:
-    for read in (read_order, read_answer, read_template_order, read_template_answer):
+    for read in (read_order, read_answer, read_start, read_about, read_failure):
         with suppress(MessageError):  # and nothing else
-            assert isinstance(read(body), Message)
+            assert isinstance(read(body), Message | About | Failure)
 
 
 @given(orders, st.data())

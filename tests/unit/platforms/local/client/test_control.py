@@ -7,6 +7,8 @@ import pytest
 
 from faasmoe.platforms.local.client import control as module
 from faasmoe.platforms.local.client.control import Control
+from faasmoe.platforms.local.protocol import messages
+from faasmoe.platforms.local.protocol.messages import Identify, Identity
 
 
 class Connection:
@@ -28,12 +30,12 @@ def test_a_connection_in_use_while_another_thread_closes_is_closed_as_well(
 
     def answered(_: Connection) -> tuple[dict[str, Any], list[int]]:
         control.close()
-        return {"ok": 7}, []
+        return messages.plain(Identity(7)), []
 
     monkeypatch.setattr(module, "connect", lambda *_: connection)
     monkeypatch.setattr(module.wire, "send", lambda *_: None)
     monkeypatch.setattr(module.wire, "receive", answered)
-    assert control.ask("identify") == 7
+    assert control.ask(Identify(), Identity) == Identity(7)
     assert connection.closed == 1
     control.close()
     assert connection.closed == 1
