@@ -108,7 +108,7 @@ answers = st.one_of(
 )
 
 
-starts = st.builds(Start, configs, texts, texts, numbers)
+starts = st.builds(Start, configs, texts, texts, texts, numbers)
 abouts = st.builds(About, texts, numbers, numbers, numbers, numbers)
 
 

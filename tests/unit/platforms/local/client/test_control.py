@@ -19,6 +19,9 @@ class Connection:
     def settimeout(self, _: float) -> None:
         pass
 
+    def sendall(self, _: bytes) -> None:
+        pass
+
     def close(self) -> None:
         self.closed += 1
 
@@ -33,7 +36,6 @@ def test_a_connection_in_use_while_another_thread_closes_is_closed_as_well(
         return messages.plain(Identity(7)), []
 
     monkeypatch.setattr(module, "connect", lambda *_: connection)
-    monkeypatch.setattr(module.wire, "send", lambda *_: None)
     monkeypatch.setattr(module.wire, "receive", answered)
     assert control.ask(Identify(), Identity) == Identity(7)
     assert connection.closed == 1
