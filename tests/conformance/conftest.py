@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,23 @@ import pytest
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FunctionSpec, Platform
 
-BUILT_IN = ("local", "inline")
+EXAMPLE = EntryPoint("one-thread", "examples.platform:ENTRY", registry.GROUP)  # as a package would bring it
+PLATFORMS = ("local", "inline", EXAMPLE.name)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "platform" in metafunc.fixturenames:
         asked = metafunc.config.getoption("--platform")
-        metafunc.parametrize("platform", [asked] if asked else BUILT_IN, indirect=True, scope="module")
+        metafunc.parametrize("platform", [asked] if asked else PLATFORMS, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    with registry.start(request.param, ()) as running:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == EXAMPLE.name:
+            patch.setattr(registry, "entry_points", EntryPoints([EXAMPLE]).select)
+        running = registry.start(request.param, ())
+    with running:
         yield running
 
 
