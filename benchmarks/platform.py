@@ -140,7 +140,7 @@ def measure_experts(platform: LocalPlatform, folder: Path, blocks: Sequence[Bloc
 def measure_private(platform: LocalPlatform, blocks: Sequence[Block]) -> Figures:
     weights = str(blocks[0].artifact.weights[0].down.file)
     functions = {status.name: status for status in platform.status().functions}
-    sizes = [private_bytes(pid, weights) for b in blocks[:4] for pid in functions[b.name].instances]
+    sizes = [private_bytes(int(each.id), weights) for b in blocks[:4] for each in functions[b.name].instances]
     return {"instance_private_mb": statistics.median(sizes) / 1e6}
 
 

@@ -21,7 +21,7 @@ from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.errors import LimitExceeded
 from faasmoe.fleet.fleet import Starts
 from faasmoe.fleet.stream import Inbox, PieceStream
-from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage
 from faasmoe.protocol.stats import EngineStats
 from tests.tenancies import PlayedTenancy
@@ -57,7 +57,9 @@ def everything(tenants: int = 2) -> Metrics:
     )
     for steps in (figures.step_tokens, figures.step_seconds, figures.step_sequences, figures.step_functions):
         steps.observe(3)
-    called = FunctionStatus("f", "idle", (1, 2), 9, 2, p50=0.001, p99=0.1, memory=60)
+    called = FunctionStatus(
+        "f", "idle", (Instance("1", "n"), Instance("2", "n")), 9, 2, p50=0.001, p99=0.1, memory=60
+    )
     pool = PoolStatus([called, replace(called, name="g")], 100, 60, 3, [(0.1, 4), (1.0, 5)], {"fork": (2, 0.1)},
                       PoolTotals(8.0, 2.0, 0.5))  # fmt: skip
     made = played(figures, lambda: pool)

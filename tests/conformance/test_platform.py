@@ -120,6 +120,14 @@ def test_prewarm_starts_without_a_call(platform: Platform, artifact: Path) -> No
     assert (len(seen.instances), seen.invocations, seen.cold_starts) == (1, 0, 1)
 
 
+def test_an_instance_has_an_id_of_its_own_and_a_node(platform: Platform, artifact: Path) -> None:
+    platform.deploy([spec(name, "echo", artifact) for name in "fg"])
+    platform.prewarm(["f", "g"])
+    seen = [instance for function in platform.status().functions for instance in function.instances]
+    assert len(set(seen)) == 2
+    assert all(instance.node for instance in seen)
+
+
 def test_stopped_functions_have_no_instance_until_they_are_called(platform: Platform, artifact: Path) -> None:
     platform.deploy([spec("f", "birth", artifact)])
     first = ask(platform, "f")

@@ -47,7 +47,7 @@ class Server:
     def instances(self) -> list[int]:
         """Process ids of running instances."""
         with LocalPlatform(folder=self.pool()) as platform:
-            return [pid for status in platform.status().functions for pid in status.instances]
+            return [int(each.id) for status in platform.status().functions for each in status.instances]
 
 
 @contextmanager

@@ -53,7 +53,9 @@ def ask(platform: LocalPlatform, *functions: str, seconds: float = 60) -> float:
 
 
 def instance(platform: LocalPlatform, name: str) -> int:
-    return next(pid for status in platform.status().functions if status.name == name for pid in status.instances)
+    return next(
+        int(each.id) for status in platform.status().functions if status.name == name for each in status.instances
+    )
 
 
 def zygote(platform: LocalPlatform) -> int:
@@ -63,7 +65,7 @@ def zygote(platform: LocalPlatform) -> int:
 
 
 def spares(platform: LocalPlatform) -> list[int]:
-    used = {pid for status in platform.status().functions for pid in status.instances}
+    used = {int(each.id) for status in platform.status().functions for each in status.instances}
     return [child.pid for child in psutil.Process(zygote(platform)).children() if child.pid not in used]
 
 

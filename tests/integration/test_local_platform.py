@@ -69,7 +69,7 @@ def ask(platform: LocalPlatform, *functions: str, payload: bytes = b"", seconds:
 
 
 def instances(platform: LocalPlatform) -> list[int]:
-    return [pid for status in platform.status().functions for pid in status.instances]
+    return [int(each.id) for status in platform.status().functions for each in status.instances]
 
 
 # Memory

@@ -54,7 +54,7 @@ def test_the_sum_over_tenants_is_what_the_platform_measured(serving: Runtime) ->
         if name == CANCELLED:  # with the first piece that is read; again does no harm
             engine.cancel(CANCELLED)
         if kills < KILLS and chance.random() < 0.05:
-            instances = [pid for status in platform.status().functions for pid in status.instances]
+            instances = [int(each.id) for status in platform.status().functions for each in status.instances]
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(instances), signal.SIGKILL)
             kills += 1

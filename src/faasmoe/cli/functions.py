@@ -51,16 +51,16 @@ def functions(
     connect = entry.require_connect("this command")
     with connect(_pool(entry, pool)) as running:
         if as_json:
-            typer.echo(json.dumps(_facts(running.status())))
+            typer.echo(json.dumps(_facts(entry, running.status())))
             return
         console = Console()
         if not watch:
-            console.print(_picture(running, every, None))
+            console.print(_picture(entry, running, every, None))
             return
-        with Live(_picture(running, every, console.height), console=console, screen=True) as live:
+        with Live(_picture(entry, running, every, console.height), console=console, screen=True) as live:
             while True:
                 time.sleep(interval)  # a person looks
-                live.update(_picture(running, every, console.height))
+                live.update(_picture(entry, running, every, console.height))
 
 
 def _pool(entry: PlatformEntry, asked: str | None) -> str:
@@ -81,17 +81,26 @@ def _pool(entry: PlatformEntry, asked: str | None) -> str:
     raise OptionError(f"several pools are running, choose one by --pool: {', '.join(found)}")
 
 
-def _memory(status: FunctionStatus) -> int:
+def _memory(entry: PlatformEntry, status: FunctionStatus) -> int:
+    """Bytes of the instances that are processes of this machine."""
     from faasmoe.evaluation.meters.processes import proportional_set_size
 
-    return sum(map(proportional_set_size, status.instances))
+    if entry.process is None:
+        return 0
+    return sum(proportional_set_size(entry.process(instance)) for instance in status.instances)
 
 
-def _facts(status: PoolStatus) -> dict[str, object]:
+def _facts(entry: PlatformEntry, status: PoolStatus) -> dict[str, object]:
     facts = asdict(status)
     facts.pop("latency")
     facts["functions"] = [
-        {**asdict(function), "resident_bytes": _memory(function)} for function in status.functions
+        {
+            **asdict(function),
+            "instances": [entry.process(each) if entry.process else each.id for each in function.instances],
+            "nodes": [each.node for each in function.instances],
+            "resident_bytes": _memory(entry, function),
+        }
+        for function in status.functions
     ]
     facts["cold_start_phases"] = {
         phase: {"count": count, "mean_seconds": seconds / max(1, count)}
@@ -100,7 +109,7 @@ def _facts(status: PoolStatus) -> dict[str, object]:
     return facts
 
 
-def _picture(platform: Platform, every: bool, height: int | None) -> RenderableType:
+def _picture(entry: PlatformEntry, platform: Platform, every: bool, height: int | None) -> RenderableType:
     status = platform.status()
     rows = [function for function in status.functions if every or function.cold_starts]
     rows.sort(key=lambda function: (-len(function.instances), -function.invocations))
@@ -118,7 +127,7 @@ def _picture(platform: Platform, every: bool, height: int | None) -> RenderableT
             *map(str, counts),
             _milliseconds(function.p50),
             _milliseconds(function.p99),
-            f"{_memory(function) / _MIB:.1f}" if function.instances else "",
+            f"{_memory(entry, function) / _MIB:.1f}" if function.instances else "",
         )
     return Group(WholeTable(table), Text(_summary(status, len(rows) - len(shown)), style="dim"))
 

@@ -93,12 +93,20 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """One that runs, or starts."""
+
+    id: str  # tells it apart from others of the platform
+    node: str  # name of the machine on which it runs
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionStatus:
     """A deployed function, as the platform sees it."""
 
     name: str
     state: str = "zero"  # zero (no instance), starting, idle, busy
-    instances: tuple[int, ...] = field(default=())  # process ids, or other numbers that tell instances apart
+    instances: tuple[Instance, ...] = ()
     invocations: int = 0
     cold_starts: int = 0
     deaths: int = 0  # instances that ended otherwise than by being stopped or idle

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
+from socket import gethostname
 
 from faasmoe.errors import FaasmoeError, FunctionError, PlatformError, brief
 from faasmoe.platforms.base import (
@@ -14,10 +15,13 @@ from faasmoe.platforms.base import (
     Call,
     FunctionSpec,
     FunctionStatus,
+    Instance,
     PoolTotals,
 )
 from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.latency import BUCKETS, bucket_of, percentile
+
+_NODE = gethostname()
 
 Function = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
 
@@ -96,7 +100,7 @@ class DeployedFunction:
             return FunctionStatus(
                 self.spec.name,
                 "busy" if self._running else "idle" if loaded else "zero",
-                instances=(0,) if loaded else (),
+                instances=(Instance(self.spec.name, _NODE),) if loaded else (),
                 invocations=self._totals.invocations,
                 cold_starts=self._totals.cold_starts,
                 p50=percentile(self.latency, 0.5),

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.base import Platform
+from faasmoe.platforms.base import Instance, Platform
 
 GROUP = "faasmoe.platforms"
 DEFAULT = "local"
@@ -35,6 +35,7 @@ class PlatformEntry:
     start: Callable[[Any, Sequence[str]], Platform]
     connect: Callable[[str], Platform] | None = None
     running: Callable[[], Sequence[str]] | None = None  # addresses of this user's pools; None: they must be named
+    process: Callable[[Instance], int] | None = None  # of this machine; None: instances are not processes here
     wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
 
     def takes(self, option: str) -> bool:

@@ -27,6 +27,7 @@ ENTRY = PlatformEntry(
     options=LocalOptions,
     start=_start,
     connect=_connect,
+    process=lambda instance: int(instance.id),
     running=lambda: list(map(str, pools())),
     wake=lambda address: wake(Path(address)),
 )

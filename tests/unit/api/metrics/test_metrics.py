@@ -11,7 +11,7 @@ import pytest
 from faasmoe.api.metrics.metrics import MOST_TENANTS, Metrics
 from faasmoe.errors import EngineBusy, LimitExceeded, PlatformError
 from faasmoe.fleet.stream import Inbox, PieceStream
-from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage
 from faasmoe.protocol.stats import EngineStats
 from tests.metrics import families, played, text
@@ -158,7 +158,8 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
 
 
 def test_figures_of_the_platform_are_shown() -> None:
-    pool = PoolStatus([FunctionStatus("f", instances=(1, 2), invocations=9)], 100, 60, 3, [(0.1, 4), (1.0, 5)], {},
+    two = (Instance("1", "n"), Instance("2", "n"))
+    pool = PoolStatus([FunctionStatus("f", instances=two, invocations=9)], 100, 60, 3, [(0.1, 4), (1.0, 5)], {},
                       PoolTotals(8.0, 2.0, 0.5))  # fmt: skip
     found = page(metrics(pool=lambda: pool))
     assert found["faasmoe_instances,function=f"] == 2

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
 from faasmoe.errors import DeadlineExceeded, PlatformError, UnknownFunction
-from faasmoe.platforms.base import Call, FunctionSpec, FunctionStatus
+from faasmoe.platforms.base import Call, FunctionSpec, FunctionStatus, Instance
 from faasmoe.platforms.inline.platform import InlinePlatform
 
 
@@ -38,7 +39,9 @@ def test_functions_are_loaded_when_they_are_called(platform: InlinePlatform, art
     platform.deploy([spec(name, artifact) for name in "fgh"])
     assert ask(platform, "g", "f", "g") == [b"A:xg", b"A:xf", b"A:xg"]
     g = replace(platform.status().functions[1], p50=None, p99=None)
-    assert g == FunctionStatus("g", "idle", (0,), invocations=2, cold_starts=1, memory=7)
+    assert g == FunctionStatus(
+        "g", "idle", (Instance("g", gethostname()),), invocations=2, cold_starts=1, memory=7
+    )
     assert platform.status().functions[2] == FunctionStatus("h")
     assert platform.status().memory_used == 14
     platform.stop(["g"])

@@ -6,13 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from socket import gethostname
 from typing import Any
 
-from faasmoe.platforms.base import FunctionSpec, FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.base import FunctionSpec, FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.platforms.latency import BUCKETS, bound_of, percentile
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
+_NODE = gethostname()
 # What an instance takes beside its weights: 3 MB of its own, and room for the rows it computes on.
 INSTANCE_BYTES = 6 << 20
 PROMISE_NS = 2_000_000_000  # an instance that was handed out is called within this, or it counts as idle again
@@ -110,7 +112,7 @@ class FunctionState:
         return FunctionStatus(
             name=self.spec.name,
             state=state,
-            instances=tuple(running.pid for running in self.instances if running.pid),
+            instances=tuple(Instance(str(running.pid), _NODE) for running in self.instances if running.pid),
             invocations=self.invocations,
             cold_starts=self.counts["cold_starts"],
             deaths=self.counts["deaths"],

@@ -53,7 +53,7 @@ def test_states() -> None:
     second = start(pool, function, mapped=False)
     second.pid = 4712
     status = function.status()
-    assert (status.state, status.instances) == ("busy", (4711, 4712))
+    assert (status.state, [each.id for each in status.instances]) == ("busy", ["4711", "4712"])
     assert status.memory == 2 * function.charge
     pool.remove(running, "", NOW)
     pool.remove(second, "", NOW)
