@@ -96,7 +96,7 @@ def generate(
             stages.begin(f"checking {source.name}")
             plan, length = _planned(source, block_size, dtype, quantize, max_model_len)
         if plan.quantised and plan.quantised.missing:
-            with writing("weights in eight bits", plan.quantised.missing) as advance:
+            with writing(f"{quantize} weights", plan.quantised.missing) as advance:
                 plan.quantised.make(advance)
         stages.begin("loading the dense part")
         serving = Runtime(plan, lambda: pool, length)

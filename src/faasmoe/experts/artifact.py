@@ -1,14 +1,14 @@
 """The artifact of a function: a small JSON file that says where its experts' weights lie.
 
-Weights are not copied into it: a function maps them from the checkpoint, or from its copy in eight bits. Format,
-version 3:
+Weights are not copied into it: a function maps them from the checkpoint, or from its quantised copy. Version 4:
 
-    {"version": 3, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
+    {"version": 4, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
      "files": [[path, device, inode, size, mtime in ns], ...],
-     "weights": [{"first": [PLACE, ...], "down": PLACE, "first_bias": [PLACE, ...], "down_bias": PLACE or null}, ...]}
+     "weights": [{"first": [MATRIX, ...], "down": MATRIX, "first_bias": [PLACE, ...], "down_bias": PLACE or null}, ...]}
 
-A PLACE is `[number of the file, offset, dtype, shape]`; that of a matrix in eight bits is `{"int8": its values' place,
-"scale": that of its rows' scales}`. A file that is not in the state that the artifact has noted is not mapped.
+A PLACE is `[number of the file, offset, dtype, shape]`, a MATRIX `{"format": name, "parts": [PLACE, ...]}`: a weight
+format (`formats.registry`) and the weight's arrays. A file that is not in the state that the artifact has noted is not
+mapped.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.file_state import FileState
-from faasmoe.experts.formats.int8 import Int8Location, MatrixLocation
+from faasmoe.experts.formats import registry
+from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,12 @@ class ExpertLocations:
     def __iter__(self) -> Iterator[TensorLocation]:
         """Every array, scales too."""
         for matrix in self.matrices:
-            yield from (matrix.values, matrix.scale) if isinstance(matrix, Int8Location) else (matrix,)
+            yield from matrix.parts
         yield from self.biases
 
     def memory(self, width: int) -> int:
-        """Bytes once they are loaded, with `width` for each number that is not in eight bits."""
-        converted = (*(m for m in self.matrices if isinstance(m, TensorLocation)), *self.biases)
-        kept = (m for m in self.matrices if isinstance(m, Int8Location))
-        return sum(width * prod(location.shape) for location in converted) + sum(m.nbytes for m in kept)
+        """Bytes once they are loaded, in a model that computes in a dtype of `width` bytes."""
+        return sum(location.memory(width) for location in (*self.matrices, *self.biases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Artifact:
 
     @property
     def memory(self) -> int:
-        """Bytes of weights once they are loaded: in the dtype in which they compute, or in eight bits."""
+        """Bytes of weights once they are loaded: plain ones in the dtype in which they compute."""
         return sum(expert.memory(BY_NAME[self.dtype].itemsize) for expert in self.weights)
 
     @property
@@ -146,19 +144,19 @@ def _states(locations: Iterator[TensorLocation]) -> dict[Path, FileState]:
     return states
 
 
-def _dump(location: MatrixLocation, numbers: dict[Path, int]) -> Any:
-    if isinstance(location, Int8Location):
-        return {"int8": _dump(location.values, numbers), "scale": _dump(location.scale, numbers)}
+def _dump_matrix(location: MatrixLocation, numbers: dict[Path, int]) -> dict[str, Any]:
+    return {"format": location.format, "parts": [_dump(part, numbers) for part in location.parts]}
+
+
+def _dump(location: TensorLocation, numbers: dict[Path, int]) -> list[Any]:
     return [numbers[location.file], location.offset, location.dtype, location.shape]
 
 
 _Files = Sequence[tuple[Path, FileState]]
 
 
-def _load_matrix(raw: Any, files: _Files) -> MatrixLocation:
-    if isinstance(raw, dict):
-        return Int8Location(_load(raw["int8"], files), _load(raw["scale"], files))
-    return _load(raw, files)
+def _load_matrix(raw: dict[str, Any], files: _Files) -> MatrixLocation:
+    return registry.by_name(raw["format"]).location([_load(part, files) for part in raw["parts"]])
 
 
 def _load(raw: list[Any], files: _Files) -> TensorLocation:
@@ -168,8 +166,8 @@ def _load(raw: list[Any], files: _Files) -> TensorLocation:
 
 def _dump_expert(expert: ExpertLocations, numbers: dict[Path, int]) -> dict[str, Any]:
     return {
-        "first": [_dump(location, numbers) for location in expert.first],
-        "down": _dump(expert.down, numbers),
+        "first": [_dump_matrix(location, numbers) for location in expert.first],
+        "down": _dump_matrix(expert.down, numbers),
         "first_bias": [_dump(location, numbers) for location in expert.first_bias],
         "down_bias": expert.down_bias and _dump(expert.down_bias, numbers),
     }

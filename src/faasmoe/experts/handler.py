@@ -14,12 +14,10 @@ from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.finite import all_finite
-from faasmoe.experts.formats.int8 import Int8Location, Matrix, MatrixLocation
-from faasmoe.experts.kernels import fused
+from faasmoe.experts.formats.registry import block_kernel
 from faasmoe.experts.kernels.compiled import KERNELS
 from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
-from faasmoe.experts.kernels.fused import FusedExperts
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import (
     Buffer,
     Reply,
@@ -47,25 +45,22 @@ class ExpertBlock:
         self._experts = experts
         down = experts[0].down
         self._width = down.shape[1 if artifact.form.transposed else 0]
-        self._fused = FusedExperts(experts, artifact.form) if fused.supports(experts, artifact.form) else None
+        kernel = block_kernel(down)
+        self._fused = (
+            kernel(experts, artifact.form) if kernel and kernel.supports(experts, artifact.form) else None
+        )
 
     @classmethod
     def load(cls, artifact: Artifact) -> ExpertBlock:
         """Map the weights. Raises `CheckpointError` if they are not there."""
         dtype = BY_NAME[artifact.dtype]
 
-        def get(location: TensorLocation) -> Tensor:  # a mapped view, or a copy if the dtype must change
-            return map_tensor(location, read_ahead=True).to(dtype)
-
-        def matrix(location: MatrixLocation) -> Matrix:
-            return location.map(read_ahead=True) if isinstance(location, Int8Location) else get(location)
-
         experts = [
             ExpertWeights(
-                first=tuple(matrix(location) for location in expert.first),
-                down=matrix(expert.down),
-                first_bias=tuple(get(location) for location in expert.first_bias),
-                down_bias=get(expert.down_bias) if expert.down_bias else None,
+                first=tuple(location.map(dtype, read_ahead=True) for location in expert.first),
+                down=expert.down.map(dtype, read_ahead=True),
+                first_bias=tuple(location.map(dtype, read_ahead=True) for location in expert.first_bias),
+                down_bias=expert.down_bias.map(dtype, read_ahead=True) if expert.down_bias else None,
             )
             for expert in artifact.weights
         ]

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -20,8 +21,11 @@ from faasmoe.experts.file_state import FileState, changed, open_regular
 class TensorLocation:
     """Where a tensor's bytes lie: a row-major array in a file, from `offset` on.
 
-    `state` is that of the file that was indexed; None if the file has not been written yet.
+    `state` is that of the file that was indexed; None if the file has not been written yet. It is also the
+    `MatrixLocation` (`formats.base`) of a weight that is not quantised.
     """
+
+    format: ClassVar[str] = "dense"
 
     file: Path
     offset: int
@@ -33,6 +37,20 @@ class TensorLocation:
     def nbytes(self) -> int:
         """Size in bytes."""
         return prod(self.shape) * BY_NAME[self.dtype].itemsize
+
+    @property
+    def parts(self) -> tuple[TensorLocation, ...]:
+        """See `MatrixLocation`."""
+        return (self,)
+
+    def memory(self, width: int) -> int:
+        """See `MatrixLocation`: a loaded tensor is in the dtype in which the model computes."""
+        return width * prod(self.shape)
+
+    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> torch.Tensor:
+        """See `MatrixLocation`: a mapped view, or a copy if `dtype` is another one."""
+        tensor = map_tensor(self, read_ahead)
+        return tensor if dtype is None else tensor.to(dtype)
 
     def __getitem__(self, index: int) -> TensorLocation:
         """The location of one entry along the first dimension."""

@@ -11,7 +11,8 @@ from transformers import PretrainedConfig
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import NAME_OF
-from faasmoe.experts.formats.int8 import Int8Location
+from faasmoe.experts.formats import registry
+from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
 from faasmoe.model.checkpoint.files import CheckpointFiles
 from faasmoe.model.checkpoint.folder import check_folder
@@ -44,16 +45,17 @@ class ModelPlan:
     def dense_bytes(self) -> int:
         """Bytes of the dense part's weights as they will lie in memory."""
         plain = [self.checkpoint.location(name).shape for name in dense_tensors(self.layout, self.linears)]
-        int8 = [location.nbytes for location in self.linears.values()]
-        return sum(prod(shape) * self.dtype.itemsize for shape in plain) + sum(int8)
+        width = self.dtype.itemsize
+        quantised = sum(location.memory(width) for location in self.linears.values())
+        return sum(prod(shape) * width for shape in plain) + quantised
 
     @property
-    def linears(self) -> dict[str, Int8Location]:
-        """Linear layers of the dense part that compute in eight bits."""
+    def linears(self) -> dict[str, MatrixLocation]:
+        """The dense part's linear layers whose weights are quantised, by name."""
         return self.quantised.linears if self.quantised else {}
 
     def files(self) -> CheckpointFiles:
-        """The files that weights are mapped from. Call it when the copy in eight bits, if there is one, is made."""
+        """The files that weights are mapped from. A quantised copy must have been made."""
         made = self.quantised.states() if self.quantised else {}
         return CheckpointFiles(self.checkpoint.files | made)
 
@@ -73,7 +75,7 @@ def make_plan(
 ) -> ModelPlan:
     """Check the model and cut it into blocks.
 
-    With `quantize` its large matrices are to be used in eight bits, and all else in bfloat16. Raises `UserError` if
+    With `quantize` its large matrices are used in that format, and all else in bfloat16. Raises `UserError` if
     its files are damaged, it cannot be served, or an option is out of range. All is checked here that takes no weights:
     whether they are finite, and one token can be run with them, is known when they are loaded (`DenseModel.load`).
     """
@@ -92,9 +94,15 @@ def make_plan(
     layout = read_layout(architecture, checkpoint)
     check_complete(architecture, layout, checkpoint)
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
-    quantised = plan_copy(source.name, architecture, layout, checkpoint) if quantize else None
+    quantised = _copy(source, quantize, architecture, layout, checkpoint) if quantize else None
     blocks = cut(architecture, layout, checkpoint, size, NAME_OF[chosen], quantised)
     return ModelPlan(source, architecture, tokenizer, checkpoint, layout, size, chosen, tuple(blocks), quantised)
+
+
+def _copy(
+    source: ModelSource, quantize: str, architecture: Architecture, layout: Layout, checkpoint: Checkpoint
+) -> QuantisedCopy:
+    return plan_copy(source.name, registry.by_name(quantize), architecture, layout, checkpoint)
 
 
 def describe(folder: Path) -> tuple[Architecture, Tokenizer]:

@@ -36,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["serve", "--max-model-len", "2049"], "--max-model-len 2049: must be 2 to 2048, the model's context"),
         (["serve", "--memory-budget", "4"], "--memory-budget 4: must be a size with its unit, such as 4GiB"),
         (["serve", "--kv-cache-memory", "100TiB"], "--kv-cache-memory 100TiB: 109951.16 GB, and "),
-        (["serve", "--quantize", "int8", "--dtype", "float32"], "--dtype float32: weights in eight bits"),
+        (["serve", "--quantize", "int8", "--dtype", "float32"], "--dtype float32: int8 weights"),
         (["serve", "--prices", "/gone"], "--prices /gone"),
         (["serve", "--database", "x.db"], "--database x.db: give sqlite:"),
         (["serve", "--trusted-proxies", "x"], "--trusted-proxies x: must be addresses"),

@@ -46,7 +46,7 @@ def test_sizes() -> None:
 def test_files_are_written_once_with_their_states() -> None:
     text = json.loads(ARTIFACT.to_json())
     assert text["files"] == [["/weights.safetensors", 66, 1234, 5000, 1_700_000_000_000_000_001]]
-    assert text["weights"][0]["down"][0] == 0
+    assert text["weights"][0]["down"] == {"format": "dense", "parts": [[0, 192, "BF16", [6, 8]]]}
 
 
 def test_a_file_that_was_not_there_when_it_was_located_is_looked_at_when_written(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ recognises which one a transformers class uses by running the class's own gate o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from faasmoe.experts.formats.int8 import Int8Matrix, Matrix
+from faasmoe.experts.formats.base import Matrix
+from faasmoe.experts.formats.registry import format_of
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ class ExpertWeights:
     """One expert's weights, as they lie in the checkpoint.
 
     `first` holds the first layer's matrices: one (no gate, or gate and up in one) or two (gate, up);
-    `first_bias` as many vectors, or none. A matrix is `[out, in]`, or `[in, out]` if `transposed`; in int8 only
-    the former.
+    `first_bias` as many vectors, or none. A matrix is `[out, in]`, or `[in, out]` if `transposed`; quantised only the
+    former.
     """
 
     first: tuple[Matrix, ...]
@@ -92,25 +92,6 @@ class ExpertForm:
 
 
 _MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
-_WIDEN_PIECE = 1 << 20  # weights at once
-
-
-@contextmanager
-def linear_backend(rows: int) -> Iterator[None]:
-    """The faster kernel for linear layers over `rows` rows, while it is entered.
-
-    For one row torch's own dot kernel reads weights half as fast again as oneDNN on one server with AVX-512, and a
-    sixth slower on another, with arithmetic in bfloat16; from two rows up oneDNN wins (`python -m benchmarks.linear`).
-    Only layers that our kernels do not take come here, so one rule does.
-    """
-    if rows != 1:
-        yield
-        return
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(True)
 
 
 @cache
@@ -132,30 +113,14 @@ def own_kernel(rows: int) -> bool:
 def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
     """`x` `[n, in]` to `[n, out]`. `weight` is `[out, in]`, or `[in, out]` if `transposed`.
 
-    Raises `ValueError` for a weight in int8 if `matvec` does not take the operands.
+    Raises `ValueError` for operands that the weight's format does not take.
     """
     if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x)):
         from faasmoe.experts.kernels import matvec  # noqa: PLC0415 - numba is for processes that run experts
 
-        if isinstance(weight, Int8Matrix) or matvec.supports(x, weight, bias):
+        if matvec.supports(x, weight, bias):
             return matvec.linear_rows(x, weight, bias)
-    if isinstance(weight, Int8Matrix):
-        if x.dtype != torch.bfloat16 or transposed:
-            raise ValueError(f"int8 weights are for rows in bfloat16, not {x.dtype}, and are not transposed")
-        return _linear_widened(x, weight, bias)
-    with linear_backend(len(x)):
-        return F.linear(x, weight.t() if transposed else weight, bias)
-
-
-def _linear_widened(x: Tensor, weight: Int8Matrix, bias: Tensor | None) -> Tensor:
-    """`linear` in bfloat16, with weights made bfloat16 piece by piece, in which all of int8 is exact."""
-    outs, ins = weight.shape
-    y, at_once = torch.empty(len(x), outs), max(1, _WIDEN_PIECE // ins)
-    for first in range(0, outs, at_once):
-        part = slice(first, first + at_once)
-        y[:, part] = F.linear(x, weight.values[part].to(x.dtype))
-    y *= weight.scale
-    return (y if bias is None else y + bias).to(x.dtype)
+    return format_of(weight).linear(x, weight, bias, transposed)
 
 
 def expert_forward(x: Tensor, weights: ExpertWeights, form: ExpertForm) -> Tensor:

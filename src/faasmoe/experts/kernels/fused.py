@@ -16,7 +16,8 @@ import torch
 from numba import carray
 from torch import Tensor
 
-from faasmoe.experts.formats.int8 import Int8Matrix
+from faasmoe.experts.formats.base import Matrix
+from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels import matvec
 from faasmoe.experts.kernels.compiled import compiled, pointer
 from faasmoe.experts.kernels.expert import ACTIVATIONS, GATE_KINDS, ExpertForm, ExpertWeights
@@ -128,7 +129,7 @@ class FusedExperts:
 
     def __init__(self, experts: Sequence[ExpertWeights], form: ExpertForm) -> None:
         """Raises `ValueError` for experts that `supports` refuses."""
-        if not supports(experts, form):
+        if not self.supports(experts, form):
             raise ValueError("experts that the compiled kernel cannot run")
         gate = form.gate
         self._experts = experts
@@ -139,6 +140,22 @@ class FusedExperts:
             list(ACTIVATIONS).index(gate.activation),
             np.float32(gate.limit),
             np.float32(gate.alpha),
+        )
+
+    @staticmethod
+    def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
+        """Whether it takes them: matrices in bfloat16 or all in int8, biases in bfloat16.
+
+        All lie in memory, both widths are multiples of 16, rows contiguous.
+        """
+        if form.transposed or form.interleaved:
+            return False
+        matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
+        vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
+        return (
+            len({format_of(matrix).name for matrix in matrices}) == 1
+            and all(matvec.readable(matrix) for matrix in matrices)
+            and all(v is None or (v.dtype == torch.bfloat16 and v.is_contiguous()) for v in vectors)
         )
 
     def forward(self, request: Request, sums: Tensor) -> None:
@@ -163,24 +180,15 @@ def _addresses(expert: ExpertWeights, form: ExpertForm) -> list[int]:
     if len(firsts) == 1 and form.gate.kind != "none":  # gate and up in one
         firsts = [firsts[0][:inner], firsts[0][inner:]]
         biases = [bias[part] for bias in biases for part in (slice(inner), slice(inner, None))]
-    places = [matvec.addresses(matrix) for matrix in firsts] + [(0, 0)] * (2 - len(firsts))
-    places.append(matvec.addresses(expert.down))
+    places = [_address(matrix) for matrix in firsts] + [(0, 0)] * (2 - len(firsts))
+    places.append(_address(expert.down))
     vectors = [tensor.data_ptr() for tensor in biases] + [0] * (2 - len(biases))
     vectors.append(0 if expert.down_bias is None else expert.down_bias.data_ptr())
     return [weights for weights, _ in places] + [scales for _, scales in places] + vectors
 
 
-def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
-    """Whether `FusedExperts` takes them: matrices in bfloat16 or all in int8, biases in bfloat16.
-
-    All lie in memory, both widths are multiples of 16, rows contiguous.
-    """
-    if form.transposed or form.interleaved:
-        return False
-    matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
-    vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
-    return (
-        len({isinstance(matrix, Int8Matrix) for matrix in matrices}) == 1
-        and all(matvec.readable(matrix) for matrix in matrices)
-        and all(v is None or (v.dtype == torch.bfloat16 and v.is_contiguous()) for v in vectors)
-    )
+def _address(matrix: Matrix) -> tuple[int, int]:
+    found = addresses(matrix)
+    if found is None:
+        raise ValueError(f"no kernel for {format_of(matrix).name} {tuple(matrix.shape)}")
+    return found

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from faasmoe.experts.formats.int8 import Int8Matrix, Matrix
+from faasmoe.experts.formats.base import Matrix
+from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels import matvec
 
 # The columns of `Layers.table`: addresses of weights, scales and biases, outs, the outs of the layers before, the
@@ -23,19 +24,20 @@ class Layers:
 
     def __init__(self, *layers: tuple[Matrix, Tensor | None]) -> None:
         """Weights `[out, in]` and biases `[out]`. Raises `ValueError` for what `fit` refuses."""
+        places = [addresses(weight) for weight, _ in layers]
         if not fit(layers):
             shapes = ", ".join(f"{tuple(weight.shape)}" for weight, _ in layers)
             raise ValueError(f"no kernel for layers of the shapes {shapes}")
         self._layers = layers
-        self.int8 = isinstance(layers[0][0], Int8Matrix)
+        read = [place for place in places if place is not None]
+        self.int8 = read[0].scales != 0
         self.ins = layers[0][0].shape[1]
         self.outs = [weight.shape[0] for weight, _ in layers]
         self.table = np.zeros((len(layers), COLUMNS), np.int64)
         line = self.ins if self.int8 else 2 * self.ins  # bytes
         piece = max(1, _PIECE_BYTES // line // _PIECE_OUTS) * _PIECE_OUTS
         self.pieces = before = 0
-        for row, (weight, bias) in zip(self.table, layers, strict=True):
-            w, scale = matvec.addresses(weight)
+        for row, (weight, bias), (w, scale) in zip(self.table, layers, read, strict=True):
             outs = weight.shape[0]
             row[:] = (w, scale, 0 if bias is None else bias.data_ptr(), outs, before, self.pieces, piece)
             before += outs
@@ -45,7 +47,7 @@ class Layers:
 def fit(layers: Sequence[tuple[Matrix, Tensor | None]]) -> bool:
     """Whether the kernels can run them on the same rows: all readable, of one width and one format."""
     return (
-        len({(weight.shape[1], isinstance(weight, Int8Matrix)) for weight, _ in layers}) == 1
+        len({(weight.shape[1], format_of(weight).name) for weight, _ in layers}) == 1
         and all(matvec.readable(weight) for weight, _ in layers)
         and all(matvec.readable_bias(bias, weight) for weight, bias in layers)
         and all(bias is None or bias.is_contiguous() for _, bias in layers)

@@ -18,9 +18,10 @@ import torch
 from numba import carray
 from torch import Tensor
 
-from faasmoe.experts.formats.int8 import Int8Matrix, Matrix
+from faasmoe.experts.formats.base import MULTIPLE, Matrix
+from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels.compiled import compiled, narrow, pointer, widen
-from faasmoe.experts.kernels.tile import KEEPS_OUT, LANES, MULTIPLE, STEP, tile, total
+from faasmoe.experts.kernels.tile import KEEPS_OUT, LANES, STEP, tile, total
 
 _MOST_ROWS = 6  # rows of x at once
 # weight rows that go with four and with six of them: with their sums they fill 32 registers, or AVX2's 16
@@ -277,20 +278,8 @@ def linear_part(
 
 
 def readable(weight: Matrix) -> bool:
-    """Whether the kernels can read a matrix: bfloat16 or int8 in memory, `in` a `MULTIPLE`, rows contiguous."""
-    if isinstance(weight, Int8Matrix):
-        values, kind, scale = weight.values, torch.int8, weight.scale
-        if scale.dtype != torch.float32 or scale.shape != values.shape[:1] or not scale.is_contiguous():
-            return False
-    else:
-        values, kind = weight, torch.bfloat16
-    return (
-        values.dtype == kind
-        and values.dim() == 2
-        and values.shape[1] % MULTIPLE == 0
-        and values.is_contiguous()
-        and values.device.type == "cpu"
-    )
+    """Whether the compiled kernels can read a matrix: bfloat16 or int8 in memory, contiguous rows of `MULTIPLE`s."""
+    return addresses(weight) is not None
 
 
 def supports(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> bool:
@@ -317,12 +306,15 @@ class Operands:
     """
 
     def __init__(self, x: Tensor, weight: Matrix, bias: Tensor | None) -> None:
-        if not supports(x, weight, bias):
-            raise ValueError(f"no kernel for {x.dtype} {tuple(x.shape)} by {_name(weight)} {tuple(weight.shape)}")
+        read = addresses(weight)
+        if read is None or not supports(x, weight, bias):
+            raise ValueError(
+                f"no kernel for {x.dtype} {tuple(x.shape)} by {format_of(weight).name} {tuple(weight.shape)}"
+            )
         self.rows, (self.outs, self.ins) = len(x), weight.shape
         self._weight, self._x, self._bias = weight, x.contiguous(), None if bias is None else bias.contiguous()
         self._unpacked = np.empty((self.rows, self.ins), np.float32)
-        self.w, self.scale = addresses(weight)
+        self.w, self.scale = read
         self.y = torch.empty(self.rows, self.outs, dtype=torch.bfloat16)
 
     @property
@@ -335,17 +327,6 @@ class Operands:
     def unpack(self) -> None:
         """To be done before any part."""
         unpack(self._x.data_ptr(), self._unpacked, self.scale)
-
-
-def _name(weight: Matrix) -> str:
-    return "int8" if isinstance(weight, Int8Matrix) else str(weight.dtype)
-
-
-def addresses(weight: Matrix) -> tuple[int, int]:
-    """Of a matrix's weights and of its scales, 0 if it has none."""
-    if isinstance(weight, Int8Matrix):
-        return weight.values.data_ptr(), weight.scale.data_ptr()
-    return weight.data_ptr(), 0
 
 
 def linear_rows(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:

@@ -24,7 +24,6 @@ STEP = 2 * LANES  # columns of one step
 # Whether what is needed once is better kept out of the larger caches: on AMD's Zen that wins a sixth, on Intel's
 # Emerald Rapids it loses half.
 KEEPS_OUT = binding.get_host_cpu_name().startswith("znver")
-MULTIPLE = 16  # what a width must be one of, whatever the machine's registers
 
 BYTE, FLOAT = ir.IntType(8), ir.FloatType()
 _WORD, _SIZE = ir.IntType(32), ir.IntType(64)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import OptionError, UserError
+from faasmoe.experts.formats import CONVERSIONS
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import read_json
 
 DTYPES = ("auto", "float32", "bfloat16")
-QUANTISATIONS = (None, "int8")
 
 LARGEST_CONFIG = 4 << 20  # bytes of config.json
 # how configs call the number of a layer's routed experts
@@ -74,12 +74,10 @@ def check_types(dtype: str, quantize: str | None) -> None:
     """Raises `OptionError` if there are no such types, or they do not go together."""
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
-    if quantize not in QUANTISATIONS:
-        raise OptionError(f"--quantize {quantize}: must be int8, or not be given")
+    if quantize is not None and quantize not in CONVERSIONS:
+        raise OptionError(f"--quantize {quantize}: must be {', '.join(CONVERSIONS)}, or not be given")
     if quantize and dtype == "float32":
-        raise OptionError(
-            "--dtype float32: weights in eight bits compute in bfloat16; leave out one of the options"
-        )
+        raise OptionError(f"--dtype float32: {quantize} weights compute in bfloat16; leave out one of the options")
 
 
 def check_block_size(asked: int, experts: int) -> None:

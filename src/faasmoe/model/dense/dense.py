@@ -17,8 +17,8 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
 from faasmoe.errors import CheckpointError, UnsupportedModel, brief
-from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
-from faasmoe.experts.kernels.expert import linear_backend
+from faasmoe.experts.formats.base import Matrix, MatrixLocation
+from faasmoe.experts.formats.dense import linear_backend
 from faasmoe.model.adapter.light_import import without_values
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.checkpoint.index import Checkpoint
@@ -51,10 +51,10 @@ class DenseModel:
     Until then it runs without them and has no threads, so that a process that has loaded it can be forked.
     """
 
-    def __init__(self, model: PreTrainedModel, architecture: Architecture, int8: Mapping[str, Int8Matrix]) -> None:
+    def __init__(self, model: PreTrainedModel, architecture: Architecture, weights: Mapping[str, Matrix]) -> None:
         self._model = model
         self._crew = Crew()
-        self._crew.take_over(model, int8)
+        self._crew.take_over(model, weights)
         norms.take_over(model)
         rotary.take_over(model)
         self._architecture = architecture
@@ -71,7 +71,7 @@ class DenseModel:
         layout: Layout,
         checkpoint: Checkpoint,
         dtype: torch.dtype,
-        quantised: Mapping[str, Int8Location] | None = None,
+        quantised: Mapping[str, MatrixLocation] | None = None,
     ) -> DenseModel:
         """Map the dense weights. Those whose dtype or layout must change are copied.
 
@@ -109,8 +109,7 @@ class DenseModel:
         model.eval().requires_grad_(False)
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
-        int8 = {name: location.map() for name, location in quantised.items()}
-        return cls(model, architecture, int8)
+        return cls(model, architecture, {name: location.map(dtype) for name, location in quantised.items()})
 
     def start(self, routed: RoutedExperts, threads: int) -> None:
         """Run steps on `threads` threads from now on, with these experts."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from faasmoe.experts.formats.int8 import Int8Matrix, Matrix
+from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.kernels.expert import linear, own_kernel
 from faasmoe.experts.kernels.layers import Layers, fit
 from faasmoe.experts.kernels.matvec import readable
@@ -70,12 +70,12 @@ class Crew:
                 group.append(layer)
         _form(group)
 
-    def take_over(self, model: nn.Module, int8: Mapping[str, Int8Matrix] | None = None) -> None:
+    def take_over(self, model: nn.Module, quantised: Mapping[str, Matrix] | None = None) -> None:
         """Put a `StepLinear` in the place of every linear layer whose weights our kernel reads.
 
-        The layers named in `int8` compute with these weights instead of their own.
+        The layers named in `quantised` compute with these weights instead of their own.
         """
-        weights = int8 or {}
+        weights = quantised or {}
         found = [
             (name, layer, weights.get(name, layer.weight))
             for name, layer in model.named_modules()
@@ -122,7 +122,7 @@ def _form(members: list[StepLinear]) -> None:
 
 
 class StepLinear(nn.Module):
-    """Stands in for an `nn.Linear` in bfloat16 and keeps its parameters under their names, but for a weight in int8."""
+    """Stands in for an `nn.Linear` in bfloat16 and keeps its parameters' names, but for a quantised weight."""
 
     def __init__(self, layer: nn.Linear, weight: Matrix, crew: Crew) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.formats.int8 import Int8Matrix
+from faasmoe.experts.formats.registry import format_of
 from faasmoe.model.dense.linears import StepLinear
 
 _SMALL = 1 << 18  # numbers: norms, biases and routers, which are read in no time
@@ -31,8 +31,9 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """All that a checkpoint has: parameters and the buffers that are stored. Names are the model's."""
     yield from model.state_dict().items()
     for name, module in model.named_modules():
-        if isinstance(module, StepLinear) and isinstance(module.weight, Int8Matrix):
-            yield f"{name}.weight", module.weight.scale
+        # a quantised weight is no parameter
+        if isinstance(module, StepLinear) and not isinstance(module.weight, Tensor):
+            yield from ((f"{name}.weight", array) for array in format_of(module.weight).arrays(module.weight))
 
 
 def _check(tensors: Iterator[tuple[str, Tensor]]) -> None:

@@ -1,8 +1,8 @@
-"""A checkpoint's large matrices in eight bits: a copy that is made once and mapped by whoever needs it.
+"""A quantised copy of a checkpoint's large matrices, which is made once and mapped by every process that uses it.
 
 It is kept in the user's cache, in a folder named after the checkpoint and its state: one safetensors file for the
 dense part's linear layers and one for each layer's experts. Where everything lies in these files follows from the
-checkpoint's shapes, so it is known before they are written (`model.weights.int8_file`).
+checkpoint's shapes, so it is known before they are written (`model.weights.quantised_file`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from torch import nn
 from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
-from faasmoe.experts.formats.int8 import Int8Location
+from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
 from faasmoe.experts.kernels.cache import CACHE, user_cache
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.weights import quantised_cache
-from faasmoe.model.weights.int8_file import MULTIPLE, Advance, Int8File, Matrix
 from faasmoe.model.weights.layout import Layout, locate_experts
+from faasmoe.model.weights.quantised_file import Advance, QuantisedFile, SourceMatrix
 from faasmoe.util.machine import cores
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,11 @@ _REPORT_SECONDS = 5.0  # between log lines
 class QuantisedCopy:
     """The whole copy, which need not have been made yet."""
 
+    format: WeightFormat
     folder: Path
     sources: tuple[quantised_cache.State, ...]  # the checkpoint's files
-    files: tuple[Int8File, ...]
-    linears: dict[str, Int8Location]  # modules of the dense part
+    files: tuple[QuantisedFile, ...]
+    linears: dict[str, MatrixLocation]  # modules of the dense part
     experts: dict[str, tuple[ExpertLocations, ...]]  # experts modules to their experts, with matrices [out, in]
 
     @property
@@ -81,7 +82,7 @@ class QuantisedCopy:
                 self._write(advance)
         except OSError as error:
             raise OptionError(
-                f"--quantize int8: weights cannot be written to {self.folder}: {brief(error)}; "
+                f"--quantize {self.format.name}: weights cannot be written to {self.folder}: {brief(error)}; "
                 f"the environment variable {CACHE} names another folder for them"
             ) from error
 
@@ -91,7 +92,7 @@ class QuantisedCopy:
             return {file.path: FileState.read(file.path) for file in self.files}
         except OSError as error:
             raise OptionError(
-                f"--quantize int8: weights in eight bits cannot be read: {error.strerror}"
+                f"--quantize {self.format.name}: {self.format.name} weights cannot be read: {error.strerror}"
             ) from error
 
     def use(self) -> IO[bytes]:
@@ -103,40 +104,48 @@ class QuantisedCopy:
         needed, free = sum(file.nbytes for file in files), shutil.disk_usage(self.folder).free
         if needed > free:
             raise OptionError(
-                f"--quantize int8: weights in eight bits take {needed / 1e9:.2f} GB, but {self.folder} has "
-                f"{free / 1e9:.2f} GB left; the environment variable {CACHE} names another folder for them"
+                f"--quantize {self.format.name}: {self.format.name} weights take {needed / 1e9:.2f} GB, but "
+                f"{self.folder} has {free / 1e9:.2f} GB left; "
+                f"the environment variable {CACHE} names another folder for them"
             )
-        told = advance or _logged(self.folder, needed)
+        told = advance or _logged(self.format.name, self.folder, needed)
         with _one_thread_each(), ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(lambda file: file.write(told), files):
                 pass
 
 
-def plan_copy(name: str, architecture: Architecture, layout: Layout, checkpoint: Checkpoint) -> QuantisedCopy:
-    """What of a checkpoint, served as `name`, is quantised: all routed experts, and the dense part's linear layers.
+def plan_copy(
+    name: str, format: WeightFormat, architecture: Architecture, layout: Layout, checkpoint: Checkpoint
+) -> QuantisedCopy:
+    """Plan the copy in `format` of a checkpoint that is served as `name`.
+
+    It has all routed experts, and the dense part's linear layers.
 
     Raises `OptionError` if the experts have sizes that the kernel does not take.
     """
     sources = tuple(
         map(quantised_cache.state, sorted({checkpoint.location(name).file.resolve() for name in checkpoint}))
     )
-    folder = user_cache() / "int8" / f"{name.replace('/', '--')}-{_identity(sources)}"
-    linears = _linears(architecture, layout)
-    matrices = [Matrix(f"{linear}.weight", checkpoint.location(tensor)) for linear, tensor in linears.items()]
-    dense = Int8File(folder / "dense.safetensors", matrices)
+    folder = user_cache() / format.name / f"{name.replace('/', '--')}-{_identity(sources)}"
+    linears = _linears(architecture, layout, format.multiple)
+    matrices = [
+        SourceMatrix(f"{linear}.weight", checkpoint.location(tensor)) for linear, tensor in linears.items()
+    ]
+    dense = QuantisedFile(folder / "dense.safetensors", format, matrices)
     files, experts = [dense], {}
     for module in architecture.experts:
         plain = locate_experts(module, layout.experts[module.name], checkpoint)
-        _check_sizes(architecture.name, plain[0], module)
-        file = Int8File(folder / f"experts-{module.layer:03}.safetensors", list(_matrices(module, plain)))
+        _check_sizes(architecture.name, plain[0], module, format)
+        matrices = list(_matrices(module, plain))
+        file = QuantisedFile(folder / f"experts-{module.layer:03}.safetensors", format, matrices)
         files.append(file)
         experts[module.name] = tuple(_moved(plain, file))
     return QuantisedCopy(
-        folder, sources, tuple(files), dict(zip(linears, dense.locations(), strict=True)), experts
+        format, folder, sources, tuple(files), dict(zip(linears, dense.locations(), strict=True)), experts
     )
 
 
-def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
+def _linears(architecture: Architecture, layout: Layout, multiple: int) -> dict[str, str]:
     """Linear layers of the dense part that are quantised, and the checkpoint's tensor of each one's weight.
 
     Not those that choose or weigh experts: layers with no more outputs than there are experts, which are small.
@@ -150,19 +159,19 @@ def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
         weight = f"{name}.weight"
         source = stored.get(weight) or stored.get(tied.get(weight, ""))
         plain = type(layer) is nn.Linear  # a subclass may compute something else
-        if plain and source and layer.in_features % MULTIPLE == 0 and layer.out_features > least:
+        if plain and source and layer.in_features % multiple == 0 and layer.out_features > least:
             found[name] = source
     return found
 
 
-def _matrices(module: ExpertsModule, experts: tuple[ExpertLocations, ...]) -> Iterator[Matrix]:
+def _matrices(module: ExpertsModule, experts: tuple[ExpertLocations, ...]) -> Iterator[SourceMatrix]:
     for number, expert in enumerate(experts):
         for place, source in enumerate(expert.matrices):
             assert isinstance(source, TensorLocation)  # noqa: S101 - a checkpoint's are
-            yield Matrix(f"{module.name}.{number}.{place}", source, module.form.transposed)
+            yield SourceMatrix(f"{module.name}.{number}.{place}", source, module.form.transposed)
 
 
-def _moved(experts: tuple[ExpertLocations, ...], file: Int8File) -> Iterator[ExpertLocations]:
+def _moved(experts: tuple[ExpertLocations, ...], file: QuantisedFile) -> Iterator[ExpertLocations]:
     """The experts with their matrices in `file`; biases stay where they are."""
     places = file.locations()
     for expert in experts:
@@ -170,13 +179,13 @@ def _moved(experts: tuple[ExpertLocations, ...], file: Int8File) -> Iterator[Exp
         yield replace(expert, first=first, down=next(places))
 
 
-def _check_sizes(architecture: str, expert: ExpertLocations, module: ExpertsModule) -> None:
+def _check_sizes(architecture: str, expert: ExpertLocations, module: ExpertsModule, format: WeightFormat) -> None:
     for location in expert.matrices:
         width = location.shape[0 if module.form.transposed else 1]
-        if width % MULTIPLE:
+        if width % format.multiple:
             raise OptionError(
-                f"--quantize int8: {architecture} has experts with {width} inputs, and the kernel takes multiples "
-                f"of {MULTIPLE}; serve it without --quantize"
+                f"--quantize {format.name}: {architecture} has experts with {width} inputs, and the kernel takes "
+                f"multiples of {format.multiple}; serve it without --quantize"
             )
 
 
@@ -211,9 +220,9 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _logged(folder: Path, needed: int) -> Advance:
+def _logged(name: str, folder: Path, needed: int) -> Advance:
     """Tells the log of progress."""
-    log.info("writing weights in eight bits to %s: %.2f GB, once for this checkpoint", folder, needed / 1e9)
+    log.info("writing %s weights to %s: %.2f GB, once for this checkpoint", name, folder, needed / 1e9)
     lock, done, said = threading.Lock(), 0, time.monotonic()
 
     def advance(nbytes: int) -> None:
@@ -222,6 +231,6 @@ def _logged(folder: Path, needed: int) -> Advance:
             done += nbytes
             if time.monotonic() > said + _REPORT_SECONDS:
                 said = time.monotonic()
-                log.info("weights in eight bits: %d %% written", 100 * done // needed)
+                log.info("%s weights: %d %% written", name, 100 * done // needed)
 
     return advance

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faasmoe.experts.formats import int8
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels import expert
 from faasmoe.experts.kernels.layers import Layers
@@ -73,7 +74,7 @@ def test_where_the_cpu_multiplies_matrices_many_rows_go_to_torch(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(expert, "_multiplies_matrices", lambda: True)
-    monkeypatch.setattr(expert, "_WIDEN_PIECE", 64 * 7)  # the last piece is smaller
+    monkeypatch.setattr(int8, "_WIDEN_PIECE", 64 * 7)  # the last piece is smaller
     x, weight, bias = operands(rows, 48, 64, seed=0)
     matrix = Int8Matrix.nearest(weight)
     assert expert.own_kernel(rows) == (rows < 32)

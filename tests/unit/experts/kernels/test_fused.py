@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
-from faasmoe.experts.kernels.fused import FusedExperts, supports
+from faasmoe.experts.kernels.fused import FusedExperts
 from faasmoe.experts.payload import Request
 
 HIDDEN, INNER = 48, 32
@@ -108,7 +108,7 @@ def test_experts_in_int8_are_those_that_they_stand_for(merged: bool) -> None:
     sums = torch.zeros(9, HIDDEN)
     FusedExperts(packed, form).forward(request, sums)
     torch.testing.assert_close(sums.double(), expected(meant, form, request), atol=1e-4, rtol=1e-4)
-    assert not supports([packed[0], plain[0]], form)
+    assert not FusedExperts.supports([packed[0], plain[0]], form)
 
 
 def test_a_row_has_the_same_bits_in_any_company() -> None:
@@ -128,9 +128,9 @@ def test_a_row_has_the_same_bits_in_any_company() -> None:
 def test_what_it_cannot_read_is_refused() -> None:
     gate = Gate("glu", "silu")
     good = make_expert(gate, True, False)
-    assert supports([good], ExpertForm(gate))
-    assert not supports([good], ExpertForm(gate, transposed=True))
-    assert not supports([good], ExpertForm(gate, interleaved=True))
-    assert not supports([exact(good)], ExpertForm(gate))
+    assert FusedExperts.supports([good], ExpertForm(gate))
+    assert not FusedExperts.supports([good], ExpertForm(gate, transposed=True))
+    assert not FusedExperts.supports([good], ExpertForm(gate, interleaved=True))
+    assert not FusedExperts.supports([exact(good)], ExpertForm(gate))
     with pytest.raises(ValueError, match="cannot run"):
         FusedExperts([exact(good)], ExpertForm(gate))

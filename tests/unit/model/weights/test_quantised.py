@@ -140,9 +140,7 @@ def test_no_room_is_said_before_anything_is_written(
     made = plan(folders["qwen2_moe"]).quantised
     assert made is not None
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(
-        OptionError, match=r"--quantize int8: weights in eight bits take .* GB left; .*FAASMOE_CACHE"
-    ):
+    with pytest.raises(OptionError, match=r"--quantize int8: int8 weights take .* GB left; .*FAASMOE_CACHE"):
         made.make()
     assert {path.name for path in made.folder.iterdir()} == {"copy.json", "lock", "used"}
 
@@ -163,7 +161,7 @@ def test_experts_of_sizes_that_the_kernel_does_not_take_are_refused(folders: dic
 
 
 def test_options_that_cannot_be_had_together(folders: dict[str, Path]) -> None:
-    with pytest.raises(OptionError, match="--dtype float32: weights in eight bits compute in bfloat16"):
+    with pytest.raises(OptionError, match="--dtype float32: int8 weights compute in bfloat16"):
         plan(folders["qwen2_moe"], dtype="float32")
     with pytest.raises(OptionError, match="--quantize int4: must be int8"):
         make_plan(resolve(str(folders["qwen2_moe"])), 3, quantize="int4")

@@ -1,4 +1,4 @@
-"""A safetensors file of matrices in eight bits, written from a checkpoint's piece by piece."""
+"""A safetensors file of quantised weights, converted from a checkpoint's piece by piece."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
+from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.formats.base import MatrixLocation, QuantisedMatrix, WeightFormat
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.experts.payload import raw
 from faasmoe.model.weights.quantised_cache import PARTIAL
 
-MULTIPLE = 16  # a matrix's inputs must be one of it: what the kernel takes at once, and scales stay aligned
 _ALIGNMENT = 64  # bytes, of where the data of a file begins
 _PIECE = 4 << 20  # weights that are in memory at once
 
@@ -27,8 +28,8 @@ Advance = Callable[[int], object]  # told how many bytes were written since the 
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """A matrix to be written, `[out, in]`."""
+class SourceMatrix:
+    """A checkpoint's matrix to be converted to `[out, in]`."""
 
     name: str
     source: TensorLocation  # [in, out] if `transposed`
@@ -40,8 +41,8 @@ class Matrix:
         outs, ins = self.source.shape
         return (ins, outs) if self.transposed else (outs, ins)
 
-    def pieces(self) -> Iterator[Int8Matrix]:
-        """Its rows in order, in eight bits. Raises `CheckpointError` if one holds a weight that is not finite."""
+    def pieces(self, format: WeightFormat) -> Iterator[QuantisedMatrix]:
+        """The matrix's rows in order, in `format`. Raises `CheckpointError` if a weight is not finite."""
         weight = map_tensor(self.source, read_ahead=True)
         if self.transposed:
             weight = weight.t()
@@ -49,37 +50,37 @@ class Matrix:
         at_once = max(1, _PIECE // ins)
         for first in range(0, outs, at_once):
             try:
-                yield Int8Matrix.nearest(weight[first : first + at_once])
+                yield format.convert(weight[first : first + at_once])
             except ValueError as error:
                 raise CheckpointError(f"{self.source.file}: {self.name} cannot be quantized: {error}") from error
 
 
-class Int8File:
-    """Matrices in order, each with its scales after it. Their places are known before the file is written."""
+class QuantisedFile:
+    """Matrices in order, each as its format's tensors. Their places are known before the file is written."""
 
-    def __init__(self, path: Path, matrices: Sequence[Matrix]) -> None:
+    def __init__(self, path: Path, format: WeightFormat, matrices: Sequence[SourceMatrix]) -> None:
         self.path = path
-        self._matrices = matrices
+        self._format, self._matrices = format, matrices
         header, at = {}, 0
         for matrix in matrices:
-            outs, ins = matrix.shape
-            values, scale = at + outs * ins, at + outs * ins + 4 * outs
-            header[matrix.name] = {"dtype": "I8", "shape": [outs, ins], "data_offsets": [at, values]}
-            header[f"{matrix.name}.scale"] = {"dtype": "F32", "shape": [outs], "data_offsets": [values, scale]}
-            at = scale
+            for name, (dtype, shape) in format.converted(matrix.name, matrix.shape).items():
+                end = at + prod(shape) * BY_NAME[dtype].itemsize
+                header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+                at = end
         text = json.dumps(header).encode()
         text += b" " * (-(8 + len(text)) % _ALIGNMENT)
         self._header = struct.pack("<Q", len(text)) + text
         self.nbytes = len(self._header) + at
 
-    def locations(self) -> Iterator[Int8Location]:
+    def locations(self) -> Iterator[MatrixLocation]:
         """Where each matrix lies."""
         at = len(self._header)
-        for outs, ins in (matrix.shape for matrix in self._matrices):
-            values = TensorLocation(self.path, at, "I8", (outs, ins))
-            scale = TensorLocation(self.path, at + values.nbytes, "F32", (outs,))
-            yield Int8Location(values, scale)
-            at += values.nbytes + scale.nbytes
+        for matrix in self._matrices:
+            parts = []
+            for dtype, shape in self._format.converted(matrix.name, matrix.shape).values():
+                parts.append(TensorLocation(self.path, at, dtype, shape))
+                at += parts[-1].nbytes
+            yield self._format.location(parts)
 
     @property
     def there(self) -> bool:
@@ -101,7 +102,7 @@ class Int8File:
             with draft.open("wb") as stream:
                 stream.write(self._header)
                 for matrix in self._matrices:
-                    _write(matrix, stream, advance)
+                    _write(matrix, self._format, stream, advance)
                 stream.flush()
                 os.fsync(stream.fileno())
             draft.rename(self.path)
@@ -111,10 +112,12 @@ class Int8File:
             raise
 
 
-def _write(matrix: Matrix, stream: BinaryIO, advance: Advance) -> None:
-    scales = []
-    for piece in matrix.pieces():
-        stream.write(raw(piece.values))
-        scales.append(piece.scale)
+def _write(matrix: SourceMatrix, format: WeightFormat, stream: BinaryIO, advance: Advance) -> None:
+    small = []
+    for piece in matrix.pieces(format):
+        first, *others = format.arrays(piece)
+        stream.write(raw(first))
+        small.append(others)
         advance(piece.nbytes)
-    stream.write(raw(torch.cat(scales)))
+    for pieces in zip(*small, strict=True):
+        stream.write(raw(torch.cat(pieces)))

@@ -9,19 +9,23 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from faasmoe.errors import CheckpointError
+from faasmoe.experts.formats.base import MULTIPLE
+from faasmoe.experts.formats.int8 import FORMAT
 from faasmoe.experts.kernels import tile
 from faasmoe.model.checkpoint.header import read_header
-from faasmoe.model.weights import int8_file
-from faasmoe.model.weights.int8_file import MULTIPLE, Int8File, Matrix
+from faasmoe.model.weights import quantised_file
+from faasmoe.model.weights.quantised_file import QuantisedFile, SourceMatrix
 
 WEIGHTS = {"a": torch.randn(5, 32), "b": torch.randn(32, 48).bfloat16(), "c": torch.randn(3, 16)}
 
 
-def make(folder: Path, weights: dict[str, torch.Tensor] = WEIGHTS) -> Int8File:
+def make(folder: Path, weights: dict[str, torch.Tensor] = WEIGHTS) -> QuantisedFile:
     """A file of `weights`, of which b is transposed."""
     save_file(weights, folder / "model.safetensors")
     places = read_header(folder / "model.safetensors")
-    return Int8File(folder / "copy.safetensors", [Matrix(name, places[name], name == "b") for name in weights])
+    return QuantisedFile(
+        folder / "copy.safetensors", FORMAT, [SourceMatrix(name, places[name], name == "b") for name in weights]
+    )
 
 
 def nothing(_: int) -> None:
@@ -61,7 +65,7 @@ def test_pieces_make_the_whole(tmp_path_factory: pytest.TempPathFactory, rows: i
     whole.write(nothing)
     wanted = whole.path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8_file, "_PIECE", 16 * rows)
+        patch.setattr(quantised_file, "_PIECE", 16 * rows)
         whole.write(told.append)
     assert whole.path.read_bytes() == wanted
     assert sum(told) == sum(place.nbytes for place in whole.locations())
@@ -96,5 +100,5 @@ def test_what_a_crash_has_left_is_written_over(tmp_path: Path) -> None:
 
 
 def test_inputs_are_what_the_kernel_takes() -> None:
-    assert MULTIPLE == tile.MULTIPLE
+    assert FORMAT.multiple == MULTIPLE
     assert tile.STEP % MULTIPLE == 0

@@ -1,0 +1,141 @@
+"""The protocol of a weight format: all that the rest of the project asks about a format.
+
+A format is asked, in the order of a weight's life:
+
+1. `converted`, `convert` and `arrays`: how a plain weight is converted, and what a file of converted weights holds;
+2. `location`: where the bytes of a weight lie. Its `memory` is what the weight takes once it is loaded, its `map` loads
+   it;
+3. `addresses`, `linear` and `block_kernel`: how kernels read it.
+
+A module of this folder defines a subclass of `WeightFormat` and one object of it, `FORMAT`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from faasmoe.experts.mapping import TensorLocation
+
+MULTIPLE = 16  # the compiled kernels take matrices whose number of columns is a multiple of it
+
+
+class Addresses(NamedTuple):
+    """A matrix as the compiled kernels of `kernels.matvec` read it."""
+
+    weights: int  # address of the weights, row by row: bfloat16, or int8 if there are scales
+    scales: int  # address of float32 [out], each row's scale; 0: there are none
+
+
+class QuantisedMatrix(Protocol):
+    """A loaded weight `[out, in]` that is no plain tensor. The only other kind of `Matrix` is a tensor."""
+
+    @property
+    def format(self) -> str:
+        """Name of the weight's format."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """`[out, in]`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, everything included."""
+
+    def __getitem__(self, rows: slice) -> QuantisedMatrix:
+        """Some of its rows."""
+
+
+Matrix = Tensor | QuantisedMatrix
+
+
+class MatrixLocation(Protocol):
+    """Where the arrays of one weight lie in files. A `TensorLocation` is one of the format `dense`."""
+
+    @property
+    def format(self) -> str:
+        """Name of the weight's format."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight, whatever the shapes of its arrays."""
+
+    @property
+    def parts(self) -> tuple[TensorLocation, ...]:
+        """The weight's arrays, in the order of `WeightFormat.arrays`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in files, in bytes."""
+
+    def memory(self, width: int) -> int:
+        """Bytes of the loaded weight, in a model that computes in a dtype of `width` bytes."""
+
+    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> Matrix:
+        """The weight, sharing the files' pages where it can.
+
+        Plain tensors are converted to `dtype`, if it is given. `read_ahead` is as for `map_tensor`. Raises
+        `CheckpointError` as `map_tensor` does.
+        """
+
+
+class BlockKernel(Protocol):
+    """A block of experts, ready to be run by one compiled call. Types of the operands are those of `kernels.expert`."""
+
+    def __init__(self, experts: Any, form: Any) -> None:
+        """Raises `ValueError` for experts that `supports` refuses."""
+
+    @staticmethod
+    def supports(experts: Any, form: Any) -> bool:
+        """Whether it takes experts of these `ExpertWeights` and this `ExpertForm`."""
+
+    def forward(self, request: Any, sums: Tensor) -> None:
+        """Add each row's weighted sum over the experts to `sums` `[T, H]` float32, for a `Request` in bfloat16."""
+
+
+class WeightFormat(ABC):
+    """How the weights of one format are recognised, found, loaded, computed with and made."""
+
+    name: ClassVar[str]
+    """In artifacts, and as the value of `--quantize`."""
+
+    block_kernel: ClassVar[str] = ""
+    """`module:class` of the kernel that runs a whole block of experts, a `BlockKernel`; empty: there is none."""
+
+    multiple: ClassVar[int] = 1
+    """`convert` takes weights whose number of inputs is a multiple of it."""
+
+    @abstractmethod
+    def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
+        """The location of a weight whose arrays lie at `parts`, as its `MatrixLocation.parts` were."""
+
+    @abstractmethod
+    def arrays(self, matrix: Any) -> tuple[Tensor, ...]:
+        """The arrays of a loaded weight, in the order in which files hold them."""
+
+    def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The tensors of a converted weight `name` of `shape` `[out, in]`: names to dtypes and shapes, in order.
+
+        Their first dimension is `out`. All but the first are small: they are held until the first has been written.
+        """
+        raise NotImplementedError(f"nothing is converted to {self.name}")
+
+    def convert(self, weight: Tensor) -> QuantisedMatrix:
+        """Rows of a weight, `[n, in]`, converted. Raises `ValueError` for a weight that is not finite."""
+        raise NotImplementedError(f"nothing is converted to {self.name}")
+
+    def addresses(self, matrix: Any) -> Addresses | None:
+        """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it."""
+        return None
+
+    @abstractmethod
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, transposed: bool) -> Tensor:
+        """`x` `[n, in]` to `[n, out]` in `x`'s dtype, for any number of rows, without the kernels of `kernels.matvec`.
+
+        `weight` is `[out, in]`, or `[in, out]` if `transposed`. Raises `ValueError` for operands that the format does
+        not take.
+        """

@@ -1,0 +1,83 @@
+"""A weight format that nothing in the project knows: float16 with a float32 scale for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
+from faasmoe.experts.mapping import TensorLocation, map_tensor
+
+
+@dataclass(frozen=True, slots=True)
+class HalfMatrix:
+    format: ClassVar[str] = "half_rows"
+    values: Tensor  # float16 [out, in]
+    scale: Tensor  # float32 [out]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.scale.nbytes
+
+    def __getitem__(self, rows: slice) -> HalfMatrix:
+        return HalfMatrix(self.values[rows], self.scale[rows])
+
+    def exact(self) -> Tensor:
+        return self.values.float() * self.scale[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class HalfLocation:
+    format: ClassVar[str] = "half_rows"
+    values: TensorLocation
+    scale: TensorLocation
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def parts(self) -> tuple[TensorLocation, ...]:
+        return (self.values, self.scale)
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.scale.nbytes
+
+    def memory(self, width: int) -> int:
+        return self.nbytes
+
+    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> HalfMatrix:
+        return HalfMatrix(map_tensor(self.values, read_ahead), map_tensor(self.scale, read_ahead))
+
+
+class HalfFormat(WeightFormat):
+    name = HalfMatrix.format
+
+    def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
+        return HalfLocation(*parts)
+
+    def arrays(self, matrix: HalfMatrix) -> tuple[Tensor, ...]:
+        return (matrix.values, matrix.scale)
+
+    def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {name: ("F16", shape), f"{name}.rows": ("F32", shape[:1])}
+
+    def convert(self, weight: Tensor) -> HalfMatrix:
+        scale = weight.float().abs().amax(1)
+        return HalfMatrix((weight.float() / scale[:, None]).half(), scale)
+
+    def linear(self, x: Tensor, weight: HalfMatrix, bias: Tensor | None, transposed: bool) -> Tensor:
+        return F.linear(x, weight.exact().to(x.dtype), bias)
+
+
+FORMAT = HalfFormat()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from faasmoe.errors import CheckpointError
+from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.formats import CONVERSIONS, registry
+from faasmoe.experts.handler import load
+from faasmoe.experts.kernels.expert import ExpertForm, Gate
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.experts.payload import Request, decode_reply, encode_request
+from faasmoe.model.weights.quantised_file import QuantisedFile, SourceMatrix
+from tests.unit.experts.formats import made_up
+
+
+def test_formats_are_found_by_their_modules() -> None:
+    assert set(registry.FORMATS) == {"dense", "int8"}
+    assert registry.format_of(torch.ones(2, 2)) is registry.DENSE
+
+
+def test_every_conversion_that_is_offered_can_be_done() -> None:
+    for name in CONVERSIONS:
+        assert registry.by_name(name).converted("a", (4, 16))
+
+
+def test_an_unknown_format_is_named() -> None:
+    with pytest.raises(CheckpointError, match="no weight format 'mxfp4'; there are dense, int8"):
+        registry.by_name("mxfp4")
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_one_module_is_enough_to_serve_experts_in_a_new_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, rows: int
+) -> None:
+    """From a plain weight through its quantised file, the artifact and the handler to the sums."""
+    monkeypatch.setitem(registry.FORMATS, made_up.FORMAT.name, made_up.FORMAT)
+    torch.manual_seed(0)
+    hidden, inner = 32, 16
+    weights = [torch.randn(shape) for shape in ((inner, hidden), (inner, hidden), (hidden, inner))]
+    (tmp_path / "plain").write_bytes(b"".join(weight.numpy().tobytes() for weight in weights))
+    places = [
+        TensorLocation(tmp_path / "plain", 4 * inner * hidden * number, "F32", tuple(weight.shape))
+        for number, weight in enumerate(weights)
+    ]
+    matrices = [SourceMatrix(f"{number}", place) for number, place in enumerate(places)]
+    copy = QuantisedFile(tmp_path / "copy.safetensors", made_up.FORMAT, matrices)
+    gate, up, down = copy.locations()
+    copy.write(lambda _: None)
+
+    artifact = Artifact(2, (7,), dtype, ExpertForm(Gate("glu", "silu")), (ExpertLocations((gate, up), down),))
+    assert artifact.memory == artifact.nbytes == 3 * 2 * inner * hidden + 4 * (2 * inner + hidden)
+    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    (expert,) = Artifact.read(tmp_path / "artifact.json").weights
+    assert {matrix.format for matrix in expert.matrices} == {"half_rows"}
+
+    x = torch.randn(rows, hidden).to(torch.bfloat16 if dtype == "BF16" else torch.float32)
+    index = torch.arange(rows, dtype=torch.int32)
+    asked = Request(2, x, index, torch.zeros_like(index), torch.full((rows,), 0.5))
+    reply = load(str(tmp_path / "artifact.json"))(bytearray(b"".join(encode_request(asked))), None, 0, bytearray)
+    sums = decode_reply(bytearray(reply)).sums
+    assert sums is not None
+    wanted = 0.5 * (torch.nn.functional.silu(x.float() @ weights[0].T) * (x.float() @ weights[1].T)) @ weights[2].T
+    error = (torch.from_numpy(sums) - wanted).abs().max() / wanted.abs().max()
+    assert error < (0.02 if dtype == "BF16" else 2e-3)
