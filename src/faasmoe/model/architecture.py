@@ -16,11 +16,11 @@ from typing import Any
 import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 import faasmoe
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels.expert import ExpertForm
+from faasmoe.model.adapter.causal_models import MODEL_FOR_CAUSAL_LM_MAPPING
 from faasmoe.model.adapter.light_import import without_values
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import quoted, read_json

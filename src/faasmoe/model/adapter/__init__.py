@@ -1,1 +1,1 @@
-"""Seams into transformers and torch."""
+"""Every seam into transformers and torch; `seams` is the list of them."""

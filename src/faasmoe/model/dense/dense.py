@@ -6,20 +6,20 @@ its attention and its experts are called through transformers' registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
 from faasmoe.errors import CheckpointError, UnsupportedModel, brief
 from faasmoe.experts.formats.base import Matrix, MatrixLocation
 from faasmoe.experts.formats.dense import linear_backend
-from faasmoe.model.adapter.light_import import without_values
+from faasmoe.model.adapter.hollow import hollow_class
 from faasmoe.model.architecture import Architecture, is_experts
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
@@ -80,7 +80,7 @@ class DenseModel:
         """
         quantised = quantised or {}
         tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
-        hollow = _hollow(architecture.model_class, quantised)
+        hollow = hollow_class(architecture.model_class, is_experts, quantised)
         transformers_logging.set_verbosity_error()  # the report below says it in our words
         transformers_logging.disable_progress_bar()
         try:
@@ -222,27 +222,6 @@ def _no_experts(
     layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
 ) -> Tensor:
     return torch.zeros_like(hidden)
-
-
-def _hollow(model_class: type[PreTrainedModel], linears: Collection[str]) -> type[PreTrainedModel]:
-    """The same class, whose experts modules hold empty parameters, and the linear layers named empty weights.
-
-    It keeps its name, because transformers finds checkpoint conversions by it.
-    """
-
-    def init(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
-        with without_values():
-            model_class.__init__(self, config, *args, **kwargs)
-        for module in filter(is_experts, self.modules()):
-            for name in module._parameters:
-                module._parameters[name] = nn.Parameter(torch.empty(0, device="cpu"), requires_grad=False)
-        for linear in linears:
-            self.get_submodule(linear)._parameters["weight"] = nn.Parameter(
-                torch.empty(0, device="cpu"), requires_grad=False
-            )
-
-    body = {"__init__": init, "__module__": model_class.__module__}
-    return type(model_class.__name__, (model_class,), body)
 
 
 def _call_routed(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ halves of heads, which is found by running it, gets a copy of its forward in whi
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numba import carray
 from torch import Tensor, nn
 
 from faasmoe.experts.kernels.compiled import compiled, narrow, pointer, widen
+from faasmoe.model.adapter.forwards import call_instead, called_function
 
 _NAME = "apply_rotary_pos_emb"
 
@@ -89,19 +89,13 @@ def take_over(model: nn.Module) -> None:
     """Have every attention of `model` that turns halves of heads by a function of its module use ours."""
     rotary: dict[Turn, Rotary | None] = {}
     for module in model.modules():
-        forward = type(module).forward
-        if not isinstance(forward, FunctionType) or _NAME not in forward.__code__.co_names:
+        own = called_function(module, _NAME)
+        if own is None:
             continue
-        own = forward.__globals__[_NAME]
         if own not in rotary:
             rotary[own] = Rotary(own) if _turns_halves(own) else None
         if ours := rotary[own]:
-            names = {**forward.__globals__, _NAME: ours}
-            copy = FunctionType(
-                forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__
-            )
-            copy.__kwdefaults__ = forward.__kwdefaults__
-            module.__dict__["forward"] = MethodType(copy, module)
+            call_instead(module, _NAME, ours)
 
 
 @torch.inference_mode()

@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
-from transformers.core_model_loading import revert_weight_conversion
 
 from faasmoe.experts.payload import raw
+from faasmoe.model.adapter.conversions import revert_weight_conversion
 from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, SINGLE_FILE
 from faasmoe.model.synthesis.geometries import sizes_of

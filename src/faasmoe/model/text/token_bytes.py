@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from transformers.convert_slow_tokenizer import bytes_to_unicode
+from faasmoe.model.adapter.byte_alphabet import bytes_to_unicode
 
 _BYTE_OF = {
     letter: byte for byte, letter in bytes_to_unicode().items()

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    Concatenate,
-    MergeModulelist,
-    WeightConverter,
-    WeightRenaming,
-    dot_natural_key,
-    rename_source_key,
-)
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.dtypes import WEIGHTS
 from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.adapter.conversions import (
+    Concatenate,
+    MergeModulelist,
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    get_model_conversion_mapping,
+    rename_source_key,
+)
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
 
