@@ -18,7 +18,7 @@ from torch import Tensor
 
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses, format_of
-from faasmoe.experts.kernels import matvec
+from faasmoe.experts.kernels import matvec, packing
 from faasmoe.experts.kernels.compiled import compiled, pointer
 from faasmoe.experts.kernels.expert import ACTIVATIONS, GATE_KINDS, ExpertForm, ExpertWeights
 from faasmoe.experts.payload import Request
@@ -69,7 +69,7 @@ def _expert(
     hidden: int,
     inner: int,
 ) -> Any:
-    """One expert on rows `x` `[n, hidden]` float32, as `matvec.unpack` lays them out; `[n, hidden]` float32."""
+    """One expert on rows `x` `[n, hidden]` float32, as `packing.unpack` lays them out; `[n, hidden]` float32."""
     kind, activation, limit, alpha = form
     weights, scales, biases = addresses[:3], addresses[3:6], addresses[6:]
     count = len(x)
@@ -84,7 +84,7 @@ def _expert(
         for i in range(inner):
             up = first[1, row, i] if kind != _NONE else np.float32(0)
             line[i] = _gate(kind, activation, limit, alpha, first[0, row, i], up)
-        matvec.pack_row(line, gated, row, scales[2])
+        packing.pack_row(line, gated, row, scales[2])
     out = np.empty((count, hidden), np.float32)
     matvec.products(weights[2], scales[2], gated, out)
     if biases[2]:
@@ -116,7 +116,7 @@ def _forward(
             source = np.int64(row[its[i]])
             if picked:
                 source = np.int64(carray(pointer(picked), (source + 1,), np.int32)[source])
-            matvec.unpack_row(rows + 2 * hidden * source, x, i, int8)
+            packing.unpack_row(rows + 2 * hidden * source, x, i, int8)
         out = _expert(table[number], form, x, hidden, inner)
         for i in range(len(its)):
             to = carray(pointer(sums + 4 * hidden * np.int64(row[its[i]])), (hidden,), np.float32)

@@ -21,9 +21,9 @@ from torch import Tensor
 from faasmoe.experts.formats.base import MULTIPLE, Matrix
 from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels.compiled import compiled, narrow, pointer, widen
+from faasmoe.experts.kernels.packing import MOST_ROWS, group, unpack
 from faasmoe.experts.kernels.tile import KEEPS_OUT, LANES, STEP, tile, total
 
-_MOST_ROWS = 6  # rows of x at once
 # weight rows that go with four and with six of them: with their sums they fill 32 registers, or AVX2's 16
 _OUTS_BY_FOUR, _OUTS_BY_SIX = (4, 4) if LANES == 16 else (3, 2)
 _BLOCK = 1024  # columns at once where rows are many: those of six rows of x fill most of the first cache
@@ -36,74 +36,6 @@ _ONE_OF_FOUR, _TWO_OF_FOUR = tile(4, 1), tile(4, 2)
 _FOUR_OF_SOME, _SIX_OF_SOME = tile(_OUTS_BY_FOUR, 4), tile(_OUTS_BY_SIX, 6)
 # where these are all rows of x, weights are needed once: a step's other data then stay in the second and third cache
 _ONLY_ONE_OF_FOUR, _ONLY_TWO_OF_FOUR = tile(4, 1, once=True), tile(4, 2, once=True)
-
-
-@compiled
-def _group(rows: int, row: int) -> tuple[int, int]:
-    """Which rows of x go through a tile together with `row`: the first of them, and how many they are."""
-    rest = rows % _MOST_ROWS
-    if rest == 2 and rows > 2:  # twice four are quicker than six and two
-        rest = 8
-    sixes = rows - rest
-    if row < sixes:
-        return row - row % _MOST_ROWS, _MOST_ROWS
-    if rest - (row - sixes) // 4 * 4 >= 4:
-        return row - (row - sixes) % 4, 4
-    fours = sixes + rest // 4 * 4
-    if rows - fours >= 2 and row < fours + 2:
-        return fours, 2
-    return rows - 1, 1
-
-
-@compiled
-def unpack_row(x: int, packed: Any, row: int, int8: int) -> None:
-    """bfloat16 `[ins]` at `x` to float32, as one of the rows of `packed` `[rows, ins]`, for weights of this format.
-
-    Rows that go through a tile together alternate step by step. For weights in bfloat16 the even columns of a step
-    come first, then the odd ones. Columns that make no whole step come last, in order.
-    """
-    rows, ins = packed.shape
-    first, count = _group(rows, row)
-    values, bits = carray(pointer(x), (ins,), np.uint16), packed.view(np.uint32).reshape(-1)
-    for step in range(ins // STEP):
-        to, column = first * ins + (step * count + row - first) * STEP, step * STEP
-        for lane in range(LANES):
-            if int8:
-                bits[to + lane] = values[column + lane] << 16
-                bits[to + LANES + lane] = values[column + LANES + lane] << 16
-            else:
-                bits[to + lane] = values[column + 2 * lane] << 16
-                bits[to + LANES + lane] = values[column + 2 * lane + 1] << 16
-    done, rest = ins - ins % STEP, ins % STEP
-    for column in range(rest):
-        bits[first * ins + count * done + (row - first) * rest + column] = values[done + column] << 16
-
-
-@compiled
-def pack_row(x: Any, packed: Any, row: int, int8: int) -> None:
-    """As `unpack_row`, for float32 `x` `[ins]`."""
-    rows, ins = packed.shape
-    first, count = _group(rows, row)
-    values = packed.reshape(-1)
-    for step in range(ins // STEP):
-        to, column = first * ins + (step * count + row - first) * STEP, step * STEP
-        for lane in range(LANES):
-            if int8:
-                values[to + lane] = x[column + lane]
-                values[to + LANES + lane] = x[column + LANES + lane]
-            else:
-                values[to + lane] = x[column + 2 * lane]
-                values[to + LANES + lane] = x[column + 2 * lane + 1]
-    done, rest = ins - ins % STEP, ins % STEP
-    for column in range(rest):
-        values[first * ins + count * done + (row - first) * rest + column] = x[done + column]
-
-
-@compiled
-def unpack(x: int, packed: Any, int8: int) -> None:
-    """All rows of bfloat16 `[rows, ins]` at `x`, as `unpack_row`."""
-    for row in range(len(packed)):
-        unpack_row(x + 2 * packed.shape[1] * row, packed, row, int8)
 
 
 # Arrays that were made in compiled code are handed on as such, not by their addresses: numba frees an array after the
@@ -244,12 +176,12 @@ def products(w: int, scale: int, x: Any, sums: Any) -> None:
     (rows, ins), outs = x.shape, sums.shape[1]
     line = ins if scale else 2 * ins
     chunk = max(1, _CHUNK_BYTES // line // _CHUNK_ROWS) * _CHUNK_ROWS
-    block = ins if rows <= _MOST_ROWS else _BLOCK
+    block = ins if rows <= MOST_ROWS else _BLOCK
     at_x = x.ctypes.data
     for first in range(0, outs, chunk):
         last, row = min(first + chunk, outs), 0
         while row < rows:
-            _, count = _group(rows, row)
+            _, count = group(rows, row)
             # the first rows fetch the weights that follow, the second ones those that these will all need next
             ahead = 4 if row == 0 else chunk if row == count and last < outs else 0
             _tiles(w, scale, at_x, sums, first, last, row, count, ins, block, ahead, KEEPS_OUT and count == rows)

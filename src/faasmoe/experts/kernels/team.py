@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from faasmoe.experts.kernels import layers as of
-from faasmoe.experts.kernels import matvec
+from faasmoe.experts.kernels import matvec, packing
 from faasmoe.experts.kernels.compiled import compiled, pointer
 from faasmoe.experts.kernels.layers import Layers
 
@@ -127,7 +127,7 @@ def _lead(board: Any, number: int, x: int, unpacked: Any, y: int, table: Any, pi
     """
     rows, ins = unpacked.shape
     at = board.ctypes.data
-    matvec.unpack(x, unpacked, int8)
+    packing.unpack(x, unpacked, int8)
     board[_JOB] = unpacked.ctypes.data
     board[_JOB + 1] = y
     board[_JOB + 2] = table.ctypes.data
