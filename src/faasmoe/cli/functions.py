@@ -36,7 +36,7 @@ def functions(
             show_default=False,
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also functions that were never called.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show functions that were never called, too.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     interval: Annotated[float, real(0.1, _LONGEST_INTERVAL, help="Seconds between refreshes.")] = 1.0,
     as_json: Json = False,

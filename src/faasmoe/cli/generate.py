@@ -44,7 +44,7 @@ def generate(
     prompt: Annotated[str, typer.Option(help="Text to continue.")],
     model: Model = None,
     max_tokens: Annotated[int, whole(1, MOST_TOKENS, help="Most tokens to add.")] = 100,
-    temperature: Annotated[float, real(0, 2, help="0 picks the likeliest token; higher is wilder.")] = 0.8,
+    temperature: Annotated[float, real(0, 2, help="0 picks the likeliest token; higher is more random.")] = 0.8,
     top_p: Annotated[
         float, real(0, 1, above=True, help="Pick among the likeliest tokens that reach this share.")
     ] = 0.95,

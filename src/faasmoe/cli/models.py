@@ -74,7 +74,7 @@ def record(
     ],
     out: Annotated[Path, typer.Option(help="File to write.")],
     model: Model = None,
-    answer_tokens: Annotated[int, whole(1, MOST_COUNT, help="Tokens that the model adds to each prompt.")] = 32,
+    answer_tokens: Annotated[int, whole(1, MOST_COUNT, help="Tokens that the model adds to each text.")] = 32,
     dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:

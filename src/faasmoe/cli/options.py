@@ -46,7 +46,9 @@ BlockSize = Annotated[
 PlatformName = Annotated[
     str,
     typer.Option(
-        "--platform", metavar="NAME", help="Where functions run: local, inline, or one that a package brings."
+        "--platform",
+        metavar="NAME",
+        help="Platform that runs functions: local, inline, or one that a package brings.",
     ),
 ]
 KeepAlive = Annotated[
@@ -54,8 +56,9 @@ KeepAlive = Annotated[
     real(
         0.1,
         math.inf,
-        help="Seconds without a call after which an instance is stopped; inf: never.",
-        show_default=str(DEFAULT_KEEP_ALIVE),
+        help=f"Seconds without a call after which an instance is stopped; inf: never. Default: {DEFAULT_KEEP_ALIVE:g}, "
+        "on platforms that stop idle instances.",
+        show_default=False,
     ),
 ]
 MeasuredKeepAlive = Annotated[
@@ -63,8 +66,8 @@ MeasuredKeepAlive = Annotated[
     real(
         0.1,
         MOST_SECONDS,
-        help="Seconds without a call after which an instance is stopped.",
-        show_default=str(DEFAULT_KEEP_ALIVE),
+        help=f"Seconds without a call after which an instance is stopped. Default: {DEFAULT_KEEP_ALIVE:g}.",
+        show_default=False,
     ),
 ]
 MaxModelLen = Annotated[
@@ -72,8 +75,8 @@ MaxModelLen = Annotated[
     whole(
         2,
         MOST_TOKENS,
-        help="Most tokens of prompt and completion together. Default: the model's context, or what the memory for keys "
-        "and values holds, if that is less.",
+        help="Most tokens of prompt and completion together. Default: the model's context, or what the KV cache "
+        "memory holds, if that is less.",
         show_default=False,
     ),
 ]
@@ -111,8 +114,8 @@ KvCacheMemory = Annotated[
     int | None,
     size(
         ours=True,
-        help="Memory for keys and values of all sequences, such as 2GiB. When it is full, sequences give theirs up and "
-        "run again later. Default: a fifth of the memory that is available at start to this process's control group.",
+        help="Memory for the KV caches of all sequences, such as 2GiB. When it is full, sequences are preempted and "
+        "recomputed later. Default: a fifth of the memory that is available at start to this process's control group.",
         show_default=False,
     ),
 ]

@@ -34,7 +34,7 @@ Model = Annotated[
     ),
 ]
 TotalRate = Annotated[float, real(LEAST_RATE, MOST_RATE, help="Requests a second of all tenants together.")]
-Memory = Annotated[int, size(help="Memory for everything. Default: 16GiB.", show_default=False)]
+Memory = Annotated[int, size(help="Memory for all processes together. Default: 16GiB.", show_default=False)]
 BlockSizes = Annotated[
     list[int] | None,
     whole(
@@ -56,11 +56,12 @@ Strategy = Annotated[
     Literal["shared", "private", "both"], typer.Option(help="One orchestrator for all tenants, or one each.")
 ]
 Load = Annotated[
-    Literal["poisson", "bursty"], typer.Option(help="How requests come: alike, or in bursts of few tenants.")
+    Literal["poisson", "bursty"],
+    typer.Option(help="Arrivals of requests: evenly (Poisson), or in bursts of few tenants."),
 ]
-MedianPrompt = Annotated[int, whole(1, MOST_COUNT, help="Median length of prompts.")]
-MedianAnswer = Annotated[int, whole(1, MOST_COUNT, help="Median length of answers.")]
-Spread = Annotated[float, real(0, 3, help="Standard deviation of the logarithm of lengths.")]
+MedianPrompt = Annotated[int, whole(1, MOST_COUNT, help="Median length of prompts in tokens.")]
+MedianAnswer = Annotated[int, whole(1, MOST_COUNT, help="Median length of completions in tokens.")]
+Spread = Annotated[float, real(0, 3, help="Standard deviation of the natural logarithm of lengths.")]
 Routing = Annotated[
     Path | None,
     typer.Option(
@@ -80,14 +81,17 @@ Bandwidth = Annotated[
     ),
 ]
 Cores = Annotated[
-    int | None, whole(1, MOST_COUNT, help="Of the machine. Default: this one's.", show_default=False)
+    int | None,
+    whole(
+        1, MOST_COUNT, help="CPU cores of the target machine. Default: those of this machine.", show_default=False
+    ),
 ]
 PriceTable = Annotated[
     Path,
     typer.Option(metavar="FILE", help="A price table in TOML, or aws-lambda, the one that comes with FaaSMoE."),
 ]
 Layers = Annotated[
-    int | None, whole(1, MOST_COUNT, help="Of a published geometry; default: all.", show_default=False)
+    int | None, whole(1, MOST_COUNT, help="Layers of a published geometry. Default: all.", show_default=False)
 ]
 
 _SHOWN = 12  # settings in the table

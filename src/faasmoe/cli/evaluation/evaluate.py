@@ -44,12 +44,13 @@ app = typer.Typer(
 )
 
 Out = Annotated[
-    Path, typer.Option(help="Results, of one or several experiments. What is there already is not run again.")
+    Path,
+    typer.Option(help="File of results, of one or several experiments. Trials in the file are not run again."),
 ]
-Trials = Annotated[int, whole(1, 1000, help="Of everything; 10 for figures to be published.")]
+Trials = Annotated[int, whole(1, 1000, help="Trials of each case; use 10 for figures to be published.")]
 Strategy = Annotated[
     list[str] | None,
-    typer.Option(help="Those of docs/evaluation.md; may be repeated. Default: all.", show_default=False),
+    typer.Option(help="Strategy, as in docs/evaluation.md; may be repeated. Default: all.", show_default=False),
 ]
 Extrapolate = Annotated[
     bool,
@@ -207,7 +208,10 @@ def tenants_(
     count: Annotated[
         list[int] | None,
         whole(
-            1, MOST_TENANTS, help="How many; may be repeated. Default: 1, 2, 4, 8, 16 and 32.", show_default=False
+            1,
+            MOST_TENANTS,
+            help="Number of tenants; may be repeated. Default: 1, 2, 4, 8, 16 and 32.",
+            show_default=False,
         ),
     ] = None,
     strategy: Strategy = None,
@@ -241,7 +245,7 @@ def pressure(
         whole(
             1,
             1000,
-            help="Of the checkpoint's size; may be repeated. Default: 100, 75, 50 and 35.",
+            help="Memory limit in percent of the checkpoint's size; may be repeated. Default: 100, 75, 50 and 35.",
             show_default=False,
         ),
     ] = None,
@@ -254,7 +258,9 @@ def pressure(
     trials: Trials = 3,
     prompt_tokens: PromptTokens = 16,
     max_tokens: MaxTokens = 32,
-    warm_up_tokens: Annotated[int, whole(1, MOST_COUNT, help="Of an answer before, which does not count.")] = 16,
+    warm_up_tokens: Annotated[
+        int, whole(1, MOST_COUNT, help="Tokens of the warm-up completion, which is not measured.")
+    ] = 16,
     block_size: BlockSize = 1,
     platform: PlatformName = "local",
     keep_alive: MeasuredKeepAlive = None,

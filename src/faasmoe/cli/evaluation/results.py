@@ -89,7 +89,7 @@ def compare(before: File, after: File, as_json: Json = False) -> None:
 def report(
     files: Files,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where the page and its charts go.", show_default=False)
+        Path, typer.Option(metavar="FOLDER", help="Folder for the page and its charts.", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:

@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 
 Name = Literal["paper", "saturated", "poisson", "bursty"]
 
-WorkloadName = Annotated[Name, typer.Option("--workload", help="What is asked (docs/evaluation.md).")]
+WorkloadName = Annotated[Name, typer.Option("--workload", help="Workload, as in docs/evaluation.md.")]
 Replay = Annotated[
     Path | None,
-    typer.Option(help="Recorded requests instead.", exists=True, dir_okay=False, show_default=False),
+    typer.Option(
+        help="Recorded requests, instead of drawn ones.", exists=True, dir_okay=False, show_default=False
+    ),
 ]
 LEAST_RATE, MOST_RATE = 1e-9, 1e6  # requests a second
 MOST_TENANTS = 10_000
 
-Tenants = Annotated[int, whole(1, MOST_TENANTS, help="How many there are.")]
-Rounds = Annotated[int, whole(1, MOST_COUNT, help="Of `paper`, 5 requests of each tenant.")]
+Tenants = Annotated[int, whole(1, MOST_TENANTS, help="Number of tenants.")]
+Rounds = Annotated[
+    int, whole(1, MOST_COUNT, help="Rounds of the `paper` workload, with 5 requests of each tenant.")
+]
 Rate = Annotated[
     float, real(LEAST_RATE, MOST_RATE, help="Requests a second of the workloads that come by the clock.")
 ]
-Seconds = Annotated[float, real(1, MOST_SECONDS, help="How long those last.")]
-PromptTokens = Annotated[int, whole(1, MOST_COUNT, help="Length of prompts that have no text.")]
-MaxTokens = Annotated[int, whole(1, MOST_COUNT, help="Length of answers.")]
+Seconds = Annotated[
+    float, real(1, MOST_SECONDS, help="Length in seconds of the workloads that come by the clock.")
+]
+PromptTokens = Annotated[int, whole(1, MOST_COUNT, help="Tokens of prompts that have no text.")]
+MaxTokens = Annotated[int, whole(1, MOST_COUNT, help="Tokens of each completion.")]
 
 _MOST_REQUESTS = 1_000_000  # of one trial: they are made before it begins
 _A_ROUND = 5  # requests of a tenant under `paper`

@@ -50,8 +50,8 @@ Port = Annotated[int, whole(0, _MOST_PORT, help="Port to listen on; 0 takes a fr
 Strategy = Annotated[
     Literal["shared", "private"],
     typer.Option(
-        help="Who has an orchestrator, the process that holds keys and values and takes turns between requests: "
-        "all tenants one, or each tenant its own. Functions and the dense weights are shared in any case."
+        help="Orchestrators, the processes with the KV cache and the scheduler: "
+        "shared has one for all tenants, private one for each tenant. Functions and the dense weights are shared in any case."
     ),
 ]
 OrchestratorKeepAlive = Annotated[

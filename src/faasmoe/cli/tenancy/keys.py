@@ -28,13 +28,13 @@ def callback() -> None:
 
 @app.command("create")
 def create(
-    tenant: Annotated[str | None, typer.Argument(help="Whose it is.", show_default=False)] = None,
+    tenant: Annotated[str | None, typer.Argument(help="Tenant of the key.", show_default=False)] = None,
     admin: Annotated[
         bool, typer.Option("--admin", help="A key for the admin API and for metrics, instead of a tenant's.")
     ] = False,
     expires_in: Annotated[
         float | None,
-        real(0, _MOST_DAYS, above=True, metavar="DAYS", help="Days that it is good for.", show_default=False),
+        real(0, _MOST_DAYS, above=True, metavar="DAYS", help="Days until the key expires.", show_default=False),
     ] = None,
     database: Database = None,
     as_json: Json = False,
@@ -56,7 +56,7 @@ def create(
 
 @app.command("list")
 def list_(
-    tenant: Annotated[str | None, typer.Argument(help="Only this one's.", show_default=False)] = None,
+    tenant: Annotated[str | None, typer.Argument(help="Only the keys of this tenant.", show_default=False)] = None,
     database: Database = None,
     as_json: Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from faasmoe.tenancy.tenants import Tenant
 
 app = typer.Typer(
-    help="Tenants: who may use the server, how much, and beside whom.", no_args_is_help=True, rich_markup_mode=None
+    help="Manage tenants: their weights, limits and budgets.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Name = Annotated[str, typer.Argument(help="Letters and digits, with single '.', '_' or '-' between them.")]
@@ -56,7 +56,7 @@ BudgetText = Annotated[
 
 @app.callback()
 def callback() -> None:
-    """Tenants: who may use the server, how much, and beside whom. A running server follows within a second."""
+    """Manage tenants: their weights, limits and budgets. A running server follows within a second."""
 
 
 @app.command("add")

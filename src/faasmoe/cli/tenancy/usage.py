@@ -36,7 +36,7 @@ _COLUMNS = {  # of the table for people; CSV and JSON have all
 
 
 def usage(
-    tenant: Annotated[str | None, typer.Option(help="Only this one.", show_default=False)] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.", show_default=False)] = None,
     first: Annotated[
         str | None,
         typer.Option("--from", metavar="DAY", help="First day, in UTC. Default: the 1st of the month of --to."),
@@ -44,7 +44,9 @@ def usage(
     last: Annotated[
         str | None, typer.Option("--to", metavar="DAY", help="Last day, included. Default: today.")
     ] = None,
-    by: Annotated[Literal["day", "model", "key"] | None, typer.Option(help="A line for each of these.")] = None,
+    by: Annotated[
+        Literal["day", "model", "key"] | None, typer.Option(help="Print a line for each day, model or key.")
+    ] = None,
     prices: Prices = None,
     database: Database = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
