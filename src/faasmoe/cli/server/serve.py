@@ -51,7 +51,8 @@ Strategy = Annotated[
     Literal["shared", "private"],
     typer.Option(
         help="Orchestrators, the processes with the KV cache and the scheduler: "
-        "shared has one for all tenants, private one for each tenant. Functions and the dense weights are shared in any case."
+        "shared has one for all tenants, private one for each tenant. Functions and the dense weights are shared in "
+        "any case."
     ),
 ]
 OrchestratorKeepAlive = Annotated[
