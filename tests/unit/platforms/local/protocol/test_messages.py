@@ -8,14 +8,16 @@ from typing import Any, get_args
 
 import pytest
 
-from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
+from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.platforms.local.protocol import messages, wire
 from faasmoe.platforms.local.protocol.messages import ControlMessage
 from faasmoe.platforms.local.protocol.wire import Lost
 from tests.unit.platforms.local.daemon.pools import SPEC
 
 POOL = PoolStatus(
-    functions=[FunctionStatus("f", "busy", (7, 8), 3, 2, 1, 0, 0.5, None, 1 << 40)],
+    functions=[
+        FunctionStatus("f", "busy", (Instance("7", "here"), Instance("8", "here")), 3, 2, 1, 0, 0.5, None, 1 << 40)
+    ],
     memory_budget=None,
     memory_used=5,
     waiting=1,
