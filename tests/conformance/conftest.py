@@ -12,7 +12,7 @@ import pytest
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FunctionSpec, Platform
 
-EXAMPLE = EntryPoint("one-thread", "examples.platform:ENTRY", registry.GROUP)  # as a package would bring it
+EXAMPLE = EntryPoint("one-thread", "examples.own_platform:ENTRY", registry.GROUP)  # as a package would bring it
 PLATFORMS = ("local", "inline", EXAMPLE.name)
 
 

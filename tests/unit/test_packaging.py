@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -55,3 +56,8 @@ def test_what_examples_import_is_said_where_they_are_named():
 def test_no_hint_names_extras_of_a_package_that_no_index_has():
     hints = [path for path in ROOT.joinpath("src").rglob("*.py") if "pip install 'faasmoe[" in path.read_text()]
     assert hints == []
+
+
+def test_no_example_has_the_name_of_a_module_of_python() -> None:
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert names & sys.stdlib_module_names == set()  # it would be imported instead by the examples beside it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = (ROOT / "examples/platform.py").read_text()
+EXAMPLE = (ROOT / "examples/own_platform.py").read_text()
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:
