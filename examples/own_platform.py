@@ -18,7 +18,7 @@ NAME = "one-thread"
 
 @dataclass(frozen=True)
 class Options:
-    """The platform takes no options. One that is named here can be given on the command line."""
+    """This platform takes none of the command line's: keep_alive, memory_budget, release_page_cache."""
 
 
 class OneThreadPlatform(Closeable):
