@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -18,9 +17,7 @@ from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.messages import Start, encode, failure_of, read_start
 from faasmoe.util.forkserver.messages import (
-    LARGEST_PACKET,
     Ended,
-    Event,
     Fork,
     Forked,
     Kill,
@@ -28,74 +25,42 @@ from faasmoe.util.forkserver.messages import (
     Load,
     Loaded,
     LoadFailed,
-    Order,
-    pack,
-    read_order,
 )
 from faasmoe.util.patience import Patience, SilenceLimits, Vitals
+from tests.unit.util.forkserver.played import PlayedServer
 
 ABOUT = About("arch", 1, 2, 3, 40)
 START = Start(ServingConfig("m", "/m"), "local", "/pool", "/folder")
 
 
-class Played:
-    """What is started in the place of a template."""
-
-    pid = os.getpid()
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection.dup()
-        self.killed = False
-        self.stopped = False
-
-    def order(self) -> Order:
-        packet, fds, _, _ = socket.recv_fds(self.socket, LARGEST_PACKET, 1)
-        for fd in fds:
-            os.close(fd)
-        return read_order(packet)
-
-    async def say(self, *messages: Event) -> None:
-        for message in messages:
-            self.socket.send(pack(message))
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-    def kill(self) -> None:
-        self.killed = True
-
-    def wait(self, timeout: float) -> int:
-        return -9
-
-
-def play(monkeypatch: pytest.MonkeyPatch, test: Callable[[TemplateProcess, Played], Awaitable[None]]) -> None:
+def play(
+    monkeypatch: pytest.MonkeyPatch, test: Callable[[TemplateProcess, PlayedServer], Awaitable[None]]
+) -> None:
     async def run() -> None:
-        made: list[Played] = []
-
-        def spawn(_module: str, _environment: object, connection: socket.socket) -> Played:
-            made.append(Played(connection))
-            return made[-1]
-
+        played = PlayedServer()
         limits = SilenceLimits(stopped=0.05, asleep=60, working=60)
-        monkeypatch.setattr(template_process, "spawn", spawn)
+        monkeypatch.setattr(template_process, "spawn", played.spawn)
         monkeypatch.setattr(template_process, "Patience", partial(Patience, tick=0.01))
         monkeypatch.setattr(template_process, "_LOADING", limits)
         monkeypatch.setattr(template_process, "_ORDERED", limits)
-        monkeypatch.setattr(template_process, "vitals", lambda pid: Vitals(made[0].stopped, 0))
+        monkeypatch.setattr(template_process, "vitals", lambda pid: Vitals(played.stopped, 0))
         process = TemplateProcess(START)
         try:
-            load = made[0].order()
+            load = played.order()
             assert isinstance(load, Load)
             assert read_start(load.payload) == START
-            await test(process, made[0])
+            await test(process, played)
         finally:
             process.end(ProcessLost("the test is over"))
-            made[0].socket.close()
-        assert made[0].killed
+            played.socket.close()
+        assert played.kills
 
     asyncio.run(run())
 
 
-async def fork(process: TemplateProcess, played: Played) -> asyncio.Task[tuple[int, int, asyncio.Future[int]]]:
+async def fork(
+    process: TemplateProcess, played: PlayedServer
+) -> asyncio.Task[tuple[int, int, asyncio.Future[int]]]:
     """An orchestrator was asked for, and the order has come."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -106,7 +71,7 @@ async def fork(process: TemplateProcess, played: Played) -> asyncio.Task[tuple[i
 
 
 def test_orchestrators_from_their_forks_to_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(process: TemplateProcess, played: Played) -> None:
+    async def test(process: TemplateProcess, played: PlayedServer) -> None:
         await played.say(Loaded(encode(ABOUT)))
         assert await process.about == ABOUT
         forking = [await fork(process, played) for _ in range(3)]
@@ -131,7 +96,7 @@ def test_orchestrators_from_their_forks_to_their_ends(monkeypatch: pytest.Monkey
 
 
 def test_what_is_in_the_way_of_loading_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(process: TemplateProcess, played: Played) -> None:
+    async def test(process: TemplateProcess, played: PlayedServer) -> None:
         await played.say(LoadFailed(encode(failure_of(CheckpointError("cut short")))))
         with pytest.raises(CheckpointError, match="cut short"):
             await process.about
@@ -144,7 +109,7 @@ def test_what_is_in_the_way_of_loading_is_told_as_it_is(monkeypatch: pytest.Monk
 def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
     monkeypatch: pytest.MonkeyPatch, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test(process: TemplateProcess, played: Played) -> None:
+    async def test(process: TemplateProcess, played: PlayedServer) -> None:
         waiting: Awaitable[object] = process.about
         if what != "load":
             await played.say(Loaded(encode(ABOUT)))
@@ -160,14 +125,14 @@ def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
             else:
                 with pytest.raises(ProcessLost, match=r"was stopped, and silent for 0\.05 s"):
                     await waiting
-        assert played.killed
+        assert played.kills
 
     play(monkeypatch, test)
     assert "was stopped" in caplog.text
 
 
 def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(process: TemplateProcess, played: Played) -> None:
+    async def test(process: TemplateProcess, played: PlayedServer) -> None:
         await played.say(Loaded(encode(ABOUT)))
         played.stopped = True
         await asyncio.sleep(0.2)
@@ -177,7 +142,7 @@ def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypa
 
 
 def test_a_template_that_takes_no_orders_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(process: TemplateProcess, played: Played) -> None:
+    async def test(process: TemplateProcess, played: PlayedServer) -> None:
         await played.say(Loaded(encode(ABOUT)))
         for _ in range(10_000):
             if not process.running:
@@ -186,6 +151,6 @@ def test_a_template_that_takes_no_orders_is_lost(monkeypatch: pytest.MonkeyPatch
                 process._server._send(Kill(1))
         with pytest.raises(ProcessLost, match="has ended"):
             process._server._send(Kill(1))
-        assert played.killed
+        assert played.kills
 
     play(monkeypatch, test)

@@ -88,13 +88,19 @@ class ForkServerClient(Generic[T]):
         decode: Callable[[bytes], T],
         decode_error: Callable[[bytes], FaasmoeError],
         on_event: Callable[[], None] = lambda: None,
+        on_end: Callable[[FaasmoeError], None] = lambda _: None,
     ) -> None:
-        """`name`, `role`: nouns for the server and its children in errors; `on_event`: called at each packet."""
+        """`name`, `role`: nouns for the server and its children in errors.
+
+        `on_event` is called at each packet; `on_end` once, with the reason, when the server and all children have
+        been ended.
+        """
         self._name = name
         self._role = role
         self._decode = decode
         self._decode_error = decode_error
         self._on_event = on_event
+        self._on_end = on_end
         self._children: dict[int, ForkedChild] = {}  # by number, until they have ended
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -159,6 +165,7 @@ class ForkServerClient(Generic[T]):
         for child in self._children.values():
             child.lose(-signal.SIGKILL, error)
         self._children.clear()
+        self._on_end(error)
 
     def _send(self, order: Order, *descriptors: int) -> None:
         """Never blocks. Raises `ProcessLost` if the server is gone or takes no orders."""

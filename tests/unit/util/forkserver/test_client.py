@@ -17,7 +17,6 @@ from faasmoe.util.forkserver.client import ForkServerClient
 from faasmoe.util.forkserver.messages import (
     LARGEST_PACKET,
     Ended,
-    Event,
     Fork,
     Forked,
     Kill,
@@ -25,49 +24,9 @@ from faasmoe.util.forkserver.messages import (
     Load,
     Loaded,
     LoadFailed,
-    Order,
     pack,
-    read_order,
 )
-
-
-class Server:
-    """What is started in the place of a process."""
-
-    pid = os.getpid()
-
-    def __init__(self) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.kills = 0
-        self.heard = 0
-
-    def spawn(self, connection: socket.socket) -> Any:
-        self.socket.close()
-        self.socket = connection.dup()
-        return self
-
-    def order(self) -> Order:
-        packet, fds, _, _ = socket.recv_fds(self.socket, LARGEST_PACKET, 1)
-        for fd in fds:
-            os.close(fd)
-        order = read_order(packet)
-        assert len(fds) == isinstance(order, Fork)
-        return order
-
-    async def say(self, *events: Event | bytes) -> None:
-        for event in events:
-            self.socket.send(event if isinstance(event, bytes) else pack(event))
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-    def hear(self) -> None:
-        self.heard += 1
-
-    def kill(self) -> None:
-        self.kills += 1
-
-    def wait(self, timeout: float) -> int:
-        return -signal.SIGKILL
+from tests.unit.util.forkserver.played import PlayedServer
 
 
 def decode(payload: bytes) -> str:
@@ -79,17 +38,21 @@ def decode(payload: bytes) -> str:
 Client = ForkServerClient[str]
 
 
-def play(test: Callable[[Client, Server], Awaitable[None]]) -> Server:
-    server = Server()
+def play(test: Callable[[Client, PlayedServer], Awaitable[None]]) -> tuple[int, list[str]]:
+    """Returns the number of packets that the client has heard, and for what it has told of the end."""
+    server = PlayedServer()
+    heard: list[None] = []
+    ends: list[str] = []
 
     async def run() -> None:
         client = Client(
-            name="nursery",
+            name="server",
             role="worker",
             spawn=server.spawn,
             decode=decode,
             decode_error=lambda payload: FaasmoeError(decode(payload)),
-            on_event=server.hear,
+            on_event=lambda: heard.append(None),
+            on_end=lambda error: ends.append(str(error)),
         )
         try:
             await test(client, server)
@@ -100,11 +63,11 @@ def play(test: Callable[[Client, Server], Awaitable[None]]) -> Server:
         assert server.kills == 1
 
     asyncio.run(run())
-    return server
+    return len(heard), ends
 
 
 def test_loading_is_answered_by_a_payload() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         assert client.pid == os.getpid()
         client.load(b"this")
         assert server.order() == Load(b"this")
@@ -113,11 +76,11 @@ def test_loading_is_answered_by_a_payload() -> None:
         assert await client.loaded == "that"
         assert not client.awaited
 
-    assert play(test).heard == 2
+    assert play(test) == (2, ["the test is over"])
 
 
 def test_an_error_in_loading_is_told_as_it_is() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         await server.say(LoadFailed(b"cut short"))
         with pytest.raises(FaasmoeError, match="cut short"):
             await client.loaded
@@ -127,7 +90,7 @@ def test_an_error_in_loading_is_told_as_it_is() -> None:
 
 
 def test_children_have_numbers_of_their_own_and_keep_their_events_apart() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         await server.say(Loaded())
         children = [client.fork(server.socket.fileno(), b"%d" % i) for i in range(3)]
         assert [server.order() for _ in range(3)] == [Fork(0, b"0"), Fork(1, b"1"), Fork(2, b"2")]
@@ -147,7 +110,7 @@ def test_children_have_numbers_of_their_own_and_keep_their_events_apart() -> Non
 
 
 def test_a_kill_is_awaited_and_one_of_a_child_that_has_ended_is_not_sent() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         await server.say(Loaded())
         child = client.fork(server.socket.fileno())
         await server.say(Forked(0, 70))
@@ -161,7 +124,6 @@ def test_a_kill_is_awaited_and_one_of_a_child_that_has_ended_is_not_sent() -> No
         await server.say(Ended(0, -signal.SIGKILL))
         assert await child.ended == -signal.SIGKILL
         client.kill(0)
-        server.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.order()
 
@@ -182,20 +144,20 @@ def test_a_kill_is_awaited_and_one_of_a_child_that_has_ended_is_not_sent() -> No
 def test_an_event_that_cannot_be_read_is_heard_and_ends_the_server(
     event: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         child = client.fork(server.socket.fileno())
         await server.say(event)
         for waiting in (client.loaded, child.pid):
-            with pytest.raises(ProcessLost, match="the nursery has ended"):
+            with pytest.raises(ProcessLost, match="the server has ended"):
                 await waiting
         assert await child.ended == -signal.SIGKILL
 
-    assert play(test).heard == 1
-    assert "the nursery is ended: its socket gave" in caplog.text
+    assert play(test) == (1, ["the server has ended"])
+    assert "the server is ended: its socket gave" in caplog.text
 
 
 def test_a_server_that_hangs_up_has_ended_and_so_have_its_children() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         await server.say(Loaded())
         child = client.fork(server.socket.fileno())
         server.order()
@@ -203,7 +165,7 @@ def test_a_server_that_hangs_up_has_ended_and_so_have_its_children() -> None:
         server.socket.shutdown(socket.SHUT_RDWR)
         assert await child.ended == -signal.SIGKILL
         for order in (lambda: client.load(b""), lambda: client.fork(server.socket.fileno())):
-            with pytest.raises(ProcessLost, match="the nursery has ended"):
+            with pytest.raises(ProcessLost, match="the server has ended"):
                 order()
         client.kill(0)
 
@@ -211,7 +173,7 @@ def test_a_server_that_hangs_up_has_ended_and_so_have_its_children() -> None:
 
 
 def test_those_who_wait_get_the_error_of_the_end() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         child = client.fork(server.socket.fileno())
         client.end(ProcessLost("enough"))
         client.end(ProcessLost("again"))
@@ -219,11 +181,11 @@ def test_those_who_wait_get_the_error_of_the_end() -> None:
             with pytest.raises(ProcessLost, match="enough"):
                 await waiting
 
-    play(test)
+    assert play(test)[1] == ["enough"]
 
 
 def test_a_server_that_takes_no_orders_is_ended() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         with suppress(ProcessLost):
             for _ in range(10_000):
                 client.fork(server.socket.fileno())
@@ -231,11 +193,11 @@ def test_a_server_that_takes_no_orders_is_ended() -> None:
         with pytest.raises(ProcessLost, match="takes no orders"):
             await client.loaded
 
-    play(test)
+    assert play(test)[1] == ["the server takes no orders"]
 
 
 def test_a_payload_that_is_too_long_is_not_sent() -> None:
-    async def test(client: Client, server: Server) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
         with pytest.raises(ProcessLost, match="takes no orders: Message too long"):
             client.load(bytes(16 << 20))
         assert client.running

@@ -285,7 +285,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *packets: bytes) -> None:
         for packet in packets:
             ours.send(packet)
         ours.shutdown(socket.SHUT_WR)
-        server.run("nursery", load)
+        server.run("server", load)
 
 
 def test_a_client_that_sends_nonsense_ends_the_process_with_one_line(
