@@ -192,9 +192,9 @@ class Memory:
         self.least = self.most = self._now()
 
     def _now(self) -> int:
-        nursery = [p for p in self._gateway.children() if "faasmoe.readers.nursery" in p.cmdline()]
+        forkers = [p for p in self._gateway.children() if "faasmoe.readers.fork_server" in p.cmdline()]
         total = 0
-        for process in [self._gateway, *nursery, *[r for n in nursery for r in n.children()]]:
+        for process in [self._gateway, *forkers, *[r for n in forkers for r in n.children()]]:
             try:
                 total += process.memory_full_info().pss
             except psutil.Error:  # it has ended meanwhile

@@ -72,9 +72,9 @@ def covering() -> Iterator[Batch]:
     yield [Fault("stop", "instance", all=True), Fault("stop", "spare"), Fault("stop", "orchestrator"),
            Fault("stop", "reader", all=True)]  # fmt: skip
     yield [Fault("term"), Fault("kill", "daemon"), Fault("storm", seconds=1.5)]
-    yield [Fault("stop", "zygote"), COLD, Fault("kill", "template"), Fault("kill", "nursery")]
+    yield [Fault("stop", "zygote"), COLD, Fault("kill", "template"), Fault("kill", "fork server")]
     yield [Fault("stop", "daemon"), COLD, Fault("stop", "template"), Fault("kill", "orchestrator"),
-           Fault("stop", "nursery"), Fault("kill", "reader", all=True)]  # fmt: skip
+           Fault("stop", "fork server"), Fault("kill", "reader", all=True)]  # fmt: skip
     yield [Fault("forks", seconds=2.0), Fault("kill", "daemon")]
     yield [Fault("descriptors", "gateway", 1.0), Fault("disk", seconds=1.0), Fault("freeze", seconds=1.0)]
     yield [Fault("kill", "gateway")]

@@ -13,7 +13,16 @@ import psutil
 from tests.processes import command
 
 Role = Literal[
-    "gateway", "daemon", "zygote", "spare", "instance", "template", "orchestrator", "nursery", "reader", "other"
+    "gateway",
+    "daemon",
+    "zygote",
+    "spare",
+    "instance",
+    "template",
+    "orchestrator",
+    "fork server",
+    "reader",
+    "other",
 ]
 CHILDREN: tuple[Role, ...] = get_args(Role)[1:-1]  # of the gateway, directly or not
 
@@ -21,9 +30,9 @@ _MODULES: dict[str, Role] = {
     "faasmoe.platforms.local.daemon.daemon": "daemon",
     "faasmoe.platforms.local.instance.zygote": "zygote",
     "faasmoe.orchestrator.template": "template",
-    "faasmoe.readers.nursery": "nursery",
+    "faasmoe.readers.fork_server": "fork server",
 }
-_FORKED: dict[Role, Role] = {"template": "orchestrator", "nursery": "reader"}
+_FORKED: dict[Role, Role] = {"template": "orchestrator", "fork server": "reader"}
 _RECORDS = "/memfd:faasmoe-records"  # the daemon's page of figures: instances map it, spare children do not
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from faasmoe.api.asked import Asked
+from faasmoe.api.asked import Asked, Bounds
 from faasmoe.experts import payload
 from faasmoe.experts.payload import Reply, Request
 from faasmoe.platforms.base import FileRange, FunctionSpec
@@ -98,8 +98,11 @@ def control() -> Iterator[bytes]:
     yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 0, 0, 4, 7, 9) + b"abcd"
     yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 1, 1, 1 << 20, 7, 9)
 
-    yield b"\x09" + readers.pack(readers.Fork(1, 5))
-    yield b"\x0a" + readers.pack(readers.Ended(1, -9))
+    setup = readers.pack(readers.ReaderSetup("/tokenizer", Bounds("m", 100, 64), False))
+    options = readers.pack(readers.ReaderOptions(5))
+    for told in (forks.Load(setup), forks.Fork(1, options)):
+        yield b"\x09" + forks.pack(told)
+    yield b"\x0a" + forks.pack(forks.LoadFailed(readers.pack(readers.SetupFailed("cut short"))))
     yield b"\x0b" + readers.pack(readers.Job("chat", b"{}", 1.0))
     asks = Asked(((1, 2),), SamplingParams(4))
     yield b"\x0c" + readers.pack(readers.Done(asks, False))

@@ -177,6 +177,20 @@ def _template_event(data: bytes) -> None:
         messages.error_of(messages.read_failure(event.payload))
 
 
+def _readers_order(data: bytes) -> None:
+    order = forks.read_order(data)
+    if isinstance(order, forks.Load):
+        readers.read_setup(order.payload)
+    elif isinstance(order, forks.Fork):
+        readers.read_options(order.payload)
+
+
+def _readers_event(data: bytes) -> None:
+    event = forks.read_event(data)
+    if isinstance(event, forks.LoadFailed):
+        readers.read_setup_failure(event.payload)
+
+
 def _head(data: bytes) -> None:
     if len(data) >= messages.HEADER.size:
         messages.body_length(data[: messages.HEADER.size])
@@ -192,8 +206,8 @@ _PARSERS: tuple[Callable[[bytes], object], ...] = (
     _received,
     _call,
     _reply,
-    readers.read_order,
-    readers.read_event,
+    _readers_order,
+    _readers_event,
     readers.read_job,
     readers.read_answer,
     _control,

@@ -64,13 +64,13 @@ def use(folder: Path, what: Use, bounds: Bounds = BOUNDS) -> Any:
 
 
 def family() -> dict[str, psutil.Process]:
-    """The nursery and the readers of this process, those of large bodies under their own name."""
+    """The fork server and the readers of this process, those of large bodies under their own name."""
     me = psutil.Process()
     found: dict[str, psutil.Process] = {}
     for child in me.children():
         with suppress(psutil.Error):  # of one that has ended, or ends meanwhile
-            if "faasmoe.readers.nursery" in child.cmdline():
-                found["nursery"] = child
+            if "faasmoe.readers.fork_server" in child.cmdline():
+                found["fork server"] = child
                 found |= {"large" if p.nice() > me.nice() else "small": p for p in child.children()}
     return found
 
@@ -129,11 +129,11 @@ def test_a_process_that_is_killed_or_frozen_fails_no_request(
 
     async def what(readers: Readers) -> list[tuple[Any, float]]:
         answers = []
-        for who, number in itertools.product(("small", "nursery"), (signal.SIGKILL, signal.SIGSTOP)):
+        for who, number in itertools.product(("small", "fork server"), (signal.SIGKILL, signal.SIGSTOP)):
             await until(lambda: len(family()) == 3)
             found = family()
             found[who].send_signal(number)
-            if (who, number) == ("nursery", signal.SIGSTOP):
+            if (who, number) == ("fork server", signal.SIGSTOP):
                 found["small"].kill()  # what is frozen has nothing to do until then
             began = time.monotonic()
             answers.append((await outcome(readers, chat("hello")), time.monotonic() - began))

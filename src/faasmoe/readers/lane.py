@@ -7,11 +7,10 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from faasmoe.errors import EngineStopped, RequestError
+from faasmoe.errors import EngineStopped, ProcessLost, RequestError
+from faasmoe.readers.launcher import Reader, ReaderLauncher
 from faasmoe.readers.messages import Answer, Done, Job, frame
-from faasmoe.readers.nursery_client import Lost, Reader
 from faasmoe.readers.progress import Overdue, Stalled, watched
 from faasmoe.readers.queue import FairQueue
 from faasmoe.util.backoff import Backoff
@@ -34,19 +33,6 @@ _ITS_OWN_DOING = {  # signals that end a reader because of what it does
 }
 
 
-class Nursery(Protocol):
-    """What readers come from (`readers.nursery_client`)."""
-
-    async def fork(self, niceness: int) -> Reader:
-        """A reader. Raises `Lost`."""
-
-    async def end(self, reader: Reader) -> int | None:
-        """Make sure that a reader is gone. Returns its exit status if anybody knows it."""
-
-    async def leave(self, reader: Reader) -> None:
-        """Let a reader end by itself."""
-
-
 @dataclass(eq=False)
 class _Ticket:
     job: Job
@@ -58,12 +44,12 @@ class Lane:
 
     def __init__(
         self,
-        nursery: Nursery,
+        launcher: ReaderLauncher,
         niceness: int,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         watch: Callable[..., Awaitable[Answer]] = watched,
     ) -> None:
-        self._nursery = nursery
+        self._launcher = launcher
         self._niceness = niceness
         self._sleep = sleep
         self._watch = watch
@@ -115,7 +101,7 @@ class Lane:
         backoff = Backoff(*_PAUSES)
         while self._reader is None:
             try:
-                self._reader = await self._nursery.fork(self._niceness)
+                self._reader = await self._launcher.fork(self._niceness)
                 self._reader.ended.add_done_callback(lambda _: self._came.set())
             except Exception as error:  # noqa: BLE001 - whatever it is: there will be one some day
                 log.warning("there is no reader: %s", error)
@@ -135,7 +121,7 @@ class Lane:
             reader = await self.reader()
             try:
                 answer = await self._watch(reader.ask(frame(job)), lambda pid=reader.pid: pid, wall)
-            except (Lost, Stalled) as error:
+            except (ProcessLost, Stalled) as error:
                 await self._bury(reader, error)
                 continue
             except Overdue as error:
@@ -143,7 +129,7 @@ class Lane:
                 break
             if answer.last:
                 self._reader = None
-                await self._nursery.leave(reader)
+                await self._launcher.leave(reader)
             return answer
         raise EngineStopped("this request could not be read; try again")
 
@@ -151,9 +137,9 @@ class Lane:
         """Raises `RequestError` if it died of what it read."""
         self._reader = None
         self.lost += 1
-        status = await self._nursery.end(reader)
+        status = await self._launcher.end(reader)
         log.warning("a reader was lost: %s, status %s", error, status)
-        if isinstance(error, Lost) and status is not None and -status in _ITS_OWN_DOING:
+        if isinstance(error, ProcessLost) and status is not None and -status in _ITS_OWN_DOING:
             raise RequestError(_ITS_OWN_DOING[signal.Signals(-status)])
 
 

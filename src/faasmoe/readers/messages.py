@@ -1,4 +1,4 @@
-"""What the gateway, readers and the nursery that they are forked from say to each other, as MessagePack."""
+"""Messages between the gateway and readers, and payloads of those with the readers' fork server, as MessagePack."""
 
 from __future__ import annotations
 
@@ -12,56 +12,30 @@ from faasmoe.errors import MessageError, RequestError
 
 LENGTH = struct.Struct("<I")  # bytes of a message that follows, between gateway and reader
 LARGEST = 32 << 20  # bytes of one: what a body asks for is never much longer than the body
-LARGEST_PACKET = 64 << 10  # bytes of a message to or from the nursery, which travel as packets
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Base of all messages; on the wire an array that begins with the class's name."""
 
 
-class Load(Message, frozen=True):
-    """To the nursery, once and first. Answered by `Loaded` or `Failed`."""
+class ReaderSetup(Message, frozen=True):
+    """What readers' fork server is to load: the payload of `Load`."""
 
     folder: str  # of the tokenizer, as `Tokenizer.save` has written it
     bounds: Bounds
     control: bool  # users may spell control tokens
 
 
-class Loaded(Message, frozen=True):
-    """From the nursery: readers can be forked."""
-
-
-class Failed(Message, frozen=True):
-    """From the nursery: the tokenizer cannot be used."""
+class SetupFailed(Message, frozen=True):
+    """Why the tokenizer cannot be used: the payload of `LoadFailed`."""
 
     message: str
 
 
-class Fork(Message, frozen=True):
-    """To the nursery, with a descriptor: start a reader that speaks through it. Answered by `Forked` or `Ended`."""
+class ReaderOptions(Message, frozen=True):
+    """What is different between readers: the payload of `Fork`."""
 
-    number: int
-    niceness: int
-
-
-class Kill(Message, frozen=True):
-    """To the nursery: end a reader. Unknown ones are fine."""
-
-    number: int
-
-
-class Forked(Message, frozen=True):
-    """From the nursery: the process id of a reader."""
-
-    number: int
-    pid: int
-
-
-class Ended(Message, frozen=True):
-    """From the nursery: a reader has ended with this exit status, or minus the signal that killed it."""
-
-    number: int
-    status: int
+    niceness: int  # more than that of the fork server
 
 
 class Job(Message, frozen=True):
@@ -92,14 +66,13 @@ class Refused(Message, frozen=True):
         return RequestError(self.message, param=self.param, code=self.code)
 
 
-ToNursery = Load | Fork | Kill
-FromNursery = Loaded | Failed | Forked | Ended
 Answer = Done | Refused
 M = TypeVar("M")
 
 pack = msgspec.msgpack.Encoder().encode
-_to_nursery: msgspec.msgpack.Decoder[ToNursery] = msgspec.msgpack.Decoder(ToNursery)
-_from_nursery: msgspec.msgpack.Decoder[FromNursery] = msgspec.msgpack.Decoder(FromNursery)
+_setup: msgspec.msgpack.Decoder[ReaderSetup] = msgspec.msgpack.Decoder(ReaderSetup)
+_setup_failure: msgspec.msgpack.Decoder[SetupFailed] = msgspec.msgpack.Decoder(SetupFailed)
+_options: msgspec.msgpack.Decoder[ReaderOptions] = msgspec.msgpack.Decoder(ReaderOptions)
 _answer: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 _job: msgspec.msgpack.Decoder[Job] = msgspec.msgpack.Decoder(Job)
 
@@ -112,14 +85,19 @@ def frame(message: Job | Answer) -> bytes:
     return LENGTH.pack(len(packed)) + packed
 
 
-def read_order(packet: bytes) -> ToNursery:
+def read_setup(payload: bytes) -> ReaderSetup:
     """Raises `MessageError`."""
-    return _read(_to_nursery, packet)
+    return _read(_setup, payload)
 
 
-def read_event(packet: bytes) -> FromNursery:
+def read_setup_failure(payload: bytes) -> SetupFailed:
     """Raises `MessageError`."""
-    return _read(_from_nursery, packet)
+    return _read(_setup_failure, payload)
+
+
+def read_options(payload: bytes) -> ReaderOptions:
+    """Raises `MessageError`."""
+    return _read(_options, payload)
 
 
 def read_job(packed: bytes | bytearray) -> Job:

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from faasmoe.api.asked import Asked, Bounds, Kind
-from faasmoe.errors import EngineStopped
+from faasmoe.errors import EngineStopped, ProcessLost
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
-from faasmoe.readers.messages import Job, Load
-from faasmoe.readers.nursery_client import Lost, NurseryClient
+from faasmoe.readers.launcher import ReaderLauncher
+from faasmoe.readers.messages import Job, ReaderSetup
 
 log = logging.getLogger(__name__)
 
@@ -30,26 +30,26 @@ class Readers:
     def __init__(self, control: bool = False) -> None:
         """`control`: users may spell control tokens."""
         self._control = control
-        self._nursery = NurseryClient()
-        self._small, self._large = Lane(self._nursery, 0), Lane(self._nursery, _NICENESS)
+        self._launcher = ReaderLauncher()
+        self._small, self._large = Lane(self._launcher, 0), Lane(self._launcher, _NICENESS)
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
         """Have imported by then what `load` needs. Does not wait."""
         try:
-            self._nursery.begin()
-        except Lost as error:  # `load` tries again
+            self._launcher.begin()
+        except ProcessLost as error:  # `load` tries again
             log.warning("no process for readers yet: %s", error)
 
     async def load(self, tokenizer: Path, bounds: Bounds) -> None:
         """Read bodies with this tokenizer from now on. Raises `CheckpointError`, or `EngineStopped`."""
-        order = Load(str(tokenizer), bounds, self._control)
+        setup = ReaderSetup(str(tokenizer), bounds, self._control)
         for attempt in range(_ATTEMPTS):
             try:
-                self._nursery.load(order)
-                await self._nursery.ready()
+                self._launcher.load(setup)
+                await self._launcher.ready()
                 break
-            except Lost as error:
+            except ProcessLost as error:
                 if attempt == _ATTEMPTS - 1:
                     raise EngineStopped(f"requests cannot be read: {error}") from error
         self._tasks = [asyncio.create_task(lane.run()) for lane in (self._small, self._large)]
@@ -66,7 +66,7 @@ class Readers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # in which a fork that was cancelled lets go of its connection
-        self._nursery.close()
+        self._launcher.close()
         await asyncio.sleep(0)  # in which connections are closed
 
     async def __aenter__(self) -> Self:

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from faasmoe.api.asked import Asked
-from faasmoe.errors import EngineBusy, EngineStopped, RequestError
+from faasmoe.errors import EngineBusy, EngineStopped, ProcessLost, RequestError
 from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
 from faasmoe.readers.messages import Answer, Done, Job, Refused
-from faasmoe.readers.nursery_client import Lost
 from faasmoe.readers.progress import Overdue, Stalled
 from faasmoe.readers.queue import MOST_EACH
 
@@ -44,7 +43,7 @@ class PlayedReader:
         return answer
 
 
-class PlayedNursery:
+class PlayedLauncher:
     def __init__(self, answers: Sequence[Any], statuses: Sequence[int | None] = (), refusals: int = 0) -> None:
         self._answers = list(answers)
         self._statuses = list(statuses)
@@ -55,7 +54,7 @@ class PlayedNursery:
     async def fork(self, niceness: int) -> PlayedReader:
         if self._refusals:
             self._refusals -= 1
-            raise Lost("no process")
+            raise ProcessLost("no process")
         self.forked.append(niceness)
         self.latest = PlayedReader(len(self.forked), self._answers)
         return self.latest
@@ -71,7 +70,7 @@ async def at_once(work: Any, pid: Callable[[], int], seconds: float) -> Answer:
     return await work
 
 
-def run(nursery: PlayedNursery, *tenants: str) -> tuple[list[Any], list[float], Lane]:
+def run(launcher: PlayedLauncher, *tenants: str) -> tuple[list[Any], list[float], Lane]:
     """What each of these requests gets, the pauses that the lane made, and the lane."""
     pauses: list[float] = []
 
@@ -79,7 +78,7 @@ def run(nursery: PlayedNursery, *tenants: str) -> tuple[list[Any], list[float], 
         pauses.append(seconds)
 
     async def all_of_it() -> tuple[list[Any], Lane]:
-        lane = Lane(nursery, 3, sleep, at_once)  # type: ignore[arg-type]
+        lane = Lane(launcher, 3, sleep, at_once)  # type: ignore[arg-type]
         asks: list[Awaitable[Answer]] = [lane.read(tenant, Job("chat", b"{}", 1.0)) for tenant in tenants]
         running = asyncio.create_task(lane.run())
         try:
@@ -92,27 +91,27 @@ def run(nursery: PlayedNursery, *tenants: str) -> tuple[list[Any], list[float], 
 
 
 def test_a_reader_answers_one_after_the_other() -> None:
-    nursery = PlayedNursery([DONE, DONE])
-    assert run(nursery, "a", "b")[0] == [DONE, DONE]
-    assert nursery.forked == [3]
+    launcher = PlayedLauncher([DONE, DONE])
+    assert run(launcher, "a", "b")[0] == [DONE, DONE]
+    assert launcher.forked == [3]
 
 
 def test_a_reader_that_has_grown_is_replaced() -> None:
-    nursery = PlayedNursery([Done(ASKED, last=True), DONE])
-    run(nursery, "a", "b")
-    assert (nursery.left, len(nursery.forked)) == ([1], 2)
+    launcher = PlayedLauncher([Done(ASKED, last=True), DONE])
+    run(launcher, "a", "b")
+    assert (launcher.left, len(launcher.forked)) == ([1], 2)
 
 
 @pytest.mark.parametrize("status", [-signal.SIGKILL, -signal.SIGTERM, 1, 0, None])
 def test_a_body_whose_reader_was_killed_is_read_again(status: int | None) -> None:
-    nursery = PlayedNursery([Lost("closed"), DONE], [status])
-    answers, _, lane = run(nursery, "a")
-    assert (answers, lane.lost, len(nursery.forked)) == ([DONE], 1, 2)
+    launcher = PlayedLauncher([ProcessLost("closed"), DONE], [status])
+    answers, _, lane = run(launcher, "a")
+    assert (answers, lane.lost, len(launcher.forked)) == ([DONE], 1, 2)
 
 
 def test_a_body_whose_reader_hangs_is_read_again() -> None:
-    nursery = PlayedNursery([Stalled("no progress"), DONE], [-signal.SIGKILL])
-    assert run(nursery, "a")[0] == [DONE]
+    launcher = PlayedLauncher([Stalled("no progress"), DONE], [-signal.SIGKILL])
+    assert run(launcher, "a")[0] == [DONE]
 
 
 @pytest.mark.parametrize(
@@ -120,25 +119,25 @@ def test_a_body_whose_reader_hangs_is_read_again() -> None:
     [(signal.SIGPROF, "too long"), (signal.SIGABRT, "too much memory"), (signal.SIGSEGV, "cannot be read")],
 )
 def test_what_kills_a_reader_costs_its_own_request_alone(number: int, message: str) -> None:
-    nursery = PlayedNursery([Lost("closed"), DONE], [-number])
-    (refused, done), _, _ = run(nursery, "a", "b")
+    launcher = PlayedLauncher([ProcessLost("closed"), DONE], [-number])
+    (refused, done), _, _ = run(launcher, "a", "b")
     assert isinstance(refused, RequestError)
     assert message in str(refused)
     assert done == DONE
 
 
 def test_a_reader_that_ends_while_it_idles_is_replaced_at_once() -> None:
-    nursery = PlayedNursery([DONE])
+    launcher = PlayedLauncher([DONE])
 
     async def all_of_it() -> None:
-        lane = Lane(nursery, 3)  # type: ignore[arg-type]
+        lane = Lane(launcher, 3)  # type: ignore[arg-type]
         running = asyncio.create_task(lane.run())
         for _ in range(10):
             await asyncio.sleep(0)
-        nursery.latest.ended.set_result(-9)
+        launcher.latest.ended.set_result(-9)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert (len(nursery.forked), lane.lost) == (2, 1)
+        assert (len(launcher.forked), lane.lost) == (2, 1)
         assert await lane.read("a", Job("chat", b"{}", 1.0)) == DONE
         running.cancel()
 
@@ -146,21 +145,21 @@ def test_a_reader_that_ends_while_it_idles_is_replaced_at_once() -> None:
 
 
 def test_a_body_that_takes_too_long_is_not_tried_again() -> None:
-    nursery = PlayedNursery([Overdue("not done"), DONE], [-signal.SIGKILL])
-    (stopped, done), _, lane = run(nursery, "a", "b")
+    launcher = PlayedLauncher([Overdue("not done"), DONE], [-signal.SIGKILL])
+    (stopped, done), _, lane = run(launcher, "a", "b")
     assert isinstance(stopped, EngineStopped)
     assert (done, lane.lost) == (DONE, 1)
 
 
 def test_after_three_readers_a_request_may_be_tried_again_later() -> None:
-    nursery = PlayedNursery([*[Lost("closed")] * 3, DONE], [None] * 3)
-    (stopped, done), _, _ = run(nursery, "a", "b")
+    launcher = PlayedLauncher([*[ProcessLost("closed")] * 3, DONE], [None] * 3)
+    (stopped, done), _, _ = run(launcher, "a", "b")
     assert isinstance(stopped, EngineStopped)
     assert done == DONE
 
 
 def test_no_failure_to_fork_is_the_last() -> None:
-    answers, pauses, _ = run(PlayedNursery([DONE], refusals=12), "a")
+    answers, pauses, _ = run(PlayedLauncher([DONE], refusals=12), "a")
     assert answers == [DONE]
     assert len(pauses) == 12
     assert pauses[0] < 0.1
@@ -168,7 +167,7 @@ def test_no_failure_to_fork_is_the_last() -> None:
 
 
 def test_too_many_of_one_tenant_are_refused() -> None:
-    answers, _, _ = run(PlayedNursery([DONE] * 100), *["a"] * (MOST_EACH + 2), "b")
+    answers, _, _ = run(PlayedLauncher([DONE] * 100), *["a"] * (MOST_EACH + 2), "b")
     refused = [answer for answer in answers if isinstance(answer, EngineBusy)]
     assert len(refused) == 2
     assert answers[-1] == DONE
