@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import suppress
 from functools import partial
 
-from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
+from faasmoe.errors import FaasmoeError, ProcessLost
 from faasmoe.protocol.config import About
 from faasmoe.protocol.messages import Start, encode, error_of, read_about, read_failure
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
@@ -45,14 +44,13 @@ class TemplateProcess:
             spawn=partial(spawn, _MODULE, ENVIRONMENT),
             decode=read_about,
             decode_error=lambda payload: error_of(read_failure(payload)),
-            on_event=lambda: self._patience.heard(),  # noqa: PLW0108 - `_patience` is replaced later
+            on_event=lambda _: self._patience.heard(),
         )
         self.about: asyncio.Future[About] = self._server.loaded
         self._loop = asyncio.get_running_loop()
         self._expect(_LOADING)
         self._ticking = self._loop.call_later(self._patience.seconds, self._tick)
-        with suppress(EngineStopped):  # it has ended already, which is heard of soon
-            self._server.load(encode(start))
+        self._server.load(encode(start))
 
     @property
     def pid(self) -> int:
@@ -70,7 +68,7 @@ class TemplateProcess:
         Returns its number, process id, and the future of its exit status. Raises `EngineStopped`.
         """
         self._owes()
-        child = self._server.fork(connection.fileno())
+        child = self._server.fork([connection.fileno()])
         return child.number, await asyncio.shield(child.pid), child.ended
 
     def kill(self, number: int) -> None:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from faasmoe.errors import FaasmoeError
 from faasmoe.protocol.config import About
 from faasmoe.protocol.messages import Start, encode, failure_of, read_start
+from faasmoe.util.forkserver.connection import Connection
 from faasmoe.util.forkserver.messages import Loaded, LoadFailed
-from faasmoe.util.forkserver.server import Connection, ForkServer, run
+from faasmoe.util.forkserver.server import ForkServer, run
+from faasmoe.util.forkserver.worker import Assignment
 from faasmoe.util.gc_freeze import importing, keep_imported
 
 if TYPE_CHECKING:
@@ -125,11 +127,12 @@ def _serve(gateway: Connection) -> None:
         log.warning("%d threads where one is expected (Python knows %d): forks may hang", threads,
                     threading.active_count())  # fmt: skip
 
-    def become(connection: socket.socket, _: bytes) -> int:
-        orchestrator(connection)
+    def work(wait: Callable[[], Assignment]) -> int:
+        (connection,) = wait().descriptors
+        orchestrator(socket.socket(fileno=connection))
         return 1  # it exits by itself where all is well
 
-    server = ForkServer(gateway, ROLE, become)
+    server = ForkServer(gateway, ROLE, work)
     gateway.send(Loaded(encode(about)))
     server.serve()
 

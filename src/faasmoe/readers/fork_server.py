@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from faasmoe.errors import FaasmoeError
 from faasmoe.readers import reader
 from faasmoe.readers.messages import SetupFailed, pack, read_options, read_setup
 from faasmoe.readers.reader import GatewayLeft
+from faasmoe.util.forkserver.connection import Connection
 from faasmoe.util.forkserver.messages import Loaded, LoadFailed
-from faasmoe.util.forkserver.server import Connection, ForkServer, run
+from faasmoe.util.forkserver.server import ForkServer, run
+from faasmoe.util.forkserver.worker import Assignment
 from faasmoe.util.gc_freeze import importing
 
 ROLE = "reader"
@@ -40,13 +43,14 @@ def _serve(gateway: Connection) -> None:
             gateway.send(LoadFailed(pack(SetupFailed(str(error)))))
             return
 
-    def become(connection: socket.socket, payload: bytes) -> int:
+    def work(wait: Callable[[], Assignment]) -> int:
+        payload, (connection,) = wait()
         os.nice(read_options(payload).niceness)
         with suppress(GatewayLeft):
-            reader.run(connection, reading.read)
+            reader.run(socket.socket(fileno=connection), reading.read)
         return 0
 
-    server = ForkServer(gateway, ROLE, become)
+    server = ForkServer(gateway, ROLE, work)
     gateway.send(Loaded())
     server.serve()
 

@@ -170,7 +170,7 @@ class ReaderLauncher:
         if self._server is not None:
             self._server.end(EngineStopped(f"the {_NAME} was ended"))
 
-    def _ended(self, error: FaasmoeError) -> None:
+    def _ended(self, error: FaasmoeError, _: int | None) -> None:
         """The fork server has ended because of `error`, and with it all readers."""
         if isinstance(error, ProcessLost):
             log.warning("%s; the next reader starts another", error)
@@ -190,7 +190,7 @@ class ReaderLauncher:
                 ours.close()
                 raise
             try:
-                child = server.fork(theirs.fileno(), pack(ReaderOptions(niceness)))
+                child = server.fork([theirs.fileno()], pack(ReaderOptions(niceness)))
             except BaseException:
                 streams[1].transport.abort()
                 raise

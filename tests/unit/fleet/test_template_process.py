@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -16,18 +15,21 @@ from faasmoe.fleet import template_process
 from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.messages import Start, encode, failure_of, read_start
+from faasmoe.util.forkserver import client
 from faasmoe.util.forkserver.messages import (
     Ended,
     Fork,
     Forked,
+    ForkFailed,
     Kill,
     Killed,
     Load,
     Loaded,
     LoadFailed,
 )
+from faasmoe.util.forkserver.order_queue import OrderQueue
 from faasmoe.util.patience import Patience, SilenceLimits, Vitals
-from tests.unit.util.forkserver.played import PlayedServer
+from tests.unit.util.forkserver.played import PlayedServer, settle
 
 ABOUT = About("arch", 1, 2, 3, 40)
 START = Start(ServingConfig("m", "/m"), "local", "/pool", "/folder")
@@ -75,10 +77,10 @@ def test_orchestrators_from_their_forks_to_their_ends(monkeypatch: pytest.Monkey
         await played.say(Loaded(encode(ABOUT)))
         assert await process.about == ABOUT
         forking = [await fork(process, played) for _ in range(3)]
-        await played.say(Forked(1, 71), Forked(0, 70), Ended(2, 1))
+        await played.say(Forked(1, 71), Forked(0, 70), ForkFailed(2, "no memory"))
         (first, pid, ended), (second, _, other) = await forking[0], await forking[1]
         assert (first, pid, second) == (0, 70, 1)
-        with pytest.raises(ProcessLost, match="could be forked"):
+        with pytest.raises(ProcessLost, match="no orchestrator could be forked: no memory"):
             await forking[2]
         process.kill(first)
         process.kill(99)  # unknown
@@ -142,15 +144,15 @@ def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypa
 
 
 def test_a_template_that_takes_no_orders_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "OrderQueue", partial(OrderQueue, most=10))
+
     async def test(process: TemplateProcess, played: PlayedServer) -> None:
         await played.say(Loaded(encode(ABOUT)))
-        for _ in range(10_000):
-            if not process.running:
-                break
-            with suppress(ProcessLost):
-                process._server._send(Kill(1))
-        with pytest.raises(ProcessLost, match="has ended"):
-            process._server._send(Kill(1))
+        forking = [asyncio.create_task(process.fork(played.socket)) for _ in range(1000)]
+        await settle()
         assert played.kills
+        for each in forking:
+            with pytest.raises(ProcessLost, match="takes no orders"):
+                await each
 
     play(monkeypatch, test)

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
 from faasmoe.util import processes
 from faasmoe.util.forkserver.messages import (
     LARGEST_PACKET,
+    Alive,
     Ended,
     Event,
     Fork,
     Forked,
+    ForkFailed,
     Kill,
     Killed,
     Load,
     Loaded,
+    LoadFailed,
     Order,
+    Ping,
     pack,
     read_event,
 )
+from faasmoe.util.forkserver.order_queue import OrderQueue
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +92,13 @@ class ForkServerClient(Generic[T]):
         spawn: Callable[[socket.socket], subprocess.Popen[bytes]],
         decode: Callable[[bytes], T],
         decode_error: Callable[[bytes], FaasmoeError],
-        on_event: Callable[[], None] = lambda: None,
-        on_end: Callable[[FaasmoeError], None] = lambda _: None,
+        on_event: Callable[[Event], None] = lambda _: None,
+        on_end: Callable[[FaasmoeError, int | None], None] = lambda *_: None,
     ) -> None:
         """`name`, `role`: nouns for the server and its children in errors.
 
-        `on_event` is called at each packet; `on_end` once, with the reason, when the server and all children have
-        been ended.
+        `on_event` is called with each event. `on_end` is called once when the server and all children have been ended,
+        with the reason, and the exit status of a server that has ended by itself.
         """
         self._name = name
         self._role = role
@@ -114,6 +119,7 @@ class ForkServerClient(Generic[T]):
                 self._socket.close()
                 raise
         self._socket.setblocking(False)
+        self._orders = OrderQueue(self._socket)
         self._loop.add_reader(self._socket, self._hear)
 
     @property
@@ -132,13 +138,17 @@ class ForkServerClient(Generic[T]):
         return not self.loaded.done() or any(child.awaited for child in self._children.values())
 
     def load(self, payload: bytes) -> None:
-        """Have the server load what `payload` describes. Raises `ProcessLost`."""
+        """Have the server load what `payload` describes. Raises as `fork` does."""
         self._send(Load(payload))
 
-    def fork(self, descriptor: int, payload: bytes = b"") -> ForkedChild:
-        """Have a child forked that owns a copy of `descriptor`. Raises `ProcessLost`."""
+    def fork(self, descriptors: Sequence[int], payload: bytes = b"") -> ForkedChild:
+        """Have a child forked that owns copies of `descriptors`, of which there must be one.
+
+        Raises `ProcessLost` if the server was ended, `OSError` if `payload` is too long, or if the order must wait and
+        there are no descriptors for that. A child of a server that is just ending is lost with it.
+        """
         child = ForkedChild(next(self._numbers))
-        self._send(Fork(child.number, payload), descriptor)
+        self._send(Fork(child.number, payload), descriptors)
         self._children[child.number] = child
         return child
 
@@ -146,18 +156,26 @@ class ForkServerClient(Generic[T]):
         """Have a child killed. One that has ended is fine."""
         if child := self._children.get(number):
             child.dying = True
-            with suppress(ProcessLost):  # then the child ends with the server
-                self._send(Kill(number))
+            self._send(Kill(number))
+
+    def ping(self) -> None:
+        """Have the server answer `Alive`. Raises `ProcessLost` if it was ended."""
+        self._send(Ping())
 
     def end(self, error: FaasmoeError) -> None:
         """Kill the server and all its children. `error` is for those who wait. May be called twice."""
+        self._end(error)
+
+    def _end(self, error: FaasmoeError, *, by_itself: bool = False) -> None:
         if not self.running:
             return
         self._loop.remove_reader(self._socket)
+        self._orders.close()
         self._socket.close()
         self._process.kill()  # the kernel kills its children with it
+        status = None
         try:
-            self._process.wait(_REAP_SECONDS)
+            status = self._process.wait(_REAP_SECONDS)
         except subprocess.TimeoutExpired:
             log.warning("the %s, process %d, was killed and is not gone yet", self._name, self._process.pid)
         if not self.loaded.done():
@@ -165,62 +183,74 @@ class ForkServerClient(Generic[T]):
         for child in self._children.values():
             child.lose(-signal.SIGKILL, error)
         self._children.clear()
-        self._on_end(error)
+        self._on_end(error, status if by_itself else None)
 
-    def _send(self, order: Order, *descriptors: int) -> None:
-        """Never blocks. Raises `ProcessLost` if the server is gone or takes no orders."""
+    def _send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+        """Never blocks, and raises as `fork` does."""
         if not self.running:
             raise ProcessLost(f"the {self._name} has ended")
+        packet = pack(order)
+        if len(packet) > LARGEST_PACKET:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         try:
-            socket.send_fds(self._socket, [pack(order)], descriptors)
-        except BlockingIOError:  # orders that the server has not read fill the socket
-            error = ProcessLost(f"the {self._name} takes no orders")
-            self.end(error)
-            raise error from None
-        except OSError as error:
-            raise ProcessLost(f"the {self._name} takes no orders: {error.strerror}") from error
+            self._orders.send(packet, descriptors)
+        except BlockingIOError:
+            self._loop.call_soon(self.end, ProcessLost(f"the {self._name} takes no orders"))
+        except ConnectionError as error:  # `_hear` is about to hear the end
+            log.debug("the %s takes no order: %s", self._name, error.strerror)
 
     def _hear(self) -> None:
         try:
             packet, _, flags, _ = self._socket.recvmsg(LARGEST_PACKET)
         except BlockingIOError:
             return
+        except ConnectionError:
+            packet = b""  # it has closed its end, with orders that it has not read
+            flags = 0
         except OSError as error:
             self._give_up(error)
             return
-        self._on_event()
+        if not packet:
+            self._end(ProcessLost(f"the {self._name} has ended"), by_itself=True)
+            return
         try:
             if flags & socket.MSG_TRUNC:
                 raise MessageError(f"a packet of more than {LARGEST_PACKET} bytes")
-            if packet:
-                self._take(read_event(packet))
-            else:
-                self.end(ProcessLost(f"the {self._name} has ended"))
+            event = read_event(packet)
+            self._take(event)
         except MessageError as error:
             self._give_up(error)
+        else:
+            self._on_event(event)
 
     def _give_up(self, error: Exception) -> None:
         """The socket gave `error`."""
         log.error("the %s is ended: its socket gave %s", self._name, error)
-        self.end(ProcessLost(f"the {self._name} has ended"))
+        self.end(ProcessLost(f"the {self._name} was ended: its socket gave {error}"))
 
     def _take(self, event: Event) -> None:
         """Raises `MessageError` if a payload cannot be decoded."""
-        if isinstance(event, Forked):
-            child = self._children.get(event.number)
-            if child and not child.pid.done():
-                child.pid.set_result(event.pid)
-        elif isinstance(event, Killed):
-            if child := self._children.get(event.number):
-                child.dying = False
-        elif isinstance(event, Ended):
-            if child := self._children.pop(event.number, None):
-                child.lose(event.status, ProcessLost(f"no {self._role} could be forked"))
-        elif isinstance(event, Loaded):
-            if not self.loaded.done():
-                self.loaded.set_result(self._decode(event.payload))
-        else:
-            self.end(self._decode_error(event.payload))
+        match event:
+            case Forked():
+                child = self._children.get(event.number)
+                if child and not child.pid.done():
+                    child.pid.set_result(event.pid)
+            case ForkFailed():
+                if child := self._children.pop(event.number, None):
+                    child.lose(1, ProcessLost(f"no {self._role} could be forked: {event.cause}"))
+            case Killed():
+                if child := self._children.get(event.number):
+                    child.dying = False
+            case Ended():
+                if child := self._children.pop(event.number, None):
+                    child.lose(event.status, ProcessLost(f"the {self._role} has ended"))
+            case Loaded():
+                if not self.loaded.done():
+                    self.loaded.set_result(self._decode(event.payload))
+            case LoadFailed():
+                self.end(self._decode_error(event.payload))
+            case Alive():
+                pass  # whoever pings hears it by `on_event`
 
 
 def _retrieve(future: asyncio.Future[T]) -> None:

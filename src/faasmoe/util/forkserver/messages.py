@@ -9,6 +9,7 @@ import msgspec
 from faasmoe.errors import MessageError
 
 LARGEST_PACKET = 64 << 10  # bytes
+MOST_DESCRIPTORS = 8  # that come with an order
 
 
 class Packet(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -22,9 +23,9 @@ class Load(Packet, frozen=True):
 
 
 class Fork(Packet, frozen=True):
-    """To the server, with a descriptor: fork a child that owns it, and does what `payload` describes.
+    """To the server, with descriptors: fork a child that owns them, and does what `payload` describes.
 
-    Answered by `Forked`, and later by `Ended`; by `Ended` alone if no child can be forked.
+    Answered by `Forked`, and later by `Ended`; or by `ForkFailed`.
     """
 
     number: int  # of the client's choice
@@ -35,6 +36,10 @@ class Kill(Packet, frozen=True):
     """To the server: send SIGKILL to a child. Answered by `Killed`, even if no child has this number."""
 
     number: int
+
+
+class Ping(Packet, frozen=True):
+    """To the server: end workers that hang before they have an assignment. Answered by `Alive`."""
 
 
 class Loaded(Packet, frozen=True):
@@ -56,6 +61,13 @@ class Forked(Packet, frozen=True):
     pid: int
 
 
+class ForkFailed(Packet, frozen=True):
+    """From the server: there is no child of this number, because the system refuses it."""
+
+    number: int
+    cause: str
+
+
 class Killed(Packet, frozen=True):
     """From the server: the child was sent the signal, if it still ran."""
 
@@ -69,8 +81,12 @@ class Ended(Packet, frozen=True):
     status: int  # exit status, or minus the signal that killed the child
 
 
-Order = Load | Fork | Kill
-Event = Loaded | LoadFailed | Forked | Killed | Ended
+class Alive(Packet, frozen=True):
+    """From the server: it obeys orders."""
+
+
+Order = Load | Fork | Kill | Ping
+Event = Loaded | LoadFailed | Forked | ForkFailed | Killed | Ended | Alive
 _M = TypeVar("_M")
 
 pack = msgspec.msgpack.Encoder().encode

@@ -1,114 +1,77 @@
 """The fork server's process: it obeys its client over a socket that it inherits, and ends when that closes.
 
+Every child begins as a worker that waits for an assignment. Some may be forked ahead of time, so that an order does not
+wait for a fork, nor for what a worker does before it asks for its assignment.
+
 python -m MODULE DESCRIPTOR PARENT, where MODULE calls `run`
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from faasmoe.errors import MessageError
 from faasmoe.util import logs
-from faasmoe.util.forkserver.messages import (
-    LARGEST_PACKET,
-    Ended,
-    Event,
-    Fork,
-    Forked,
-    Kill,
-    Killed,
-    Load,
-    Order,
-    pack,
-    read_order,
+from faasmoe.util.backoff import Backoff
+from faasmoe.util.complaints import Complaints, reason_of
+from faasmoe.util.forkserver.connection import ClientLeft, Connection, close_all
+from faasmoe.util.forkserver.messages import Alive, Ended, Fork, Forked, ForkFailed, Kill, Killed, Order, Ping
+from faasmoe.util.forkserver.worker import (
+    Assignment,
+    Worker,
+    fork_worker,
+    no_descriptors,
+    wait_for_assignment,
 )
+from faasmoe.util.hang import Look, look_at
 from faasmoe.util.processes import Children, die_with_parent, leave_signals_to_parent, set_name
 
 log = logging.getLogger(__name__)
 
-# a child's work on its socket and `Fork.payload`; returns the exit status
-Become = Callable[[socket.socket, bytes], int]
+_PAUSES = (0.1, 5.0)  # seconds before the next worker is forked ahead after one that failed: at first, and at most
 
-
-class ClientLeft(Exception):
-    """The client has closed its end."""
-
-
-class Connection:
-    """The server's end of its client's socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def fileno(self) -> int:
-        """Readable when an order is there."""
-        return self._socket.fileno()
-
-    def receive(self) -> tuple[Order, list[int]]:
-        """An order and the descriptors that came with it. Raises `ClientLeft` or `MessageError`."""
-        try:
-            packet, fds, flags, _ = socket.recv_fds(self._socket, LARGEST_PACKET, 1)
-        except OSError as error:
-            raise ClientLeft from error
-        if not packet:
-            raise ClientLeft
-        try:
-            if flags & socket.MSG_TRUNC:
-                raise MessageError(f"a packet of more than {LARGEST_PACKET} bytes")
-            return read_order(packet), fds
-        except MessageError:
-            _close(fds)
-            raise
-
-    def load(self) -> bytes:
-        """The payload of the first order, which must be `Load`. Raises `ClientLeft` or `MessageError`."""
-        order, fds = self.receive()
-        _close(fds)
-        if not isinstance(order, Load):
-            raise MessageError(f"{type(order).__name__}, which is not Load, first")
-        return order.payload
-
-    def send(self, event: Event) -> None:
-        """Raises `ClientLeft`."""
-        try:
-            self._socket.send(pack(event))
-        except OSError as error:
-            raise ClientLeft from error
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        self._socket.close()
+# A child's work. It gets its assignment from the function that it is given (see `wait_for_assignment`), when it is
+# prepared for it, and returns the exit status.
+Work = Callable[[Callable[[], Assignment]], int]
 
 
 class ForkServer:
-    """Forks a child that does `become` for each `Fork`, reaps children, and tells the client about both."""
+    """Has a child do `work` for each `Fork`, reaps children, and tells the client about both."""
 
     def __init__(
         self,
         connection: Connection,
         role: str,
-        become: Become,
+        work: Work,
         *,
-        fork: Callable[[], int] = os.fork,
+        prefork: int = 0,
+        fork: Callable[[Callable[[Connection], None]], Worker] = fork_worker,
         kill: Callable[[int, int], None] = os.kill,
+        look: Callable[[int, bool], Look | None] = look_at,
         children: Children | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
-        """`role`: the children's name in the log and in the process table."""
+        """`role`: the children's name in the log and in the process table. `prefork`: workers to be forked ahead."""
         self._connection = connection
         self._role = role
-        self._become = become
-        self._os_fork = fork
-        self._os_kill = kill
-        self._numbers: dict[int, int] = {}  # process id to number
+        self._work = work
+        self._prefork = prefork
+        self._fork_worker = fork
+        self._kill_process = kill
+        self._look = look
+        self._waiting: list[Worker] = []
+        self._numbers: dict[int, int] = {}  # process id to number, of children with an assignment
         self._children = children or Children()
+        self._backoff = backoff or Backoff(*_PAUSES)
+        self._complaints = Complaints(log)
 
     def serve(self) -> None:
         """Run until `ClientLeft`, or `MessageError` if a packet is no order."""
@@ -116,51 +79,92 @@ class ForkServer:
         poll.register(self._connection, select.POLLIN)
         poll.register(self._children, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            ready = poll.poll(self._pause())
+            if not ready:  # orders come before workers that are forked ahead
+                self._fork_ahead()
+            for fd, _ in ready:
                 if fd == self._children.fileno():
                     self._reap()
                 else:
                     self._obey(*self._connection.receive())
 
+    def _pause(self) -> float | None:
+        """Milliseconds until a worker is to be forked ahead. None: enough wait."""
+        return None if len(self._waiting) >= self._prefork else 1000 * self._backoff.left
+
+    def _fork_ahead(self) -> None:
+        try:
+            self._waiting.append(self._new_worker())
+        except OSError as error:
+            self._complaints.note(f"no {self._role} can be forked ahead", error)
+            self._backoff.failed()
+
     def _obey(self, order: Order, fds: list[int]) -> None:
         try:
             if isinstance(order, Fork):
-                self._fork(order, fds[0] if fds else None)
+                self._fork(order, fds)
             elif isinstance(order, Kill):
                 for pid in [pid for pid, number in self._numbers.items() if number == order.number]:
-                    self._os_kill(pid, signal.SIGKILL)  # not reaped yet, so that its id is nobody else's
+                    self._kill_process(pid, signal.SIGKILL)  # not reaped yet, so that its id is nobody else's
                 self._connection.send(Killed(order.number))
+            elif isinstance(order, Ping):
+                self._kill_hanging()
+                self._connection.send(Alive())
             else:
-                raise MessageError(f"{type(order).__name__}, which is neither Fork nor Kill")
+                raise MessageError(f"{type(order).__name__}, which must be the first order")
         finally:
-            _close(fds)
+            close_all(fds)
 
-    def _fork(self, order: Fork, descriptor: int | None) -> None:
-        """`descriptor` is None if the kernel could not hand it over: this process had none free."""
-        parent = os.getpid()
+    def _fork(self, order: Fork, fds: list[int]) -> None:
         try:
-            if descriptor is None:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            pid = self._os_fork()
+            pid = self._assign(order, fds)
         except OSError as error:
-            log.error("no %s can be forked: %s", self._role, error.strerror)
-            self._connection.send(Ended(order.number, 1))
+            self._complaints.note(f"no {self._role} can be forked", error)
+            self._connection.send(ForkFailed(order.number, reason_of(error)))
             return
-        if pid == 0:
-            self._live(parent, descriptor, order.payload)
         self._numbers[pid] = order.number
         self._connection.send(Forked(order.number, pid))
 
-    def _live(self, parent: int, descriptor: int, payload: bytes) -> None:
+    def _assign(self, order: Fork, fds: list[int]) -> int:
+        """Hand an order to a worker that waits, or to a new one. Returns its process id. Raises `OSError`."""
+        if not fds:
+            raise no_descriptors()
+        while self._waiting:
+            worker = self._waiting.pop(0)
+            with suppress(OSError):  # it was killed, and will be reaped
+                worker.assign(order, fds)
+                return worker.pid
+        worker = self._new_worker(fds)
+        worker.assign(order, fds)
+        return worker.pid
+
+    def _kill_hanging(self) -> None:
+        """Kill workers that hang while they wait. The client asks for this at regular times."""
+        for worker in self._waiting:
+            look = self._look(worker.pid, False)
+            if look and (cause := worker.judge.hangs(look, owes=False)):
+                self._complaints.note(f"a waiting {self._role} is killed", cause)
+                self._kill_process(worker.pid, signal.SIGKILL)
+
+    def _new_worker(self, fds: Sequence[int] = ()) -> Worker:
+        """`fds`: descriptors that the child has copies of and that are not its own. Raises `OSError`."""
+        return self._fork_worker(partial(self._live, os.getpid(), fds))
+
+    def _live(self, parent: int, fds: Sequence[int], channel: Connection) -> None:
         """The child's whole life. Does not return."""
         status = 1
         try:
             die_with_parent(parent)
             self._children.leave()
             self._connection.close()
+            for sibling in self._waiting:
+                sibling.close()
+            close_all(fds)  # its own come with its assignment
             set_name(self._role)
             logs.inherit(self._role)
-            status = self._become(socket.socket(fileno=descriptor), payload)
+            status = self._work(partial(wait_for_assignment, channel))
+        except ClientLeft:
+            status = 0  # the server has no use for this one
         except Exception:  # the last frame of this process
             log.exception("the %s has failed", self._role)
         finally:
@@ -168,6 +172,10 @@ class ForkServer:
 
     def _reap(self) -> None:
         for pid, status in self._children.ended():
+            for worker in [worker for worker in self._waiting if worker.pid == pid]:
+                self._waiting.remove(worker)
+                worker.close()
+                self._backoff.failed()
             if (number := self._numbers.pop(pid, None)) is not None:
                 self._connection.send(Ended(number, status))
 
@@ -184,8 +192,3 @@ def run(name: str, serve: Callable[[Connection], None]) -> None:
         except MessageError as error:
             log.error("the client sent %s", error)
             sys.exit(1)
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)

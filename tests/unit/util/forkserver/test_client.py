@@ -7,26 +7,32 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
 from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
+from faasmoe.util.forkserver import client as client_module
 from faasmoe.util.forkserver.client import ForkServerClient
 from faasmoe.util.forkserver.messages import (
     LARGEST_PACKET,
+    Alive,
     Ended,
+    Event,
     Fork,
     Forked,
+    ForkFailed,
     Kill,
     Killed,
     Load,
     Loaded,
     LoadFailed,
+    Ping,
     pack,
 )
-from tests.unit.util.forkserver.played import PlayedServer
+from faasmoe.util.forkserver.order_queue import OrderQueue
+from tests.unit.util.forkserver.played import PlayedServer, settle
 
 
 def decode(payload: bytes) -> str:
@@ -36,13 +42,14 @@ def decode(payload: bytes) -> str:
 
 
 Client = ForkServerClient[str]
+End = tuple[str, int | None]
 
 
-def play(test: Callable[[Client, PlayedServer], Awaitable[None]]) -> tuple[int, list[str]]:
-    """Returns the number of packets that the client has heard, and for what it has told of the end."""
+def play(test: Callable[[Client, PlayedServer], Awaitable[None]]) -> tuple[list[Event], list[End]]:
+    """Returns the events that the client has told, and the end."""
     server = PlayedServer()
-    heard: list[None] = []
-    ends: list[str] = []
+    heard: list[Event] = []
+    ends: list[End] = []
 
     async def run() -> None:
         client = Client(
@@ -51,8 +58,8 @@ def play(test: Callable[[Client, PlayedServer], Awaitable[None]]) -> tuple[int, 
             spawn=server.spawn,
             decode=decode,
             decode_error=lambda payload: FaasmoeError(decode(payload)),
-            on_event=lambda: heard.append(None),
-            on_end=lambda error: ends.append(str(error)),
+            on_event=heard.append,
+            on_end=lambda error, status: ends.append((str(error), status)),
         )
         try:
             await test(client, server)
@@ -63,7 +70,7 @@ def play(test: Callable[[Client, PlayedServer], Awaitable[None]]) -> tuple[int, 
         assert server.kills == 1
 
     asyncio.run(run())
-    return len(heard), ends
+    return heard, ends
 
 
 def test_loading_is_answered_by_a_payload() -> None:
@@ -76,7 +83,7 @@ def test_loading_is_answered_by_a_payload() -> None:
         assert await client.loaded == "that"
         assert not client.awaited
 
-    assert play(test) == (2, ["the test is over"])
+    assert play(test) == ([Loaded(b"that"), Loaded(b"again")], [("the test is over", None)])
 
 
 def test_an_error_in_loading_is_told_as_it_is() -> None:
@@ -92,19 +99,20 @@ def test_an_error_in_loading_is_told_as_it_is() -> None:
 def test_children_have_numbers_of_their_own_and_keep_their_events_apart() -> None:
     async def test(client: Client, server: PlayedServer) -> None:
         await server.say(Loaded())
-        children = [client.fork(server.socket.fileno(), b"%d" % i) for i in range(3)]
+        children = [client.fork([server.socket.fileno()], b"%d" % i) for i in range(3)]
         assert [server.order() for _ in range(3)] == [Fork(0, b"0"), Fork(1, b"1"), Fork(2, b"2")]
         assert client.awaited
-        await server.say(Forked(1, 71), Forked(0, 70), Ended(2, 1), Forked(99, 5), Ended(99, 5), Killed(99))
+        await server.say(Forked(1, 71), Forked(0, 70), ForkFailed(2, "no memory"))
+        await server.say(Forked(99, 5), Ended(99, 5), Killed(99), ForkFailed(99, ""))
         assert [await child.pid for child in children[:2]] == [70, 71]
-        with pytest.raises(ProcessLost, match="no worker could be forked"):
+        with pytest.raises(ProcessLost, match="no worker could be forked: no memory"):
             await children[2].pid
         assert await children[2].ended == 1
         assert not client.awaited
         await server.say(Ended(1, 3), Ended(1, 4), Forked(1, 5))
         assert await children[1].ended == 3
         assert not children[0].ended.done()
-        assert client.fork(server.socket.fileno()).number == 3
+        assert client.fork([server.socket.fileno()]).number == 3
 
     play(test)
 
@@ -112,7 +120,7 @@ def test_children_have_numbers_of_their_own_and_keep_their_events_apart() -> Non
 def test_a_kill_is_awaited_and_one_of_a_child_that_has_ended_is_not_sent() -> None:
     async def test(client: Client, server: PlayedServer) -> None:
         await server.say(Loaded())
-        child = client.fork(server.socket.fileno())
+        child = client.fork([server.socket.fileno()])
         await server.say(Forked(0, 70))
         server.order()
         client.kill(99)  # unknown
@@ -141,65 +149,124 @@ def test_a_kill_is_awaited_and_one_of_a_child_that_has_ended_is_not_sent() -> No
     ],
     ids=["malformed", "an order", "no payload", "no error", "too long"],
 )
-def test_an_event_that_cannot_be_read_is_heard_and_ends_the_server(
-    event: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_event_that_cannot_be_read_ends_the_server(event: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def test(client: Client, server: PlayedServer) -> None:
-        child = client.fork(server.socket.fileno())
+        child = client.fork([server.socket.fileno()])
         await server.say(event)
         for waiting in (client.loaded, child.pid):
-            with pytest.raises(ProcessLost, match="the server has ended"):
+            with pytest.raises(ProcessLost, match="the server was ended: its socket gave"):
                 await waiting
         assert await child.ended == -signal.SIGKILL
 
-    assert play(test) == (1, ["the server has ended"])
+    heard, ((_, status),) = play(test)
+    assert (heard, status) == ([], None)
     assert "the server is ended: its socket gave" in caplog.text
 
 
 def test_a_server_that_hangs_up_has_ended_and_so_have_its_children() -> None:
     async def test(client: Client, server: PlayedServer) -> None:
         await server.say(Loaded())
-        child = client.fork(server.socket.fileno())
+        child = client.fork([server.socket.fileno()])
         server.order()
         await server.say(Forked(0, 70))
-        server.socket.shutdown(socket.SHUT_RDWR)
+        server.returncode = 3
+        await server.leave()
         assert await child.ended == -signal.SIGKILL
-        for order in (lambda: client.load(b""), lambda: client.fork(server.socket.fileno())):
+        for order in (lambda: client.load(b""), lambda: client.fork([server.socket.fileno()])):
             with pytest.raises(ProcessLost, match="the server has ended"):
                 order()
         client.kill(0)
+
+    assert play(test)[1] == [("the server has ended", 3)]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_orders_to_a_server_that_is_just_ending_are_lost_with_it(read: bool) -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
+        client.load(b"")
+        if read:  # else the kernel resets the connection
+            server.order()
+        server.socket.close()
+        child = client.fork([0])
+        client.ping()
+        assert client.running
+        await settle()
+        assert not client.running
+        with pytest.raises(ProcessLost, match="the server has ended"):
+            await child.pid
+
+    play(test)
+
+
+def test_a_sign_of_life_is_asked_for_and_told() -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
+        client.ping()
+        assert server.order() == Ping()
+        await server.say(Alive())
+
+    assert play(test)[0] == [Alive()]
+
+
+def test_a_child_gets_several_descriptors() -> None:
+    async def test(client: Client, server: PlayedServer) -> None:
+        client.fork([server.socket.fileno()] * 3, b"x")
+        assert server.order() == Fork(0, b"x")
+        assert server.descriptors == 3
 
     play(test)
 
 
 def test_those_who_wait_get_the_error_of_the_end() -> None:
     async def test(client: Client, server: PlayedServer) -> None:
-        child = client.fork(server.socket.fileno())
+        child = client.fork([server.socket.fileno()])
         client.end(ProcessLost("enough"))
         client.end(ProcessLost("again"))
         for waiting in (client.loaded, child.pid):
             with pytest.raises(ProcessLost, match="enough"):
                 await waiting
 
-    assert play(test)[1] == ["enough"]
+    assert play(test)[1] == [("enough", None)]
 
 
-def test_a_server_that_takes_no_orders_is_ended() -> None:
+def test_orders_wait_until_the_server_reads_them() -> None:
     async def test(client: Client, server: PlayedServer) -> None:
-        with suppress(ProcessLost):
-            for _ in range(10_000):
-                client.fork(server.socket.fileno())
+        for _ in range(1000):
+            client.fork([0])
+        await settle()
+        numbers = []
+        for _ in range(1000):
+            order = server.order()
+            assert isinstance(order, Fork)
+            numbers.append(order.number)
+            await asyncio.sleep(0)
+        assert numbers == list(range(1000))
+        assert client.running
+
+    play(test)
+
+
+def test_a_server_that_takes_no_orders_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "OrderQueue", partial(OrderQueue, most=100))
+
+    async def test(client: Client, server: PlayedServer) -> None:
+        children = [client.fork([0]) for _ in range(1000)]
+        await settle()
         assert not client.running
+        assert all(child.ended.done() for child in children)
         with pytest.raises(ProcessLost, match="takes no orders"):
             await client.loaded
 
-    assert play(test)[1] == ["the server takes no orders"]
+    assert play(test)[1] == [("the server takes no orders", None)]
 
 
 def test_a_payload_that_is_too_long_is_not_sent() -> None:
     async def test(client: Client, server: PlayedServer) -> None:
-        with pytest.raises(ProcessLost, match="takes no orders: Message too long"):
-            client.load(bytes(16 << 20))
+        for order in (lambda: client.load(bytes(LARGEST_PACKET)), lambda: client.fork([0], bytes(LARGEST_PACKET))):
+            with pytest.raises(OSError, match="Message too long"):
+                order()
+        await settle()
+        with pytest.raises(BlockingIOError):
+            server.order()
         assert client.running
 
     play(test)

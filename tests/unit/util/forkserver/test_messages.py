@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from faasmoe.errors import MessageError
 from faasmoe.util.forkserver.messages import (
+    Alive,
     Ended,
     Event,
     Fork,
     Forked,
+    ForkFailed,
     Kill,
     Killed,
     Load,
@@ -19,6 +21,7 @@ from faasmoe.util.forkserver.messages import (
     LoadFailed,
     Order,
     Packet,
+    Ping,
     pack,
     read_event,
     read_order,
@@ -26,13 +29,18 @@ from faasmoe.util.forkserver.messages import (
 
 numbers = st.integers(0, 2**63 - 1)
 orders: st.SearchStrategy[Order] = st.one_of(
-    st.builds(Load, st.binary()), st.builds(Fork, numbers, st.binary()), st.builds(Kill, numbers)
+    st.builds(Load, st.binary()),
+    st.builds(Fork, numbers, st.binary()),
+    st.builds(Kill, numbers),
+    st.builds(Ping),
 )
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Loaded, st.binary()),
     st.builds(LoadFailed, st.binary()),
     st.builds(Forked, numbers, numbers),
+    st.builds(ForkFailed, numbers, st.text()),
     st.builds(Killed, numbers),
+    st.builds(Alive),
     st.builds(Ended, numbers, st.integers(-64, 255)),
 )
 
