@@ -13,7 +13,7 @@ from faasmoe.api.asked import Asked, Bounds
 from faasmoe.experts import payload
 from faasmoe.experts.payload import Reply, Request
 from faasmoe.platforms.base import FileRange, FunctionSpec
-from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.protocol.config import About, ServingConfig
@@ -115,6 +115,12 @@ def control() -> Iterator[bytes]:
         local.NotActivated(2, local.BudgetTooSmall(2, 1)),
     ):
         yield b"\x0d" + local.pack(message)[8:]
+    duty = payloads.Duty(slot=1, handler="m:f", artifact=b"/a", keep_alive=60.0, concurrency=1)
+    for order in (forks.Load(payloads.encode(payloads.Preload(("m",), 2))), forks.Fork(1, payloads.encode(duty))):
+        yield b"\x0e" + forks.pack(order)
+    failed = payloads.PreloadFailed("No module named 'm'")
+    for heard in (forks.LoadFailed(payloads.encode(failed)), forks.ForkFailed(1, "no memory"), forks.Alive()):
+        yield b"\x0f" + forks.pack(heard)
 
 
 def headers() -> Iterator[bytes]:

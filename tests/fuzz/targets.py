@@ -23,7 +23,7 @@ from faasmoe.experts import payload
 from faasmoe.experts.mapping import map_tensor
 from faasmoe.model.checkpoint.index import read_header
 from faasmoe.model.text.prompts import PromptEncoder
-from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.readers import messages as readers
@@ -191,6 +191,20 @@ def _readers_event(data: bytes) -> None:
         readers.read_setup_failure(event.payload)
 
 
+def _zygote_order(data: bytes) -> None:
+    order = forks.read_order(data)
+    if isinstance(order, forks.Load):
+        payloads.read_preload(order.payload)
+    elif isinstance(order, forks.Fork):
+        payloads.read_duty(order.payload)
+
+
+def _zygote_event(data: bytes) -> None:
+    event = forks.read_event(data)
+    if isinstance(event, forks.LoadFailed):
+        payloads.read_preload_failed(event.payload)
+
+
 def _head(data: bytes) -> None:
     if len(data) >= messages.HEADER.size:
         messages.body_length(data[: messages.HEADER.size])
@@ -211,4 +225,6 @@ _PARSERS: tuple[Callable[[bytes], object], ...] = (
     readers.read_job,
     readers.read_answer,
     _control,
+    _zygote_order,
+    _zygote_event,
 )

@@ -17,22 +17,17 @@ from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.local.daemon import page_cache
 from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel, listen_at
 from faasmoe.platforms.local.daemon.keeper import Keeper
-from faasmoe.platforms.local.daemon.pool import (
-    INSTANCE_BYTES,
-    PROMISE_NS,
-    FunctionState,
-    InstanceState,
-    Pool,
-)
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, PROMISE_NS, FunctionState, InstanceState, Pool
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.daemon.watch import Watch
-from faasmoe.platforms.local.daemon.zygote import StartZygote
+from faasmoe.platforms.local.daemon.zygote import ChildEvent, StartZygote
 from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFailed, RequestRefused
 from faasmoe.platforms.local.protocol.stats_page import StatsTable
 from faasmoe.util.complaints import reason_of
+from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
 from faasmoe.util.hang import Look, look_at
 
 log = logging.getLogger(__name__)
@@ -62,6 +57,7 @@ class Lifecycle:
         self._unneeded = unneeded
         self._table = StatsTable()
         self._channels: dict[str, InstanceChannel] = {}  # by path
+        self._numbers: dict[int, InstanceState] = {}  # by the zygote's number
         self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
         self._mark = secrets.token_hex(4)
         self._turn = asyncio.Lock()  # first come, first served, for those who need memory
@@ -227,12 +223,12 @@ class Lifecycle:
             record.activated = record.last_used = self._clock()
             running = InstanceState(function, path, record, kept)
             channel.listen(partial(self._hear, running))
-            self._zygote.send(running.order(channel.slot), channel.descriptors)
+            running.number = self._zygote.start(running.duty(channel.slot), channel.descriptors)
         except BaseException:
             channel.close()
             raise
         channel.handed_over()
-        self._channels[path] = channel
+        self._channels[path], self._numbers[running.number] = channel, running
         self._pool.add(running)
         return running
 
@@ -247,8 +243,7 @@ class Lifecycle:
         self._channels[running.path].drain(too_slow=partial(self._kill, running))
 
     def _kill(self, running: InstanceState) -> None:
-        if running.path in self._pool.instances and running.pid:
-            self._zygote.send({"operation": "kill", "pid": running.pid})
+        self._zygote.kill(running.number)
 
     def _kill_hanging(self, running: InstanceState, cause: str) -> None:
         log.warning("an instance of %s hangs and is killed: %s", running.function.spec.name, cause)
@@ -261,7 +256,7 @@ class Lifecycle:
         if running.record.in_flight and self._clock() - running.record.busy_since >= seconds * 1e9:
             self._kill_hanging(running, f"a call was not answered within {seconds:.0f} s")
 
-    def _zygote_event(self, event: dict[str, Any] | None) -> None:
+    def _zygote_event(self, event: ChildEvent | None) -> None:
         """Something happened to a child; None: the zygote is gone, and the kernel has killed its children."""
         if event is None:
             for running in list(self._pool.instances.values()):
@@ -269,18 +264,20 @@ class Lifecycle:
             self._renew_table()
             if not self.closing:
                 self.spawn(self.prepare())
-        elif event["event"] == "ended":
-            for running in [r for r in self._pool.instances.values() if r.pid == event["pid"]]:
-                if event["status"] == NO_ROOM:
-                    self._scarcity.failed("an instance could not have the threads or descriptors that it needs")
-                self._ended(running, cause_of(event["status"]) if event["status"] != NO_ROOM else "")
-        elif concerned := self._pool.instances.get(event["id"]):
-            if event["event"] == "started":
-                concerned.pid = event["pid"]
-                self._change.set()
-            else:
-                self._scarcity.failed(event["cause"])
-                self._ended(concerned, "")
+        elif concerned := self._numbers.get(event.number):
+            match event:
+                case Forked():
+                    concerned.pid = event.pid
+                    self._change.set()
+                case ForkFailed():
+                    self._scarcity.failed(f"no process can be forked: {event.cause}")
+                    self._ended(concerned, "")
+                case Ended(status=status):
+                    if status == NO_ROOM:
+                        self._scarcity.failed(
+                            "an instance could not have the threads or descriptors that it needs"
+                        )
+                    self._ended(concerned, cause_of(status) if status != NO_ROOM else "")
 
     def _renew_table(self) -> None:
         """What is being killed may still write into the old one."""
@@ -292,6 +289,7 @@ class Lifecycle:
     def _ended(self, running: InstanceState, cause: str) -> None:
         self._pool.remove(running, running.fault or cause, self._clock())
         self._channels.pop(running.path).close()
+        self._numbers.pop(running.number, None)
         self._change.set()
         spec = running.function.spec
         if self._options.release_page_cache and not running.function.instances:

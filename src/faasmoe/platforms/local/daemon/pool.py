@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from socket import gethostname
-from typing import Any
 
 from faasmoe.platforms.base import FunctionSpec, FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.platforms.latency import BUCKETS, bound_of, percentile
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
+from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 _NODE = gethostname()
@@ -30,6 +31,7 @@ class InstanceState:
     path: str  # of its socket
     record: InstanceStats
     kept: bool  # one of the function's minimum
+    number: int = -1  # the zygote's, once it is told to fork it
     pid: int | None = None  # once it is forked
     draining: bool = False
     evicted: bool = False
@@ -48,18 +50,16 @@ class InstanceState:
         busy = record.busy / 1e9
         return PoolTotals(gb * (now - record.activated) / 1e9, gb * busy, busy, int(record.invocations), 1)
 
-    def order(self, slot: int) -> dict[str, Any]:
-        """What the zygote is told to start it; `slot` is that of its record."""
+    def duty(self, slot: int) -> Duty:
+        """What it is told to be; `slot` is that of its record."""
         spec = self.function.spec
-        return {
-            "operation": "start",
-            "id": self.path,
-            "slot": slot,
-            "handler": spec.handler,
-            "artifact": str(spec.artifact),
-            "keep_alive": None if self.kept or spec.keep_alive == math.inf else spec.keep_alive,
-            "concurrency": spec.concurrency,
-        }
+        return Duty(
+            slot=slot,
+            handler=spec.handler,
+            artifact=os.fsencode(spec.artifact),
+            keep_alive=None if self.kept or spec.keep_alive == math.inf else spec.keep_alive,
+            concurrency=spec.concurrency,
+        )
 
     def promise(self, now: int) -> None:
         """A caller is about to call it."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from faasmoe.platforms.local.protocol.payloads import Duty
+from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
+
+ChildEvent = Forked | ForkFailed | Ended
 # hears of each event of a child, and None when a zygote that was ready has ended
-Listener = Callable[[dict[str, Any] | None], None]
+Listener = Callable[[ChildEvent | None], None]
 
 
 class Zygote(Protocol):
@@ -23,8 +27,11 @@ class Zygote(Protocol):
     async def ready(self) -> None:
         """Returns when orders are taken. Raises `ZygoteFailed`."""
 
-    def send(self, order: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Give an order."""
+    def start(self, duty: Duty, descriptors: Sequence[int]) -> int:
+        """Have an instance forked. Returns the number that events have. Raises `OSError`."""
+
+    def kill(self, number: int) -> None:
+        """Have an instance killed. One that has ended is fine."""
 
     def ping(self) -> None:
         """Ask for a sign of life."""

@@ -19,8 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
 from faasmoe.errors import brief
 from faasmoe.platforms.base import Buffer
@@ -29,6 +27,7 @@ from faasmoe.platforms.latency import bucket_of
 from faasmoe.platforms.local.instance.connection import ServerConnection
 from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.platforms.local.protocol.frame import Answer, Header, Status
+from faasmoe.platforms.local.protocol.payloads import Duty, read_duty
 from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
 
@@ -63,43 +62,15 @@ def resolve(handler: str) -> Callable[[str], Handle]:
     return loader
 
 
-@dataclass
-class Duty:
-    """What an instance is to be."""
-
-    handler: str
-    artifact: str
-    keep_alive: float | None  # seconds; None: until it is drained
-    concurrency: int
-    listener: socket.socket
-    lifeline: socket.socket
-    record: InstanceStats
-    page: mmap.mmap
-
-    @classmethod
-    def receive(cls, message: dict[str, Any], fds: Sequence[int]) -> Duty:
-        """From the zygote's message: the descriptors are listener, lifeline and table of records."""
-        listener, lifeline, table = fds
-        page = map_page(table, message["slot"])
-        os.close(table)  # the other instances' records are none of this one's business
-        return cls(
-            message["handler"],
-            message["artifact"],
-            message["keep_alive"],
-            message["concurrency"],
-            socket.socket(fileno=listener),
-            socket.socket(fileno=lifeline),
-            InstanceStats.from_buffer(page),
-            page,
-        )
-
-
 class Instance:
     """Answers calls until it is drained or idles out."""
 
-    def __init__(self, duty: Duty) -> None:
+    def __init__(self, duty: Duty, listener: socket.socket, lifeline: socket.socket, page: mmap.mmap) -> None:
+        """`page`: where its record is."""
         self._duty = duty
-        self._record = duty.record
+        self._listener = listener
+        self._lifeline = lifeline
+        self._record = InstanceStats.from_buffer(page)
         self._lock = threading.Lock()  # of the record and of all below
         self._callers: set[ServerConnection] = set()
         self._silent = threading.Condition(self._lock)  # none of them waits for a reply
@@ -107,10 +78,19 @@ class Instance:
         self._running = 0
         self._in_flight = 0  # as in the record, but read faster
         self._busy = BusyTime()
-        self._latency = duty.record.latency
+        self._latency = self._record.latency
         self._draining = False
         self._handle: Handle | None = None
         self._failure = ""
+
+    @classmethod
+    def assigned(cls, payload: bytes, descriptors: Sequence[int]) -> Instance:
+        """The instance of an assignment (see `Duty`). Raises `MessageError`."""
+        duty = read_duty(payload)
+        listener, lifeline, table = descriptors
+        page = map_page(table, duty.slot)
+        os.close(table)  # the other instances' records are none of this one's business
+        return cls(duty, socket.socket(fileno=listener), socket.socket(fileno=lifeline), page)
 
     def run(self) -> None:
         """Load the function and serve it. Returns when all calls are answered and no more will be taken."""
@@ -118,11 +98,12 @@ class Instance:
         record.forked = record.last_used = time.monotonic_ns()
         threading.stack_size(_STACK_BYTES)
         gc.disable()  # a function keeps no state, so it makes no cycles worth looking for
+        artifact = os.fsdecode(self._duty.artifact)
         try:
-            self._handle = resolve(self._duty.handler)(self._duty.artifact)
+            self._handle = resolve(self._duty.handler)(artifact)
         except Exception as error:  # noqa: BLE001 - callers are told, whatever it is
             failure = f"{type(error).__name__}: {brief(error)}"
-            log.error("function of %s cannot be loaded: %s", self._duty.artifact, failure)
+            log.error("function of %s cannot be loaded: %s", artifact, failure)
             self._failure = public(failure)
         record.mapped = time.monotonic_ns()
         if record.report:
@@ -133,21 +114,21 @@ class Instance:
     def _accept(self) -> None:
         """Take connections until it is time to end."""
         poll = select.poll()
-        poll.register(self._duty.listener, select.POLLIN)
-        poll.register(self._duty.lifeline, select.POLLIN)
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._lifeline, select.POLLIN)
         while True:
             left = self._keep_alive_left()
             if left is not None and left <= 0:
                 return
             for fd, _ in poll.poll(left and min(left, _LONGEST_WAIT) * 1000):
-                if fd == self._duty.lifeline.fileno():
+                if fd == self._lifeline.fileno():
                     return
                 self._take()
 
     def _take(self) -> None:
         """Accept a connection, if the system has a descriptor for it. Raises `NoRoom`."""
         try:
-            connection = self._duty.listener.accept()[0]
+            connection = self._listener.accept()[0]
         except OSError as error:
             log.debug("no connection: %s", error.strerror)
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
@@ -219,7 +200,7 @@ class Instance:
             if self._record.report:
                 self._tell()
         if status == Status.UNLOADABLE:
-            self._duty.lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
+            self._lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
 
     def _begin(self) -> tuple[int, int, int] | None:
         """Note a call, and wait until it may run.
@@ -270,11 +251,11 @@ class Instance:
     def _tell(self) -> None:
         """Have the daemon look at the record."""
         with suppress(OSError):  # it is going; so are we
-            self._duty.lifeline.send(b"d", socket.MSG_DONTWAIT)
+            self._lifeline.send(b"d", socket.MSG_DONTWAIT)
 
     def _drain(self) -> None:
         """Finish what runs, refuse what is new."""
-        self._duty.listener.close()
+        self._listener.close()
         with self._lock:
             self._draining = True
             self._record.draining = 1

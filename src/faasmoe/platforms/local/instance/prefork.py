@@ -1,62 +1,55 @@
-"""A blank child of the zygote: it lives a whole life in rehearsal, waits for its duty, and does it."""
+"""The life of a pre-forked worker: it lives a whole life in rehearsal, waits for its duty, and does it."""
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
-from faasmoe.errors import brief
-from faasmoe.platforms.local.instance.instance import Duty, Handle, Instance, NoRoom, start_thread
+from faasmoe.platforms.local.instance.instance import Handle, Instance, NoRoom, start_thread
 from faasmoe.platforms.local.instance.sandbox import Sandbox
 from faasmoe.platforms.local.protocol import frame, wire
 from faasmoe.platforms.local.protocol.endings import NO_ROOM
 from faasmoe.platforms.local.protocol.frame import INLINE, Header
-from faasmoe.util.processes import die_with_parent, leave_signals_to_parent
+from faasmoe.platforms.local.protocol.payloads import Duty, encode
+from faasmoe.util.forkserver.connection import Connection
+from faasmoe.util.forkserver.messages import Fork
+from faasmoe.util.forkserver.worker import Assignment, Worker, wait_for_assignment
 
-log = logging.getLogger(__name__)
 
-
-def live(parent: int, assignment: socket.socket, sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]) -> None:
-    """What a child does after the fork. `assignment`: where its duty comes from. Does not return."""
-    status = 1
+def live(wait: Callable[[], Assignment], sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]) -> int:
+    """The work of a child of the zygote. Returns its exit status. `wait` returns its duty."""
     try:
-        die_with_parent(parent)
-        leave_signals_to_parent()
         _rehearse()
         for function in warm_up:
             function()
         sandbox.enter()
-        with assignment:
-            message, fds = wire.receive(assignment)
-        _become(message, fds)
-        status = 0
-    except wire.Lost:
-        status = 0  # the zygote has no use for this one
+        _become(wait)
     except NoRoom:
-        status = NO_ROOM
-    except Exception as error:  # noqa: BLE001 - the last frame of this process
-        log.error("instance %d ended: %s: %s", os.getpid(), type(error).__name__, brief(error))
-    finally:
-        os._exit(status)  # no destructors of the zygote's objects
+        return NO_ROOM
+    return 0
 
 
-def _become(message: dict[str, Any], fds: Sequence[int]) -> None:
-    Instance(Duty.receive(message, fds)).run()
+def _become(wait: Callable[[], Assignment]) -> None:
+    """Raises `NoRoom`."""
+    try:
+        assignment = wait()
+    except OSError as error:  # this process has no descriptors for it
+        raise NoRoom from error
+    Instance.assigned(*assignment).run()
 
 
 def _nothing(_: str) -> Handle:
     return lambda *_: b""
 
 
-def _rehearsal(orders: socket.socket) -> None:
+def _rehearsal(wait: Callable[[], Assignment]) -> None:
     with suppress(NoRoom):  # its caller notices
-        _become(*wire.receive(orders))
+        _become(wait)
 
 
 def _rehearse() -> None:
@@ -65,16 +58,19 @@ def _rehearse() -> None:
     os.ftruncate(table, mmap.PAGESIZE)
     listener.bind("")  # a name of the kernel's choice
     listener.listen(1)
-    orders, order_end = socket.socketpair()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lifeline, lifeline_end = socket.socketpair()
     caller = socket.socket(socket.AF_UNIX)
     caller.connect(listener.getsockname())
-    order = {"slot": 0, "handler": f"{__name__}:_nothing", "artifact": "", "keep_alive": 60.0, "concurrency": 1}
-    with orders, order_end, lifeline, caller:
-        wire.send(orders, order, [listener.detach(), lifeline_end.detach(), table])
+    duty = Duty(slot=0, handler=f"{__name__}:_nothing", artifact=b"", keep_alive=60.0, concurrency=1)
+    with listener, theirs, lifeline, lifeline_end, caller:
+        descriptors = [listener.fileno(), lifeline_end.fileno(), table]
+        Worker(os.getpid(), ours).assign(Fork(0, encode(duty)), descriptors)
         os.close(table)
+        listener.close()
+        lifeline_end.close()
         frame.send_call(caller, frame.pack_call(Header(INLINE, 0, 0, 0, 0, 0)), ())
-        thread = threading.Thread(target=_rehearsal, args=(order_end,))
+        thread = threading.Thread(target=_rehearsal, args=(partial(wait_for_assignment, Connection(theirs)),))
         start_thread(thread)
         try:
             frame.receive_reply(caller, memoryview(bytearray(frame.BUFFER)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 
-UNUSABLE = os.EX_CONFIG  # of a zygote: what it is to import does not exist
 NO_ROOM = os.EX_TEMPFAIL  # of an instance: the system has no more threads, processes or descriptors for it
 
 _REASONS = {

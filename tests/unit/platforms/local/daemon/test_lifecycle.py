@@ -54,10 +54,10 @@ def test_a_zygote_that_cannot_be_started_is_an_error_of_the_platform() -> None:
 
 def test_an_instance_that_cannot_be_forked_is_tried_again_after_a_pause() -> None:
     async def story(world: World) -> None:
-        world.zygote.refuses = ["no process can be forked"]
+        world.zygote.refuses = ["no memory"]
         first = await world.life.obtain("f")
         await world.until(lambda: not world.pool.instances)
-        assert world.life.trouble == "no process can be forked"
+        assert world.life.trouble == "no process can be forked: no memory"
         second = await world.life.obtain("f")
         assert second is not first
         assert second.record.mapped  # it had to show that it has what it needs
@@ -216,7 +216,7 @@ def test_an_instance_that_does_not_end_when_told_to_is_killed() -> None:
         await asyncio.sleep(34)
         assert world.zygote.killed == []
         await asyncio.sleep(2)
-        assert world.zygote.killed == [running.pid]
+        assert world.zygote.killed == [running.number]
         assert world.pool.instances == {}
 
     World(function_spec()).run(story)

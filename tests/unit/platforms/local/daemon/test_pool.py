@@ -14,13 +14,13 @@ from faasmoe.platforms.local.daemon.pool import (
 )
 from tests.unit.platforms.local.daemon.pools import MIB, NOW, SECOND, answer, function_spec, pool_of, start
 
-# order
+# duty
 
 
 def test_an_instance_that_is_kept_for_ever_is_told_of_no_end() -> None:
     for keep_alive, kept, told in ((60.0, False, 60.0), (math.inf, False, None), (60.0, True, None)):
         pool = pool_of(None, function_spec(keep_alive=keep_alive))
-        assert start(pool, pool.functions["f"], kept).order(0)["keep_alive"] == told
+        assert start(pool, pool.functions["f"], kept).duty(0).keep_alive == told
 
 
 # choose

@@ -16,7 +16,9 @@ from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.zygote import Listener
 from faasmoe.platforms.local.daemon.zygote_client import ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
+from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
 from faasmoe.util.hang import Look
 
 START_SECONDS = 2.0  # of a zygote
@@ -53,14 +55,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class FakeInstance:
     """A process, as the daemon sees it: a pid, a record, and a socket that closes when it ends."""
 
-    def __init__(self, zygote: FakeZygote, order: dict[str, Any], fds: Sequence[int]) -> None:
-        self.path: str = order["id"]
+    def __init__(self, zygote: FakeZygote, number: int, duty: Duty, fds: Sequence[int]) -> None:
+        self.number = number
         self.pid = 0
         self.alive = True
         self._zygote = zygote
-        self._keep_alive: float | None = order["keep_alive"]
+        self._keep_alive = duty.keep_alive
         self._channel = socket.socket(fileno=os.dup(fds[1]))
-        self._page = map_page(fds[2], order["slot"])
+        self._page = map_page(fds[2], duty.slot)
         self.record = InstanceStats.from_buffer(self._page)
 
     def fork(self, pid: int) -> None:
@@ -119,7 +121,7 @@ class FakeInstance:
         if self.alive:
             self.vanish()
             self._zygote.instances.remove(self)
-            self._zygote.listener({"event": "ended", "pid": self.pid, "status": status})
+            self._zygote.listener(Ended(self.number, status))
 
     def vanish(self) -> None:
         self.alive = False
@@ -138,10 +140,11 @@ class FakeZygote:
         self.forks = self.loads = True  # instances, when told to
         self.deaf = False  # its instances do not end when told to
         self.starts = 0
-        self.killed: list[int] = []
+        self.killed: list[int] = []  # numbers
         self.instances: list[FakeInstance] = []
         self.pid: int | None = None
         self._pids = 100
+        self._numbers = 0
 
     def now(self) -> int:
         return round(asyncio.get_running_loop().time() * 1e9)
@@ -155,16 +158,18 @@ class FakeZygote:
             self.up, self.trouble, self.pid = True, "", 7
             self.starts += 1
 
-    def send(self, order: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        if order["operation"] == "start":
-            instance = FakeInstance(self, order, fds)
-            self.instances.append(instance)
-            if self.forks:
-                asyncio.get_running_loop().call_soon(self.fork, instance)
-        elif order["operation"] == "kill":
-            self.killed.append(order["pid"])
-            for instance in [one for one in self.instances if one.pid == order["pid"]]:
-                instance.end(-9)
+    def start(self, duty: Duty, descriptors: Sequence[int]) -> int:
+        self._numbers += 1
+        instance = FakeInstance(self, self._numbers, duty, descriptors)
+        self.instances.append(instance)
+        if self.forks:
+            asyncio.get_running_loop().call_soon(self.fork, instance)
+        return self._numbers
+
+    def kill(self, number: int) -> None:
+        self.killed.append(number)
+        for instance in [one for one in self.instances if one.number == number]:
+            instance.end(-9)
 
     def fork(self, instance: FakeInstance) -> None:
         if instance not in self.instances:
@@ -172,11 +177,11 @@ class FakeZygote:
         if self.refuses:
             instance.vanish()
             self.instances.remove(instance)
-            self.listener({"event": "failed", "id": instance.path, "cause": self.refuses.pop(0)})
+            self.listener(ForkFailed(instance.number, self.refuses.pop(0)))
             return
         self._pids += 1
         instance.fork(self._pids)
-        self.listener({"event": "started", "id": instance.path, "pid": self._pids})
+        self.listener(Forked(instance.number, self._pids))
 
     def ping(self) -> None:
         self.owes = False
@@ -242,7 +247,7 @@ class World:
 
     def process(self, running: InstanceState) -> FakeInstance:
         """The process behind an instance."""
-        return next(one for one in self.zygote.instances if one.path == running.path)
+        return next(one for one in self.zygote.instances if one.number == running.number)
 
     async def loaded(self, name: str) -> InstanceState:
         """An instance of a function, which has loaded."""

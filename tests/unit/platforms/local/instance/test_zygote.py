@@ -1,33 +1,67 @@
+"""What the zygote prepares, with a fork server that forks nothing."""
+
 from __future__ import annotations
 
-import errno
-import os
-import signal
 import socket
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from faasmoe.platforms.local.instance import zygote
 from faasmoe.platforms.local.instance.sandbox import Sandbox
-from faasmoe.platforms.local.instance.zygote import Zygote
-from faasmoe.platforms.local.protocol import wire
+from faasmoe.platforms.local.protocol.payloads import Preload, encode, read_preload_failed
+from faasmoe.util.forkserver.connection import Connection
+from faasmoe.util.forkserver.messages import LARGEST_PACKET, Event, Load, Loaded, LoadFailed, pack, read_event
+
+Made = list[tuple[str, Callable[..., int], int]]
 
 
-def test_a_fork_that_fails_is_told_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> int:
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Role, work and number of workers of each fork server."""
+    servers: Made = []
 
-    monkeypatch.setattr(os, "fork", refuse)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(signal, "set_wakeup_fd", lambda *_, **__: -1)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        zygote = Zygote(theirs, 1, Sandbox(()), [])
-        ours.settimeout(5)
-        before = len(os.listdir("/proc/self/fd"))
-        wire.send(ours, {"operation": "start", "id": "a"}, [0])
-        zygote._obey(*wire.receive(theirs))
-        cause = f"no process can be forked: {os.strerror(errno.EAGAIN)}"
-        assert wire.receive(ours)[0] == {"event": "failed", "id": "a", "cause": cause}
-        zygote._add_spare()
-        assert zygote._backoff.left > 0  # before the next
-        assert len(os.listdir("/proc/self/fd")) == before
+    class Server:
+        def __init__(self, _: Connection, role: str, work: Any, *, prefork: int) -> None:
+            servers.append((role, work, prefork))
+
+        def serve(self) -> None:
+            pass
+
+    monkeypatch.setattr(zygote, "ForkServer", Server)
+    monkeypatch.setattr(zygote, "prepare", lambda: Sandbox(()))
+    monkeypatch.setattr(zygote, "join_pages", lambda: None)
+    return servers
+
+
+def serve(*modules: str) -> Event:
+    """What the daemon hears first."""
+    daemon, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with daemon, theirs:
+        daemon.send(pack(Load(encode(Preload(modules, 2)))))
+        zygote._serve(Connection(theirs))
+        return read_event(daemon.recv(LARGEST_PACKET))
+
+
+def test_modules_are_imported_and_warmed_up_here_and_in_each_child(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[str] = []
+    warm = SimpleNamespace(warm_up=lambda: warmed.append("warm"))
+    monkeypatch.setitem(sys.modules, "warm", warm)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cold", SimpleNamespace())  # type: ignore[arg-type]
+    assert serve("warm", "cold") == Loaded()
+    assert warmed == ["warm"]
+    ((role, work, prefork),) = made
+    assert (role, prefork) == ("instance", 2)
+    assert work.keywords == {"sandbox": Sandbox(()), "warm_up": [warm.warm_up]}  # type: ignore[attr-defined]
+
+
+def test_a_module_that_cannot_be_imported_is_told(made: Made) -> None:
+    event = serve("no_such_module")
+    assert isinstance(event, LoadFailed)
+    assert read_preload_failed(event.payload).cause == "No module named 'no_such_module'"
+    assert made == []
