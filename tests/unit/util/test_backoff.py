@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from faasmoe.util.backoff import Backoff
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 
 
 def backoff(clock: Clock, chance: float = 1.0) -> Backoff:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from faasmoe.util.complaints import Complaints
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 
 
 def test_a_cause_is_counted_each_time_and_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

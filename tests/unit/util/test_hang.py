@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.util.hang import TICK, Judge, Look, Ticks, look_at
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 
 STOPPED = Look(True, False, 1.0)
 IDLE = Look(False, False, 1.0)

@@ -6,7 +6,7 @@ from typing import Any
 from faasmoe.platforms.local.client.attempt import AwakeTime, Pending
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.protocol.frame import Header
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 
 
 def test_an_instance_is_suspected_again_after_twice_as_long() -> None:

@@ -26,8 +26,9 @@ from faasmoe.platforms.local.protocol.messages import (
     PlatformFailed,
     Wanted,
 )
+from tests.unit.clocks import VirtualLoop
 from tests.unit.platforms.local.daemon.pools import MIB, SPEC, function_spec
-from tests.unit.platforms.local.daemon.world import FakeZygote, VirtualLoop
+from tests.unit.platforms.local.daemon.world import FakeZygote
 
 CHARGE = 10 * MIB + INSTANCE_BYTES  # of an instance of `SPEC`
 F = function_spec("f")

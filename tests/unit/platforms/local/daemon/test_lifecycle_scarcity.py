@@ -15,7 +15,7 @@ from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
 from faasmoe.platforms.local.daemon.pool import InstanceState
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
 from faasmoe.platforms.local.options import LocalOptions
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 from tests.unit.platforms.local.daemon.pools import function_spec, pool_of
 
 

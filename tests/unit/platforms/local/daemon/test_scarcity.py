@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from faasmoe.platforms.local.daemon.scarcity import Scarcity
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 
 
 def test_each_failure_asks_for_a_pause_before_the_next_attempt() -> None:

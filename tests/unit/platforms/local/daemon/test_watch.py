@@ -10,7 +10,7 @@ import pytest
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.util.hang import TICK, Look
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 from tests.unit.platforms.local.daemon.pools import function_spec, pool_of, start
 
 STOPPED, IDLE = Look(True, False, 1.0), Look(False, False, 1.0)

@@ -1,10 +1,9 @@
-"""A world for the daemon's heart: a loop whose time passes only while all wait, and a zygote that forks no process."""
+"""A world for the daemon's heart: virtual time, and a zygote that forks no process."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import selectors
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -20,36 +19,12 @@ from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
 from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
 from faasmoe.util.hang import Look
+from tests.unit.clocks import VirtualLoop
 
 START_SECONDS = 2.0  # of a zygote
 LOAD_SECONDS = 0.5  # of an instance
 IDLE = Look(stopped=False, runnable=False, cpu=1.0)
 STOPPED = Look(stopped=True, runnable=False, cpu=1.0)
-
-
-class _Selector(selectors.EpollSelector):
-    loop: VirtualLoop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise AssertionError("nothing can happen any more")
-        if not ready and timeout:
-            self.loop.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Instead of waiting it moves its clock."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        selector = _Selector()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
 
 
 class FakeInstance:
