@@ -33,7 +33,7 @@ from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.tenants import Tenant, add_tenant
-from faasmoe.util.patience import SilenceLimits
+from faasmoe.util.liveness import SilenceLimits
 from tests import processes
 from tests.integration.servers import Server, serve
 from tests.waiting import alive, wait_until

@@ -20,7 +20,7 @@ import pytest
 
 from faasmoe.api.asked import Asked, Bounds
 from faasmoe.errors import CheckpointError, EngineStopped, RequestError
-from faasmoe.readers import lane, progress
+from faasmoe.readers import lane
 from faasmoe.readers.pool import Readers
 from tests.hostile import hostile_bodies
 from tests.tokenizers import CHATML, chatml
@@ -122,11 +122,7 @@ def test_others_go_on_while_a_template_loops(folder: Path, monkeypatch: pytest.M
     assert answered > 10
 
 
-def test_a_process_that_is_killed_or_frozen_fails_no_request(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "STILL", 3)
-
+def test_a_process_that_is_killed_or_frozen_fails_no_request(folder: Path) -> None:
     async def what(readers: Readers) -> list[tuple[Any, float]]:
         answers = []
         for who, number in itertools.product(("small", "fork server"), (signal.SIGKILL, signal.SIGSTOP)):

@@ -27,20 +27,20 @@ from faasmoe.protocol.messages import (
     read_answer,
 )
 from faasmoe.protocol.stats import EngineStats
-from faasmoe.util.patience import Patience, vitals
+from faasmoe.util.liveness import HeartbeatMonitor
 
 
 class Link:
-    """Requests on their way through one orchestrator, which sends a sign of life each second. For one asyncio loop."""
+    """Requests on their way through one orchestrator, which sends a heartbeat each second. For one asyncio loop."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: Patience | None = None
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, monitor: HeartbeatMonitor | None = None
     ) -> None:
-        """`patience` tells when the orchestrator's silence has lasted too long; it is ticked until `close`."""
+        """`monitor` tells when the orchestrator has been silent for too long; it is ticked until `close`."""
         self._reader = reader
         self._writer = writer
-        self._patience = patience or Patience()
-        self._ticking = asyncio.get_running_loop().call_later(self._patience.seconds, self._tick)
+        self._monitor = monitor or HeartbeatMonitor()
+        self._ticking = asyncio.get_running_loop().call_later(self._monitor.interval, self._tick)
         self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `StatsReport.busy`
         self._inboxes: dict[str, Inbox] = {}  # by request, until its last piece has come
         self._cancelled: set[str] = set()  # of these
@@ -59,8 +59,8 @@ class Link:
             raise
 
     def watch(self, pid: int) -> None:
-        """Have what the kernel tells of process `pid` decide how long it may be silent."""
-        self._patience.watch(partial(vitals, pid))
+        """Have the state of process `pid` decide how long the orchestrator may be silent."""
+        self._monitor.watch(pid)
 
     @property
     def lost(self) -> bool:
@@ -79,7 +79,7 @@ class Link:
             body = await self._reader.readexactly(body_length(header))
         except (asyncio.IncompleteReadError, OSError) as error:
             raise ProcessLost("the orchestrator has ended") from error
-        self._patience.heard()
+        self._monitor.beat()
         return read_answer(body)
 
     async def run(self) -> NoReturn:
@@ -175,11 +175,11 @@ class Link:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._ticking = loop.call_later(self._patience.seconds, self._tick)
+        self._ticking = loop.call_later(self._monitor.interval, self._tick)
         loop.call_soon(self._judge)  # after `receive` has been given what has come
 
     def _judge(self) -> None:
-        if lost := self._patience.tick():
+        if lost := self._monitor.tick():
             self._ticking.cancel()
             self._reader.set_exception(ProcessLost(f"the orchestrator {lost}"))
 

@@ -11,14 +11,13 @@ from faasmoe.errors import FaasmoeError, ProcessLost
 from faasmoe.protocol.config import About
 from faasmoe.protocol.messages import Start, encode, error_of, read_about, read_failure
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
-from faasmoe.util.patience import Patience, SilenceLimits, vitals
+from faasmoe.util.liveness import HeartbeatMonitor, SilenceLimits
 
 log = logging.getLogger(__name__)
 
 _LOAD_SECONDS = 3600.0  # a large model is quantised, or its dense part converted, from a slow disk
-_LOADING = SilenceLimits(
-    stopped=3.0, asleep=_LOAD_SECONDS, working=_LOAD_SECONDS
-)  # it says nothing until it is done
+# a template says nothing until the model is loaded
+_LOADING = SilenceLimits(stopped=3.0, asleep=_LOAD_SECONDS, working=_LOAD_SECONDS)
 _ORDERED = SilenceLimits(stopped=1.0, asleep=5.0, working=10.0)  # to fork, or to kill, which is done at once
 _MODULE = "faasmoe.orchestrator.template"
 # no threads before forks; an arena a thread would be memory that nobody finds again
@@ -37,19 +36,22 @@ class TemplateProcess:
     `about` gets the model's description once the model is loaded, or the error that is in the way.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, monitor: HeartbeatMonitor | None = None) -> None:
+        """`monitor` tells when the template has been silent for too long while it owes an answer."""
+        self._monitor = monitor or HeartbeatMonitor()
         self._server = ForkServerClient(
             name="template",
             role="orchestrator",
             spawn=partial(spawn, _MODULE, ENVIRONMENT),
             decode=read_about,
             decode_error=lambda payload: error_of(read_failure(payload)),
-            on_event=lambda _: self._patience.heard(),
+            on_event=lambda _: self._monitor.beat(),
         )
         self.about: asyncio.Future[About] = self._server.loaded
         self._loop = asyncio.get_running_loop()
-        self._expect(_LOADING)
-        self._ticking = self._loop.call_later(self._patience.seconds, self._tick)
+        self._monitor.watch(self.pid)
+        self._monitor.expect(_LOADING)
+        self._ticking = self._loop.call_later(self._monitor.interval, self._tick)
         self._server.load(encode(start))
 
     @property
@@ -84,15 +86,12 @@ class TemplateProcess:
     def _owes(self) -> None:
         """An order is given: its answer is waited for from now on, unless another was waited for already."""
         if not self._server.awaited:
-            self._expect(_ORDERED)
-
-    def _expect(self, limits: SilenceLimits) -> None:
-        self._patience = Patience(partial(vitals, self.pid), limits)
+            self._monitor.expect(_ORDERED)
 
     def _tick(self) -> None:
         if not self.running:
             return
-        self._ticking = self._loop.call_later(self._patience.seconds, self._tick)
-        if self._server.awaited and (lost := self._patience.tick()):
+        self._ticking = self._loop.call_later(self._monitor.interval, self._tick)
+        if self._server.awaited and (lost := self._monitor.tick()):
             log.error("the template %s", lost)
             self.end(ProcessLost(f"the template {lost}"))

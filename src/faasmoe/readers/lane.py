@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from faasmoe.errors import EngineStopped, ProcessLost, RequestError
 from faasmoe.readers.launcher import Reader, ReaderLauncher
 from faasmoe.readers.messages import Answer, Done, Job, frame
-from faasmoe.readers.progress import Overdue, Stalled, watched
 from faasmoe.readers.queue import FairQueue
 from faasmoe.util.backoff import Backoff
+from faasmoe.util.liveness import Overdue, Stalled, watched
 
 log = logging.getLogger(__name__)
 

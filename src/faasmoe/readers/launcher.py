@@ -20,9 +20,9 @@ from faasmoe.readers.messages import (
     read_answer,
     read_setup_failure,
 )
-from faasmoe.readers.progress import Overdue, Stalled, watched
 from faasmoe.util.complaints import reason_of
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
+from faasmoe.util.liveness import Overdue, Stalled, watched
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
@@ -31,7 +30,9 @@ from faasmoe.protocol.messages import (
 )
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage
 from faasmoe.protocol.stats import EngineStats
-from faasmoe.util.patience import Patience, SilenceLimits
+from faasmoe.util.liveness import TICK, HeartbeatMonitor, ProcessState
+from tests.unit.clocks import VirtualLoop
+from tests.unit.clocks import run as run_in_virtual_time
 
 
 class Writer:
@@ -52,9 +53,12 @@ class Writer:
 class Played:
     """A link, and the orchestrator's part in it."""
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    def __init__(self) -> None:
         self.reader, self.writer = asyncio.StreamReader(), Writer()
-        self.link = Link(self.reader, self.writer, patience)  # type: ignore[arg-type]
+        self.state = ProcessState(stopped=False, runnable=False, cpu=1.0)
+        monitor = HeartbeatMonitor(read=lambda *_: self.state)
+        self.link = Link(self.reader, self.writer, monitor)  # type: ignore[arg-type]
+        self.link.watch(7)
         self.running = asyncio.create_task(self.link.run())
 
     def say(self, *messages: ToGateway) -> None:
@@ -74,16 +78,16 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def play(test: Callable[[Played], Awaitable[None]], patience: Patience | None = None) -> None:
+def play(test: Callable[[Played], Awaitable[None]]) -> None:
     async def run() -> None:
-        played = Played(patience)
+        played = Played()
         try:
             await test(played)
         finally:
             played.running.cancel()
             await asyncio.gather(played.running, return_exceptions=True)
 
-    asyncio.run(run())
+    run_in_virtual_time(run())
 
 
 def piece(text: str, reason: str | None = None) -> Piece:
@@ -271,17 +275,27 @@ def test_a_lost_orchestrator_fails_streams_and_questions() -> None:
     play(test)
 
 
-def test_a_silent_orchestrator_counts_as_lost() -> None:
+@pytest.mark.parametrize(("stopped", "seconds"), [(True, 3), (False, 9)])
+def test_a_silent_orchestrator_counts_as_lost(stopped: bool, seconds: int) -> None:
     async def test(played: Played) -> None:
-        with pytest.raises(ProcessLost, match=r"was silent for 0\.01 s"):
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        played.state = ProcessState(stopped, runnable=False, cpu=1.0)
+        with pytest.raises(ProcessLost, match=rf"silent for {seconds} s"):
             await played.running
+        assert loop.time() - begun == seconds
 
-    play(test, Patience(limits=SilenceLimits(asleep=0.01, stopped=0), tick=0.001))
+    play(test)
 
 
-def stand_still(seconds: float) -> None:
-    """Nothing of the gateway runs."""
-    time.sleep(seconds)
+def test_an_orchestrator_that_speaks_now_and_then_is_not_lost() -> None:
+    async def test(played: Played) -> None:
+        for running in range(20):
+            await asyncio.sleep(8)
+            played.say(StatsReport(EngineStats(running=running), {}))
+        assert not played.running.done()
+
+    play(test)
 
 
 def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost() -> None:
@@ -289,14 +303,15 @@ def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost(
 
     async def test(played: Played) -> None:
         loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
         for _ in range(3):
-            stand_still(0.05)
+            loop.now += 70
             loop.call_soon(played.say, StatsReport(EngineStats(running=4), {}))
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(TICK)
         assert not played.running.done()
         assert played.link.latest == EngineStats(running=4)
 
-    play(test, Patience(limits=SilenceLimits(asleep=0.02, stopped=0), tick=0.005))
+    play(test)
 
 
 @pytest.mark.parametrize(

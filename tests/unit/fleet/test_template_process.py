@@ -28,7 +28,8 @@ from faasmoe.util.forkserver.messages import (
     LoadFailed,
 )
 from faasmoe.util.forkserver.order_queue import OrderQueue
-from faasmoe.util.patience import Patience, SilenceLimits, Vitals
+from faasmoe.util.liveness import HeartbeatMonitor, ProcessState
+from tests.unit.clocks import run as run_in_virtual_time
 from tests.unit.util.forkserver.played import PlayedServer, settle
 
 ABOUT = About("arch", 1, 2, 3, 40)
@@ -40,13 +41,9 @@ def play(
 ) -> None:
     async def run() -> None:
         played = PlayedServer()
-        limits = SilenceLimits(stopped=0.05, asleep=60, working=60)
+        monitor = HeartbeatMonitor(read=lambda *_: ProcessState(played.stopped, runnable=False, cpu=1.0))
         monkeypatch.setattr(template_process, "spawn", played.spawn)
-        monkeypatch.setattr(template_process, "Patience", partial(Patience, tick=0.01))
-        monkeypatch.setattr(template_process, "_LOADING", limits)
-        monkeypatch.setattr(template_process, "_ORDERED", limits)
-        monkeypatch.setattr(template_process, "vitals", lambda pid: Vitals(played.stopped, 0))
-        process = TemplateProcess(START)
+        process = TemplateProcess(START, monitor)
         try:
             load = played.order()
             assert isinstance(load, Load)
@@ -57,7 +54,7 @@ def play(
             played.socket.close()
         assert played.kills
 
-    asyncio.run(run())
+    run_in_virtual_time(run())
 
 
 async def fork(
@@ -107,9 +104,9 @@ def test_what_is_in_the_way_of_loading_is_told_as_it_is(monkeypatch: pytest.Monk
     play(monkeypatch, test)
 
 
-@pytest.mark.parametrize("what", ["load", "fork", "kill"])
+@pytest.mark.parametrize(("what", "seconds"), [("load", 3), ("fork", 1), ("kill", 1)])
 def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
-    monkeypatch: pytest.MonkeyPatch, what: str, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, what: str, seconds: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test(process: TemplateProcess, played: PlayedServer) -> None:
         waiting: Awaitable[object] = process.about
@@ -125,7 +122,7 @@ def test_one_that_is_stopped_when_something_is_wanted_of_it_is_lost(
             if what == "kill":
                 assert await waiting == -signal.SIGKILL
             else:
-                with pytest.raises(ProcessLost, match=r"was stopped, and silent for 0\.05 s"):
+                with pytest.raises(ProcessLost, match=f"was stopped, and silent for {seconds} s"):
                     await waiting
         assert played.kills
 
@@ -137,7 +134,7 @@ def test_one_that_is_stopped_when_nothing_is_wanted_of_it_is_left_alone(monkeypa
     async def test(process: TemplateProcess, played: PlayedServer) -> None:
         await played.say(Loaded(encode(ABOUT)))
         played.stopped = True
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(3600)
         assert process.running
 
     play(monkeypatch, test)

@@ -14,8 +14,8 @@ from faasmoe.errors import EngineBusy, EngineStopped, ProcessLost, RequestError
 from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
 from faasmoe.readers.messages import Answer, Done, Job, Refused
-from faasmoe.readers.progress import Overdue, Stalled
 from faasmoe.readers.queue import MOST_EACH
+from faasmoe.util.liveness import Overdue, Stalled
 
 ASKED = Asked(((1,),), SamplingParams())
 DONE = Done(ASKED, last=False)
@@ -110,7 +110,7 @@ def test_a_body_whose_reader_was_killed_is_read_again(status: int | None) -> Non
 
 
 def test_a_body_whose_reader_hangs_is_read_again() -> None:
-    launcher = PlayedLauncher([Stalled("no progress"), DONE], [-signal.SIGKILL])
+    launcher = PlayedLauncher([Stalled("it was stopped"), DONE], [-signal.SIGKILL])
     assert run(launcher, "a")[0] == [DONE]
 
 

@@ -24,8 +24,8 @@ from faasmoe.readers.messages import (
     read_options,
     read_setup,
 )
-from faasmoe.readers.progress import Overdue, Stalled
 from faasmoe.util.forkserver.messages import Ended, Fork, Forked, Kill, Killed, Load, Loaded, LoadFailed
+from faasmoe.util.liveness import Overdue, Stalled
 from tests.unit.util.forkserver.played import PlayedServer, settle
 
 SETUP = ReaderSetup("/tokenizer", Bounds("m", 100, 200), control=False)
@@ -37,7 +37,7 @@ def play(
     test: Callable[[ReaderLauncher, Servers], Awaitable[None]],
     watched: Callable[..., Any] | None = None,
 ) -> None:
-    """`watched`: what is done in place of `progress.watched`, by default nothing but waiting."""
+    """`watched`: what is done in place of `liveness.watched`, by default nothing but waiting."""
 
     async def wait(work: Coroutine[Any, Any, Any], *_: object) -> Any:
         return await work
@@ -145,7 +145,7 @@ def test_the_next_reader_is_forked_by_the_next_server(
     assert "the process that forks readers has ended; the next reader starts another" in caplog.text
 
 
-@pytest.mark.parametrize("error", [Stalled("no progress for 3 s"), Overdue("not done within 10 s")])
+@pytest.mark.parametrize("error", [Stalled("it was stopped"), Overdue("not done within 10 s")])
 def test_a_server_that_hangs_is_ended(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:

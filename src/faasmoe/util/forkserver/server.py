@@ -31,7 +31,7 @@ from faasmoe.util.forkserver.worker import (
     no_descriptors,
     wait_for_assignment,
 )
-from faasmoe.util.hang import Look, look_at
+from faasmoe.util.liveness import ReadState, read_state
 from faasmoe.util.processes import Children, die_with_parent, leave_signals_to_parent, set_name
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ForkServer:
         prefork: int = 0,
         fork: Callable[[Callable[[Connection], None]], Worker] = fork_worker,
         kill: Callable[[int, int], None] = os.kill,
-        look: Callable[[int, bool], Look | None] = look_at,
+        read: ReadState = read_state,
         children: Children | None = None,
         backoff: Backoff | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class ForkServer:
         self._prefork = prefork
         self._fork_worker = fork
         self._kill_process = kill
-        self._look = look
+        self._read = read
         self._waiting: list[Worker] = []
         self._numbers: dict[int, int] = {}  # process id to number, of children with an assignment
         self._children = children or Children()
@@ -141,8 +141,7 @@ class ForkServer:
     def _kill_hanging(self) -> None:
         """Kill workers that hang while they wait. The client asks for this at regular times."""
         for worker in self._waiting:
-            look = self._look(worker.pid, False)
-            if look and (cause := worker.judge.hangs(look, owes=False)):
+            if cause := worker.judge.check(self._read(worker.pid, False), owes=False):
                 self._complaints.note(f"a waiting {self._role} is killed", cause)
                 self._kill_process(worker.pid, signal.SIGKILL)
 

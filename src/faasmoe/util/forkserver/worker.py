@@ -11,9 +11,7 @@ from typing import NamedTuple
 from faasmoe.errors import MessageError
 from faasmoe.util.forkserver.connection import Connection
 from faasmoe.util.forkserver.messages import Fork, pack
-from faasmoe.util.hang import Judge
-
-_NEVER = 1 << 30  # a worker that waits owes nobody an answer
+from faasmoe.util.liveness import HangJudge
 
 
 class Assignment(NamedTuple):
@@ -30,7 +28,7 @@ class Worker:
         """`channel`: the worker waits at the other end of this SOCK_SEQPACKET socket."""
         channel.setblocking(False)
         self.pid = pid
-        self.judge = Judge(_NEVER, _NEVER)
+        self.judge = HangJudge()
         self._channel = channel
 
     def assign(self, order: Fork, fds: Sequence[int]) -> None:

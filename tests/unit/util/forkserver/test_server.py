@@ -30,11 +30,11 @@ from faasmoe.util.forkserver.messages import (
 )
 from faasmoe.util.forkserver.server import ForkServer
 from faasmoe.util.forkserver.worker import Assignment, Worker, wait_for_assignment
-from faasmoe.util.hang import Look
+from faasmoe.util.liveness import ProcessState
 from faasmoe.util.processes import Children
-from tests.unit.platforms.local.clocks import Clock
+from tests.unit.clocks import Clock
 
-STOPPED, WAITS = Look(True, False, 1.0), Look(False, False, 1.0)
+STOPPED, WAITS = ProcessState(True, False, 1.0), ProcessState(False, False, 1.0)
 Ends = list[tuple[int, int]]
 # an order, what `receive` raises, children that end, what happens then, or how often the server tries to fork meanwhile
 Step = Order | Exception | Ends | Callable[[], object] | int
@@ -293,7 +293,7 @@ def test_workers_that_hang_while_they_wait_are_killed_when_the_client_asks(
     forks = Forks()
     script = Script(3, Fork(7), Ping(), Ping(), Ping(), [(101, -9)])
     looks = {100: STOPPED, 101: STOPPED, 102: WAITS}
-    sent = serve(script, forks, prefork=3, look=lambda pid, _: looks[pid])
+    sent = serve(script, forks, prefork=3, read=lambda pid, _: looks[pid])
     assert sent == [Forked(7, 100), Alive(), Alive(), Alive()]
     assert set(forks.killed) == {(101, signal.SIGKILL)}  # the client looks after 100 itself
     assert "a waiting worker is killed: it was stopped" in caplog.text

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.client.connections import Connection
+from faasmoe.util.liveness import LATE
 
 TICK = 0.25  # seconds; the longest wait between two looks at all calls
-_LATE = 2.0  # seconds; who looks so much later than planned did not run, as maybe nobody else did
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class AwakeTime:
         """Returns seconds since the last call, of which `planned` were to be waited. No more if it was frozen since."""
         last, self._last = self._last, self._clock()
         took = self._last - last
-        if took < planned + _LATE:
+        if took < planned + LATE:
             return took
         self.frozen += took - planned
         return planned

@@ -28,7 +28,7 @@ from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFaile
 from faasmoe.platforms.local.protocol.stats_page import StatsTable
 from faasmoe.util.complaints import reason_of
 from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
-from faasmoe.util.hang import Look, look_at
+from faasmoe.util.liveness import ReadState, read_state
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Lifecycle:
         zygote: StartZygote = ZygoteClient,
         listen: Callable[[str], socket.socket] = listen_at,
         clock: Callable[[], int] = time.monotonic_ns,
-        look: Callable[[int, bool], Look | None] = look_at,
+        read: ReadState = read_state,
     ) -> None:
         """`unneeded` is called when nothing has run for `options.zygote_keep_alive`. `clock` gives nanoseconds."""
         self._pool = pool
@@ -69,7 +69,7 @@ class Lifecycle:
         self._zygote = zygote(options.preload, self._zygote_event)
         self._scarcity = Scarcity(self._seconds)
         self._keeper = Keeper(pool, self, self._seconds)
-        self.watch = Watch(pool, self._zygote, self._kill_hanging, look, self._seconds)
+        self.watch = Watch(pool, self._zygote, self._kill_hanging, read, self._seconds)
 
     def _seconds(self) -> float:
         return self._clock() / 1e9

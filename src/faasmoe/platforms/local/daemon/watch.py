@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.zygote import Zygote
 from faasmoe.util.complaints import Complaints
-from faasmoe.util.hang import TICK, Judge, Look, Ticks, look_at
+from faasmoe.util.liveness import TICK, HangJudge, HangLimits, ReadState, read_state
 
 log = logging.getLogger(__name__)
 
-_ZYGOTE_SILENT_LOOKS, _ZYGOTE_CPU_SECONDS = 10, 20.0
-_SILENT_LOOKS = 6  # of an instance that a caller suspects, or that does not take its duty
+_IDLE_LOOKS = 6  # of an instance that a caller suspects, or that does not take its duty
 _LEAST_CPU_SECONDS, _CPU_FACTOR = 5.0, 20.0  # a call may compute so long, or so many times what was expected
-_IDLE_LOOKS = (
-    50  # instances between calls that are looked at in a tick; who calls one that is stopped, suspects it
-)
+# instances between calls that are looked at in a tick; the caller of one that is stopped suspects it
+_MOST_BETWEEN_CALLS = 50
 
 
 @dataclass
 class _Watched:
-    judge: Judge
+    judge: HangJudge
     answered: int | None = None  # calls that it had answered when a caller suspected it; None: nobody does
     seen_stopped: bool = False
 
@@ -38,25 +36,23 @@ class Watch:
         pool: Pool,
         zygote: Zygote,
         kill: Callable[[InstanceState, str], None],
-        look: Callable[[int, bool], Look | None] = look_at,
+        read: ReadState = read_state,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`kill` is called with an instance that hangs, and why it must be taken to."""
         self._pool = pool
         self._zygote = zygote
         self._kill = kill
-        self._look = look
+        self._read = read
         self._clock = clock
-        self._ticks = Ticks(clock)
         self._complaints = Complaints(log, clock)
-        self._of_zygote = Judge(_ZYGOTE_SILENT_LOOKS, _ZYGOTE_CPU_SECONDS)
+        self._of_zygote = HangJudge(clock=clock)
         self._owed = False
         self._watched: dict[str, _Watched] = {}  # by path
         self._next = 0  # of the instances between calls
 
     async def run(self) -> None:
         """Look until cancelled."""
-        self._ticks = Ticks(self._clock)
         while True:
             await asyncio.sleep(TICK)
             try:
@@ -68,30 +64,24 @@ class Watch:
         """A caller waits for much longer than the `expected` seconds. Its instance must show that it works."""
         watched = self._watched_of(running)
         if watched.answered is None:
-            watched.judge = Judge(_SILENT_LOOKS, max(_LEAST_CPU_SECONDS, _CPU_FACTOR * expected))
+            watched.judge = self._judge(_CPU_FACTOR * expected)
             watched.answered = int(running.record.invocations)
 
     def tick(self) -> None:
         """One look at each of those whose turn it is."""
-        late = self._ticks.late()
-        if late:
-            self._of_zygote.forget()
-            for watched in self._watched.values():
-                watched.judge.forget()
-        self._look_at_zygote(late)
+        self._look_at_zygote()
         for path in self._watched.keys() - self._pool.instances.keys():
             del self._watched[path]
         for running in self._chosen():
             self._look_at(running)
 
-    def _look_at_zygote(self, late: bool) -> None:
+    def _look_at_zygote(self) -> None:
         if self._zygote.pid is None:
             self._of_zygote.forget()
             self._owed = False
             return
-        look = self._look(self._zygote.pid, False)
-        owes = self._owed and self._zygote.owes and not late
-        if look and (cause := self._of_zygote.hangs(look, owes)):
+        state = self._read(self._zygote.pid, False)
+        if cause := self._of_zygote.check(state, owes=self._owed and self._zygote.owes):
             self._of_zygote.forget()
             self._zygote.end(cause)
             return
@@ -110,9 +100,9 @@ class Watch:
                 urgent.append(running)
             else:
                 idle.append(running)
-        if len(idle) > _IDLE_LOOKS:
-            first, self._next = self._next % len(idle), self._next + _IDLE_LOOKS
-            idle = [*idle[first:], *idle[:first]][:_IDLE_LOOKS]
+        if len(idle) > _MOST_BETWEEN_CALLS:
+            first, self._next = self._next % len(idle), self._next + _MOST_BETWEEN_CALLS
+            idle = [*idle[first:], *idle[:first]][:_MOST_BETWEEN_CALLS]
         return urgent + idle
 
     def _look_at(self, running: InstanceState) -> None:
@@ -121,15 +111,17 @@ class Watch:
             watched.answered = None  # it works
         suspected = watched.answered is not None and bool(record.in_flight or not record.mapped)
         owes = suspected or not record.forked
-        look = self._look(running.pid or 0, owes)
-        if look is None:
-            return
-        watched.seen_stopped = look.stopped
-        if cause := watched.judge.hangs(look, owes):
+        state = self._read(running.pid or 0, owes)
+        watched.seen_stopped = state is not None and state.stopped
+        if cause := watched.judge.check(state, owes):
             self._kill(running, cause)
 
     def _watched_of(self, running: InstanceState) -> _Watched:
         try:
             return self._watched[running.path]
         except KeyError:
-            return self._watched.setdefault(running.path, _Watched(Judge(_SILENT_LOOKS, _LEAST_CPU_SECONDS)))
+            return self._watched.setdefault(running.path, _Watched(self._judge()))
+
+    def _judge(self, cpu_seconds: float = 0.0) -> HangJudge:
+        limits = HangLimits(idle_looks=_IDLE_LOOKS, cpu_seconds=max(_LEAST_CPU_SECONDS, cpu_seconds))
+        return HangJudge(limits, self._clock)

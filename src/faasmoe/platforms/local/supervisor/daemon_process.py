@@ -10,11 +10,9 @@ import socket
 import subprocess
 from contextlib import suppress
 
-from faasmoe.util.hang import TICK, Judge, look_at
+from faasmoe.util.liveness import TICK, HangJudge, read_state
 
 _START_LOOKS = 120  # until it must be ready
-_SILENT_LOOKS = 10
-_CPU_SECONDS = 20.0
 _KILLED_SECONDS = 1.0  # for the kernel to end what was killed
 _MOST_BYTES = 4096
 
@@ -26,7 +24,7 @@ class DaemonProcess:
         channel.setblocking(False)
         self._process = process
         self._channel = channel
-        self._judge = Judge(_SILENT_LOOKS, _CPU_SECONDS)
+        self._judge = HangJudge()
         self._line = b""  # of which the end has not come
         self._looks = 0
         self._asked = False  # an answer is due
@@ -56,15 +54,12 @@ class DaemonProcess:
             self.ready, self._asked = True, False
         return bool(lines)
 
-    def check(self, late: bool) -> str:
-        """To be called every `TICK`. Why it must be taken to hang, or empty. `late`: its watcher did not run itself."""
-        if late:
-            self._judge.forget()
-        self._looks += not (late or self.ready)
+    def check(self) -> str:
+        """To be called every `TICK`. Returns why the daemon must be taken to hang, "" if it need not be."""
+        cause = self._judge.check(read_state(self._process.pid), owes=self._owed and self._asked)
+        self._looks += not (self._judge.late or self.ready)
         if self._looks > _START_LOOKS:
             return f"it was not ready within {_START_LOOKS * TICK:g} s"
-        look = look_at(self._process.pid)
-        cause = "" if look is None else self._judge.hangs(look, owes=self._owed and self._asked and not late)
         if self.ready and not self._asked:
             with suppress(OSError):  # it is about to be gone
                 self._channel.send(b"?")
@@ -78,7 +73,7 @@ class DaemonProcess:
         for _ in range(max(1, round(seconds / TICK))):
             with suppress(subprocess.TimeoutExpired):
                 return self._process.wait(TICK if seconds else 0)
-            if (look := look_at(self._process.pid)) and look.stopped:
+            if (state := read_state(self._process.pid)) and state.stopped:
                 break
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):

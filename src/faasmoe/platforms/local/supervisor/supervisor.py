@@ -23,7 +23,7 @@ from faasmoe.platforms.local.supervisor.daemon_process import DaemonProcess
 from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.complaints import Complaints, reason_of
-from faasmoe.util.hang import TICK, Ticks
+from faasmoe.util.liveness import TICK
 from faasmoe.util.processes import start
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Supervisor:
 
     def _attend(self, daemon: DaemonProcess, until_ready: bool = False) -> str:
         """Returns why the daemon is lost: empty if it has ended by itself, is ready, or `close` was called."""
-        ticks, next_look = Ticks(), time.monotonic() + TICK
+        next_look = time.monotonic() + TICK
         while not self._closing.is_set():
             self._wait([daemon], max(0.0, next_look - time.monotonic()))
             if daemon.hear():  # what has come is read before anything is judged
@@ -130,7 +130,7 @@ class Supervisor:
                 status = daemon.end(_END_SECONDS)
                 return ended_by_itself(status) if status or until_ready else ""
             if time.monotonic() >= next_look:
-                if cause := daemon.check(ticks.late()):
+                if cause := daemon.check():
                     daemon.end(0)
                     return cause
                 next_look = time.monotonic() + TICK

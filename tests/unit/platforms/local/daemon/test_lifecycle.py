@@ -331,7 +331,7 @@ def test_an_instance_that_is_stopped_is_killed_and_replaced() -> None:
         running = await world.loaded("f")
         await asyncio.sleep(20)
         assert running.path in world.pool.instances
-        world.looks[running.pid or 0] = STOPPED
+        world.states[running.pid or 0] = STOPPED
         await world.until(lambda: not world.pool.instances)
         assert world.pool.functions["f"].last_end == "it was stopped"
         assert world.counts("f") == {"cold_starts": 1, "deaths": 1}

@@ -9,11 +9,11 @@ import pytest
 
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
-from faasmoe.util.hang import TICK, Look
+from faasmoe.util.liveness import TICK, ProcessState
 from tests.unit.clocks import Clock
 from tests.unit.platforms.local.daemon.pools import function_spec, pool_of, start
 
-STOPPED, IDLE = Look(True, False, 1.0), Look(False, False, 1.0)
+STOPPED, IDLE = ProcessState(True, False, 1.0), ProcessState(False, False, 1.0)
 
 
 @dataclass
@@ -35,19 +35,19 @@ class World:
 
     def __init__(self, functions: int = 1) -> None:
         self.clock, self.zygote = Clock(), Zygote()
-        self.looks: dict[int, Look] = {}
-        self.looked: list[int] = []
+        self.states: dict[int, ProcessState] = {}
+        self.read: list[int] = []
         self.killed: list[tuple[str, str]] = []
         self.pool: Pool = pool_of(None, *(function_spec(f"f{i}") for i in range(functions)))
         self.running: list[InstanceState] = [start(self.pool, f) for f in self.pool.functions.values()]
         for pid, running in enumerate(self.running, 100):
             running.pid = pid
         zygote: Any = self.zygote
-        self.watch = Watch(self.pool, zygote, self._kill, self._look, self.clock)
+        self.watch = Watch(self.pool, zygote, self._kill, self._read, self.clock)
 
-    def _look(self, pid: int, threads: bool) -> Look | None:
-        self.looked.append(pid)
-        return self.looks.get(pid, IDLE)
+    def _read(self, pid: int, threads: bool) -> ProcessState | None:
+        self.read.append(pid)
+        return self.states.get(pid, IDLE)
 
     def _kill(self, running: InstanceState, cause: str) -> None:
         running.fault = cause
@@ -67,7 +67,7 @@ def test_nobody_who_waits_for_calls_is_suspected() -> None:
 
 def test_a_stopped_instance_is_killed_once_whether_it_is_called_or_not() -> None:
     world = World(3)
-    world.looks = {100: STOPPED, 102: STOPPED}
+    world.states = {100: STOPPED, 102: STOPPED}
     world.running[2].record.in_flight = 1
     world.ticks(1)
     assert world.killed == []
@@ -77,7 +77,7 @@ def test_a_stopped_instance_is_killed_once_whether_it_is_called_or_not() -> None
 
 def test_a_stopped_zygote_is_killed() -> None:
     world = World()
-    world.looks = {7: STOPPED}
+    world.states = {7: STOPPED}
     world.ticks(2)
     assert world.zygote.ended == ["it was stopped"]
 
@@ -102,12 +102,12 @@ def test_nobody_is_killed_after_all_were_frozen() -> None:
     """All are stopped, the watch too; it is the first to go on, and the others do before its next look."""
     world = World(3)
     for _ in range(20):
-        world.looks = dict.fromkeys((7, 100, 101, 102), STOPPED)
+        world.states = dict.fromkeys((7, 100, 101, 102), STOPPED)
         world.zygote.answers = False
         world.running[0].record.in_flight = 1
         world.watch.suspect(world.running[0], 0.001)
         world.ticks(1, pause=70.0)
-        world.looks = {}
+        world.states = {}
         world.zygote.answers = True
         world.zygote.owes = False
         world.ticks(1)
@@ -141,7 +141,7 @@ def test_a_suspected_instance_may_compute_for_long_but_not_for_ever(expected: fl
     world.running[0].record.in_flight = 1
     seconds = 0
     while not world.killed:
-        world.looks = {100: Look(False, True, float(seconds))}
+        world.states = {100: ProcessState(False, True, float(seconds))}
         world.watch.suspect(world.running[0], expected)  # again and again, which does not begin anew
         world.ticks(1)
         seconds += 1
@@ -152,7 +152,7 @@ def test_a_suspected_instance_may_compute_for_long_but_not_for_ever(expected: fl
 def test_a_suspected_instance_that_gets_no_core_lives() -> None:
     world = World()
     world.running[0].record.in_flight = 1
-    world.looks = {100: Look(False, True, 3.0)}
+    world.states = {100: ProcessState(False, True, 3.0)}
     world.watch.suspect(world.running[0], 0.001)
     world.ticks(1000)
     assert world.killed == []
@@ -168,10 +168,10 @@ def test_an_instance_that_does_not_take_its_duty_is_killed() -> None:
 def test_of_many_idle_instances_some_are_looked_at_in_each_tick() -> None:
     world = World(250)
     world.ticks(1)
-    assert len(world.looked) == 51
+    assert len(world.read) == 51
     world.ticks(4)
-    assert {*world.looked} == {7, *range(100, 350)}
-    world.looks = {150: STOPPED}
+    assert {*world.read} == {7, *range(100, 350)}
+    world.states = {150: STOPPED}
     world.ticks(6)  # once it was seen, it is looked at each time
     assert world.killed == [("f50", "it was stopped")]
 

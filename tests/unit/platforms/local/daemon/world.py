@@ -18,13 +18,13 @@ from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
 from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
-from faasmoe.util.hang import Look
+from faasmoe.util.liveness import ProcessState
 from tests.unit.clocks import VirtualLoop
 
 START_SECONDS = 2.0  # of a zygote
 LOAD_SECONDS = 0.5  # of an instance
-IDLE = Look(stopped=False, runnable=False, cpu=1.0)
-STOPPED = Look(stopped=True, runnable=False, cpu=1.0)
+IDLE = ProcessState(stopped=False, runnable=False, cpu=1.0)
+STOPPED = ProcessState(stopped=True, runnable=False, cpu=1.0)
 
 
 class FakeInstance:
@@ -186,7 +186,7 @@ class World:
         self.loop = VirtualLoop()
         self.pool = Pool(budget)
         self.unneeded: list[float] = []  # when the daemon was told that nobody needs it
-        self.looks: dict[int, Look] = {}
+        self.states: dict[int, ProcessState] = {}
         self._specs = specs
         self.life = Lifecycle(
             self.pool,
@@ -196,7 +196,7 @@ class World:
             zygote=self._zygote,
             listen=lambda _: socket.socket(socket.AF_UNIX),
             clock=lambda: round(self.loop.now * 1e9),
-            look=lambda pid, _: self.looks.get(pid, IDLE),
+            read=lambda pid, _: self.states.get(pid, IDLE),
         )
 
     def _zygote(self, modules: Sequence[str], listener: Listener) -> FakeZygote:
