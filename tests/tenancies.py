@@ -41,7 +41,7 @@ class PlayedTenancy:
         )
         self.limits = Limits(Purse(), time.monotonic, time.time)
         self.ledger = SimpleNamespace(written=5, dropped=2, waiting=3, failing="the disk is full")
-        self.outages = {"ledger": SimpleNamespace(failures=4)}
+        self.failures = {"ledger": SimpleNamespace(count=4)}
         self.calendar = time.time
 
     def record(self, entry: Entry) -> Future[bool]:

@@ -12,7 +12,7 @@ from typing import Self
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.tenancy.ledger.idle_cost import IdleShares
 from faasmoe.tenancy.ledger.ledger import Idle
-from faasmoe.tenancy.outage import Outage
+from faasmoe.util.failure_log import FailureLog
 
 PERIOD = 10.0  # seconds; what a crash loses at most
 
@@ -28,17 +28,17 @@ class IdleMeter:
         pool: Callable[[], PoolStatus],
         write: Callable[[Idle], object],
         model: str,
-        outage: Outage,
+        failures: FailureLog,
         period: float = PERIOD,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`pool` may block; `write` takes entries of the ledger and must not. `outage` is told of failures."""
+        """`pool` may block, and its failures are counted; `write` takes entries of the ledger and must not."""
         self._pool = pool
         self._write = write
         self._model = model
         self._period = period
         self._clock = clock
-        self._outage = outage
+        self._failures = failures
         self._shares = IdleShares()
         self._began = clock()
         self._end = asyncio.Event()
@@ -52,9 +52,9 @@ class IdleMeter:
         try:
             status = await asyncio.to_thread(self._pool)
         except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next period may do
-            self._outage.failed(error)
+            self._failures.failed("idle instances are not accounted for yet", error)
             return
-        self._outage.over()
+        self._failures.succeeded()
         began, self._began = self._began, self._clock()
         for tenant, gb_seconds in self._shares.split(status.totals.instance_gb_seconds).items():
             self._write(Idle(tenant, self._model, began, self._began, gb_seconds))

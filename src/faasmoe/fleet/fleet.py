@@ -18,6 +18,7 @@ from faasmoe.protocol.config import About, FleetOptions
 from faasmoe.protocol.request import GenerationRequest
 from faasmoe.protocol.stats import Distribution, EngineStats
 from faasmoe.util.backoff import Backoff
+from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Fleet:
         self._unused_since: float | None = None  # when nobody was left
         self._refused: str | None = None  # why nothing is taken any more
         self._about: About | None = None  # until the model is loaded
-        self._look_failed = False  # and it was said
+        self._look_failures = FailureLog(log, logging.ERROR, clock)
         self.starts = Starts()
 
     async def __aenter__(self) -> Self:
@@ -209,11 +210,10 @@ class Fleet:
             await asyncio.sleep(min(_LOOK_SECONDS, self._options.keep_alive / 2 or _LOOK_SECONDS))
             try:
                 self.look()
-                self._look_failed = False
-            except Exception:  # the next look may do better
-                if not self._look_failed:
-                    log.exception("idle orchestrators cannot be looked for; trying again each second")
-                self._look_failed = True
+            except Exception as error:  # noqa: BLE001 - a defect; the next look may do better
+                self._look_failures.failed(
+                    "idle orchestrators cannot be looked for; trying again each second", error
+                )
 
     async def _load(self) -> About:
         backoff = Backoff(*PAUSES)

@@ -20,7 +20,7 @@ from faasmoe.readers.messages import (
     read_answer,
     read_setup_failure,
 )
-from faasmoe.util.complaints import reason_of
+from faasmoe.util.failure_log import reason_of
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
 from faasmoe.util.liveness import Overdue, Stalled, watched
 

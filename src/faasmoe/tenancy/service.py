@@ -18,10 +18,10 @@ from faasmoe.tenancy.ledger.ledger import Entry, Ledger
 from faasmoe.tenancy.limits.limits import Limits
 from faasmoe.tenancy.limits.recent import last_minute
 from faasmoe.tenancy.limits.spending import REFRESH_SECONDS, Spending
-from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.prices import Prices
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.snapshot import Directory, Snapshot
+from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class TenancyService:
         )
         self.limits = Limits(self.spending, time.monotonic, self.calendar)
         self.limits.restore(last_minute(database, self.calendar()))
-        self.idle = Outage("idle instances are not accounted for yet")
+        self.idle_failures = FailureLog(log)
         self._chosen_open = chosen_open
-        self._reading = Outage("what tenants have spent is not read anew")
+        self._spending_failures = FailureLog(log)
         self._ended = threading.Event()
         self._sums = threading.Thread(target=self._refresh, name="spending", daemon=True)
         self._check_budgets(self.directory.now)
@@ -91,13 +91,13 @@ class TenancyService:
         return self.ledger.failing
 
     @property
-    def outages(self) -> Mapping[str, Outage]:
+    def failures(self) -> Mapping[str, FailureLog]:
         """The failures of the background loops, by name of the loop."""
         return {
-            "ledger": self.ledger.outage,
-            "directory": self.directory.outage,
-            "spending": self._reading,
-            "idle": self.idle,
+            "ledger": self.ledger.failures,
+            "directory": self.directory.failures,
+            "spending": self._spending_failures,
+            "idle": self.idle_failures,
         }
 
     def record(self, entry: Entry) -> Future[bool]:
@@ -123,6 +123,6 @@ class TenancyService:
             try:
                 self.spending.refresh()
             except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next try may do
-                self._reading.failed(error)
+                self._spending_failures.failed("what tenants have spent is not read anew", error)
             else:
-                self._reading.over()
+                self._spending_failures.succeeded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from sqlalchemy import select
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.keys import StoredKey, read_keys
-from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import Tenant, read_tenants
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.failure_log import FailureLog
+
+log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
 _LAST_SECONDS = 0.5  # that `close` waits for a look that is being taken
@@ -42,7 +45,7 @@ class Directory(Closeable):
         self._changed = changed
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="directory", daemon=True)
-        self.outage = Outage("changes of tenants and keys are not seen")
+        self.failures = FailureLog(log)
         self.now = read_snapshot(database)
 
     def start(self) -> Self:
@@ -69,9 +72,9 @@ class Directory(Closeable):
             try:
                 self.refresh()
             except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next try may do
-                self.outage.failed(error)
+                self.failures.failed("changes of tenants and keys are not seen", error)
             else:
-                self.outage.over()
+                self.failures.succeeded()
 
 
 def read_snapshot(database: Database) -> Snapshot:

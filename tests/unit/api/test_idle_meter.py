@@ -10,7 +10,9 @@ from faasmoe.api.idle_meter import IdleMeter
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import PoolStatus, PoolTotals
 from faasmoe.tenancy.ledger.ledger import Idle
-from faasmoe.tenancy.outage import Outage
+from faasmoe.util.failure_log import FailureLog
+
+log = logging.getLogger("faasmoe.test")
 
 
 class Pool:
@@ -33,7 +35,7 @@ def facts(entry: Idle) -> tuple[str, str, float, float, float]:
 def test_shares_are_written_with_their_period(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         pool, written, now = Pool(), list[Idle](), iter([100.0, 110.0, 130.0])
-        meter = IdleMeter(pool.status, written.append, "m", Outage("not accounted for"), clock=lambda: next(now))
+        meter = IdleMeter(pool.status, written.append, "m", FailureLog(log), clock=lambda: next(now))
         meter.note({"a": 1.0})
         meter.note({"b": 3.0})
         pool.gb_seconds = 12.0
@@ -55,11 +57,11 @@ def test_periods_end_by_themselves_and_the_last_with_it() -> None:
     async def test() -> None:
         pool, written = Pool(), asyncio.Queue[Idle]()
         pool.gb_seconds = 2.0
-        async with IdleMeter(pool.status, written.put_nowait, "m", Outage("x"), period=0.01) as meter:
+        async with IdleMeter(pool.status, written.put_nowait, "m", FailureLog(log), period=0.01) as meter:
             meter.note({"a": 1.0})
             assert (await asyncio.wait_for(written.get(), 30)).gb_seconds == pytest.approx(1)
         pool.gb_seconds = 2.0
-        async with IdleMeter(pool.status, written.put_nowait, "m", Outage("x"), period=3600) as meter:
+        async with IdleMeter(pool.status, written.put_nowait, "m", FailureLog(log), period=3600) as meter:
             meter.note({"a": 0.5})
         assert written.get_nowait().gb_seconds == pytest.approx(1.5)
 
@@ -89,11 +91,11 @@ def test_whatever_fails_it_goes_on(error: Exception, caplog: pytest.LogCaptureFi
                 raise error
             return pool.status()
 
-        outage = Outage("idle instances are not accounted for")
-        async with IdleMeter(status, written.put_nowait, "m", outage, period=0.001) as meter:
+        failures = FailureLog(log)
+        async with IdleMeter(status, written.put_nowait, "m", failures, period=0.001) as meter:
             meter.note({"a": 1.0})
             assert (await asyncio.wait_for(written.get(), 30)).gb_seconds == pytest.approx(1)
-        assert (outage.failures, outage.cause) == (19, None)
+        assert (failures.count, failures.cause) == (19, None)
 
     asyncio.run(test())
     assert len(caplog.records) == 1

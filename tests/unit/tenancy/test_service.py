@@ -59,7 +59,7 @@ def test_a_database_that_cannot_be_written_forgets_nothing_and_is_told(
             tenancy.spending.refresh()
             with pytest.raises(LimitExceeded):
                 tenancy.limits.arrive(tenant)
-        assert tenancy.outages["ledger"].failures > 0
+        assert tenancy.failures["ledger"].count > 0
         with database.write() as connection:
             connection.execute(text("DROP TRIGGER full"))
         assert wait_until(lambda: tenancy.failing is None)

@@ -45,8 +45,8 @@ def tenancy_series(tenancy: TenancyService) -> Iterator[Metric]:
     failures = CounterMetricFamily(
         "faasmoe_background_failures", "Failed attempts of background loops", labels=["loop"]
     )
-    for name, outage in tenancy.outages.items():
-        failures.add_metric([name], outage.failures)
+    for name, log in tenancy.failures.items():
+        failures.add_metric([name], log.count)
     yield failures
 
 

@@ -154,7 +154,7 @@ class Gateway:
         from faasmoe.api.idle_meter import IdleMeter
         from faasmoe.fleet.fleet import Fleet
 
-        meter = IdleMeter(platform.status, tenancy.record, name, tenancy.idle, clock=tenancy.calendar)
+        meter = IdleMeter(platform.status, tenancy.record, name, tenancy.idle_failures, clock=tenancy.calendar)
         idle = await stack.enter_async_context(in_time("the meter of idle instances", _IDLE, meter))
         stack.push_async_callback(self._settle)
         fleet = Fleet(launcher, self._settings.fleet, on_busy=idle.note)

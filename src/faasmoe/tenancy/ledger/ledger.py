@@ -24,9 +24,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from faasmoe.errors import DatabaseError
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
-from faasmoe.tenancy.outage import Outage
 from faasmoe.tenancy.tenants import milliseconds
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +99,14 @@ class Ledger(Closeable):
         self._ended = False
         self._complained = float("-inf")
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self.outage = Outage("the ledger is not written, its records are kept", logging.ERROR)
+        self.failures = FailureLog(log, logging.ERROR)
         self.written = 0
         self.dropped = 0
 
     @property
     def failing(self) -> str | None:
         """Why the database could not be written the last time; None if it could."""
-        return self.outage.cause
+        return self.failures.cause
 
     @property
     def waiting(self) -> int:
@@ -167,7 +167,7 @@ class Ledger(Closeable):
                 self._fail(error)
                 continue
             with self._work:
-                self.outage.over()
+                self.failures.succeeded()
                 self._settle(len(batch))
 
     def _write(self, batch: Sequence[Entry]) -> None:
@@ -194,7 +194,7 @@ class Ledger(Closeable):
     def _fail(self, error: Exception) -> None:
         """Note it, and wait before the next attempt."""
         with self._work:
-            self.outage.failed(error)
+            self.failures.failed("the ledger is not written, its records are kept", error)
             for _, future in self._waiting:  # nobody is to wait for what may take long
                 if not future.done():
                     future.set_result(False)

@@ -21,7 +21,7 @@ from functools import partial
 from faasmoe.errors import MessageError
 from faasmoe.util import logs
 from faasmoe.util.backoff import Backoff
-from faasmoe.util.complaints import Complaints, reason_of
+from faasmoe.util.failure_log import FailureLog, reason_of
 from faasmoe.util.forkserver.connection import ClientLeft, Connection, close_all
 from faasmoe.util.forkserver.messages import Alive, Ended, Fork, Forked, ForkFailed, Kill, Killed, Order, Ping
 from faasmoe.util.forkserver.worker import (
@@ -71,7 +71,7 @@ class ForkServer:
         self._numbers: dict[int, int] = {}  # process id to number, of children with an assignment
         self._children = children or Children()
         self._backoff = backoff or Backoff(*_PAUSES)
-        self._complaints = Complaints(log)
+        self._failures = FailureLog(log)
 
     def serve(self) -> None:
         """Run until `ClientLeft`, or `MessageError` if a packet is no order."""
@@ -96,7 +96,7 @@ class ForkServer:
         try:
             self._waiting.append(self._new_worker())
         except OSError as error:
-            self._complaints.note(f"no {self._role} can be forked ahead", error)
+            self._failures.failed(f"no {self._role} can be forked ahead", error)
             self._backoff.failed()
 
     def _obey(self, order: Order, fds: list[int]) -> None:
@@ -119,7 +119,7 @@ class ForkServer:
         try:
             pid = self._assign(order, fds)
         except OSError as error:
-            self._complaints.note(f"no {self._role} can be forked", error)
+            self._failures.failed(f"no {self._role} can be forked", error)
             self._connection.send(ForkFailed(order.number, reason_of(error)))
             return
         self._numbers[pid] = order.number
@@ -142,7 +142,7 @@ class ForkServer:
         """Kill workers that hang while they wait. The client asks for this at regular times."""
         for worker in self._waiting:
             if cause := worker.judge.check(self._read(worker.pid, False), owes=False):
-                self._complaints.note(f"a waiting {self._role} is killed", cause)
+                self._failures.failed(f"a waiting {self._role} is killed", cause)
                 self._kill_process(worker.pid, signal.SIGKILL)
 
     def _new_worker(self, fds: Sequence[int] = ()) -> Worker:

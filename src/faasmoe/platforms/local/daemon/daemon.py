@@ -31,7 +31,7 @@ from faasmoe.platforms.local.protocol.messages import SOCKET, RequestRefused
 from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.util import logs
-from faasmoe.util.complaints import Complaints, reason_of
+from faasmoe.util.failure_log import FailureLog, reason_of
 from faasmoe.util.processes import leave_signals_to_parent
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Daemon:
         """`supervisor`: see `daemon_process`. `clock` gives nanoseconds."""
         supervisor.setblocking(False)
         self._supervisor = supervisor
-        self._complaints = Complaints(log)
+        self._failures = FailureLog(log)
         self._folder = folder
         self._options = options
         self._pool = Pool(options.memory_budget)
@@ -107,7 +107,7 @@ class Daemon:
         if error is not None and not isinstance(error, OSError):
             log.error("a defect", exc_info=error)
         else:
-            self._complaints.note(str(context.get("message")), error or "")
+            self._failures.failed(str(context.get("message")), error or "")
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._life.spawn(self._client(reader, writer))  # asyncio's own task would be logged when it is cancelled
@@ -241,7 +241,7 @@ class Daemon:
         except RequestRefused as error:
             answer = messages.NotActivated(wanted.number, error.error)
         except OSError as error:  # whoever asked must not wait in vain
-            self._complaints.note("an instance was not started", error)
+            self._failures.failed("an instance was not started", error)
             answer = messages.NotActivated(wanted.number, messages.PlatformFailed(reason_of(error)))
         if not writer.is_closing():  # else nobody waits for it any more
             writer.write(messages.pack(answer))

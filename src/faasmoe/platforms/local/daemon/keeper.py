@@ -11,7 +11,7 @@ from typing import Protocol
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.protocol.messages import RequestRefused
 from faasmoe.util.backoff import Backoff
-from faasmoe.util.complaints import Complaints
+from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Keeper:
         self._pool = pool
         self._starter = starter
         self._clock = clock
-        self._complaints = Complaints(log, clock)
+        self._failures = FailureLog(log, clock=clock)
 
     async def keep(self, name: str) -> None:
         """Have one more of a function's kept instances, after a pause that grows while they die."""
@@ -57,5 +57,5 @@ class Keeper:
                 return
             except (RequestRefused, TimeoutError) as error:
                 cause = str(error) or self._starter.trouble or "no memory for one"
-                self._complaints.note("a function has fewer instances than its minimum", cause)
+                self._failures.failed("a function has fewer instances than its minimum", cause)
             await asyncio.sleep(pauses.failed())

@@ -26,7 +26,7 @@ from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFailed, RequestRefused
 from faasmoe.platforms.local.protocol.stats_page import StatsTable
-from faasmoe.util.complaints import reason_of
+from faasmoe.util.failure_log import reason_of
 from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
 from faasmoe.util.liveness import ReadState, read_state
 

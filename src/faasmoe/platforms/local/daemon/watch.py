@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.zygote import Zygote
-from faasmoe.util.complaints import Complaints
+from faasmoe.util.failure_log import FailureLog
 from faasmoe.util.liveness import TICK, HangJudge, HangLimits, ReadState, read_state
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Watch:
         self._kill = kill
         self._read = read
         self._clock = clock
-        self._complaints = Complaints(log, clock)
+        self._failures = FailureLog(log, clock=clock)
         self._of_zygote = HangJudge(clock=clock)
         self._owed = False
         self._watched: dict[str, _Watched] = {}  # by path
@@ -58,7 +58,7 @@ class Watch:
             try:
                 self.tick()
             except Exception as error:  # noqa: BLE001 - without it nothing that hangs would be replaced
-                self._complaints.note("looking after processes", error)
+                self._failures.failed("looking after processes", error)
 
     def suspect(self, running: InstanceState, expected: float) -> None:
         """A caller waits for much longer than the `expected` seconds. Its instance must show that it works."""

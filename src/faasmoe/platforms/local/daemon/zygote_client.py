@@ -18,7 +18,7 @@ from faasmoe.platforms.local.daemon.zygote import Listener
 from faasmoe.platforms.local.protocol.endings import ended_by_itself
 from faasmoe.platforms.local.protocol.payloads import Duty, Preload, encode, read_preload_failed
 from faasmoe.util.backoff import Backoff
-from faasmoe.util.complaints import Complaints, reason_of
+from faasmoe.util.failure_log import FailureLog, reason_of
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
 from faasmoe.util.forkserver.messages import Alive, Ended, Event, Forked, ForkFailed, Loaded
 
@@ -64,7 +64,7 @@ class ZygoteClient:
         self._unusable = False  # it has told that another start would not help
         self._closed = False
         self._backoff = Backoff(*_PAUSES, clock=clock)
-        self._complaints = Complaints(log, clock)
+        self._failures = FailureLog(log, clock=clock)
 
     @property
     def pid(self) -> int | None:
@@ -163,7 +163,7 @@ class ZygoteClient:
 
     def _failed(self, trouble: str) -> None:
         self.trouble = trouble
-        self._complaints.note("no instance can be started now", trouble)
+        self._failures.failed("no instance can be started now", trouble)
         self._backoff.failed()
 
 

@@ -22,7 +22,7 @@ from faasmoe.platforms.local.run_folder import RunFolder, writing
 from faasmoe.platforms.local.supervisor.daemon_process import DaemonProcess
 from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.util.backoff import Backoff
-from faasmoe.util.complaints import Complaints, reason_of
+from faasmoe.util.failure_log import FailureLog, reason_of
 from faasmoe.util.liveness import TICK
 from faasmoe.util.processes import start
 
@@ -44,7 +44,7 @@ class Supervisor:
         self._options = options
         self._closing = threading.Event()
         self._backoff = Backoff(*_PAUSES, calm=_LIVED)
-        self._complaints = Complaints(log)
+        self._failures = FailureLog(log)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)  # readable for good once `close` was called
         self._run_folder = RunFolder()
         self._daemon: DaemonProcess | None = None
@@ -109,7 +109,7 @@ class Supervisor:
                 return
             if cause:
                 self.health.failed(f"the platform's daemon was lost: {cause}")
-                self._complaints.note("the platform's daemon was lost, another is started", cause)
+                self._failures.failed("the platform's daemon was lost, another is started", cause)
                 self._wait([], self._backoff.failed())
             else:
                 self.health.rests()
