@@ -2,7 +2,7 @@
 
 What tenants write never gets into a line. Errors are logged with their type and where they were raised, since their
 messages may quote a prompt; and libraries, whose lines nobody here has read, log warnings and above only. Repeated
-lines are counted instead of written (`log_limit`).
+lines are counted instead of written (`log_rate_limit`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
-from faasmoe.util.log_limit import LogLimit
+from faasmoe.util.log_rate_limit import LogRateLimit
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -39,7 +39,7 @@ def configure(role: str, form: Format, level: Level) -> None:
 def inherit(role: str) -> None:
     """Set this process's logging as the one that started it has it."""
     form, _, level = os.environ.get(_VARIABLE, _PLAIN).partition(":")
-    handler = _Limited(LogLimit())
+    handler = _Limited(LogRateLimit())
     handler.setFormatter(_Json(role) if form == "json" else _Text(role))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("faasmoe").setLevel(level.upper())
@@ -48,7 +48,7 @@ def inherit(role: str) -> None:
 class _Limited(logging.StreamHandler[TextIO]):
     """Writes to standard error what a limit lets through."""
 
-    def __init__(self, limit: LogLimit) -> None:
+    def __init__(self, limit: LogRateLimit) -> None:
         super().__init__()
         self._limit = limit
         self._process = os.getpid()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from faasmoe.util.log_limit import MOST_ALIKE, MOST_KINDS, MOST_OTHERS, MOST_SEVERE, WINDOW, LogLimit
+from faasmoe.util.log_rate_limit import MOST_ALIKE, MOST_KINDS, MOST_OTHERS, MOST_SEVERE, WINDOW, LogRateLimit
 
 
 class Clock:
@@ -33,7 +33,7 @@ def texts(records: list[logging.LogRecord]) -> list[str]:
 
 def test_repeated_lines_are_counted_and_told_after_the_window() -> None:
     clock = Clock()
-    limit = LogLimit(clock)
+    limit = LogRateLimit(clock)
     taken = [text for i in range(1000) for text in texts(limit.take(record("no room for %d", i)))]
     assert taken == [f"no room for {i}" for i in range(MOST_ALIKE)]
     assert texts(limit.take(record("something else"))) == ["something else"]
@@ -46,13 +46,13 @@ def test_repeated_lines_are_counted_and_told_after_the_window() -> None:
 
 
 def test_lines_that_differ_in_numbers_alone_are_alike() -> None:
-    limit = LogLimit(Clock())
+    limit = LogRateLimit(Clock())
     taken = [limit.take(record(f"Task-{i} at 0x{i:x}\nfuture: {i * 'x'}")) for i in range(100)]
     assert sum(map(len, taken)) == MOST_ALIKE
 
 
 def test_lines_of_requests_are_limited_by_reason_and_others_are_not() -> None:
-    limit = LogLimit(Clock())
+    limit = LogRateLimit(Clock())
     for reason in ("one", "two"):
         refused = [limit.take(record("refused", level=logging.INFO, reason=reason)) for _ in range(100)]
         assert sum(map(len, refused)) == MOST_ALIKE
@@ -62,7 +62,7 @@ def test_lines_of_requests_are_limited_by_reason_and_others_are_not() -> None:
 
 def test_all_lines_together_are_bounded_and_so_is_what_is_remembered() -> None:
     clock = Clock()
-    limit = LogLimit(clock)
+    limit = LogRateLimit(clock)
     words = [f"{'abcdefghij'[i % 10] * (1 + i // 10)}" for i in range(20 * MOST_KINDS)]
     severe = [limit.take(record(word[:100] + str(i))) for i, word in enumerate(words)]
     assert sum(map(len, severe)) <= MOST_SEVERE
@@ -76,7 +76,7 @@ def test_all_lines_together_are_bounded_and_so_is_what_is_remembered() -> None:
 
 
 def test_what_was_left_out_is_told_at_the_end() -> None:
-    limit = LogLimit(Clock())
+    limit = LogRateLimit(Clock())
     for _ in range(MOST_ALIKE + 2):
         limit.take(record("again"))
     assert texts(limit.rest()) == ["again (repeated 2 more times within 10 s)"]

@@ -39,7 +39,7 @@ class _Count:
         return logging.LogRecord(self.name, self.level, "", 0, message, None, None)
 
 
-class LogLimit:
+class LogRateLimit:
     """Decides which records are written. Lines left out are summed up in one that follows the window.
 
     The summary is written with the first record of any kind after the window, or by `rest`: there is no timer, since
