@@ -48,8 +48,8 @@ class FailureLog:
             return
         times = f" ({last.left_out + 1} times)" if last is not None and last.left_out else ""
         self._logged[line] = _Logged(now)
-        defect = isinstance(error, Exception) and not isinstance(error, (FaasmoeError, OSError))
-        self._log.log(self._level, "%s%s", line, times, exc_info=error if defect else None)
+        defect = error if isinstance(error, Exception) and not isinstance(error, (FaasmoeError, OSError)) else None
+        self._log.log(self._level, "%s%s", line, times, exc_info=defect)
 
     def succeeded(self) -> None:
         """An attempt has succeeded."""

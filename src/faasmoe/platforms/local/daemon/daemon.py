@@ -188,7 +188,7 @@ class Daemon:
         await self._life.stop(functions)
 
     def _named(self, names: Sequence[str]) -> list[FunctionState]:
-        return [self._life.function(name) for name in names]
+        return [self._pool.function(name) for name in names]
 
     def _save(self) -> None:
         """So that a new daemon in this folder knows the functions of the one before."""

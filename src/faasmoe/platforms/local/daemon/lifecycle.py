@@ -7,7 +7,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,24 +15,21 @@ from typing import Any
 
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.local.daemon import page_cache
+from faasmoe.platforms.local.daemon.activations import Activations
 from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel, listen_at
 from faasmoe.platforms.local.daemon.keeper import Keeper
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, PROMISE_NS, FunctionState, InstanceState, Pool
-from faasmoe.platforms.local.daemon.scarcity import Scarcity
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, FunctionState, InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.platforms.local.daemon.zygote import ChildEvent, StartZygote
 from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
-from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFailed, RequestRefused
+from faasmoe.platforms.local.protocol.messages import PlatformFailed, RequestRefused
 from faasmoe.platforms.local.protocol.stats_page import StatsTable
-from faasmoe.util.failure_log import reason_of
 from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
 from faasmoe.util.liveness import ReadState, read_state
 
 log = logging.getLogger(__name__)
-
-_PROOF_SECONDS = 5.0
 
 
 class Lifecycle:
@@ -60,14 +57,14 @@ class Lifecycle:
         self._numbers: dict[int, InstanceState] = {}  # by the zygote's number
         self._started = 0  # names sockets, so that no path is used twice, nor was by a daemon before this one
         self._mark = secrets.token_hex(4)
-        self._turn = asyncio.Lock()  # first come, first served, for those who need memory
         self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
         self._listen = listen
         self._clock = clock
         self._zygote = zygote(options.preload, self._zygote_event)
-        self._scarcity = Scarcity(self._seconds)
+        self._activations = Activations(pool, self, clock)
+        self._scarcity = self._activations.scarcity
         self._keeper = Keeper(pool, self, self._seconds)
         self.watch = Watch(pool, self._zygote, self._kill_hanging, read, self._seconds)
 
@@ -114,7 +111,7 @@ class Lifecycle:
         for running in ending:
             self.drain(running)
         while any(r.path in self._pool.instances and not r.record.draining for r in ending):
-            await self._changed()
+            await self.changed()
 
     async def close(self, seconds: float) -> None:
         """Drain everything, and end the zygote and with it whatever is left after `seconds`."""
@@ -124,97 +121,26 @@ class Lifecycle:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._pool.instances:
-                    await self._changed()
+                    await self.changed()
         self._zygote.close()
 
     async def prewarm(self, name: str) -> None:
         """Returns when the function has an instance that is at least forked."""
         running = await self.obtain(name)
         while running.pid is None and running.path in self._pool.instances:
-            await self._changed()
+            await self.changed()
 
     async def obtain(self, name: str, kept: bool = False) -> InstanceState:
-        """An instance to call, started if need be, when there is memory for it. Raises `RequestRefused`."""
-        if not kept and (running := self._pool.choose(self.function(name), self._clock())):
-            return running
-        await self.zygote_ready()
-        self._pool.waiting += 1
-        try:
-            async with self._turn:
-                while True:  # whatever was waited for, all may have changed meanwhile
-                    function = self.function(name)
-                    if not kept and (running := self._pool.choose(function, self._clock())):
-                        return running
-                    if self._pool.shortage(function.charge):
-                        await self._room(function.charge)
-                    elif not self._zygote.up:
-                        await self.zygote_ready()
-                    elif self._scarcity.due:
-                        await self._make_way(self._pool.least_valuable, self._scarcity.pause())
-                    elif running := await self._try(function, kept):
-                        return running
-        finally:
-            self._pool.waiting -= 1
+        """See `Activations.obtain`."""
+        return await self._activations.obtain(name, kept)
 
-    def function(self, name: str) -> FunctionState:
-        """The one that is deployed now. Raises `RequestRefused`."""
-        if function := self._pool.functions.get(name):
-            return function
-        raise RequestRefused(NotDeployed(name))
-
-    async def _room(self, charge: int) -> None:
-        """Stop idle instances if that makes room for `charge`; wait for the next change. Raises `RequestRefused`."""
-        pool = self._pool
-        if pool.budget is not None and pool.own + charge > pool.budget:
-            cause = (
-                f"it needs {charge} bytes and the platform's own processes {pool.own}, "
-                f"but the memory budget is {pool.budget}"
-            )
-            raise RequestRefused(PlatformFailed(cause))
-        # nothing tells when a promise has expired
-        await self._make_way(partial(pool.evictable, charge), PROMISE_NS / 1e9)
-
-    async def _make_way(self, victims: Callable[[int], Sequence[InstanceState]], seconds: float) -> None:
-        """Stop idle instances, and wait for the next change, at most so long. `victims` is given the time in ns."""
-        try:
-            # before looking, or a call that ends now would be missed
-            for running in self._pool.instances.values():
-                running.record.report = True
-            for victim in victims(self._clock()):
-                victim.evicted = True
-                self.drain(victim)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._changed()
-        finally:
-            for running in self._pool.instances.values():
-                running.record.report = False
-
-    async def _try(self, function: FunctionState, kept: bool) -> InstanceState | None:
-        """Start an instance. None: the system refuses that now, which is noted."""
-        try:
-            running = self._start(function, kept)
-        except OSError as error:
-            self._scarcity.failed(reason_of(error))
-            return None
-        if self._scarcity.why:  # then it must show first that it has what it needs
-            with suppress(TimeoutError):  # it has that, but loads slowly
-                async with asyncio.timeout(_PROOF_SECONDS):
-                    while running.path in self._pool.instances and not running.record.mapped:
-                        running.record.report = True
-                        await self._changed()
-            if running.path not in self._pool.instances:
-                return None
-            self._scarcity.over()
-        return running
-
-    async def _changed(self) -> None:
+    async def changed(self) -> None:
         """Wait until an instance has been forked, loaded or stopped, or was asked to report and has answered a call."""
         self._change.clear()
         await self._change.wait()
 
-    def _start(self, function: FunctionState, kept: bool) -> InstanceState:
-        """Raises `OSError`."""
+    def start(self, function: FunctionState, kept: bool) -> InstanceState:
+        """Start an instance. Raises `OSError`."""
         self._started += 1
         path = str(self._folder / f"{self._mark}-{self._started}.sock")  # short: the kernel takes 107 bytes
         channel = InstanceChannel(self._table, path, self._listen)
@@ -297,6 +223,11 @@ class Lifecycle:
         if running.kept and not self.closing:
             self.spawn(self._keeper.keep(spec.name))
         self._may_rest()
+
+    @property
+    def zygote_up(self) -> bool:
+        """Whether instances can be forked."""
+        return self._zygote.up
 
     async def zygote_ready(self) -> None:
         """Have a zygote. Raises `RequestRefused` if it cannot be started."""

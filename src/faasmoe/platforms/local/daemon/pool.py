@@ -12,6 +12,7 @@ from socket import gethostname
 from faasmoe.platforms.base import FunctionSpec, FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.platforms.latency import BUCKETS, bound_of, percentile
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
+from faasmoe.platforms.local.protocol.messages import NotDeployed, RequestRefused
 from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
@@ -142,6 +143,12 @@ class Pool:
         self.instances: dict[str, InstanceState] = {}  # by path
         self.phases: dict[str, tuple[int, float]] = {}
         self.ended = PoolTotals()  # of instances that are no more
+
+    def function(self, name: str) -> FunctionState:
+        """The function that is deployed as `name` now. Raises `RequestRefused`."""
+        if function := self.functions.get(name):
+            return function
+        raise RequestRefused(NotDeployed(name))
 
     @property
     def used(self) -> int:

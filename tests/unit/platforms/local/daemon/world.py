@@ -186,7 +186,8 @@ class World:
         self.loop = VirtualLoop()
         self.pool = Pool(budget)
         self.unneeded: list[float] = []  # when the daemon was told that nobody needs it
-        self.states: dict[int, ProcessState] = {}
+        self.states: dict[int, ProcessState] = {}  # of processes that do not idle, by pid
+        self.refusals: list[OSError] = []  # of the system, when the next instances are started
         self._specs = specs
         self.life = Lifecycle(
             self.pool,
@@ -194,10 +195,15 @@ class World:
             LocalOptions(**options),
             lambda: self.unneeded.append(self.loop.now),
             zygote=self._zygote,
-            listen=lambda _: socket.socket(socket.AF_UNIX),
+            listen=self._listen,
             clock=lambda: round(self.loop.now * 1e9),
             read=lambda pid, _: self.states.get(pid, IDLE),
         )
+
+    def _listen(self, _: str) -> socket.socket:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return socket.socket(socket.AF_UNIX)
 
     def _zygote(self, modules: Sequence[str], listener: Listener) -> FakeZygote:
         self.zygote = FakeZygote(modules, listener)
