@@ -23,11 +23,12 @@ from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, Platfor
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec
 from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
+from faasmoe.platforms.local.entry import pools
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted
-from faasmoe.platforms.local.run_folder import RunFolder, pools
+from faasmoe.platforms.local.run_folder import RunFolder
 from tests.conformance.conftest import soon, spec
 from tests.tools import tool
 from tests.waiting import alive, wait_until

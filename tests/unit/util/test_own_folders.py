@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from faasmoe.errors import OptionError
 from faasmoe.model.weights import quantised_cache
 from faasmoe.platforms.local.protocol.messages import SOCKET
-from faasmoe.platforms.local.run_folder import RunFolder, pools, sweep
+from faasmoe.platforms.local.run_folder import RunFolder, live, sweep
 from faasmoe.util.own_folders import contents, folders, is_same, open_own
 
 MARKER, MEMBERS, CONTENTS = "run-folder", "members", b"FaaSMoE run folder, version 1\n"
@@ -108,7 +108,7 @@ def test_foreign_things_stay_as_they_are(base: Path, things: Things, private: bo
         before = seen(Path(root))
         linked = (ours / MARKER).stat().st_nlink > 1
         with suppress(OptionError), RunFolder():
-            pools()
+            live()
             sweep()
         quantised_cache.sweep(cache / "int8")
         after = seen(Path(root))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from faasmoe.platforms.local import run_folder
 from faasmoe.platforms.local.client.control import wake
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
-from faasmoe.platforms.local.protocol.messages import NAME
-from faasmoe.platforms.local.run_folder import pools
+from faasmoe.platforms.local.protocol.messages import NAME, SOCKET
 from faasmoe.platforms.registry import PlatformEntry
 
 
@@ -20,6 +20,11 @@ def _start(options: LocalOptions, preload: Sequence[str]) -> LocalPlatform:
 
 def _connect(address: str) -> LocalPlatform:
     return LocalPlatform(folder=Path(address))
+
+
+def pools() -> list[Path]:
+    """Run folders of this user's pools. Raises `OptionError` if their parent is not as it must be."""
+    return [folder for folder in run_folder.live() if (folder / SOCKET).exists()]
 
 
 ENTRY = PlatformEntry(

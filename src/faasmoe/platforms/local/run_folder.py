@@ -23,7 +23,6 @@ from pathlib import Path
 
 from faasmoe.errors import OptionError, brief
 from faasmoe.platforms.local.holders import end_holders
-from faasmoe.platforms.local.protocol.messages import SOCKET
 from faasmoe.util import own_folders
 from faasmoe.util.closeable import Closeable
 
@@ -78,9 +77,9 @@ class RunFolder(Closeable):
         self._folder = self._marker = self.members = -1
 
 
-def pools() -> list[Path]:
-    """Run folders of this user's pools that are alive. Raises `OptionError` if their parent is not as it must be."""
-    return [folder for folder in _candidates() if (folder / SOCKET).exists() and _is_alive(folder)]
+def live() -> list[Path]:
+    """This user's run folders whose owner is alive. Raises `OptionError` if their parent is not as it must be."""
+    return [folder for folder in _candidates() if _is_alive(folder)]
 
 
 def sweep() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.local import run_folder
-from faasmoe.platforms.local.run_folder import SOCKET, RunFolder, place, pools, sweep, writing
+from faasmoe.platforms.local.run_folder import RunFolder, live, place, sweep, writing
 
 MARKER = "run-folder"
+FILE = "something"
 CONTENTS = b"FaaSMoE run folder, version 1\n"
 
 
@@ -37,7 +38,7 @@ def parent(runtime: Path) -> Path:
 def make(at: Path, marker: bytes | None = CONTENTS) -> Path:
     """A run folder as a crash leaves it."""
     at.mkdir()
-    (at / SOCKET).touch()
+    (at / FILE).touch()
     (at / "members").touch()
     if marker is not None:
         (at / MARKER).write_bytes(marker)
@@ -107,7 +108,7 @@ def test_sweep_removes_only_what_has_a_marker_that_nobody_holds(parent: Path) ->
         sweep()
     assert not any(folder.exists() for folder in gone)
     for folder in kept:
-        assert (folder / SOCKET).exists()
+        assert (folder / FILE).exists()
 
 
 @pytest.mark.parametrize("field", [stat.ST_DEV, stat.ST_UID])
@@ -136,7 +137,7 @@ def test_a_folder_stays_while_a_member_lives(
     monkeypatch.setattr(run_folder, "end_holders", lambda *_: False)
     with locked(crashed, "members"), caplog.at_level(logging.WARNING):
         sweep()
-    assert (crashed / SOCKET).exists()
+    assert (crashed / FILE).exists()
     assert "a process still holds" in caplog.text
     sweep()
     assert not crashed.exists()
@@ -166,30 +167,28 @@ def test_close_removes_only_the_folder_that_was_made(runtime: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         folder.close()
     assert f"{folder.path} is not the run folder that was made there" in caplog.text
-    assert (folder.path / SOCKET).exists()
+    assert (folder.path / FILE).exists()
     assert (runtime / "moved" / MARKER).exists()
 
 
-def test_pools_are_those_that_are_alive_and_have_a_daemon(parent: Path) -> None:
-    alive, silent, crashed = make(parent / "alive"), make(parent / "silent"), make(parent / "crashed")
-    (silent / SOCKET).unlink()
+def test_a_run_folder_is_live_while_its_owner_holds_the_marker(parent: Path) -> None:
+    alive, crashed = make(parent / "alive"), make(parent / "crashed")
     make(parent / "bare", None)
     (parent / "link").symlink_to(alive)
-    assert pools() == []
-    with locked(alive), locked(silent):
-        assert pools() == [alive]
+    assert live() == []
+    with locked(alive):
+        assert live() == [alive]
     assert crashed.exists()  # looking removes nothing
 
 
-def test_there_are_no_pools_where_nothing_has_run(runtime: Path) -> None:
-    assert pools() == []
+def test_there_are_no_run_folders_where_nothing_has_run(runtime: Path) -> None:
+    assert live() == []
     assert list(runtime.iterdir()) == []
 
 
 def test_the_owner_holds_the_locks_until_it_closes(runtime: Path) -> None:
     with RunFolder() as folder:
-        (folder.path / SOCKET).touch()
-        assert pools() == [folder.path]
+        assert live() == [folder.path]
         for name in (MARKER, "members"):
             fd = os.open(folder.path / name, os.O_RDWR)
             with pytest.raises(BlockingIOError):
@@ -200,7 +199,7 @@ def test_the_owner_holds_the_locks_until_it_closes(runtime: Path) -> None:
         with pytest.raises(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(fd)
-    assert pools() == []
+    assert live() == []
 
 
 def test_a_folder_that_cannot_be_made_leaves_nothing(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +226,7 @@ def test_a_parent_that_lets_others_in_is_refused(parent: Path) -> None:
     with pytest.raises(OptionError, match=r"faasmoe: has mode 0755, which lets others in; .* XDG_RUNTIME_DIR"):
         RunFolder()
     with pytest.raises(OptionError, match="has mode 0755"):
-        pools()
+        live()
 
 
 def test_a_parent_of_somebody_else_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
