@@ -28,7 +28,7 @@ from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted
-from faasmoe.platforms.local.run_folder import RunFolder
+from faasmoe.util.folders.run_folder import RunFolder
 from tests.conformance.conftest import soon, spec
 from tests.tools import tool
 from tests.waiting import alive, wait_until

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.platforms.local.run_folder import RunFolder
+from faasmoe.util.folders.run_folder import RunFolder
 from tests.waiting import alive, wait_until
 
 START = "from faasmoe.platforms.local.platform import LocalPlatform; LocalPlatform().close()"
 OWNER = (
-    "import subprocess, sys, time; from faasmoe.platforms.local.run_folder import RunFolder; f = RunFolder();"
+    "import subprocess, sys, time; from faasmoe.util.folders.run_folder import RunFolder; f = RunFolder();"
     "c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], pass_fds=[f.members]);"
     "print(f.path, c.pid, flush=True); time.sleep(60)"
 )

@@ -12,7 +12,7 @@ from faasmoe.experts.kernels.compiled import KERNELS
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
-from faasmoe.platforms.local.run_folder import writing
+from faasmoe.util.folders.run_folder import writing
 
 
 class LoadedModel:

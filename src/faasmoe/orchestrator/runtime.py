@@ -11,11 +11,11 @@ from faasmoe.engine.stats import StatsRecorder
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.platforms.base import Platform
-from faasmoe.platforms.local.run_folder import RunFolder
 from faasmoe.platforms.local.supervisor.limits import Demand
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.folders.run_folder import RunFolder
 from faasmoe.util.machine import cores
 
 # A dense part that fits a core's share of the last cache runs faster on one thread than on several that wait for

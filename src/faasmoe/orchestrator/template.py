@@ -51,8 +51,8 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     from faasmoe.orchestrator import main as process  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import Runtime, install  # noqa: PLC0415
     from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
-    from faasmoe.platforms.local.run_folder import writing  # noqa: PLC0415
     from faasmoe.platforms.registry import find  # noqa: PLC0415
+    from faasmoe.util.folders.run_folder import writing  # noqa: PLC0415
 
     config, plan = start.config, loaded.plan
     with writing(folder):

@@ -120,8 +120,8 @@ class Gateway:
         from faasmoe.experts import PRELOAD
         from faasmoe.fleet.launcher import TemplateClient
         from faasmoe.orchestrator.template import TOKENIZER
-        from faasmoe.platforms.local.run_folder import RunFolder
         from faasmoe.protocol.messages import Start
+        from faasmoe.util.folders.run_folder import RunFolder
 
         self._stage("starting the daemon of functions")
         folder = stack.enter_context(RunFolder()).path

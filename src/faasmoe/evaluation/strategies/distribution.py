@@ -19,8 +19,8 @@ from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.host import one_for_each, play_on_each
 from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.evaluation.strategies.registry import DENSE_PART, Player
-from faasmoe.platforms.local.run_folder import RunFolder
 from faasmoe.platforms.registry import find
+from faasmoe.util.folders.run_folder import RunFolder
 
 _FOR_GOOD = 7 * 86400.0  # seconds
 

@@ -24,11 +24,11 @@ from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.orchestrator.template import TOKENIZER
-from faasmoe.platforms.local.run_folder import RunFolder
 from faasmoe.platforms.registry import find
 from faasmoe.protocol.config import FleetOptions, ServingConfig
 from faasmoe.protocol.messages import Start
 from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.util.folders.run_folder import RunFolder
 
 
 @contextmanager

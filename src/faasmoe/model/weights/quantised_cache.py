@@ -21,7 +21,7 @@ from typing import IO
 
 import msgspec
 
-from faasmoe.util import own_folders
+from faasmoe.util.folders import own_folders
 
 log = logging.getLogger(__name__)
 

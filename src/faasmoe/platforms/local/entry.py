@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from faasmoe.platforms.local import run_folder
 from faasmoe.platforms.local.client.control import wake
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import NAME, SOCKET
 from faasmoe.platforms.registry import PlatformEntry
+from faasmoe.util.folders import run_folder
 
 
 def _start(options: LocalOptions, preload: Sequence[str]) -> LocalPlatform:

@@ -7,7 +7,7 @@ import pytest
 
 from faasmoe.platforms.local.entry import pools
 from faasmoe.platforms.local.protocol.messages import SOCKET
-from faasmoe.platforms.local.run_folder import RunFolder
+from faasmoe.util.folders.run_folder import RunFolder
 
 
 def test_pools_are_the_live_run_folders_that_have_a_daemons_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,11 @@ from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import ended_by_itself
 from faasmoe.platforms.local.protocol.messages import NAME, SOCKET
-from faasmoe.platforms.local.run_folder import RunFolder, writing
 from faasmoe.platforms.local.supervisor.daemon_process import DaemonProcess
 from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.failure_log import FailureLog, reason_of
+from faasmoe.util.folders.run_folder import RunFolder, writing
 from faasmoe.util.liveness import TICK
 from faasmoe.util.processes import start
 

@@ -22,9 +22,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.local.holders import end_holders
-from faasmoe.util import own_folders
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.folders import own_folders
+from faasmoe.util.folders.lock_holders import end_holders
 
 log = logging.getLogger(__name__)
 

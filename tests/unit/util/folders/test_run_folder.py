@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import OptionError
-from faasmoe.platforms.local import run_folder
-from faasmoe.platforms.local.run_folder import RunFolder, live, place, sweep, writing
+from faasmoe.util.folders import run_folder
+from faasmoe.util.folders.run_folder import RunFolder, live, place, sweep, writing
 
 MARKER = "run-folder"
 FILE = "something"

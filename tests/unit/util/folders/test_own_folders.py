@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from faasmoe.errors import OptionError
 from faasmoe.model.weights import quantised_cache
 from faasmoe.platforms.local.protocol.messages import SOCKET
-from faasmoe.platforms.local.run_folder import RunFolder, live, sweep
-from faasmoe.util.own_folders import contents, folders, is_same, open_own
+from faasmoe.util.folders.own_folders import contents, folders, is_same, open_own
+from faasmoe.util.folders.run_folder import RunFolder, live, sweep
 
 MARKER, MEMBERS, CONTENTS = "run-folder", "members", b"FaaSMoE run folder, version 1\n"
 MANIFEST = b'{"kind":"FaaSMoE copy of weights, version 1","sources":[["/gone",1,2]],"files":["dense.safetensors"]}'
