@@ -116,7 +116,7 @@ def _planned(
     """The model in blocks, and the context that it is to have."""
     from faasmoe.model.plan import context_length, make_plan
     from faasmoe.orchestrator.runtime import demand
-    from faasmoe.platforms.local.supervisor.limits import tell
+    from faasmoe.platforms.local.limits import tell
 
     plan = make_plan(source, block_size, dtype, quantize)
     tell(demand(plan))

@@ -94,7 +94,7 @@ def _load(start: Start) -> LoadedModel:
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
     from faasmoe.orchestrator.loaded_model import LoadedModel  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import demand  # noqa: PLC0415
-    from faasmoe.platforms.local.supervisor.limits import tell  # noqa: PLC0415
+    from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
 
     keep_imported()
     done("torch and transformers are imported")

@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from faasmoe.errors import OptionError
-from faasmoe.platforms.local.supervisor.limits import Demand, shortcomings, tell
+from faasmoe.platforms.local.limits import Demand, shortcomings, tell
 from faasmoe.util.machine import ControlGroups
 
 DEMAND = Demand(functions=1440, connections=2, tensors=500, its_tensors=30, clients=4, requests=1088)
