@@ -22,7 +22,7 @@ class Options:
 
 
 class OneThreadPlatform(Closeable):
-    capabilities = base.Capabilities(shared_memory=True, autoscaling=False, isolation=False)
+    capabilities = base.Capabilities(shared_memory=True, autoscaling=False, isolation=False, parallelism=1)
     address = ""  # no other process can connect
     state: base.State = "ok"
 

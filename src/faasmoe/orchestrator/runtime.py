@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from faasmoe.engine.engine import Engine
-from faasmoe.engine.experts.dispatch import Dispatch, calls_at_once, check_fits
+from faasmoe.engine.experts.dispatch import Dispatch, calls_at_once, check_fits, deploy
 from faasmoe.engine.stats import StatsRecorder
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.loaded_model import LoadedModel
@@ -25,7 +25,7 @@ _SMALL_DENSE_BYTES = 16 << 20
 
 def install(model: LoadedModel, platform: Platform) -> None:
     """Deploy the model's functions. Raises `OptionError` if the platform cannot hold what a token needs of them."""
-    platform.deploy(model.functions)
+    deploy(platform, model.functions)
     check_fits(platform, model.plan.blocks, model.model.experts_per_token)
 
 
@@ -33,7 +33,7 @@ def demand(plan: ModelPlan, orchestrators: int = 1, requests: int = 0) -> Demand
     """What is asked of a pool that serves a model to so many orchestrators, with so many HTTP requests at a time."""
     dense = len(plan.layout.dense) + len(plan.linears)  # in eight bits there are scales as well
     its = max(sum(1 for expert in block.artifact.weights for _ in expert) for block in plan.blocks)
-    return Demand(len(plan.blocks), calls_at_once(plan.blocks), dense, its, orchestrators, requests)
+    return Demand(len(plan.blocks), min(cores(), calls_at_once(plan.blocks)), dense, its, orchestrators, requests)
 
 
 class Runtime(Closeable):

@@ -39,7 +39,7 @@ class FunctionSpec:
     keep_alive: float | None = None  # seconds; None: the platform's default
     min_instances: int = 0  # kept running once the function was called or prewarmed
     max_instances: int = 1
-    concurrency: int = 1  # calls that an instance runs side by side
+    concurrency: int = 1  # most calls that an instance runs side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,9 @@ class Capabilities:
     shared_memory: bool = False  # `invoke_many` takes a `shared` buffer, written once for all calls
     autoscaling: bool = True  # `keep_alive`, `min_instances` and `max_instances` of a function are obeyed
     isolation: bool = True  # an instance may die, hang or run out of memory, and nothing else is harmed
+    parallelism: int = (
+        1  # calls that compute side by side: a layer's work is cut into as many, if that is worth it
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_byt
 from faasmoe.model.checkpoint.files import CheckpointFiles
 from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
-from faasmoe.util.machine import cores
 
 _WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
 _LOOK_SECONDS = 1.0  # between looks at the model's files
@@ -64,7 +63,7 @@ class Dispatch:
             False  # a file was not as it was; until it is again, nothing need be started to find that out
         )
         self._deadline = deadline
-        self._cores = cores()
+        self._parallelism = platform.capabilities.parallelism
         self._groupings: dict[int, Grouping] = {}  # by layer
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
@@ -75,7 +74,8 @@ class Dispatch:
             by_layer.setdefault(block.artifact.layer, []).append(block)
         for layer, its in by_layer.items():
             sizes = [len(block.artifact.experts) for block in its]
-            self._groupings[layer] = Grouping(sizes, max(_parts_at_once(block, self._cores) for block in its))
+            parts = min(self._parallelism, max(map(_most_parts, its)))
+            self._groupings[layer] = Grouping(sizes, parts)
             self._names[layer] = [block.name for block in its]
 
     def __call__(
@@ -88,8 +88,8 @@ class Dispatch:
     ) -> Tensor:
         """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
 
-        `meanwhile` may be called when the experts have been sent for: if they leave a core idle. Where they do not,
-        it would only take turns with them (docs/performance.md).
+        `meanwhile` may be called when the experts have been sent for: if their calls leave the platform room for
+        more. Where they do not, it would only take turns with them (docs/performance.md).
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises, or `CheckpointChanged`
         if a file of the model is not as it was.
@@ -101,7 +101,7 @@ class Dispatch:
         routed = self._clock()
         lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
         calls = self._pack(layer, hidden, lines, parts, shared)
-        if len(calls) >= self._cores:
+        if len(calls) >= self._parallelism:
             meanwhile = None
         self.costs.send(self._names[layer], parts)
         packed = self._clock()
@@ -145,12 +145,12 @@ class Dispatch:
         self._stale = False
 
     def _note_inside(self, answers: Sequence[Reply]) -> None:
-        """What functions say of their time, as if those that compute side by side shared the cores evenly."""
+        """What functions say of their time, as if calls that compute side by side shared the platform evenly."""
         if not answers:
             return
         worked = [answer.timings.load + answer.timings.compute for answer in answers]
         inside, count = self.counts.inside, len(answers)
-        inside["compute"] += max(*worked, sum(worked) / min(count, self._cores)) / 1e9
+        inside["compute"] += max(*worked, sum(worked) / min(count, self._parallelism)) / 1e9
         inside["queue"] += sum(answer.timings.queue for answer in answers) / count / 1e9
 
     def _pack(
@@ -186,12 +186,12 @@ def _bytes(lines: NDArray[np.uint8]) -> memoryview:
 
 
 def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]:
-    """Write the blocks' artifacts into `folder`, and return what is to be deployed.
+    """Write the blocks' artifacts into `folder`, and return what is to be deployed on any platform.
 
     An artifact that is there is replaced in one instant: an instance may be reading it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    specs, most = [], cores()
+    specs = []
     for block in blocks:
         artifact = folder / f"{block.name}.json"
         draft = artifact.with_suffix(f".{os.getpid()}")  # others may write the same
@@ -199,7 +199,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
         draft.replace(artifact)
         parts = [part for expert in block.artifact.weights for part in expert]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
-        at_once = min(len(block.artifact.experts), most)  # parts that `Grouping` makes of it
+        at_once = len(block.artifact.experts)  # parts that `Grouping` makes of it at most
         spec = FunctionSpec(
             block.name, HANDLER, artifact, block.artifact.memory, _joined(files), concurrency=at_once
         )
@@ -207,18 +207,21 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
     return specs
 
 
+def deploy(platform: Platform, functions: Sequence[FunctionSpec]) -> None:
+    """Deploy `functions`, whose instances run no more calls side by side than the platform can."""
+    most = platform.capabilities.parallelism
+    platform.deploy([replace(spec, concurrency=min(spec.concurrency, most)) for spec in functions])
+
+
 def calls_at_once(blocks: Sequence[Block]) -> int:
-    """Most calls of one function that an orchestrator has under way."""
-    most = cores()
-    return max(_parts_at_once(block, most) for block in blocks)
+    """Most calls of one function that an orchestrator has under way, on a platform that can run as many."""
+    return max(map(_most_parts, blocks))
 
 
-def _parts_at_once(block: Block, most: int) -> int:
-    """Calls of one block that run side by side: one for each core, if its experts are worth the further calls."""
+def _most_parts(block: Block) -> int:
+    """Calls that a block's work can be cut into: one for each expert, if its experts are worth the further calls."""
     experts = len(block.artifact.experts)
-    if block.artifact.memory < WORTH_SPLITTING * experts:
-        return 1
-    return min(experts, most)
+    return 1 if block.artifact.memory < WORTH_SPLITTING * experts else experts
 
 
 def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:

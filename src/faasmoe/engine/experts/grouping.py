@@ -33,20 +33,20 @@ class Part:
 class Grouping:
     """The blocks of a layer, which hold its experts in order."""
 
-    def __init__(self, sizes: Sequence[int], cores: int) -> None:
-        """`sizes` of the blocks; `cores` that calls can run on side by side."""
-        self._cores = cores
+    def __init__(self, sizes: Sequence[int], parallelism: int) -> None:
+        """`sizes` of the blocks in experts; `parallelism` is how many calls compute side by side."""
+        self._parallelism = parallelism
         self._block_of = np.repeat(np.arange(len(sizes)), sizes)
         self._place_of = np.concatenate([np.arange(size) for size in sizes])
 
     def parts(self, index: ArrayLike, weight: ArrayLike) -> list[Part]:
         """The calls for `index`, `weight` `[T, K]`, by block and expert; slots whose index is no expert are skipped.
 
-        A block with more than a core's share of the work is called several times, each for some of its experts.
+        A block with more of the work than an even share is called several times, each for some of its experts.
         """
         index, weight = np.ascontiguousarray(index, np.int64), np.ascontiguousarray(weight, np.float32)
         blocks, work, slots, packed, rows, counts, slot_rows = _cut(
-            index, weight, self._block_of, self._place_of, self._cores
+            index, weight, self._block_of, self._place_of, self._parallelism
         )
         data, parts, first = memoryview(packed).cast("B"), [], 0
         each = zip(blocks.tolist(), work.tolist(), slots.tolist(), counts.tolist(), strict=True)
@@ -59,7 +59,7 @@ class Grouping:
 
 
 @compiled
-def _split(index: Any, block_of: Any, cores: int) -> Any:
+def _split(index: Any, block_of: Any, parallelism: int) -> Any:
     """By expert the number of its part, -1 if it has no rows; by part its block, its work and how many slots it has."""
     experts = len(block_of)
     rows = np.zeros(experts, np.int64)
@@ -70,7 +70,7 @@ def _split(index: Any, block_of: Any, cores: int) -> Any:
     for expert in range(experts):
         if rows[expert]:
             work[expert] = max(1.0, rows[expert] / _FREE_ROWS)
-    most = work.sum() / cores
+    most = work.sum() / parallelism
     part_of = np.full(experts, -1, np.int64)
     blocks, its_work, slots = (
         np.zeros(experts, np.int64),
@@ -122,9 +122,9 @@ def _pack(index: Any, weight: Any, part_of: Any, place_of: Any, slots: Any) -> A
 
 
 @compiled
-def _cut(index: Any, weight: Any, block_of: Any, place_of: Any, cores: int) -> Any:
+def _cut(index: Any, weight: Any, block_of: Any, place_of: Any, parallelism: int) -> Any:
     """`_split` but for its first, then `_pack`."""
-    part_of, blocks, work, slots = _split(index, block_of, cores)
+    part_of, blocks, work, slots = _split(index, block_of, parallelism)
     packed, rows, counts, slot_rows = _pack(index, weight, part_of, place_of, slots)
     return blocks, work, slots, packed, rows, counts, slot_rows
 

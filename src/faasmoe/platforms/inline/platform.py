@@ -32,12 +32,14 @@ NAME = "inline"
 class InlinePlatform(Closeable):
     """Implements `platforms.base.Platform`."""
 
-    capabilities = Capabilities(shared_memory=True, autoscaling=False, isolation=False)
-
     def __init__(self) -> None:
+        threads = cores()
+        self.capabilities = Capabilities(
+            shared_memory=True, autoscaling=False, isolation=False, parallelism=threads
+        )
         self._functions: dict[str, DeployedFunction] = {}
         self._gone = PoolTotals()  # of functions that were removed
-        self._threads = ThreadPoolExecutor(cores(), "function")
+        self._threads = ThreadPoolExecutor(threads, "function")
 
     @property
     def address(self) -> str:

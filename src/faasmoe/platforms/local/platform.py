@@ -28,6 +28,7 @@ from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.platforms.local.supervisor.health import PoolHealth
 from faasmoe.platforms.local.supervisor.supervisor import Supervisor
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.machine import cores
 
 _PREWARM_SECONDS = 60.0
 
@@ -39,11 +40,10 @@ class LocalPlatform(Closeable):
     else has started there; any number of clients may.
     """
 
-    capabilities = Capabilities(shared_memory=True)
-
     def __init__(self, options: LocalOptions | None = None, *, folder: Path | None = None) -> None:
         """Raises `PlatformError` if the daemon does not start, or does not answer."""
         raise_descriptor_limit()  # each instance that is called takes one
+        self.capabilities = Capabilities(shared_memory=True, parallelism=cores())
         self._supervisor = Supervisor(options or LocalOptions()) if folder is None else None
         self.folder = self._supervisor.folder if self._supervisor else Path(str(folder))
         self._control = Control(self.folder)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from faasmoe.engine.experts.dispatch import Dispatch, write_functions
+from faasmoe.engine.experts.dispatch import Dispatch, deploy, write_functions
 from faasmoe.errors import CheckpointChanged, DeadlineExceeded, FunctionError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, make_plan
@@ -118,3 +119,29 @@ def test_files_that_are_changed_under_a_running_model_end_its_steps(tiny: tuple,
     for _ in range(3):  # also at once after it was found
         with pytest.raises(CheckpointChanged, match=r"model\.safetensors was written to"):
             dispatch(0, *routing())
+
+
+@pytest.mark.parametrize(("parallelism", "calls"), [(1, 1), (2, 2), (64, E)])
+def test_the_work_of_a_layer_is_cut_as_the_platform_computes_side_by_side(
+    tiny: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallelism: int, calls: int
+) -> None:
+    monkeypatch.setattr("faasmoe.engine.experts.dispatch.WORTH_SPLITTING", 1)
+    plan, platform = make_plan(resolve(str(tiny[0])), E), InProcessPlatform()
+    platform.capabilities = replace(platform.capabilities, parallelism=parallelism)
+    deploy(platform, write_functions(plan.blocks, tmp_path))
+    assert {spec.concurrency for spec in platform.specs} == {min(parallelism, E)}
+    everyone = torch.arange(E)[:, None]
+    Dispatch(platform, plan.blocks)(0, torch.ones(E, 64), everyone, torch.ones(E, 1))
+    assert len(platform.calls) == calls
+
+
+@pytest.mark.parametrize(("parallelism", "ran"), [(1, 0), (2, 1)])
+def test_other_work_is_done_meanwhile_if_the_platform_has_room_for_more_calls(
+    tiny: tuple, tmp_path: Path, parallelism: int, ran: int
+) -> None:
+    plan, platform = make_plan(resolve(str(tiny[0])), E), InProcessPlatform()
+    platform.capabilities = replace(platform.capabilities, parallelism=parallelism)
+    deploy(platform, write_functions(plan.blocks, tmp_path))
+    done: list[int] = []
+    Dispatch(platform, plan.blocks)(0, *routing(), lambda: done.append(1))
+    assert len(done) == ran
