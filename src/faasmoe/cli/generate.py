@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from faasmoe.model.checkpoint.source import ModelSource
     from faasmoe.model.plan import ModelPlan
     from faasmoe.orchestrator.runtime import Runtime
+    from faasmoe.platforms.registry import PlatformEntry
     from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 _MIB = 1 << 20
@@ -94,7 +95,7 @@ def generate(
             from faasmoe.orchestrator.runtime import Runtime
 
             stages.begin(f"checking {source.name}")
-            plan, length = _planned(source, block_size, dtype, quantize, max_model_len)
+            plan, length = _planned(entry, source, block_size, dtype, quantize, max_model_len)
         if plan.quantised and plan.quantised.missing:
             with writing(f"{quantize} weights", plan.quantised.missing) as advance:
                 plan.quantised.make(advance)
@@ -111,15 +112,19 @@ def generate(
 
 
 def _planned(
-    source: ModelSource, block_size: int | None, dtype: str, quantize: str | None, max_model_len: int | None
+    entry: PlatformEntry,
+    source: ModelSource,
+    block_size: int | None,
+    dtype: str,
+    quantize: str | None,
+    max_model_len: int | None,
 ) -> tuple[ModelPlan, int]:
     """The model in blocks, and the context that it is to have."""
     from faasmoe.model.plan import context_length, make_plan
     from faasmoe.orchestrator.runtime import demand
-    from faasmoe.platforms.local.limits import tell
 
     plan = make_plan(source, block_size, dtype, quantize)
-    tell(demand(plan))
+    entry.check_demand(demand(plan))
     return plan, context_length(plan, max_model_len)
 
 

@@ -10,8 +10,7 @@ from faasmoe.engine.experts.dispatch import Dispatch, calls_at_once, check_fits,
 from faasmoe.engine.stats import StatsRecorder
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.loaded_model import LoadedModel
-from faasmoe.platforms.base import Platform
-from faasmoe.platforms.local.limits import Demand
+from faasmoe.platforms.base import Demand, Platform
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.closeable import Closeable
@@ -30,10 +29,17 @@ def install(model: LoadedModel, platform: Platform) -> None:
 
 
 def demand(plan: ModelPlan, orchestrators: int = 1, requests: int = 0) -> Demand:
-    """What is asked of a pool that serves a model to so many orchestrators, with so many HTTP requests at a time."""
+    """What `orchestrators` ask of a platform to serve the model, with `requests` connections of HTTP clients."""
     dense = len(plan.layout.dense) + len(plan.linears)  # in eight bits there are scales as well
     its = max(sum(1 for expert in block.artifact.weights for _ in expert) for block in plan.blocks)
-    return Demand(len(plan.blocks), min(cores(), calls_at_once(plan.blocks)), dense, its, orchestrators, requests)
+    return Demand(
+        functions=len(plan.blocks),
+        calls_at_once=calls_at_once(plan.blocks),
+        client_tensors=dense,
+        function_tensors=its,
+        clients=orchestrators,
+        requests=requests,
+    )
 
 
 class Runtime(Closeable):

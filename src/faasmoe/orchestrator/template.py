@@ -94,12 +94,13 @@ def _load(start: Start) -> LoadedModel:
     from faasmoe.model.plan import context_length, make_plan  # noqa: PLC0415
     from faasmoe.orchestrator.loaded_model import LoadedModel  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import demand  # noqa: PLC0415
-    from faasmoe.platforms.local.limits import tell  # noqa: PLC0415
+    from faasmoe.platforms.registry import find  # noqa: PLC0415
 
     keep_imported()
     done("torch and transformers are imported")
     plan = make_plan(source, config.block_size, config.dtype, config.quantize)
-    tell(demand(plan, start.orchestrators, config.engine.max_sequences + config.engine.max_waiting))
+    requests = config.engine.max_sequences + config.engine.max_waiting
+    find(start.platform).check_demand(demand(plan, start.orchestrators, requests))
     context_length(plan, config.max_model_len)  # refuses what is more than the model's
     done("the checkpoint is checked")
     loaded = LoadedModel(plan, folder / _ARTIFACTS)

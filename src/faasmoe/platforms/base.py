@@ -155,6 +155,18 @@ class PoolStatus:
     totals: PoolTotals = field(default_factory=PoolTotals)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What serving a model will ask of a platform, before anything of it is started."""
+
+    functions: int  # deployed
+    calls_at_once: int  # of one function by one client, on a platform that computes as many side by side
+    client_tensors: int  # of the checkpoint that a client maps, each over a descriptor of its own
+    function_tensors: int  # that an instance maps, in the same way
+    clients: int = 1  # processes that call functions
+    requests: int = 0  # connections of HTTP clients
+
+
 class Platform(Protocol):
     """Runs functions. `invoke_many` is for one thread at a time; everything else may be called from any."""
 

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.base import Instance, Platform
+from faasmoe.platforms.base import Demand, Instance, Platform
 
 GROUP = "faasmoe.platforms"
 DEFAULT = "local"
@@ -37,6 +37,7 @@ class PlatformEntry:
     running: Callable[[], Sequence[str]] | None = None  # addresses of this user's pools; None: they must be named
     process: Callable[[Instance], int] | None = None  # of this machine; None: instances are not processes here
     wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
+    check: Callable[[Demand], object] | None = None  # see `check_demand`
 
     def takes(self, option: str) -> bool:
         """Whether the platform has an option of that name."""
@@ -48,6 +49,11 @@ class PlatformEntry:
             if not self.takes(option):
                 raise OptionError(f"--platform {self.name}: does not take --{option.replace('_', '-')}")
         return self.options(**given)
+
+    def check_demand(self, demand: Demand) -> None:
+        """Have the platform log limits that are too low for `demand`. Raises `OptionError` if nothing can be served."""
+        if self.check is not None:
+            self.check(demand)
 
     def require_connect(self, needed_by: str) -> Callable[[str], Platform]:
         """`connect`. Raises `OptionError` if other processes cannot use the platform's functions."""

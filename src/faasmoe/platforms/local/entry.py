@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from faasmoe.platforms.local.client.control import wake
+from faasmoe.platforms.local.limits import check
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import NAME, SOCKET
@@ -35,4 +36,5 @@ ENTRY = PlatformEntry(
     process=lambda instance: int(instance.id),
     running=lambda: list(map(str, pools())),
     wake=lambda address: wake(Path(address)),
+    check=check,
 )
