@@ -25,12 +25,11 @@ from faasmoe.planner.simulation import (
     simulate,
 )
 from faasmoe.planner.timeline import average_and_peak, running
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
+from faasmoe.platforms import registry
+from faasmoe.platforms.base import Overheads
 from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE
 from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
-
-ZYGOTE_KEEP_ALIVE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,7 @@ class Conditions:
     machine: Machine = field(default_factory=Machine)
     footprint: ProcessFootprint = field(default_factory=ProcessFootprint)
     limits: SimulationLimits = field(default_factory=SimulationLimits)
+    overheads: Overheads = field(default_factory=lambda: registry.find(registry.DEFAULT).overheads)
     prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
     orchestrator_keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, of one without requests
     count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
@@ -101,12 +101,14 @@ def predict(requests: SimulatedRequests, setting: Setting, given: Conditions) ->
         raise OptionError(f"--block-size {setting.block_size}: must be 1 to {most}, the experts of a layer")
     curves = untouched(shape, setting.block_size, given.activations)
     weights, there = curves.bytes_together[0] - curves.bytes_together, curves.together[0] - curves.together
-    instances, charged = weights + footprint.instance * there, weights + INSTANCE_BYTES * there  # by recent tokens
+    # by recent tokens: bytes that instances take, and those that count against the pool's budget
+    instances = weights + footprint.instance * there
+    charged = weights + given.overheads.instance_bytes * there
     engine = requests.engine if setting.strategy == "private" else np.zeros_like(requests.engine)
     kv_cache = _kv_cache(requests, shape)
     _, counts = running(engine, requests.times, requests.times + given.orchestrator_keep_alive)
     budget = int(given.memory - _fixed(given, kv_cache, float(counts.max())))
-    least = _least(shape, setting.block_size)
+    least = _least(given, setting.block_size)
     window = float(np.interp(budget, charged, GRID)) if budget < charged[-1] else math.inf
     costs = _costs(given, setting, budget)
     run = simulate(replace(requests, engine=engine), costs, given.limits, setting.keep_alive, max(window, 0.0))
@@ -167,7 +169,7 @@ def _memory(
     times, recent = recent_tokens(run, setting.keep_alive, horizon)
     held = np.interp(np.minimum(recent, window), GRID, instances)
     mean_instances, peak_instances = average_and_peak(times, held, start, horizon)
-    zygote = recent_tokens(run, setting.keep_alive + ZYGOTE_KEEP_ALIVE, horizon)
+    zygote = recent_tokens(run, setting.keep_alive + given.overheads.idle_seconds, horizon)
     zygote_up, _ = average_and_peak(zygote[0], (zygote[1] > 0).astype(float), start, horizon)
     ends = np.where(np.isnan(run.end), horizon, run.end)
     keep = given.orchestrator_keep_alive
@@ -226,13 +228,14 @@ def _kv_cache(requests: SimulatedRequests, shape: ModelShape) -> int:
     return int(min(tokens.sum(), 16 * tokens.max()) * shape.kv_bytes)
 
 
-def _least(shape: ModelShape, block_size: int) -> int:
+def _least(given: Conditions, block_size: int) -> int:
     """Bytes of the instances that one token needs in the layer that needs most."""
-    return max(
-        sum(sorted((size * layer.expert_bytes + INSTANCE_BYTES for size in shape.block_sizes(layer, block_size)),
-                   reverse=True)[: layer.top_k])
-        for layer in shape.layers
-    )  # fmt: skip
+    own = given.overheads.instance_bytes
+    needs = []
+    for layer in given.shape.layers:
+        instances = [size * layer.expert_bytes + own for size in given.shape.block_sizes(layer, block_size)]
+        needs.append(sum(sorted(instances, reverse=True)[: layer.top_k]))
+    return max(needs)
 
 
 def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:

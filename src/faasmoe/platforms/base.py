@@ -167,6 +167,14 @@ class Demand:
     requests: int = 0  # connections of HTTP clients
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheads:
+    """What a pool takes in addition to what its functions need, for planning."""
+
+    instance_bytes: int = 0  # that an instance counts for beside `FunctionSpec.memory`
+    idle_seconds: float = 0.0  # that processes of the pool itself outlive the last instance
+
+
 class Platform(Protocol):
     """Runs functions. `invoke_many` is for one thread at a time; everything else may be called from any."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.base import Demand, Instance, Platform
+from faasmoe.platforms.base import Demand, Instance, Overheads, Platform
 
 GROUP = "faasmoe.platforms"
 DEFAULT = "local"
@@ -38,10 +38,11 @@ class PlatformEntry:
     process: Callable[[Instance], int] | None = None  # of this machine; None: instances are not processes here
     wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
     check: Callable[[Demand], object] | None = None  # see `check_demand`
+    overheads: Overheads = field(default_factory=Overheads)
 
     def takes(self, option: str) -> bool:
         """Whether the platform has an option of that name."""
-        return option in {field.name for field in fields(self.options)}
+        return option in {each.name for each in fields(self.options)}
 
     def parse(self, given: Mapping[str, object]) -> Any:
         """The platform's options. Raises `OptionError` for one that it does not take or a value out of range."""

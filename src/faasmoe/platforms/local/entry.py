@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from faasmoe.platforms.base import Overheads
 from faasmoe.platforms.local.client.control import wake
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.limits import check
-from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.options import DEFAULT_ZYGOTE_KEEP_ALIVE, LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import NAME, SOCKET
 from faasmoe.platforms.registry import PlatformEntry
@@ -37,4 +39,5 @@ ENTRY = PlatformEntry(
     running=lambda: list(map(str, pools())),
     wake=lambda address: wake(Path(address)),
     check=check,
+    overheads=Overheads(instance_bytes=INSTANCE_BYTES, idle_seconds=DEFAULT_ZYGOTE_KEEP_ALIVE),
 )
