@@ -12,6 +12,7 @@ from faasmoe.protocol.config import About
 from faasmoe.protocol.messages import Start, encode, error_of, read_about, read_failure
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
 from faasmoe.util.liveness import HeartbeatMonitor, SilenceLimits
+from faasmoe.util.processes import ROLE
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ _ORDERED = SilenceLimits(stopped=1.0, asleep=5.0, working=10.0)  # to fork, or t
 _MODULE = "faasmoe.orchestrator.template"
 # no threads before forks; an arena a thread would be memory that nobody finds again
 ENVIRONMENT = {
+    ROLE: "template",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
+ROLE = "FAASMOE_ROLE"  # environment variable of a process: its role in measurements, such as "daemon"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _OURS = frozenset({"FAASMOE_LOG", "FAASMOE_CACHE"})  # what children read
 _SECRET = re.compile(

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from faasmoe.util.processes import ROLE
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MOST = 4096  # bytes, more than any of the files that are read here has
-_ROLE_OF_MODULE = {  # of a process that runs `python -m MODULE`
-    "faasmoe.orchestrator.template": "template",
-    "faasmoe.platforms.local.daemon.daemon": "daemon",
-    "faasmoe.platforms.local.instance.zygote": "zygote",
-}
-_CHILDREN = {"template": "orchestrator", "zygote": "instances"}  # of what forks; their commands are its own
+_TOLD = f"{ROLE}=".encode()  # in the environment of a process that tells its role
+_CHILDREN = {"template": "orchestrator", "zygote": "instances"}  # of what forks; their environment is its own
 _PARENTS = {child: parent for parent, child in _CHILDREN.items()}
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
@@ -80,7 +78,7 @@ def _read(path: str) -> bytes:
 class Family:
     """A process and all that it has started, directly or not, by role.
 
-    `role` is that of the root, and of every descendant that is none of this project's processes. `without` are process
+    `role` is that of the root. A descendant has the role that it was told, or else its parent's. `without` are process
     ids that do not count, nor do their children.
     """
 
@@ -117,7 +115,7 @@ class Family:
         if process.parent not in roles:
             return None
         parent = roles[process.parent][1]
-        return _CHILDREN.get(parent) or _role_of_command(process.pid) or parent
+        return _CHILDREN.get(parent) or _told(process.pid) or parent
 
 
 def role_of_child(parent: str) -> str:
@@ -130,9 +128,10 @@ def fork_family(role: str) -> str:
     return _PARENTS.get(role, role)
 
 
-def _role_of_command(pid: int) -> str | None:
+def _told(pid: int) -> str | None:
+    """The role that the process was given when it was started (`util.processes.ROLE`)."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except _GONE:
         return None
-    return next((_ROLE_OF_MODULE[word] for word in words if word in _ROLE_OF_MODULE), None)
+    return next((each.removeprefix(_TOLD).decode() for each in variables if each.startswith(_TOLD)), None)

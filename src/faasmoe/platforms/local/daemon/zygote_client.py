@@ -21,6 +21,7 @@ from faasmoe.util.backoff import Backoff
 from faasmoe.util.failure_log import FailureLog, reason_of
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
 from faasmoe.util.forkserver.messages import Alive, Ended, Event, Forked, ForkFailed, Loaded
+from faasmoe.util.processes import ROLE
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ _START_SECONDS = 120.0  # importing from a slow disk included
 _PAUSES = (0.1, 5.0)  # seconds before the next start after one that failed: at first, and at most
 SPARES = 2  # workers that the zygote forks ahead
 _ENVIRONMENT = {
+    ROLE: "zygote",
     "OMP_NUM_THREADS": "1",  # compute threads of an instance; parallelism comes from instances
     "MALLOC_ARENA_MAX": "1",  # what is freed is found again
     "MALLOC_MMAP_THRESHOLD_": f"{128 << 10}",  # what a prompt needs goes back to the kernel; by default glibc's

@@ -24,7 +24,7 @@ from faasmoe.util.backoff import Backoff
 from faasmoe.util.failure_log import FailureLog, reason_of
 from faasmoe.util.folders.run_folder import RunFolder, writing
 from faasmoe.util.liveness import TICK
-from faasmoe.util.processes import start
+from faasmoe.util.processes import ROLE, start
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Supervisor:
                     stdin=theirs.fileno(),
                     stdout=_STDERR,  # what a library prints must not get among our own output
                     descriptors=[self._listener.fileno(), self._run_folder.members],
+                    more={ROLE: "daemon"},
                 )
             except BaseException:
                 ours.close()
