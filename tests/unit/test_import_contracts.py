@@ -14,14 +14,21 @@ from importlinter.application import use_cases
 from importlinter.contracts.acyclic_siblings import AcyclicSiblingsContract
 from importlinter.contracts.forbidden import ForbiddenContract
 from importlinter.contracts.layers import LayersContract
+from importlinter.contracts.protected import ProtectedContract
 
 ROOT = Path(__file__).parents[2]
 configuration.configure()
 SETTINGS = use_cases.read_user_options(str(ROOT / "pyproject.toml"))
 CONTRACTS: dict[str, dict[str, Any]] = {each["name"]: each for each in SETTINGS.contracts_options}
-KINDS = {"acyclic_siblings": AcyclicSiblingsContract, "forbidden": ForbiddenContract, "layers": LayersContract}
+KINDS = {
+    "acyclic_siblings": AcyclicSiblingsContract,
+    "forbidden": ForbiddenContract,
+    "layers": LayersContract,
+    "protected": ProtectedContract,
+}
 FORBIDDEN = [name for name, each in CONTRACTS.items() if each["type"] == "forbidden"]
 ACYCLIC = [name for name, each in CONTRACTS.items() if each["type"] == "acyclic_siblings"]
+PROTECTED = [name for name, each in CONTRACTS.items() if each["type"] == "protected"]
 LAYERS = [name for name, each in CONTRACTS.items() if each["type"] == "layers"]
 
 
@@ -134,3 +141,29 @@ def test_a_package_without_a_layer_is_caught(graph: grimp.ImportGraph, name: str
 )
 def test_a_cycle_is_caught(graph: grimp.ImportGraph, name: str, lower: str, upper: str) -> None:
     assert caught(graph, name, lower, upper)
+
+
+@pytest.mark.parametrize("name", PROTECTED)
+def test_an_import_from_outside_is_caught(graph: grimp.ImportGraph, name: str) -> None:
+    outside = [each for each in graph.find_children("faasmoe") if each != "faasmoe.platforms"]
+    shared = [each for each in graph.find_children("faasmoe.platforms") if not graph.find_children(each)]
+    assert "faasmoe.platforms.registry" in shared
+    for importer in [*(modules(graph, each)[-1] for each in outside), *shared]:
+        for imported in ("faasmoe.platforms.local.entry", "faasmoe.platforms.inline.platform"):
+            assert caught(graph, name, importer, imported), f"{importer} may import {imported}"
+
+
+@pytest.mark.parametrize("name", PROTECTED)
+def test_the_folder_of_another_platform_is_protected_as_soon_as_it_is_there(
+    graph: grimp.ImportGraph, name: str
+) -> None:
+    folder = ("faasmoe.platforms.another", "faasmoe.platforms.another.entry", "faasmoe.platforms.another.client")
+    for module in folder:
+        graph.add_module(module)
+    try:
+        graph.add_import(importer=folder[1], imported=folder[2])
+        assert kept(graph, name)
+        assert caught(graph, name, "faasmoe.cli.generate", folder[1])
+    finally:
+        for module in folder:
+            graph.remove_module(module)
