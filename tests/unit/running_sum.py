@@ -12,9 +12,11 @@ import torch
 class RunningSumSpec:
     """Implements `LayerSpec`."""
 
-    bytes_per_sequence: int = 8
-    bytes_per_token: int = 0
+    size: int = 8  # bytes
     truncatable: bool = False
+
+    def nbytes(self, tokens: int) -> int:
+        return self.size
 
     def allocate(self) -> RunningSum:
         return RunningSum()

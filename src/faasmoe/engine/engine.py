@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Sequence as Many
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -77,13 +78,13 @@ class Engine:
             return self._scheduler.running, self._scheduler.waiting
 
     def gauges(self) -> dict[str, float]:
-        """Stats of the KV cache memory in tokens, as many as its bytes could hold, and preemptions for lack of it."""
-        a_token = max(1, self._memory.spec.bytes_per_token)
+        """KV cache memory in tokens of sequences as long as the context; preemptions for lack of it."""
+        tokens = partial(self._memory.spec.tokens_held, length=self.max_model_len)
         with self._work:
             return {
-                "kv_cache_tokens": self._memory.total // a_token,
-                "kv_cache_tokens_used": self._memory.used // a_token,
-                "kv_cache_tokens_kept": self._memory.prefixes.nbytes // a_token,
+                "kv_cache_tokens": tokens(self._memory.total),
+                "kv_cache_tokens_used": tokens(self._memory.used),
+                "kv_cache_tokens_kept": tokens(self._memory.prefixes.nbytes),
                 "preemptions": self._scheduler.preemptions,
             }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faasmoe.engine.kv.allocator import budget
 from faasmoe.errors import OptionError
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.protocol.options import EngineOptions
 
 log = logging.getLogger(__name__)
@@ -45,28 +46,28 @@ class KVShare:
         """Bytes of one orchestrator."""
         return max(1, self.nbytes // self.orchestrators)
 
-    def context(self, model: int, asked: int | None, token_bytes: int) -> int:
-        """The context to serve, in tokens, where one token's keys and values take `token_bytes`.
+    def context(self, model: int, asked: int | None, spec: StateSpec) -> int:
+        """The context to serve, in tokens, of a model whose sequences keep what `spec` says.
 
         `model` is how many the model takes, `asked` how many --max-model-len does. Raises `OptionError` if `asked` are
         more than fit.
         """
-        held = self.each // token_bytes
+        held = spec.tokens_within(self.each)
         if held < _LEAST:
             raise OptionError(
                 f"the memory for keys and values ({self._described()}) holds {held} tokens of this model: "
-                f"--kv-cache-memory must be {self._needed(_LEAST, token_bytes)} at least"
+                f"--kv-cache-memory must be {self._needed(spec.nbytes(_LEAST))} at least"
             )
         if asked is not None and asked > held:
             raise OptionError(
                 f"--max-model-len {asked}: the memory for keys and values ({self._described()}) holds {held} tokens: "
-                f"must be {held} at most, or --kv-cache-memory {self._needed(asked, token_bytes)} at least"
+                f"must be {held} at most, or --kv-cache-memory {self._needed(spec.nbytes(asked))} at least"
             )
         wanted = model if asked is None else asked
         if wanted > held:
             log.warning("context: %d of the model's %d tokens: the memory for keys and values (%s) holds no more; "
                         "--kv-cache-memory %s holds all of it",
-                        held, model, self._described(), self._needed(model, token_bytes))  # fmt: skip
+                        held, model, self._described(), self._needed(spec.nbytes(model)))  # fmt: skip
         else:
             log.info("context: %d of the model's %d tokens; the memory for keys and values (%s) holds %d",
                      wanted, model, self._described(), held)  # fmt: skip
@@ -77,5 +78,6 @@ class KVShare:
         shared = f", shared by {self.orchestrators} orchestrators" if self.orchestrators > 1 else ""
         return f"{self.nbytes // _MIB} MiB, {source}{shared}"
 
-    def _needed(self, tokens: int, token_bytes: int) -> str:
-        return f"{-(-tokens * token_bytes * self.orchestrators // _MIB)}MiB"
+    def _needed(self, each: int) -> str:
+        """The value of --kv-cache-memory that gives each orchestrator so many bytes."""
+        return f"{-(-each * self.orchestrators // _MIB)}MiB"

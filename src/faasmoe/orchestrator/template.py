@@ -58,9 +58,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     with writing(folder):
         loaded.tokenizer.save(folder / TOKENIZER)
         share = KVShare.of(config.engine, start.orchestrators, folder)
-    length = share.context(
-        context_length(plan, None), config.max_model_len, loaded.model.state_spec.bytes_per_token
-    )
+    length = share.context(context_length(plan, None), config.max_model_len, loaded.model.state_spec)
     options = replace(config.engine, kv_cache_bytes=share.each)
 
     platform = partial(find(start.platform).require_connect("an orchestrator"), start.pool)

@@ -89,7 +89,7 @@ A_TOKEN = Model.state_spec.nbytes(1)
 class Summing(Model):
     """Keeps a running sum as well, which cannot go back when a step fails."""
 
-    state_spec = StateSpec({**Model.state_spec.layers, 2: RunningSumSpec(bytes_per_sequence=10 * A_TOKEN)})
+    state_spec = StateSpec({**Model.state_spec.layers, 2: RunningSumSpec(size=10 * A_TOKEN)})
 
     def forward(self, tokens: list[int], positions: list[int], spans: list[Span], wanted: list[int]) -> Tensor:
         start, sums = 0, []

@@ -15,9 +15,9 @@ def test_a_pool_must_hold_a_functions_tensors_and_an_orchestrator_the_dense_ones
     plan = make_plan(resolve(str(tmp_path / "model")), 3)
     asked = demand(plan, orchestrators=2, requests=7)
     assert asked.functions == len(plan.blocks)
-    assert asked.its_tensors == 3 * 3  # experts and their matrices
+    assert asked.function_tensors == 3 * 3  # experts and their matrices
     assert (asked.clients, asked.requests) == (2, 7)
     before = len(os.listdir("/proc/self/fd"))
     loaded = LoadedModel(plan, tmp_path / "artifacts")
-    assert 0 < len(os.listdir("/proc/self/fd")) - before <= asked.tensors
+    assert 0 < len(os.listdir("/proc/self/fd")) - before <= asked.client_tensors
     assert len(loaded.functions) == asked.functions

@@ -6,12 +6,15 @@ import queue
 from pathlib import Path
 
 import pytest
+import torch
 
 from faasmoe.api.asked import Bounds
 from faasmoe.api.reading import Reading
 from faasmoe.errors import OptionError, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import context_length, make_plan
+from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.orchestrator.served_context import KVShare
@@ -24,30 +27,35 @@ from tests.tiny import save_tiny
 SHARE = KVShare(8 << 20, 4, stated=True)  # 2 MiB each
 
 
+def spec(a_token: int) -> StateSpec:
+    """One layer in which a token takes half of `a_token` bytes, and as many again while the cache grows."""
+    return StateSpec({0: KVCacheSpec(1, a_token // 16, a_token // 16, torch.float32, torch.float32)})
+
+
 def test_the_context_is_what_the_model_the_option_and_memory_all_allow(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert SHARE.context(131072, None, 1024) == 2048
+    assert SHARE.context(131072, None, spec(1024)) == 2048
     assert "2048 of the model's 131072 tokens" in caplog.text
     assert "(8 MiB, --kv-cache-memory, shared by 4 orchestrators)" in caplog.text
     assert "--kv-cache-memory 512MiB holds all of it" in caplog.text
-    assert SHARE.context(1000, None, 1024) == 1000
-    assert SHARE.context(131072, 2048, 1024) == 2048
-    assert SHARE.context(131072, 100, 1024) == 100
+    assert SHARE.context(1000, None, spec(1024)) == 1000
+    assert SHARE.context(131072, 2048, spec(1024)) == 2048
+    assert SHARE.context(131072, 100, spec(1024)) == 100
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO", "INFO"]
 
 
 def test_what_was_asked_for_and_does_not_fit_is_refused() -> None:
     with pytest.raises(OptionError) as caught:
-        SHARE.context(131072, 4096, 1024)
+        SHARE.context(131072, 4096, spec(1024))
     assert str(caught.value) == (
         "--max-model-len 4096: the memory for keys and values (8 MiB, --kv-cache-memory, shared by 4 orchestrators) "
         "holds 2048 tokens: must be 2048 at most, or --kv-cache-memory 16MiB at least"
     )
-    assert KVShare(16 << 20, 4, stated=True).context(131072, 4096, 1024) == 4096
+    assert KVShare(16 << 20, 4, stated=True).context(131072, 4096, spec(1024)) == 4096
     with pytest.raises(
         OptionError, match=r"holds 0 tokens of this model: --kv-cache-memory must be 32MiB at least"
     ):
-        SHARE.context(131072, None, 4 << 20)
+        SHARE.context(131072, None, spec(4 << 20))
 
 
 def test_a_server_keeps_the_memory_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +76,9 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
     _byte_tokenizer().save_pretrained(tmp_path / "m")
     plan = make_plan(resolve(str(tmp_path / "m")), 4)
     loaded = LoadedModel(plan, tmp_path / "artifacts")
-    a_token = loaded.model.state_spec.bytes_per_token
-    share = KVShare.of(EngineOptions(kv_cache_bytes=100 * a_token), 1, tmp_path)
-    context = share.context(context_length(plan, None), None, a_token)
+    keeps = loaded.model.state_spec
+    share = KVShare.of(EngineOptions(kv_cache_bytes=keeps.nbytes(100)), 1, tmp_path)
+    context = share.context(context_length(plan, None), None, keeps)
     assert context == 100
     reading = Reading(Letters(), Bounds("m", 257, context))
     body = {"model": "m", "messages": [{"role": "user", "content": "abc"}], "ignore_eos": True}

@@ -100,9 +100,7 @@ class KVAllocator:
             return self._copy(sequence, donor.state, known)
         if prefix is None:
             return 0
-        both = (
-            self.spec.nbytes(_least(sequence, len(tokens) + prefix.state.capacity)) + self.spec.bytes_per_sequence
-        )
+        both = self.spec.nbytes(_least(sequence, len(tokens))) + self.spec.nbytes(prefix.state.capacity)
         fits_beside = both <= self.total - self._held.total()
         if fits_beside and (
             common < len(prefix.tokens) or not self.spec.truncatable

@@ -27,15 +27,10 @@ class KVCacheSpec:
         """That of a layer with keys `[heads, n, key_dim]` and values `[heads, n, value_dim]`."""
         return cls(key.shape[0], key.shape[2], value.shape[2], key.dtype, value.dtype)
 
-    @property
-    def bytes_per_sequence(self) -> int:
-        """Nothing: all of it grows with the tokens."""
-        return 0
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes of one token's keys and values."""
-        return self.heads * (self.key_dim * self.key_dtype.itemsize + self.value_dim * self.value_dtype.itemsize)
+    def nbytes(self, tokens: int) -> int:
+        """See `LayerSpec.nbytes`: keys and values of so many tokens."""
+        a_head = self.key_dim * self.key_dtype.itemsize + self.value_dim * self.value_dtype.itemsize
+        return tokens * self.heads * a_head
 
     @property
     def truncatable(self) -> bool:

@@ -8,9 +8,13 @@ matrix, is a module of this folder, and the layer that needs it says so when the
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Protocol, Self
 
+_LENGTHS = 4096  # for which sizes are kept: a context of 64k tokens in steps of 16
 UNLIMITED = sys.maxsize  # tokens or bytes
 
 
@@ -39,15 +43,13 @@ class LayerState(Protocol):
 
 
 class LayerSpec(Protocol):
-    """A kind of state, with the shapes and dtypes of one layer."""
+    """A kind of state, with the shapes and dtypes of one layer: hashable, and equal if these are."""
 
-    @property
-    def bytes_per_sequence(self) -> int:
-        """Bytes that a sequence takes whatever its length."""
+    def nbytes(self, tokens: int) -> int:
+        """Bytes of a state with memory for `tokens` tokens, never fewer for more tokens.
 
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes that each token takes in addition."""
+        A state for 0 tokens has the bytes that it is allocated with.
+        """
 
     @property
     def truncatable(self) -> bool:
@@ -102,10 +104,8 @@ class StateSpec:
 
     def __init__(self, layers: Mapping[int, LayerSpec]) -> None:
         self.layers = dict(layers)
-        a_token = [spec.bytes_per_token for spec in self.layers.values()]
-        # layers grow one after the other, by copying: one of them exists twice meanwhile, at most the largest
-        self.bytes_per_token = sum(a_token) + max(a_token, default=0)
-        self.bytes_per_sequence = sum(spec.bytes_per_sequence for spec in self.layers.values())
+        self._kinds = Counter(self.layers.values())
+        self._sizes = lru_cache(_LENGTHS)(self._size)  # the scheduler asks for the same lengths again and again
         self.truncatable = all(spec.truncatable for spec in self.layers.values())
 
     def allocate(self) -> SequenceState:
@@ -113,15 +113,30 @@ class StateSpec:
         return SequenceState({layer: spec.allocate() for layer, spec in self.layers.items()})
 
     def nbytes(self, tokens: int) -> int:
-        """Bytes that a sequence takes with memory for `tokens` tokens, at most, while it grows to them."""
-        return self.bytes_per_sequence + tokens * self.bytes_per_token if tokens else 0
+        """Bytes that a sequence takes with memory for `tokens` tokens, at most, while it grows to them.
+
+        A sequence without memory for a token takes none.
+        """
+        return self._sizes(tokens)
+
+    def _size(self, tokens: int) -> int:
+        if not tokens:
+            return 0
+        # layers grow one after the other, by copying: one of them exists twice meanwhile, at most the largest
+        total = largest = 0
+        for spec, layers in self._kinds.items():
+            size = spec.nbytes(tokens)
+            total += layers * size
+            largest = max(largest, size - spec.nbytes(0))
+        return total + largest
 
     def tokens_within(self, nbytes: int) -> int:
-        """The most tokens for which one sequence can have memory in `nbytes` bytes."""
-        left = nbytes - self.bytes_per_sequence
-        if left < 0:
-            return 0
-        return left // self.bytes_per_token if self.bytes_per_token else UNLIMITED
+        """The most tokens for which one sequence can have memory in `nbytes` bytes; `UNLIMITED` if any number can."""
+        return bisect_right(range(1, UNLIMITED + 1), nbytes, key=self._sizes)
+
+    def tokens_held(self, nbytes: int, length: int) -> int:
+        """How many tokens `nbytes` bytes hold of sequences that have memory for `length` tokens each."""
+        return nbytes * length // (self.nbytes(length) or length)
 
     def reusable(self, held: int, common: int) -> int:
         """How many tokens another sequence can take from a state of `held` tokens, if `common` of them are alike.

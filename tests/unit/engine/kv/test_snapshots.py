@@ -18,7 +18,7 @@ from faasmoe.protocol.options import EngineOptions
 from tests.unit.engine.sequences import ONE_NUMBER, run, sequence
 from tests.unit.running_sum import RunningSumSpec
 
-SPEC = StateSpec({0: ONE_NUMBER, 1: RunningSumSpec(bytes_per_sequence=100)})
+SPEC = StateSpec({0: ONE_NUMBER, 1: RunningSumSpec(size=100)})
 
 
 def computed(memory: KVAllocator, one: Sequence) -> Sequence:
@@ -38,7 +38,7 @@ def test_each_sequence_is_counted_with_its_constant_part() -> None:
     for each in (one, other):
         assert memory.missing(each, 10) == 0
         computed(memory, each)
-    assert memory.used == 2 * (100 + 16 * SPEC.bytes_per_token)
+    assert memory.used == 2 * SPEC.nbytes(16)
     assert memory.missing(third, 1) == SPEC.nbytes(16)
     memory.release(one)
     assert (memory.used, memory.missing(third, 1)) == (SPEC.nbytes(16), 0)

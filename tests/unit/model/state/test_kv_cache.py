@@ -29,13 +29,13 @@ def filled(tokens: int, layers: tuple[int, ...] = (0, 7)) -> tuple[SequenceState
 
 
 def test_a_token_takes_its_keys_and_values() -> None:
-    assert LAYER.bytes_per_token == A_TOKEN
+    assert (LAYER.nbytes(0), LAYER.nbytes(1), LAYER.nbytes(7)) == (0, A_TOKEN, 7 * A_TOKEN)
     mixed = KVCacheSpec(2, 3, 5, torch.float32, torch.bfloat16)
-    assert mixed.bytes_per_token == 2 * (3 * 4 + 5 * 2)
+    assert mixed.nbytes(1) == 2 * (3 * 4 + 5 * 2)
     cache = mixed.allocate()
     cache.reserve(4)
     cache.append(torch.randn(2, 1, 3), torch.randn(2, 1, 5).bfloat16())
-    assert cache.nbytes == 4 * mixed.bytes_per_token
+    assert cache.nbytes == mixed.nbytes(4)
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=8))

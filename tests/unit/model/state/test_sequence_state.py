@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,11 +86,34 @@ def test_the_tokens_that_fit_are_the_most_that_fit(nbytes: int, spec: StateSpec)
     assert spec.nbytes(tokens + 1) > nbytes
 
 
-def test_sizes_are_a_part_a_sequence_and_a_part_a_token() -> None:
-    assert (MIXED.bytes_per_sequence, MIXED.bytes_per_token) == (8, 3 * 12)  # one layer twice, while it grows
-    assert (MIXED.nbytes(0), MIXED.nbytes(1), MIXED.nbytes(5)) == (0, 44, 188)
+def test_sizes_are_those_of_all_layers_and_the_largest_that_grows_twice() -> None:
+    assert [MIXED.nbytes(tokens) for tokens in (0, 1, 5)] == [0, 8 + 3 * 12, 8 + 5 * 3 * 12]
+    assert [ATTENTION.nbytes(tokens) for tokens in (0, 1, 5)] == [0, 3 * 12, 5 * 3 * 12]
     constant = StateSpec({1: RunningSumSpec()})
     assert (constant.tokens_within(7), constant.tokens_within(8)) == (0, UNLIMITED)
+    assert StateSpec({}).tokens_within(0) == UNLIMITED
+
+
+@dataclass(frozen=True)
+class Window(KVCacheSpec):
+    """A made-up kind: a KV cache of the last four tokens."""
+
+    def nbytes(self, tokens: int) -> int:
+        return super().nbytes(min(tokens, 4))
+
+
+def test_sizes_need_not_grow_with_each_token() -> None:
+    window = Window(LAYER.heads, LAYER.key_dim, LAYER.value_dim, LAYER.key_dtype, LAYER.value_dtype)
+    spec = StateSpec({0: window, 1: RunningSumSpec()})
+    assert [spec.nbytes(tokens) for tokens in (1, 4, 5, 1 << 40)] == [8 + 24, 8 + 96, 8 + 96, 8 + 96]
+    assert [spec.tokens_within(nbytes) for nbytes in (31, 32, 103, 104)] == [0, 1, 3, UNLIMITED]
+    assert [spec.tokens_held(1040, length) for length in (1, 4, 40)] == [32, 40, 400]
+
+
+def test_bytes_hold_so_many_tokens_of_sequences_of_a_length() -> None:
+    for nbytes in (0, 35, 36, 10**6 + 1, 1 << 50):
+        assert ATTENTION.tokens_held(nbytes, 4096) == nbytes // 36  # whatever the length
+    assert StateSpec({}).tokens_held(7, 4096) == 7
 
 
 def test_a_state_that_cannot_be_truncated_is_reused_whole_or_not_at_all() -> None:
