@@ -46,8 +46,12 @@ def test_charts_that_a_document_shows() -> None:
 
 def test_the_planner_is_held_against_what_was_measured() -> None:
     from faasmoe.planner.shape import ExpertLayer, ModelShape
+    from tests.unit.planner.states import keeps
 
-    shape = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 2, 50_000_000, 10_000, 2, 1024)
+    shape = ModelShape(
+        name="small", layers=(ExpertLayer(60, 4, 1_000_000),) * 2, dense_bytes=50_000_000, state=keeps(10_000),
+        bytes_per_weight=2, width=1024,
+    )  # fmt: skip
     settings = {"block_size": None, "keep_alive": 60.0}
     runs = [run("faasmoe-shared", n, settings=settings) for n in range(2)]
     made = results(*runs, run("faasmoe-private", settings=settings), run("shared-full", settings=settings))

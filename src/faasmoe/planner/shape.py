@@ -6,15 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from faasmoe.errors import OptionError
 from faasmoe.model.architecture import Architecture, inspect_architecture, read_config
 from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.model.synthesis.geometries import facts_of, is_geometry
 from faasmoe.model.synthesis.synthesis import published_config
 
 # How configs of transformers name K.
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k", "moe_k")
-_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,17 @@ class ExpertLayer:
     expert_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """Sizes in bytes are those in memory, in the type that the model computes in."""
+    """Sizes in bytes are those in memory, in the dtype in which the model computes."""
 
     name: str
     layers: tuple[ExpertLayer, ...]  # those that have experts
     dense_bytes: int
-    kv_bytes: int  # of a token's keys and values, as the orchestrator counts them (`KVMemory`)
+    state: StateSpec  # of a sequence
     bytes_per_weight: int
     width: int  # H
-    table_bytes: int = (
-        0  # of the dense ones: an embedding table that is no head as well, of which few rows are read
-    )
+    table_bytes: int = 0  # of the dense ones: an embedding table that is no head as well; few of its rows are read
 
     @property
     def expert_bytes(self) -> int:
@@ -68,7 +69,9 @@ def shape_of(
 
 def _shape(name: str, architecture: Architecture, dtype: str) -> ModelShape:
     config = architecture.text_config
-    size = _BYTES.get(dtype) or (2 if "bfloat16" in str(getattr(config, "dtype", None)) else 4)
+    named = str(getattr(config, "dtype", None)) if dtype == "auto" else dtype
+    computed = torch.bfloat16 if "bfloat16" in named else torch.float32
+    size = computed.itemsize
     top_k = next((int(value) for key in _TOP_K if (value := getattr(config, key, None))), 0)
     if not top_k:
         raise OptionError(f"{name}: its config does not say how many experts a token gets ({', '.join(_TOP_K)})")
@@ -80,7 +83,15 @@ def _shape(name: str, architecture: Architecture, dtype: str) -> ModelShape:
     dense = size * (weights - sum(count for _, count in experts))
     table = size * _table(architecture.meta_model)
     width = architecture.experts[0].hidden_size
-    return ModelShape(name, layers, dense, size * _kv_values(config), size, width, table)
+    return ModelShape(
+        name=name,
+        layers=layers,
+        dense_bytes=dense,
+        state=_state(config, computed),
+        bytes_per_weight=size,
+        width=width,
+        table_bytes=table,
+    )
 
 
 def _table(model: Any) -> int:
@@ -89,12 +100,13 @@ def _table(model: Any) -> int:
     return 0 if head is None or head.weight is table.weight else int(table.weight.numel())
 
 
-def _kv_values(config: Any) -> int:
-    """Numbers that a token's keys and values have in all layers, and in one more: while it grows, one exists twice."""
+def _state(config: Any, dtype: torch.dtype) -> StateSpec:
+    """The KV caches of all layers, as attention keeps them (`model.dense.attention`)."""
     heads = int(config.num_attention_heads)
     if getattr(config, "kv_lora_rank", None):  # kept expanded
-        width = heads * int(config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim)
+        keys, values = int(config.qk_nope_head_dim + config.qk_rope_head_dim), int(config.v_head_dim)
     else:
-        head = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-        width = 2 * int(getattr(config, "num_key_value_heads", None) or heads) * head
-    return width * (int(config.num_hidden_layers) + 1)
+        keys = values = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+        heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    cache = KVCacheSpec(heads, keys, values, dtype, dtype)
+    return StateSpec(dict.fromkeys(range(int(config.num_hidden_layers)), cache))

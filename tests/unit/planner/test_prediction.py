@@ -13,8 +13,12 @@ from faasmoe.planner.plan import make_plan, requests_of, usual_block_sizes
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.planner.shape import ExpertLayer, ModelShape, shape_of
 from faasmoe.planner.simulation import SimulatedRequests
+from tests.unit.planner.states import keeps
 
-SHAPE = ModelShape("small", (ExpertLayer(60, 4, 1_000_000),) * 6, 50_000_000, 10_000, 2, 1024)
+SHAPE = ModelShape(
+    name="small", layers=(ExpertLayer(60, 4, 1_000_000),) * 6, dense_bytes=50_000_000, state=keeps(10_000),
+    bytes_per_weight=2, width=1024,
+)  # fmt: skip
 GIVEN = Conditions(SHAPE, 64 << 30, machine=Machine(cores=2))
 
 
@@ -112,7 +116,10 @@ def test_the_recommended_setting_is_cheapest_of_the_quick() -> None:
 
 
 def test_ten_thousand_tenants_and_256_experts_of_60_layers() -> None:
-    shape = ModelShape("large", (ExpertLayer(256, 8, 88_080_384),) * 60, 36_000_000_000, 5_000_000, 2, 7168)
+    shape = ModelShape(
+        name="large", layers=(ExpertLayer(256, 8, 88_080_384),) * 60, dense_bytes=36_000_000_000,
+        state=keeps(5_000_000), bytes_per_weight=2, width=7168,
+    )  # fmt: skip
     given = Conditions(shape, 2000 << 30, machine=Machine(cores=64, bandwidth=4e12, operations=1e15))
     requests = requests_of(bursty(10_000, 0.1, 7200, lengths=Lengths(100, 100, 0.5)))
     plan = make_plan(requests, [Setting("shared", size, 60.0) for size in usual_block_sizes(shape)], given)
@@ -123,7 +130,7 @@ def test_ten_thousand_tenants_and_256_experts_of_60_layers() -> None:
 def test_shapes_are_those_of_the_models() -> None:
     demo = shape_of(None)  # what `faasmoe inspect` says of it
     assert (demo.dense_bytes, demo.expert_bytes, len(demo.layers)) == (5_264_256, 26_542_080, 6)
-    assert demo.kv_bytes == 7 * 2 * 192 * 2
+    assert demo.state.nbytes(1) == 7 * 2 * 192 * 2
     assert demo.width == 192
     qwen = shape_of("qwen1.5-moe-a2.7b")
     assert len(qwen.layers) == 24

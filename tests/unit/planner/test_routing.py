@@ -9,8 +9,12 @@ from faasmoe.errors import OptionError
 from faasmoe.planner.activations import Activations
 from faasmoe.planner.routing import GRID, untouched
 from faasmoe.planner.shape import ExpertLayer, ModelShape
+from tests.unit.planner.states import keeps
 
-QWEN = ModelShape("qwen", (ExpertLayer(60, 4, 17_301_504),) * 2, 0, 0, 2, 2048)
+QWEN = ModelShape(
+    name="qwen", layers=(ExpertLayer(60, 4, 17_301_504),) * 2, dense_bytes=0, state=keeps(0), bytes_per_weight=2,
+    width=2048,
+)  # fmt: skip
 
 
 def drawn(tokens: int, experts: int, top_k: int, weights: list[float] | None = None) -> Activations:
