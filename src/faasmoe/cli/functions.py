@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from faasmoe.cli.numeric import real
-from faasmoe.cli.options import Json, PlatformName
+from faasmoe.cli.options import Json
+from faasmoe.cli.platforms import PlatformName, PlatformOptions
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
@@ -29,6 +30,7 @@ _EDGE = 4  # lines of a terminal that are not for functions
 
 def functions(
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     pool: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +51,7 @@ def functions(
 
     entry = find(platform)
     connect = entry.require_connect("this command")
-    with connect(_pool(entry, pool)) as running:
+    with connect(_pool(entry, entry.parse(entry.read(platform_option or ())), pool)) as running:
         if as_json:
             typer.echo(json.dumps(_facts(entry, running.status())))
             return
@@ -63,13 +65,13 @@ def functions(
                 live.update(_picture(entry, running, every, console.height))
 
 
-def _pool(entry: PlatformEntry, asked: str | None) -> str:
+def _pool(entry: PlatformEntry, options: Any, asked: str | None) -> str:
     """The address of the pool to connect to. Raises `OptionError` if it is not clear which."""
     if entry.running is None:
         if asked is None:
             raise OptionError(f"--platform {entry.name}: needs --pool, the address of the pool")
         return asked
-    found = entry.running()
+    found = entry.running(options)
     if asked is not None:
         if asked not in found:
             raise OptionError(f"--pool {asked}: no pool of this user runs there")

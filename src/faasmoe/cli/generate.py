@@ -21,11 +21,10 @@ from faasmoe.cli.options import (
     MaxModelLen,
     MemoryBudget,
     Model,
-    PlatformName,
     Quantize,
     ReleasePageCache,
-    platform_options,
 )
+from faasmoe.cli.platforms import PlatformName, PlatformOptions, platform_options
 from faasmoe.cli.progress import writing
 from faasmoe.cli.stages import Stages
 from faasmoe.errors import EngineStopped, OptionError
@@ -56,6 +55,7 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: KeepAlive = None,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
@@ -81,7 +81,7 @@ def generate(
     if not prompt:
         raise OptionError("--prompt '': must have a character at least")
     entry = find(platform)
-    options = platform_options(entry, keep_alive, memory_budget, release_page_cache)
+    options = platform_options(entry, platform_option, keep_alive, memory_budget, release_page_cache)
     params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
     check_types(dtype, quantize)
     source = resolve(model)  # a download shows its own progress

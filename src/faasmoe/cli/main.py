@@ -11,6 +11,7 @@ from rich.console import Console
 from faasmoe import __version__
 from faasmoe.cli import functions, generate, inspect, models, plan
 from faasmoe.cli.evaluation import evaluate
+from faasmoe.cli.platforms import PlatformCommand
 from faasmoe.cli.server import serve, signals
 from faasmoe.cli.tenancy import database, keys, tenants, usage
 from faasmoe.errors import FaasmoeError, UserError
@@ -23,10 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its boxes leave 22 of 80 columns for texts, and cut names of options
 )
-app.command("serve")(serve.serve)
-app.command("generate")(generate.generate)
+app.command("serve", cls=PlatformCommand)(serve.serve)
+app.command("generate", cls=PlatformCommand)(generate.generate)
 app.command("inspect")(inspect.inspect)
-app.command("functions")(functions.functions)
+app.command("functions", cls=PlatformCommand)(functions.functions)
 app.command("plan")(plan.plan)
 app.command("usage")(usage.usage)
 app.add_typer(models.app, name="models")

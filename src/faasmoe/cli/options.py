@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,16 +12,10 @@ from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, MOST_SEED, MOST_TOKENS
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.platforms.registry import PlatformEntry
     from faasmoe.protocol.config import FleetOptions, Strategy
     from faasmoe.protocol.options import EngineOptions
 
-log = logging.getLogger(__name__)
-
 DEFAULT_KEEP_ALIVE = 60.0  # seconds, of platforms that stop idle instances
-_FUNCTIONS_SHARE = (
-    0.6  # of the memory that a control group leaves; keys and values have 0.2, the dense part the rest
-)
 
 Model = Annotated[
     str | None,
@@ -41,14 +34,6 @@ BlockSize = Annotated[
         help="Experts in one function. Small blocks free memory sooner, large ones need fewer calls. "
         "Default: 10, or all experts of a layer if there are fewer.",
         show_default=False,
-    ),
-]
-PlatformName = Annotated[
-    str,
-    typer.Option(
-        "--platform",
-        metavar="NAME",
-        help="Platform that runs functions: local, inline, or one that a package brings.",
     ),
 ]
 KeepAlive = Annotated[
@@ -145,34 +130,6 @@ Prices = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-def platform_options(
-    entry: PlatformEntry, keep_alive: float | None, memory_budget: int | None, release_page_cache: bool = False
-) -> Any:
-    """The platform's options. Without a budget, functions get a part of the memory that the control group leaves.
-
-    Raises `OptionError` for an option that is given and that the platform does not take.
-    """
-    from faasmoe.util import machine
-
-    if memory_budget is None and entry.takes("memory_budget") and machine.memory_is_limited():
-        memory_budget = int(_FUNCTIONS_SHARE * machine.available_memory())
-        log.info("functions have %d MiB, a part of what the control group leaves; --memory-budget gives them more "
-                 "or less", memory_budget >> 20)  # fmt: skip
-    return entry.parse(given_options(keep_alive, memory_budget, release_page_cache))
-
-
-def given_options(
-    keep_alive: float | None, memory_budget: int | None, release_page_cache: bool = False
-) -> dict[str, object]:
-    """Those of the options for platforms that the user has given."""
-    options = {
-        "keep_alive": keep_alive,
-        "memory_budget": memory_budget,
-        "release_page_cache": release_page_cache or None,
-    }
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def engine_options(kv_cache_memory: int | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:

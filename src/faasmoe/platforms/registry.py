@@ -11,6 +11,7 @@ from typing import Any
 
 from faasmoe.errors import OptionError, brief
 from faasmoe.platforms.base import Demand, Instance, Overheads, Platform
+from faasmoe.platforms.options import read_own
 
 GROUP = "faasmoe.platforms"
 DEFAULT = "local"
@@ -25,16 +26,20 @@ class PlatformEntry:
     """A platform that can be chosen by name.
 
     `options` is a dataclass of the options that the platform takes, all with defaults, whose constructor raises
-    `OptionError` for a value out of range. `start(options, preload)` starts a pool of functions and returns its owner;
-    instances may import the modules `preload` before they load a function. `connect(address)` uses the pool of another
-    process whose `Platform.address` this is; None: only the process that started a pool can use it.
+    `OptionError` for a value out of range. The command line has an option for each of `platforms.options.COMMON`;
+    `--platform-option` gives the others, if they have a help text (`metadata={"help": ...}`).
+
+    `start(options, preload)` starts a pool of functions and returns its owner; instances may import the modules
+    `preload` before they load a function. `connect(address)` uses the pool of another process whose `Platform.address`
+    this is; None: only the process that started a pool can use it. `running(options)` finds the addresses of this
+    user's pools; None: users must name them.
     """
 
     name: str
     options: type[Any]
     start: Callable[[Any, Sequence[str]], Platform]
     connect: Callable[[str], Platform] | None = None
-    running: Callable[[], Sequence[str]] | None = None  # addresses of this user's pools; None: they must be named
+    running: Callable[[Any], Sequence[str]] | None = None
     process: Callable[[Instance], int] | None = None  # of this machine; None: instances are not processes here
     wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
     check: Callable[[Demand], object] | None = None  # see `check_demand`
@@ -43,6 +48,10 @@ class PlatformEntry:
     def takes(self, option: str) -> bool:
         """Whether the platform has an option of that name."""
         return option in {each.name for each in fields(self.options)}
+
+    def read(self, given: Sequence[str]) -> dict[str, object]:
+        """The platform's own options, each given as NAME=VALUE. Raises `OptionError`."""
+        return read_own(self.name, self.options, given)
 
     def parse(self, given: Mapping[str, object]) -> Any:
         """The platform's options. Raises `OptionError` for one that it does not take or a value out of range."""

@@ -64,6 +64,27 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
             "does not take --memory-b",
         ),
         (["evaluate", "strategies", "--out", "x", "--platform", "nothing"], "--platform nothing: must be one of"),
+        (["serve", "--platform-option", "zone"], "--platform-option zone: must be NAME=VALUE"),
+        (
+            ["functions", "--platform-option", "zone=1"],
+            "zone=1: the options of platform local are: zygote_keep_alive",
+        ),
+        (
+            ["generate", "--prompt", "x", "--platform-option", "zygote_keep_alive=never"],
+            "--platform-option zygote_keep_alive=never: must be of type float",
+        ),
+        (
+            ["generate", "--prompt", "x", "--platform-option", "zygote_keep_alive=-1"],
+            "zygote_keep_alive is -1.0: must be at least 0 seconds",
+        ),
+        (
+            ["evaluate", "overhead", "--out", "x", "--platform-option", "keep_alive=3"],
+            "--platform-option keep_alive=3: must be given as --keep-alive",
+        ),
+        (
+            ["evaluate", "overhead", "--out", "x", "--platform", "inline", "--platform-option", "zone=1"],
+            "the options of platform inline are: none",
+        ),
         (
             ["evaluate", "pressure", "--out", "x", "--platform", "inline", "--keep-alive", "9"],
             "does not take --keep-",

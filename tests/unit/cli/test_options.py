@@ -6,7 +6,8 @@ import pytest
 import typer
 
 from faasmoe.cli.numeric import Size
-from faasmoe.cli.options import engine_options, platform_options
+from faasmoe.cli.options import engine_options
+from faasmoe.cli.platforms import platform_options
 from faasmoe.platforms.registry import find
 from faasmoe.util import machine
 
@@ -23,14 +24,14 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("limited")
 def test_functions_have_a_part_of_what_a_control_group_leaves(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "faasmoe"):
-        assert platform_options(find("local"), 60.0, None, False).memory_budget == 3 * GIB
+        assert platform_options(find("local"), None, 60.0, None, False).memory_budget == 3 * GIB
     assert "functions have 3072 MiB" in caplog.text
-    assert platform_options(find("local"), 60.0, 7 * GIB, False).memory_budget == 7 * GIB
+    assert platform_options(find("local"), None, 60.0, 7 * GIB, False).memory_budget == 7 * GIB
 
 
 def test_there_is_no_budget_where_nothing_limits_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "memory_is_limited", lambda: False)
-    assert platform_options(find("local"), 60.0, None, False).memory_budget is None
+    assert platform_options(find("local"), None, 60.0, None, False).memory_budget is None
     assert engine_options(None, 1, 1).kv_cache_bytes is None
 
 

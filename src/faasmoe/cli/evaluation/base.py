@@ -1,15 +1,38 @@
-"""What all cases of an experiment have in common, from the options of `faasmoe evaluate`."""
+"""What all cases of an experiment have in common: options of `faasmoe evaluate`, and what follows from them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from faasmoe.cli.options import DEFAULT_KEEP_ALIVE, given_options
+import typer
+
+from faasmoe.cli.numeric import whole
+from faasmoe.cli.options import DEFAULT_KEEP_ALIVE
+from faasmoe.cli.platforms import given_options
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.experiment import Settings
     from faasmoe.evaluation.experiments import Base
+
+
+Out = Annotated[
+    Path,
+    typer.Option(help="File of results, of one or several experiments. Trials in the file are not run again."),
+]
+Trials = Annotated[int, whole(1, 1000, help="Trials of each case; use 10 for figures to be published.")]
+Strategy = Annotated[
+    list[str] | None,
+    typer.Option(help="Strategy, as in docs/evaluation.md; may be repeated. Default: all.", show_default=False),
+]
+Extrapolate = Annotated[
+    bool,
+    typer.Option(
+        "--extrapolate",
+        help="Where memory cannot hold the baseline for all tenants, run as many as it can hold, and mark the figures.",
+    ),
+]
 
 
 def base_of(
@@ -21,6 +44,7 @@ def base_of(
     keep_alive: float | None,
     dtype: str,
     platform: str,
+    platform_option: Sequence[str] | None,
     memory_budget: int | None = None,
     extrapolate: bool = False,
 ) -> Base:
@@ -31,10 +55,14 @@ def base_of(
     from faasmoe.model.config.facts import ConfigFacts
     from faasmoe.platforms.registry import DEFAULT, find
 
-    find(platform).parse(given_options(keep_alive, memory_budget))
+    own, entry = tuple(platform_option or ()), find(platform)
+    entry.parse(given_options(keep_alive, memory_budget) | entry.read(own))
     source = resolve(model)
     ConfigFacts.read(source.folder).check(block_size)
-    orders = Orders("", str(source.folder), (), block_size, keep_alive, memory_budget, dtype, platform=platform)
+    orders = Orders(
+        "", str(source.folder), (), block_size, keep_alive, memory_budget, dtype,
+        platform=platform, platform_option=own,
+    )  # fmt: skip
     kept = DEFAULT_KEEP_ALIVE if keep_alive is None else keep_alive
     common = {
         "block_size": block_size,
@@ -42,9 +70,8 @@ def base_of(
         "memory_budget": memory_budget,
         "dtype": dtype,
     }
-    chosen = (
-        {} if platform == DEFAULT else {"platform": platform}
-    )  # results of the default platform stay as they were
+    chosen = {"platform": "" if platform == DEFAULT else platform, "platform_option": " ".join(sorted(own))}
+    chosen = {name: value for name, value in chosen.items() if value}  # so that results of older versions match
     return Base(source.name, orders, {**settings, **common, **chosen, "seed": seed}, trials, seed, extrapolate)
 
 

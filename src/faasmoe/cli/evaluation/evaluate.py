@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from faasmoe.cli.evaluation import results as reading
-from faasmoe.cli.evaluation.base import base_of, usual_sizes
+from faasmoe.cli.evaluation.base import Extrapolate, Out, Strategy, Trials, base_of, usual_sizes
 from faasmoe.cli.evaluation.trials import run
 from faasmoe.cli.evaluation.workloads import (
     MOST_TENANTS,
@@ -31,9 +31,9 @@ from faasmoe.cli.options import (
     MeasuredKeepAlive,
     MemoryBudget,
     Model,
-    PlatformName,
     Seed,
 )
+from faasmoe.cli.platforms import PlatformCommand, PlatformName, PlatformOptions
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
@@ -42,23 +42,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure what serving takes, and read results.", no_args_is_help=True, rich_markup_mode=None
 )
-
-Out = Annotated[
-    Path,
-    typer.Option(help="File of results, of one or several experiments. Trials in the file are not run again."),
-]
-Trials = Annotated[int, whole(1, 1000, help="Trials of each case; use 10 for figures to be published.")]
-Strategy = Annotated[
-    list[str] | None,
-    typer.Option(help="Strategy, as in docs/evaluation.md; may be repeated. Default: all.", show_default=False),
-]
-Extrapolate = Annotated[
-    bool,
-    typer.Option(
-        "--extrapolate",
-        help="Where memory cannot hold the baseline for all tenants, run as many as it can hold, and mark the figures.",
-    ),
-]
 
 
 @app.callback()
@@ -70,7 +53,7 @@ def callback() -> None:
     """
 
 
-@app.command()
+@app.command(cls=PlatformCommand)
 def strategies(
     out: Out,
     model: Model = None,
@@ -86,6 +69,7 @@ def strategies(
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
     memory_budget: MemoryBudget = None,
     dtype: Dtype = "auto",
@@ -99,13 +83,12 @@ def strategies(
 
     asked = requests(workload, replay, rounds, rate, seconds, prompt_tokens, max_tokens)
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(
-        model, settings, trials, seed, block_size, keep_alive, dtype, platform, memory_budget, extrapolate
-    )
+    common = (model, settings, trials, seed, block_size, keep_alive, dtype, platform, platform_option)
+    base = base_of(*common, memory_budget=memory_budget, extrapolate=extrapolate)
     run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
 
 
-@app.command()
+@app.command(cls=PlatformCommand)
 def blocks(
     out: Out,
     model: Model = None,
@@ -123,6 +106,7 @@ def blocks(
     rounds: Rounds = 1,
     max_tokens: MaxTokens = 32,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -134,14 +118,14 @@ def blocks(
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(model, settings, trials, seed, None, keep_alive, dtype, platform)
+    base = base_of(model, settings, trials, seed, None, keep_alive, dtype, platform, platform_option)
     for each in size or ():
         ConfigFacts.read(Path(base.orders.model)).check(each)
     sizes = size or usual_sizes(base)
     run(experiments.blocks(base, sizes, asked.workload, tenants), base, out, as_json)
 
 
-@app.command()
+@app.command(cls=PlatformCommand)
 def keepalive(
     out: Out,
     model: Model = None,
@@ -163,6 +147,7 @@ def keepalive(
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -172,12 +157,12 @@ def keepalive(
 
     asked = requests("bursty", replay, 1, rate, seconds, prompt_tokens, max_tokens)
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(model, settings, trials, seed, block_size, None, dtype, platform)
+    base = base_of(model, settings, trials, seed, block_size, None, dtype, platform, platform_option)
     found = experiments.keepalive(base, kept or (1.0, 3.0, 10.0, 30.0, 100.0), asked.workload, tenants)
     run(found, base, out, as_json)
 
 
-@app.command()
+@app.command(cls=PlatformCommand)
 def overhead(
     out: Out,
     model: Model = None,
@@ -187,6 +172,7 @@ def overhead(
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -197,11 +183,11 @@ def overhead(
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(model, settings, trials, seed, block_size, keep_alive, dtype, platform)
+    base = base_of(model, settings, trials, seed, block_size, keep_alive, dtype, platform, platform_option)
     run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
 
 
-@app.command("tenants")
+@app.command("tenants", cls=PlatformCommand)
 def tenants_(
     out: Out,
     model: Model = None,
@@ -220,6 +206,7 @@ def tenants_(
     max_tokens: MaxTokens = 32,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -231,12 +218,13 @@ def tenants_(
     from faasmoe.evaluation.strategies.registry import STRATEGIES
 
     asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
-    base = base_of(model, asked.settings, trials, seed, block_size, keep_alive, dtype, platform, None, extrapolate)
+    common = (model, asked.settings, trials, seed, block_size, keep_alive, dtype, platform, platform_option)
+    base = base_of(*common, extrapolate=extrapolate)
     chosen = strategy or STRATEGIES
     run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
 
 
-@app.command()
+@app.command(cls=PlatformCommand)
 def pressure(
     out: Out,
     model: Model = None,
@@ -263,6 +251,7 @@ def pressure(
     ] = 16,
     block_size: BlockSize = 1,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -277,7 +266,7 @@ def pressure(
         "max_tokens": max_tokens,
         "warm_up_tokens": warm_up_tokens,
     }
-    base = base_of(model, settings, trials, seed, block_size, keep_alive, "auto", platform)
+    base = base_of(model, settings, trials, seed, block_size, keep_alive, "auto", platform, platform_option)
     chosen = strategy or experiments.PRESSURE
     if LLAMACPP in chosen:
         _write_gguf(Path(base.orders.model))

@@ -23,14 +23,13 @@ from faasmoe.cli.options import (
     MaxStepTokens,
     MemoryBudget,
     Model,
-    PlatformName,
     Prices,
     Quantize,
     ReleasePageCache,
     engine_options,
     fleet_options,
-    platform_options,
 )
+from faasmoe.cli.platforms import PlatformName, PlatformOptions, platform_options
 from faasmoe.cli.server.access import bind, open_tenancy, terms_of
 from faasmoe.cli.server.last_resort import LastResort
 from faasmoe.cli.server.service_manager import ServiceManager
@@ -130,6 +129,7 @@ def serve(
     port: Port = 8000,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
+    platform_option: PlatformOptions = None,
     keep_alive: KeepAlive = None,
     max_model_len: MaxModelLen = None,
     dtype: Dtype = "auto",
@@ -169,7 +169,7 @@ def serve(
     stages = Stages(console)
     entry = find(platform)
     entry.require_connect("a server")
-    options = platform_options(entry, keep_alive, memory_budget, release_page_cache)
+    options = platform_options(entry, platform_option, keep_alive, memory_budget, release_page_cache)
     engine = engine_options(kv_cache_memory, max_sequences, max_step_tokens)
     fleet = fleet_options(strategy, orchestrator_keep_alive, max_orchestrators)
     check_types(dtype, quantize)

@@ -29,6 +29,7 @@ class Orders(msgspec.Struct, frozen=True):
     artifacts: str | None = None  # folder for what its functions are made of; everybody on a pool has the same
     group: str | None = None  # folder of the control group to join
     platform: str = DEFAULT  # name
+    platform_option: tuple[str, ...] = ()  # the platform's own options, NAME=VALUE each
 
 
 class StrategyReady(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ ENTRY = PlatformEntry(
     start=_start,
     connect=_connect,
     process=lambda instance: int(instance.id),
-    running=lambda: list(map(str, pools())),
+    running=lambda _: list(map(str, pools())),
     wake=lambda address: wake(Path(address)),
     check=check,
     overheads=Overheads(instance_bytes=INSTANCE_BYTES, idle_seconds=DEFAULT_ZYGOTE_KEEP_ALIVE),

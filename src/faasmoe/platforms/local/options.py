@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from faasmoe.errors import OptionError
 
@@ -21,8 +21,9 @@ class LocalOptions:
 
     keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, for functions that set none; infinity: they stay
     memory_budget: int | None = None  # bytes for all processes of the pool; None: no limit
-    zygote_keep_alive: float = (
-        DEFAULT_ZYGOTE_KEEP_ALIVE  # seconds that it and the daemon outlive the last instance
+    zygote_keep_alive: float = field(
+        default=DEFAULT_ZYGOTE_KEEP_ALIVE,
+        metadata={"help": "Seconds that the daemon and the zygote outlive the last instance; inf: they stay."},
     )
     release_page_cache: bool = False  # drop the weights of a stopped function from the kernel's cache
     preload: tuple[str, ...] = ()

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from faasmoe.cli.platforms import platform_options
+from faasmoe.errors import OptionError
+from faasmoe.platforms import registry
+from faasmoe.platforms.inline.platform import InlinePlatform
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.registry import PlatformEntry, find
+from tests.unit.cli.test_main import run
+
+
+@dataclass(frozen=True)
+class Options:
+    keep_alive: float = 1.0
+    nodes: int = field(default=2, metadata={"help": "Machines that run functions."})
+
+
+ENTRY = PlatformEntry(name="made", options=Options, start=lambda *_: InlinePlatform(), running=lambda _: [])
+
+
+def test_options_for_all_platforms_and_those_of_one_come_together() -> None:
+    assert platform_options(ENTRY, ["nodes=5"], 3.0, None) == Options(keep_alive=3.0, nodes=5)
+    assert platform_options(ENTRY, None, None, None) == Options()
+    local = platform_options(find("local"), ["zygote_keep_alive=inf"], None, 1 << 30)
+    assert local == LocalOptions(zygote_keep_alive=float("inf"), memory_budget=1 << 30)
+
+
+@pytest.mark.parametrize(
+    "command", [("serve",), ("generate",), ("functions",), ("evaluate", "strategies"), ("evaluate", "tenants")]
+)
+def test_help_lists_the_options_of_installed_platforms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    def found(name: str) -> PlatformEntry:
+        if name == "broken":
+            raise OptionError("--platform broken: package broken cannot be imported")
+        return {"made": ENTRY, "local": find("local")}[name]
+
+    monkeypatch.setattr(registry, "names", lambda: ["broken", "local", "made"])
+    monkeypatch.setattr(registry, "find", found)
+    assert run(monkeypatch, *command, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "broken --platform broken: package broken cannot be imported" in shown
+    assert "zygote_keep_alive=300.0 local: Seconds that the daemon" in shown
+    assert "nodes=2 made: Machines that run functions." in shown
