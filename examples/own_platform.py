@@ -1,35 +1,41 @@
-"""A platform of one thread: functions are loaded and called there, one after the other."""
-
-from __future__ import annotations
+"""A platform of threads: functions are loaded in the process that calls them, and run by some threads of it."""
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from faasmoe.errors import DeadlineExceeded, UnknownFunction
+from faasmoe.errors import DeadlineExceeded, OptionError, UnknownFunction
 from faasmoe.platforms import base
 from faasmoe.platforms.deployed import DeployedFunction
 from faasmoe.platforms.registry import PlatformEntry
 from faasmoe.util.closeable import Closeable
 
-NAME = "one-thread"
+NAME = "threads"
 
 
 @dataclass(frozen=True)
 class Options:
-    """This platform takes none of the command line's: keep_alive, memory_budget, release_page_cache."""
+    """One of its own, by --platform-option; none of keep_alive, memory_budget and release_page_cache."""
+
+    threads: int = field(default=1, metadata={"help": "Threads that run functions."})
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise OptionError(f"threads is {self.threads}: must be at least 1")
 
 
-class OneThreadPlatform(Closeable):
-    capabilities = base.Capabilities(shared_memory=True, autoscaling=False, isolation=False, parallelism=1)
+class ThreadsPlatform(Closeable):
     address = ""  # no other process can connect
     state: base.State = "ok"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self.capabilities = base.Capabilities(
+            shared_memory=True, autoscaling=False, isolation=False, parallelism=threads
+        )
         self.functions: dict[str, DeployedFunction] = {}
         self.gone = base.PoolTotals()  # of functions that were removed
-        self.thread = ThreadPoolExecutor(1)
+        self.threads = ThreadPoolExecutor(threads)
 
     def deploy(self, specs: Sequence[base.FunctionSpec]) -> None:
         for spec in specs:
@@ -53,19 +59,19 @@ class OneThreadPlatform(Closeable):
         meanwhile: Callable[[], None] | None = None,
     ) -> base.Replies:
         common = None if shared is None else memoryview(shared)
-        work = [(self.thread.submit(self.run, call, deadline, common), self.find(call.function)) for call in calls]
+        answers = [self.threads.submit(self.run, call, deadline, common) for call in calls]
         if meanwhile is not None:
             meanwhile()
         replies = base.Replies(len(calls))
-        for i, (answer, function) in enumerate(work):
-            replies.data[i], replies.busy[i] = answer.result()
-            replies.memory[i] = function.spec.memory
+        for i, answer in enumerate(answers):
+            replies.data[i], replies.busy[i], replies.memory[i] = answer.result()
         return replies
 
-    def run(self, call: base.Call, deadline: float, shared: memoryview | None) -> tuple[memoryview, float]:
+    def run(self, call: base.Call, deadline: float, shared: memoryview | None) -> tuple[memoryview, float, int]:
         if time.monotonic() > deadline:
             raise DeadlineExceeded(NAME, call.function, "no answer within the deadline")
-        return self.find(call.function).call(call, shared)
+        function = self.find(call.function)
+        return *function.call(call, shared), function.spec.memory
 
     def prewarm(self, names: Sequence[str]) -> None:
         for function in map(self.find, names):
@@ -81,14 +87,13 @@ class OneThreadPlatform(Closeable):
         return self.functions[name]
 
     def status(self) -> base.PoolStatus:
-        deployed = list(self.functions.values())
-        functions = [function.status() for function in deployed]
+        functions = [function.status() for function in self.functions.values()]
         used = sum(function.memory for function in functions)
-        totals = sum((function.totals() for function in deployed), self.gone)
+        totals = sum((function.totals() for function in self.functions.values()), self.gone)
         return base.PoolStatus(functions, None, used, 0, [], {}, totals)
 
     def close(self) -> None:
-        self.thread.shutdown()
+        self.threads.shutdown()
 
 
-ENTRY = PlatformEntry(name=NAME, options=Options, start=lambda options, preload: OneThreadPlatform())
+ENTRY = PlatformEntry(name=NAME, options=Options, start=lambda options, preload: ThreadsPlatform(options.threads))

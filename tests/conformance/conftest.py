@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
+from examples.own_platform import NAME
 
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FunctionSpec, Platform
+from tests.packages import install_platform
 
-EXAMPLE = EntryPoint("one-thread", "examples.own_platform:ENTRY", registry.GROUP)  # as a package would bring it
-PLATFORMS = ("local", "inline", EXAMPLE.name)
+PLATFORMS = ("local", "inline", NAME)  # the last is that of the example, which a package brings
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,10 +23,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == EXAMPLE.name:
-            patch.setattr(registry, "entry_points", EntryPoints([EXAMPLE]).select)
+        if request.param == NAME:
+            install_platform(patch, tmp_path_factory.mktemp("packages"), NAME, "examples.own_platform:ENTRY")
         running = registry.start(request.param, ())
     with running:
         yield running

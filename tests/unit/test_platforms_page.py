@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from faasmoe.platforms import registry
+from faasmoe.platforms.options import own_options
+
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/platforms.md").read_text()
 EXAMPLE = (ROOT / "examples/own_platform.py").read_text()
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:
-    assert f"```python\n{EXAMPLE}```\n" in (ROOT / "docs/platforms.md").read_text()
+    assert f"```python\n{EXAMPLE}```\n" in PAGE
 
 
 def test_the_example_is_short() -> None:
     assert len(EXAMPLE.splitlines()) < 100
+
+
+def test_the_page_lists_the_options_of_the_platforms_in_this_repository() -> None:
+    listed = [line for line in PAGE.splitlines() if line.startswith(("| `local` | `", "| `inline` | `"))]
+    assert listed == [
+        f"| `{name}` | `{each.name}` | {each.default} | {each.help} |"
+        for name in ("local", "inline")
+        for each in own_options(registry.find(name).options)
+    ]

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from examples import own_platform
 
 from faasmoe.cli.platforms import platform_options
 from faasmoe.errors import OptionError
+from faasmoe.evaluation.strategies.functions import start_platform
+from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.platforms import registry
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.registry import PlatformEntry, find
+from tests.packages import install_platform
 from tests.unit.cli.test_main import run
 
 
@@ -47,3 +52,35 @@ def test_help_lists_the_options_of_installed_platforms(
     assert "broken --platform broken: package broken cannot be imported" in shown
     assert "zygote_keep_alive=300.0 local: Seconds that the daemon" in shown
     assert "nodes=2 made: Machines that run functions." in shown
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The platform of the example, as a package that is installed."""
+    install_platform(monkeypatch, tmp_path, own_platform.NAME, "examples.own_platform:ENTRY")
+    return own_platform.NAME
+
+
+def test_a_package_brings_a_platform_with_options_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], example: str
+) -> None:
+    assert run(monkeypatch, "generate", "--help") == 0
+    assert "threads=1 threads: Threads that run functions." in " ".join(capfd.readouterr().out.split())
+    chosen = ("generate", "--prompt", "x", "--platform", example)
+    for more, said in [
+        (("--platform-option", "threads=0"), "threads is 0: must be at least 1"),
+        (("--platform-option", "threads=x"), "--platform-option threads=x: must be of type int"),
+        (
+            ("--platform-option", "zone=x"),
+            "--platform-option zone=x: the options of platform threads are: threads",
+        ),
+        (("--keep-alive", "3"), "--platform threads: does not take --keep-alive"),
+    ]:
+        assert run(monkeypatch, *chosen, *more) == 2
+        assert said in capfd.readouterr().err
+
+
+def test_a_strategy_starts_the_platform_with_its_own_options(example: str) -> None:
+    orders = Orders("faasmoe-shared", "model", (), platform=example, platform_option=("threads=3",))
+    with start_platform(orders) as platform:
+        assert platform.capabilities.parallelism == 3
