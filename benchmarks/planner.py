@@ -130,7 +130,11 @@ def main() -> None:
     arguments = parser.parse_args()
     prompts = [prompt for tasks in task_sets().values() for own in tasks.values() for prompt in own]
     given = Conditions(
-        shape_of(None), 16 << 30, recorded(prompts[::2]), footprint=ProcessFootprint.here(), count_from=PAUSE
+        shape_of(None),
+        16 << 30,
+        activations=recorded(prompts[::2]),
+        footprint=ProcessFootprint.here(),
+        count_from=PAUSE,
     )
     found: Figures = {}
     for number, setting in enumerate(ALONE):

@@ -90,7 +90,7 @@ class ThreadsPlatform(Closeable):
         functions = [function.status() for function in self.functions.values()]
         used = sum(function.memory for function in functions)
         totals = sum((function.totals() for function in self.functions.values()), self.gone)
-        return base.PoolStatus(functions, None, used, 0, [], {}, totals)
+        return base.PoolStatus(functions=functions, memory_used=used, totals=totals)
 
     def close(self) -> None:
         self.threads.shutdown()

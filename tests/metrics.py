@@ -58,10 +58,19 @@ def everything(tenants: int = 2) -> Metrics:
     for steps in (figures.step_tokens, figures.step_seconds, figures.step_sequences, figures.step_functions):
         steps.observe(3)
     called = FunctionStatus(
-        "f", "idle", (Instance("1", "n"), Instance("2", "n")), 9, 2, p50=0.001, p99=0.1, memory=60
+        "f",
+        "idle",
+        (Instance("1", "n"), Instance("2", "n")),
+        invocations=9,
+        cold_starts=2,
+        p50=0.001,
+        p99=0.1,
+        memory=60,
     )
-    pool = PoolStatus([called, replace(called, name="g")], 100, 60, 3, [(0.1, 4), (1.0, 5)], {"fork": (2, 0.1)},
-                      PoolTotals(8.0, 2.0, 0.5))  # fmt: skip
+    pool = PoolStatus(
+        functions=[called, replace(called, name="g")], memory_budget=100, memory_used=60, waiting=3,
+        latency=[(0.1, 4), (1.0, 5)], cold_start_phases={"fork": (2, 0.1)}, totals=PoolTotals(8.0, 2.0, 0.5),
+    )  # fmt: skip
     made = played(figures, lambda: pool)
     error = LimitExceeded("too many", code="rate_limit_exceeded", limit="requests", retry_after=1.0)
     for name in (f"tenant-{number}" for number in range(tenants)):

@@ -48,7 +48,7 @@ def test_predictions_hold_for_one_request(tmp_path: Path) -> None:
     assert took["text"]
     folder = resolve(None).folder
     prompt = len(Tokenizer.load(folder, read_config(folder)).encode(prompts[9]))
-    given = Conditions(shape_of(None), 16 << 30, activations, count_from=0.0)
+    given = Conditions(shape_of(None), 16 << 30, activations=activations, count_from=0.0)
     told = predict(requests_of([Ask(1.0, "", prompt, took["tokens"])]), Setting("shared", 10, 60.0), given)
     assert told.invocations_per_token == pytest.approx(took["invocations"] / took["tokens"], rel=0.05)
     assert took["peak_memory_bytes"].keys() >= told.memory.keys() - {"gateway", "platform"}

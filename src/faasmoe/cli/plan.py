@@ -144,7 +144,7 @@ def plan(
     if activations:
         activations.check([layer.experts for layer in shape.layers])
     machine, footprint = _machine(bandwidth, cores), ProcessFootprint.here()
-    given = Conditions(shape, memory, activations, machine, footprint, prices=table)
+    given = Conditions(shape, memory, activations=activations, machine=machine, footprint=footprint, prices=table)
     keep_alives = keep_alive or [10.0, 60.0, 300.0]
     lengths = (prompt_tokens, answer_tokens, spread)
     requests = _requests(replay, load, tenants, rate, seed, lengths, max(keep_alives))

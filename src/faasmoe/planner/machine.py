@@ -15,7 +15,7 @@ from faasmoe.util.machine import cores
 _MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessFootprint:
     """Bytes of processes without weights, keys and values, with torch's build for CPUs."""
 
@@ -41,7 +41,7 @@ class ProcessFootprint:
         return self.own + self.own_by_width * width
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Speeds."""
 

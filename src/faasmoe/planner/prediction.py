@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,7 @@ class Conditions:
 
     shape: ModelShape
     memory: int  # bytes for everything
+    _: KW_ONLY
     activations: Activations | None = None
     machine: Machine = field(default_factory=Machine)
     footprint: ProcessFootprint = field(default_factory=ProcessFootprint)
@@ -60,7 +61,7 @@ class Conditions:
     count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Bytes, seconds, and rates; memory without what a figure's name does not say."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, overload
@@ -34,6 +34,7 @@ class FunctionSpec:
     name: str
     handler: str
     artifact: Path
+    _: KW_ONLY
     memory: int = 0  # bytes that an instance needs for its weights, mapped or not
     files: tuple[FileRange, ...] = ()  # where those that it maps lie
     keep_alive: float | None = None  # seconds; None: the platform's default
@@ -110,6 +111,7 @@ class FunctionStatus:
     name: str
     state: str = "zero"  # zero (no instance), starting, idle, busy
     instances: tuple[Instance, ...] = ()
+    _: KW_ONLY
     invocations: int = 0
     cold_starts: int = 0
     deaths: int = 0  # instances that ended otherwise than by being stopped or idle
@@ -142,16 +144,18 @@ class PoolTotals:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
     """Everything at once, for those who look."""
 
     functions: Sequence[FunctionStatus]
-    memory_budget: int | None  # bytes; None: no limit
+    memory_budget: int | None = None  # bytes; None: no limit
     memory_used: int  # bytes counted against the budget
-    waiting: int  # activations that wait for memory
-    latency: Sequence[tuple[float, int]]  # all calls: (at most so many seconds, how many calls), not cumulative
-    cold_start_phases: dict[str, tuple[int, float]]  # phase to how many and their seconds
+    waiting: int = 0  # activations that wait for memory
+    latency: Sequence[
+        tuple[float, int]
+    ] = ()  # all calls: (at most so many seconds, how many calls), not cumulative
+    cold_start_phases: dict[str, tuple[int, float]] = field(default_factory=dict)  # phase to count and seconds
     totals: PoolTotals = field(default_factory=PoolTotals)
 
 

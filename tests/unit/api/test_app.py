@@ -86,7 +86,7 @@ BODY = {"model": "m", "prompt": "p"}
 
 def app_of(orchestrator: Orchestrator, tenancy: PlayedTenancy | None = None) -> Any:
     tenancy = tenancy or PlayedTenancy()
-    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), tenancy)
+    metrics = Metrics(orchestrator, lambda: PoolStatus(functions=[], memory_used=0), tenancy)
     return create_app("m", orchestrator, InlineReader(Bounds("m", 256, 100)), metrics, tenancy)
 
 

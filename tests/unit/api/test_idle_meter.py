@@ -25,7 +25,7 @@ class Pool:
     def status(self) -> PoolStatus:
         if self.gb_seconds is None:
             raise PlatformError("local", "", "it is gone")
-        return PoolStatus([], None, 0, 0, [], {}, PoolTotals(instance_gb_seconds=self.gb_seconds))
+        return PoolStatus(functions=[], memory_used=0, totals=PoolTotals(instance_gb_seconds=self.gb_seconds))
 
 
 def facts(entry: Idle) -> tuple[str, str, float, float, float]:

@@ -126,7 +126,7 @@ def ask(
     orchestrator: Orchestrator, *bodies: dict[str, Any], headers: Mapping[str, str] = KEY, path: str = "/v1/say"
 ) -> list[httpx.Response]:
     tenancy = PlayedTenancy(ACME, anonymous=False)
-    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), tenancy)  # type: ignore[arg-type]
+    metrics = Metrics(orchestrator, lambda: PoolStatus(functions=[], memory_used=0), tenancy)  # type: ignore[arg-type]
     app = create_app("m", orchestrator, BothReader(Bounds("m", 256, 100)), metrics, tenancy, BOTH)  # type: ignore[arg-type]
 
     async def run() -> list[httpx.Response]:

@@ -124,7 +124,7 @@ class InlinePlatform(Closeable):
         counts = [sum(bucket) for bucket in zip(*(function.latency for function in deployed), strict=True)]
         latency = [(bound_of(bucket), count) for bucket, count in enumerate(counts)]
         totals = sum((function.totals() for function in deployed), self._gone)
-        return PoolStatus(functions, None, used, 0, latency, {}, totals)
+        return PoolStatus(functions=functions, memory_used=used, latency=latency, totals=totals)
 
     def close(self) -> None:
         """See `Platform.close`."""

@@ -159,8 +159,10 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
 
 def test_figures_of_the_platform_are_shown() -> None:
     two = (Instance("1", "n"), Instance("2", "n"))
-    pool = PoolStatus([FunctionStatus("f", instances=two, invocations=9)], 100, 60, 3, [(0.1, 4), (1.0, 5)], {},
-                      PoolTotals(8.0, 2.0, 0.5))  # fmt: skip
+    pool = PoolStatus(
+        functions=[FunctionStatus("f", instances=two, invocations=9)], memory_budget=100, memory_used=60, waiting=3,
+        latency=[(0.1, 4), (1.0, 5)], totals=PoolTotals(8.0, 2.0, 0.5),
+    )  # fmt: skip
     found = page(metrics(pool=lambda: pool))
     assert found["faasmoe_instances,function=f"] == 2
     assert found["faasmoe_invocations_total,function=f"] == 9

@@ -16,7 +16,16 @@ from tests.unit.platforms.local.daemon.pools import SPEC
 
 POOL = PoolStatus(
     functions=[
-        FunctionStatus("f", "busy", (Instance("7", "here"), Instance("8", "here")), 3, 2, 1, 0, 0.5, None, 1 << 40)
+        FunctionStatus(
+            "f",
+            "busy",
+            (Instance("7", "here"), Instance("8", "here")),
+            invocations=3,
+            cold_starts=2,
+            deaths=1,
+            p50=0.5,
+            memory=1 << 40,
+        )
     ],
     memory_budget=None,
     memory_used=5,
