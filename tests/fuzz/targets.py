@@ -35,7 +35,7 @@ Target = Callable[[bytes], None]
 CORPUS = Path(__file__).parents[1] / "corpus"
 DEMO = Path(faasmoe.model.__file__).parent / "demo"
 _BOUNDS = Bounds(MODEL, 4096, 512)
-_KINDS: tuple[Kind, ...] = ("completion", "chat")
+_KINDS: tuple[Kind, ...] = ("completions", "chat")
 _MOST_MAPPED = 4  # tensors of one file
 
 

@@ -170,7 +170,7 @@ def test_memory_that_a_body_took_is_given_back(folder: Path) -> None:
         await until(lambda: len(family()) == 3)
         before = resident()
         for _ in range(2):
-            asked = await outcome(readers, completion("naïve 夜 " * 100_000), "completion")
+            asked = await outcome(readers, completion("naïve 夜 " * 100_000), "completions")
             assert isinstance(asked, Asked)
             await until(lambda: "large" in family() and resident() < before + (64 << 20))
 
@@ -191,7 +191,7 @@ def test_hostile_bodies_hold_up_nobody_s_loop(folder: Path) -> None:
                 longest, last = max(longest, now - last), now
 
         beating = asyncio.create_task(beat())
-        asks = [outcome(readers, body, "chat" if "chat" in path else "completion") for path, body in bodies]
+        asks = [outcome(readers, body, "chat" if "chat" in path else "completions") for path, body in bodies]
         got = [await ask for ask in asks]
         ended = True
         await beating

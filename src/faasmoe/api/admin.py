@@ -31,7 +31,7 @@ from faasmoe.tenancy.tenants import (
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound: of IPv4 and IPv6; what is IPv4 on a socket of both has colons too
 
 
-class TenantSettings(BaseModel):
+class Settings(BaseModel):
     """What of a tenant can be set; null takes a limit away."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -50,7 +50,7 @@ class TenantSettings(BaseModel):
         return fields
 
 
-class NewTenant(TenantSettings):
+class NewTenant(Settings):
     """A tenant to add."""
 
     name: str
@@ -126,7 +126,7 @@ def _add_tenants(app: FastAPI, tenancy: TenancyService) -> None:
         return show_tenant(database, name).facts()
 
     @app.patch("/admin/tenants/{name}")
-    def change(name: str, body: TenantSettings) -> dict[str, Any]:
+    def change(name: str, body: Settings) -> dict[str, Any]:
         return set_tenant(database, name, body.given()).facts()
 
     @app.delete("/admin/tenants/{name}", status_code=204)

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from faasmoe.api.admin import ByListener
+from faasmoe.api.admin import ByListener, create_admin_app
+from tests.operations import operations_of
+from tests.tenancies import PlayedTenancy
 
 HERE, ALSO, ANY, HERE6, ANY6 = "127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"
 
@@ -64,3 +66,20 @@ def test_what_is_not_known_is_never_an_admins() -> None:
     assert went_to(None, (HERE, 1), (HERE, 2)) == "app"
     assert went_to(("/run/socket", None), (HERE, 1), (HERE, 2)) == "app"
     assert went_to((HERE, 2), (HERE, 1), (HERE, 2), "lifespan") == "app"
+
+
+def test_generated_clients_keep_their_names() -> None:
+    app = create_admin_app(PlayedTenancy(), None)  # type: ignore[arg-type]  # played, and no metrics are read
+    assert operations_of(app) == {
+        ("get", "/metrics"): "page_metrics_get",
+        ("get", "/admin/tenants"): "tenants_admin_tenants_get",
+        ("post", "/admin/tenants"): "add_admin_tenants_post",
+        ("get", "/admin/tenants/{name}"): "show_admin_tenants__name__get",
+        ("patch", "/admin/tenants/{name}"): "change_admin_tenants__name__patch",
+        ("delete", "/admin/tenants/{name}"): "remove_admin_tenants__name__delete",
+        ("get", "/admin/tenants/{name}/keys"): "keys_admin_tenants__name__keys_get",
+        ("post", "/admin/tenants/{name}/keys"): "create_admin_tenants__name__keys_post",
+        ("delete", "/admin/keys/{key_id}"): "revoke_admin_keys__key_id__delete",
+        ("get", "/admin/usage"): "usage_admin_usage_get",
+    }
+    assert {"NewTenant", "NewKey", "Settings"} < set(app.openapi()["components"]["schemas"])

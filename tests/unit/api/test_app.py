@@ -19,6 +19,7 @@ from faasmoe.fleet.fleet import Starts
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.config import About
 from faasmoe.protocol.request import GenerationRequest, Piece, ScoredToken, TokenLogprob
+from tests.operations import operations_of
 from tests.reading import InlineReader
 from tests.tenancies import PlayedTenancy
 
@@ -290,6 +291,17 @@ def test_what_bodies_are_is_described() -> None:
         schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert schema == {"$ref": f"#/components/schemas/{name}"}
         assert name in document["components"]["schemas"]
+
+
+def test_generated_clients_keep_their_names() -> None:
+    assert operations_of(app_of_anything()) == {
+        ("get", "/metrics"): "page_metrics_get",
+        ("get", "/v1/models"): "models_v1_models_get",
+        ("get", "/v1/models/{name}"): "one_model_v1_models__name__get",
+        ("get", "/v1/usage"): "own_usage_v1_usage_get",
+        ("post", "/v1/completions"): "completions_v1_completions_post",
+        ("post", "/v1/chat/completions"): "chat_v1_chat_completions_post",
+    }
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])

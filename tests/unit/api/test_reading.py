@@ -22,7 +22,7 @@ HOSTILE = hostile_bodies("m")
 
 
 def kind_of(path: str) -> Kind:
-    return "chat" if path.startswith("chat") else "completion"
+    return "chat" if path.startswith("chat") else "completions"
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,14 @@ def test_validation_stops_at_the_first_error() -> None:
 )
 def test_what_is_no_body_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
-        READING.read("completion", body)
+        READING.read("completions", body)
     assert len(str(caught.value)) < 300
 
 
 def test_all_that_a_body_asks_for_is_told() -> None:
     body = {"model": "m", "prompt": ["a", "bc"], "n": 2, "stream": True, "stream_options": {"include_usage": True}}
     body |= {"service_tier": "flex", "seed": 3, "stop": "x"}
-    asked = READING.read("completion", json.dumps(body).encode())
+    asked = READING.read("completions", json.dumps(body).encode())
     params = SamplingParams(16, seed=3, stop=("x",))
     assert asked == Asked(((97,), (98, 99)), params, 2, True, True, True, -1, "flex")
 
@@ -90,7 +90,7 @@ def test_an_answer_without_a_limit_may_fill_the_context() -> None:
 
 def test_choices_are_counted_before_prompts_are_encoded() -> None:
     with pytest.raises(RequestError, match="at most 128 answers"):
-        Reading(None, BOUNDS).read("completion", json.dumps({"model": "m", "prompt": ["a"] * 129}).encode())  # type: ignore[arg-type]
+        Reading(None, BOUNDS).read("completions", json.dumps({"model": "m", "prompt": ["a"] * 129}).encode())  # type: ignore[arg-type]
 
 
 def test_texts_are_checked_as_ids_are() -> None:
@@ -99,8 +99,8 @@ def test_texts_are_checked_as_ids_are() -> None:
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     reading = Reading(PromptEncoder(tokenizer, control=True), Bounds("m", tokenizer.vocab_size, 1024))
     for kind, field, value in (
-        ("completion", "prompt", "a[PAD]"),
-        ("completion", "prompt", ["b", "a[PAD]"]),
+        ("completions", "prompt", "a[PAD]"),
+        ("completions", "prompt", ["b", "a[PAD]"]),
         ("chat", "messages", [{"role": "user", "content": "a"}]),  # its template writes such tokens
     ):
         with pytest.raises(RequestError, match=rf"{field} has token '.*', which is \d+: ids are 0 to") as caught:
@@ -111,5 +111,5 @@ def test_texts_are_checked_as_ids_are() -> None:
 @pytest.mark.parametrize("model", ["x", "m" * 1024])
 def test_another_model_is_not_found(model: str) -> None:
     with pytest.raises(RequestError, match="does not exist; this server has 'm'") as caught:
-        READING.read("completion", json.dumps({"model": model, "prompt": "p"}).encode())
+        READING.read("completions", json.dumps({"model": model, "prompt": "p"}).encode())
     assert caught.value.code == "model_not_found"

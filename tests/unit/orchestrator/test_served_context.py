@@ -93,7 +93,7 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
         for prompt, more, param in ((3, 98, "max_tokens"), (100, 1, "prompt")):
             text = f"the context is 100 tokens; the prompt has {prompt} and max_tokens asks for {more} more"
             stated = reading.read(
-                "completion", json.dumps({"model": "m", "prompt": "a" * prompt, "max_tokens": more}).encode()
+                "completions", json.dumps({"model": "m", "prompt": "a" * prompt, "max_tokens": more}).encode()
             )
             with pytest.raises(RequestError, match=text) as caught:
                 serving.engine.submit(GenerationRequest("b", stated.prompts[0], stated.params), pieces.put)

@@ -52,7 +52,7 @@ def _message_delta(index: int, piece: Piece, first: bool) -> dict[str, Any]:
 
 
 COMPLETION_FORM = Form(
-    "completion",
+    "completions",
     "/v1/completions",
     "cmpl",
     "text_completion",

@@ -25,10 +25,10 @@ from tests.reading import Letters
 READING = Reading(Letters(), Bounds("m", 256, 1024))
 USER = {"role": "user", "content": "x"}
 LEAST: dict[Kind, dict[str, Any]] = {
-    "completion": {"model": "m", "prompt": "p"},
+    "completions": {"model": "m", "prompt": "p"},
     "chat": {"model": "m", "messages": [USER]},
 }
-BODIES: dict[Kind, type[Body]] = {"completion": CompletionBody, "chat": ChatBody}
+BODIES: dict[Kind, type[Body]] = {"completions": CompletionBody, "chat": ChatBody}
 JARGON = (
     "Input should",
     "Field required",
@@ -60,54 +60,54 @@ def refusal(kind: Kind, body: object) -> RequestError | None:
 @pytest.mark.parametrize(
     ("kind", "body", "param", "message"),
     [
-        ("completion", {"stop": ["a"] * 5}, "stop", "stop: must have at most 4 items, not 5"),
-        ("completion", {"stop": 5}, "stop", "stop: must be a string or a list of up to 4 strings, not 5"),
-        ("completion", {"stop": ["a", 1]}, "stop", "stop.1: must be a string, not 1"),
-        ("completion", {"stop": "a" * 1025}, "stop", "stop: must have at most 1024 characters, not 1025"),
-        ("completion", {"stop": ["a" * 1025]}, "stop", "stop.0: must have at most 1024 characters, not 1025"),
-        ("completion", {"stop": ["\ud800"]}, "stop", "stop.0: half of a surrogate pair is no character"),
+        ("completions", {"stop": ["a"] * 5}, "stop", "stop: must have at most 4 items, not 5"),
+        ("completions", {"stop": 5}, "stop", "stop: must be a string or a list of up to 4 strings, not 5"),
+        ("completions", {"stop": ["a", 1]}, "stop", "stop.1: must be a string, not 1"),
+        ("completions", {"stop": "a" * 1025}, "stop", "stop: must have at most 1024 characters, not 1025"),
+        ("completions", {"stop": ["a" * 1025]}, "stop", "stop.0: must have at most 1024 characters, not 1025"),
+        ("completions", {"stop": ["\ud800"]}, "stop", "stop.0: half of a surrogate pair is no character"),
         (
-            "completion",
+            "completions",
             {"prompt": None},
             "prompt",
             "prompt: must be a string, a list of strings, a list of token ids, or a list of lists of token ids, "
             "not null",
         ),
-        ("completion", {"prompt": [1, "a"]}, "prompt", "prompt.1: must be an integer, not a string"),
-        ("completion", {"prompt": ["a", 1]}, "prompt", "prompt.1: must be a string, not 1"),
-        ("completion", {"prompt": [[1], [2.5]]}, "prompt", "prompt.1.0: must be an integer, not 2.5"),
-        ("completion", {"prompt": [{"text": "a"}]}, "prompt", "prompt.0: must be an integer, not an object"),
-        ("completion", {"temperature": "hot"}, "temperature", "temperature: must be a number, not a string"),
-        ("completion", {"temperature": 2.5}, "temperature", "temperature: must be at most 2, not 2.5"),
-        ("completion", {"temperature": float("nan")}, "temperature", "temperature: must be at most 2, not NaN"),
-        ("completion", {"top_p": 0}, "top_p", "top_p: must be above 0, not 0"),
-        ("completion", {"n": 129}, "n", "n: must be at most 128, not 129"),
-        ("completion", {"n": True}, "n", "n: must be an integer, not true"),
-        ("completion", {"stream": "yes"}, "stream", "stream: must be true or false, not a string"),
-        ("completion", {"max_tokens": "5"}, "max_tokens", "max_tokens: must be an integer, not a string"),
-        ("completion", {"max_tokens": -1}, "max_tokens", "max_tokens: must be at least 0, not -1"),
+        ("completions", {"prompt": [1, "a"]}, "prompt", "prompt.1: must be an integer, not a string"),
+        ("completions", {"prompt": ["a", 1]}, "prompt", "prompt.1: must be a string, not 1"),
+        ("completions", {"prompt": [[1], [2.5]]}, "prompt", "prompt.1.0: must be an integer, not 2.5"),
+        ("completions", {"prompt": [{"text": "a"}]}, "prompt", "prompt.0: must be an integer, not an object"),
+        ("completions", {"temperature": "hot"}, "temperature", "temperature: must be a number, not a string"),
+        ("completions", {"temperature": 2.5}, "temperature", "temperature: must be at most 2, not 2.5"),
+        ("completions", {"temperature": float("nan")}, "temperature", "temperature: must be at most 2, not NaN"),
+        ("completions", {"top_p": 0}, "top_p", "top_p: must be above 0, not 0"),
+        ("completions", {"n": 129}, "n", "n: must be at most 128, not 129"),
+        ("completions", {"n": True}, "n", "n: must be an integer, not true"),
+        ("completions", {"stream": "yes"}, "stream", "stream: must be true or false, not a string"),
+        ("completions", {"max_tokens": "5"}, "max_tokens", "max_tokens: must be an integer, not a string"),
+        ("completions", {"max_tokens": -1}, "max_tokens", "max_tokens: must be at least 0, not -1"),
         (
-            "completion",
+            "completions",
             {"seed": 10**40},
             "seed",
             "seed: must be below 9223372036854775808, not a number of 41 digits",
         ),
-        ("completion", {"logit_bias": [1]}, "logit_bias", "logit_bias: must be an object, not a list"),
+        ("completions", {"logit_bias": [1]}, "logit_bias", "logit_bias: must be an object, not a list"),
         (
-            "completion",
+            "completions",
             {"logit_bias": {"one": 1}},
             "logit_bias",
             "logit_bias.one: the name of a bias must be a token id in digits",
         ),
-        ("completion", {"logit_bias": {"1": None}}, "logit_bias", "logit_bias.1: must be a number, not null"),
-        ("completion", {"a-b": 1}, "a-b", "a-b: this server does not know or honour this field"),
+        ("completions", {"logit_bias": {"1": None}}, "logit_bias", "logit_bias.1: must be a number, not null"),
+        ("completions", {"a-b": 1}, "a-b", "a-b: this server does not know or honour this field"),
         (
-            "completion",
+            "completions",
             {"stream": True, "stream_options": {"continuous_usage_stats": True}},
             "stream_options",
             "stream_options.continuous_usage_stats: this server does not know or honour this field",
         ),
-        ("completion", {"stream_options": []}, "stream_options", "stream_options: must be an object, not a list"),
+        ("completions", {"stream_options": []}, "stream_options", "stream_options: must be an object, not a list"),
         (
             "chat",
             {"max_completion_tokens": 0},
@@ -166,7 +166,7 @@ def test_the_real_cause_is_told(kind: Kind, body: dict[str, Any], param: str, me
     assert (str(error), error.param) == (message, param)
 
 
-@pytest.mark.parametrize(("kind", "field"), [("completion", "prompt"), ("chat", "messages"), ("chat", "model")])
+@pytest.mark.parametrize(("kind", "field"), [("completions", "prompt"), ("chat", "messages"), ("chat", "model")])
 def test_a_field_that_is_missing_is_named(kind: Kind, field: str) -> None:
     body = {name: value for name, value in LEAST[kind].items() if name != field}
     error = refusal(kind, body)
@@ -261,7 +261,7 @@ def test_whatever_stands_in_a_field_is_told_in_words(
 def test_pairs_of_shapes_are_told_without_jargon() -> None:
     for first, second in product(WRONG, repeat=2):
         for field in ("prompt", "stop"):
-            check(refusal("completion", with_value("completion", (field,), [first, second])), (field,))
+            check(refusal("completions", with_value("completions", (field,), [first, second])), (field,))
 
 
 class Settings(BaseModel):
