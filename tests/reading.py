@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from faasmoe.api.asked import Asked, Bounds, Kind
 from faasmoe.api.reading import Reading
@@ -27,5 +28,5 @@ class InlineReader:
     def __init__(self, bounds: Bounds) -> None:
         self._reading = Reading(Letters(), bounds)
 
-    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked:
+    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked[Any]:
         return self._reading.read(kind, body)

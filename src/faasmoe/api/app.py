@@ -44,16 +44,16 @@ class Served:
         about = self.fleet.about
         return Bounds(self.name, about.vocabulary, about.max_model_len)
 
-    async def answer(self, request: Request, endpoint: Endpoint) -> Response:
+    async def answer(self, request: Request, endpoint: Endpoint[Any]) -> Response:
         """Do what the body of `request` asks for, whole or as a stream, while the client is there."""
         caller: Caller = request.state.caller
         reading = self.reader.read(endpoint.kind, caller.name, await body_of(request))
         asked = await while_connected(request.receive, reading)
-        return (
-            Response(status_code=CLIENT_LEFT) if asked is None else await self._generate(request, endpoint, asked)
-        )
+        if asked is None:
+            return Response(status_code=CLIENT_LEFT)
+        return await self._generate(request, endpoint, asked.typed(endpoint.own))
 
-    async def _generate(self, request: Request, endpoint: Endpoint, asked: Asked) -> Response:
+    async def _generate(self, request: Request, endpoint: Endpoint[Any], asked: Asked[Any]) -> Response:
         generation = Generation(
             endpoint=endpoint,
             model=self.name,
@@ -107,7 +107,7 @@ def create_app(
     return app
 
 
-def _add_endpoint(app: FastAPI, served: Served, endpoint: Endpoint) -> None:
+def _add_endpoint(app: FastAPI, served: Served, endpoint: Endpoint[Any]) -> None:
     @app.post(endpoint.path, name=endpoint.kind)
     async def generate(request: Request) -> Response:
         return await served.answer(request, endpoint)
@@ -116,7 +116,7 @@ def _add_endpoint(app: FastAPI, served: Served, endpoint: Endpoint) -> None:
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint]) -> None:
+def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint[Any]]) -> None:
     """Have the OpenAPI document of `app` tell which bodies its endpoints take: readers validate them, not FastAPI."""
     written = app.openapi
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
 
 Kind = str  # name of an API's endpoint
+Own = TypeVar("Own")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A body that has been understood and checked. Simple fields only: it travels between processes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Generic[Own]):
+    """A request whose body has been parsed, checked and tokenized. Plain fields only: it travels between processes."""
 
     prompts: tuple[tuple[int, ...], ...]  # token ids, each of which the model has
     params: SamplingParams
-    choices: int = 1  # answers to each prompt
-    limited: bool = True  # the client has said how long an answer may be
+    choices: int = 1  # responses to each prompt
+    limited: bool = True  # the body states `max_tokens`
     stream: bool = False
-    include_usage: bool = False  # a stream ends with the usage
     priority: int = 0  # within the tenant
-    tier: str | None = None  # what the priority is called, if it was asked for
+    own: Own  # the API's own fields: what its responses need to know of the body
+
+    def typed(self, own: type[T]) -> Asked[T]:
+        """The same request with `own` of this type. The fields of `own` arrive from another process as plain values."""
+        return replace(self, own=msgspec.convert(self.own, own))  # type: ignore[arg-type, return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,8 @@ class Bounds:
 class BodyReader(Protocol):
     """Reads bodies somewhere else than in the caller's loop."""
 
-    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked:
-        """What `body` asks for.
+    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked[Any]:
+        """The request in `body`. Its `own` fields may be plain values: see `Asked.typed`.
 
         Raises `RequestError` naming what is wrong with it, `EngineBusy` if too many of this tenant's or of all
         tenants' wait, or `EngineStopped` if none can be read now.

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -33,9 +34,9 @@ class Generation:
     def __init__(
         self,
         *,
-        endpoint: Endpoint,
+        endpoint: Endpoint[Any],
         model: str,
-        asked: Asked,
+        asked: Asked[Any],
         caller: Caller,
         fleet: Fleet,
         metrics: Metrics,
@@ -57,7 +58,7 @@ class Generation:
         )
         self._account = accounts.open(caller, self._id, model, lengths, asked.choices)
 
-    def _made(self, asked: Asked) -> list[GenerationRequest]:
+    def _made(self, asked: Asked[Any]) -> list[GenerationRequest]:
         """One request for each response."""
         each = [asked.params.choice(i) for i in range(asked.choices)]
         caller = self._caller

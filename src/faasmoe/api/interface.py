@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from faasmoe.api.asked import Asked, Bounds
+from faasmoe.api.asked import Asked, Bounds, Own
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.protocol.request import Piece
 
@@ -40,14 +40,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Generic[Own]):
     """What is known of a response before its first piece."""
 
     id: str
     created: int  # seconds since the epoch
     model: str
     prompt_tokens: int
-    asked: Asked
+    asked: Asked[Own]
 
 
 class RateLimit(Protocol):
@@ -96,7 +96,7 @@ class WholeResponse(Protocol):
         """The JSON, after all pieces."""
 
 
-class Endpoint(Protocol):
+class Endpoint(Protocol[Own]):
     """A route to which bodies are posted that ask for a generation."""
 
     @property
@@ -115,13 +115,17 @@ class Endpoint(Protocol):
     def schema(self) -> type[BaseModel]:
         """The body."""
 
-    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> Asked:
-        """What a validated body asks for. Raises `RequestError`."""
+    @property
+    def own(self) -> type[Own]:
+        """A dataclass of what its responses need to know of the body; it travels between processes as plain values."""
 
-    def stream(self, head: Head) -> ResponseStream:
+    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> Asked[Own]:
+        """The request in a validated body. Raises `RequestError`."""
+
+    def stream(self, head: Head[Own]) -> ResponseStream:
         """A stream for one request."""
 
-    def whole(self, head: Head) -> WholeResponse:
+    def whole(self, head: Head[Own]) -> WholeResponse:
         """A whole response for one request."""
 
 
@@ -140,7 +144,7 @@ class API(Protocol):
         """Paths that belong to it, with all below them. The longest that fits a request decides."""
 
     @property
-    def endpoints(self) -> Sequence[Endpoint]:
+    def endpoints(self) -> Sequence[Endpoint[Any]]:
         """Its endpoints."""
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:

@@ -25,7 +25,7 @@ class Reading:
         self._apis = apis
         self._prompts = PromptReader(encoder, bounds.vocabulary, bounds.max_model_len)
 
-    def read(self, kind: Kind, body: bytes) -> Asked:
+    def read(self, kind: Kind, body: bytes) -> Asked[Any]:
         """What `body` asks for, of an endpoint of this name. Raises `RequestError`."""
         check_structure(body, MOST_PROMPTS * self._bounds.max_model_len)
         value = _parsed(body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from faasmoe.api.interface import API, Endpoint
 from faasmoe.api.openai.api import OPENAI
 
@@ -24,7 +26,7 @@ class Registry:
         """The API whose keys and errors are used at a path."""
         return self.of(path) or self.apis[0]
 
-    def endpoint(self, kind: str) -> Endpoint:
+    def endpoint(self, kind: str) -> Endpoint[Any]:
         """An endpoint by its name."""
         return self._endpoints[kind]
 

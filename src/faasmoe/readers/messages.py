@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -49,7 +49,7 @@ class Job(Message, frozen=True):
 class Done(Message, frozen=True):
     """From a reader: what the body asks for. The reader that has grown ends after it, as `last` says."""
 
-    asked: Asked
+    asked: Asked[Any]
     last: bool
 
 

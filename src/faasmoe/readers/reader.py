@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from faasmoe.api.asked import Asked, Kind
 from faasmoe.errors import MessageError, RequestError
@@ -21,7 +22,7 @@ MEMORY = 768 << 20  # bytes that a reader may take beyond what it begins with; 4
 _GROWN = 48 << 20  # bytes beyond which a reader ends, so that they are given back
 _PAGE = os.sysconf("SC_PAGESIZE")
 
-Read = Callable[[Kind, bytes], Asked]
+Read = Callable[[Kind, bytes], Asked[Any]]
 
 
 class GatewayLeft(Exception):

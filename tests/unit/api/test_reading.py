@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from faasmoe.api.asked import Asked, Bounds, Kind
+from faasmoe.api.openai.responses import ResponseFields
 from faasmoe.api.reading import Reading
 from faasmoe.errors import RequestError
 from faasmoe.model.checkpoint.source import resolve
@@ -79,7 +80,14 @@ def test_all_that_a_body_asks_for_is_told() -> None:
     body |= {"service_tier": "flex", "seed": 3, "stop": "x"}
     asked = READING.read("completions", json.dumps(body).encode())
     params = SamplingParams(16, seed=3, stop=("x",))
-    assert asked == Asked(((97,), (98, 99)), params, 2, True, True, True, -1, "flex")
+    assert asked == Asked(
+        prompts=((97,), (98, 99)),
+        params=params,
+        choices=2,
+        stream=True,
+        priority=-1,
+        own=ResponseFields(include_usage=True, service_tier="flex"),
+    )
 
 
 def test_an_answer_without_a_limit_may_fill_the_context() -> None:

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,25 @@ from faasmoe.api.registry import Registry
 from faasmoe.errors import EngineStopped
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.request import Piece, SamplingParams
+from faasmoe.readers.messages import Done, pack, read_answer
 from faasmoe.tenancy.tenants import Tenant
 from tests.reading import Letters
 from tests.tenancies import PlayedTenancy
 from tests.unit.api.test_app import ANSWER, Orchestrator
 
 CORE = Path(faasmoe.api.__file__).parent
-OPENAIS_WORDS = ('choices"', "[DONE]", "data:", "chunk", "x-ratelimit", "bearer", "/v1/chat", "/v1/completions")
+OPENAIS_WORDS = (
+    'choices"',
+    "[done]",
+    "data:",
+    "chunk",
+    "include_usage",
+    "service_tier",
+    "x-ratelimit",
+    "bearer",
+    "/v1/chat",
+    "/v1/completions",
+)
 
 
 class Ask(BaseModel):
@@ -40,17 +53,25 @@ class Ask(BaseModel):
     model: str
     say: str
     live: bool = False
+    voice: str = "low"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """The API's own fields."""
+
+    name: str
 
 
 class Lines:
     """Both the stream and the whole response of `Say`."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head[Voice]) -> None:
         self._head = head
         self._texts: list[str] = []
 
     def begin(self) -> bytes:
-        return f"event: begin {self._head.prompt_tokens}\n\n".encode()
+        return f"event: begin {self._head.prompt_tokens} {self._head.asked.own.name}\n\n".encode()
 
     def piece(self, index: int, piece: Piece) -> bytes:
         self._texts.append(piece.text)
@@ -63,7 +84,8 @@ class Lines:
         return f"event: failed {failure.code}\n\n".encode()
 
     def body(self, usage: Usage) -> bytes:
-        return json.dumps({"said": "".join(self._texts), "tokens": usage.completion_tokens}).encode()
+        said = {"said": "".join(self._texts), "tokens": usage.completion_tokens}
+        return json.dumps({**said, "voice": self._head.asked.own.name}).encode()
 
 
 class Say:
@@ -71,15 +93,16 @@ class Say:
     path = "/v1/say"
     id_prefix = "say"
     schema = Ask
+    own = Voice
 
-    def read(self, body: Ask, prompts: PromptReader, bounds: Bounds) -> Asked:
-        ids = prompts.prompts(body.say)
-        return Asked(tuple(map(tuple, ids)), SamplingParams(20), stream=body.live)
+    def read(self, body: Ask, prompts: PromptReader, bounds: Bounds) -> Asked[Voice]:
+        ids = tuple(map(tuple, prompts.prompts(body.say)))
+        return Asked(prompts=ids, params=SamplingParams(20), stream=body.live, own=Voice(body.voice))
 
-    def stream(self, head: Head) -> Lines:
+    def stream(self, head: Head[Voice]) -> Lines:
         return Lines(head)
 
-    def whole(self, head: Head) -> Lines:
+    def whole(self, head: Head[Voice]) -> Lines:
         return Lines(head)
 
 
@@ -113,13 +136,15 @@ KEY = {"x-api-key": "fm-acme-secret"}
 
 
 class BothReader:
-    """Reads bodies of both APIs in this process."""
+    """Reads bodies of both APIs in this process, and passes on what a reader's process would send."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._reading = Reading(Letters(), bounds, BOTH)
 
-    async def read(self, kind: str, tenant: str, body: bytes) -> Asked:
-        return self._reading.read(kind, body)
+    async def read(self, kind: str, tenant: str, body: bytes) -> Asked[Any]:
+        answer = read_answer(pack(Done(self._reading.read(kind, body), last=False)))
+        assert isinstance(answer, Done)
+        return answer.asked
 
 
 def ask(
@@ -138,8 +163,8 @@ def ask(
 
 
 def test_it_gives_whole_responses_with_its_own_limits_told() -> None:
-    (got,) = ask(Orchestrator(ANSWER), {"say": "abc"})
-    assert (got.status_code, got.json()) == (200, {"said": "夜 🎈", "tokens": 5})
+    (got,) = ask(Orchestrator(ANSWER), {"say": "abc", "voice": "high"})
+    assert (got.status_code, got.json()) == (200, {"said": "夜 🎈", "tokens": 5, "voice": "high"})
     assert got.headers["say-left-requests"] == "1"
     assert not any(name.startswith("x-ratelimit") for name in got.headers)
 
@@ -147,7 +172,7 @@ def test_it_gives_whole_responses_with_its_own_limits_told() -> None:
 def test_it_streams_its_own_events() -> None:
     (got,) = ask(Orchestrator(ANSWER), {"say": "abc", "live": True})
     assert got.headers["content-type"].startswith("text/event-stream")
-    assert got.text.split("\n\n") == ["event: begin 3", "event: 0 夜", "event: 0  🎈", "event: end 5", ""]
+    assert got.text.split("\n\n") == ["event: begin 3 low", "event: 0 夜", "event: 0  🎈", "event: end 5", ""]
 
 
 def test_a_stream_that_fails_ends_with_its_own_event() -> None:

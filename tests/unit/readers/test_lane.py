@@ -17,7 +17,7 @@ from faasmoe.readers.messages import Answer, Done, Job, Refused
 from faasmoe.readers.queue import MOST_EACH
 from faasmoe.util.liveness import Overdue, Stalled
 
-ASKED = Asked(((1,),), SamplingParams())
+ASKED = Asked(prompts=((1,),), params=SamplingParams(), own=None)
 DONE = Done(ASKED, last=False)
 
 

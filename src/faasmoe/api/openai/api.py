@@ -10,13 +10,14 @@ from faasmoe.api.asked import Bounds
 from faasmoe.api.interface import Endpoint, Failure, RateLimit, Routes
 from faasmoe.api.openai.endpoints import CHAT, COMPLETION
 from faasmoe.api.openai.errors import error_body, error_headers
+from faasmoe.api.openai.responses import ResponseFields
 
 
 class OpenAI:
     """Bearer keys, `x-ratelimit-*` headers, completions, chat completions and models."""
 
     paths: Sequence[str] = ("/v1/",)
-    endpoints: Sequence[Endpoint] = (COMPLETION, CHAT)
+    endpoints: Sequence[Endpoint[ResponseFields]] = (COMPLETION, CHAT)
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
         """The list of models, and each."""

@@ -13,7 +13,7 @@ from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.interface import Failure, Head, ResponseStream, Usage, WholeResponse
 from faasmoe.api.openai.errors import error_body
 from faasmoe.api.openai.logprobs import Collected
-from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form
+from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseFields
 from faasmoe.api.openai.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import Piece
@@ -25,10 +25,10 @@ _DONE = b"data: [DONE]\n\n"
 class Stream:
     """Chunks with one choice each, the usage if it was asked for, and `[DONE]`."""
 
-    def __init__(self, form: Form, head: Head) -> None:
+    def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
         self._head = _head(form.stream_object, head)
-        self._include_usage = head.asked.include_usage
+        self._include_usage = head.asked.own.include_usage
         self._extra = {"usage": None} if self._include_usage else {}
         self._seen: set[int] = set()
 
@@ -56,7 +56,7 @@ class Stream:
 class Whole:
     """All choices, each with its text and log-probabilities put together."""
 
-    def __init__(self, form: Form, head: Head) -> None:
+    def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
         self._head = _head(form.object, head)
         self._choices = [_Choice(form) for _ in range(len(head.asked.prompts) * head.asked.choices)]
@@ -91,6 +91,7 @@ class _Endpoint:
     """What both endpoints share."""
 
     schema: type[GenerationBody]
+    own = ResponseFields
 
     def __init__(self, form: Form) -> None:
         self._form = form
@@ -98,11 +99,11 @@ class _Endpoint:
         self.path = form.path
         self.id_prefix = form.prefix
 
-    def stream(self, head: Head) -> ResponseStream:
+    def stream(self, head: Head[ResponseFields]) -> ResponseStream:
         """See `Endpoint`."""
         return Stream(self._form, head)
 
-    def whole(self, head: Head) -> WholeResponse:
+    def whole(self, head: Head[ResponseFields]) -> WholeResponse:
         """See `Endpoint`."""
         return Whole(self._form, head)
 
@@ -112,7 +113,7 @@ class Completions(_Endpoint):
 
     schema = CompletionBody
 
-    def read(self, body: CompletionBody, prompts: PromptReader, bounds: Bounds) -> Asked:
+    def read(self, body: CompletionBody, prompts: PromptReader, bounds: Bounds) -> Asked[ResponseFields]:
         """See `Endpoint`."""
         prompt = body.prompt
         several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
@@ -126,7 +127,7 @@ class ChatCompletions(_Endpoint):
 
     schema = ChatBody
 
-    def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> Asked:
+    def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> Asked[ResponseFields]:
         """See `Endpoint`."""
         conversation = prompts.conversation([message.plain() for message in body.messages])
         return _asked(body, [conversation], body.limit, prompts, bounds)
@@ -134,19 +135,18 @@ class ChatCompletions(_Endpoint):
 
 def _asked(
     body: GenerationBody, ids: Sequence[list[int]], limit: int | None, prompts: PromptReader, bounds: Bounds
-) -> Asked:
+) -> Asked[ResponseFields]:
     most = max(1, bounds.max_model_len - min(map(len, ids))) if limit is None else limit
     params = body.sampling(most)
     prompts.check([token for token, _ in params.logit_bias], "logit_bias")
     return Asked(
-        tuple(map(tuple, ids)),
-        params,
-        body.choices,
-        limit is not None,
-        bool(body.stream),
-        body.include_usage,
-        body.priority,
-        body.tier,
+        prompts=tuple(map(tuple, ids)),
+        params=params,
+        choices=body.choices,
+        limited=limit is not None,
+        stream=bool(body.stream),
+        priority=body.priority,
+        own=ResponseFields(body.include_usage, body.tier),
     )
 
 
@@ -158,9 +158,10 @@ def _check_choices(prompts: int, choices: int) -> None:
         )
 
 
-def _head(kind: str, head: Head) -> dict[str, Any]:
+def _head(kind: str, head: Head[ResponseFields]) -> dict[str, Any]:
     found = {"id": head.id, "object": kind, "created": head.created, "model": head.model}
-    return found if head.asked.tier is None else {**found, "service_tier": head.asked.tier}
+    tier = head.asked.own.service_tier
+    return found if tier is None else {**found, "service_tier": tier}
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -11,7 +11,15 @@ from faasmoe.api.openai import logprobs
 from faasmoe.protocol.request import Piece
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class ResponseFields:
+    """Fields of a body that change nothing but its response."""
+
+    include_usage: bool  # a stream ends with a chunk that has the usage
+    service_tier: str | None  # repeated in responses; None if the client did not name one
+
+
+@dataclass(frozen=True, kw_only=True)
 class Form:
     """How an endpoint names and shapes its answers."""
 
@@ -52,22 +60,22 @@ def _message_delta(index: int, piece: Piece, first: bool) -> dict[str, Any]:
 
 
 COMPLETION_FORM = Form(
-    "completions",
-    "/v1/completions",
-    "cmpl",
-    "text_completion",
-    "text_completion",
-    logprobs.of_completion,
-    _completion,
-    _completion_delta,
+    kind="completions",
+    path="/v1/completions",
+    prefix="cmpl",
+    object="text_completion",
+    stream_object="text_completion",
+    scores=logprobs.of_completion,
+    choice=_completion,
+    delta=_completion_delta,
 )
 CHAT_FORM = Form(
-    "chat",
-    "/v1/chat/completions",
-    "chatcmpl",
-    "chat.completion",
-    "chat.completion.chunk",
-    logprobs.of_chat,
-    _message,
-    _message_delta,
+    kind="chat",
+    path="/v1/chat/completions",
+    prefix="chatcmpl",
+    object="chat.completion",
+    stream_object="chat.completion.chunk",
+    scores=logprobs.of_chat,
+    choice=_message,
+    delta=_message_delta,
 )
