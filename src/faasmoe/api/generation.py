@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
@@ -17,8 +18,8 @@ from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked
 from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.errors import describe
-from faasmoe.api.http.comments import SILENCE, Commented
-from faasmoe.api.interface import Endpoint, Head, Usage
+from faasmoe.api.http.keep_alive import INTERVAL, KeepAlive
+from faasmoe.api.interface import Endpoint, Head, ResponseStream, Usage
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.stream import PieceStream
@@ -91,10 +92,14 @@ class Generation:
             await self._starting
         return bool(self._streams)
 
-    @property
-    def awaited(self) -> str:
-        """What it waits for now, in words."""
-        return "the next token is computed" if self._streams else self._fleet.awaited(self._caller.name)
+    @cached_property
+    def _events(self) -> ResponseStream:
+        return self._endpoint.stream(self._head)
+
+    def keep_alive(self) -> bytes:
+        """What its stream sends now that its client waits."""
+        awaited = "the next token is computed" if self._streams else self._fleet.awaited(self._caller.name)
+        return self._events.keep_alive(awaited)
 
     async def close(self) -> None:
         """Want no more of it. May be called at any time, and twice."""
@@ -120,7 +125,7 @@ class Generation:
 
     async def events(self) -> AsyncGenerator[bytes]:
         """The response, which was begun, as server-sent events. If it fails, an error is the last of them."""
-        stream = self._endpoint.stream(self._head)
+        stream = self._events
         try:
             if self._starting is not None:
                 await self._starting
@@ -156,8 +161,8 @@ class Generation:
 class EventStream(StreamingResponse):
     """A generation as server-sent events, which begins with it and ends with it, however it ends.
 
-    What the generation is refused with within `SILENCE` seconds has a status of its own. Then the answer begins with
-    status 200, with a comment each time that nothing has been sent for as long; errors are events from then on.
+    If the generation is refused within `INTERVAL` seconds, the response has the error's status. After that it has
+    status 200 and begins with a keep-alive message, which is repeated after each such silence; errors are events.
     """
 
     def __init__(self, generation: Generation) -> None:
@@ -172,11 +177,11 @@ class EventStream(StreamingResponse):
         """Send it while the client is there. Raises what the generation is refused with."""
         since = asyncio.get_running_loop().time()
         try:
-            if await while_connected(receive, self._generation.begin(SILENCE)) is None:
+            if await while_connected(receive, self._generation.begin(INTERVAL)) is None:
                 await Response(status_code=CLIENT_LEFT)(scope, receive, send)
                 return
-            async with Commented(send, lambda: self._generation.awaited, SILENCE, since) as commented:
-                await super().__call__(scope, receive, commented)
+            async with KeepAlive(send, self._generation.keep_alive, INTERVAL, since) as sending:
+                await super().__call__(scope, receive, sending)
         finally:
             await self._generation.close()  # events that were never begun close nothing
 

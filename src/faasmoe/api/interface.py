@@ -79,6 +79,12 @@ class ResponseStream(Protocol):
     def piece(self, index: int, piece: Piece) -> bytes:
         """Events for a piece of response `index`."""
 
+    def keep_alive(self, awaited: str) -> bytes:
+        """A comment or an event that clients skip; empty for none. `awaited` says in a line what the client waits for.
+
+        It is sent after some seconds of silence, which may be before `begin`.
+        """
+
     def end(self, usage: Usage) -> bytes:
         """Events after the last piece of all responses."""
 

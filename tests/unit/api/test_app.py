@@ -346,7 +346,7 @@ def commented(answer: httpx.Response) -> tuple[list[str], list]:
 
 
 def test_a_stream_that_has_to_wait_has_comments_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "SILENCE", 0.01)
+    monkeypatch.setattr(generation, "INTERVAL", 0.01)
     answer = post(Slow(2, ANSWER), {**BODY, "stream": True})
     comments, (*chunks, done) = commented(answer)
     assert comments[:2] == [": waiting, the model is being loaded"] * 2
@@ -359,7 +359,7 @@ def test_a_stream_that_has_to_wait_has_comments_before_its_answer(monkeypatch: p
 def test_what_is_refused_after_a_comment_is_an_event(
     monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
-    monkeypatch.setattr(generation, "SILENCE", 0.01)
+    monkeypatch.setattr(generation, "INTERVAL", 0.01)
     answer = post(Slow(1, refusal=error), {**BODY, "stream": True})
     assert answer.status_code == 200
     comments, (last,) = commented(answer)

@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 import faasmoe.api
+from faasmoe.api import generation
 from faasmoe.api.app import create_app
 from faasmoe.api.asked import Asked, Bounds
 from faasmoe.api.bodies.prompts import PromptReader
@@ -30,7 +31,7 @@ from faasmoe.readers.messages import Done, pack, read_answer
 from faasmoe.tenancy.tenants import Tenant
 from tests.reading import Letters
 from tests.tenancies import PlayedTenancy
-from tests.unit.api.test_app import ANSWER, Orchestrator
+from tests.unit.api.test_app import ANSWER, Orchestrator, Slow
 
 CORE = Path(faasmoe.api.__file__).parent
 OPENAIS_WORDS = (
@@ -76,6 +77,9 @@ class Lines:
     def piece(self, index: int, piece: Piece) -> bytes:
         self._texts.append(piece.text)
         return f"event: {index} {piece.text}\n\n".encode()
+
+    def keep_alive(self, awaited: str) -> bytes:
+        return b"event: ping\n\n"
 
     def end(self, usage: Usage) -> bytes:
         return f"event: end {usage.completion_tokens}\n\n".encode()
@@ -173,6 +177,15 @@ def test_it_streams_its_own_events() -> None:
     (got,) = ask(Orchestrator(ANSWER), {"say": "abc", "live": True})
     assert got.headers["content-type"].startswith("text/event-stream")
     assert got.text.split("\n\n") == ["event: begin 3 low", "event: 0 夜", "event: 0  🎈", "event: end 5", ""]
+
+
+def test_its_clients_wait_with_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "INTERVAL", 0.01)
+    (got,) = ask(Slow(2, ANSWER), {"say": "abc", "live": True})
+    events = got.text.split("\n\n")
+    assert events[:2] == ["event: ping"] * 2
+    rest = [event for event in events if event != "event: ping"]
+    assert rest == ["event: begin 3 low", "event: 0 夜", "event: 0  🎈", "event: end 5", ""]
 
 
 def test_a_stream_that_fails_ends_with_its_own_event() -> None:

@@ -42,6 +42,10 @@ class Stream:
         self._seen.add(index)
         return _event({**self._head, "choices": [delta], **self._extra})
 
+    def keep_alive(self, awaited: str) -> bytes:
+        """A comment: there is no event that OpenAI's clients skip."""
+        return f": waiting, {awaited}\n\n".encode()
+
     def end(self, usage: Usage) -> bytes:
         """The chunk with the usage, if it was asked for, and `[DONE]`."""
         if not self._include_usage:

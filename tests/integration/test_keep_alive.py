@@ -20,7 +20,7 @@ from tests.unit.api.test_app import ANSWER, BODY, Slow, app_of
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "SILENCE", 0.02)
+    monkeypatch.setattr(generation, "INTERVAL", 0.02)
 
 
 def ask(orchestrator: Slow, client: Callable[[str], Coroutine[None, None, Any]]) -> Any:

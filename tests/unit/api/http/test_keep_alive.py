@@ -1,4 +1,4 @@
-"""Comments of a stream, on a clock that moves when everybody waits."""
+"""Keep-alive messages of a stream, on a clock that moves when everybody waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from faasmoe.api.http.comments import Commented
+from faasmoe.api.http.keep_alive import KeepAlive
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -62,14 +62,17 @@ def body(text: bytes) -> Message:
     return {"type": "http.response.body", "body": text, "more_body": True}
 
 
-def commented(client: Client, since: float = 0, words: Callable[[], str] = lambda: "it starts") -> Commented:
-    return Commented(client.send, words, 3, since)
+PING = b"event: ping\n\n"
 
 
-def test_each_silence_gets_a_comment_and_nothing_else_does() -> None:
+def kept_alive(client: Client, since: float = 0, message: Callable[[], bytes] = lambda: PING) -> KeepAlive:
+    return KeepAlive(client.send, message, 3, since)
+
+
+def test_each_silence_gets_a_message_and_nothing_else_does() -> None:
     async def test() -> None:
         client = Client()
-        async with commented(client) as send:
+        async with kept_alive(client) as send:
             await send(START)
             await asyncio.sleep(7)
             for text in (b"a", b"b", b"c", b"d"):
@@ -77,15 +80,14 @@ def test_each_silence_gets_a_comment_and_nothing_else_does() -> None:
                 await asyncio.sleep(2)
             await asyncio.sleep(2)
             await send(END)
-        waiting = b": waiting, it starts\n\n"
         assert client.got == [
-            (3, waiting),
-            (6, waiting),
+            (3, PING),
+            (6, PING),
             (7, b"a"),
             (9, b"b"),
             (11, b"c"),
             (13, b"d"),
-            (16, waiting),
+            (16, PING),
         ]
 
     run(test())
@@ -95,12 +97,24 @@ def test_one_that_is_due_comes_with_the_headers() -> None:
     async def test() -> None:
         client = Client()
         await asyncio.sleep(3)
-        async with commented(client, since=0) as send:
+        async with kept_alive(client, since=0) as send:
             assert not client.got
             await send(START)
             await asyncio.sleep(1)
             await send(END)
-        assert client.got == [(3, b": waiting, it starts\n\n")]
+        assert client.got == [(3, PING)]
+
+    run(test())
+
+
+def test_an_api_may_have_nothing_to_say() -> None:
+    async def test() -> None:
+        client, messages = Client(), [b"", PING, b""]
+        async with kept_alive(client, message=lambda: messages.pop(0)) as send:
+            await send(START)
+            await asyncio.sleep(10)
+            await send(END)
+        assert client.got == [(6, PING)]
 
     run(test())
 
@@ -108,7 +122,7 @@ def test_one_that_is_due_comes_with_the_headers() -> None:
 def test_nothing_follows_the_end() -> None:
     async def test() -> None:
         client = Client()
-        async with commented(client) as send:
+        async with kept_alive(client) as send:
             await send(START)
             await send(END)
             await asyncio.sleep(10)
@@ -120,20 +134,20 @@ def test_nothing_follows_the_end() -> None:
 def test_nothing_is_sent_to_a_client_that_was_never_answered() -> None:
     async def test() -> None:
         client = Client()
-        async with commented(client):
+        async with kept_alive(client):
             await asyncio.sleep(10)
         assert not client.got
 
     run(test())
 
 
-def test_words_that_cannot_be_had_are_an_error_of_the_stream() -> None:
+def test_a_message_that_cannot_be_had_is_an_error_of_the_stream() -> None:
     async def test() -> None:
-        def fails() -> str:
+        def fails() -> bytes:
             raise LookupError("a defect")
 
         client = Client()
-        async with commented(client, words=fails) as send:
+        async with kept_alive(client, message=fails) as send:
             await send(START)
             await asyncio.sleep(10)
 
