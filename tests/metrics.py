@@ -76,8 +76,8 @@ def everything(tenants: int = 2) -> Metrics:
     for name in (f"tenant-{number}" for number in range(tenants)):
         made.turned_away(error, name)
         with made.request(GenerationRequest("id", (7, 7), tenant=name), 0.0) as watch:
-            watch.piece(Piece("a", 1, cached_tokens=1, queue_seconds=0.3))
-            watch.piece(Piece("b", 4, "stop"))
+            watch.piece(Piece("a", 1, cached_tokens=1, queue_seconds=0.3), 1)
+            watch.piece(Piece("b", 4, "stop"), 3)
     asyncio.run(_use(made, tenants))
     return made
 

@@ -86,13 +86,15 @@ class Account:
         """The orchestrator runs it. From now on there will be a record."""
         self._finals = [stream.final for stream in streams]
 
-    def piece(self, index: int, piece: Piece) -> None:
-        """A piece of one answer has come."""
+    def piece(self, index: int, piece: Piece) -> int:
+        """Count a piece of response `index`. Returns how many tokens have been generated since the piece before."""
         if self._first is None:
             self._first = time.monotonic() - self._begun
-        if self._lease is not None:
-            self._lease.generated(piece.tokens - self._tokens[index])
+        new = piece.tokens - self._tokens[index]
         self._tokens[index] = piece.tokens
+        if self._lease is not None:
+            self._lease.generated(new)
+        return new
 
     @property
     def completion_tokens(self) -> int:

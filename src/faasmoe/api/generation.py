@@ -147,8 +147,7 @@ class Generation:
         with self._metrics.request(self._requests[index], self._submitted) as watch:
             async with aclosing(self._streams[index]) as pieces:
                 async for piece in pieces:
-                    watch.piece(piece)
-                    self._account.piece(index, piece)
+                    watch.piece(piece, self._account.piece(index, piece))
                     for part in _parts(piece):
                         yield index, part
                         if part is not piece:

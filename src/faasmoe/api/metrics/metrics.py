@@ -175,13 +175,13 @@ class RequestWatch:
         self._tenant = tenant  # as a label
         self._started = self._latest = submitted
         self._first: float | None = None  # seconds to the first piece
-        self._tokens = self._cached = 0
+        self._cached = 0
+        self._last: Piece | None = None
         self.outcome = "cancelled"  # until something else happens
 
-    def piece(self, piece: Piece) -> None:
-        """Note a piece of text."""
+    def piece(self, piece: Piece, new: int) -> None:
+        """Observe a piece, and how many tokens have been generated since the piece before."""
         now = time.monotonic()
-        new = piece.tokens - self._tokens
         if self._first is None:
             self._first = now - self._started
             self._metrics.first.labels(self._tenant).observe(self._first)
@@ -194,7 +194,7 @@ class RequestWatch:
             for _ in range(new):  # a piece may end several tokens, whose text was not certain before
                 each.observe((now - self._latest) / new)
         self._metrics.tokens.labels(self._tenant).inc(new)
-        self._tokens, self._latest = piece.tokens, now
+        self._last, self._latest = piece, now
         if piece.finish_reason:
             self.outcome = piece.finish_reason
 
@@ -209,7 +209,7 @@ class RequestWatch:
             "outcome": self.outcome,
             "prompt_tokens": len(self._request.prompt),
             "cached_tokens": self._cached,
-            "generation_tokens": self._tokens,
+            "generation_tokens": 0 if self._last is None else self._last.tokens,
             "first_token_seconds": None if self._first is None else round(self._first, 4),
             "seconds": round(seconds, 4),
         }

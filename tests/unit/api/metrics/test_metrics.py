@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -35,8 +36,8 @@ def page(of: Metrics) -> dict[str, float]:
 
 def ask(of: Metrics, *pieces: Piece, tenant: str = "t", prompt: int = 3) -> None:
     with of.request(GenerationRequest("id", (7,) * prompt, tenant=tenant), time.monotonic()) as watch:
-        for piece in pieces:
-            watch.piece(piece)
+        for before, piece in pairwise((Piece("", 0), *pieces)):
+            watch.piece(piece, piece.tokens - before.tokens)
 
 
 def test_requests_are_counted_by_tenant_and_outcome() -> None:
