@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from faasmoe.api.asked import Asked, Bounds, Kind
-from faasmoe.api.reading import Reading
+from faasmoe.readers.reading import Reading
 
 
 class Letters:

@@ -17,7 +17,6 @@ from typing import Any
 
 import faasmoe.model
 from faasmoe.api.asked import Bounds, Kind
-from faasmoe.api.reading import Reading
 from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
 from faasmoe.experts import payload
 from faasmoe.experts.mapping import map_tensor
@@ -27,6 +26,7 @@ from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.readers import messages as readers
+from faasmoe.readers.reading import Reading
 from faasmoe.util.forkserver import messages as forks
 from tests.chaos.questions import MODEL
 

@@ -33,8 +33,8 @@ def main() -> None:
 
 def _serve(gateway: Connection) -> None:
     with importing():
-        from faasmoe.api.reading import Reading  # noqa: PLC0415 - takes a second, while the model is loaded
         from faasmoe.model.text.prompts import PromptEncoder  # noqa: PLC0415
+        from faasmoe.readers.reading import Reading  # noqa: PLC0415 - takes a second, while the model is loaded
 
         setup = read_setup(gateway.load())
         try:

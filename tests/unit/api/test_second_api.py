@@ -22,12 +22,12 @@ from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.interface import Failure, Head, RateLimit, Routes, Usage
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.api.openai.api import OPENAI
-from faasmoe.api.reading import Reading
 from faasmoe.api.registry import Registry
 from faasmoe.errors import EngineStopped
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.request import Piece, SamplingParams
 from faasmoe.readers.messages import Done, pack, read_answer
+from faasmoe.readers.reading import Reading
 from faasmoe.tenancy.tenants import Tenant
 from tests.reading import Letters
 from tests.tenancies import PlayedTenancy

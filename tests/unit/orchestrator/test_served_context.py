@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from faasmoe.api.asked import Bounds
-from faasmoe.api.reading import Reading
 from faasmoe.errors import OptionError, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import context_length, make_plan
@@ -20,6 +19,7 @@ from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.orchestrator.served_context import KVShare
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece
+from faasmoe.readers.reading import Reading
 from tests.platforms import InProcessPlatform
 from tests.reading import Letters
 from tests.tiny import save_tiny

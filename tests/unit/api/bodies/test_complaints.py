@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from faasmoe.api import errors
 from faasmoe.api.asked import Bounds, Kind
 from faasmoe.api.openai.schema import Body, ChatBody, CompletionBody
-from faasmoe.api.reading import Reading
 from faasmoe.errors import RequestError
+from faasmoe.readers.reading import Reading
 from tests.reading import Letters
 
 READING = Reading(Letters(), Bounds("m", 256, 1024))

@@ -8,11 +8,11 @@ import pytest
 
 from faasmoe.api.asked import Asked, Bounds, Kind
 from faasmoe.api.openai.responses import ResponseFields
-from faasmoe.api.reading import Reading
 from faasmoe.errors import RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.protocol.request import SamplingParams
+from faasmoe.readers.reading import Reading
 from tests.hostile import hostile_bodies
 from tests.reading import Letters
 from tests.tokenizers import chatml
