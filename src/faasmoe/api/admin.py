@@ -13,8 +13,8 @@ from faasmoe import __version__
 from faasmoe.api import errors
 from faasmoe.api.authentication import AdminsOnly
 from faasmoe.api.http.body_limit import BodyLimit
+from faasmoe.api.metering.usage import Day, Grouping, Sums
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
-from faasmoe.api.usage import Day, Grouping, Sums
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
 from faasmoe.tenancy.service import TenancyService

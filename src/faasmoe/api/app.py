@@ -12,7 +12,6 @@ from pydantic.json_schema import models_json_schema
 
 from faasmoe import __version__
 from faasmoe.api import errors
-from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked, BodyReader, Bounds
 from faasmoe.api.authentication import TenantsOnly
 from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
@@ -20,9 +19,10 @@ from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.http.body_limit import BodyLimit, body_of
 from faasmoe.api.http.pace import RefusalPace
 from faasmoe.api.interface import Endpoint
+from faasmoe.api.metering.accounting import Accounts
+from faasmoe.api.metering.usage import add_own_usage
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
 from faasmoe.api.registry import APIS, Registry
-from faasmoe.api.usage import add_own_usage
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.service import TenancyService

@@ -14,12 +14,12 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from faasmoe.api.accounting import Accounts
 from faasmoe.api.asked import Asked
 from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.errors import describe
 from faasmoe.api.http.keep_alive import INTERVAL, KeepAlive
 from faasmoe.api.interface import Endpoint, Head, ResponseStream, Usage
+from faasmoe.api.metering.accounting import Accounts
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.stream import PieceStream

@@ -9,7 +9,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from faasmoe.api import accounting
+from faasmoe.api.metering import accounting
 from faasmoe.api.openai.api import duration
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.protocol.request import Piece, ResourceUsage

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from starlette.types import ASGIApp
 
-    from faasmoe.api.accounting import Accounts
+    from faasmoe.api.metering.accounting import Accounts
     from faasmoe.cli.server.service_manager import ServiceManager
     from faasmoe.cli.server.signals import EndedBySignals
     from faasmoe.cli.stages import Stages
@@ -151,7 +151,7 @@ class Gateway:
         platform: Platform,
         tenancy: TenancyService,
     ) -> Fleet:
-        from faasmoe.api.idle_meter import IdleMeter
+        from faasmoe.api.metering.idle_meter import IdleMeter
         from faasmoe.fleet.fleet import Fleet
 
         meter = IdleMeter(platform.status, tenancy.record, name, tenancy.idle_failures, clock=tenancy.calendar)

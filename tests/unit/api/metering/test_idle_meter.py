@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from faasmoe.api.idle_meter import IdleMeter
+from faasmoe.api.metering.idle_meter import IdleMeter
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import PoolStatus, PoolTotals
 from faasmoe.tenancy.ledger.ledger import Idle

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from faasmoe.api import usage as module
-from faasmoe.api.usage import MOST_AT_ONCE, MOST_WAITING, Sums
+from faasmoe.api.metering import usage as module
+from faasmoe.api.metering.usage import MOST_AT_ONCE, MOST_WAITING, Sums
 from faasmoe.errors import EngineBusy
 from tests.tenancies import PlayedTenancy
 
