@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from faasmoe.api.asked import Asked, Bounds, Kind
-from faasmoe.readers.reading import Reading
+from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
+from faasmoe.readers.parser import RequestParser
 
 
 class Letters:
@@ -26,7 +26,7 @@ class InlineReader:
     """A `BodyReader` without processes, for a model of this name."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._reading = Reading(Letters(), bounds)
+        self._reading = RequestParser(Letters(), bounds)
 
-    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked[Any]:
+    async def read(self, kind: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
         return self._reading.read(kind, body)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from faasmoe.api.asked import Asked, Bounds
+from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.experts import payload
 from faasmoe.experts.payload import Reply, Request
 from faasmoe.platforms.base import FileRange, FunctionSpec
@@ -104,7 +104,7 @@ def control() -> Iterator[bytes]:
         yield b"\x09" + forks.pack(told)
     yield b"\x0a" + forks.pack(forks.LoadFailed(readers.pack(readers.SetupFailed("cut short"))))
     yield b"\x0b" + readers.pack(readers.Job("chat", b"{}", 1.0))
-    asks = Asked(prompts=((1, 2),), params=SamplingParams(4), own=None)
+    asks = ParsedRequest(prompts=((1, 2),), params=SamplingParams(4), own=None)
     yield b"\x0c" + readers.pack(readers.Done(asks, False))
     spec = FunctionSpec("layer-0-block-0", "m:f", Path("/a"), files=(FileRange(Path("/b"), 0, 8),))
     for message in (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import faasmoe.model
-from faasmoe.api.asked import Bounds, Kind
+from faasmoe.api.parsed_request import Bounds, EndpointName
 from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
 from faasmoe.experts import payload
 from faasmoe.experts.mapping import map_tensor
@@ -26,7 +26,7 @@ from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
 from faasmoe.protocol import messages
 from faasmoe.readers import messages as readers
-from faasmoe.readers.reading import Reading
+from faasmoe.readers.parser import RequestParser
 from faasmoe.util.forkserver import messages as forks
 from tests.chaos.questions import MODEL
 
@@ -35,7 +35,7 @@ Target = Callable[[bytes], None]
 CORPUS = Path(__file__).parents[1] / "corpus"
 DEMO = Path(faasmoe.model.__file__).parent / "demo"
 _BOUNDS = Bounds(MODEL, 4096, 512)
-_KINDS: tuple[Kind, ...] = ("completions", "chat")
+_KINDS: tuple[EndpointName, ...] = ("completions", "chat")
 _MOST_MAPPED = 4  # tensors of one file
 
 
@@ -94,8 +94,8 @@ TARGETS: dict[str, Target] = {
 
 
 @cache
-def _reading() -> Reading:
-    return Reading(PromptEncoder.saved(DEMO), _BOUNDS)
+def _reading() -> RequestParser:
+    return RequestParser(PromptEncoder.saved(DEMO), _BOUNDS)
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from faasmoe.api.asked import Asked, Bounds
+from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.errors import CheckpointError, EngineStopped, RequestError
 from faasmoe.readers import lane
 from faasmoe.readers.pool import Readers
@@ -101,7 +101,7 @@ def test_what_a_template_does_costs_one_request(folder: Path, monkeypatch: pytes
     refused, asked = use(folder, what)
     assert all(isinstance(error, RequestError) for error in refused), refused
     assert ["too long" in str(error) for error in refused[:2]] == [True, True]
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, ParsedRequest)
 
 
 def test_others_go_on_while_a_template_loops(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_others_go_on_while_a_template_loops(folder: Path, monkeypatch: pytest.M
         looping = asyncio.create_task(outcome(readers, chat("loop", "x" * 100_000)))
         answered = 0
         while not looping.done():
-            assert isinstance(await readers.read("chat", "t", chat("hello")), Asked)
+            assert isinstance(await readers.read("chat", "t", chat("hello")), ParsedRequest)
             answered += 1
         return looping.result(), answered
 
@@ -136,7 +136,7 @@ def test_a_process_that_is_killed_or_frozen_fails_no_request(folder: Path) -> No
         return answers
 
     for asked, seconds in use(folder, what):
-        assert isinstance(asked, Asked), asked
+        assert isinstance(asked, ParsedRequest), asked
         assert seconds < 30  # a few on a machine with nothing else to do
 
 
@@ -171,7 +171,7 @@ def test_memory_that_a_body_took_is_given_back(folder: Path) -> None:
         before = resident()
         for _ in range(2):
             asked = await outcome(readers, completion("naïve 夜 " * 100_000), "completions")
-            assert isinstance(asked, Asked)
+            assert isinstance(asked, ParsedRequest)
             await until(lambda: "large" in family() and resident() < before + (64 << 20))
 
     use(folder, what)
@@ -211,7 +211,7 @@ def test_a_tokenizer_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 def test_readers_end_when_the_gateway_is_killed(folder: Path) -> None:
     script = (
         "import asyncio, sys; from pathlib import Path; from faasmoe.readers.pool import Readers;"
-        "from faasmoe.api.asked import Bounds\n"
+        "from faasmoe.api.parsed_request import Bounds\n"
         "async def main():\n"
         "    async with Readers() as readers:\n"
         "        await readers.load(Path(sys.argv[1]), Bounds('m', 10, 10))\n"

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from faasmoe import __version__
 from faasmoe.api import errors
-from faasmoe.api.authentication import AdminsOnly
+from faasmoe.api.authentication import AdminMiddleware
 from faasmoe.api.http.body_limit import BodyLimit
-from faasmoe.api.metering.usage import Day, Grouping, Sums
+from faasmoe.api.metering.usage import Day, Grouping, UsageQueries
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
@@ -68,7 +68,7 @@ def create_admin_app(tenancy: TenancyService, metrics: Metrics) -> FastAPI:
     """The whole of it."""
     app = FastAPI(title="FaaSMoE admin", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
-    app.add_middleware(AdminsOnly, authentication=tenancy.authentication)
+    app.add_middleware(AdminMiddleware, authentication=tenancy.authentication)
     errors.install(app)
     _add_tenants(app, tenancy)
     _add_keys(app, tenancy)
@@ -77,7 +77,7 @@ def create_admin_app(tenancy: TenancyService, metrics: Metrics) -> FastAPI:
     return app
 
 
-class ByListener:
+class ListenerRouter:
     """ASGI application: what comes to the admin's socket goes to the admin's application, and nothing else does.
 
     `admin_at` and `app_at` are the addresses, as `getsockname` has them, on which the two sockets listen. They may
@@ -152,7 +152,7 @@ def _add_keys(app: FastAPI, tenancy: TenancyService) -> None:
 
 
 def _add_usage(app: FastAPI, tenancy: TenancyService) -> None:
-    sums = Sums(tenancy)
+    sums = UsageQueries(tenancy)
 
     @app.get("/admin/usage")
     async def usage(

@@ -12,16 +12,16 @@ from pydantic.json_schema import models_json_schema
 
 from faasmoe import __version__
 from faasmoe.api import errors
-from faasmoe.api.asked import Asked, BodyReader, Bounds
-from faasmoe.api.authentication import TenantsOnly
+from faasmoe.api.authentication import TenantMiddleware
 from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.http.body_limit import BodyLimit, body_of
 from faasmoe.api.http.pace import RefusalPace
 from faasmoe.api.interface import Endpoint
-from faasmoe.api.metering.accounting import Accounts
+from faasmoe.api.metering.request_meter import RequestMeters
 from faasmoe.api.metering.usage import add_own_usage
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
+from faasmoe.api.parsed_request import BodyReader, Bounds, ParsedRequest
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
@@ -29,14 +29,14 @@ from faasmoe.tenancy.service import TenancyService
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """The one model of a server, and what answers for it."""
 
     name: str
     fleet: Fleet
     reader: BodyReader
     metrics: Metrics
-    accounts: Accounts
+    accounts: RequestMeters
 
     @property
     def bounds(self) -> Bounds:
@@ -53,7 +53,7 @@ class Served:
             return Response(status_code=CLIENT_LEFT)
         return await self._generate(request, endpoint, asked.typed(endpoint.own))
 
-    async def _generate(self, request: Request, endpoint: Endpoint[Any], asked: Asked[Any]) -> Response:
+    async def _generate(self, request: Request, endpoint: Endpoint[Any], asked: ParsedRequest[Any]) -> Response:
         generation = Generation(
             endpoint=endpoint,
             model=self.name,
@@ -85,7 +85,7 @@ def create_app(
     )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
     app.add_middleware(BodyLimit)
     app.add_middleware(
-        TenantsOnly,
+        TenantMiddleware,
         authentication=tenancy.authentication,
         limits=tenancy.limits,
         limited=metrics.turned_away,
@@ -93,7 +93,7 @@ def create_app(
     )
     app.add_middleware(RefusalPace)  # outermost
     errors.install(app, apis)
-    served = Served(model, fleet, reader, metrics, Accounts(tenancy))
+    served = ServedModel(model, fleet, reader, metrics, RequestMeters(tenancy))
     app.state.accounts = served.accounts
     add_metrics(app, metrics)
     started = int(time.time())
@@ -107,7 +107,7 @@ def create_app(
     return app
 
 
-def _add_endpoint(app: FastAPI, served: Served, endpoint: Endpoint[Any]) -> None:
+def _add_endpoint(app: FastAPI, served: ServedModel, endpoint: Endpoint[Any]) -> None:
     @app.post(endpoint.path, name=endpoint.kind)
     async def generate(request: Request) -> Response:
         return await served.answer(request, endpoint)

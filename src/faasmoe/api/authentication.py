@@ -22,7 +22,7 @@ _METRICS = "/metrics"  # shows all tenants: needs an admin's, if there are tenan
 _REFUSALS = (Unauthenticated, WrongHost, LimitExceeded)
 
 
-class TenantsOnly:
+class TenantMiddleware:
     """ASGI middleware: lets those in who have a key. Who it is is in `scope["state"]["caller"]`.
 
     What is posted counts towards the tenant's limits, before its body is read. Answers carry what is left of them.
@@ -111,7 +111,7 @@ class TenantsOnly:
         return sending
 
 
-class AdminsOnly:
+class AdminMiddleware:
     """ASGI middleware: lets nobody in without an admin's key."""
 
     def __init__(self, app: ASGIApp, authentication: Authentication) -> None:

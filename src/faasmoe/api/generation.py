@@ -14,13 +14,13 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from faasmoe.api.asked import Asked
 from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.errors import describe
 from faasmoe.api.http.keep_alive import INTERVAL, KeepAlive
 from faasmoe.api.interface import Endpoint, Head, ResponseStream, Usage
-from faasmoe.api.metering.accounting import Accounts
+from faasmoe.api.metering.request_meter import RequestMeters
 from faasmoe.api.metrics.metrics import Metrics
+from faasmoe.api.parsed_request import ParsedRequest
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.request import GenerationRequest, Piece
@@ -37,11 +37,11 @@ class Generation:
         *,
         endpoint: Endpoint[Any],
         model: str,
-        asked: Asked[Any],
+        asked: ParsedRequest[Any],
         caller: Caller,
         fleet: Fleet,
         metrics: Metrics,
-        accounts: Accounts,
+        accounts: RequestMeters,
     ) -> None:
         self._endpoint = endpoint
         self._metrics = metrics
@@ -59,7 +59,7 @@ class Generation:
         )
         self._account = accounts.open(caller, self._id, model, lengths, asked.choices)
 
-    def _made(self, asked: Asked[Any]) -> list[GenerationRequest]:
+    def _made(self, asked: ParsedRequest[Any]) -> list[GenerationRequest]:
         """One request for each response."""
         each = [asked.params.choice(i) for i in range(asked.choices)]
         caller = self._caller

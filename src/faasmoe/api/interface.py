@@ -11,8 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from faasmoe.api.asked import Asked, Bounds, Own
 from faasmoe.api.bodies.prompts import PromptReader
+from faasmoe.api.parsed_request import Bounds, Own, ParsedRequest
 from faasmoe.protocol.request import Piece
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +47,7 @@ class Head(Generic[Own]):
     created: int  # seconds since the epoch
     model: str
     prompt_tokens: int
-    asked: Asked[Own]
+    asked: ParsedRequest[Own]
 
 
 class RateLimit(Protocol):
@@ -125,7 +125,7 @@ class Endpoint(Protocol[Own]):
     def own(self) -> type[Own]:
         """A dataclass of what its responses need to know of the body; it travels between processes as plain values."""
 
-    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> Asked[Own]:
+    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Own]:
         """The request in a validated body. Raises `RequestError`."""
 
     def stream(self, head: Head[Own]) -> ResponseStream:

@@ -34,11 +34,11 @@ def main() -> None:
 def _serve(gateway: Connection) -> None:
     with importing():
         from faasmoe.model.text.prompts import PromptEncoder  # noqa: PLC0415
-        from faasmoe.readers.reading import Reading  # noqa: PLC0415 - takes a second, while the model is loaded
+        from faasmoe.readers.parser import RequestParser  # noqa: PLC0415 - takes a second, while the model is loaded
 
         setup = read_setup(gateway.load())
         try:
-            reading = Reading(PromptEncoder.saved(Path(setup.folder), setup.control), setup.bounds)
+            parser = RequestParser(PromptEncoder.saved(Path(setup.folder), setup.control), setup.bounds)
         except FaasmoeError as error:
             gateway.send(LoadFailed(pack(SetupFailed(str(error)))))
             return
@@ -47,7 +47,7 @@ def _serve(gateway: Connection) -> None:
         payload, (connection,) = wait()
         os.nice(read_options(payload).niceness)
         with suppress(GatewayLeft):
-            reader.run(socket.socket(fileno=connection), reading.read)
+            reader.run(socket.socket(fileno=connection), parser.read)
         return 0
 
     server = ForkServer(gateway, ROLE, work)

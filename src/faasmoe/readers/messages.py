@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from faasmoe.api.asked import Asked, Bounds, Kind
+from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
 from faasmoe.errors import MessageError, RequestError
 
 LENGTH = struct.Struct("<I")  # bytes of a message that follows, between gateway and reader
@@ -41,7 +41,7 @@ class ReaderOptions(Message, frozen=True):
 class Job(Message, frozen=True):
     """To a reader: read this body. Answered by `Done` or `Refused`."""
 
-    kind: Kind
+    kind: EndpointName
     body: bytes
     cpu_seconds: float  # that it may take; the reader is killed by the kernel when they are over
 
@@ -49,7 +49,7 @@ class Job(Message, frozen=True):
 class Done(Message, frozen=True):
     """From a reader: what the body asks for. The reader that has grown ends after it, as `last` says."""
 
-    asked: Asked[Any]
+    asked: ParsedRequest[Any]
     last: bool
 
 

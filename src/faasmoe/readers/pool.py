@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from faasmoe.api.asked import Asked, Bounds, Kind
+from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
 from faasmoe.errors import EngineStopped, ProcessLost
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
 from faasmoe.readers.launcher import ReaderLauncher
@@ -54,7 +54,7 @@ class Readers:
                     raise EngineStopped(f"requests cannot be read: {error}") from error
         self._tasks = [asyncio.create_task(lane.run()) for lane in (self._small, self._large)]
 
-    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked[Any]:
+    async def read(self, kind: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
         """See `BodyReader`."""
         lane = self._large if len(body) > LARGE else self._small
         answer = await lane.read(tenant, Job(kind, body, cpu_seconds(len(body))))

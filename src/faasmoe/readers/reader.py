@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from faasmoe.api.asked import Asked, Kind
+from faasmoe.api.parsed_request import EndpointName, ParsedRequest
 from faasmoe.errors import MessageError, RequestError
 from faasmoe.readers.messages import LARGEST, LENGTH, Answer, Done, Job, Refused, frame, read_job
 
@@ -22,7 +22,7 @@ MEMORY = 768 << 20  # bytes that a reader may take beyond what it begins with; 4
 _GROWN = 48 << 20  # bytes beyond which a reader ends, so that they are given back
 _PAGE = os.sysconf("SC_PAGESIZE")
 
-Read = Callable[[Kind, bytes], Asked[Any]]
+Read = Callable[[EndpointName, bytes], ParsedRequest[Any]]
 
 
 class GatewayLeft(Exception):

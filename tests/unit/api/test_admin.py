@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from faasmoe.api.admin import ByListener, create_admin_app
+from faasmoe.api.admin import ListenerRouter, create_admin_app
 from tests.operations import operations_of
 from tests.tenancies import PlayedTenancy
 
@@ -21,7 +21,7 @@ def went_to(server: Any, app_at: tuple, admin_at: tuple, kind: str = "http") -> 
 
         return run
 
-    by = ByListener(application("app"), application("admin"), app_at, admin_at)
+    by = ListenerRouter(application("app"), application("admin"), app_at, admin_at)
     asyncio.run(by({"type": kind, "server": server}, None, None))  # type: ignore[arg-type]
     return seen[0]
 

@@ -12,8 +12,8 @@ import pytest
 
 from faasmoe.api import generation
 from faasmoe.api.app import create_app
-from faasmoe.api.asked import Bounds
 from faasmoe.api.metrics.metrics import Metrics
+from faasmoe.api.parsed_request import Bounds
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.fleet.fleet import Starts
 from faasmoe.platforms.base import PoolStatus

@@ -17,17 +17,17 @@ from pydantic import BaseModel, ConfigDict
 import faasmoe.api
 from faasmoe.api import generation
 from faasmoe.api.app import create_app
-from faasmoe.api.asked import Asked, Bounds
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.interface import Failure, Head, RateLimit, Routes, Usage
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.api.openai.api import OPENAI
+from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.api.registry import Registry
 from faasmoe.errors import EngineStopped
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.request import Piece, SamplingParams
 from faasmoe.readers.messages import Done, pack, read_answer
-from faasmoe.readers.reading import Reading
+from faasmoe.readers.parser import RequestParser
 from faasmoe.tenancy.tenants import Tenant
 from tests.reading import Letters
 from tests.tenancies import PlayedTenancy
@@ -99,9 +99,9 @@ class Say:
     schema = Ask
     own = Voice
 
-    def read(self, body: Ask, prompts: PromptReader, bounds: Bounds) -> Asked[Voice]:
+    def read(self, body: Ask, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Voice]:
         ids = tuple(map(tuple, prompts.prompts(body.say)))
-        return Asked(prompts=ids, params=SamplingParams(20), stream=body.live, own=Voice(body.voice))
+        return ParsedRequest(prompts=ids, params=SamplingParams(20), stream=body.live, own=Voice(body.voice))
 
     def stream(self, head: Head[Voice]) -> Lines:
         return Lines(head)
@@ -143,9 +143,9 @@ class BothReader:
     """Reads bodies of both APIs in this process, and passes on what a reader's process would send."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._reading = Reading(Letters(), bounds, BOTH)
+        self._reading = RequestParser(Letters(), bounds, BOTH)
 
-    async def read(self, kind: str, tenant: str, body: bytes) -> Asked[Any]:
+    async def read(self, kind: str, tenant: str, body: bytes) -> ParsedRequest[Any]:
         answer = read_answer(pack(Done(self._reading.read(kind, body), last=False)))
         assert isinstance(answer, Done)
         return answer.asked

@@ -9,7 +9,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from faasmoe.api.metering import accounting
+from faasmoe.api.metering import request_meter
 from faasmoe.api.openai.api import duration
 from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.protocol.request import Piece, ResourceUsage
@@ -269,7 +269,7 @@ def test_who_leaves_pays_for_what_was_used_until_then(stream: bool, final: Piece
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_answer_waits_for_its_record(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounting, "DURABLE_SECONDS", 300)
+    monkeypatch.setattr(request_meter, "DURABLE_SECONDS", 300)
     tenancy = PlayedTenancy(ACME, durable=None)
     body = {**BODY, "stream": stream}
 
@@ -291,7 +291,7 @@ def test_an_answer_waits_for_its_record(stream: bool, monkeypatch: pytest.Monkey
 def test_a_database_that_is_down_keeps_no_answer_back(
     durable: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounting, "DURABLE_SECONDS", 0.01)
+    monkeypatch.setattr(request_meter, "DURABLE_SECONDS", 0.01)
     tenancy = PlayedTenancy(ACME, durable=durable)
     assert post(Orchestrator([LAST]), BODY, tenancy=tenancy, headers=bearer("acme")).status_code == 200
     assert len(tenancy.records) == 1

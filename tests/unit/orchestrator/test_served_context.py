@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from faasmoe.api.asked import Bounds
+from faasmoe.api.parsed_request import Bounds
 from faasmoe.errors import OptionError, RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import context_length, make_plan
@@ -19,7 +19,7 @@ from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.orchestrator.served_context import KVShare
 from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece
-from faasmoe.readers.reading import Reading
+from faasmoe.readers.parser import RequestParser
 from tests.platforms import InProcessPlatform
 from tests.reading import Letters
 from tests.tiny import save_tiny
@@ -80,7 +80,7 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
     share = KVShare.of(EngineOptions(kv_cache_bytes=keeps.nbytes(100)), 1, tmp_path)
     context = share.context(context_length(plan, None), None, keeps)
     assert context == 100
-    reading = Reading(Letters(), Bounds("m", 257, context))
+    reading = RequestParser(Letters(), Bounds("m", 257, context))
     body = {"model": "m", "messages": [{"role": "user", "content": "abc"}], "ignore_eos": True}
     asked = reading.read("chat", json.dumps(body).encode())
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()

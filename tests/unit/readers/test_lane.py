@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from faasmoe.api.asked import Asked
+from faasmoe.api.parsed_request import ParsedRequest
 from faasmoe.errors import EngineBusy, EngineStopped, ProcessLost, RequestError
 from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
@@ -17,7 +17,7 @@ from faasmoe.readers.messages import Answer, Done, Job, Refused
 from faasmoe.readers.queue import MOST_EACH
 from faasmoe.util.liveness import Overdue, Stalled
 
-ASKED = Asked(prompts=((1,),), params=SamplingParams(), own=None)
+ASKED = ParsedRequest(prompts=((1,),), params=SamplingParams(), own=None)
 DONE = Done(ASKED, last=False)
 
 

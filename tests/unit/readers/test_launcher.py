@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from faasmoe.api.asked import Bounds
+from faasmoe.api.parsed_request import Bounds
 from faasmoe.errors import CheckpointError, EngineStopped, ProcessLost
 from faasmoe.readers import launcher as module
 from faasmoe.readers.launcher import Reader, ReaderLauncher

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from faasmoe.api.asked import Bounds
+from faasmoe.api.parsed_request import Bounds
 from faasmoe.errors import MessageError
 from faasmoe.readers.messages import (
     LENGTH,

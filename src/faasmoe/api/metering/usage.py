@@ -19,7 +19,7 @@ Day = Annotated[str | None, Query(description="A day in UTC, such as 2026-11-30.
 Grouping = Annotated[str | None, Query(description="day, model or key; without it, all together.")]
 
 
-class Sums:
+class UsageQueries:
     """Sums up the ledger on threads, few at a time."""
 
     def __init__(self, tenancy: TenancyService) -> None:
@@ -53,7 +53,7 @@ class Sums:
 
 def add_own_usage(app: FastAPI, tenancy: TenancyService) -> None:
     """What a tenant may know about itself."""
-    sums = Sums(tenancy)
+    sums = UsageQueries(tenancy)
 
     @app.get("/v1/usage")
     async def own_usage(

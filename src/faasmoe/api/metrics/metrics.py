@@ -87,9 +87,9 @@ class Metrics:
         }  # fmt: skip
 
     @contextmanager
-    def request(self, request: GenerationRequest, submitted: float) -> Iterator[RequestWatch]:
+    def request(self, request: GenerationRequest, submitted: float) -> Iterator[RequestMetrics]:
         """Counts a request, and logs it, when it ends, however it does. `submitted` is of `time.monotonic`."""
-        watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
+        watch = RequestMetrics(self, request, self.tenant(request.tenant), submitted)
         try:
             yield watch
         except Exception:
@@ -119,7 +119,7 @@ class Metrics:
             if isinstance(error, LimitExceeded):
                 self.limited.labels(error.limit, self.tenant(requests[0].tenant)).inc()
             for request in requests:
-                watch = RequestWatch(self, request, self.tenant(request.tenant), submitted)
+                watch = RequestMetrics(self, request, self.tenant(request.tenant), submitted)
                 watch.outcome = "refused"
                 watch.end()
             raise
@@ -166,7 +166,7 @@ def add_metrics(app: FastAPI, metrics: Metrics) -> None:
         return Response(text, media_type=kind)
 
 
-class RequestWatch:
+class RequestMetrics:
     """What is measured of one request."""
 
     def __init__(self, metrics: Metrics, request: GenerationRequest, tenant: str, submitted: float) -> None:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.api.asked import Bounds
 from faasmoe.api.interface import Endpoint, Failure, RateLimit, Routes
 from faasmoe.api.openai.endpoints import CHAT, COMPLETION
 from faasmoe.api.openai.errors import error_body, error_headers
 from faasmoe.api.openai.responses import ResponseFields
+from faasmoe.api.parsed_request import Bounds
 
 
 class OpenAI:

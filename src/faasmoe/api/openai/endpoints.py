@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from faasmoe.api.asked import Asked, Bounds
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.interface import Failure, Head, ResponseStream, Usage, WholeResponse
 from faasmoe.api.openai.errors import error_body
 from faasmoe.api.openai.logprobs import Collected
 from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseFields
 from faasmoe.api.openai.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
+from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import Piece
 
@@ -117,7 +117,7 @@ class Completions(_Endpoint):
 
     schema = CompletionBody
 
-    def read(self, body: CompletionBody, prompts: PromptReader, bounds: Bounds) -> Asked[ResponseFields]:
+    def read(self, body: CompletionBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ResponseFields]:
         """See `Endpoint`."""
         prompt = body.prompt
         several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
@@ -131,7 +131,7 @@ class ChatCompletions(_Endpoint):
 
     schema = ChatBody
 
-    def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> Asked[ResponseFields]:
+    def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ResponseFields]:
         """See `Endpoint`."""
         conversation = prompts.conversation([message.plain() for message in body.messages])
         return _asked(body, [conversation], body.limit, prompts, bounds)
@@ -139,11 +139,11 @@ class ChatCompletions(_Endpoint):
 
 def _asked(
     body: GenerationBody, ids: Sequence[list[int]], limit: int | None, prompts: PromptReader, bounds: Bounds
-) -> Asked[ResponseFields]:
+) -> ParsedRequest[ResponseFields]:
     most = max(1, bounds.max_model_len - min(map(len, ids))) if limit is None else limit
     params = body.sampling(most)
     prompts.check([token for token, _ in params.logit_bias], "logit_bias")
-    return Asked(
+    return ParsedRequest(
         prompts=tuple(map(tuple, ids)),
         params=params,
         choices=body.choices,

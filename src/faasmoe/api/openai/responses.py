@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from faasmoe.api.asked import Kind
 from faasmoe.api.openai import logprobs
+from faasmoe.api.parsed_request import EndpointName
 from faasmoe.protocol.request import Piece
 
 
@@ -23,7 +23,7 @@ class ResponseFields:
 class Form:
     """How an endpoint names and shapes its answers."""
 
-    kind: Kind
+    kind: EndpointName
     path: str
     prefix: str  # of ids
     object: str

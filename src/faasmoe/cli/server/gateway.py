@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from starlette.types import ASGIApp
 
-    from faasmoe.api.metering.accounting import Accounts
+    from faasmoe.api.metering.request_meter import RequestMeters
     from faasmoe.cli.server.service_manager import ServiceManager
     from faasmoe.cli.server.signals import EndedBySignals
     from faasmoe.cli.stages import Stages
@@ -80,7 +80,7 @@ class Gateway:
         self._doors = doors
         self._health = Health()
         self._entrance = Entrance(self._health)
-        self._accounts: Accounts | None = None
+        self._accounts: RequestMeters | None = None
 
     async def run(self, ended: EndedBySignals) -> None:
         """Serve until signals end it. Raises what keeps it from starting. Nothing is left running either way."""
@@ -116,7 +116,7 @@ class Gateway:
 
     async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, TenancyService]:
         """Everything behind HTTP; requests are taken when this returns."""
-        from faasmoe.api.asked import Bounds
+        from faasmoe.api.parsed_request import Bounds
         from faasmoe.experts import PRELOAD
         from faasmoe.fleet.launcher import TemplateClient
         from faasmoe.orchestrator.template import TOKENIZER
@@ -170,7 +170,7 @@ class Gateway:
         self, name: str, fleet: Fleet, readers: Readers, platform: Platform, tenancy: TenancyService
     ) -> None:
         """Take requests."""
-        from faasmoe.api.admin import ByListener, create_admin_app
+        from faasmoe.api.admin import ListenerRouter, create_admin_app
         from faasmoe.api.app import create_app
         from faasmoe.api.metrics.metrics import Metrics
 
@@ -180,7 +180,7 @@ class Gateway:
         app: ASGIApp = made
         if self._doors.admin is not None:
             admin, its = create_admin_app(tenancy, metrics), self._doors.admin.getsockname()
-            app = ByListener(app, admin, self._doors.listener.getsockname(), its)
+            app = ListenerRouter(app, admin, self._doors.listener.getsockname(), its)
         tenancy.warn()
         self._entrance.open(app, fleet.cut)
         self._health.parts = Parts(

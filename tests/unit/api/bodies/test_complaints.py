@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from faasmoe.api import errors
-from faasmoe.api.asked import Bounds, Kind
 from faasmoe.api.openai.schema import Body, ChatBody, CompletionBody
+from faasmoe.api.parsed_request import Bounds, EndpointName
 from faasmoe.errors import RequestError
-from faasmoe.readers.reading import Reading
+from faasmoe.readers.parser import RequestParser
 from tests.reading import Letters
 
-READING = Reading(Letters(), Bounds("m", 256, 1024))
+READING = RequestParser(Letters(), Bounds("m", 256, 1024))
 USER = {"role": "user", "content": "x"}
-LEAST: dict[Kind, dict[str, Any]] = {
+LEAST: dict[EndpointName, dict[str, Any]] = {
     "completions": {"model": "m", "prompt": "p"},
     "chat": {"model": "m", "messages": [USER]},
 }
-BODIES: dict[Kind, type[Body]] = {"completions": CompletionBody, "chat": ChatBody}
+BODIES: dict[EndpointName, type[Body]] = {"completions": CompletionBody, "chat": ChatBody}
 JARGON = (
     "Input should",
     "Field required",
@@ -49,7 +49,7 @@ JARGON = (
 )
 
 
-def refusal(kind: Kind, body: object) -> RequestError | None:
+def refusal(kind: EndpointName, body: object) -> RequestError | None:
     try:
         READING.read(kind, json.dumps(body).encode())
     except RequestError as error:
@@ -160,14 +160,14 @@ def refusal(kind: Kind, body: object) -> RequestError | None:
         ("chat", {"user": "u"}, "user", "user: this server does not honour this field; leave it out"),
     ],
 )
-def test_the_real_cause_is_told(kind: Kind, body: dict[str, Any], param: str, message: str) -> None:
+def test_the_real_cause_is_told(kind: EndpointName, body: dict[str, Any], param: str, message: str) -> None:
     error = refusal(kind, {**LEAST[kind], **body})
     assert error is not None
     assert (str(error), error.param) == (message, param)
 
 
 @pytest.mark.parametrize(("kind", "field"), [("completions", "prompt"), ("chat", "messages"), ("chat", "model")])
-def test_a_field_that_is_missing_is_named(kind: Kind, field: str) -> None:
+def test_a_field_that_is_missing_is_named(kind: EndpointName, field: str) -> None:
     body = {name: value for name, value in LEAST[kind].items() if name != field}
     error = refusal(kind, body)
     assert (str(error), error and error.param) == (f"{field}: must be given", field)
@@ -199,7 +199,7 @@ WRONG = [
 ]  # fmt: skip
 
 
-def with_value(kind: Kind, path: tuple[str | int, ...], value: object) -> dict[str, Any]:
+def with_value(kind: EndpointName, path: tuple[str | int, ...], value: object) -> dict[str, Any]:
     """The least body, with `value` where `path` leads."""
     body: Any = json.loads(json.dumps(LEAST[kind]))
     if path[:1] == ("messages",) and "content" in path[:-1]:
@@ -232,7 +232,7 @@ def test_all_fields_of_the_schema_are_walked() -> None:
 
 @pytest.mark.parametrize(("kind", "path"), FIELDS, ids=lambda value: ".".join(map(str, value)))
 def test_wrong_types_are_told_by_the_field_s_name_and_without_jargon(
-    kind: Kind, path: tuple[str | int, ...]
+    kind: EndpointName, path: tuple[str | int, ...]
 ) -> None:
     refused = 0
     for value in WRONG:
@@ -252,7 +252,7 @@ ANYTHING = st.recursive(
 @given(where=st.sampled_from(FIELDS), value=ANYTHING)
 @settings(max_examples=300)
 def test_whatever_stands_in_a_field_is_told_in_words(
-    where: tuple[Kind, tuple[str | int, ...]], value: object
+    where: tuple[EndpointName, tuple[str | int, ...]], value: object
 ) -> None:
     kind, path = where
     check(refusal(kind, with_value(kind, path, value)), path)

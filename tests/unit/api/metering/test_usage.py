@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from faasmoe.api.metering import usage as module
-from faasmoe.api.metering.usage import MOST_AT_ONCE, MOST_WAITING, Sums
+from faasmoe.api.metering.usage import MOST_AT_ONCE, MOST_WAITING, UsageQueries
 from faasmoe.errors import EngineBusy
 from tests.tenancies import PlayedTenancy
 
@@ -25,7 +25,7 @@ def test_few_sum_at_once_and_few_wait_for_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "usage", slow)
 
     async def test() -> None:
-        sums = Sums(PlayedTenancy())  # type: ignore[arg-type]
+        sums = UsageQueries(PlayedTenancy())  # type: ignore[arg-type]
         asked = [
             asyncio.create_task(sums.facts("a", "0001-01-01", "9999-12-31", None))
             for _ in range(MOST_AT_ONCE + MOST_WAITING)

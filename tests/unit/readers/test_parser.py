@@ -6,33 +6,33 @@ import tracemalloc
 
 import pytest
 
-from faasmoe.api.asked import Asked, Bounds, Kind
 from faasmoe.api.openai.responses import ResponseFields
+from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
 from faasmoe.errors import RequestError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.protocol.request import SamplingParams
-from faasmoe.readers.reading import Reading
+from faasmoe.readers.parser import RequestParser
 from tests.hostile import hostile_bodies
 from tests.reading import Letters
 from tests.tokenizers import chatml
 
 BOUNDS = Bounds("m", 256, 1024)
-READING = Reading(Letters(), BOUNDS)
+READING = RequestParser(Letters(), BOUNDS)
 HOSTILE = hostile_bodies("m")
 
 
-def kind_of(path: str) -> Kind:
+def kind_of(path: str) -> EndpointName:
     return "chat" if path.startswith("chat") else "completions"
 
 
 @pytest.fixture(scope="module")
-def demo() -> Reading:
-    return Reading(PromptEncoder.saved(resolve(None).folder), Bounds("m", 4096, 1024))
+def demo() -> RequestParser:
+    return RequestParser(PromptEncoder.saved(resolve(None).folder), Bounds("m", 4096, 1024))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_body_costs_much(name: str, demo: Reading) -> None:
+def test_no_body_costs_much(name: str, demo: RequestParser) -> None:
     path, body = HOSTILE[name]
     began = time.process_time()
     tracemalloc.start()
@@ -80,7 +80,7 @@ def test_all_that_a_body_asks_for_is_told() -> None:
     body |= {"service_tier": "flex", "seed": 3, "stop": "x"}
     asked = READING.read("completions", json.dumps(body).encode())
     params = SamplingParams(16, seed=3, stop=("x",))
-    assert asked == Asked(
+    assert asked == ParsedRequest(
         prompts=((97,), (98, 99)),
         params=params,
         choices=2,
@@ -98,14 +98,14 @@ def test_an_answer_without_a_limit_may_fill_the_context() -> None:
 
 def test_choices_are_counted_before_prompts_are_encoded() -> None:
     with pytest.raises(RequestError, match="at most 128 answers"):
-        Reading(None, BOUNDS).read("completions", json.dumps({"model": "m", "prompt": ["a"] * 129}).encode())  # type: ignore[arg-type]
+        RequestParser(None, BOUNDS).read("completions", json.dumps({"model": "m", "prompt": ["a"] * 129}).encode())  # type: ignore[arg-type]
 
 
 def test_texts_are_checked_as_ids_are() -> None:
     """A token that only tokenizer_config.json knows of has no embedding."""
     tokenizer = chatml()
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-    reading = Reading(PromptEncoder(tokenizer, control=True), Bounds("m", tokenizer.vocab_size, 1024))
+    reading = RequestParser(PromptEncoder(tokenizer, control=True), Bounds("m", tokenizer.vocab_size, 1024))
     for kind, field, value in (
         ("completions", "prompt", "a[PAD]"),
         ("completions", "prompt", ["b", "a[PAD]"]),

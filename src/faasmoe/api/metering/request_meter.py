@@ -20,16 +20,18 @@ DURABLE_SECONDS = 1.0  # that an answer waits for its record
 _FINAL_SECONDS = 30.0  # that a record waits for what a cancelled request has used
 
 
-class Accounts:
+class RequestMeters:
     """Opens an account for each request, and keeps those of cancelled ones until it is known what they have used."""
 
     def __init__(self, tenancy: TenancyService) -> None:
         self.tenancy = tenancy
         self._closing: set[asyncio.Task[None]] = set()  # asyncio itself keeps no hold of tasks
 
-    def open(self, caller: Caller, request_id: str, model: str, prompts: Sequence[int], choices: int) -> Account:
+    def open(
+        self, caller: Caller, request_id: str, model: str, prompts: Sequence[int], choices: int
+    ) -> RequestMeter:
         """For a request with so many answers to each of some prompts, of which the tokens are given."""
-        return Account(self, caller, request_id, model, prompts, choices)
+        return RequestMeter(self, caller, request_id, model, prompts, choices)
 
     def later(self, closing: Coroutine[None, None, None]) -> None:
         """Run it beside everything else."""
@@ -43,11 +45,17 @@ class Accounts:
             await asyncio.wait(self._closing)
 
 
-class Account:
-    """See `Accounts.open`. For one asyncio loop."""
+class RequestMeter:
+    """See `RequestMeters.open`. For one asyncio loop."""
 
     def __init__(
-        self, accounts: Accounts, caller: Caller, request_id: str, model: str, prompts: Sequence[int], choices: int
+        self,
+        accounts: RequestMeters,
+        caller: Caller,
+        request_id: str,
+        model: str,
+        prompts: Sequence[int],
+        choices: int,
     ) -> None:
         self._accounts = accounts
         self._tenancy = accounts.tenancy

@@ -7,17 +7,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from faasmoe.api.asked import Asked, Bounds, Kind
 from faasmoe.api.bodies.complaints import refusal_of
 from faasmoe.api.bodies.prompts import Encoder, PromptReader
 from faasmoe.api.bodies.structure import check_structure
+from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.errors import RequestError
 
 MOST_PROMPTS = 128  # token ids are counted as if a body had so many prompts that fill the context
 
 
-class Reading:
+class RequestParser:
     """Reads bodies of all APIs for a model, with its tokenizer."""
 
     def __init__(self, encoder: Encoder, bounds: Bounds, apis: Registry = APIS) -> None:
@@ -25,7 +25,7 @@ class Reading:
         self._apis = apis
         self._prompts = PromptReader(encoder, bounds.vocabulary, bounds.max_model_len)
 
-    def read(self, kind: Kind, body: bytes) -> Asked[Any]:
+    def read(self, kind: EndpointName, body: bytes) -> ParsedRequest[Any]:
         """What `body` asks for, of an endpoint of this name. Raises `RequestError`."""
         check_structure(body, MOST_PROMPTS * self._bounds.max_model_len)
         value = _parsed(body)

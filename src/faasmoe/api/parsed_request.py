@@ -10,13 +10,13 @@ import msgspec
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
 
-Kind = str  # name of an API's endpoint
+EndpointName = str  # name of an API's endpoint
 Own = TypeVar("Own")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked(Generic[Own]):
+class ParsedRequest(Generic[Own]):
     """A request whose body has been parsed, checked and tokenized. Plain fields only: it travels between processes."""
 
     prompts: tuple[tuple[int, ...], ...]  # token ids, each of which the model has
@@ -27,7 +27,7 @@ class Asked(Generic[Own]):
     priority: int = 0  # within the tenant
     own: Own  # the API's own fields: what its responses need to know of the body
 
-    def typed(self, own: type[T]) -> Asked[T]:
+    def typed(self, own: type[T]) -> ParsedRequest[T]:
         """The same request with `own` of this type. The fields of `own` arrive from another process as plain values."""
         return replace(self, own=msgspec.convert(self.own, own))  # type: ignore[arg-type, return-value]
 
@@ -53,8 +53,8 @@ class Bounds:
 class BodyReader(Protocol):
     """Reads bodies somewhere else than in the caller's loop."""
 
-    async def read(self, kind: Kind, tenant: str, body: bytes) -> Asked[Any]:
-        """The request in `body`. Its `own` fields may be plain values: see `Asked.typed`.
+    async def read(self, kind: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
+        """The request in `body`. Its `own` fields may be plain values: see `ParsedRequest.typed`.
 
         Raises `RequestError` naming what is wrong with it, `EngineBusy` if too many of this tenant's or of all
         tenants' wait, or `EngineStopped` if none can be read now.
