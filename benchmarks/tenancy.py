@@ -51,7 +51,19 @@ def checks(tenancy: TenancyService, keys: list[str], rounds: int) -> list[float]
 
 
 def record(number: object) -> Record:
-    return Record(f"cmpl-{number}", "acme", "fm-a", "m", time.time(), "stop", 100, 0, 100, 0.1, 1.0)
+    return Record(
+        id=f"cmpl-{number}",
+        tenant="acme",
+        key="fm-a",
+        model="m",
+        ended=time.time(),
+        outcome="stop",
+        prompt_tokens=100,
+        cached_tokens=0,
+        completion_tokens=100,
+        first_token_seconds=0.1,
+        seconds=1.0,
+    )
 
 
 def alone(ledger: Ledger, count: int) -> list[float]:

@@ -24,15 +24,15 @@ from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.database.schema import open_database, upgrade
 from faasmoe.tenancy.database.tables import SCHEMA, metadata
 from faasmoe.tenancy.keys import create_key, list_keys, revoke_key
-from faasmoe.tenancy.ledger.ledger import Idle, Ledger, Record
+from faasmoe.tenancy.ledger.ledger import Idle, Ledger
 from faasmoe.tenancy.ledger.usage import check_by, sums
 from faasmoe.tenancy.limits.recent import last_minute
 from faasmoe.tenancy.limits.spending import Spending
 from faasmoe.tenancy.snapshot import Directory
 from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant
+from tests.records import RECORD
 from tests.waiting import wait_until
 
-RECORD = Record("cmpl-1", "acme", "fm-a", "m", 1000.25, "stop", 9, 4, 5, 0.25, 1.5, 12.5, 0.5, 0.75, 1.0, 0.125)
 USER = "postgres"
 
 

@@ -36,7 +36,7 @@ class ServedModel:
     fleet: Fleet
     reader: BodyReader
     metrics: Metrics
-    accounts: RequestMeters
+    meters: RequestMeters
 
     @property
     def bounds(self) -> Bounds:
@@ -61,7 +61,7 @@ class ServedModel:
             caller=request.state.caller,
             fleet=self.fleet,
             metrics=self.metrics,
-            accounts=self.accounts,
+            meters=self.meters,
         )
         if asked.stream:
             return EventStream(generation)
@@ -94,7 +94,7 @@ def create_app(
     app.add_middleware(RefusalPace)  # outermost
     errors.install(app, apis)
     served = ServedModel(model, fleet, reader, metrics, RequestMeters(tenancy))
-    app.state.accounts = served.accounts
+    app.state.meters = served.meters
     add_metrics(app, metrics)
     started = int(time.time())
     endpoints = [endpoint for api in apis.apis for endpoint in api.endpoints]

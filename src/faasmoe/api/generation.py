@@ -18,7 +18,7 @@ from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.errors import describe
 from faasmoe.api.http.keep_alive import INTERVAL, KeepAlive
 from faasmoe.api.interface import Endpoint, Head, ResponseStream, Usage
-from faasmoe.api.metering.request_meter import RequestMeters
+from faasmoe.api.metering.request_meter import RequestMeter, RequestMeters
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.api.parsed_request import ParsedRequest
 from faasmoe.fleet.fleet import Fleet
@@ -41,7 +41,7 @@ class Generation:
         caller: Caller,
         fleet: Fleet,
         metrics: Metrics,
-        accounts: RequestMeters,
+        meters: RequestMeters,
     ) -> None:
         self._endpoint = endpoint
         self._metrics = metrics
@@ -57,7 +57,9 @@ class Generation:
         self._head = Head(
             id=self._id, created=int(time.time()), model=model, prompt_tokens=sum(lengths), asked=asked
         )
-        self._account = accounts.open(caller, self._id, model, lengths, asked.choices)
+        self._meter = RequestMeter(
+            meters, caller=caller, request_id=self._id, model=model, prompts=lengths, choices=asked.choices
+        )
 
     def _made(self, asked: ParsedRequest[Any]) -> list[GenerationRequest]:
         """One request for each response."""
@@ -72,16 +74,16 @@ class Generation:
         """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
             asked = self._asked
-            most = self._account.admit(asked.params.max_tokens, asked.limited)
+            most = self._meter.admit(asked.params.max_tokens, asked.limited)
             if most < asked.params.max_tokens:  # the tenant's limits end answers whose length was not stated
                 asked = replace(asked, params=replace(asked.params, max_tokens=most))
                 self._requests = self._made(asked)
             try:
                 self._streams = await self._fleet.submit(self._requests)
             except BaseException as error:
-                self._account.refused(error)
+                self._meter.refused(error)
                 raise
-            self._account.taken(self._streams)
+            self._meter.taken(self._streams)
             self._metrics.uses(self._requests, self._streams)
 
     async def begin(self, seconds: float) -> bool:
@@ -108,7 +110,7 @@ class Generation:
             await asyncio.gather(self._starting, return_exceptions=True)
         for stream in self._streams:
             await stream.aclose()
-        self._account.end()
+        self._meter.end()
 
     async def whole(self) -> bytes:
         """The whole response, from the start. Raises `EngineStopped` if the orchestrator fails."""
@@ -120,7 +122,7 @@ class Generation:
                     response.piece(index, piece)
         finally:
             await self.close()
-        await self._account.settle()
+        await self._meter.settle()
         return response.body(self._usage())
 
     async def events(self) -> AsyncGenerator[bytes]:
@@ -134,7 +136,7 @@ class Generation:
             async with aclosing(self._pieces()) as pieces:
                 async for index, piece in pieces:
                     yield stream.piece(index, piece)
-            await self._account.settle()
+            await self._meter.settle()
         except Exception as error:  # noqa: BLE001 - the status has been sent; this is how clients learn of it
             yield stream.error(describe(error))
             return
@@ -147,14 +149,14 @@ class Generation:
         with self._metrics.request(self._requests[index], self._submitted) as watch:
             async with aclosing(self._streams[index]) as pieces:
                 async for piece in pieces:
-                    watch.piece(piece, self._account.piece(index, piece))
+                    watch.piece(piece, self._meter.piece(index, piece))
                     for part in _parts(piece):
                         yield index, part
                         if part is not piece:
                             await asyncio.sleep(0)
 
     def _usage(self) -> Usage:
-        return Usage(self._head.prompt_tokens, self._account.completion_tokens)
+        return Usage(self._head.prompt_tokens, self._meter.completion_tokens)
 
 
 class EventStream(StreamingResponse):

@@ -255,7 +255,7 @@ def test_who_leaves_pays_for_what_was_used_until_then(stream: bool, final: Piece
         app = app_of(orchestrator, tenancy)
         await asyncio.wait_for(app(scope, receive, send), 30)
         assert not tenancy.records  # it is not known yet
-        settled = asyncio.create_task(app.state.accounts.settled())
+        settled = asyncio.create_task(app.state.meters.settled())
         await turns()
         assert not settled.done()
         orchestrator.streams[0].final.set_result(final)

@@ -17,13 +17,16 @@ from faasmoe.tenancy.ledger import ledger as ledger_module
 from faasmoe.tenancy.ledger.ledger import Record
 from faasmoe.tenancy.service import TenancyService
 from faasmoe.tenancy.tenants import Tenant, add_tenant, remove_tenant
+from tests.records import RECORD
 from tests.waiting import wait_until
 
 ACME = Tenant("acme", rpm=5, tpm=100, budget=Budget(Decimal(1000)))
 
 
 def record(number: int, ended: float) -> Record:
-    return Record(f"cmpl-{number}", "acme", "fm-a", "m", ended, "stop", 10, 0, 5, 0.1, 1.0)
+    return replace(
+        RECORD, id=f"cmpl-{number}", ended=ended, prompt_tokens=10, cached_tokens=0, completion_tokens=5
+    )
 
 
 def test_the_last_minute_survives_a_restart(database: Database) -> None:

@@ -1,1 +1,1 @@
-"""What tenants have used: accounts of requests, the shares of idle instances, and sums over the ledger."""
+"""What tenants have used: meters of requests and of idle instances, and sums over the ledger."""

@@ -1,4 +1,4 @@
-"""What one API request is charged: its tenant's limits while it runs, and a record in the ledger when it has ended."""
+"""The meter of one API request: its tenant's limits while it runs, and a record in the ledger when it has ended."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ from faasmoe.tenancy.ledger.ledger import Record
 from faasmoe.tenancy.limits.lease import Lease, LeaseRequest
 from faasmoe.tenancy.service import TenancyService
 
-DURABLE_SECONDS = 1.0  # that an answer waits for its record
-_FINAL_SECONDS = 30.0  # that a record waits for what a cancelled request has used
+DURABLE_SECONDS = 1.0  # that a response waits for its record to be committed
+_FINAL_SECONDS = 30.0  # that a record waits for the usage of a cancelled request
 
 
 class RequestMeters:
-    """Opens an account for each request, and keeps those of cancelled ones until it is known what they have used."""
+    """What the meters of all requests share; it keeps those of cancelled requests until their usage is known."""
 
     def __init__(self, tenancy: TenancyService) -> None:
         self.tenancy = tenancy
-        self._closing: set[asyncio.Task[None]] = set()  # asyncio itself keeps no hold of tasks
+        self._closing: set[asyncio.Task[None]] = set()  # asyncio itself keeps no reference to tasks
 
-    def open(
-        self, caller: Caller, request_id: str, model: str, prompts: Sequence[int], choices: int
-    ) -> RequestMeter:
-        """For a request with so many answers to each of some prompts, of which the tokens are given."""
-        return RequestMeter(self, caller, request_id, model, prompts, choices)
-
-    def later(self, closing: Coroutine[None, None, None]) -> None:
-        """Run it beside everything else."""
+    def close_later(self, closing: Coroutine[None, None, None]) -> None:
+        """Run the end of a meter in a task of its own."""
         task = asyncio.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def settled(self) -> None:
-        """Until all accounts that were closed are recorded."""
+        """Return when all requests that have ended are recorded."""
         while self._closing:
             await asyncio.wait(self._closing)
 
 
 class RequestMeter:
-    """See `RequestMeters.open`. For one asyncio loop."""
+    """Meters one request, which has `choices` responses to each of its prompts. For one asyncio loop.
+
+    `admit` comes first; then `refused`, or `taken`, pieces, and `settle` or `end`.
+    """
 
     def __init__(
         self,
-        accounts: RequestMeters,
+        meters: RequestMeters,
+        *,
         caller: Caller,
         request_id: str,
         model: str,
         prompts: Sequence[int],
         choices: int,
     ) -> None:
-        self._accounts = accounts
-        self._tenancy = accounts.tenancy
+        """`prompts` are numbers of tokens."""
+        self._meters = meters
+        self._tenancy = meters.tenancy
         self._caller = caller
         self._id = request_id
         self._model = model
@@ -66,17 +65,17 @@ class RequestMeter:
         self._choices = choices
         self._begun = time.monotonic()
         self._first: float | None = None  # seconds to the first piece
-        self._tokens = [0] * (len(prompts) * choices)
+        self._tokens = [0] * (len(prompts) * choices)  # by response
         self._lease: Lease | None = None
         self._finals: Sequence[asyncio.Future[Piece | None]] = ()
         self._recorded: Future[bool] | None = None
         self._ended = False
 
     def admit(self, most_tokens: int, stated: bool) -> int:
-        """Begin within the tenant's limits. Raises `LimitExceeded`.
+        """Reserve tokens within the tenant's limits. Returns how many a response may have. Raises `LimitExceeded`.
 
-        An answer has `most_tokens` at most, as the client has `stated`, or because the context has room for no more.
-        Returns how many it may have: not less than what was stated.
+        `most_tokens` is how many the client has `stated`, or how many the context has room for. Stated ones are never
+        cut.
         """
         arrival = self._caller.arrival
         if arrival is None:
@@ -85,13 +84,13 @@ class RequestMeter:
         return self._lease.most
 
     def refused(self, error: BaseException) -> None:
-        """The orchestrator did not take it: its tokens count for nothing, nor does the request if that is our fault."""
+        """The orchestrator has refused the request: no tokens count, nor does the request if the server is at fault."""
         if self._lease is not None and self._caller.arrival is not None:
             self._lease.cancel()
             self._caller.arrival.refused(by_server=isinstance(error, ServingError))
 
     def taken(self, streams: Sequence[PieceStream]) -> None:
-        """The orchestrator runs it. From now on there will be a record."""
+        """The orchestrator runs the request. From now on there will be a record."""
         self._finals = [stream.final for stream in streams]
 
     def piece(self, index: int, piece: Piece) -> int:
@@ -110,13 +109,13 @@ class RequestMeter:
         return sum(self._tokens)
 
     async def settle(self) -> None:
-        """All answers are there: record them, and wait until that is durable, if the database does its work."""
+        """Record the request, whose responses are complete, and wait for the commit for `DURABLE_SECONDS` at most."""
         self.end()
         if self._recorded is not None and not self._recorded.done():
             await asyncio.wait([asyncio.wrap_future(self._recorded)], timeout=DURABLE_SECONDS)
 
     def end(self) -> None:
-        """It is over, however it ended. May be called twice."""
+        """The request has ended, with or without success. May be called twice."""
         if self._caller.arrival is not None:
             self._caller.arrival.leave()
         if self._ended or not self._finals:
@@ -124,8 +123,8 @@ class RequestMeter:
         self._ended = True
         if all(final.done() for final in self._finals):
             self._record()
-        else:  # cancelled: what it has used by then is told soon
-            self._accounts.later(self._close())
+        else:  # cancelled: the orchestrator soon says what it has used
+            self._meters.close_later(self._close())
 
     async def _close(self) -> None:
         try:
@@ -134,31 +133,29 @@ class RequestMeter:
             self._record()
 
     def _record(self) -> None:
-        """Write down what it has used, and only then give back what it was allowed to use."""
+        """Write the record, and only then give back what the lease has reserved."""
         lasts = [final.result() if final.done() and not final.cancelled() else None for final in self._finals]
-        used = _together([last.used for last in lasts if last and last.used])
+        used = _total([last.used for last in lasts if last and last.used])
         tokens = [last.tokens if last else seen for last, seen in zip(lasts, self._tokens, strict=True)]
         began = self._first is not None or used.orchestrator_cpu_seconds > 0
-        firsts = lasts[:: self._choices]  # other answers to the same prompt always find it there
+        firsts = lasts[:: self._choices]  # other responses to the same prompt always find it in the prefix cache
         record = Record(
-            self._id,
-            self._caller.name,
-            self._caller.key_id,
-            self._model,
-            self._tenancy.calendar(),
-            _outcome(lasts),
-            sum(self._prompts) if began else 0,
-            sum(first.cached_tokens for first in firsts if first),
-            sum(tokens),
-            self._first,
-            time.monotonic() - self._begun,
+            id=self._id,
+            tenant=self._caller.name,
+            key=self._caller.key_id,
+            model=self._model,
+            ended=self._tenancy.calendar(),
+            outcome=_outcome(lasts),
+            prompt_tokens=sum(self._prompts) if began else 0,
+            cached_tokens=sum(first.cached_tokens for first in firsts if first),
+            completion_tokens=sum(tokens),
+            first_token_seconds=self._first,
+            seconds=time.monotonic() - self._begun,
             **asdict(used),
         )
         self._recorded = self._tenancy.record(record)
         if self._lease is not None:
-            self._lease.generated(
-                record.completion_tokens - sum(self._tokens)
-            )  # what came after the client had left
+            self._lease.generated(record.completion_tokens - sum(self._tokens))  # after the client had left
             self._lease.end()
 
 
@@ -167,7 +164,7 @@ def _outcome(lasts: Sequence[Piece | None]) -> str:
     return next((reason for reason in ("error", "cancelled", "length") if reason in reasons), "stop")
 
 
-def _together(shares: Sequence[ResourceUsage]) -> ResourceUsage:
+def _total(shares: Sequence[ResourceUsage]) -> ResourceUsage:
     return ResourceUsage(
         *(sum(values) for values in zip(*(asdict(share).values() for share in shares), strict=True))
     )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from faasmoe.tenancy.service import TenancyService
 
 # seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
-_HTTP, _ACCOUNTS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 0.5, 1.5, 1.2
+_HTTP, _METERS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 0.5, 1.5, 1.2
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Gateway:
         self._doors = doors
         self._health = Health()
         self._entrance = Entrance(self._health)
-        self._accounts: RequestMeters | None = None
+        self._meters: RequestMeters | None = None
 
     async def run(self, ended: EndedBySignals) -> None:
         """Serve until signals end it. Raises what keeps it from starting. Nothing is left running either way."""
@@ -176,7 +176,7 @@ class Gateway:
 
         metrics = Metrics(fleet, platform.status, tenancy)
         made = create_app(name, fleet, readers, metrics, tenancy)
-        self._accounts = made.state.accounts
+        self._meters = made.state.meters
         app: ASGIApp = made
         if self._doors.admin is not None:
             admin, its = create_admin_app(tenancy, metrics), self._doors.admin.getsockname()
@@ -192,10 +192,10 @@ class Gateway:
 
     async def _settle(self) -> None:
         """What requests have used is written down, as far as it is known by now."""
-        if self._accounts is not None:
+        if self._meters is not None:
             with suppress(TimeoutError):  # what is still unknown is recorded when orchestrators have ended
-                async with asyncio.timeout(_ACCOUNTS):
-                    await self._accounts.settled()
+                async with asyncio.timeout(_METERS):
+                    await self._meters.settled()
 
     def _stage(self, text: str) -> None:
         self._health.stage = text

@@ -38,7 +38,7 @@ _HANGING_SECONDS = 0.5  # that it waits beyond for a database that hangs
 _COMPLAIN_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One request that was run. `ended` is in seconds since the epoch."""
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from sqlalchemy import insert
 
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.schema import open_database
-from faasmoe.tenancy.ledger.ledger import Idle, Record
+from faasmoe.tenancy.ledger.ledger import Idle
+from tests.records import RECORD
 from tests.unit.cli.test_main import run
 
 ENDED = 1795521600.0  # 2026-11-24 12:00 UTC
@@ -21,7 +23,8 @@ PERIOD = ("--from", "2026-11-01", "--to", "2026-11-30")
 def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     monkeypatch.setenv("FAASMOE_DATABASE", url)
-    record = Record("1", "acme", "fm-a", "m", ENDED, "stop", 1000, 400, 500, 0.1, 1.0, 2e6, 0.5, 10.0, 1.0, 0.1)
+    tokens = {"prompt_tokens": 1000, "cached_tokens": 400, "completion_tokens": 500}
+    record = replace(RECORD, id="1", ended=ENDED, **tokens, invocations=2e6, gb_seconds=10.0)
     with open_database(url) as opened, opened.write() as connection:
         connection.execute(insert(tables.requests).values(record.row()))
         connection.execute(insert(tables.idle).values(Idle("acme", "m", ENDED - 9, ENDED, 2.5).row()))

@@ -13,10 +13,10 @@ from faasmoe.errors import DatabaseError
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.ledger import ledger as module
-from faasmoe.tenancy.ledger.ledger import Entry, Idle, Ledger, Record
+from faasmoe.tenancy.ledger.ledger import Entry, Idle, Ledger
+from tests.records import RECORD
 from tests.waiting import wait_until
 
-RECORD = Record("cmpl-1", "acme", "fm-a", "m", 1000.25, "stop", 9, 4, 5, 0.25, 1.5, 12.5, 0.5, 0.75, 1.0, 0.125)
 PATIENCE = 30
 
 

@@ -15,6 +15,7 @@ from faasmoe.tenancy.ledger.ledger import Entry, Idle, Record
 from faasmoe.tenancy.ledger.usage import Period, check_by, counted, priced, total_of, usage
 from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
+from tests.records import RECORD
 
 PERIOD = Period(date(2026, 11, 1), date(2026, 11, 30))
 PRICES = Prices(
@@ -27,10 +28,8 @@ def at(day: int, hour: int = 12, month: int = 11) -> float:
 
 
 def record(number: int, tenant: str, day: int, **more: object) -> Record:
-    made = Record(
-        str(number), tenant, f"fm-{tenant}", "m", at(day), "stop", 10, 4, 5, 0.1, 1.0, 2.5, 0.5, 0.75, 1.0, 0.125
-    )
-    return replace(made, **more)
+    made = replace(RECORD, id=str(number), tenant=tenant, key=f"fm-{tenant}", ended=at(day))
+    return replace(made, prompt_tokens=10, cached_tokens=4, completion_tokens=5, invocations=2.5, **more)
 
 
 ENTRIES: list[Entry] = [
