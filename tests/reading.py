@@ -26,7 +26,7 @@ class InlineReader:
     """A `BodyReader` without processes, for a model of this name."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._reading = RequestParser(Letters(), bounds)
+        self._parser = RequestParser(Letters(), bounds)
 
     async def read(self, kind: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
-        return self._reading.read(kind, body)
+        return self._parser.parse(kind, body)

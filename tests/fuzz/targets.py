@@ -43,7 +43,7 @@ def bodies(data: bytes) -> None:
     """Bodies of HTTP requests: validation, sampling parameters, and texts to token ids."""
     for kind in _KINDS:
         with suppress(RequestError):
-            asked = _reading().read(kind, data)
+            asked = _parser().parse(kind, data)
             assert all(0 <= token < _BOUNDS.vocabulary for prompt in asked.prompts for token in prompt)
 
 
@@ -94,7 +94,7 @@ TARGETS: dict[str, Target] = {
 
 
 @cache
-def _reading() -> RequestParser:
+def _parser() -> RequestParser:
     return RequestParser(PromptEncoder.saved(DEMO), _BOUNDS)
 
 

@@ -30,7 +30,7 @@ from faasmoe.tenancy.service import TenancyService
 
 @dataclass(frozen=True)
 class ServedModel:
-    """The one model of a server, and what answers for it."""
+    """The one model of a server, with all that a request for it needs."""
 
     name: str
     fleet: Fleet
@@ -40,30 +40,30 @@ class ServedModel:
 
     @property
     def bounds(self) -> Bounds:
-        """What requests are checked against."""
+        """The bounds that requests are checked against."""
         about = self.fleet.about
         return Bounds(self.name, about.vocabulary, about.max_model_len)
 
     async def answer(self, request: Request, endpoint: Endpoint[Any]) -> Response:
-        """Do what the body of `request` asks for, whole or as a stream, while the client is there."""
+        """Read the body of `request` and generate, whole or as a stream, until the client disconnects."""
         caller: Caller = request.state.caller
-        reading = self.reader.read(endpoint.kind, caller.name, await body_of(request))
-        asked = await while_connected(request.receive, reading)
-        if asked is None:
+        reading = self.reader.read(endpoint.name, caller.name, await body_of(request))
+        parsed = await while_connected(request.receive, reading)
+        if parsed is None:
             return Response(status_code=CLIENT_LEFT)
-        return await self._generate(request, endpoint, asked.typed(endpoint.own))
+        return await self._generate(request, endpoint, parsed.typed(endpoint.own))
 
-    async def _generate(self, request: Request, endpoint: Endpoint[Any], asked: ParsedRequest[Any]) -> Response:
+    async def _generate(self, request: Request, endpoint: Endpoint[Any], parsed: ParsedRequest[Any]) -> Response:
         generation = Generation(
             endpoint=endpoint,
             model=self.name,
-            asked=asked,
+            parsed=parsed,
             caller=request.state.caller,
             fleet=self.fleet,
             metrics=self.metrics,
             meters=self.meters,
         )
-        if asked.stream:
+        if parsed.stream:
             return EventStream(generation)
         whole = await while_connected(request.receive, generation.whole())
         if whole is None:
@@ -79,10 +79,10 @@ def create_app(
     tenancy: TenancyService,
     apis: Registry = APIS,
 ) -> FastAPI:
-    """The whole HTTP application, serving one model."""
+    """Build the gateway's FastAPI application, which serves one model through all `apis`."""
     app = FastAPI(
         title="FaaSMoE", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
-    )  # the schema is for those with a key; pages for it would load their scripts from elsewhere
+    )  # the schema needs a key; FastAPI's pages for it would load their scripts from other hosts
     app.add_middleware(BodyLimit)
     app.add_middleware(
         TenantMiddleware,
@@ -108,7 +108,7 @@ def create_app(
 
 
 def _add_endpoint(app: FastAPI, served: ServedModel, endpoint: Endpoint[Any]) -> None:
-    @app.post(endpoint.path, name=endpoint.kind)
+    @app.post(endpoint.path, name=endpoint.name)
     async def generate(request: Request) -> Response:
         return await served.answer(request, endpoint)
 
@@ -117,7 +117,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint[Any]]) -> None:
-    """Have the OpenAPI document of `app` tell which bodies its endpoints take: readers validate them, not FastAPI."""
+    """Add the bodies of `endpoints` to the OpenAPI document: readers validate them, so that FastAPI knows none."""
     written = app.openapi
 
     def described() -> dict[str, Any]:

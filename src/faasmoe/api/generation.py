@@ -30,14 +30,14 @@ _SCORES_AT_ONCE = 128  # tokens whose log-probabilities are written before other
 
 
 class Generation:
-    """One API request: `asked.choices` responses to each of one or several prompts, given together."""
+    """One API request: `parsed.choices` responses to each of one or several prompts."""
 
     def __init__(
         self,
         *,
         endpoint: Endpoint[Any],
         model: str,
-        asked: ParsedRequest[Any],
+        parsed: ParsedRequest[Any],
         caller: Caller,
         fleet: Fleet,
         metrics: Metrics,
@@ -47,37 +47,37 @@ class Generation:
         self._metrics = metrics
         self._submitted = time.monotonic()
         self._id = f"{endpoint.id_prefix}-{uuid.uuid4().hex}"
-        self._asked = asked
+        self._parsed = parsed
         self._caller = caller
         self._fleet = fleet
-        self._requests = self._made(asked)
+        self._requests = self._split_up(parsed)
         self._streams: list[PieceStream] = []
         self._starting: asyncio.Task[None] | None = None
-        lengths = list(map(len, asked.prompts))
+        lengths = list(map(len, parsed.prompts))
         self._head = Head(
-            id=self._id, created=int(time.time()), model=model, prompt_tokens=sum(lengths), asked=asked
+            id=self._id, created=int(time.time()), model=model, prompt_tokens=sum(lengths), parsed=parsed
         )
         self._meter = RequestMeter(
-            meters, caller=caller, request_id=self._id, model=model, prompts=lengths, choices=asked.choices
+            meters, caller=caller, request_id=self._id, model=model, prompts=lengths, choices=parsed.choices
         )
 
-    def _made(self, asked: ParsedRequest[Any]) -> list[GenerationRequest]:
+    def _split_up(self, parsed: ParsedRequest[Any]) -> list[GenerationRequest]:
         """One request for each response."""
-        each = [asked.params.choice(i) for i in range(asked.choices)]
+        each = [parsed.params.choice(i) for i in range(parsed.choices)]
         caller = self._caller
         return [
-            GenerationRequest(f"{self._id}-{i}", *one, caller.name, caller.weight, asked.priority)
-            for i, one in enumerate((prompt, its) for prompt in asked.prompts for its in each)
+            GenerationRequest(f"{self._id}-{i}", *one, caller.name, caller.weight, parsed.priority)
+            for i, one in enumerate((prompt, its) for prompt in parsed.prompts for its in each)
         ]
 
     async def start(self) -> None:
         """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
-            asked = self._asked
-            most = self._meter.admit(asked.params.max_tokens, asked.limited)
-            if most < asked.params.max_tokens:  # the tenant's limits end answers whose length was not stated
-                asked = replace(asked, params=replace(asked.params, max_tokens=most))
-                self._requests = self._made(asked)
+            parsed = self._parsed
+            most = self._meter.admit(parsed.params.max_tokens, parsed.limited)
+            if most < parsed.params.max_tokens:  # responses whose length was not stated end at the tenant's limits
+                parsed = replace(parsed, params=replace(parsed.params, max_tokens=most))
+                self._requests = self._split_up(parsed)
             try:
                 self._streams = await self._fleet.submit(self._requests)
             except BaseException as error:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.parsed_request import Bounds, Own, ParsedRequest
+from faasmoe.api.parsed_request import Bounds, EndpointName, Own, ParsedRequest
 from faasmoe.protocol.request import Piece
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +47,7 @@ class Head(Generic[Own]):
     created: int  # seconds since the epoch
     model: str
     prompt_tokens: int
-    asked: ParsedRequest[Own]
+    parsed: ParsedRequest[Own]
 
 
 class RateLimit(Protocol):
@@ -106,8 +106,8 @@ class Endpoint(Protocol[Own]):
     """A route to which bodies are posted that ask for a generation."""
 
     @property
-    def kind(self) -> str:
-        """Its name among all APIs' endpoints."""
+    def name(self) -> EndpointName:
+        """Its name among the endpoints of all APIs; the operation's id in the OpenAPI document begins with it."""
 
     @property
     def path(self) -> str:

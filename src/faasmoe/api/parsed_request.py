@@ -1,4 +1,4 @@
-"""What a request asks for, once its body has been read."""
+"""Requests whose bodies have been parsed, and the bounds that they are checked against."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ class ParsedRequest(Generic[Own]):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What bodies are checked against."""
+    """The model's bounds, which bodies are checked against."""
 
     model: str  # the name that the model is served under
     vocabulary: int  # ids that it has embeddings for
-    max_model_len: int  # tokens of prompt and answer together
+    max_model_len: int  # tokens of prompt and response together
 
-    def check_model(self, asked: str) -> None:
-        """Raises `RequestError` if a client asks for another model."""
-        if asked != self.model:
+    def check_model(self, name: str) -> None:
+        """Raises `RequestError` if `name` is another model's."""
+        if name != self.model:
             raise RequestError(
-                f"the model {asked!r} does not exist; this server has {self.model!r}",
+                f"the model {name!r} does not exist; this server has {self.model!r}",
                 param="model",
                 code="model_not_found",
             )
 
 
 class BodyReader(Protocol):
-    """Reads bodies somewhere else than in the caller's loop."""
+    """Parses bodies outside the caller's event loop."""
 
-    async def read(self, kind: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
+    async def read(self, endpoint: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
         """The request in `body`. Its `own` fields may be plain values: see `ParsedRequest.typed`.
 
-        Raises `RequestError` naming what is wrong with it, `EngineBusy` if too many of this tenant's or of all
-        tenants' wait, or `EngineStopped` if none can be read now.
+        Raises `RequestError` if the body is refused, `EngineBusy` if too many bodies of this tenant or of all tenants
+        wait, or `EngineStopped` if no body can be read now.
         """

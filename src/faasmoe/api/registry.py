@@ -6,6 +6,7 @@ from typing import Any
 
 from faasmoe.api.interface import API, Endpoint
 from faasmoe.api.openai.api import OPENAI
+from faasmoe.api.parsed_request import EndpointName
 
 
 class Registry:
@@ -14,7 +15,7 @@ class Registry:
     def __init__(self, *apis: API) -> None:
         self.apis = apis
         self._paths = sorted(((path, api) for api in apis for path in api.paths), key=lambda each: -len(each[0]))
-        self._endpoints = {endpoint.kind: endpoint for api in apis for endpoint in api.endpoints}
+        self._endpoints = {endpoint.name: endpoint for api in apis for endpoint in api.endpoints}
 
     def of(self, path: str) -> API | None:
         """The API that a path belongs to, if any."""
@@ -26,9 +27,9 @@ class Registry:
         """The API whose keys and errors are used at a path."""
         return self.of(path) or self.apis[0]
 
-    def endpoint(self, kind: str) -> Endpoint[Any]:
-        """An endpoint by its name."""
-        return self._endpoints[kind]
+    def endpoint(self, name: EndpointName) -> Endpoint[Any]:
+        """The endpoint of this name. Raises `KeyError`."""
+        return self._endpoints[name]
 
 
 APIS = Registry(OPENAI)

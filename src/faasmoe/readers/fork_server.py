@@ -47,7 +47,7 @@ def _serve(gateway: Connection) -> None:
         payload, (connection,) = wait()
         os.nice(read_options(payload).niceness)
         with suppress(GatewayLeft):
-            reader.run(socket.socket(fileno=connection), parser.read)
+            reader.run(socket.socket(fileno=connection), parser.parse)
         return 0
 
     server = ForkServer(gateway, ROLE, work)

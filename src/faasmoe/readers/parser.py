@@ -1,4 +1,4 @@
-"""From a request's body to what it asks for: parsed, validated, texts encoded. May take long, and much memory."""
+"""Parses bodies: JSON, the API's schema, token ids. May take long, and much memory."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ MOST_PROMPTS = 128  # token ids are counted as if a body had so many prompts tha
 
 
 class RequestParser:
-    """Reads bodies of all APIs for a model, with its tokenizer."""
+    """Parses bodies of all APIs for one model, with its tokenizer."""
 
     def __init__(self, encoder: Encoder, bounds: Bounds, apis: Registry = APIS) -> None:
         self._bounds = bounds
         self._apis = apis
         self._prompts = PromptReader(encoder, bounds.vocabulary, bounds.max_model_len)
 
-    def read(self, kind: EndpointName, body: bytes) -> ParsedRequest[Any]:
-        """What `body` asks for, of an endpoint of this name. Raises `RequestError`."""
+    def parse(self, endpoint: EndpointName, body: bytes) -> ParsedRequest[Any]:
+        """The request in `body`, which was sent to `endpoint`. Raises `RequestError`."""
         check_structure(body, MOST_PROMPTS * self._bounds.max_model_len)
         value = _parsed(body)
-        endpoint = self._apis.endpoint(kind)
+        its = self._apis.endpoint(endpoint)
         try:
-            valid: Any = endpoint.schema.model_validate(value)
+            valid: Any = its.schema.model_validate(value)
         except ValidationError as error:
             raise refusal_of(error.errors(include_url=False)) from None
         self._bounds.check_model(valid.model)
-        return endpoint.read(valid, self._prompts, self._bounds)
+        return its.read(valid, self._prompts, self._bounds)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

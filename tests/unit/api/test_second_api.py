@@ -72,7 +72,7 @@ class Lines:
         self._texts: list[str] = []
 
     def begin(self) -> bytes:
-        return f"event: begin {self._head.prompt_tokens} {self._head.asked.own.name}\n\n".encode()
+        return f"event: begin {self._head.prompt_tokens} {self._head.parsed.own.name}\n\n".encode()
 
     def piece(self, index: int, piece: Piece) -> bytes:
         self._texts.append(piece.text)
@@ -89,11 +89,11 @@ class Lines:
 
     def body(self, usage: Usage) -> bytes:
         said = {"said": "".join(self._texts), "tokens": usage.completion_tokens}
-        return json.dumps({**said, "voice": self._head.asked.own.name}).encode()
+        return json.dumps({**said, "voice": self._head.parsed.own.name}).encode()
 
 
 class Say:
-    kind = "say"
+    name = "say"
     path = "/v1/say"
     id_prefix = "say"
     schema = Ask
@@ -143,10 +143,10 @@ class BothReader:
     """Reads bodies of both APIs in this process, and passes on what a reader's process would send."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._reading = RequestParser(Letters(), bounds, BOTH)
+        self._parser = RequestParser(Letters(), bounds, BOTH)
 
     async def read(self, kind: str, tenant: str, body: bytes) -> ParsedRequest[Any]:
-        answer = read_answer(pack(Done(self._reading.read(kind, body), last=False)))
+        answer = read_answer(pack(Done(self._parser.parse(kind, body), last=False)))
         assert isinstance(answer, Done)
         return answer.asked
 

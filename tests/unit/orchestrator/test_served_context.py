@@ -80,9 +80,9 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
     share = KVShare.of(EngineOptions(kv_cache_bytes=keeps.nbytes(100)), 1, tmp_path)
     context = share.context(context_length(plan, None), None, keeps)
     assert context == 100
-    reading = RequestParser(Letters(), Bounds("m", 257, context))
+    parser = RequestParser(Letters(), Bounds("m", 257, context))
     body = {"model": "m", "messages": [{"role": "user", "content": "abc"}], "ignore_eos": True}
-    asked = reading.read("chat", json.dumps(body).encode())
+    asked = parser.parse("chat", json.dumps(body).encode())
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     options = EngineOptions(kv_cache_bytes=share.each)
     with Runtime(loaded, InProcessPlatform, context, options) as serving:
@@ -92,7 +92,7 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
         assert (piece.finish_reason, piece.tokens) == ("length", 97)
         for prompt, more, param in ((3, 98, "max_tokens"), (100, 1, "prompt")):
             text = f"the context is 100 tokens; the prompt has {prompt} and max_tokens asks for {more} more"
-            stated = reading.read(
+            stated = parser.parse(
                 "completions", json.dumps({"model": "m", "prompt": "a" * prompt, "max_tokens": more}).encode()
             )
             with pytest.raises(RequestError, match=text) as caught:

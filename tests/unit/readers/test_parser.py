@@ -18,7 +18,7 @@ from tests.reading import Letters
 from tests.tokenizers import chatml
 
 BOUNDS = Bounds("m", 256, 1024)
-READING = RequestParser(Letters(), BOUNDS)
+PARSER = RequestParser(Letters(), BOUNDS)
 HOSTILE = hostile_bodies("m")
 
 
@@ -38,7 +38,7 @@ def test_no_body_costs_much(name: str, demo: RequestParser) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RequestError) as caught:
-            demo.read(kind_of(path), body)
+            demo.parse(kind_of(path), body)
         memory = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -51,7 +51,7 @@ def test_validation_stops_at_the_first_error() -> None:
     body = {"model": "m", "messages": [{}] * 4000}
     began = time.process_time()
     with pytest.raises(RequestError, match=r"messages\.0\.role") as caught:
-        READING.read("chat", json.dumps(body).encode())
+        PARSER.parse("chat", json.dumps(body).encode())
     assert caught.value.param == "messages"
     assert time.process_time() - began < 1
 
@@ -71,14 +71,14 @@ def test_validation_stops_at_the_first_error() -> None:
 )
 def test_what_is_no_body_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
-        READING.read("completions", body)
+        PARSER.parse("completions", body)
     assert len(str(caught.value)) < 300
 
 
 def test_all_that_a_body_asks_for_is_told() -> None:
     body = {"model": "m", "prompt": ["a", "bc"], "n": 2, "stream": True, "stream_options": {"include_usage": True}}
     body |= {"service_tier": "flex", "seed": 3, "stop": "x"}
-    asked = READING.read("completions", json.dumps(body).encode())
+    asked = PARSER.parse("completions", json.dumps(body).encode())
     params = SamplingParams(16, seed=3, stop=("x",))
     assert asked == ParsedRequest(
         prompts=((97,), (98, 99)),
@@ -92,32 +92,34 @@ def test_all_that_a_body_asks_for_is_told() -> None:
 
 def test_an_answer_without_a_limit_may_fill_the_context() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "abc"}]}
-    asked = READING.read("chat", json.dumps(body).encode())
+    asked = PARSER.parse("chat", json.dumps(body).encode())
     assert (asked.prompts, asked.limited, asked.params.max_tokens) == (((97, 98, 99),), False, 1021)
 
 
 def test_choices_are_counted_before_prompts_are_encoded() -> None:
     with pytest.raises(RequestError, match="at most 128 answers"):
-        RequestParser(None, BOUNDS).read("completions", json.dumps({"model": "m", "prompt": ["a"] * 129}).encode())  # type: ignore[arg-type]
+        RequestParser(None, BOUNDS).parse(
+            "completions", json.dumps({"model": "m", "prompt": ["a"] * 129}).encode()
+        )  # type: ignore[arg-type]
 
 
 def test_texts_are_checked_as_ids_are() -> None:
     """A token that only tokenizer_config.json knows of has no embedding."""
     tokenizer = chatml()
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-    reading = RequestParser(PromptEncoder(tokenizer, control=True), Bounds("m", tokenizer.vocab_size, 1024))
+    parser = RequestParser(PromptEncoder(tokenizer, control=True), Bounds("m", tokenizer.vocab_size, 1024))
     for kind, field, value in (
         ("completions", "prompt", "a[PAD]"),
         ("completions", "prompt", ["b", "a[PAD]"]),
         ("chat", "messages", [{"role": "user", "content": "a"}]),  # its template writes such tokens
     ):
         with pytest.raises(RequestError, match=rf"{field} has token '.*', which is \d+: ids are 0 to") as caught:
-            reading.read(kind, json.dumps({"model": "m", field: value}).encode())  # type: ignore[arg-type]
+            parser.parse(kind, json.dumps({"model": "m", field: value}).encode())  # type: ignore[arg-type]
         assert caught.value.param == field
 
 
 @pytest.mark.parametrize("model", ["x", "m" * 1024])
 def test_another_model_is_not_found(model: str) -> None:
     with pytest.raises(RequestError, match="does not exist; this server has 'm'") as caught:
-        READING.read("completions", json.dumps({"model": model, "prompt": "p"}).encode())
+        PARSER.parse("completions", json.dumps({"model": model, "prompt": "p"}).encode())
     assert caught.value.code == "model_not_found"

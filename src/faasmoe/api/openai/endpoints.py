@@ -28,7 +28,7 @@ class Stream:
     def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
         self._head = _head(form.stream_object, head)
-        self._include_usage = head.asked.own.include_usage
+        self._include_usage = head.parsed.own.include_usage
         self._extra = {"usage": None} if self._include_usage else {}
         self._seen: set[int] = set()
 
@@ -63,7 +63,7 @@ class Whole:
     def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
         self._head = _head(form.object, head)
-        self._choices = [_Choice(form) for _ in range(len(head.asked.prompts) * head.asked.choices)]
+        self._choices = [_Choice(form) for _ in range(len(head.parsed.prompts) * head.parsed.choices)]
 
     def piece(self, index: int, piece: Piece) -> None:
         """Add a piece to a choice."""
@@ -99,7 +99,7 @@ class _Endpoint:
 
     def __init__(self, form: Form) -> None:
         self._form = form
-        self.kind: str = form.kind
+        self.name: str = form.name
         self.path = form.path
         self.id_prefix = form.prefix
 
@@ -164,7 +164,7 @@ def _check_choices(prompts: int, choices: int) -> None:
 
 def _head(kind: str, head: Head[ResponseFields]) -> dict[str, Any]:
     found = {"id": head.id, "object": kind, "created": head.created, "model": head.model}
-    tier = head.asked.own.service_tier
+    tier = head.parsed.own.service_tier
     return found if tier is None else {**found, "service_tier": tier}
 
 

@@ -23,7 +23,7 @@ class ResponseFields:
 class Form:
     """How an endpoint names and shapes its answers."""
 
-    kind: EndpointName
+    name: EndpointName
     path: str
     prefix: str  # of ids
     object: str
@@ -60,7 +60,7 @@ def _message_delta(index: int, piece: Piece, first: bool) -> dict[str, Any]:
 
 
 COMPLETION_FORM = Form(
-    kind="completions",
+    name="completions",
     path="/v1/completions",
     prefix="cmpl",
     object="text_completion",
@@ -70,7 +70,7 @@ COMPLETION_FORM = Form(
     delta=_completion_delta,
 )
 CHAT_FORM = Form(
-    kind="chat",
+    name="chat",
     path="/v1/chat/completions",
     prefix="chatcmpl",
     object="chat.completion",

@@ -22,7 +22,7 @@ from faasmoe.errors import RequestError
 from faasmoe.readers.parser import RequestParser
 from tests.reading import Letters
 
-READING = RequestParser(Letters(), Bounds("m", 256, 1024))
+PARSER = RequestParser(Letters(), Bounds("m", 256, 1024))
 USER = {"role": "user", "content": "x"}
 LEAST: dict[EndpointName, dict[str, Any]] = {
     "completions": {"model": "m", "prompt": "p"},
@@ -51,7 +51,7 @@ JARGON = (
 
 def refusal(kind: EndpointName, body: object) -> RequestError | None:
     try:
-        READING.read(kind, json.dumps(body).encode())
+        PARSER.parse(kind, json.dumps(body).encode())
     except RequestError as error:
         return error
     return None
