@@ -51,7 +51,7 @@ class TenantMiddleware:
         try:
             caller = self._caller(scope)
         except _REFUSALS as error:
-            await refusal(error, scope["path"], self._apis)(scope, receive, send)
+            await refusal(error, scope, self._apis)(scope, receive, send)
             return
         if caller is None:
             await self._app(scope, receive, send)
@@ -71,7 +71,7 @@ class TenantMiddleware:
             arrival = self._limits.arrive(tenant, int(announced or 0))
         except LimitExceeded as error:
             self._limited(error, tenant.name)
-            await refusal(error, scope["path"], self._apis)(scope, receive, send)
+            await refusal(error, scope, self._apis)(scope, receive, send)
             return
 
         async def counted() -> Message:
@@ -125,7 +125,7 @@ class AdminMiddleware:
                 address = note_address(scope, self._authentication.proxies)
                 self._authentication.admin(APIS.shape(scope["path"]).key(Headers(scope=scope)), address)
             except _REFUSALS as error:
-                await refusal(error, scope["path"], APIS)(scope, receive, send)
+                await refusal(error, scope, APIS)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -141,6 +141,9 @@ def note_address(scope: Scope, proxies: TrustedProxies) -> str:
     return address
 
 
-def refusal(error: FaasmoeError, path: str, apis: Registry) -> JSONResponse:
-    """An error as a response."""
-    return respond(apis.shape(path), describe(error))
+def refusal(error: FaasmoeError, scope: Scope, apis: Registry) -> JSONResponse:
+    """The response to a request that may not pass, in the shape of the API that its path belongs to."""
+    api, told = apis.shape(scope["path"]), describe(error)
+    if isinstance(error, Unauthenticated) and api.key(Headers(scope=scope)) is None:
+        told = replace(told, message=f"{told.message}: send it as '{api.key_form}'")
+    return respond(api, told)

@@ -156,6 +156,10 @@ class API(Protocol):
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
         """Add routes that run nothing. `created` is when the server started, in seconds since the epoch."""
 
+    @property
+    def key_form(self) -> str:
+        """The header in which clients send `KEY`, for messages."""
+
     def key(self, headers: Mapping[str, str]) -> str | None:
         """The key that a request brings; names of `headers` are matched in any case."""
 

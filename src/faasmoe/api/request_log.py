@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faasmoe.api.disconnect import CLIENT_LEFT, address_of
-from faasmoe.api.registry import APIS
+from faasmoe.api.registry import APIS, Registry
 from faasmoe.tenancy.authentication import Caller
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,9 @@ def whose() -> Mapping[str, str]:
 class RequestLog:
     """ASGI middleware. Answers get `x-request-id`, which the line has as `request`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, apis: Registry = APIS) -> None:
         self._app = app
+        self._apis = apis
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and log how it ended if that was no success."""
@@ -77,10 +78,10 @@ class RequestLog:
         finally:
             _current.reset(token)
             if entry.reason or (status >= 400 and status != CLIENT_LEFT):
-                _write(entry, status, scope, time.monotonic() - began)
+                _write(entry, status, scope, _key(scope, self._apis), time.monotonic() - began)
 
 
-def _write(entry: Entry, status: int, scope: Scope, seconds: float) -> None:
+def _write(entry: Entry, status: int, scope: Scope, key: str, seconds: float) -> None:
     failed = status >= 500 or status < 400  # an error after the answer has begun is one of ours
     log.log(
         logging.WARNING if failed else logging.INFO,
@@ -92,7 +93,7 @@ def _write(entry: Entry, status: int, scope: Scope, seconds: float) -> None:
             "method": scope["method"] if scope["method"] in _METHODS else _UNKNOWN,
             "route": getattr(scope.get("route"), "path", _UNKNOWN),
             "tenant": _caller(scope).name,
-            "key": _key(scope),
+            "key": key,
             "client": address_of(scope),
             "seconds": round(seconds, 4),
         },
@@ -104,8 +105,8 @@ def _caller(scope: Scope) -> Caller:
     return caller if isinstance(caller, Caller) else Caller(None, "")
 
 
-def _key(scope: Scope) -> str:
+def _key(scope: Scope, apis: Registry) -> str:
     """The id of the key that was sent, good or not; empty if it does not look like one of ours."""
-    key = APIS.shape(scope["path"]).key(Headers(scope=scope))
+    key = apis.shape(scope["path"]).key(Headers(scope=scope))
     found = _KEY.match(key or "")
     return found[1] if found else ""

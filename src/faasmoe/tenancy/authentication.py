@@ -112,7 +112,7 @@ class Authentication:
     def _checked(self, text: str | None, address: str, admin: bool) -> StoredKey:
         what = "an admin's key" if admin else "an API key"
         if text is None:
-            raise Unauthenticated(f"{what} is needed: send it as 'Authorization: Bearer KEY'")
+            raise Unauthenticated(f"{what} is needed")
         text = text[:LONGEST_KEY]
         stored = self._known.now.keys.get(id_of(text))
         if matches(text, stored) and stored is not None:

@@ -10,14 +10,16 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from faasmoe.api import errors
+from faasmoe.api.registry import APIS, Registry
 from faasmoe.api.request_log import RequestLog
 from faasmoe.errors import EngineStopped, LimitExceeded, RequestError
+from tests.second_api import BOTH
 
 SECRET = "SECRET"
 KEY = f"fm-abcdefghij-{SECRET}"
 
 
-def application() -> Any:
+def application(apis: Registry = APIS) -> Any:
     app = FastAPI()
     errors.install(app)
 
@@ -49,16 +51,18 @@ def application() -> Any:
 
         return StreamingResponse(events())
 
-    return RequestLog(app)
+    return RequestLog(app, apis)
 
 
-def get(path: str, caplog: pytest.LogCaptureFixture) -> tuple[httpx.Response, list[logging.LogRecord]]:
+def get(
+    path: str, caplog: pytest.LogCaptureFixture, apis: Registry = APIS, **headers: str
+) -> tuple[httpx.Response, list[logging.LogRecord]]:
     caplog.set_level(logging.INFO, "faasmoe")
 
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(application(), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(application(apis), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get(path, headers={"Authorization": f"Bearer {KEY}"})
+            return await client.get(path, headers=headers or {"Authorization": f"Bearer {KEY}"})
 
     answer = asyncio.run(run())
     return answer, [r for r in caplog.records if r.name == "faasmoe.api.request_log"]
@@ -86,6 +90,11 @@ def test_what_failed_or_was_refused_leaves_one_line_without_what_was_sent(
     assert said["request"] == answer.headers["x-request-id"]
     assert said["seconds"] >= 0
     assert SECRET not in str(said)
+
+
+def test_keys_are_found_where_the_paths_api_has_them(caplog: pytest.LogCaptureFixture) -> None:
+    _, (line,) = get("/v1/say/nothing", caplog, BOTH, **{"x-api-key": KEY})
+    assert vars(line)["key"] == "fm-abcdefghij"
 
 
 def test_what_went_well_leaves_none(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,39 +5,35 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 import faasmoe.api
 from faasmoe.api import generation
 from faasmoe.api.app import create_app
-from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.interface import Failure, Head, RateLimit, Routes, Usage
+from faasmoe.api.http.body_limit import MAX_BODY
+from faasmoe.api.http.entrance import Entrance
+from faasmoe.api.http.health import Health
 from faasmoe.api.metrics.metrics import Metrics
-from faasmoe.api.openai.api import OPENAI
-from faasmoe.api.parsed_request import Bounds, ParsedRequest
-from faasmoe.api.registry import Registry
-from faasmoe.errors import EngineStopped
+from faasmoe.api.parsed_request import Bounds
+from faasmoe.errors import EngineBusy, EngineStopped
 from faasmoe.platforms.base import PoolStatus
-from faasmoe.protocol.request import Piece, SamplingParams
-from faasmoe.readers.messages import Done, pack, read_answer
-from faasmoe.readers.parser import RequestParser
+from faasmoe.protocol.request import Piece
 from faasmoe.tenancy.tenants import Tenant
-from tests.reading import Letters
+from tests.second_api import BOTH, BothReader
 from tests.tenancies import PlayedTenancy
 from tests.unit.api.test_app import ANSWER, Orchestrator, Slow
 
 CORE = Path(faasmoe.api.__file__).parent
+FOLDERS = (CORE, *(CORE / name for name in ("bodies", "http", "metering", "metrics")))
 OPENAIS_WORDS = (
     'choices"',
     "[done]",
-    "data:",
+    '"data:',
     "chunk",
     "include_usage",
     "service_tier",
@@ -47,123 +43,38 @@ OPENAIS_WORDS = (
     "/v1/completions",
 )
 
-
-class Ask(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str
-    say: str
-    live: bool = False
-    voice: str = "low"
-
-
-@dataclass(frozen=True)
-class Voice:
-    """The API's own fields."""
-
-    name: str
-
-
-class Lines:
-    """Both the stream and the whole response of `Say`."""
-
-    def __init__(self, head: Head[Voice]) -> None:
-        self._head = head
-        self._texts: list[str] = []
-
-    def begin(self) -> bytes:
-        return f"event: begin {self._head.prompt_tokens} {self._head.parsed.own.name}\n\n".encode()
-
-    def piece(self, index: int, piece: Piece) -> bytes:
-        self._texts.append(piece.text)
-        return f"event: {index} {piece.text}\n\n".encode()
-
-    def keep_alive(self, awaited: str) -> bytes:
-        return b"event: ping\n\n"
-
-    def end(self, usage: Usage) -> bytes:
-        return f"event: end {usage.completion_tokens}\n\n".encode()
-
-    def error(self, failure: Failure) -> bytes:
-        return f"event: failed {failure.code}\n\n".encode()
-
-    def body(self, usage: Usage) -> bytes:
-        said = {"said": "".join(self._texts), "tokens": usage.completion_tokens}
-        return json.dumps({**said, "voice": self._head.parsed.own.name}).encode()
-
-
-class Say:
-    name = "say"
-    path = "/v1/say"
-    id_prefix = "say"
-    schema = Ask
-    own = Voice
-
-    def read(self, body: Ask, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Voice]:
-        ids = tuple(map(tuple, prompts.prompts(body.say)))
-        return ParsedRequest(prompts=ids, params=SamplingParams(20), stream=body.live, own=Voice(body.voice))
-
-    def stream(self, head: Head[Voice]) -> Lines:
-        return Lines(head)
-
-    def whole(self, head: Head[Voice]) -> Lines:
-        return Lines(head)
-
-
-class SayAPI:
-    """Its path lies below one of OpenAI's."""
-
-    paths = ("/v1/say",)
-    endpoints = (Say(),)
-
-    def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
-        @routes.get("/v1/say/hello")
-        async def hello() -> dict[str, Any]:
-            return {"hello": bounds.model}
-
-    def key(self, headers: Mapping[str, str]) -> str | None:
-        return headers.get("x-api-key")
-
-    def rate_headers(self, limits: Sequence[RateLimit]) -> Mapping[str, str]:
-        return {f"say-left-{each.kind}": str(each.remaining) for each in limits}
-
-    def error_body(self, failure: Failure) -> Mapping[str, Any]:
-        return {"wrong": failure.message, "field": failure.param}
-
-    def error_headers(self, failure: Failure) -> Mapping[str, str]:
-        return {"say-again": str(failure.retry).lower()}
-
-
-BOTH = Registry(OPENAI, SayAPI())
 ACME = Tenant("acme", rpm=2)
 KEY = {"x-api-key": "fm-acme-secret"}
+SHAPE = {"wrong", "field"}  # of its errors
 
 
-class BothReader:
-    """Reads bodies of both APIs in this process, and passes on what a reader's process would send."""
+def app_of_both(orchestrator: Orchestrator, tenancy: PlayedTenancy) -> Any:
+    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), tenancy)  # type: ignore[arg-type]
+    return create_app("m", orchestrator, BothReader(Bounds("m", 256, 100)), metrics, tenancy, BOTH)  # type: ignore[arg-type]
 
-    def __init__(self, bounds: Bounds) -> None:
-        self._parser = RequestParser(Letters(), bounds, BOTH)
 
-    async def read(self, kind: str, tenant: str, body: bytes) -> ParsedRequest[Any]:
-        answer = read_answer(pack(Done(self._parser.parse(kind, body), last=False)))
-        assert isinstance(answer, Done)
-        return answer.asked
+def send(app: Any, *requests: httpx.Request) -> list[httpx.Response]:
+    async def run() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return [await client.send(request) for request in requests]
+
+    return asyncio.run(run())
+
+
+def request(
+    path: str = "/v1/say", method: str = "POST", headers: Mapping[str, str] = KEY, **more: Any
+) -> httpx.Request:
+    if method == "POST" and not more:
+        more = {"json": {"model": "m", "say": "a"}}
+    return httpx.Request(method, f"http://test{path}", headers=headers, **more)
 
 
 def ask(
     orchestrator: Orchestrator, *bodies: dict[str, Any], headers: Mapping[str, str] = KEY, path: str = "/v1/say"
 ) -> list[httpx.Response]:
-    tenancy = PlayedTenancy(ACME, anonymous=False)
-    metrics = Metrics(orchestrator, lambda: PoolStatus(functions=[], memory_used=0), tenancy)  # type: ignore[arg-type]
-    app = create_app("m", orchestrator, BothReader(Bounds("m", 256, 100)), metrics, tenancy, BOTH)  # type: ignore[arg-type]
-
-    async def run() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
-            return [await client.post(path, json={"model": "m", **body}) for body in bodies]
-
-    return asyncio.run(run())
+    requests = [request(path, headers=headers, json={"model": "m", **body}) for body in bodies]
+    return send(app_of_both(orchestrator, PlayedTenancy(ACME, anonymous=False)), *requests)
 
 
 def test_it_gives_whole_responses_with_its_own_limits_told() -> None:
@@ -193,21 +104,85 @@ def test_a_stream_that_fails_ends_with_its_own_event() -> None:
     assert got.text.split("\n\n")[-2] == "event: failed engine_stopped"
 
 
-def test_errors_have_its_shape() -> None:
-    wrong, other, limited = ask(Orchestrator(ANSWER), {"say": 5}, {"say": "a", "model": "x"}, {"say": "a"})
-    assert (wrong.status_code, wrong.json()["field"], wrong.headers["say-again"]) == (400, "say", "true")
-    assert (other.status_code, other.json()["field"]) == (404, "model")
-    assert (limited.status_code, set(limited.json())) == (429, {"wrong", "field"})
+@pytest.mark.parametrize(
+    ("status", "sent"),
+    [
+        (400, request(content=b"{", headers={**KEY, "content-type": "application/json"})),
+        (400, request(content=b"{}", headers={**KEY, "content-type": "text/plain"})),
+        (400, request(json={"model": "m", "say": 5})),
+        (401, request(headers={})),
+        (401, request(headers={"x-api-key": "fm-acme-wrong"})),
+        (401, request(headers={"Authorization": "Bearer fm-acme-secret"})),
+        (401, request("/v1/say/hello", "GET", headers={})),
+        (404, request(json={"model": "x", "say": "a"})),
+        (404, request("/v1/say/nothing", "GET")),
+        (405, request(method="GET")),
+        (413, request(content=b" " * (MAX_BODY + 1), headers={**KEY, "content-type": "application/json"})),
+    ],
+    ids=lambda each: f"{each.method} {each.url.path}" if isinstance(each, httpx.Request) else str(each),
+)
+def test_errors_have_its_shape(status: int, sent: httpx.Request) -> None:
+    (got,) = send(app_of_both(Orchestrator(ANSWER), PlayedTenancy(Tenant("acme"), anonymous=False)), sent)
+    assert (got.status_code, set(got.json()), got.headers["say-again"]) == (status, SHAPE, "true")
+    assert "www-authenticate" not in got.headers
+    assert ("allow" in got.headers) == (status == 405)
+
+
+def test_a_missing_key_is_asked_for_in_its_own_header() -> None:
+    got, other = ask(Orchestrator(), {}, headers={}) + ask(Orchestrator(), {}, headers={}, path="/v1/completions")
+    assert got.json()["wrong"] == "an API key is needed: send it as 'x-api-key: KEY'"
+    assert other.json()["error"]["message"].endswith("send it as 'Authorization: Bearer KEY'")
+
+
+def test_a_wrong_host_is_refused_in_its_shape() -> None:
+    tenancy = PlayedTenancy(local=True)
+    (got,) = send(app_of_both(Orchestrator(ANSWER), tenancy), request(headers={"host": "evil.example"}))
+    assert (got.status_code, set(got.json())) == (403, SHAPE)
+
+
+def test_limits_are_told_in_its_shape_and_headers() -> None:
+    *_, limited = ask(Orchestrator(ANSWER), {"say": "a"}, {"say": "a"}, {"say": "a"})
+    assert (limited.status_code, set(limited.json())) == (429, SHAPE)
+    assert (limited.headers["say-left-requests"], limited.headers["say-again"]) == ("0", "true")
     assert int(limited.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize(
-    "headers", [{}, {"Authorization": "Bearer fm-acme-secret"}, {"x-api-key": "fm-acme-wrong"}]
+    ("error", "status"), [(EngineBusy("full"), 429), (LookupError("defect"), 500), (EngineStopped("gone"), 503)]
 )
-def test_keys_come_in_its_own_header_alone(headers: dict[str, str]) -> None:
-    (got,) = ask(Orchestrator(ANSWER), {"say": "a"}, headers=headers)
-    assert (got.status_code, set(got.json())) == (401, {"wrong", "field"})
-    assert "www-authenticate" not in got.headers
+def test_refusals_of_the_orchestrator_have_its_shape(error: Exception, status: int, live: bool) -> None:
+    (got,) = ask(Orchestrator(refusal=error), {"say": "a", "live": live})
+    assert (got.status_code, set(got.json())) == (status, SHAPE)
+    assert ("retry-after" in got.headers) == (status != 500)
+
+
+def test_a_server_that_is_not_ready_refuses_in_its_shape() -> None:
+    (got, other) = send(Entrance(Health(), BOTH), request(), request("/v1/completions"))
+    assert (got.status_code, set(got.json()), got.headers["retry-after"]) == (503, SHAPE, "5")
+    assert set(other.json()) == {"error"}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_client_that_leaves_ends_its_generation(live: bool) -> None:
+    orchestrator = Orchestrator([Piece("a", 1)])
+    body = json.dumps({"model": "m", "say": "a", "live": live}).encode()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop(0)
+        await orchestrator.submitted.wait()
+        return {"type": "http.disconnect"}
+
+    async def ignore(_: Any) -> None:
+        pass
+
+    headers = [(b"content-type", b"application/json"), (b"x-api-key", b"fm-acme-secret")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/say", "headers": headers, "query_string": b""}
+    app = app_of_both(orchestrator, PlayedTenancy(ACME, anonymous=False))
+    asyncio.run(asyncio.wait_for(app(scope, receive, ignore), 30))
+    assert [stream.closed for stream in orchestrator.streams] == [True]
 
 
 def test_unknown_paths_below_it_are_its_own_and_others_are_not() -> None:
@@ -228,7 +203,7 @@ def test_openais_api_goes_on_beside_it() -> None:
 def test_the_core_imports_no_api_but_to_register_it() -> None:
     found = {
         (file.name, node.module)
-        for folder in (CORE, CORE / "http", CORE / "bodies", CORE / "metrics")
+        for folder in FOLDERS
         for file in folder.glob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("faasmoe.api.openai")
@@ -239,7 +214,8 @@ def test_the_core_imports_no_api_but_to_register_it() -> None:
 def test_the_core_has_no_words_of_openais_api() -> None:
     found = [
         (file.name, word)
-        for file in CORE.glob("*.py")
+        for folder in FOLDERS
+        for file in folder.glob("*.py")
         for word in OPENAIS_WORDS
         if word in file.read_text().lower()
     ]

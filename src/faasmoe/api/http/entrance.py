@@ -30,7 +30,7 @@ class Entrance:
         self._apis = apis
         self._app: ASGIApp | None = None
         self._cut: Callable[[str], None] | None = None
-        self._logged = RequestLog(self._pass)
+        self._logged = RequestLog(self._pass, apis)
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()

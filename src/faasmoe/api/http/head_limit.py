@@ -14,8 +14,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from faasmoe.api.disconnect import LAST_LOOK
 from faasmoe.api.errors import failure
-from faasmoe.api.http.strict import StrictConnection
-from faasmoe.api.registry import APIS
+from faasmoe.api.http.strict import StrictConnection, path_of
+from faasmoe.api.registry import APIS, Registry
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 class HeadLimit(H11Protocol):
     """Uvicorn's protocol, with a limit of `seconds` for a request's line and headers, and `StrictConnection`.
 
-    What has begun to come and does not end is answered with 408, what is no HTTP or ambiguous with 400, and then the
-    connection is closed; one without a word is closed. Between two requests of a connection uvicorn's own limit holds
-    until the next one begins.
+    A head that has begun and does not end is answered with 408, one that is not HTTP or is ambiguous with 400, in the
+    shape of the API that its path belongs to; then the connection is closed. A connection without a byte is closed.
+    Between two requests of a connection uvicorn's own limit holds until the next one begins.
     """
 
     seconds = 30.0
+    apis: Registry = APIS
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -62,7 +63,9 @@ class HeadLimit(H11Protocol):
         status = HTTPStatus(400 if error is None else error.error_status_hint)
         text = msg if error is None else str(error)
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._refuse(status, f"this is not a request that can be taken: {text}")
+            head = self.conn.refused
+            path = path_of(head) if head or self.scope is None else self.scope["path"]
+            self._refuse(status, path, f"this is not a request that can be taken: {text}")
         else:  # its answer has begun
             log.info("connection closed", extra={"reason": "malformed_body", "client": self._address})
         self.transport.close()
@@ -95,19 +98,21 @@ class HeadLimit(H11Protocol):
         if begun and self.conn.our_state is h11.IDLE:
             self._refuse(
                 HTTPStatus.REQUEST_TIMEOUT,
+                path_of(begun),
                 f"the request's headers have not come within {self.seconds:g} seconds",
             )
         self.transport.close()
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer a request that never came to be one."""
+    def _refuse(self, status: HTTPStatus, path: str, message: str) -> None:
+        """Answer a request that no application sees."""
         log.info(
             "request refused",
             extra={"status": status.value, "reason": status.name.lower(), "client": self._address},
         )
-        told = failure(status.value, "invalid_request_error", message)
-        body = json.dumps(APIS.shape("").error_body(told)).encode()
+        api, told = self.apis.shape(path), failure(status.value, "invalid_request_error", message)
+        body = json.dumps(api.error_body(told)).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+        headers |= api.error_headers(told)
         response = h11.Response(status_code=status, headers=list(headers.items()), reason=status.phrase.encode())
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 
+_PATH = re.compile(rb"\s*\S+ ([^\s?]+)[\s?]")  # in a request line
 _END = re.compile(rb"\n\r?\n")  # of a head
 _FLAWS = (
     (re.compile(rb"(?<!\r)\n"), "a line of the request's head ends without CR"),
@@ -25,21 +27,28 @@ class StrictConnection(h11.Connection):
     def __init__(self, max_incomplete_event_size: int) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size)
         self.refusal: h11.RemoteProtocolError | None = None  # why nothing more is read
+        self.refused = b""  # the head that was refused; empty if its body was
 
     def next_event(self) -> Any:
         """See `h11.Connection`. Raises `h11.RemoteProtocolError`, after which nothing more is read."""
         if self.refusal is not None:
             raise self.refusal
+        head = self.trailing_data[0] if self.their_state is h11.IDLE else b""
         try:
-            if self.their_state is h11.IDLE:
-                _check_head(self.trailing_data[0])
+            _check_head(head)
             event = super().next_event()
             if isinstance(event, h11.Request):
                 _check_framing(event)
         except h11.RemoteProtocolError as error:
-            self.refusal = error
+            self.refusal, self.refused = error, head
             raise
         return event
+
+
+def path_of(head: bytes) -> str:
+    """The path in the request line of `head`; empty if the line has not been received that far."""
+    found = _PATH.match(head)
+    return unquote(found[1].decode("latin-1")) if found else ""
 
 
 def _check_head(received: bytes) -> None:

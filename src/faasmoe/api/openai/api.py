@@ -18,6 +18,7 @@ class OpenAI:
 
     paths: Sequence[str] = ("/v1/",)
     endpoints: Sequence[Endpoint[ResponseFields]] = (COMPLETION, CHAT)
+    key_form: str = "Authorization: Bearer KEY"
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
         """The list of models, and each."""

@@ -6,16 +6,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
 from faasmoe.api.http.head_limit import HeadLimit
+from tests.second_api import BOTH
 
 HEAD = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
 class Hasty(HeadLimit):
     seconds = 0.02
+    apis = BOTH
 
 
 class Wire(asyncio.Transport):
@@ -110,6 +113,34 @@ def test_what_two_servers_could_read_differently_is_refused_with_an_error_and_th
     assert b"connection: close" in head
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
     assert written.count(b"HTTP/1.1") == 1
+
+
+SAY = b"POST /v1/say?x=1 HTTP/1.1\r\nHost: here\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (SAY, 408),
+        (SAY + b"X: " + b"y" * 70_000, 431),
+        (SAY + b" folded: header\r\n\r\n", 400),
+        (SAY + b"no header\r\n\r\n", 400),
+        (SAY + CHUNKED + b"Content-Length: 2\r\n\r\n", 400),
+        (SAY + CHUNKED + b"\r\nno chunk\r\n", 400),
+        (b"POST /v1/%73ay/more HTTP/1.1\n", 400),
+    ],
+)
+def test_the_path_decides_whose_shape_a_refusal_has(sent: bytes, status: int) -> None:
+    head, _, body = answer(sent).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"say-again: true" in head
+    assert set(json.loads(body)) == {"wrong", "field"}
+
+
+@pytest.mark.parametrize("sent", [b"POST /v1/sa", b"POST ", b"\0\r\n\r\n", SAY.replace(b"say", b"saying")])
+def test_a_refusal_of_another_path_or_of_none_has_the_first_apis_shape(sent: bytes) -> None:
+    assert set(json.loads(answer(sent).partition(b"\r\n\r\n")[2])) == {"error"}
 
 
 def test_headers_without_end_are_too_large() -> None:
