@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER = 1  # seconds, where nobody knows better
 
-_ANSWERS: tuple[tuple[type[FaasmoeError], int, str, str | None], ...] = (  # error: status, type, code
-    (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
-    (WrongHost, 403, "invalid_request_error", "wrong_host"),
-    (NoSuchName, 404, "invalid_request_error", None),
-    (NameTaken, 409, "invalid_request_error", None),
-    (TenancyError, 400, "invalid_request_error", None),
-    (EngineBusy, 429, "rate_limit_error", "engine_busy"),
+_REFUSALS: tuple[tuple[type[FaasmoeError], int, str | None], ...] = (  # error: status, code
+    (Unauthenticated, 401, "invalid_api_key"),
+    (WrongHost, 403, "wrong_host"),
+    (NoSuchName, 404, None),
+    (NameTaken, 409, None),
+    (TenancyError, 400, None),
+    (EngineBusy, 429, "engine_busy"),
 )
 _OUTAGES: tuple[tuple[type[Exception], int, str | None, str], ...] = (  # error: status, code, text for clients
     (DatabaseError, 503, None, "the database cannot be used now; the server's log says why"),
@@ -58,32 +58,32 @@ def describe(error: Exception) -> Failure:
     """An error for clients. The text of an error that is the server's own fault is logged and hidden."""
     if isinstance(error, RequestError):
         status = 404 if error.code == "model_not_found" else 400
-        return failure(status, "invalid_request_error", str(error), param=error.param, code=error.code)
+        return failure(status, str(error), param=error.param, code=error.code)
     if isinstance(error, LimitExceeded):
-        kind = error.code if error.code == "insufficient_quota" else error.limit
         retry = error.retry_after is not None and error.code != "insufficient_quota"
-        return failure(429, kind, str(error), code=error.code, retry_after=_retry_after(error), retry=retry)
-    for kinds, status, kind, code in _ANSWERS:
+        wait = _retry_after(error)
+        return failure(429, str(error), code=error.code, limit=error.limit, retry_after=wait, retry=retry)
+    for kinds, status, code in _REFUSALS:
         if isinstance(error, kinds):
-            return failure(status, kind, str(error), code=code, retry_after=_retry_after(error))
+            return failure(status, str(error), code=code, retry_after=_retry_after(error))
     return _outage(error)
 
 
 def failure(
     status: int,
-    kind: str,
     message: str,
     *,
     param: str | None = None,
     code: str | None = None,
+    limit: str | None = None,
     retry_after: int | None = None,
     retry: bool = True,
 ) -> Failure:
     """A failure that the request log notes. `message` may quote what is not Unicode."""
-    request_log.note(code or kind)
+    request_log.note(status, code)
     text = message.encode(errors="backslashreplace").decode()
     return Failure(
-        status=status, type=kind, message=text, param=param, code=code, retry_after=retry_after, retry=retry
+        status=status, message=text, param=param, code=code, limit=limit, retry_after=retry_after, retry=retry
     )
 
 
@@ -97,7 +97,7 @@ def _outage(error: Exception) -> Failure:
         log.error("%s: %s", type(error).__name__, message, extra=request_log.whose())
     else:  # the message may quote a tenant's text
         log.error("unexpected %s", type(error).__name__, extra=request_log.whose())
-    return failure(status, "server_error", text, code=code, retry_after=_retry_after(error))
+    return failure(status, text, code=code, retry_after=_retry_after(error))
 
 
 def _retry_after(error: Exception) -> int | None:
@@ -125,7 +125,7 @@ def install(app: FastAPI, apis: Registry = APIS) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        told = failure(error.status_code, "invalid_request_error", str(error.detail))
+        told = failure(error.status_code, str(error.detail))
         return shaped(request, told, error.headers)
 
     @app.exception_handler(FaasmoeError)

@@ -23,10 +23,10 @@ class Failure:
     """An error as every API can tell it: the HTTP status, and a message that clients may read."""
 
     status: int
-    type: str
     message: str
     param: str | None = None  # the field of the body
-    code: str | None = None
+    code: str | None = None  # such as `model_not_found`; None if the status says all
+    limit: str | None = None  # the limit that was reached: `requests`, `tokens`, `budget` or `keys`
     retry_after: int | None = None  # seconds
     retry: bool = True  # False: the same request can never be taken, or not soon
 

@@ -29,16 +29,16 @@ class Entry:
     """What is known of the request that runs."""
 
     id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex}")
-    reason: str | None = None  # the code or type of the error that was answered
+    reason: str | None = None  # of the error that was answered
 
 
 _current: ContextVar[Entry | None] = ContextVar("request", default=None)
 
 
-def note(reason: str) -> None:
-    """The request that runs is answered with an error of this code or type."""
+def note(status: int, code: str | None) -> None:
+    """Note that the running request ends with an error; without a code, its reason is the side that is at fault."""
     if (entry := _current.get()) is not None:
-        entry.reason = reason
+        entry.reason = code or ("server_error" if status >= 500 else "invalid_request_error")
 
 
 def whose() -> Mapping[str, str]:

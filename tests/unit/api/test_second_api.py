@@ -38,6 +38,7 @@ OPENAIS_WORDS = (
     "include_usage",
     "service_tier",
     "x-ratelimit",
+    "rate_limit_error",
     "bearer",
     "/v1/chat",
     "/v1/completions",

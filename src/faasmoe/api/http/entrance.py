@@ -83,7 +83,7 @@ class Entrance:
 
     def _tell(self, path: str, method: str) -> JSONResponse:
         if method != "GET":
-            told = failure(405, "invalid_request_error", "Method Not Allowed")
+            told = failure(405, "Method Not Allowed")
             return respond(self._apis.shape(path), told, {"Allow": "GET, HEAD"})
         well = self._health.ready
         report: dict[str, Any] = self._health.report()
@@ -96,5 +96,5 @@ class Entrance:
         seconds = _LOADING_SECONDS if health.stopping is None else _STOPPING_SECONDS
         code = "engine_stopped" if health.stopping else "engine_starting"
         text = f"{health.stopping or health.stage}; try again"
-        told = failure(503, "server_error", text, code=code, retry_after=seconds)
+        told = failure(503, text, code=code, retry_after=seconds)
         return respond(self._apis.shape(path), told, {"Connection": "close"})

@@ -109,7 +109,7 @@ class HeadLimit(H11Protocol):
             "request refused",
             extra={"status": status.value, "reason": status.name.lower(), "client": self._address},
         )
-        api, told = self.apis.shape(path), failure(status.value, "invalid_request_error", message)
+        api, told = self.apis.shape(path), failure(status.value, message)
         body = json.dumps(api.error_body(told)).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
         headers |= api.error_headers(told)
