@@ -1,1 +1,1 @@
-"""The gateway: an HTTP server that speaks OpenAI's API."""
+"""The gateway: an HTTP server that serves one model through several APIs, of which OpenAI's is built."""

@@ -28,11 +28,11 @@ from faasmoe.tenancy.tenants import (
     show_tenant,
 )
 
-_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound: of IPv4 and IPv6; what is IPv4 on a socket of both has colons too
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound; IPv4 addresses on a socket for both have colons, too
 
 
 class Settings(BaseModel):
-    """What of a tenant can be set; null takes a limit away."""
+    """Settings of a tenant; null removes a limit."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -43,7 +43,7 @@ class Settings(BaseModel):
     budget: str | None = None
 
     def given(self) -> dict[str, Any]:
-        """Only what was sent. Raises `TenancyError`."""
+        """The fields that were sent. Raises `TenancyError`."""
         fields = self.model_dump(exclude_unset=True, exclude={"name"})
         if fields.get("budget") is not None:
             fields["budget"] = Budget.parse(fields["budget"])
@@ -57,7 +57,7 @@ class NewTenant(Settings):
 
 
 class NewKey(BaseModel):
-    """A key to make."""
+    """A key to create."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -65,7 +65,7 @@ class NewKey(BaseModel):
 
 
 def create_admin_app(tenancy: TenancyService, metrics: Metrics) -> FastAPI:
-    """The whole of it."""
+    """Build the admin API's FastAPI application."""
     app = FastAPI(title="FaaSMoE admin", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
     app.add_middleware(AdminMiddleware, authentication=tenancy.authentication)
@@ -78,9 +78,9 @@ def create_admin_app(tenancy: TenancyService, metrics: Metrics) -> FastAPI:
 
 
 class ListenerRouter:
-    """ASGI application: what comes to the admin's socket goes to the admin's application, and nothing else does.
+    """ASGI application that passes requests on the admin socket to the admin application, and all others to `app`.
 
-    `admin_at` and `app_at` are the addresses, as `getsockname` has them, on which the two sockets listen. They may
+    `admin_at` and `app_at` are the addresses on which the two sockets listen, as `getsockname` returns them. They may
     share a port on different addresses.
     """
 
@@ -91,13 +91,13 @@ class ListenerRouter:
         self._admin_at = _where(admin_at)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on. `scope["server"]` is the socket's own address, whatever the client says."""
+        """Pass the request on. `scope["server"]` is the socket's own address, which clients cannot set."""
         server = scope.get("server")
         to_admin = scope["type"] == "http" and server is not None and self._to_admin(*_where(server))
         await (self._admin if to_admin else self._app)(scope, receive, send)
 
     def _to_admin(self, host: str, port: int) -> bool:
-        """Sockets of one port listen on different addresses: the kernel lets none listen on another's too."""
+        """Whether a request on this socket is for the admin. The kernel lets no two sockets share port and address."""
         if (host, port) == self._app_at:
             return False
         return self._admin_at in ((host, port), (_ANY[":" in host], port))
@@ -107,7 +107,7 @@ def _where(address: Sequence[Any]) -> tuple[str, int]:
     return str(address[0]), int(address[1] or 0)
 
 
-# Functions without `async` run on threads: they wait for the database.
+# FastAPI runs functions without `async` on threads, where they can wait for the database.
 
 
 def _add_tenants(app: FastAPI, tenancy: TenancyService) -> None:
@@ -152,7 +152,7 @@ def _add_keys(app: FastAPI, tenancy: TenancyService) -> None:
 
 
 def _add_usage(app: FastAPI, tenancy: TenancyService) -> None:
-    sums = UsageQueries(tenancy)
+    queries = UsageQueries(tenancy)
 
     @app.get("/admin/usage")
     async def usage(
@@ -161,4 +161,4 @@ def _add_usage(app: FastAPI, tenancy: TenancyService) -> None:
         last: Annotated[Day, Query(alias="to")] = None,
         by: Grouping = None,
     ) -> dict[str, Any]:
-        return await sums.facts(check_name(tenant) if tenant else tenant, first, last, by)
+        return await queries.facts(check_name(tenant) if tenant else tenant, first, last, by)

@@ -1,4 +1,4 @@
-"""Who sends a request: checked before its body is read."""
+"""Authentication and rate limits in front of all APIs, before a body is read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from faasmoe.tenancy.limits.limits import Limits
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 
-_METRICS = "/metrics"  # shows all tenants: needs an admin's, if there are tenants
+_METRICS = "/metrics"  # has series of all tenants: it needs an admin's key if there are tenants
 _REFUSALS = (Unauthenticated, WrongHost, LimitExceeded)
 
 
 class TenantMiddleware:
-    """ASGI middleware: lets those in who have a key. Who it is is in `scope["state"]["caller"]`.
+    """ASGI middleware that lets requests with a tenant's key pass, with the `Caller` in `scope["state"]["caller"]`.
 
-    What is posted counts towards the tenant's limits, before its body is read. Answers carry what is left of them.
-    `limited` is told of refusals, with the tenant's name.
+    POST requests count towards the tenant's limits before their bodies are read. Responses have headers with the limits
+    and what is left of them. `limited` is called with each refusal and the tenant's name.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class TenantMiddleware:
             arrival.leave()
 
     def _caller(self, scope: Scope) -> Caller | None:
-        """Who asks; None where it does not matter."""
+        """The sender of a request; None for paths that need no key."""
         door, path = self._authentication, scope.get("path", "")
         door.check_host(Headers(scope=scope).getlist("host"))
         address = note_address(scope, door.proxies)
@@ -112,7 +112,7 @@ class TenantMiddleware:
 
 
 class AdminMiddleware:
-    """ASGI middleware: lets nobody in without an admin's key."""
+    """ASGI middleware that lets requests with an admin's key pass."""
 
     def __init__(self, app: ASGIApp, authentication: Authentication) -> None:
         self._app = app
@@ -131,9 +131,9 @@ class AdminMiddleware:
 
 
 def note_address(scope: Scope, proxies: TrustedProxies) -> str:
-    """Where a request comes from, from now on known by `address_of` as well.
+    """Find the client's address, and keep it for `address_of`.
 
-    Only the word of trusted proxies is taken about others: anybody can say that.
+    X-Forwarded-For counts only from trusted proxies: any client can send it.
     """
     forwarded = Headers(scope=scope).getlist("x-forwarded-for")
     address = proxies.client(address_of(scope), forwarded)
@@ -142,7 +142,7 @@ def note_address(scope: Scope, proxies: TrustedProxies) -> str:
 
 
 def refusal(error: FaasmoeError, scope: Scope, apis: Registry) -> JSONResponse:
-    """The response to a request that may not pass, in the shape of the API that its path belongs to."""
+    """The response to a refused request, in the shape of the API that its path belongs to."""
     api, told = apis.shape(scope["path"]), describe(error)
     if isinstance(error, Unauthenticated) and api.key(Headers(scope=scope)) is None:
         told = replace(told, message=f"{told.message}: send it as '{api.key_form}'")

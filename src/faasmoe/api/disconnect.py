@@ -1,4 +1,4 @@
-"""Whether the client is still there."""
+"""Clients that disconnect: noticing it, and cancelling their work."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
-# Seconds in which what has come is read before a client is given up. A process that was stopped, or a machine that was
-# paused, finds timers due before it has read what came meanwhile.
+# Seconds in which received data is read before a connection is given up. After a process was stopped, or a machine was
+# paused, timers fire before the data that has arrived meanwhile is read.
 LAST_LOOK = 0.1
-CLIENT_LEFT = 499  # nginx's status for a request whose client has left; nobody reads it
+CLIENT_LEFT = 499  # nginx's status for a client that has disconnected; nobody receives it
 
 T = TypeVar("T")
 
 
 def address_of(scope: Scope) -> str:
-    """Where a request comes from: as trusted proxies say, if that was noted, else the other end of the connection."""
+    """The client's address: the one that trusted proxies name, if it was noted, else the peer of the connection."""
     noted = scope.get("state", {}).get("address")
     client = scope.get("client")
     return str(noted if noted is not None else client[0] if client else "")
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T | None:
-    """What `work` returns or raises; None, and `work` cancelled, if the client leaves first.
+    """Run `work` and return its result. If the client disconnects first, cancel `work` and return None.
 
-    `receive` belongs to a request whose body has been read: all that can still come is that the client has left.
+    `receive` belongs to a request whose body has been read: the only message left is the disconnect.
     """
     answer = asyncio.create_task(work)
     left = asyncio.create_task(_departure(receive))

@@ -1,4 +1,4 @@
-"""From errors to status codes and to what clients may read of them, in the shape of the API that was called."""
+"""Turns exceptions into HTTP responses, in the shape of the API that was called."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from faasmoe.errors import (
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER = 1  # seconds, where nobody knows better
+RETRY_AFTER = 1  # seconds, if the error names none
 
 _REFUSALS: tuple[tuple[type[FaasmoeError], int, str | None], ...] = (  # error: status, code
     (Unauthenticated, 401, "invalid_api_key"),
@@ -49,13 +49,13 @@ _OUTAGES: tuple[tuple[type[Exception], int, str | None, str], ...] = (  # error:
     (EngineStopped, 503, "engine_stopped", "the request could not be run to its end; the server's log says why"),
     (Exception, 500, None, "internal error; the server's log has it"),
 )
-_SAYABLE = (EngineStopped, ServingError)  # exactly these: their texts are this server's own, as far as they go
-_LONGEST = 300  # characters of such a text
-_OF_THE_MOMENT = (EngineBusy, EngineStopped, DatabaseError, PlatformError)
+_PUBLIC = (EngineStopped, ServingError)  # exactly these classes: this server has written their messages itself
+_LONGEST = 300  # characters of such a message
+_TEMPORARY = (EngineBusy, EngineStopped, DatabaseError, PlatformError)
 
 
 def describe(error: Exception) -> Failure:
-    """An error for clients. The text of an error that is the server's own fault is logged and hidden."""
+    """The failure that clients are told of. The message of an error in the server itself is logged and not sent."""
     if isinstance(error, RequestError):
         status = 404 if error.code == "model_not_found" else 400
         return failure(status, str(error), param=error.param, code=error.code)
@@ -79,7 +79,7 @@ def failure(
     retry_after: int | None = None,
     retry: bool = True,
 ) -> Failure:
-    """A failure that the request log notes. `message` may quote what is not Unicode."""
+    """Make a failure, and note it for the request log. `message` may quote lone surrogates."""
     request_log.note(status, code)
     text = message.encode(errors="backslashreplace").decode()
     return Failure(
@@ -88,33 +88,33 @@ def failure(
 
 
 def _outage(error: Exception) -> Failure:
-    """Something of the server failed. Its message may name files and addresses, which clients must not learn."""
+    """The failure for an error in the server itself. Its message may name files and addresses, so it is not sent."""
     status, code, text = next(answer[1:] for answer in _OUTAGES if isinstance(error, answer[0]))
     message = str(error)
-    if type(error) in _SAYABLE and len(message) <= _LONGEST and "/" not in message:
+    if type(error) in _PUBLIC and len(message) <= _LONGEST and "/" not in message:
         text = message
     elif isinstance(error, FaasmoeError):
-        log.error("%s: %s", type(error).__name__, message, extra=request_log.whose())
-    else:  # the message may quote a tenant's text
-        log.error("unexpected %s", type(error).__name__, extra=request_log.whose())
+        log.error("%s: %s", type(error).__name__, message, extra=request_log.log_fields())
+    else:  # not the message: it may quote a tenant's text
+        log.error("unexpected %s", type(error).__name__, extra=request_log.log_fields())
     return failure(status, text, code=code, retry_after=_retry_after(error))
 
 
 def _retry_after(error: Exception) -> int | None:
-    """Seconds, for errors that are about the moment."""
+    """Seconds after which the request may be sent again; None for errors that stay."""
     if isinstance(error, LimitExceeded | EngineBusy) and error.retry_after is not None:
         return max(RETRY_AFTER, math.ceil(error.retry_after))
-    return RETRY_AFTER if isinstance(error, _OF_THE_MOMENT) else None
+    return RETRY_AFTER if isinstance(error, _TEMPORARY) else None
 
 
 def respond(api: API, told: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A failure as an HTTP response in the shape of `api`."""
+    """The HTTP response to a failure, in the shape of `api`."""
     when = {} if told.retry_after is None else {"Retry-After": str(told.retry_after)}
     return JSONResponse(api.error_body(told), told.status, {**when, **api.error_headers(told), **(headers or {})})
 
 
 def install(app: FastAPI, apis: Registry = APIS) -> None:
-    """Let every error of `app` leave in the shape of the API that was called."""
+    """Add exception handlers to `app` that respond in the shape of the API that was called."""
 
     def shaped(request: Request, told: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
         return respond(apis.shape(request.url.path), told, headers)

@@ -1,4 +1,4 @@
-"""Run one API request on an orchestrator: a whole response or a stream, in whatever shape its API gives it."""
+"""Runs one API request on an orchestrator, and gives its response whole or as a stream in the shape of its API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.tenancy.authentication import Caller
 
-_SCORES_AT_ONCE = 128  # tokens whose log-probabilities are written before others have their turn
+_SCORES_AT_ONCE = 128  # tokens whose log-probabilities are encoded before the event loop runs other tasks
 
 
 class Generation:
@@ -71,7 +71,7 @@ class Generation:
         ]
 
     async def start(self) -> None:
-        """Hand all prompts to the orchestrator. Raises what it refuses them with, or `LimitExceeded`."""
+        """Submit all prompts to an orchestrator. Raises its refusal, or `LimitExceeded`."""
         with self._metrics.refusals(self._requests):
             parsed = self._parsed
             most = self._meter.admit(parsed.params.max_tokens, parsed.limited)
@@ -87,7 +87,7 @@ class Generation:
             self._metrics.uses(self._requests, self._streams)
 
     async def begin(self, seconds: float) -> bool:
-        """As `start`, but returns after so many seconds at most; `events` wait for the rest. Whether it has started."""
+        """Start, but wait for `seconds` at most; `events` waits on. Returns whether an orchestrator has taken it."""
         self._starting = asyncio.create_task(self.start())
         await asyncio.wait([self._starting], timeout=seconds)
         if self._starting.done():
@@ -99,12 +99,12 @@ class Generation:
         return self._endpoint.stream(self._head)
 
     def keep_alive(self) -> bytes:
-        """What its stream sends now that its client waits."""
+        """The bytes of a keep-alive message in its stream."""
         awaited = "the next token is computed" if self._streams else self._fleet.awaited(self._caller.name)
         return self._events.keep_alive(awaited)
 
     async def close(self) -> None:
-        """Want no more of it. May be called at any time, and twice."""
+        """Cancel what still runs. May be called at any time, and twice."""
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
@@ -113,7 +113,7 @@ class Generation:
         self._meter.end()
 
     async def whole(self) -> bytes:
-        """The whole response, from the start. Raises `EngineStopped` if the orchestrator fails."""
+        """Generate, and return the body of the whole response. Raises as `start`, and `EngineStopped` if that fails."""
         await self.start()
         response = self._endpoint.whole(self._head)
         try:
@@ -126,7 +126,7 @@ class Generation:
         return response.body(self._usage())
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """The response, which was begun, as server-sent events. If it fails, an error is the last of them."""
+        """Server-sent events of the response, after `begin`. If the response fails, an error is the last event."""
         stream = self._events
         try:
             if self._starting is not None:
@@ -137,7 +137,7 @@ class Generation:
                 async for index, piece in pieces:
                     yield stream.piece(index, piece)
             await self._meter.settle()
-        except Exception as error:  # noqa: BLE001 - the status has been sent; this is how clients learn of it
+        except Exception as error:  # noqa: BLE001 - the status has been sent, so that an event tells the client
             yield stream.error(describe(error))
             return
         yield stream.end(self._usage())
@@ -160,7 +160,7 @@ class Generation:
 
 
 class EventStream(StreamingResponse):
-    """A generation as server-sent events, which begins with it and ends with it, however it ends.
+    """The HTTP response that streams a generation; when it ends, with or without an error, the generation is closed.
 
     If the generation is refused within `INTERVAL` seconds, the response has the error's status. After that it has
     status 200 and begins with a keep-alive message, which is repeated after each such silence; errors are events.
@@ -170,12 +170,12 @@ class EventStream(StreamingResponse):
         super().__init__(
             generation.events(),
             media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},  # proxies are not to hold it back
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},  # proxies must not buffer it
         )
         self._generation = generation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it while the client is there. Raises what the generation is refused with."""
+        """Send the stream until the client disconnects. Raises the generation's refusal."""
         since = asyncio.get_running_loop().time()
         try:
             if await while_connected(receive, self._generation.begin(INTERVAL)) is None:
@@ -184,11 +184,11 @@ class EventStream(StreamingResponse):
             async with KeepAlive(send, self._generation.keep_alive, INTERVAL, since) as sending:
                 await super().__call__(scope, receive, sending)
         finally:
-            await self._generation.close()  # events that were never begun close nothing
+            await self._generation.close()  # a generator of events that never ran closes nothing
 
 
 def _parts(piece: Piece) -> Iterator[Piece]:
-    """The same in pieces of which none takes long to write; the text comes with the last."""
+    """Split a piece into parts, none of which takes long to encode; the last part has the text."""
     scores = piece.logprobs
     if len(scores) <= _SCORES_AT_ONCE:
         yield piece
@@ -200,14 +200,14 @@ def _parts(piece: Piece) -> Iterator[Piece]:
 
 
 async def _merge(streams: Sequence[AsyncGenerator[tuple[int, Piece]]]) -> AsyncGenerator[tuple[int, Piece]]:
-    """Items of all streams as they come. Closing it closes them; the first error ends it."""
+    """Merge streams in the order in which items arrive. Closing it closes all streams; the first error ends it."""
     if len(streams) == 1:
         async with aclosing(streams[0]) as only:
             async for item in only:
                 yield item
         return
     queue: asyncio.Queue[tuple[int, Piece] | Exception | None]
-    queue = asyncio.Queue(len(streams))  # so that a slow reader is seen by all
+    queue = asyncio.Queue(len(streams))  # a slow reader holds up all streams
 
     async def feed(stream: AsyncGenerator[tuple[int, Piece]]) -> None:
         async with aclosing(stream) as items:

@@ -1,6 +1,6 @@
-"""What an API's folder implements: endpoints with their bodies, streams, whole responses, errors and headers.
+"""The interface that an API's folder implements: endpoints, streams, whole responses, errors and headers.
 
-The core calls these and knows no API's words. None of it imports FastAPI: the readers' processes use it too.
+The core calls it and knows the words of no API. None of it imports FastAPI: the readers' processes use it too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head(Generic[Own]):
-    """What is known of a response before its first piece."""
+    """The facts about a response that are known before its first piece."""
 
     id: str
     created: int  # seconds since the epoch
@@ -51,7 +51,7 @@ class Head(Generic[Own]):
 
 
 class RateLimit(Protocol):
-    """What a tenant has left of one limit."""
+    """One limit of a tenant, and how much of it is left."""
 
     @property
     def kind(self) -> str:
@@ -59,15 +59,15 @@ class RateLimit(Protocol):
 
     @property
     def limit(self) -> int:
-        """How many a minute."""
+        """Requests or tokens a minute."""
 
     @property
     def remaining(self) -> int:
-        """How many are left."""
+        """Requests or tokens that are left."""
 
     @property
     def reset(self) -> float:
-        """Seconds until all of it is there again."""
+        """Seconds until the whole limit is available again."""
 
 
 class ResponseStream(Protocol):
@@ -80,16 +80,16 @@ class ResponseStream(Protocol):
         """Events for a piece of response `index`."""
 
     def keep_alive(self, awaited: str) -> bytes:
-        """A comment or an event that clients skip; empty for none. `awaited` says in a line what the client waits for.
+        """A comment or an event that clients skip, sent after seconds of silence, also before `begin`; empty for none.
 
-        It is sent after some seconds of silence, which may be before `begin`.
+        `awaited` is one line of plain text about what the client waits for.
         """
 
     def end(self, usage: Usage) -> bytes:
-        """Events after the last piece of all responses."""
+        """Events after the last piece of the last response."""
 
     def error(self, failure: Failure) -> bytes:
-        """The event that ends a stream which has failed."""
+        """The last event of a stream that fails."""
 
 
 class WholeResponse(Protocol):
@@ -103,7 +103,7 @@ class WholeResponse(Protocol):
 
 
 class Endpoint(Protocol[Own]):
-    """A route to which bodies are posted that ask for a generation."""
+    """A route that takes a body by POST and generates."""
 
     @property
     def name(self) -> EndpointName:
@@ -115,59 +115,59 @@ class Endpoint(Protocol[Own]):
 
     @property
     def id_prefix(self) -> str:
-        """Ids of its responses begin with it and a hyphen."""
+        """The beginning of its responses' ids, before a hyphen."""
 
     @property
     def schema(self) -> type[BaseModel]:
-        """The body."""
+        """The pydantic model of its bodies; it has a field `model`."""
 
     @property
     def own(self) -> type[Own]:
-        """A dataclass of what its responses need to know of the body; it travels between processes as plain values."""
+        """The dataclass of `ParsedRequest.own`: the fields of the body that only its responses need."""
 
     def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Own]:
-        """The request in a validated body. Raises `RequestError`."""
+        """Parse a validated body. Raises `RequestError`."""
 
     def stream(self, head: Head[Own]) -> ResponseStream:
-        """A stream for one request."""
+        """The stream of one request."""
 
     def whole(self, head: Head[Own]) -> WholeResponse:
-        """A whole response for one request."""
+        """The whole response of one request."""
 
 
 class Routes(Protocol):
-    """The application, as far as an API adds routes of its own to it."""
+    """The part of the application to which an API adds routes of its own."""
 
     def get(self, path: str) -> Callable[[F], F]:
-        """A decorator for the function that answers GET."""
+        """Decorate the function that handles GET requests to `path`."""
 
 
 class API(Protocol):
-    """One API: everything in front of and around its endpoints."""
+    """One API: its endpoints, and its shape of keys, limits and errors."""
 
     @property
     def paths(self) -> Sequence[str]:
-        """Paths that belong to it, with all below them. The longest that fits a request decides."""
+        """Prefixes of the paths that belong to it. A request belongs to the API with the longest prefix of its path."""
 
     @property
     def endpoints(self) -> Sequence[Endpoint[Any]]:
-        """Its endpoints."""
+        """The endpoints that generate."""
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
-        """Add routes that run nothing. `created` is when the server started, in seconds since the epoch."""
+        """Add routes that generate nothing. `created` is the server's start in seconds since the epoch."""
 
     @property
     def key_form(self) -> str:
-        """The header in which clients send `KEY`, for messages."""
+        """The header that carries a key, as error messages show it, such as `x-api-key: KEY`."""
 
     def key(self, headers: Mapping[str, str]) -> str | None:
-        """The key that a request brings; names of `headers` are matched in any case."""
+        """The API key in a request's headers, whose names are matched in any case; None if there is none."""
 
     def rate_headers(self, limits: Sequence[RateLimit]) -> Mapping[str, str]:
-        """Headers that tell what is left of limits."""
+        """Response headers with the tenant's limits and what is left of them."""
 
     def error_body(self, failure: Failure) -> Mapping[str, Any]:
-        """The JSON of an error."""
+        """The body of an error response, for JSON."""
 
     def error_headers(self, failure: Failure) -> Mapping[str, str]:
-        """Headers of an error, beside `Retry-After`."""
+        """Headers of an error response besides `Retry-After`."""

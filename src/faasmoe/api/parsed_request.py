@@ -28,13 +28,13 @@ class ParsedRequest(Generic[Own]):
     own: Own  # the API's own fields: what its responses need to know of the body
 
     def typed(self, own: type[T]) -> ParsedRequest[T]:
-        """The same request with `own` of this type. The fields of `own` arrive from another process as plain values."""
+        """The same request with `own` as an instance of this dataclass: from another process it arrives as a dict."""
         return replace(self, own=msgspec.convert(self.own, own))  # type: ignore[arg-type, return-value]
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The model's bounds, which bodies are checked against."""
+    """The model's name and sizes, which bodies are checked against."""
 
     model: str  # the name that the model is served under
     vocabulary: int  # ids that it has embeddings for
@@ -54,7 +54,7 @@ class BodyReader(Protocol):
     """Parses bodies outside the caller's event loop."""
 
     async def read(self, endpoint: EndpointName, tenant: str, body: bytes) -> ParsedRequest[Any]:
-        """The request in `body`. Its `own` fields may be plain values: see `ParsedRequest.typed`.
+        """Parse `body`, which was sent to `endpoint`. The result's `own` may be a dict: see `ParsedRequest.typed`.
 
         Raises `RequestError` if the body is refused, `EngineBusy` if too many bodies of this tenant or of all tenants
         wait, or `EngineStopped` if no body can be read now.

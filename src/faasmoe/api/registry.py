@@ -18,13 +18,13 @@ class Registry:
         self._endpoints = {endpoint.name: endpoint for api in apis for endpoint in api.endpoints}
 
     def of(self, path: str) -> API | None:
-        """The API that a path belongs to, if any."""
+        """The API that a path belongs to; None for paths like `/metrics`."""
         return next(
             (api for own, api in self._paths if path == own or path.startswith(f"{own.rstrip('/')}/")), None
         )
 
     def shape(self, path: str) -> API:
-        """The API whose keys and errors are used at a path."""
+        """The API whose shape of keys and errors is used at a path."""
         return self.of(path) or self.apis[0]
 
     def endpoint(self, name: EndpointName) -> Endpoint[Any]:

@@ -1,4 +1,4 @@
-"""A log line for each request that failed or was refused: why, where, from whom, and never what it said."""
+"""A log line for each request that failed or was refused: reason, route, tenant and client, and no text of its body."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNKNOWN = "-"
 
 @dataclass
 class Entry:
-    """What is known of the request that runs."""
+    """The id of the running request, and the reason for its failure."""
 
     id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex}")
     reason: str | None = None  # of the error that was answered
@@ -41,21 +41,21 @@ def note(status: int, code: str | None) -> None:
         entry.reason = code or ("server_error" if status >= 500 else "invalid_request_error")
 
 
-def whose() -> Mapping[str, str]:
-    """For log lines about the request that runs, as their `extra`."""
+def log_fields() -> Mapping[str, str]:
+    """The `extra` of log lines about the running request: its id."""
     entry = _current.get()
     return {} if entry is None else {"request": entry.id}
 
 
 class RequestLog:
-    """ASGI middleware. Answers get `x-request-id`, which the line has as `request`."""
+    """ASGI middleware that logs failed and refused requests by an id, which responses have as `x-request-id`."""
 
     def __init__(self, app: ASGIApp, apis: Registry = APIS) -> None:
         self._app = app
         self._apis = apis
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and log how it ended if that was no success."""
+        """Pass the request on, and log it if it fails or is refused."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -82,7 +82,7 @@ class RequestLog:
 
 
 def _write(entry: Entry, status: int, scope: Scope, key: str, seconds: float) -> None:
-    failed = status >= 500 or status < 400  # an error after the answer has begun is one of ours
+    failed = status >= 500 or status < 400  # an error after the headers of a response is an error of the server
     log.log(
         logging.WARNING if failed else logging.INFO,
         "request failed" if failed else "request refused",
@@ -106,7 +106,7 @@ def _caller(scope: Scope) -> Caller:
 
 
 def _key(scope: Scope, apis: Registry) -> str:
-    """The id of the key that was sent, good or not; empty if it does not look like one of ours."""
+    """The id of the key that was sent, valid or not; empty if it has not the form of this server's keys."""
     key = apis.shape(scope["path"]).key(Headers(scope=scope))
     found = _KEY.match(key or "")
     return found[1] if found else ""

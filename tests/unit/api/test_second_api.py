@@ -50,7 +50,7 @@ SHAPE = {"wrong", "field"}  # of its errors
 
 
 def app_of_both(orchestrator: Orchestrator, tenancy: PlayedTenancy) -> Any:
-    metrics = Metrics(orchestrator, lambda: PoolStatus([], None, 0, 0, [], {}), tenancy)  # type: ignore[arg-type]
+    metrics = Metrics(orchestrator, lambda: PoolStatus(functions=[], memory_used=0), tenancy)  # type: ignore[arg-type]
     return create_app("m", orchestrator, BothReader(Bounds("m", 256, 100)), metrics, tenancy, BOTH)  # type: ignore[arg-type]
 
 

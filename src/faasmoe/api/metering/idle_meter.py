@@ -1,4 +1,4 @@
-"""Writes down, period by period, who pays for instances that are kept alive."""
+"""Records, period by period, each tenant's share of the cost of idle instances."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from faasmoe.tenancy.ledger.idle_cost import IdleShares
 from faasmoe.tenancy.ledger.ledger import Idle
 from faasmoe.util.failure_log import FailureLog
 
-PERIOD = 10.0  # seconds; what a crash loses at most
+PERIOD = 10.0  # seconds; a crash loses one period at most
 
 
 class IdleMeter:
-    """Splits what the pool's instances live beyond tenants' own calls (`IdleShares`). For one asyncio loop.
+    """Splits the idle time of the pool's instances between tenants (`IdleShares`). For one asyncio loop.
 
-    Use it as an async context manager around whatever uses the pool; leaving it ends the last period.
+    Use it as an async context manager around all that uses the pool; leaving it ends the last period.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class IdleMeter:
         period: float = PERIOD,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`pool` may block, and its failures are counted; `write` takes entries of the ledger and must not."""
+        """`pool` may block, and its failures are counted; `write` takes ledger entries and must not block."""
         self._pool = pool
         self._write = write
         self._model = model
@@ -44,14 +44,14 @@ class IdleMeter:
         self._end = asyncio.Event()
 
     def note(self, used: Mapping[str, float]) -> None:
-        """Tenants have kept instances busy for these GB-seconds (`StatsReport.busy`)."""
+        """Add the GB-seconds for which each tenant has kept instances busy (`StatsReport.busy`)."""
         self._shares.note(used)
 
     async def end_period(self) -> None:
-        """Write down everybody's share since the last time, if the pool can be asked; if not, the next time."""
+        """Record all shares since the last period. If the pool does not answer, the period goes on."""
         try:
             status = await asyncio.to_thread(self._pool)
-        except Exception as error:  # noqa: BLE001 - counted and told; whatever it is, the next period may do
+        except Exception as error:  # noqa: BLE001 - counted and logged; the next period may succeed
             self._failures.failed("idle instances are not accounted for yet", error)
             return
         self._failures.succeeded()

@@ -1,1 +1,1 @@
-"""OpenAI's API: bodies, answers, errors."""
+"""OpenAI's API: bodies, responses, errors."""

@@ -1,4 +1,4 @@
-"""OpenAI's API, as the core calls it."""
+"""OpenAI's API: its routes, and its headers for keys and rate limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OpenAI:
     key_form: str = "Authorization: Bearer KEY"
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
-        """The list of models, and each."""
+        """Add `/v1/models`, and a route for each model."""
         card = {
             "id": bounds.model,
             "object": "model",

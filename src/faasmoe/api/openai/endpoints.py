@@ -1,4 +1,4 @@
-"""Completions and chat completions: from bodies to what they ask for, and from pieces to responses."""
+"""Completions and chat completions: bodies to parsed requests, and pieces to chunks and whole responses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import Piece
 
-_DEFAULT_TOKENS = 16  # of a completion, as in OpenAI's API
+_DEFAULT_TOKENS = 16  # `max_tokens` of a completion, as in OpenAI's API
 _DONE = b"data: [DONE]\n\n"
 
 
 class Stream:
-    """Chunks with one choice each, the usage if it was asked for, and `[DONE]`."""
+    """A stream of chunks with one choice each, the usage if the body includes it, and `[DONE]`."""
 
     def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
@@ -33,7 +33,7 @@ class Stream:
         self._seen: set[int] = set()
 
     def begin(self) -> bytes:
-        """Nothing."""
+        """No events."""
         return b""
 
     def piece(self, index: int, piece: Piece) -> bytes:
@@ -47,18 +47,18 @@ class Stream:
         return f": waiting, {awaited}\n\n".encode()
 
     def end(self, usage: Usage) -> bytes:
-        """The chunk with the usage, if it was asked for, and `[DONE]`."""
+        """The chunk with the usage, if the body includes it, and `[DONE]`."""
         if not self._include_usage:
             return _DONE
         return _event({**self._head, "choices": [], "usage": _usage(usage)}) + _DONE
 
     def error(self, failure: Failure) -> bytes:
-        """The error as other responses have it."""
+        """The error in the shape of error responses."""
         return _event(error_body(failure))
 
 
 class Whole:
-    """All choices, each with its text and log-probabilities put together."""
+    """A whole response: all choices, each with all of its text and log-probabilities."""
 
     def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
@@ -70,7 +70,7 @@ class Whole:
         self._choices[index].add(piece)
 
     def body(self, usage: Usage) -> bytes:
-        """The whole object."""
+        """The response object."""
         choices = [choice.value(index) for index, choice in enumerate(self._choices)]
         return msgspec.json.encode({**self._head, "choices": choices, "usage": _usage(usage)})
 
@@ -92,7 +92,7 @@ class _Choice:
 
 
 class _Endpoint:
-    """What both endpoints share."""
+    """The common part of both endpoints."""
 
     schema: type[GenerationBody]
     own = ResponseFields
@@ -123,7 +123,7 @@ class Completions(_Endpoint):
         several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
         _check_choices(len(prompt) if several else 1, body.choices)
         limit = _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
-        return _asked(body, prompts.prompts(prompt), limit, prompts, bounds)
+        return _parsed(body, prompts.prompts(prompt), limit, prompts, bounds)
 
 
 class ChatCompletions(_Endpoint):
@@ -134,10 +134,10 @@ class ChatCompletions(_Endpoint):
     def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ResponseFields]:
         """See `Endpoint`."""
         conversation = prompts.conversation([message.plain() for message in body.messages])
-        return _asked(body, [conversation], body.limit, prompts, bounds)
+        return _parsed(body, [conversation], body.limit, prompts, bounds)
 
 
-def _asked(
+def _parsed(
     body: GenerationBody, ids: Sequence[list[int]], limit: int | None, prompts: PromptReader, bounds: Bounds
 ) -> ParsedRequest[ResponseFields]:
     most = max(1, bounds.max_model_len - min(map(len, ids))) if limit is None else limit

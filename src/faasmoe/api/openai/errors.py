@@ -23,7 +23,7 @@ def error_type(failure: Failure) -> str:
 
 
 def error_headers(failure: Failure) -> dict[str, str]:
-    """The scheme of keys for 401; and OpenAI's clients try again by themselves after 429, unless told not to."""
+    """The scheme of keys for 401. OpenAI's clients retry by themselves after 429, unless a header forbids it."""
     if failure.status == 401:
         return {"WWW-Authenticate": "Bearer"}
     return {} if failure.retry else {"x-should-retry": "false"}

@@ -13,7 +13,7 @@ from faasmoe.protocol.request import ScoredToken, TokenLogprob
 def of_completion(scores: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     """`choices[].logprobs` of a completion: four lists, one entry a token.
 
-    The chosen token is always among the alternatives. None without `scores`: they were not asked for.
+    The chosen token is always among the alternatives. None without `scores`: the body wants none.
     """
     if not scores:
         return None
@@ -26,7 +26,7 @@ def of_completion(scores: Sequence[TokenLogprob]) -> dict[str, Any] | None:
 
 
 def of_chat(scores: Sequence[TokenLogprob]) -> dict[str, Any] | None:
-    """`choices[].logprobs` of a chat completion. None without `scores`: they were not asked for."""
+    """`choices[].logprobs` of a chat completion. None without `scores`: the body wants none."""
     if not scores:
         return None
     content = [
@@ -40,7 +40,7 @@ Shape = Callable[[Sequence[TokenLogprob]], dict[str, Any] | None]
 
 
 class Collected:
-    """What `shape` makes of all tokens of an answer, written as they come: to write all of it at once takes seconds."""
+    """All log-probabilities of a response, encoded piece by piece: to encode all of them at once takes seconds."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -48,7 +48,7 @@ class Collected:
         self._others: dict[str, Any] = {}
 
     def add(self, scores: Sequence[TokenLogprob]) -> None:
-        """Of tokens that follow the ones before."""
+        """Add the scores of the next tokens."""
         for name, value in (self._shape(scores) or {}).items():
             if isinstance(value, list):
                 self._lists.setdefault(name, []).append(msgspec.json.encode(value)[1:-1])
@@ -56,13 +56,13 @@ class Collected:
                 self._others[name] = value
 
     def value(self) -> dict[str, Any] | None:
-        """All of it, for msgspec to write. None if there was nothing."""
+        """The whole value, for msgspec to encode; None if there are no scores."""
         written = {name: msgspec.Raw(b"[" + b",".join(parts) + b"]") for name, parts in self._lists.items()}
         return {**written, **self._others} or None
 
 
 def _name(candidate: ScoredToken) -> str:
-    """Bytes that are no text are spelled out, so that tokens of one name are of one text."""
+    """The token's text. Bytes that are not UTF-8 are spelled out, so that tokens with one name have one text."""
     try:
         return candidate.data.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""How the two endpoints shape their answers."""
+"""The response objects of both endpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ResponseFields:
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How an endpoint names and shapes its answers."""
+    """The names and the shape of an endpoint's responses."""
 
     name: EndpointName
     path: str
@@ -29,8 +29,8 @@ class Form:
     object: str
     stream_object: str
     scores: logprobs.Shape  # of its log-probabilities
-    choice: Callable[[int, Piece, Any], dict[str, Any]]  # index, its pieces as one, all `scores`
-    delta: Callable[[int, Piece, bool], dict[str, Any]]  # index, a piece of it, whether it is the first
+    choice: Callable[[int, Piece, Any], dict[str, Any]]  # of the index, its joined pieces, all its `scores`
+    delta: Callable[[int, Piece, bool], dict[str, Any]]  # of the index, a piece, and whether it is the first
 
 
 def _completion(index: int, piece: Piece, scores: Any) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from faasmoe.api.bodies.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, T
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import MAX_STOPS, RANGES, SamplingParams
 
-MAX_CHOICES = 128  # of all prompts of a request together; as many as `n` can be in OpenAI's API
+MAX_CHOICES = 128  # of all prompts of a request together; the greatest `n` of OpenAI's API
 MAX_MESSAGES = 4096
 MAX_PARTS = 4096  # of one message
 MAX_BIASES = 4096
-MAX_STOP = 1024  # characters of a stop string: so much text of an answer is held back until it is certain
+MAX_STOP = 1024  # characters of a stop string: so much text of a response is held back until it is certain
 MAX_NAME = 1024  # characters of a model's name
 
-_SAMPLED_AS_NAMED = (  # fields that go to the orchestrator as they are; null leaves them at their neutral values
+_SAMPLED_AS_NAMED = (  # fields that `SamplingParams` has under the same names; null stands for the neutral value
     "temperature",
     "top_p",
     "top_k",
@@ -57,7 +57,7 @@ Name = Annotated[Text, Field(max_length=MAX_NAME)]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
 Ids = Annotated[
     list[int], Field(fail_fast=True)
-]  # how many there may be hangs on the model: `api.bodies.structure`
+]  # `api.bodies.structure` bounds their number, which depends on the model
 Prompt = Annotated[
     Annotated[Text, Tag(TEXT)]
     | Annotated[Texts, Tag(TEXTS)]
@@ -84,14 +84,14 @@ class Body(BaseModel):
 
 
 class StreamOptions(Body):
-    """What a stream carries besides text."""
+    """Options of a stream."""
 
     include_usage: bool | None = False
     include_obfuscation: Literal[False] | None = None
 
 
 class GenerationBody(Body):
-    """What completions and chat completions have in common."""
+    """The common fields of completions and chat completions."""
 
     model: Name
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
@@ -117,37 +117,37 @@ class GenerationBody(Body):
 
     @property
     def choices(self) -> int:
-        """How many answers a prompt gets."""
+        """Responses to each prompt."""
         return self.n or 1
 
     @property
     def priority(self) -> int:
-        """Within the tenant: requests of a higher one go first."""
+        """The priority within the tenant: requests with a higher one run first."""
         return _PRIORITIES.get(self.service_tier or "", 0)
 
     @property
     def tier(self) -> str | None:
-        """What the priority is called in answers, if it was asked for."""
+        """The service tier that responses repeat, if the body names one."""
         return "default" if self.service_tier == "auto" else self.service_tier
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with a chunk that has the usage."""
+        """Whether a stream ends with a chunk for the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def sampling(self, max_tokens: int) -> SamplingParams:
-        """Raises `RequestError` naming the field if a value is out of range."""
+        """The sampling parameters. Raises `RequestError` with the field if a value is out of range."""
         given = {name: getattr(self, name) for name in _SAMPLED_AS_NAMED if getattr(self, name) is not None}
         return SamplingParams(
             max_tokens,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
             **given,
-            **self._told(),
+            **self._extras(),
         )
 
-    def _told(self) -> dict[str, Any]:
-        """What is told besides the completion, as `SamplingParams` has it."""
+    def _extras(self) -> dict[str, Any]:
+        """The fields of `SamplingParams` for what a response has besides the completion."""
         raise NotImplementedError
 
     @model_validator(mode="after")
@@ -169,11 +169,11 @@ class CompletionBody(GenerationBody):
     # known to OpenAI's API and not served
     suffix: Literal[""] | None = None
 
-    def _told(self) -> dict[str, Any]:
+    def _extras(self) -> dict[str, Any]:
         return {"logprobs": self.logprobs, "echo": bool(self.echo)}
 
     @model_validator(mode="after")
-    def _all_are_answered(self) -> Self:
+    def _best_of_equals_n(self) -> Self:
         if self.best_of is not None and self.best_of != self.choices:
             raise RequestError(
                 f"best_of is {self.best_of}: this server answers with all it generates, so leave it out or make it "
@@ -198,7 +198,7 @@ Content = Annotated[
 
 
 class Message(Body):
-    """One turn of a conversation. Those of the assistant may be what this server has answered."""
+    """One turn of a conversation. An assistant's message may be one that this server has sent."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
@@ -212,13 +212,13 @@ class Message(Body):
     function_call: None = None
 
     def plain(self) -> dict[str, str]:
-        """Role and text, as chat templates want them."""
+        """The role and the text, in the form of chat templates."""
         content = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
         return {"role": self.role, "content": content}
 
 
 class TextFormat(Body):
-    """What answers are without any format."""
+    """The format of plain text."""
 
     type: Literal["text"]
 
@@ -255,10 +255,10 @@ class ChatBody(GenerationBody):
 
     @property
     def limit(self) -> int | None:
-        """Most tokens of an answer, if there is a limit."""
+        """The most tokens of a response; None without a limit."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
-    def _told(self) -> dict[str, Any]:
+    def _extras(self) -> dict[str, Any]:
         return {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
 
     @model_validator(mode="after")

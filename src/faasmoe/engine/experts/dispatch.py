@@ -201,7 +201,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
         at_once = len(block.artifact.experts)  # parts that `Grouping` makes of it at most
         spec = FunctionSpec(
-            block.name, HANDLER, artifact, block.artifact.memory, _joined(files), concurrency=at_once
+            block.name, HANDLER, artifact, memory=block.artifact.memory, files=_joined(files), concurrency=at_once
         )
         specs.append(spec)
     return specs
