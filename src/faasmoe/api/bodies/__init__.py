@@ -1,1 +1,1 @@
-"""From the bytes of a request body to checked values, for every API: structure, wording of errors, token ids."""
+"""Checks of request bodies for every API: structure, shapes of values, wording of errors, prompts to token ids."""

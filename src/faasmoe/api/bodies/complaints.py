@@ -1,4 +1,4 @@
-"""What is wrong with a request, in this server's words."""
+"""Words pydantic's validation errors for clients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from faasmoe.api.bodies.shapes import NO_CHARACTER, NO_SHAPE, SHAPES
 from faasmoe.errors import RequestError
 
-_LONGEST_NAME = 100  # characters of a field's name that are repeated
+_LONGEST_NAME = 100  # characters of a field's name that a message repeats
 _LONGEST_NUMBER = 24
 _PYTHON = re.compile(r"\b(True|False)\b")
 _PLACES = ("body", "query", "path")  # FastAPI puts them in front of a field's path
 _KEY = "[key]"  # pydantic puts it behind that of an object's name
-_WORDS = {  # by pydantic's name of an error; `given` is what the value is, `text` pydantic's own
+_WORDS = {  # by pydantic's name of an error; `given` describes the value, `text` is pydantic's message
     "string_type": "must be a string, not {given}",
     "int_type": "must be an integer, not {given}",
     "int_from_float": "must be an integer, not {given}",
@@ -46,7 +46,7 @@ _WRONG_BODY = "the body must be JSON, and the header Content-Type must be applic
 
 
 def refusal_of(found: Sequence[Mapping[str, Any]]) -> RequestError:
-    """The error for what pydantic has found, which is at least one thing."""
+    """The error for pydantic's findings, of which there is at least one."""
     first = found[0]
     where = [str(part)[:_LONGEST_NAME] for part in _path(first["loc"])]
     param = where[0] if where and first["type"] != "json_invalid" else None
@@ -61,7 +61,7 @@ def _path(where: Sequence[Any]) -> Sequence[Any]:
 def _complaint(error: Mapping[str, Any], field: str) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not valid JSON: {error['ctx']['error']}"
-    if isinstance(error.get("input"), bytes):  # FastAPI has not even tried to read it
+    if isinstance(error.get("input"), bytes):  # FastAPI has not parsed it
         return _WRONG_BODY
     return f"{field or 'body'}: {_what(error)}"
 
@@ -77,7 +77,7 @@ def _what(error: Mapping[str, Any]) -> str:
 
 
 def _said(value: Any) -> str:
-    """What a value is, without repeating texts."""
+    """Describe a value without repeating its text."""
     if isinstance(value, str):
         return "a string"
     if isinstance(value, list):
@@ -89,7 +89,7 @@ def _said(value: Any) -> str:
 
 
 def _in_json(about: Any) -> Any:
-    """What pydantic says of a bound, or lists of values as Python has them."""
+    """Write a bound, or pydantic's list of Python values, as JSON has it."""
     if isinstance(about, float):
         return f"{about:g}"
     return _PYTHON.sub(lambda found: found[0].lower(), about) if isinstance(about, str) else about

@@ -1,4 +1,4 @@
-"""From the prompts and messages of a body to token ids that the model has."""
+"""Encodes prompts and messages as token ids that the model has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from faasmoe.errors import RequestError
 
 
 class Encoder(Protocol):
-    """The part of a tokenizer that prompts need."""
+    """A tokenizer, as far as prompts need one."""
 
     def encode(self, text: str, most: int, field: str = "prompt") -> list[int]:
         """Token ids of `text`. Raises `RequestError` naming `field` if they are more than `most`."""
@@ -18,12 +18,11 @@ class Encoder(Protocol):
         """Token ids of a conversation that the assistant is to continue. Raises `RequestError` as `encode` does."""
 
     def name(self, token: int) -> str:
-        """The text of a token, as it is called in messages."""
+        """The text of a token, for error messages."""
 
 
 class PromptReader:
-    """Encodes what clients send, and refuses what no prompt can be: ids of the model are 0 to `vocabulary` - 1, and
-    `most` tokens fit its context."""
+    """Encodes prompts, and refuses impossible ones: token ids are 0 to `vocabulary` - 1; `most` tokens fit the context."""
 
     def __init__(self, encoder: Encoder, vocabulary: int, most: int) -> None:
         self._encoder = encoder
@@ -46,7 +45,7 @@ class PromptReader:
         return self._known(ids, "messages", self._encoder.name)
 
     def check(self, ids: list[int], field: str) -> list[int]:
-        """`ids` as they are. Raises `RequestError` naming `field` if the model has no such tokens."""
+        """Return `ids` unchanged. Raises `RequestError` naming `field` if the model has no such tokens."""
         return self._known(ids, field, str)
 
     def _text(self, text: str) -> list[int]:

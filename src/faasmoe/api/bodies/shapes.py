@@ -1,4 +1,4 @@
-"""Fields that take values of several shapes: which of them a value is, so that an error is about that one alone."""
+"""Discriminators for fields with values of several shapes, so that an error is about the value's own shape alone."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NO_CHARACTER = "half of a surrogate pair is no character"  # JSON can escape the
 
 
 def text_or_list(described: str) -> Discriminator:
-    """For a field that takes `described`."""
+    """The discriminator of a field that takes a text or a list; `described` is for errors."""
     return Discriminator(_text_or_list, NO_SHAPE, described)
 
 
 def prompt_shape(described: str) -> Discriminator:
-    """For a completion's prompt, which is `described`."""
+    """The discriminator of a completion's prompt; `described` is for errors."""
     return Discriminator(_prompt, NO_SHAPE, described)
 
 
@@ -30,7 +30,7 @@ def _text_or_list(value: Any) -> str | None:
 
 
 def _prompt(value: Any) -> str | None:
-    """The first item of a list says what the others have to be."""
+    """The first item of a list decides its shape."""
     if isinstance(value, str):
         return TEXT
     if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How much structure a body has, counted before it is parsed.
+"""Limits on the structure of a body, counted before it is parsed.
 
 A parser makes an object of each `{}`, and a validator an error of each object that is wrong: from 4 MiB of them come
 gigabytes, and half a minute of work. So lists, objects, strings and numbers are counted first, in its bytes, which
@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from faasmoe.errors import RequestError
 
-MAX_TEXTS = 1 << 16  # strings, names of fields among them
+MAX_TEXTS = 1 << 16  # strings, including names of fields
 MAX_NESTED = 1 << 14  # lists and objects
-LEAST_VALUES = 1 << 15  # numbers and others, whatever the model takes
+LEAST_VALUES = 1 << 15  # values that a body may have whatever the model's context
 
 
 def check_structure(body: bytes, most_values: int) -> None:
-    """Raises `RequestError` if `body`, which may be no JSON at all, has more than a request can need.
+    """Raises `RequestError` if `body`, which need not be JSON, has more structure than a request can need.
 
-    `most_values` is how many values there may be beside each other; token ids of prompts are such.
+    `most_values` limits the values that stand beside each other, such as token ids of prompts.
     """
     bare = (
         body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    )  # no quote but those of strings
+    )  # only quotes that delimit strings
     if (quotes := bare.count(b'"')) > 2 * MAX_TEXTS:
         raise _too_much(f"{quotes // 2} strings", MAX_TEXTS)
     outside = b"".join(bare.split(b'"')[::2])

@@ -1,4 +1,4 @@
-"""Refuse bodies that no prompt needs, and those that do not come, before they fill the memory."""
+"""Limits on the size of bodies, on the time that they take, and on the memory of all bodies together."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 
 MAX_BODY = 4 << 20  # bytes: about a million tokens of text
 MAX_SECONDS = 30.0  # for all of it
-MAX_HELD = 64 << 20  # bytes of bodies that are not read yet, of all tenants together
+MAX_HELD = 64 << 20  # bytes of bodies that are not parsed yet, of all tenants together
 MAX_HELD_EACH = 16 << 20  # of one tenant
-_LONGEST_KIND = 100  # characters of a Content-Type that are repeated
+_LONGEST_KIND = 100  # characters of a Content-Type that an error message repeats
 
 
 class BodyLimit:
-    """ASGI middleware that bounds bodies, each and together.
+    """ASGI middleware that limits each body, and all bodies together.
 
-    It answers 413 to a body of more than `MAX_BODY` bytes, announced or not, 408 to one that takes more than `seconds`,
-    and 429 where it would be more than may be held of this tenant's bodies or of all. Bytes are held until the answer
-    begins: all of a body has been read by then.
+    It responds with 413 to a body of more than `MAX_BODY` bytes, with 408 to one that takes more than `seconds`, and
+    with 429 to one that would exceed `MAX_HELD_EACH` or `MAX_HELD`. Bytes count until the response begins: the body has
+    been parsed by then.
     """
 
     def __init__(self, app: ASGIApp, seconds: float = MAX_SECONDS) -> None:
@@ -32,31 +32,31 @@ class BodyLimit:
         self._held: dict[str, int] = {}  # by tenant
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, counting what it brings."""
+        """Pass the request on, and count its bytes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         caller = scope.get("state", {}).get("caller")
-        coming = _Coming(self, caller.name if caller else "", receive)
+        body = _Body(self, caller.name if caller else "", receive)
         try:
-            await self._app(scope, coming.receive, coming.letting_go(send))
+            await self._app(scope, body.receive, body.letting_go(send))
         finally:
-            coming.let_go()
+            body.let_go()
 
     @property
     def seconds(self) -> float:
-        """That a body may take."""
+        """The seconds that a body may take."""
         return self._seconds
 
     def hold(self, tenant: str, size: int) -> None:
-        """Count bytes. Raises `EngineBusy` if that is too much."""
+        """Count `size` bytes. Raises `EngineBusy` if they exceed a limit."""
         own = self._held.get(tenant, 0) + size
         if own > MAX_HELD_EACH or sum(self._held.values()) + size > MAX_HELD:
             raise EngineBusy("too many long bodies come at once", retry_after=1.0)
         self._held[tenant] = own
 
     def let_go(self, tenant: str, size: int) -> None:
-        """Count no longer."""
+        """Stop counting `size` bytes."""
         left = self._held.get(tenant, 0) - size
         if left > 0:
             self._held[tenant] = left
@@ -64,20 +64,20 @@ class BodyLimit:
             self._held.pop(tenant, None)
 
 
-class _Coming:
-    """The body of one request on its way."""
+class _Body:
+    """The body of one request while it arrives."""
 
     def __init__(self, limit: BodyLimit, tenant: str, receive: Receive) -> None:
         self._limit = limit
         self._tenant = tenant
         self._receive = receive
         self._end = asyncio.get_running_loop().time() + limit.seconds
-        self._looked = False  # whether there was a last look
+        self._looked = False  # the last look has begun
         self._received = self._held = 0
         self._whole = False
 
     async def _in_time(self) -> Message:
-        """The next message, after the last moment only if it has come already. Raises `TimeoutError`."""
+        """The next message; after the deadline only if it has arrived already. Raises `TimeoutError`."""
         try:
             async with asyncio.timeout_at(self._end):
                 return await self._receive()
@@ -90,7 +90,7 @@ class _Coming:
 
     async def receive(self) -> Message:
         """The next message of the request. Raises `HTTPException` or `EngineBusy`."""
-        if self._whole:  # all that can still come is that the client leaves
+        if self._whole:  # the only message left is the disconnect
             return await self._receive()
         try:
             message = await self._in_time()
@@ -108,7 +108,7 @@ class _Coming:
         return message
 
     def letting_go(self, send: Send) -> Send:
-        """`send`, which takes the body for read when the answer begins."""
+        """Wrap `send` so that the body stops counting when the response begins."""
 
         async def sending(message: Message) -> None:
             self.let_go()
@@ -117,22 +117,22 @@ class _Coming:
         return sending
 
     def let_go(self) -> None:
-        """The body is held no longer. May be called again and again."""
+        """Stop counting the body. May be called more than once."""
         self._limit.let_go(self._tenant, self._held)
         self._held = 0
 
 
 async def body_of(request: Request) -> bytes:
-    """All of a body of JSON, which the request does not keep.
+    """Read the whole body, without keeping a copy in the request.
 
-    Raises `RequestError` if it is not said to be JSON: a web page may send plain text, and bodies of no type, anywhere
-    without asking.
+    Raises `RequestError` if Content-Type is not JSON: without a preflight, a web page can send plain text, or a body of
+    no type, to any server.
     """
     parts: list[bytes] = []
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise EngineStopped("the client has left")  # nobody hears it
+            raise EngineStopped("the client has left")  # nobody receives it
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             break

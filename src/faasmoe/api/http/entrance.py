@@ -1,4 +1,4 @@
-"""What every request passes first: the server's health, and whether requests are taken."""
+"""The entrance of all requests: answers for the server's health, and refuses requests while the server is not ready."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from faasmoe.api.registry import APIS, Registry
 from faasmoe.api.request_log import RequestLog
 
 HEALTH, READY, METRICS = "/health", "/ready", "/metrics"
-_LOADING_SECONDS = 5  # after which a client may come again while the model is loaded
-_STOPPING_SECONDS = 10  # and when the server stops: by then there may be another
+_LOADING_SECONDS = 5  # `Retry-After` while the model is loaded
+_STOPPING_SECONDS = 10  # and while the server stops: by then another may have started
 
 
 class Entrance:
-    """ASGI application: answers `/health` and `/ready` at any time, and passes other requests on while they are taken.
+    """ASGI application that answers `/health` and `/ready` at any time, and passes other requests on once it is open.
 
-    Before `open` and after `close` they are refused with 503; after `close` metrics can still be read.
+    Before `open` and after `close` other requests are refused with 503; `/metrics` can be read after `close`, too.
     """
 
     def __init__(self, health: Health, apis: Registry = APIS) -> None:
@@ -37,28 +37,28 @@ class Entrance:
 
     @property
     def running(self) -> int:
-        """Requests that were passed on and have not ended."""
+        """The number of requests that were passed on and have not ended."""
         return self._running
 
     def open(self, app: ASGIApp, cut: Callable[[str], None]) -> None:
-        """Pass requests on to `app`; `cut` lets all that run fail for a reason."""
+        """Pass requests on to `app`. `cut` makes all running requests fail with a message."""
         self._app, self._cut = app, cut
 
     def cut(self, reason: str) -> None:
-        """Let requests that run fail, if they can."""
+        """Make running requests fail with this message."""
         if self._cut is not None:
             self._cut(reason)
 
     def close(self, reason: str) -> None:
-        """Take no more requests; those that run go on."""
+        """Refuse new requests; running ones go on."""
         self._health.stopping = reason
 
     async def idle(self) -> None:
-        """Until no request runs."""
+        """Return when no request runs."""
         await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on. HEAD is GET without a body, which the HTTP server leaves out."""
+        """Answer a request, or pass it on. HEAD is handled as GET; the HTTP server leaves the body out."""
         if scope["type"] != "http":
             return
         if scope["method"] == "HEAD":

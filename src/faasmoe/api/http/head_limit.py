@@ -1,4 +1,4 @@
-"""What a connection may send: requests that come in time and cannot be misread."""
+"""Limits on the heads of requests: they arrive in time, and cannot be misread."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class HeadLimit(H11Protocol):
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._expect()
-        else:  # a request is there; its body is `BodyLimit`'s business
+        else:  # the head is complete; `BodyLimit` watches the body
             self._stop()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -58,7 +58,7 @@ class HeadLimit(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn when h11 has refused what came."""
+        """Called by uvicorn when h11 has refused the received bytes."""
         error = self.conn.refusal
         status = HTTPStatus(400 if error is None else error.error_status_hint)
         text = msg if error is None else str(error)
@@ -66,7 +66,7 @@ class HeadLimit(H11Protocol):
             head = self.conn.refused
             path = path_of(head) if head or self.scope is None else self.scope["path"]
             self._refuse(status, path, f"this is not a request that can be taken: {text}")
-        else:  # its answer has begun
+        else:  # its response has begun
             log.info("connection closed", extra={"reason": "malformed_body", "client": self._address})
         self.transport.close()
 
@@ -75,7 +75,7 @@ class HeadLimit(H11Protocol):
         return self.client[0] if self.client else ""
 
     def timeout_keep_alive_handler(self) -> None:
-        """See uvicorn's protocol, which would close the connection of a request that has come and was not read yet."""
+        """Wait for `LAST_LOOK` first: uvicorn would close the connection of a request that has arrived unread."""
         give_up = super().timeout_keep_alive_handler
         self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK, give_up)
 
@@ -104,7 +104,7 @@ class HeadLimit(H11Protocol):
         self.transport.close()
 
     def _refuse(self, status: HTTPStatus, path: str, message: str) -> None:
-        """Answer a request that no application sees."""
+        """Respond to a request that no application sees."""
         log.info(
             "request refused",
             extra={"status": status.value, "reason": status.name.lower(), "client": self._address},

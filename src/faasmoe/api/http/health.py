@@ -1,4 +1,4 @@
-"""What a server says of itself: whether it takes requests, and what is wrong."""
+"""Health of the server: its status, and the reasons for it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ Status = Literal["starting", "ok", "degraded", "stopped"]
 
 @dataclass(frozen=True)
 class Parts:
-    """What a server that serves is made of. None of these blocks, and their texts name no files and no tenants."""
+    """The parts of a server that decide its health. No call blocks, and no text names files or tenants."""
 
     orchestrators: Callable[[], State]
-    functions: Callable[[], Literal["starting", "ok"]]  # the platform: whether functions can be started
-    ledger: Callable[[], str | None]  # why nothing is written to it now
-    open: Callable[[], bool]  # whether no key is needed
+    functions: Callable[[], Literal["starting", "ok"]]  # `ok`: the platform can start functions
+    ledger: Callable[[], str | None]  # why it cannot be written now; None if it can
+    open: Callable[[], bool]  # requests need no key
 
 
 @dataclass
 class Health:
-    """Begins with `starting`; `parts` are there once the server serves."""
+    """The health of one server, which begins with `starting`; `parts` are set when it serves."""
 
-    stage: str = "the server is starting"  # what is done before it serves
+    stage: str = "the server is starting"  # of the start, in words
     parts: Parts | None = None
-    stopping: str | None = field(default=None)  # why it takes no more requests
+    stopping: str | None = field(default=None)  # why it takes no more requests; None while it does
 
     @property
     def status(self) -> Status:
-        """`degraded`: requests are taken, and something has to be mended."""
+        """The status; `degraded` if requests are taken but a part has failed."""
         if self.stopping is not None:
             return "stopped"
         if self.parts is None:
@@ -45,11 +45,11 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken."""
+        """Whether the server takes requests."""
         return self.status in ("ok", "degraded")
 
     def report(self) -> dict[str, Any]:
-        """For JSON: `status`, `open` once it is known, and the `reasons` of a status other than ok."""
+        """The report for JSON: `status`, the `reasons` of a status other than ok, and `open` once the server serves."""
         report: dict[str, Any] = {"status": self.status, "reasons": self._reasons()}
         return report if self.parts is None else {**report, "open": self.parts.open()}
 

@@ -1,4 +1,4 @@
-"""Answers refusals of one client no faster than it could use them, so that a flood of them costs others nothing."""
+"""Limits how fast one client is refused, so that a flood of bad requests costs other clients nothing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faasmoe.api.disconnect import address_of
 
 RATE = 10.0  # refusals a second that a client gets
-BURST = 20  # that it gets at once
-_SOON = 1e-3  # seconds that are not worth waiting for
-MOST_WAITING = 64  # of one client's that wait for their turn; others get theirs at once, and lose their connection
+BURST = 20  # refusals that it gets at once
+_SOON = 1e-3  # seconds; shorter waits are skipped
+MOST_WAITING = 64  # refusals of one client that wait; further ones are sent at once and close the connection
 
 
 class RefusalPace:
-    """ASGI middleware: what a client has done wrong (status 4xx) is told `RATE` times a second, after `BURST` at once.
+    """ASGI middleware that sends a client `BURST` refusals (status 4xx) at once, and then `RATE` a second.
 
-    A client is a tenant, or an address from which no good key has come; where no key is needed, there is nobody to
-    protect. Its connection waits, and with it its next request; nothing else does.
+    A client is a tenant, or the address of requests without a valid key. Only the client's own connection waits. A
+    server that needs no key has no other clients to protect, and does not wait.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class RefusalPace:
         self._app = app
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._sleep = sleep
-        self._paid: dict[str, float] = {}  # when a client would have used up what it was told, at this rate
+        self._paid: dict[str, float] = {}  # the time at which a client has used up its refusals at `RATE`
         self._waiting: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and hold its answer back if that is a refusal too many."""
+        """Pass the request on, and delay its response if that is one refusal too many."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -49,7 +49,7 @@ class RefusalPace:
         await self._app(scope, receive, sending)
 
     async def _turn(self, client: str) -> bool:
-        """Wait for the client's turn. False if too many wait already."""
+        """Wait for the client's turn. Returns False if too many refusals wait already."""
         now = self._clock()
         if len(self._paid) > 1000:
             self._paid = {who: paid for who, paid in self._paid.items() if paid > now}

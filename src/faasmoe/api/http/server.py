@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with another way to end."""
+"""The HTTP server: uvicorn with a graceful shutdown that fails what is left instead of cancelling it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from faasmoe.api.http.head_limit import HeadLimit
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that may wait to be accepted
-_AT_ONCE = 16  # that are accepted in one turn of the loop
-LAST_WORDS = 1.0  # seconds for telling clients that their requests end here
-_LONGEST_END = 2  # seconds after which uvicorn would cancel what runs, with a traceback for each
+_AT_ONCE = 16  # connections that are accepted in one iteration of the event loop
+LAST_WORDS = 1.0  # seconds for the error responses of requests that the shutdown ends
+_LONGEST_END = 2  # seconds after which uvicorn would cancel requests, with a traceback for each
 REASON = "the server is shutting down"
 
 
 class HttpServer(uvicorn.Server):
-    """Serves what `entrance` lets in, until `end` is called.
+    """Serves requests through `entrance` until `end` is called.
 
-    At the end new requests are refused with 503, `/health` and `/ready` say so, and running ones may go on for
-    `grace` seconds. What is left then is cut off and fails with an error: an answer with 503, or an event in a stream.
-    A second call of `end` does that at once. Clients that do not read are hung up on `LAST_WORDS` seconds later.
+    Then new requests are refused with 503, `/health` and `/ready` say so, and running requests may go on for `grace`
+    seconds. Requests that still run fail with an error: status 503, or an event in a stream. A second call of `end`
+    does that at once. Connections of clients that do not read are closed `LAST_WORDS` seconds later.
     """
 
     def __init__(self, entrance: Entrance, grace: float) -> None:
@@ -39,8 +39,8 @@ class HttpServer(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,  # clients could give themselves any address
-                backlog=_AT_ONCE,  # what asyncio accepts in a row: it logs as many errors if descriptors are short
+                proxy_headers=False,  # `TrustedProxies` decides which proxies are believed
+                backlog=_AT_ONCE,  # asyncio accepts as many in a row, and logs as many errors if descriptors run out
                 timeout_graceful_shutdown=_LONGEST_END,
             )
         )
@@ -50,7 +50,7 @@ class HttpServer(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
 
     def end(self) -> None:
-        """Take no more requests; stop when none runs. Called again: stop now."""
+        """Refuse new requests, and stop when none runs. Called again: stop now."""
         if self._draining is None:
             self._entrance.close(REASON)
             self._draining = asyncio.create_task(self._drain())
@@ -59,14 +59,14 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Uvicorn's would take signals from whoever starts processes for us and has to stop them."""
+        """Install no signal handlers: the gateway has its own, which stop all processes."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`."""
         await super().startup(sockets)
         for each in sockets or ():
-            each.listen(BACKLOG)  # uvicorn has set it to what it accepts in a row
+            each.listen(BACKLOG)  # uvicorn has set it to `_AT_ONCE`
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`."""
@@ -77,12 +77,12 @@ class HttpServer(uvicorn.Server):
             hanging_up.cancel()
 
     def _hang_up(self) -> None:
-        """Requests end as if their clients had left."""
+        """Close all connections; their requests end as if the clients had disconnected."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
     async def _drain(self) -> None:
-        """Listening goes on, so that a client which comes now learns by a 503 that it may try elsewhere."""
+        """Wait for running requests. The server still listens: new clients get 503 and can try elsewhere."""
         ends = [asyncio.create_task(self._entrance.idle()), asyncio.create_task(self._hurry.wait())]
         try:
             await asyncio.wait(ends, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""Requests that two servers could read differently are refused.
+"""Refuses requests that two servers could read differently.
 
 A proxy and this server that disagree about where a request ends let a client smuggle a second one past the proxy
-(RFC 9112, section 11.2). h11 refuses most of what is ambiguous; the rest is refused here.
+(RFC 9112, section 11.2). h11 refuses most ambiguous requests; this module refuses the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FLAWS = (
 
 
 class StrictConnection(h11.Connection):
-    """h11's server side, which also refuses what RFC 9112 lets a server refuse."""
+    """An h11 connection of a server that refuses all requests which RFC 9112 lets a server refuse."""
 
     def __init__(self, max_incomplete_event_size: int) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size)
@@ -52,7 +52,7 @@ def path_of(head: bytes) -> str:
 
 
 def _check_head(received: bytes) -> None:
-    """Of a head, complete or not. h11 takes bare LF for CRLF, and joins folded lines."""
+    """Check the bytes of a head, complete or not. h11 accepts bare LF, and joins folded lines."""
     end = _END.search(received)
     head = received[: end.end()] if end else received
     for flaw, message in _FLAWS:
@@ -61,7 +61,7 @@ def _check_head(received: bytes) -> None:
 
 
 def _check_framing(request: h11.Request) -> None:
-    """h11 takes Transfer-Encoding and leaves Content-Length, and the connection goes on."""
+    """Check how the body's end is found. h11 would ignore Content-Length beside Transfer-Encoding."""
     names = {name for name, _ in request.headers}
     if b"transfer-encoding" not in names:
         return
