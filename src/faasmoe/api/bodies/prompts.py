@@ -22,7 +22,10 @@ class Encoder(Protocol):
 
 
 class PromptReader:
-    """Encodes prompts, and refuses impossible ones: token ids are 0 to `vocabulary` - 1; `most` tokens fit the context."""
+    """Encodes prompts, and refuses impossible ones.
+
+    The model's token ids are 0 to `vocabulary` - 1, and `most` tokens fit its context.
+    """
 
     def __init__(self, encoder: Encoder, vocabulary: int, most: int) -> None:
         self._encoder = encoder

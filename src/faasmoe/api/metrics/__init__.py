@@ -1,1 +1,1 @@
-"""Prometheus series."""
+"""Prometheus series of the gateway, and collectors of other processes' stats."""

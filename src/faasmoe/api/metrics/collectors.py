@@ -1,4 +1,4 @@
-"""Snapshots of orchestrator and platform as Prometheus series. Names follow vLLM's where it has the same thing."""
+"""Collectors: stats of orchestrators, the platform and tenancy as Prometheus series."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from faasmoe.tenancy.service import TenancyService
 
 _Family = Callable[[str, str, float], Metric]
 
-ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
+ENGINE: dict[str, tuple[str, _Family, str]] = {  # by the name of a gauge in `EngineStats.engine`
     "kv_cache_tokens": ("kv_cache_tokens", GaugeMetricFamily, "Tokens that the KV cache can hold"),
     "kv_cache_tokens_used": ("kv_cache_tokens_used", GaugeMetricFamily, "KV cache tokens of running sequences"),
     "kv_cache_tokens_kept": (
@@ -34,7 +34,7 @@ ENGINE: dict[str, tuple[str, _Family, str]] = {  # by figure of `Engine.gauges`
 
 
 def tenancy_series(tenancy: TenancyService) -> Iterator[Metric]:
-    """What becomes of keys and of records."""
+    """Series of keys and of ledger records."""
     ledger = tenancy.ledger
     yield CounterMetricFamily("faasmoe_wrong_keys", "Requests with an invalid key", tenancy.authentication.wrong)
     yield CounterMetricFamily("faasmoe_ledger_written", "Records written to the ledger", ledger.written)
@@ -50,30 +50,28 @@ def tenancy_series(tenancy: TenancyService) -> Iterator[Metric]:
     yield failures
 
 
-def orchestrator_series(figures: EngineStats) -> Iterator[Metric]:
-    """What engines do, all of them together. Counts go on when an orchestrator ends."""
-    yield GaugeMetricFamily("faasmoe_num_requests_running", "Running requests", figures.running)
-    yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests that wait to run", figures.waiting)
-    yield _histogram("faasmoe_iteration_seconds", "Seconds of a step of the engine", figures.step_seconds)
-    yield _histogram("faasmoe_iteration_tokens", "Tokens of a step of the engine", figures.step_tokens)
-    yield _histogram("faasmoe_iteration_sequences", "Sequences of a step of the engine", figures.step_sequences)
-    yield _histogram(
-        "faasmoe_iteration_functions", "Functions called in a step of the engine", figures.step_functions
-    )
+def orchestrator_series(stats: EngineStats) -> Iterator[Metric]:
+    """Series of all engines together. Counters keep their values when an orchestrator ends."""
+    yield GaugeMetricFamily("faasmoe_num_requests_running", "Running requests", stats.running)
+    yield GaugeMetricFamily("faasmoe_num_requests_waiting", "Requests that wait to run", stats.waiting)
+    yield _histogram("faasmoe_iteration_seconds", "Seconds of an engine step", stats.step_seconds)
+    yield _histogram("faasmoe_iteration_tokens", "Tokens of an engine step", stats.step_tokens)
+    yield _histogram("faasmoe_iteration_sequences", "Sequences of an engine step", stats.step_sequences)
+    yield _histogram("faasmoe_iteration_functions", "Functions called in an engine step", stats.step_functions)
     phases = CounterMetricFamily(
-        "faasmoe_iteration_phase_seconds", "Seconds of the engine's steps, by phase", labels=["phase"]
+        "faasmoe_iteration_phase_seconds", "Seconds of engine steps, by phase", labels=["phase"]
     )
-    for phase, seconds in figures.phases.items():
+    for phase, seconds in stats.phases.items():
         phases.add_metric([phase], seconds)
     yield phases
     yield CounterMetricFamily(
-        "faasmoe_cold_starts_met", "Function calls that waited for a cold start", figures.cold_starts
+        "faasmoe_cold_starts_met", "Function calls that waited for a cold start", stats.cold_starts
     )
-    yield from _engine_series(figures.engine)
+    yield from _engine_series(stats.engine)
 
 
 def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
-    """How many orchestrators there are, and what it took to start them."""
+    """Series of orchestrators and their starts."""
     yield GaugeMetricFamily("faasmoe_orchestrators", "Orchestrators that take requests", running)
     yield CounterMetricFamily(
         "faasmoe_orchestrator_restarts", "Orchestrators started to replace a lost one", starts.again
@@ -85,12 +83,12 @@ def fleet_series(running: int, starts: Starts) -> Iterator[Metric]:
     )
 
 
-def _engine_series(figures: Mapping[str, float]) -> Iterator[Metric]:
-    for figure, (name, kind, text) in ENGINE.items():
-        if figure in figures:
-            yield kind(f"faasmoe_{name}", text, figures[figure])
-    if total := figures.get("kv_cache_tokens"):
-        used = figures.get("kv_cache_tokens_used", 0) / total
+def _engine_series(gauges: Mapping[str, float]) -> Iterator[Metric]:
+    for gauge, (name, kind, text) in ENGINE.items():
+        if gauge in gauges:
+            yield kind(f"faasmoe_{name}", text, gauges[gauge])
+    if total := gauges.get("kv_cache_tokens"):
+        used = gauges.get("kv_cache_tokens_used", 0) / total
         text = "Fraction of the KV cache in use (0 to 1)"
         yield GaugeMetricFamily("faasmoe_kv_cache_usage_perc", text, used)
 
@@ -101,7 +99,7 @@ def _histogram(name: str, text: str, values: Distribution) -> Metric:
 
 
 def _cumulative(counts: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
-    """Buckets of a histogram. Bounds are written as OpenMetrics wants them."""
+    """Cumulative buckets of a histogram, with bounds in OpenMetrics' notation."""
     total, buckets = 0, []
     for bound, count in counts:
         total += count
@@ -111,7 +109,7 @@ def _cumulative(counts: Iterable[tuple[float, int]]) -> list[tuple[str, int]]:
 
 
 def pool_series(pool: PoolStatus) -> Iterator[Metric]:
-    """What the platform's pool holds."""
+    """Series of the platform's pool."""
     yield GaugeMetricFamily("faasmoe_functions_deployed", "Deployed functions", len(pool.functions))
     yield GaugeMetricFamily(
         "faasmoe_pool_memory_bytes", "Bytes of memory of the pool of functions", pool.memory_used
@@ -126,7 +124,7 @@ def pool_series(pool: PoolStatus) -> Iterator[Metric]:
         "faasmoe_activations_waiting", "Starts of instances that wait for memory", pool.waiting
     )
     yield from _totals(pool.totals)
-    seconds = sum(bound * count for bound, count in pool.latency)  # bounds, so too much by a tenth
+    seconds = sum(bound * count for bound, count in pool.latency)  # of upper bounds, so up to a tenth too high
     buckets = _cumulative([*pool.latency, (math.inf, 0)])
     yield HistogramMetricFamily(
         "faasmoe_invocation_seconds",
@@ -145,12 +143,12 @@ def pool_series(pool: PoolStatus) -> Iterator[Metric]:
 def _totals(totals: PoolTotals) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "faasmoe_instance_byte_seconds",
-        "Bytes of instances times the seconds of their lives",
+        "Memory of instances in bytes, times the seconds they lived",
         1e9 * totals.instance_gb_seconds,
     )
     yield CounterMetricFamily(
         "faasmoe_instance_busy_byte_seconds",
-        "Bytes of instances times their seconds on answered calls",
+        "Memory of instances in bytes, times their seconds on answered calls",
         1e9 * totals.busy_gb_seconds,
     )
     yield CounterMetricFamily(
@@ -159,7 +157,7 @@ def _totals(totals: PoolTotals) -> Iterator[Metric]:
 
 
 def function_series(functions: Sequence[FunctionStatus]) -> Iterator[Metric]:
-    """By function: as many series as the model has functions, whoever calls them."""
+    """Series by function: their number depends on the model, not on who calls functions."""
     values: dict[str, tuple[type[Metric], str, Callable[[FunctionStatus], float]]] = {
         "instances": (GaugeMetricFamily, "Running instances of a function", lambda f: len(f.instances)),
         "instance_memory_bytes": (
@@ -189,7 +187,7 @@ def _states(functions: Sequence[FunctionStatus]) -> Metric:
 
 
 def _quantiles(functions: Sequence[FunctionStatus]) -> Metric:
-    """A summary that has nothing but quantiles: counts are in `invocations`, and nobody adds seconds up."""
+    """A summary with quantiles alone: `invocations` has the counts, and the platform sums up no seconds."""
     text = "Seconds from the arrival of a call at an instance to the reply, by function, as quantiles"
     family = SummaryMetricFamily("faasmoe_function_invocation_seconds", text)
     for function in functions:

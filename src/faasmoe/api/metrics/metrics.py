@@ -1,6 +1,6 @@
 """Prometheus series of a server, in a registry of its own. Names follow vLLM's where it has the same thing.
 
-docs/metrics.md lists them all.
+docs/metrics.md lists all series.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from faasmoe.tenancy.service import TenancyService
 
 log = logging.getLogger(__name__)
 
-MOST_TENANTS = 50  # with series of their own, those who came first; the others share one
+MOST_TENANTS = 50  # that have series of their own, the first ones; all others share one
 _OTHERS = "other"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
@@ -73,22 +73,25 @@ class Metrics:
         self._use = self._use_counters()
 
     def _use_counters(self) -> dict[str, tuple[Counter, float]]:
-        """By the figure of `ResourceUsage` that each counts, with what one of it is in the counter's unit."""
-        shared = "Function calls for requests; a call that several requests share is split between them"
-        memory = "Bytes of instances times their busy seconds for requests"
+        """Counters by field of `ResourceUsage`, each with the factor from the field's unit to the counter's."""
+        counter = self._counter
+        calls = "Function calls for requests; a call that serves several requests is split between them"
+        seconds = "Seconds that functions computed for requests"
+        memory = "Memory of instances in bytes, times their busy seconds for requests"
         return {
-            "invocations": (self._counter("request_invocations", shared), 1),
-            "expert_seconds": (self._counter("request_expert_seconds", "Seconds of functions for requests"), 1),
-            "gb_seconds": (self._counter("request_byte_seconds", memory), 1e9),
-            "cold_starts": (self._counter("request_cold_starts", "Cold starts for requests"), 1),
+            "invocations": (counter("request_invocations", calls), 1),
+            "expert_seconds": (counter("request_expert_seconds", seconds), 1),
+            "gb_seconds": (counter("request_byte_seconds", memory), 1e9),
+            "cold_starts": (counter("request_cold_starts", "Instances started for requests"), 1),
             "orchestrator_cpu_seconds": (
-                self._counter("request_cpu_seconds", "CPU seconds of orchestrators for requests"), 1
+                counter("request_cpu_seconds", "CPU seconds of orchestrators for requests"),
+                1,
             ),
-        }  # fmt: skip
+        }
 
     @contextmanager
     def request(self, request: GenerationRequest, submitted: float) -> Iterator[RequestMetrics]:
-        """Counts a request, and logs it, when it ends, however it does. `submitted` is of `time.monotonic`."""
+        """Count and log a request when it ends, with or without an error. `submitted` is of `time.monotonic`."""
         watch = RequestMetrics(self, request, self.tenant(request.tenant), submitted)
         try:
             yield watch
@@ -99,19 +102,19 @@ class Metrics:
             watch.end()
 
     def uses(self, requests: Sequence[GenerationRequest], streams: Sequence[PieceStream]) -> None:
-        """Count what requests use, as soon as that is known."""
+        """Count the resource usage of requests as soon as it is known."""
         for request, stream in zip(requests, streams, strict=True):
             stream.final.add_done_callback(partial(self._count_use, self.tenant(request.tenant)))
 
     def _count_use(self, tenant: str, final: asyncio.Future[Piece | None]) -> None:
         piece = None if final.cancelled() else final.result()
         if piece is not None and piece.used is not None:
-            for figure, (counter, one) in self._use.items():
-                counter.labels(tenant).inc(one * getattr(piece.used, figure))
+            for name, (counter, factor) in self._use.items():
+                counter.labels(tenant).inc(factor * getattr(piece.used, name))
 
     @contextmanager
     def refusals(self, requests: Sequence[GenerationRequest]) -> Iterator[None]:
-        """Counts and logs requests that an error keeps from being run."""
+        """Count and log requests that an error in this context refuses."""
         submitted = time.monotonic()
         try:
             yield
@@ -125,7 +128,7 @@ class Metrics:
             raise
 
     def turned_away(self, error: LimitExceeded, tenant: str) -> None:
-        """Count a request that a tenant's limit refuses before anything is known of it."""
+        """Count a request that a tenant's limit refuses before its body is read."""
         self.requests.labels("refused", self.tenant(tenant)).inc()
         self.limited.labels(error.limit, self.tenant(tenant)).inc()
 
@@ -137,13 +140,13 @@ class Metrics:
         return name
 
     async def page(self, accept: str = "") -> tuple[bytes, str]:
-        """What Prometheus scrapes, and its media type: OpenMetrics for those who accept that, else its older text."""
-        self._snapshots.figures = await self._fleet.stats()
+        """The page for Prometheus and its media type: OpenMetrics if `accept` names it, else the older text format."""
+        self._snapshots.stats = await self._fleet.stats()
         self._snapshots.running, self._snapshots.starts = self._fleet.running, self._fleet.starts
         try:
             self._snapshots.pool = await asyncio.to_thread(self._pool)
-        except (PlatformError, OSError, RuntimeError) as error:  # the rest of the page is worth having
-            log.warning("no figures of the platform: %s", error)
+        except (PlatformError, OSError, RuntimeError) as error:  # the rest of the page is still true
+            log.warning("metrics lack the platform's series: %s", error)
             self._snapshots.pool = None
         if any(kind.partition(";")[0].strip() == _OPENMETRICS for kind in accept.split(",")):
             text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
@@ -158,7 +161,7 @@ class Metrics:
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    """The route on which they are scraped."""
+    """Add the route that Prometheus scrapes."""
 
     @app.get("/metrics")
     async def page(request: Request) -> Response:
@@ -167,7 +170,7 @@ def add_metrics(app: FastAPI, metrics: Metrics) -> None:
 
 
 class RequestMetrics:
-    """What is measured of one request."""
+    """Observes one request for the series and the log."""
 
     def __init__(self, metrics: Metrics, request: GenerationRequest, tenant: str, submitted: float) -> None:
         self._metrics = metrics
@@ -191,7 +194,7 @@ class RequestMetrics:
             self._cached = piece.cached_tokens
         else:
             each = self._metrics.each.labels(self._tenant)
-            for _ in range(new):  # a piece may end several tokens, whose text was not certain before
+            for _ in range(new):  # a piece may have several tokens, whose text was not certain before
                 each.observe((now - self._latest) / new)
         self._metrics.tokens.labels(self._tenant).inc(new)
         self._last, self._latest = piece, now
@@ -199,11 +202,11 @@ class RequestMetrics:
             self.outcome = piece.finish_reason
 
     def end(self) -> None:
-        """Note that it is over."""
+        """Count the request, and log it."""
         seconds = time.monotonic() - self._started
         self._metrics.requests.labels(self.outcome, self._tenant).inc()
         self._metrics.duration.labels(self._tenant).observe(seconds)
-        figures = {
+        facts = {
             "request": self._request.id,
             "tenant": self._request.tenant,
             "outcome": self.outcome,
@@ -213,21 +216,21 @@ class RequestMetrics:
             "first_token_seconds": None if self._first is None else round(self._first, 4),
             "seconds": round(seconds, 4),
         }
-        log.info("request ended", extra=figures)
+        log.info("request ended", extra=facts)
 
 
 class _Snapshots:
-    """Series of what others count, as it was told last."""
+    """Collects the newest stats that others have counted."""
 
     def __init__(self, tenancy: TenancyService) -> None:
         self._tenancy = tenancy
-        self.figures = EngineStats()
+        self.stats = EngineStats()
         self.running = 0
         self.starts = Starts()
         self.pool: PoolStatus | None = None
 
     def collect(self) -> Iterable[Metric]:
-        yield from orchestrator_series(self.figures)
+        yield from orchestrator_series(self.stats)
         yield from fleet_series(self.running, self.starts)
         yield from tenancy_series(self._tenancy)
         if self.pool is not None:
