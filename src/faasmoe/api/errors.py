@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from faasmoe.api import request_log
-from faasmoe.api.bodies.complaints import refusal_of
+from faasmoe.api.bodies.validation_errors import refusal_of
 from faasmoe.api.interface import API, Failure
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.errors import (

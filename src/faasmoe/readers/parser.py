@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from faasmoe.api.bodies.complaints import refusal_of
 from faasmoe.api.bodies.prompts import Encoder, PromptReader
 from faasmoe.api.bodies.structure import check_structure
+from faasmoe.api.bodies.validation_errors import refusal_of
 from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.errors import RequestError

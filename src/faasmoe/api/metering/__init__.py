@@ -1,1 +1,1 @@
-"""What tenants have used: meters of requests and of idle instances, and sums over the ledger."""
+"""Usage of tenants: meters of requests and of idle instances, and sums over the ledger."""

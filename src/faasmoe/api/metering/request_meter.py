@@ -21,7 +21,7 @@ _FINAL_SECONDS = 30.0  # that a record waits for the usage of a cancelled reques
 
 
 class RequestMeters:
-    """What the meters of all requests share; it keeps those of cancelled requests until their usage is known."""
+    """The shared part of all request meters; it keeps meters of cancelled requests until their usage is known."""
 
     def __init__(self, tenancy: TenancyService) -> None:
         self.tenancy = tenancy
