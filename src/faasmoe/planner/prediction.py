@@ -226,8 +226,9 @@ def _latencies(requests: SimulatedRequests, run: SimulatedRun, counted: np.ndarr
 def _kv_cache(requests: SimulatedRequests, shape: ModelShape) -> int:
     """Bytes for keys and values: what requests need, kept for reuse by later ones up to 16 of the largest."""
     lengths, counts = np.unique(requests.prompt + requests.answer, return_counts=True)
-    sizes: list[int] = [shape.state.nbytes(length) for length in lengths.tolist()]
-    return min(sum(size * count for size, count in zip(sizes, counts.tolist(), strict=True)), 16 * sizes[-1])
+    sizes = [shape.state.nbytes(int(length)) for length in lengths]
+    needed = sum(size * int(count) for size, count in zip(sizes, counts, strict=True))
+    return min(needed, 16 * sizes[-1])
 
 
 def _least(given: Conditions, block_size: int) -> int:

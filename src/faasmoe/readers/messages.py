@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
 from faasmoe.errors import MessageError, RequestError
+from faasmoe.util.msgpack import decode
 
 LENGTH = struct.Struct("<I")  # bytes of a message that follows, between gateway and reader
 LARGEST = 32 << 20  # bytes of one: what a body asks for is never much longer than the body
@@ -67,7 +68,6 @@ class Refused(Message, frozen=True):
 
 
 Answer = Done | Refused
-M = TypeVar("M")
 
 pack = msgspec.msgpack.Encoder().encode
 _setup: msgspec.msgpack.Decoder[ReaderSetup] = msgspec.msgpack.Decoder(ReaderSetup)
@@ -87,31 +87,24 @@ def frame(message: Job | Answer) -> bytes:
 
 def read_setup(payload: bytes) -> ReaderSetup:
     """Raises `MessageError`."""
-    return _read(_setup, payload)
+    return decode(_setup, payload)
 
 
 def read_setup_failure(payload: bytes) -> SetupFailed:
     """Raises `MessageError`."""
-    return _read(_setup_failure, payload)
+    return decode(_setup_failure, payload)
 
 
 def read_options(payload: bytes) -> ReaderOptions:
     """Raises `MessageError`."""
-    return _read(_options, payload)
+    return decode(_options, payload)
 
 
 def read_job(packed: bytes | bytearray) -> Job:
     """Raises `MessageError`."""
-    return _read(_job, packed)
+    return decode(_job, packed)
 
 
 def read_answer(packed: bytes) -> Answer:
     """Raises `MessageError`."""
-    return _read(_answer, packed)
-
-
-def _read(decoder: msgspec.msgpack.Decoder[M], packed: bytes | bytearray) -> M:
-    try:
-        return decoder.decode(packed)
-    except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:  # not UTF-8 is a ValueError
-        raise MessageError(f"a message that cannot be read: {type(error).__name__}") from error
+    return decode(_answer, packed)

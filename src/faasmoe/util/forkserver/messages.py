@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 
-from faasmoe.errors import MessageError
+from faasmoe.util.msgpack import decode
 
 LARGEST_PACKET = 64 << 10  # bytes
 MOST_DESCRIPTORS = 8  # that come with an order
@@ -87,7 +85,6 @@ class Alive(Packet, frozen=True):
 
 Order = Load | Fork | Kill | Ping
 Event = Loaded | LoadFailed | Forked | ForkFailed | Killed | Ended | Alive
-_M = TypeVar("_M")
 
 pack = msgspec.msgpack.Encoder().encode
 _order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
@@ -96,16 +93,9 @@ _event: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 def read_order(packet: bytes) -> Order:
     """A message to the server. Raises `MessageError`."""
-    return _read(_order, packet)
+    return decode(_order, packet)
 
 
 def read_event(packet: bytes) -> Event:
     """A message from the server. Raises `MessageError`."""
-    return _read(_event, packet)
-
-
-def _read(decoder: msgspec.msgpack.Decoder[_M], packet: bytes) -> _M:
-    try:
-        return decoder.decode(packet)
-    except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:  # not UTF-8 is a ValueError
-        raise MessageError(f"a malformed packet of {len(packet)} bytes: {type(error).__name__}") from error
+    return decode(_event, packet)

@@ -376,7 +376,7 @@ def test_a_client_that_sends_nonsense_ends_the_process_with_one_line(
         run(monkeypatch, b"\xc1")
     assert left.value.code == 1
     assert [each.getMessage() for each in caplog.records] == [
-        "the client sent a malformed packet of 1 bytes: DecodeError"
+        "the client sent a malformed message of 1 bytes: DecodeError"
     ]
 
 

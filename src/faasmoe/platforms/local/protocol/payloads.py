@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 
-from faasmoe.errors import MessageError
+from faasmoe.util.msgpack import decode
 
 
 class ZygotePayload(msgspec.Struct, frozen=True, array_like=True):
@@ -36,8 +34,6 @@ class Duty(ZygotePayload, frozen=True, kw_only=True):
     concurrency: int
 
 
-_P = TypeVar("_P", bound=ZygotePayload)
-
 encode = msgspec.msgpack.Encoder().encode
 _preload = msgspec.msgpack.Decoder(Preload)
 _preload_failed = msgspec.msgpack.Decoder(PreloadFailed)
@@ -46,21 +42,14 @@ _duty = msgspec.msgpack.Decoder(Duty)
 
 def read_preload(payload: bytes) -> Preload:
     """Raises `MessageError`."""
-    return _read(_preload, payload)
+    return decode(_preload, payload)
 
 
 def read_preload_failed(payload: bytes) -> PreloadFailed:
     """Raises `MessageError`."""
-    return _read(_preload_failed, payload)
+    return decode(_preload_failed, payload)
 
 
 def read_duty(payload: bytes) -> Duty:
     """Raises `MessageError`."""
-    return _read(_duty, payload)
-
-
-def _read(decoder: msgspec.msgpack.Decoder[_P], payload: bytes) -> _P:
-    try:
-        return decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:  # not UTF-8 is a ValueError
-        raise MessageError(f"a malformed payload of {len(payload)} bytes: {type(error).__name__}") from error
+    return decode(_duty, payload)

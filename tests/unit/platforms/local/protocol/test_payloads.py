@@ -48,5 +48,5 @@ def test_bytes_that_are_no_payload_are_malformed(payload: bytes) -> None:
 
 
 def test_one_payload_is_not_taken_for_another() -> None:
-    with pytest.raises(MessageError, match="malformed payload"):
+    with pytest.raises(MessageError, match="malformed message"):
         read_duty(encode(PreloadFailed("no")))
