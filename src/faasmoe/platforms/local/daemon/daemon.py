@@ -21,12 +21,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from faasmoe.errors import MessageError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
 from faasmoe.platforms.local.daemon.pool import FunctionState, Pool, resolved
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.protocol import messages, wire
+from faasmoe.platforms.local.protocol import messages, supervision, wire
 from faasmoe.platforms.local.protocol.messages import SOCKET, RequestRefused
 from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
@@ -55,7 +56,7 @@ class Daemon:
         lifecycle: Callable[[Pool, Path, LocalOptions, Callable[[], None]], Lifecycle] = Lifecycle,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`supervisor`: see `daemon_process`. `clock` gives nanoseconds."""
+        """`supervisor`: a socket (see `supervision`). `clock` gives nanoseconds."""
         supervisor.setblocking(False)
         self._supervisor = supervisor
         self._failures = FailureLog(log)
@@ -76,7 +77,7 @@ class Daemon:
         server = await asyncio.start_server(self._connected, sock=listener, limit=wire.MAX_MESSAGE)
         self._life.spawn(self._life.prepare())
         self._life.spawn(self._life.watch.run())
-        self._supervisor.send(b"\n")
+        self._supervisor.send(supervision.pack(supervision.Ready()))
         ends = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._unneeded)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         server.close()
@@ -90,13 +91,14 @@ class Daemon:
     def _asked(self) -> None:
         """The supervisor wants to know whether we live, or wants us to end."""
         try:
-            if self._supervisor.recv(4096):
+            if packet := self._supervisor.recv(supervision.LARGEST_PACKET):
+                supervision.read_request(packet)
                 trouble = " ".join(self._life.trouble.split())[:_LONGEST_TROUBLE]
-                self._supervisor.send(f"{trouble}\n".encode())
+                self._supervisor.send(supervision.pack(supervision.Health(trouble)))
                 return
         except BlockingIOError:  # it does not read what it asks for
             return
-        except OSError as error:
+        except (OSError, MessageError) as error:
             log.debug("supervisor: %s", error)
         asyncio.get_running_loop().remove_reader(self._supervisor)
         self._stopping.set()

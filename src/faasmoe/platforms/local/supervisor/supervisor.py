@@ -78,7 +78,7 @@ class Supervisor:
         self.health.first()
 
     def _start(self) -> DaemonProcess:
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 process = start(

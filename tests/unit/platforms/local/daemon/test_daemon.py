@@ -16,7 +16,7 @@ from faasmoe.platforms.local.daemon.daemon import Daemon
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
-from faasmoe.platforms.local.protocol import messages, wire
+from faasmoe.platforms.local.protocol import messages, supervision, wire
 from faasmoe.platforms.local.protocol.messages import (
     Activate,
     Activated,
@@ -26,6 +26,7 @@ from faasmoe.platforms.local.protocol.messages import (
     PlatformFailed,
     Wanted,
 )
+from faasmoe.platforms.local.protocol.supervision import AskHealth
 from tests.unit.clocks import VirtualLoop
 from tests.unit.platforms.local.daemon.pools import MIB, SPEC, function_spec
 from tests.unit.platforms.local.daemon.world import FakeZygote
@@ -75,7 +76,7 @@ class Server:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.loop = VirtualLoop()
-        self.supervisor, theirs = socket.socketpair()
+        self.supervisor, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.supervisor.setblocking(False)
         self._theirs = theirs
         self.daemon = Daemon(folder, LocalOptions(**options), theirs, lifecycle=self._lifecycle, clock=self._now)
@@ -273,20 +274,31 @@ def test_prewarming_starts_one_of_each_or_says_why_not(server: Server) -> None:
     server.run(story)
 
 
+def health(server: Server) -> str:
+    """What the supervisor is told when it asks."""
+    server.supervisor.send(supervision.pack(AskHealth()))
+    server.daemon._asked()
+    report = supervision.read_report(server.supervisor.recv(supervision.LARGEST_PACKET))
+    assert isinstance(report, supervision.Health)
+    return report.trouble
+
+
 def test_the_supervisor_is_told_what_is_wrong_in_one_line(server: Server) -> None:
     async def story(server: Server, _: Client) -> None:
-        server.supervisor.send(b"?")
-        server.daemon._asked()
-        assert server.supervisor.recv(4096) == b"\n"
+        assert health(server) == ""
         server.zygote.trouble = "it\nends " + "x" * 1000
-        server.supervisor.send(b"?")
-        server.daemon._asked()
-        line = server.supervisor.recv(4096)
-        assert line.startswith(b"it ends xxx")
-        assert line.count(b"\n") == 1
-        assert len(line) == 301
+        assert health(server) == "it ends " + "x" * 292
         assert not server.daemon._stopping.is_set()
         server.supervisor.shutdown(socket.SHUT_WR)
+        server.daemon._asked()
+        assert server.daemon._stopping.is_set()
+
+    server.run(story)
+
+
+def test_a_supervisor_that_cannot_be_understood_has_no_daemon_any_more(server: Server) -> None:
+    async def story(server: Server, _: Client) -> None:
+        server.supervisor.send(b"?")
         server.daemon._asked()
         assert server.daemon._stopping.is_set()
 
