@@ -92,7 +92,7 @@ def control() -> Iterator[bytes]:
     yield b"\4" + messages.pack(messages.StatsRequest())
     note = {"id": 1, "order": "activate", "name": "layer-0-block-0", "lost": None, "seconds": 1.0, "list": [{}]}
     yield b"\5" + json.dumps(note).encode()
-    yield b"\6" + wire.pack(note)
+    yield b"\6" + wire.framed(json.dumps(note).encode())
     yield b"\7\x3f" + frame.pack_call(frame.Header(frame.INLINE, 4, 0, 0, 0, 0)) + b"abcd"
     yield b"\7\x3f" + frame.pack_call(frame.Header(64, 128, 0, 64, 192, 64), segments=True)
     yield b"\x08\x3f" + frame._REPLY.pack(b"FMca", frame.VERSION, 0, 0, 4, 7, 9) + b"abcd"
@@ -114,7 +114,7 @@ def control() -> Iterator[bytes]:
         local.Activated(1, "/f.sock", False, 1, "", False),
         local.NotActivated(2, local.BudgetTooSmall(2, 1)),
     ):
-        yield b"\x0d" + local.pack(message)[8:]
+        yield b"\x0d" + local.pack(message)[wire.HEAD :]
     duty = payloads.Duty(slot=1, handler="m:f", artifact=b"/a", keep_alive=60.0, concurrency=1)
     for order in (forks.Load(payloads.encode(payloads.Preload(("m",), 2))), forks.Fork(1, payloads.encode(duty))):
         yield b"\x0e" + forks.pack(order)

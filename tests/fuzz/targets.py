@@ -128,21 +128,20 @@ class _Scripted:
 
 
 def _wire(data: bytes) -> None:
-    if len(data) >= 8:
-        wire.length_of(data[:8])
-    wire.parse(data)
+    if len(data) >= wire.HEAD:
+        wire.length_of(data[: wire.HEAD])
+    local.read_request(data)
 
 
 def _control(data: bytes) -> None:
-    raw = wire.parse(data)
     for read in (local.read_request, local.read_reply, local.read_activation):
         with suppress(wire.Lost):
-            read(raw)
+            read(data)
 
 
 def _received(data: bytes) -> None:
     sock: Any = _Scripted(data, 64)
-    if len(data) >= 8 and wire.length_of(data[:8]) > len(data):
+    if len(data) >= wire.HEAD and wire.length_of(data[: wire.HEAD]) > len(data):
         return  # it would be allocated, and then the end found
     wire.receive(sock)
 

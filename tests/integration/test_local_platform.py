@@ -360,8 +360,8 @@ def test_two_clients_use_the_same_instances(platform: LocalPlatform, artifact: P
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\xff" * 64, wire.pack({}), wire.pack({"kind": "rm"}), wire.pack({"kind": "Activate"}),
-     wire.pack({"kind": "Deploy", "functions": [["too", "short"]]}), b"\x10" + bytes(7) + b"{"],
+    [b"", b"\xff" * 64, wire.framed(b"{}"), wire.framed(b'{"kind": "rm"}'), wire.framed(b'{"kind": "Activate"}'),
+     wire.framed(b'{"kind": "Deploy", "functions": [["too", "short"]]}'), b"\x10" + bytes(7) + b"{"],
 )  # fmt: skip
 def test_nonsense_on_the_control_socket_harms_nobody(
     platform: LocalPlatform, artifact: Path, message: bytes

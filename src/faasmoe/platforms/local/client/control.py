@@ -119,7 +119,7 @@ class Control:
                 connection.settimeout(left)
                 attempts += 1
                 connection.sendall(messages.pack(request))
-                reply = messages.read_reply(wire.receive(connection)[0])
+                reply = messages.read_reply(wire.receive(connection))
             except (wire.Lost, OSError):
                 if connection is not None:
                     connection.close()  # a late answer must not be taken for that of the next question
@@ -174,7 +174,7 @@ class Activator:
         try:
             if self._socket is None:
                 return None
-            return messages.read_activation(wire.receive(self._socket)[0])
+            return messages.read_activation(wire.receive(self._socket))
         except (wire.Lost, TimeoutError):
             self.close()
             return None

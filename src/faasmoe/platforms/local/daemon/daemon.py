@@ -118,11 +118,10 @@ class Daemon:
         activations: set[asyncio.Task[None]] = set()
         try:
             while True:
-                length = wire.length_of(await reader.readexactly(8))
-                raw = wire.parse(await reader.readexactly(length))
+                text = await reader.readexactly(wire.length_of(await reader.readexactly(wire.HEAD)))
                 try:
-                    request = messages.read_request(raw)
-                except wire.Lost as error:  # it is JSON: the client may learn what is wrong with it
+                    request = messages.read_request(text)
+                except messages.NotUnderstood as error:  # the client may learn what is wrong with it
                     await self._reply(writer, messages.PlatformFailed(public(str(error))))
                     continue
                 if isinstance(request, messages.Activate):

@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from faasmoe.platforms.base import Buffer
-from faasmoe.platforms.local.protocol.wire import Lost, descriptors
+from faasmoe.platforms.local.protocol.wire import Lost
 
 VERSION = 1
 MAX_INLINE = 32 << 10  # bytes; above it shared memory is cheaper than two copies through the kernel
@@ -173,6 +173,15 @@ def _until(sock: socket.socket, buffer: memoryview, got: int, wanted: int) -> in
             raise Lost("closed by the other side")
         got += more
     return got
+
+
+def descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in what came beside a frame."""
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)
 
 
 def close_all(fds: Sequence[int]) -> None:

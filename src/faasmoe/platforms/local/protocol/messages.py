@@ -7,6 +7,7 @@ that is wanted, in any order, and `Suspect`, which is not answered.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,13 @@ Reply = Completed | Identity | PoolReport | Refusal
 Activation = Activated | NotActivated
 
 
+class NotUnderstood(Lost):
+    """The other side sent JSON that is no message of the kind that was expected."""
+
+
 def pack(message: ControlMessage) -> bytes:
     """The message as it travels."""
-    return wire.pack(plain(message))
+    return wire.framed(json.dumps(plain(message)).encode())
 
 
 def plain(value: Any) -> Any:
@@ -192,29 +197,40 @@ def plain(value: Any) -> Any:
 
 
 def read(raw: object, kind: Any) -> Any:
-    """The opposite of `plain`. Raises `Lost` if `raw` is no `kind`."""
+    """The opposite of `plain`. Raises `NotUnderstood` if `raw` is no `kind`."""
     try:
         return msgspec.convert(raw, kind, dec_hook=_path)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise Lost(f"not understood: {error}") from error
+        raise NotUnderstood(f"not understood: {error}") from error
 
 
-def read_request(raw: dict[str, Any]) -> Request:
-    """Raises `Lost`."""
-    request: Request = read(raw, Request)
+def read_request(text: bytes | bytearray) -> Request:
+    """Raises `NotUnderstood`, or `Lost` if `text` is not a JSON object."""
+    request: Request = read(_parse(text), Request)
     return request
 
 
-def read_reply(raw: dict[str, Any]) -> Reply:
-    """Raises `Lost`."""
-    reply: Reply = read(raw, Reply)
+def read_reply(text: bytes | bytearray) -> Reply:
+    """Raises as `read_request` does."""
+    reply: Reply = read(_parse(text), Reply)
     return reply
 
 
-def read_activation(raw: dict[str, Any]) -> Activation:
-    """Raises `Lost`."""
-    activation: Activation = read(raw, Activation)
+def read_activation(text: bytes | bytearray) -> Activation:
+    """Raises as `read_request` does."""
+    activation: Activation = read(_parse(text), Activation)
     return activation
+
+
+def _parse(text: bytes | bytearray) -> dict[str, Any]:
+    """Raises `Lost` if it is not a JSON object."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Lost(f"not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise Lost("not a JSON object")
+    return message
 
 
 def _text(value: object) -> str:

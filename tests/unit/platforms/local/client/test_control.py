@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from faasmoe.platforms.local.client import control as module
 from faasmoe.platforms.local.client.control import Control
-from faasmoe.platforms.local.protocol import messages
+from faasmoe.platforms.local.protocol import messages, wire
 from faasmoe.platforms.local.protocol.messages import Identify, Identity
 
 
@@ -31,9 +30,9 @@ def test_a_connection_in_use_while_another_thread_closes_is_closed_as_well(
 ) -> None:
     control, connection = Control(tmp_path), Connection()
 
-    def answered(_: Connection) -> tuple[dict[str, Any], list[int]]:
+    def answered(_: Connection) -> bytes:
         control.close()
-        return messages.plain(Identity(7)), []
+        return messages.pack(Identity(7))[wire.HEAD :]
 
     monkeypatch.setattr(module, "connect", lambda *_: connection)
     monkeypatch.setattr(module.wire, "receive", answered)

@@ -40,13 +40,13 @@ class Client:
 
     def __init__(self, daemon: Daemon) -> None:
         self.reader = asyncio.StreamReader()
-        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.heard: asyncio.Queue[bytes] = asyncio.Queue()
         self.closed = False
         writer: Any = self
         self.served = asyncio.ensure_future(daemon._client(self.reader, writer))
 
     def write(self, data: bytes) -> None:
-        self.heard.put_nowait(wire.parse(data[8:]))
+        self.heard.put_nowait(data[wire.HEAD :])
 
     async def drain(self) -> None:
         pass
@@ -60,7 +60,7 @@ class Client:
     def send(self, message: ControlMessage) -> None:
         self.reader.feed_data(messages.pack(message))
 
-    async def raw(self) -> dict[str, Any]:
+    async def raw(self) -> bytes:
         return await self.heard.get()
 
     async def ask(self, request: ControlMessage) -> messages.Reply:
@@ -152,9 +152,9 @@ def test_the_next_daemon_knows_the_functions(tmp_path: Path) -> None:
 
 def test_a_spec_that_makes_no_sense_is_refused_without_paths(server: Server) -> None:
     async def story(server: Server, client: Client) -> None:
-        raw = json.loads(messages.pack(messages.Deploy((F,)))[8:])
+        raw = json.loads(messages.pack(messages.Deploy((F,)))[wire.HEAD :])
         raw["functions"][0]["handler"] = "/home/somebody/module"
-        client.reader.feed_data(wire.pack(raw))
+        client.reader.feed_data(wire.framed(json.dumps(raw).encode()))
         reply = messages.read_reply(await client.raw())
         assert reply == PlatformFailed("ValueError: handler 'module' of f is not module:attribute")
         assert server.daemon._pool.functions == {}
@@ -165,7 +165,7 @@ def test_a_spec_that_makes_no_sense_is_refused_without_paths(server: Server) -> 
 def test_what_is_not_understood_is_answered_and_the_connection_goes_on(server: Server) -> None:
     async def story(_: Server, client: Client) -> None:
         for nonsense in ({}, {"kind": "rm"}, {"kind": "Activate"}, {"kind": "Completed"}):
-            client.reader.feed_data(wire.pack(nonsense))
+            client.reader.feed_data(wire.framed(json.dumps(nonsense).encode()))
             reply = messages.read_reply(await client.raw())
             assert isinstance(reply, PlatformFailed)
             assert "not understood" in reply.cause

@@ -299,3 +299,15 @@ def test_a_reply_that_did_not_come_yet_is_not_lost_but_half_a_one_is() -> None:
         theirs.sendall(reply_bytes(Status.OK, 0, 10, b"12345"))
         with pytest.raises(Lost, match="stopped in the middle"):
             frame.receive_reply(ours, fresh())
+
+
+def test_only_descriptors_are_taken_from_what_comes_beside_a_frame() -> None:
+    rights = struct.pack("3i", 5, 6, 7)
+    ancillary = [
+        (socket.SOL_SOCKET, socket.SCM_RIGHTS, rights[:8]),
+        (socket.SOL_SOCKET, socket.SCM_CREDENTIALS, rights),
+        (socket.IPPROTO_IP, socket.SCM_RIGHTS, rights),
+        (socket.SOL_SOCKET, socket.SCM_RIGHTS, rights[8:] + b"\0\0"),
+    ]
+    assert frame.descriptors(ancillary) == [5, 6, 7]
+    assert frame.descriptors([]) == []

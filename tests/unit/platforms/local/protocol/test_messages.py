@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.platforms.local.protocol import messages, wire
-from faasmoe.platforms.local.protocol.messages import ControlMessage
+from faasmoe.platforms.local.protocol.messages import ControlMessage, NotUnderstood
 from faasmoe.platforms.local.protocol.wire import Lost
 from tests.unit.platforms.local.daemon.pools import SPEC
 
@@ -61,8 +64,17 @@ ACTIVATIONS: tuple[ControlMessage, ...] = (
 )
 
 
+def text(message: ControlMessage) -> bytes:
+    return messages.pack(message)[wire.HEAD :]
+
+
 def raw(message: ControlMessage) -> dict[str, Any]:
-    return wire.parse(messages.pack(message)[8:])
+    fields: dict[str, Any] = json.loads(text(message))
+    return fields
+
+
+def read_request(fields: dict[str, Any]) -> messages.Request:
+    return messages.read_request(json.dumps(fields).encode())
 
 
 def test_all_kinds_are_tested() -> None:
@@ -73,9 +85,9 @@ def test_all_kinds_are_tested() -> None:
 
 
 def test_messages_arrive_as_they_were_sent() -> None:
-    assert tuple(messages.read_request(raw(message)) for message in REQUESTS) == REQUESTS
-    assert tuple(messages.read_reply(raw(message)) for message in REPLIES) == REPLIES
-    assert tuple(messages.read_activation(raw(message)) for message in ACTIVATIONS) == ACTIVATIONS
+    assert tuple(messages.read_request(text(message)) for message in REQUESTS) == REQUESTS
+    assert tuple(messages.read_reply(text(message)) for message in REPLIES) == REPLIES
+    assert tuple(messages.read_activation(text(message)) for message in ACTIVATIONS) == ACTIVATIONS
 
 
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda message: type(message).__name__)
@@ -83,7 +95,7 @@ def test_a_request_without_one_of_its_fields_is_refused(message: ControlMessage)
     whole = raw(message)
     for missing in whole:
         with pytest.raises(Lost, match=missing):
-            messages.read_request({key: value for key, value in whole.items() if key != missing})
+            read_request({key: value for key, value in whole.items() if key != missing})
 
 
 @pytest.mark.parametrize("missing", ["name", "handler", "artifact"])
@@ -91,7 +103,7 @@ def test_a_function_without_one_of_its_fields_is_refused(missing: str) -> None:
     whole = raw(messages.Deploy((SPEC,)))
     del whole["functions"][0][missing]
     with pytest.raises(Lost, match=missing):
-        messages.read_request(whole)
+        read_request(whole)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +115,7 @@ def test_a_function_of_other_types_is_refused(changes: dict[str, Any]) -> None:
     whole = raw(messages.Deploy((SPEC,)))
     whole["functions"][0].update(changes)
     with pytest.raises(Lost):
-        messages.read_request(whole)
+        read_request(whole)
 
 
 @pytest.mark.parametrize(
@@ -112,5 +124,36 @@ def test_a_function_of_other_types_is_refused(changes: dict[str, Any]) -> None:
      {"kind": "Activate", "wanted": [[0]], "seconds": 1}, {"kind": "Activate", "wanted": "f", "seconds": 1}],
 )  # fmt: skip
 def test_what_is_no_request_is_refused(nonsense: dict[str, Any]) -> None:
-    with pytest.raises(Lost):
+    with pytest.raises(NotUnderstood):
+        read_request(nonsense)
+
+
+READ = (messages.read_request, messages.read_reply, messages.read_activation)
+
+
+@given(st.binary(max_size=100))
+def test_noise_is_lost(noise: bytes) -> None:
+    for read in READ:
+        with pytest.raises(Lost):
+            read(noise)
+
+
+@pytest.mark.parametrize("read", READ)
+@pytest.mark.parametrize("nonsense", [b"", b"{", b"{'a': 1}", b"\xff\xfe\xfd", b'{"a": 1} x', b"9" * 5000])
+def test_what_is_not_json_is_refused(read: Any, nonsense: bytes) -> None:
+    with pytest.raises(Lost, match="not JSON") as caught:
+        read(nonsense)
+    assert not isinstance(caught.value, NotUnderstood)  # nobody is told what is wrong with it
+
+
+@pytest.mark.parametrize("nonsense", [b"[]", b"3", b'"{}"', b"null", b"[{}]"])
+def test_what_is_no_object_is_refused(nonsense: bytes) -> None:
+    with pytest.raises(Lost, match="not a JSON object") as caught:
         messages.read_request(nonsense)
+    assert not isinstance(caught.value, NotUnderstood)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"a":[{"b":'])
+def test_deeply_nested_json_is_refused(opening: bytes) -> None:
+    with pytest.raises(Lost, match="not JSON"):
+        messages.read_request(opening * 100_000)
