@@ -21,7 +21,7 @@ from faasmoe.platforms.local.daemon.keeper import Keeper
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, FunctionState, InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.platforms.local.daemon.zygote import ChildEvent, StartZygote
-from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
+from faasmoe.platforms.local.daemon.zygote_client import PREFORKED, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.protocol.messages import PlatformFailed, RequestRefused
@@ -236,7 +236,7 @@ class Lifecycle:
         except ZygoteFailed as error:
             raise RequestRefused(PlatformFailed(str(error))) from error
         if self._pool.budget is not None or not self._pool.own:  # else it is only looked at
-            self._pool.own = max(self._pool.own, self._zygote.memory() + SPARES * INSTANCE_BYTES)
+            self._pool.own = max(self._pool.own, self._zygote.memory() + PREFORKED * INSTANCE_BYTES)
 
     def _may_rest(self) -> None:
         """Nothing runs now. If that stays so for long, the zygote and the daemon are not needed either."""

@@ -29,7 +29,7 @@ _NAME = "process that forks instances"
 _MODULE = "faasmoe.platforms.local.instance.zygote"
 _START_SECONDS = 120.0  # importing from a slow disk included
 _PAUSES = (0.1, 5.0)  # seconds before the next start after one that failed: at first, and at most
-SPARES = 2  # workers that the zygote forks ahead
+PREFORKED = 2  # workers that the zygote forks ahead
 _ENVIRONMENT = {
     ROLE: "zygote",
     "OMP_NUM_THREADS": "1",  # compute threads of an instance; parallelism comes from instances
@@ -58,7 +58,7 @@ class ZygoteClient:
         self.trouble = ""  # why the last one ended or did not start; empty once one is ready
         self.up = False  # orders are taken
         self.owes = False  # it was asked for a sign of life that has not come
-        self._preload = encode(Preload(tuple(modules), SPARES))
+        self._preload = encode(Preload(tuple(modules), PREFORKED))
         self._listener = listener
         self._spawn = spawn
         self._server: ForkServerClient[None] | None = None

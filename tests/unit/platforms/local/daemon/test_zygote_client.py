@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from faasmoe.platforms.local.daemon.zygote import ChildEvent
-from faasmoe.platforms.local.daemon.zygote_client import SPARES, ZygoteClient, ZygoteFailed
+from faasmoe.platforms.local.daemon.zygote_client import PREFORKED, ZygoteClient, ZygoteFailed
 from faasmoe.platforms.local.protocol.payloads import (
     Duty,
     Preload,
@@ -109,7 +109,7 @@ class World:
         await self.client.ready()
         order = self.server.order()
         assert isinstance(order, Load)
-        assert read_preload(order.payload) == Preload(("a", "b"), SPARES)
+        assert read_preload(order.payload) == Preload(("a", "b"), PREFORKED)
 
 
 def test_it_is_started_until_it_starts_after_growing_pauses() -> None:
