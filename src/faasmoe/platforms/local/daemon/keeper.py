@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
+from faasmoe.platforms.local.daemon.pool import FunctionState, InstanceState, Pool
 from faasmoe.platforms.local.protocol.messages import RequestRefused
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.failure_log import FailureLog
@@ -33,29 +33,45 @@ class Starter(Protocol):
 
 
 class Keeper:
-    """Tries until it can."""
+    """Starts the kept instances of functions, again and again until it can."""
 
     def __init__(self, pool: Pool, starter: Starter, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._starter = starter
         self._clock = clock
         self._failures = FailureLog(log, clock=clock)
+        self._restoring: set[str] = set()
 
     async def keep(self, name: str) -> None:
-        """Have one more of a function's kept instances, after a pause that grows while they die."""
-        function = self._pool.functions.get(name)
-        if function is None:
-            return
+        """Have as many kept instances of a function as its minimum. Returns at once if another call sees to that."""
+        if name not in self._restoring:
+            self._restoring.add(name)
+            try:
+                await self._restore(name)
+            finally:
+                self._restoring.discard(name)
+
+    async def _restore(self, name: str) -> None:
         first, most = _PAUSES
-        if deaths := function.counts["deaths"]:
-            await asyncio.sleep(min(most, first * 2 ** min(10, deaths)))
         pauses = Backoff(first, most, clock=self._clock)
-        while self._pool.functions.get(name) is function and not self._starter.closing:
+        deaths = 0  # that were paused for
+        while (function := self._lacking(name)) is not None:
+            if 0 < function.counts["deaths"] != deaths:
+                deaths = function.counts["deaths"]
+                await asyncio.sleep(min(most, first * 2 ** min(10, deaths)))
+                continue
             try:
                 async with asyncio.timeout(_PATIENCE):  # those who wait behind it have calls to make
                     await self._starter.obtain(name, kept=True)
-                return
             except (RequestRefused, TimeoutError) as error:
                 cause = str(error) or self._starter.trouble or "no memory for one"
                 self._failures.failed("a function has fewer instances than its minimum", cause)
-            await asyncio.sleep(pauses.failed())
+                await asyncio.sleep(pauses.failed())
+
+    def _lacking(self, name: str) -> FunctionState | None:
+        """The function, if it is deployed and lacks a kept instance."""
+        function = self._pool.functions.get(name)
+        if function is None or self._starter.closing:
+            return None
+        kept = sum(running.kept for running in function.instances)
+        return function if kept < function.spec.min_instances else None

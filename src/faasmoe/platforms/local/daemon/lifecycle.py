@@ -101,8 +101,7 @@ class Lifecycle:
         replaced = [functions[s.name] for s in new if s.name in functions]
         for spec in new:
             functions[spec.name] = FunctionState(spec)
-            for _ in range(spec.min_instances):
-                self.spawn(self._keeper.keep(spec.name))
+            self.spawn(self._keeper.keep(spec.name))
         await self.stop(replaced)
 
     async def stop(self, functions: Iterable[FunctionState]) -> None:

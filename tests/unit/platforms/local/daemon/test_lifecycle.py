@@ -294,6 +294,26 @@ def test_kept_instances_that_die_are_replaced_after_growing_pauses() -> None:
     World(function_spec(min_instances=1)).run(story)
 
 
+def test_a_minimum_is_not_exceeded_when_its_instances_cannot_be_forked_at_first() -> None:
+    async def story(world: World) -> None:
+        world.zygote.refuses = ["no process can be forked"] * 3
+        await asyncio.sleep(120)
+        assert [running.kept for running in world.pool.instances.values()] == [True]
+
+    World(function_spec(min_instances=1)).run(story)
+
+
+def test_a_minimum_is_not_exceeded_after_it_was_deployed_with_another_spec() -> None:
+    async def story(world: World) -> None:
+        await world.until(lambda: any(r.record.mapped for r in world.pool.instances.values()))
+        await world.life.install([function_spec(min_instances=1, concurrency=3)])
+        await asyncio.sleep(120)
+        (running,) = world.pool.instances.values()
+        assert (running.kept, running.function.spec.concurrency) == (True, 3)
+
+    World(function_spec(min_instances=1)).run(story)
+
+
 # Another spec
 
 
