@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from faasmoe.platforms.local.daemon.pool import InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.util.liveness import TICK, ProcessState
-from tests.unit.clocks import Clock
+from tests.unit.clocks import Clock, run
 from tests.unit.platforms.local.daemon.pools import function_spec, pool_of, start
 
 STOPPED, IDLE = ProcessState(True, False, 1.0), ProcessState(False, False, 1.0)
@@ -174,6 +176,33 @@ def test_of_many_idle_instances_some_are_looked_at_in_each_tick() -> None:
     world.states = {150: STOPPED}
     world.ticks(6)  # once it was seen, it is looked at each time
     assert world.killed == [("f50", "it was stopped")]
+
+
+def test_it_looks_twice_a_second_and_goes_on_after_a_defect(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(2)
+    looks: list[float] = []
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+
+        def read(pid: int, threads: bool) -> ProcessState | None:
+            if pid == 7:
+                looks.append(loop.time())
+            if len(looks) < 5:
+                raise RuntimeError("a defect")
+            return world._read(pid, threads)
+
+        zygote: Any = world.zygote
+        watch = Watch(world.pool, zygote, world._kill, read, loop.time)
+        watching = asyncio.ensure_future(watch.run())
+        world.states = {101: STOPPED}
+        await asyncio.sleep(10)
+        watching.cancel()
+
+    run(story())
+    assert {later - earlier for earlier, later in pairwise(looks)} == {TICK}
+    assert world.killed[0] == ("f1", "it was stopped")
+    assert caplog.text.count("looking after processes: RuntimeError: a defect") == 1
 
 
 def test_what_has_ended_is_forgotten() -> None:
