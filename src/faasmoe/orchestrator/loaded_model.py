@@ -1,4 +1,4 @@
-"""A model in memory, with nothing started for it yet."""
+"""A model in memory, of which nothing runs yet."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LoadedModel:
 
     @torch.inference_mode()
     def _warm_up(self) -> None:
-        """A prompt and a token after it, without experts: what every step uses is compiled and in memory then."""
+        """Run a prompt and a token after it, without experts, so that the code of every step is compiled and loaded."""
         grouping.warm_up()
         state = self.model.state_spec.allocate()
         state.reserve(3)

@@ -1,4 +1,4 @@
-"""What an orchestrator process does. It holds nothing that outlives it: it ends when the gateway hangs up."""
+"""The work of an orchestrator process. It keeps no files or processes, so it just exits when the gateway hangs up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOK_SECONDS = 1.0  # between looks at the engine
 
 
 def run(connection: socket.socket, start: Callable[[], Runtime]) -> None:
-    """Start serving, and serve whoever is behind `connection` until the engine fails. The process ends if they go."""
+    """Start the engine and serve the gateway at `connection` until the engine fails or the gateway hangs up."""
     server = Server(connection, os._exit)  # threads may be anywhere; nothing is left to be closed
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""What waits to be sent to the gateway."""
+"""Messages that wait to be sent to the gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOO_SLOW = f"the gateway does not keep up: {MOST_UNSENT} pieces of this request
 
 
 class Outbox:
-    """Takes messages from any thread, gives them to one. Bounded: the engine never waits, requests are dropped."""
+    """A bounded queue of messages, from any thread to one. A full queue drops requests; the engine never waits."""
 
     def __init__(self) -> None:
         self.dropped: queue.SimpleQueue[str] = queue.SimpleQueue()  # ids of requests to be cancelled
@@ -27,14 +27,16 @@ class Outbox:
         self._slow: set[str] = set()  # requests of which only the last piece is wanted
 
     def post(self, message: Message) -> None:
-        """Send a message. Waits while very many others do, which holds up nobody but the gateway that sent so many."""
+        """Queue a message. Waits while the queue is full, which holds up nobody but the gateway that filled it."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._messages) < _MOST_MESSAGES)
             self._messages.append(message)
             self._changed.notify_all()
 
     def piece(self, request_id: str, piece: Piece) -> None:
-        """Send a piece. After one too many nothing is sent but the last, as an error: the id is put into `dropped`."""
+        """Queue a piece. If too many pieces of its request wait, the request is put into `dropped`, and only its last
+        piece is queued, as an error.
+        """
         with self._changed:
             if request_id in self._slow:
                 if not piece.last:
@@ -50,7 +52,7 @@ class Outbox:
             self._changed.notify_all()
 
     def take(self, until: float) -> list[Message]:
-        """Everything that waits, all pieces as one message; at an instant of `time.monotonic` it may be nothing."""
+        """Take all messages, all pieces as one. Waits for a message until the instant `until` of `time.monotonic`."""
         with self._changed:
             self._changed.wait_for(lambda: self._messages or self._pieces, max(0.0, until - time.monotonic()))
             messages, self._messages = self._messages, []

@@ -1,4 +1,4 @@
-"""A model being served: its platform, its deployed functions and its engine, started and stopped together."""
+"""A running model: its platform, deployed functions and engine, started and stopped together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def install(model: LoadedModel, platform: Platform) -> None:
 
 
 def demand(plan: ModelPlan, orchestrators: int = 1, requests: int = 0) -> Demand:
-    """What `orchestrators` ask of a platform to serve the model, with `requests` connections of HTTP clients."""
+    """The demand of a model that `orchestrators` processes serve, with `requests` connections of HTTP clients."""
     dense = len(plan.layout.dense) + len(plan.linears)  # in eight bits there are scales as well
     its = max(sum(1 for expert in block.artifact.weights for _ in expert) for block in plan.blocks)
     return Demand(
@@ -81,7 +81,7 @@ class Runtime(Closeable):
             self._undo = undo.pop_all()
 
     def stats(self) -> EngineStats:
-        """What the engine did so far."""
+        """The engine's stats so far."""
         return self._meter.read(*self.engine.load(), self.engine.gauges())
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""How long a sequence may be: what the model was made for, what was asked for, and what memory holds."""
+"""The context to serve: the least of the model's, of --max-model-len, and of what the KV cache memory holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class KVShare:
-    """The memory for keys and values of a server."""
+    """The KV cache memory of a server, and how many orchestrators share it."""
 
     nbytes: int  # for all orchestrators together
     orchestrators: int  # that share it
@@ -28,9 +28,10 @@ class KVShare:
 
     @classmethod
     def of(cls, options: EngineOptions, orchestrators: int, folder: Path) -> KVShare:
-        """What `options` give, or what there was when a server's first process asked, which notes it in `folder`.
+        """The memory that `options` give, or else a part of the memory that was available at the server's start.
 
-        What is available changes, but a server goes on with the context that clients know. Raises `OSError`.
+        The first process of a server writes that down in `folder`, because available memory changes and the context
+        that clients know must not. Raises `OSError`.
         """
         if options.kv_cache_bytes is not None:
             return cls(options.kv_cache_bytes, orchestrators, stated=True)

@@ -1,4 +1,4 @@
-"""The orchestrator's end of its socket: one thread reads what the gateway wants, one writes what comes of it."""
+"""The orchestrator's end of its socket: one thread reads the gateway's messages, one writes messages to it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TOO_LARGE = "a piece of text is too large to be sent"
 
 
 class Runner(Protocol):
-    """The part of an engine that is needed here."""
+    """An engine, as far as this module uses it."""
 
     def submit(self, request: GenerationRequest, listener: Callable[[Piece], None]) -> None:
         """Take a request; `listener` gets its pieces and must not block."""
@@ -70,28 +70,28 @@ class Server:
         self._report: Callable[[], Message] = Starting
 
     def start(self) -> None:
-        """Send signs of life from now on."""
+        """Send heartbeats from now on."""
         for work in (self._read, self._write):
             name = f"gateway{work.__name__}"
             threading.Thread(target=self._until_gone, args=(work,), name=name, daemon=True).start()
 
     def serve(self, runner: Runner, stats: Callable[[], EngineStats]) -> None:
-        """Take requests from now on."""
+        """Accept requests from now on."""
         self._runner = runner
         self._report = lambda: StatsReport(stats(), runner.take_busy())
         self._outbox.post(Ready())
 
     def fail(self, error: Exception) -> None:
-        """Say why there will be no service. The gateway hangs up then."""
+        """Tell the gateway why the model cannot be served. The gateway hangs up then."""
         self._outbox.post(Failed(failure_of(error)))
 
     def cancel_dropped(self, seconds: float) -> None:
-        """Cancel a request whose pieces the gateway does not take; wait for one that long."""
+        """Cancel a request whose pieces the gateway does not read. Waits up to `seconds` for one."""
         with suppress(queue.Empty):
             self._cancel((self._outbox.dropped.get(timeout=seconds),))
 
     def _until_gone(self, work: Callable[[], NoReturn]) -> None:
-        """Run one of the threads. Without it requests would wait for ever, so that its end is that of the process."""
+        """Run one of the threads. The process exits when it ends, because requests would wait for ever without it."""
         try:
             work()
         except OSError:
@@ -163,7 +163,7 @@ class Server:
 
 
 def packed(message: Message) -> bytes:
-    """A message as it is sent. Pieces that are too much for one message are sent in several, or as an error."""
+    """Encode a message. Pieces that are too large for one message become several, or an error."""
     try:
         return pack(message)
     except MessageError:

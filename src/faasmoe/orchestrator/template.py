@@ -1,6 +1,7 @@
-"""The template: the fork server that has loaded the model; orchestrators import and load nothing.
+"""The template: the fork server that has loaded the model, so that orchestrators import and load nothing.
 
-It obeys the gateway over a socket that it inherits, and ends when that closes, and with it all that it has forked.
+It obeys the gateway over a socket that it inherits. When the socket closes, it ends, and so do all processes that it
+forked.
 
 python -m faasmoe.orchestrator.template DESCRIPTOR PARENT
 """
@@ -72,7 +73,7 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
 
 
 def _load(start: Start) -> LoadedModel:
-    """All of it is read from one state of the checkpoint's folder. Says in the log how far it is."""
+    """Load the model from one state of the checkpoint's folder. Logs its progress."""
     from faasmoe.model.adapter.light_import import import_transformers  # noqa: PLC0415
     from faasmoe.model.checkpoint.files import CheckpointFiles  # noqa: PLC0415
     from faasmoe.model.checkpoint.folder import config_file  # noqa: PLC0415

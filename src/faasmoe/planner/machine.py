@@ -17,7 +17,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessFootprint:
-    """Bytes of processes without weights, keys and values, with torch's build for CPUs."""
+    """Bytes of processes without weights and KV caches, with torch's build for CPUs."""
 
     gateway: int = 80 * _MIB
     orchestrator: int = 332 * _MIB  # the template that orchestrators are forked from
@@ -28,7 +28,7 @@ class ProcessFootprint:
 
     @classmethod
     def here(cls) -> ProcessFootprint:
-        """With the installed build of torch: the template imports it, and so does the zygote."""
+        """The footprint with the installed build of torch, which the template and the zygote import."""
         usual, more = cls(), beyond_cpu_build()
         return replace(
             usual,
@@ -43,7 +43,7 @@ class ProcessFootprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Speeds."""
+    """The speed of a machine."""
 
     cores: int = field(default_factory=cores)
     bandwidth: float = 20e9  # bytes of weights a second, all cores together

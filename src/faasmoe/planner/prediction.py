@@ -63,7 +63,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """Bytes, seconds, and rates; memory without what a figure's name does not say."""
+    """The predicted figures of one setting. Memory is in bytes, times are in seconds."""
 
     setting: Setting
     fits: bool  # memory holds what one token needs, and peaks stay within it
@@ -165,7 +165,7 @@ def _memory(
     requests: SimulatedRequests, run: SimulatedRun, setting: Setting, given: Conditions, instances: np.ndarray,
     window: float, kv_cache: int, start: float, horizon: float,
 ) -> tuple[dict[str, float], float]:  # fmt: skip
-    """Bytes by role on average between two instants, and of all at the peak."""
+    """Bytes by role, averaged from `start` to `horizon`, and the peak of all together."""
     footprint, dense = given.footprint, given.shape.dense_bytes - given.shape.table_bytes
     times, recent = recent_tokens(run, setting.keep_alive, horizon)
     held = np.interp(np.minimum(recent, window), GRID, instances)
@@ -189,7 +189,7 @@ def _memory(
 
 
 def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
-    """Bytes of everything but instances while all of it runs."""
+    """Bytes of everything but instances, when `orchestrators` run."""
     foot = given.footprint
     processes = (
         foot.gateway
@@ -224,7 +224,7 @@ def _latencies(requests: SimulatedRequests, run: SimulatedRun, counted: np.ndarr
 
 
 def _kv_cache(requests: SimulatedRequests, shape: ModelShape) -> int:
-    """Bytes for keys and values: what requests need, kept for reuse by later ones up to 16 of the largest."""
+    """Bytes of KV caches: those of all requests, which are kept for reuse, but no more than 16 of the largest."""
     lengths, counts = np.unique(requests.prompt + requests.answer, return_counts=True)
     sizes = [shape.state.nbytes(int(length)) for length in lengths]
     needed = sum(size * int(count) for size, count in zip(sizes, counts, strict=True))
@@ -273,7 +273,7 @@ def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
 
 @lru_cache(maxsize=64)
 def _split(experts: int, top_k: int, block_size: int, expert_bytes: int, cores: int) -> float:
-    """Calls for each function that one token touches: dispatch shares large ones out over cores."""
+    """Calls for each function that one token touches: dispatch divides the work of large experts over cores."""
     if expert_bytes < WORTH_SPLITTING:
         return 1.0
     sizes = [min(block_size, experts - start) for start in range(0, experts, block_size)]

@@ -1,4 +1,4 @@
-"""A model as far as planning needs it: how many experts of which size, and the rest in bytes."""
+"""The sizes of a model that planning needs: its experts, its dense part, and the state of a sequence."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class ModelShape:
 def shape_of(
     model: str | None, dtype: str = "auto", layers: int | None = None, vocab: int | None = None
 ) -> ModelShape:
-    """From the name of a published geometry, of which `layers` are taken, a folder or a hub id. Loads no weights.
+    """The shape of a published geometry, of which `layers` are taken, of a folder or of a hub id. Loads no weights.
 
-    `vocab` is for geometries as well, as in `faasmoe models make`.
+    `layers` and `vocab` are for geometries only, as in `faasmoe models make`.
 
     Raises `OptionError`, `CheckpointError` or `UnsupportedModel`.
     """
@@ -95,7 +95,7 @@ def _shape(name: str, architecture: Architecture, dtype: str) -> ModelShape:
 
 
 def _table(model: Any) -> int:
-    """Numbers that only look-ups of tokens read; 0 if the output head shares them."""
+    """Weights of the embedding table that only look-ups of tokens read; 0 if the output head shares them."""
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     return 0 if head is None or head.weight is table.weight else int(table.weight.numel())
 

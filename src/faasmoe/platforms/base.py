@@ -1,4 +1,4 @@
-"""Contract 2: what a platform must do, and what it may say about itself."""
+"""The contract of platforms: their methods, capabilities and status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FunctionSpec:
     artifact: Path
     _: KW_ONLY
     memory: int = 0  # bytes that an instance needs for its weights, mapped or not
-    files: tuple[FileRange, ...] = ()  # where those that it maps lie
+    files: tuple[FileRange, ...] = ()  # the weights that an instance maps
     keep_alive: float | None = None  # seconds; None: the platform's default
     min_instances: int = 0  # kept running once the function was called or prewarmed
     max_instances: int = 1
@@ -45,10 +45,10 @@ class FunctionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation: the envelope's parts, to be sent as one.
+    """One invocation. The parts of `payload` are sent as one.
 
-    `reply_bytes` is the most that the reply may have; a longer one is an error. `work` is how long it will take,
-    in any unit that is the same for all calls of a batch: a hint for spreading them over cores.
+    A reply of more than `reply_bytes` bytes is an error. `work` is a hint for balancing the calls of a batch: how long
+    the call will take, in a unit that is the same for all of them.
     """
 
     function: str
@@ -58,14 +58,15 @@ class Call:
 
 
 class Replies(Sequence[memoryview]):
-    """The replies of a batch in the order of its calls, and what each has taken.
+    """The replies of a batch in the order of its calls, and the costs of each call.
 
-    Only the attempt that was answered counts: work that is lost with an instance is nobody's (docs/metering.md).
+    Costs are those of the attempt that was answered: nobody pays for work that is lost with an instance
+    (docs/metering.md).
     """
 
     def __init__(self, count: int) -> None:
         self.data = [memoryview(b"")] * count
-        self.busy = [0.0] * count  # seconds that an instance worked on it; what ran side by side there shares them
+        self.busy = [0.0] * count  # seconds that an instance worked on the call, shared with calls beside it
         self.memory = [0] * count  # bytes that this instance counts for
 
     @overload
@@ -86,21 +87,19 @@ class Replies(Sequence[memoryview]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a platform can do beyond running functions."""
+    """The abilities of a platform beyond running functions."""
 
     shared_memory: bool = False  # `invoke_many` takes a `shared` buffer, written once for all calls
     autoscaling: bool = True  # `keep_alive`, `min_instances` and `max_instances` of a function are obeyed
     isolation: bool = True  # an instance may die, hang or run out of memory, and nothing else is harmed
-    parallelism: int = (
-        1  # calls that compute side by side: a layer's work is cut into as many, if that is worth it
-    )
+    parallelism: int = 1  # calls that compute side by side; callers divide their work into as many
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One that runs, or starts."""
+    """An instance of a function, running or starting."""
 
-    id: str  # tells it apart from others of the platform
+    id: str  # unique among the platform's instances
     node: str  # name of the machine on which it runs
 
 
@@ -123,16 +122,17 @@ class FunctionStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolTotals:
-    """What all instances have taken and done since the pool's start, those included that have ended.
+    """Totals of all instances since the pool's start, ended ones included. 1 GB is 10^9 bytes.
 
-    What they live beyond `busy_gb_seconds` is overhead: starting, idling, draining, and work that was lost with one.
+    `instance_gb_seconds` beyond `busy_gb_seconds` are overhead: of starting, idling and draining instances, and of work
+    that was lost with an instance.
     """
 
-    instance_gb_seconds: float = 0.0  # 10^9 bytes that they count for times seconds, from activation to the end
-    busy_gb_seconds: float = 0.0  # of them, while they worked on calls that they have answered
-    busy_seconds: float = 0.0  # the same time, whatever they count for
-    invocations: int = 0  # that they have answered
-    cold_starts: int = 0  # of instances
+    instance_gb_seconds: float = 0.0  # bytes that instances count for, times seconds from activation to end
+    busy_gb_seconds: float = 0.0  # those of the time in which instances worked on calls that they answered
+    busy_seconds: float = 0.0  # that time itself
+    invocations: int = 0  # answered
+    cold_starts: int = 0  # instances that were started
 
     def __add__(self, other: PoolTotals) -> PoolTotals:
         return PoolTotals(
@@ -146,7 +146,7 @@ class PoolTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
-    """Everything at once, for those who look."""
+    """The state of a pool: its functions, memory, latency and totals."""
 
     functions: Sequence[FunctionStatus]
     memory_budget: int | None = None  # bytes; None: no limit
@@ -154,14 +154,14 @@ class PoolStatus:
     waiting: int = 0  # activations that wait for memory
     latency: Sequence[
         tuple[float, int]
-    ] = ()  # all calls: (at most so many seconds, how many calls), not cumulative
+    ] = ()  # histogram of all calls: (upper bound in seconds, calls in the bucket)
     cold_start_phases: dict[str, tuple[int, float]] = field(default_factory=dict)  # phase to count and seconds
     totals: PoolTotals = field(default_factory=PoolTotals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What serving a model will ask of a platform, before anything of it is started."""
+    """The demand of a model that is to be served, known before anything is started."""
 
     functions: int  # deployed
     calls_at_once: int  # of one function by one client, on a platform that computes as many side by side
@@ -173,24 +173,24 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overheads:
-    """What a pool takes in addition to what its functions need, for planning."""
+    """The memory and time that a pool takes beside its functions, for planning."""
 
     instance_bytes: int = 0  # that an instance counts for beside `FunctionSpec.memory`
     idle_seconds: float = 0.0  # that processes of the pool itself outlive the last instance
 
 
 class Platform(Protocol):
-    """Runs functions. `invoke_many` is for one thread at a time; everything else may be called from any."""
+    """Runs functions. One thread at a time may call `invoke_many`; any thread may call other methods."""
 
     capabilities: Capabilities
 
     @property
     def address(self) -> str:
-        """What another process connects to (`PlatformEntry.connect`); empty if none can."""
+        """The address for other processes (`PlatformEntry.connect`); empty if none can connect."""
 
     @property
     def state(self) -> State:
-        """`ok`, or `starting` while instances cannot be started; never waits. Only for the owner of a pool."""
+        """`ok`, or `starting` while instances cannot be started. Does not wait. Only for the owner of a pool."""
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """Make functions callable. No instance is started. A name deployed again with another spec is replaced."""
@@ -199,7 +199,7 @@ class Platform(Protocol):
         """Drain the functions' instances and forget the functions. Raises `UnknownFunction`."""
 
     def check_fits(self, names: Sequence[str]) -> None:
-        """Raises `OptionError` if one instance of each of these can never run at the same time."""
+        """Raises `OptionError` if the pool can never run an instance of each of these functions at the same time."""
 
     def invoke_many(
         self,
@@ -208,7 +208,7 @@ class Platform(Protocol):
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Replies:
-        """Run all calls, side by side; replies come in the order of `calls` and hold until the next `invoke_many`.
+        """Run all calls side by side. Replies are in the order of `calls`, and valid until the next `invoke_many`.
 
         `shared` is handed to every called function beside its payload (`Capabilities.shared_memory`).
         `meanwhile` is called once, on the calling thread, when the calls have been sent or instances asked for.
@@ -220,10 +220,10 @@ class Platform(Protocol):
         """Start an instance of each function that has none. Raises `UnknownFunction` or `PlatformError`."""
 
     def stop(self, names: Sequence[str]) -> None:
-        """Drain the functions' instances: what runs is finished, then they end. Raises `UnknownFunction`."""
+        """End the functions' instances when their running calls are finished. Raises `UnknownFunction`."""
 
     def status(self) -> PoolStatus:
-        """All deployed functions, and the pool they share."""
+        """The state of all deployed functions and of the pool."""
 
     def close(self) -> None:
         """Stop everything that this object started. May be called twice."""

@@ -27,7 +27,7 @@ Function = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]
 
 
 class DeployedFunction:
-    """A function with at most one instance, and what its calls have taken so far. Methods may be called by any thread.
+    """A function with at most one instance, and the totals of its calls. Any thread may call its methods.
 
     `platform` is the platform's name, in errors.
     """
@@ -42,10 +42,10 @@ class DeployedFunction:
         self._loaded = 0  # instant of `time.monotonic_ns`
         self._busy = BusyTime()
         self._running = 0
-        self._totals = PoolTotals()  # without the lifetime of the instance that there is
+        self._totals = PoolTotals()  # without the lifetime of the present instance
 
     def load(self) -> Function:
-        """The function, loaded now if it is not. Raises `PlatformError`."""
+        """Load the function if it is not loaded, and return it. Raises `PlatformError`."""
         with self._lock:
             if self._function is None:
                 module, _, attribute = self.spec.handler.partition(":")
@@ -59,7 +59,7 @@ class DeployedFunction:
             return self._function
 
     def unload(self) -> None:
-        """End the instance, if there is one. Calls that run are finished."""
+        """End the instance, if there is one. Running calls are finished."""
         with self._lock:
             self._totals, self._function = self._totals + self._alive(), None
 
@@ -89,12 +89,12 @@ class DeployedFunction:
         return reply, busy
 
     def totals(self) -> PoolTotals:
-        """Up to now."""
+        """Totals of its instances and calls until now."""
         with self._lock:
             return self._totals + self._alive()
 
     def status(self) -> FunctionStatus:
-        """As the platform's status has it."""
+        """See `FunctionStatus`."""
         with self._lock:
             loaded = self._function is not None
             return FunctionStatus(
@@ -109,6 +109,6 @@ class DeployedFunction:
             )
 
     def _alive(self) -> PoolTotals:
-        """The lifetime so far of the instance that there is."""
+        """The lifetime so far of the present instance."""
         seconds = 0.0 if self._function is None else (time.monotonic_ns() - self._loaded) / 1e9
         return PoolTotals(self._gb * seconds)

@@ -15,7 +15,7 @@ _BOUNDS_NS = [_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) for bucket in range(BUC
 
 
 def bucket_of(nanoseconds: int) -> int:
-    """Where a duration is counted."""
+    """The bucket in which a duration is counted."""
     return bisect_left(_BOUNDS_NS, nanoseconds, hi=BUCKETS - 1)
 
 

@@ -40,7 +40,7 @@ class PlatformEntry:
     start: Callable[[Any, Sequence[str]], Platform]
     connect: Callable[[str], Platform] | None = None
     running: Callable[[Any], Sequence[str]] | None = None
-    process: Callable[[Instance], int] | None = None  # of this machine; None: instances are not processes here
+    process: Callable[[Instance], int] | None = None  # process id, on this machine; None: instances run elsewhere
     wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
     check: Callable[[Demand], object] | None = None  # see `check_demand`
     overheads: Overheads = field(default_factory=Overheads)
@@ -50,11 +50,11 @@ class PlatformEntry:
         return option in {each.name for each in fields(self.options)}
 
     def read(self, given: Sequence[str]) -> dict[str, object]:
-        """The platform's own options, each given as NAME=VALUE. Raises `OptionError`."""
+        """Values of the platform's own options, each given as NAME=VALUE. Raises `OptionError`."""
         return read_own(self.name, self.options, given)
 
     def parse(self, given: Mapping[str, object]) -> Any:
-        """The platform's options. Raises `OptionError` for one that it does not take or a value out of range."""
+        """The options object. Raises `OptionError` for an option that the platform lacks or a value out of range."""
         for option in given:
             if not self.takes(option):
                 raise OptionError(f"--platform {self.name}: does not take --{option.replace('_', '-')}")
@@ -76,7 +76,7 @@ class PlatformEntry:
 
 
 def names() -> list[str]:
-    """All platforms that can be chosen, loaded or not."""
+    """The names of all installed platforms."""
     return sorted({*_BUILT_IN, *entry_points(group=GROUP).names})
 
 
@@ -96,7 +96,7 @@ def find(name: str) -> PlatformEntry:
 
 
 def start(name: str, preload: Sequence[str], **given: object) -> Platform:
-    """A pool of the platform of that name, with the options given. Raises what `find`, `parse` and starting raise."""
+    """Start a pool of the platform of that name, with the options `given`. Raises `OptionError` or `PlatformError`."""
     entry = find(name)
     return entry.start(entry.parse(given), preload)
 

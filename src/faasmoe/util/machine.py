@@ -1,7 +1,7 @@
 """The memory and cores that this process may use: limits of its control groups (versions 1 and 2) and of the machine.
 
-A limit of a group holds for all groups beneath it, so what counts is the least of all ancestors that can be seen.
-See cgroups(7) and, for the files, the kernel's documentation of both versions.
+A group's limit holds for all groups beneath it, so the smallest limit of all visible ancestors counts. See cgroups(7)
+and, for the files, the kernel's documentation of both versions.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class _Mount:
 
 
 class ControlGroups:
-    """The groups that a process is in.
+    """The control groups of a process.
 
     `membership` is the text of /proc/PID/cgroup, `mounts` that of /proc/PID/mountinfo, and mount points are looked for
-    under `root`. What is missing, or cannot be understood, limits nothing.
+    under `root`. Files that are missing or cannot be parsed count as no limit.
     """
 
     def __init__(self, membership: str, mounts: str, root: Path = Path("/")) -> None:
@@ -54,15 +54,15 @@ class ControlGroups:
         return min((limit for limit, _ in self._memory()), default=None)
 
     def memory_left(self) -> int | None:
-        """Bytes that may be added to what is used now, if the page cache of files is given up; None without a limit."""
+        """Bytes that can be allocated now if the page cache of files is given up; None without a limit."""
         return min((max(0, limit - used) for limit, used in self._memory()), default=None)
 
     def processors(self) -> float | None:
-        """Processors' worth of time; None without a limit."""
+        """CPU time that the groups may use, in processors; None without a limit."""
         return min(self._processors(), default=None)
 
     def tasks_left(self) -> int | None:
-        """Processes and threads that may be started beside those that run; None without a limit."""
+        """Processes and threads that can still be started; None without a limit."""
         found = []
         for _, group in self._groups("pids"):
             limit, used = _number(group / "pids.max"), _number(group / "pids.current")
@@ -114,7 +114,7 @@ class ControlGroups:
 
 
 def memory() -> int:
-    """Bytes that this process and those of its control groups may have at most."""
+    """Most bytes that this process and the others of its control groups can have together."""
     total = int(psutil.virtual_memory().total)
     limit = ControlGroups.own().memory_limit()
     return total if limit is None else min(total, limit)
@@ -126,14 +126,14 @@ def memory_is_limited() -> bool:
 
 
 def available_memory() -> int:
-    """Bytes that can be taken now without swapping."""
+    """Bytes that can be allocated now without swapping."""
     free = int(psutil.virtual_memory().available)
     left = ControlGroups.own().memory_left()
     return free if left is None else min(free, left)
 
 
 def cores() -> int:
-    """Threads that can compute side by side: processors that this one may run on, as far as its groups have time."""
+    """Threads that can compute side by side: the affinity of this process, limited by its control groups' CPU time."""
     bound = len(os.sched_getaffinity(0))
     limit = ControlGroups.own().processors()
     return bound if limit is None else max(1, min(bound, math.ceil(limit)))

@@ -1,4 +1,4 @@
-"""From a layer's routing to invocations, and back to one tensor."""
+"""Turns a layer's routing into invocations of functions, and their replies into one tensor."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PHASES = ("pack", "invoke", "combine")  # routing to envelopes, the platform's w
 
 @dataclass
 class DispatchCounts:
-    """What dispatch did so far."""
+    """Counts of all calls so far, and where their time went."""
 
     invocations: int = 0
-    functions: int = 0  # called, each once a layer however many parts its work had
+    functions: int = 0  # functions called, each counted once a layer
     cold_starts: int = 0
     functions_touched: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
@@ -54,7 +54,7 @@ class Dispatch:
         files: CheckpointFiles | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`files` are those that the model and its functions map: looked at once a second, and when a call fails."""
+        """`files` are those that the model and its functions map. They are checked once a second and after failures."""
         self._platform = platform
         self._files = files or CheckpointFiles({})
         self._clock = clock
@@ -132,7 +132,7 @@ class Dispatch:
         return torch.from_numpy(total).to(hidden.dtype)
 
     def _look(self, now: float) -> None:
-        """Raises `CheckpointChanged` if a file is not as it was: looked at now and then, and always after that."""
+        """Check the files if that is due. Raises `CheckpointChanged` if one has changed, from then on every time."""
         if self._stale:
             self._check(self._files.check)
         elif now >= self._look_at:
@@ -145,7 +145,7 @@ class Dispatch:
         self._stale = False
 
     def _note_inside(self, answers: Sequence[Reply]) -> None:
-        """What functions say of their time, as if calls that compute side by side shared the platform evenly."""
+        """Note the times that functions report, as if calls that compute side by side shared the platform evenly."""
         if not answers:
             return
         worked = [answer.timings.load + answer.timings.compute for answer in answers]
@@ -225,7 +225,7 @@ def _most_parts(block: Block) -> int:
 
 
 def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:
-    """Raises `OptionError` if the platform's memory cannot hold what one token needs in the layer that needs most."""
+    """Raises `OptionError` if the platform's memory cannot hold the functions that one token needs in some layer."""
     by_layer: dict[int, list[Block]] = {}
     for block in blocks:
         by_layer.setdefault(block.artifact.layer, []).append(block)
@@ -237,7 +237,7 @@ def check_fits(platform: Platform, blocks: Sequence[Block], top_k: int) -> None:
 
 
 def _joined(files: Sequence[FileRange]) -> tuple[FileRange, ...]:
-    """Neighbouring ranges as one."""
+    """The ranges, neighbours joined."""
     joined: list[FileRange] = []
     for part in sorted(files, key=lambda part: (str(part.file), part.offset)):
         last = joined[-1] if joined else None

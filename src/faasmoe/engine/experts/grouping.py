@@ -1,4 +1,4 @@
-"""From a layer's routing to the calls it takes: slots by block, and large shares of the work in several parts."""
+"""Groups a layer's routing into calls: the slots of a block make a part, and large shares of the work several parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SLOT_WORDS = 3  # a slot's row, expert and weight
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one call does: S slots, of some experts of a block, for some rows of the layer."""
+    """The work of one call: S slots, of some experts of a block, for some rows of the layer."""
 
     block: int
     work: float  # in readings of an expert
@@ -139,6 +139,6 @@ def add_rows(total: Any, rows: Any, sums: Any) -> None:
 
 
 def warm_up() -> None:
-    """Compile, which takes some seconds unless an earlier process kept it."""
+    """Compile the kernels. This takes some seconds unless they are in the cache."""
     (part,) = Grouping([1], 1).parts([[0]], [[1.0]])
     add_rows(np.zeros((1, 1), np.float32), part.rows, np.zeros((1, 1), np.float32))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 Place = tuple[int, int, int, int]
-"""Where a KV cache is: addresses of its keys and values, tokens that they have memory for, and tokens in use, the new
-one included."""
+"""The place of a KV cache: addresses of its keys and values, tokens that they have memory for, and tokens in use, the
+new one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class KVCacheSpec:
 
     @classmethod
     def like(cls, key: Tensor, value: Tensor) -> KVCacheSpec:
-        """That of a layer with keys `[heads, n, key_dim]` and values `[heads, n, value_dim]`."""
+        """The spec of a layer with keys `[heads, n, key_dim]` and values `[heads, n, value_dim]`."""
         return cls(key.shape[0], key.shape[2], value.shape[2], key.dtype, value.dtype)
 
     def nbytes(self, tokens: int) -> int:
-        """See `LayerSpec.nbytes`: keys and values of so many tokens."""
+        """See `LayerSpec.nbytes`: the keys and values of `tokens` tokens."""
         a_head = self.key_dim * self.key_dtype.itemsize + self.value_dim * self.value_dtype.itemsize
         return tokens * self.heads * a_head
 

@@ -1,8 +1,8 @@
-"""The state of a sequence: what each layer of the model keeps of the tokens that it has seen.
+"""The state of a sequence: the memory in which each layer of the model keeps the tokens that it has seen.
 
 Each layer chooses a kind (`LayerSpec`), such as the KV cache of an attention layer. The engine allocates, copies,
 truncates and counts states through the protocols of this module and knows no kind. A new kind, such as a recurrent
-matrix, is a module of this folder, and the layer that needs it says so when the model is loaded (`FlatRow.note_state`).
+matrix, is a module of this folder; the layer that needs it declares it when the model is loaded (`FlatRow.note_state`).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class SequenceState:
 
 
 class StateSpec:
-    """The kinds of state of all layers of a model, and what follows for a sequence as a whole."""
+    """The kinds of state of all layers of a model, and the sizes of a sequence's state as a whole."""
 
     def __init__(self, layers: Mapping[int, LayerSpec]) -> None:
         self.layers = dict(layers)

@@ -1,1 +1,1 @@
-"""Functions in the calling process: what serving costs without a platform, for comparison and for tests."""
+"""The inline platform: functions in the calling process, for comparison and for tests."""

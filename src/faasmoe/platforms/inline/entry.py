@@ -11,11 +11,11 @@ from faasmoe.platforms.registry import PlatformEntry
 
 @dataclass(frozen=True, slots=True)
 class InlineOptions:
-    """The platform has no options: nothing is stopped when it idles, and there is no budget."""
+    """The platform has no options: idle functions are not stopped, and memory has no budget."""
 
 
 def _start(_: InlineOptions, preload: Sequence[str]) -> InlinePlatform:
-    """Functions are loaded in this process, which imports what they need when the first is loaded."""
+    """Nothing is preloaded: this process imports modules when it loads the first function."""
     del preload
     return InlinePlatform()
 

@@ -1,7 +1,7 @@
-"""A platform without processes: functions are loaded and called here, by a thread for each core.
+"""A platform without processes: functions are loaded in the calling process, and called by a thread for each core.
 
-It serves a whole model in one process, with everything else as on any platform. Nothing scales to zero by itself,
-nothing is isolated, and a call that has begun cannot be stopped by its deadline.
+One process serves a whole model. No function scales to zero by itself, none is isolated, and a deadline cannot
+stop a call that has begun.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class InlinePlatform(Closeable):
 
     @property
     def state(self) -> State:
-        """See `Platform.state`: functions are loaded here."""
+        """See `Platform.state`: instances need no process to be started."""
         return "ok"
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:

@@ -26,7 +26,7 @@ def _connect(address: str) -> LocalPlatform:
 
 
 def pools() -> list[Path]:
-    """Run folders of this user's pools. Raises `OptionError` if their parent is not as it must be."""
+    """Run folders of this user's pools. Raises `OptionError` if the parent of run folders is unsafe."""
     return [folder for folder in run_folder.live() if (folder / SOCKET).exists()]
 
 

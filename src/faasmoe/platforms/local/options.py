@@ -1,4 +1,4 @@
-"""Settings of the embedded platform, as they travel to the daemon."""
+"""Options of the embedded platform, and their form on the daemon's command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_ZYGOTE_KEEP_ALIVE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LocalOptions:
-    """`preload` names modules that the zygote imports before it forks.
+    """Options of a pool. `preload` names modules that the zygote imports before it forks.
 
     Raises `OptionError` naming the option if a value is out of range.
     """
@@ -36,11 +36,11 @@ class LocalOptions:
             raise OptionError(f"memory_budget is {self.memory_budget}: must be 1 to {sys.maxsize} bytes")
 
     def to_json(self) -> str:
-        """As text."""
+        """The options as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> LocalOptions:
-        """Raises `TypeError`, `ValueError` or `OptionError` on anything else."""
+        """The options of `to_json`'s text. Raises `TypeError`, `ValueError` or `OptionError` for another text."""
         raw = json.loads(text)
         return cls(**{**raw, "preload": tuple(raw["preload"])})

@@ -36,12 +36,12 @@ _PREWARM_SECONDS = 60.0
 class LocalPlatform(Closeable):
     """Functions as processes of this machine. Implements `platforms.base.Platform`.
 
-    With `options` it starts a pool of its own and ends it in `close`. With `folder` it uses the pool that somebody
-    else has started there; any number of clients may.
+    With `options` it starts a pool of its own and ends it in `close`. With `folder` it is one of the clients of
+    the pool that another process started there.
     """
 
     def __init__(self, options: LocalOptions | None = None, *, folder: Path | None = None) -> None:
-        """Raises `PlatformError` if the daemon does not start, or does not answer."""
+        """Raises `PlatformError` if the daemon does not start or does not answer."""
         raise_descriptor_limit()  # each instance that is called takes one
         self.capabilities = Capabilities(shared_memory=True, parallelism=cores())
         self._supervisor = Supervisor(options or LocalOptions()) if folder is None else None
@@ -86,7 +86,7 @@ class LocalPlatform(Closeable):
         self._control.ask(request, messages.Completed, _PREWARM_SECONDS)
 
     def processes(self) -> Sequence[int]:
-        """Ids of the daemon, then the zygote and all instances. Empty while the daemon rests."""
+        """Process ids of the daemon, the zygote and all instances. Empty while the daemon rests."""
         if hibernation.status(self.folder) is not None:
             return []
         daemon = self._control.ask(messages.Identify(), messages.Identity).pid
@@ -100,7 +100,7 @@ class LocalPlatform(Closeable):
         return rest or self._control.ask(messages.AskStatus(), messages.PoolReport).pool
 
     def copied_bytes(self) -> int:
-        """Bytes that calls of this client have cost: through sockets twice, into shared memory once."""
+        """Bytes copied by this client's calls: twice through sockets, once into shared memory."""
         exchange = self._fanout.exchange
         return 2 * (exchange.sent + exchange.received) + exchange.shared
 
@@ -111,7 +111,7 @@ class LocalPlatform(Closeable):
 
     @property
     def why(self) -> str:
-        """Why `state` is not `ok`; empty if it is."""
+        """The reason why `state` is not `ok`; empty if it is."""
         return self._health.why
 
     @property

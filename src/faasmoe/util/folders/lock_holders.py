@@ -1,4 +1,4 @@
-"""Processes that hold a lock (flock(2)) on a file: found in the kernel's tables, never by a name or a command line."""
+"""Processes that hold a lock (flock(2)) on a file, as the kernel lists them. Names and command lines do not count."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def holders(lock: int) -> Iterator[int]:
 
 
 def end_holders(lock: int, seconds: float) -> bool:
-    """Kill these processes. Whether all of them have ended, within `seconds`.
+    """Kill the `holders` of `lock`. Returns whether all of them have ended within `seconds`.
 
-    Each is named to the kernel by a descriptor, and looked at again when that is open, so that no other process which
-    got the id of one that has just ended is hit.
+    Each process is opened as a descriptor and checked again before it is killed, so that a new process which got the id
+    of an ended one is not hit.
     """
     wanted = os.fstat(lock)
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def _holds(pid: int, wanted: os.stat_result) -> bool:
 
 
 def _is_lock(process: Path, fd: str, wanted: os.stat_result) -> bool:
-    """Whether a descriptor holds a lock (proc(5), fdinfo), and on this file, which is looked at last: it may hang."""
+    """Whether a descriptor holds a lock (proc(5), fdinfo) on this file. The file comes last: a stat of it may hang."""
     try:
         told = (process / "fdinfo" / fd).read_text()
         if not any(line.startswith("lock:") and "FLOCK" in line for line in told.splitlines()):

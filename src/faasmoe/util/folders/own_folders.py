@@ -1,7 +1,7 @@
 """Finds the folders that this program may remove: folders of this user that hold a marker file with the right contents.
 
-A name proves nothing. A folder gets its marker while it is made under another name, so that a folder without one was
-never ours, whatever it is called.
+A folder's name proves nothing. A folder gets its marker before it gets its final name, so a folder without a marker was
+not made by this program.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def folders(base: Path) -> Iterator[Path]:
 
 
 def open_own(path: Path) -> int | None:
-    """A descriptor, to read and write, of a regular file of this user with no other name; None if it is not one.
+    """A descriptor, to read and write, of a regular file of this user with one name; None for anything else.
 
-    Nothing else is opened: opening a FIFO or a device may block or have effects. Raises `OSError`.
+    Other kinds of files are not opened, because opening a FIFO or a device may block or have effects. Raises `OSError`.
     """
     try:
         if not _is_own(path.lstat()):
@@ -47,12 +47,12 @@ def open_own(path: Path) -> int | None:
 
 
 def contents(fd: int) -> bytes:
-    """The contents of a marker file; a marker is small."""
+    """The contents of a marker file, up to `_LARGEST_MARKER` bytes."""
     return os.pread(fd, _LARGEST_MARKER, 0)
 
 
 def is_same(fd: int, path: Path) -> bool:
-    """Whether `path` is the file that is open as `fd`, and not one that has taken its place."""
+    """Whether `path` is still the file that is open as `fd`, and not another one in its place."""
     try:
         found = path.lstat()
     except OSError:

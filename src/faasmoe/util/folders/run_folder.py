@@ -1,12 +1,13 @@
-"""Private folders for the sockets and files of what runs, and the removal of those that a crash has left.
+"""Private folders for the sockets and files of running processes, and the removal of those that a crash left behind.
 
 All run folders of a user lie in one parent folder that nobody else can enter. A run folder holds two files:
 
-- the marker, whose contents make it a run folder; its owner holds a lock on it as long as it lives, whatever ends it;
-- the members' file, on which the owner and the processes that inherit its descriptor hold a lock, which tells who is
-  left of an owner that has died.
+- the marker, whose contents make it a run folder. The owner, the process that made the folder, holds a lock on it until
+  it ends, however it ends;
+- the members' file, on which the owner and all processes that inherit its descriptor hold a lock. The lock tells which
+  processes outlived a dead owner.
 
-Nothing without a marker is removed, and nobody is killed but who holds the lock of the members.
+Nothing without a marker is removed, and no process is killed that does not hold the lock of the members' file.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _RUNTIME = "XDG_RUNTIME_DIR"
 
 
 def place() -> Path:
-    """The parent of this user's run folders; it need not exist. Raises `OptionError` if there is no place for it."""
+    """The parent of this user's run folders, which need not exist yet. Raises `OptionError` if there is no place."""
     if given := os.environ.get(_RUNTIME):
         return Path(given).absolute() / "faasmoe"
     try:
@@ -49,10 +50,10 @@ def place() -> Path:
 
 
 class RunFolder(Closeable):
-    """Made for the user alone (mode 0700), removed by `close`.
+    """A folder for this user alone (mode 0700), from now until `close`.
 
-    `path` is the folder. `members` is a descriptor that processes which work in it shall inherit (`pass_fds`): those
-    that outlive the owner are then found and ended by the next sweep. Raises `OptionError` if it cannot be made.
+    `path` is the folder. `members` is a descriptor for processes that work in the folder to inherit (`pass_fds`): the
+    next sweep finds and ends those that outlive the owner. Raises `OptionError` if the folder cannot be made.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,7 @@ class RunFolder(Closeable):
             self.path, self._folder, self._marker, self.members = _make(parent)
 
     def close(self) -> None:
-        """Remove it. May be called twice."""
+        """Remove the folder. May be called twice."""
         if self._marker < 0:
             return
         if own_folders.is_same(self._folder, self.path):
@@ -78,14 +79,14 @@ class RunFolder(Closeable):
 
 
 def live() -> list[Path]:
-    """This user's run folders whose owner is alive. Raises `OptionError` if their parent is not as it must be."""
+    """This user's run folders whose owner is alive. Raises `OptionError` if the parent of run folders is unsafe."""
     return [folder for folder in _candidates() if _is_alive(folder)]
 
 
 def sweep() -> None:
-    """Remove what crashes have left: processes that still work in an abandoned run folder, then the folder.
+    """End the processes that still work in run folders whose owner has died, and remove the folders.
 
-    Raises `OptionError` if the folders' parent is not as it must be.
+    Raises `OptionError` if the parent of run folders is unsafe.
     """
     for folder in _candidates():
         try:
@@ -100,7 +101,7 @@ def sweep() -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Whoever writes into a run folder: raises `OptionError` in place of `OSError`, with what to do about it."""
+    """Turn an `OSError` of a block that writes into `folder` into an `OptionError` with advice."""
     try:
         yield
     except OSError as error:
@@ -180,7 +181,7 @@ def _is_alive(folder: Path) -> bool:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether it is a run folder whose owner is gone. If so, nobody else sweeps it meanwhile. Raises `OSError`."""
+    """Yield whether this is a run folder whose owner has died. If so, no other sweep removes it. Raises `OSError`."""
     marker = _marker(folder)
     if marker is None:
         yield False
@@ -193,7 +194,7 @@ def _claimed(folder: Path) -> Iterator[bool]:
 
 
 def _marker(folder: Path) -> int | None:
-    """A descriptor of its marker; None if it is no run folder."""
+    """A descriptor of the folder's marker; None if this is no run folder."""
     marker = own_folders.open_own(folder / _MARKER)
     if marker is not None and own_folders.contents(marker) != _CONTENTS:
         os.close(marker)
@@ -210,7 +211,7 @@ def _locked(fd: int, kind: int) -> bool:
 
 
 def _end_members(folder: Path) -> bool:
-    """End the processes that work in an abandoned folder. Whether none is left."""
+    """End the processes that work in a folder without owner. Returns whether all have ended."""
     members = own_folders.open_own(folder / _MEMBERS)
     if members is None:  # another sweep was cut short
         return True
@@ -226,7 +227,7 @@ def _end_members(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a run folder, the marker last, so that one which is not removed whole is swept another time."""
+    """Remove a run folder, the marker last, so that a later sweep finds a folder that was not removed whole."""
     try:
         for entry in sorted(folder.iterdir()):
             if entry.name == _MARKER:
