@@ -201,15 +201,26 @@ def test_openais_api_goes_on_beside_it() -> None:
     assert got.headers["x-ratelimit-remaining-requests"] == "1"
 
 
-def test_the_core_imports_no_api_but_to_register_it() -> None:
-    found = {
-        (file.name, node.module)
-        for folder in FOLDERS
+def imports_of(folder: Path) -> set[tuple[str, str]]:
+    """Files of a folder, and the modules that they import from."""
+    return {
+        (file.name, node.module or "")
         for file in folder.glob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("faasmoe.api.openai")
+        if isinstance(node, ast.ImportFrom)
     }
+
+
+def test_the_core_imports_no_api_but_to_register_it() -> None:
+    imports = [each for folder in FOLDERS for each in imports_of(folder)]
+    found = {each for each in imports if each[1].startswith("faasmoe.api.openai")}
     assert found == {("registry.py", "faasmoe.api.openai.api")}
+
+
+def test_an_api_imports_its_interface_alone() -> None:
+    allowed = ("faasmoe.api.bodies.", "faasmoe.api.interface", "faasmoe.api.openai", "faasmoe.api.parsed_request")
+    found = {module for _, module in imports_of(CORE / "openai") if module.startswith("faasmoe.api")}
+    assert {module for module in found if not module.startswith(allowed)} == set()
 
 
 def test_the_core_has_no_words_of_openais_api() -> None:
