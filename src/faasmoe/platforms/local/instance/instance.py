@@ -26,7 +26,7 @@ from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.latency import bucket_of
 from faasmoe.platforms.local.instance.connection import ServerConnection
 from faasmoe.platforms.local.protocol import frame, wire
-from faasmoe.platforms.local.protocol.frame import Answer, Header, Status
+from faasmoe.platforms.local.protocol.frame import Header, ReplyHeader, Status
 from faasmoe.platforms.local.protocol.payloads import Duty, read_duty
 from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
@@ -182,7 +182,7 @@ class Instance:
         try:
             if (begun := self._begin()) is None:
                 frame.close_all(fds)
-                frame.send_reply(caller.connection, Answer(Status.DRAINING), ())
+                frame.send_reply(caller.connection, ReplyHeader(Status.DRAINING), ())
                 return
             arrived, began, share = begun
             try:
@@ -191,7 +191,9 @@ class Instance:
             finally:  # before the reply: whoever has it finds the instance idle and the call counted
                 crowded, busy = self._end(arrived, share)
             rest = () if status == Status.STORED else (reply,)
-            frame.send_reply(caller.connection, Answer(status, crowded, len(reply), caller.thread, busy), rest)
+            frame.send_reply(
+                caller.connection, ReplyHeader(status, crowded, len(reply), caller.thread, busy), rest
+            )
         finally:
             caller.waits = False
             if self._draining:

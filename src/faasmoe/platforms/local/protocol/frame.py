@@ -77,7 +77,7 @@ def send_call(sock: socket.socket, head: bytes, inline: Sequence[Buffer], fds: S
         raise Lost(str(error)) from error
 
 
-class Answer(NamedTuple):
+class ReplyHeader(NamedTuple):
     """The header of a reply."""
 
     status: int  # a `Status`
@@ -87,7 +87,7 @@ class Answer(NamedTuple):
     busy: int = 0  # nanoseconds that the instance worked on the call (`BusyTime`)
 
 
-def send_reply(sock: socket.socket, answer: Answer, inline: Sequence[Buffer]) -> None:
+def send_reply(sock: socket.socket, answer: ReplyHeader, inline: Sequence[Buffer]) -> None:
     """Send a reply. Raises `Lost`."""
     try:
         sock.sendmsg([_REPLY.pack(_REPLY_MAGIC, VERSION, *answer), *inline])
@@ -129,7 +129,7 @@ def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memor
         raise Lost(str(error)) from error
 
 
-def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[Answer, int]:
+def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[ReplyHeader, int]:
     """A reply's header, and where in `buffer` the bytes in the frame end.
 
     They start at `HEADER`. Raises `Lost`; `BlockingIOError` if nothing came within the socket's patience.
@@ -149,7 +149,7 @@ def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[Answer, int]
             got = _until(sock, buffer, got, end)
         if got != end:
             raise Lost("bytes after the end of the reply")
-        return _new(Answer, fields[2:]), end
+        return _new(ReplyHeader, fields[2:]), end
     except BlockingIOError:
         raise
     except OSError as error:

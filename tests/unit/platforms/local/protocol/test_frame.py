@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.platforms.local.protocol import frame
-from faasmoe.platforms.local.protocol.frame import BUFFER, HEADER, INLINE, MAX_INLINE, Answer, Header, Status
+from faasmoe.platforms.local.protocol.frame import BUFFER, HEADER, INLINE, MAX_INLINE, Header, ReplyHeader, Status
 from faasmoe.platforms.local.protocol.wire import Lost
 
 NUMBER = st.integers(0, 2**64 - 1)
@@ -105,7 +105,7 @@ def test_reply_round_trip(status: Status, crowded: bool, parts: list[bytes], sto
     else:
         length = sum(map(len, parts))
     with pair() as (ours, theirs):
-        sent = Answer(status, crowded, length, 4711, busy)
+        sent = ReplyHeader(status, crowded, length, 4711, busy)
         frame.send_reply(theirs, sent, parts)
         buffer = fresh()
         again, end = frame.receive_reply(ours, buffer)
@@ -120,7 +120,7 @@ def test_the_largest_frames_go_through_an_empty_socket() -> None:
         frame.send_call(theirs, frame.pack_call(EMPTY._replace(payload_length=MAX_INLINE)), [payload])
         _, inline, _ = frame.receive_call(ours, fresh())
         assert inline == payload
-        frame.send_reply(theirs, Answer(Status.OK, length=MAX_INLINE), [payload])
+        frame.send_reply(theirs, ReplyHeader(Status.OK, length=MAX_INLINE), [payload])
         buffer = fresh()
         assert frame.receive_reply(ours, buffer)[-1] == BUFFER
         assert buffer[HEADER:] == payload
@@ -147,7 +147,7 @@ def test_a_reply_may_arrive_in_pieces(text: bytes, cuts: list[int]) -> None:
     data = reply_bytes(Status.FAILED, 1, len(text), text)
     buffer = fresh()
     answer, end = frame.receive_reply(Pieces(data, cuts), buffer)
-    assert answer == Answer(Status.FAILED, 1, len(text))
+    assert answer == ReplyHeader(Status.FAILED, 1, len(text))
     assert buffer[HEADER:end] == text
 
 
@@ -288,7 +288,7 @@ def test_sending_to_a_closed_connection_is_lost() -> None:
         with pytest.raises(Lost):
             frame.send_call(theirs, frame.pack_call(EMPTY), ())
         with pytest.raises(Lost):
-            frame.send_reply(theirs, Answer(Status.OK), ())
+            frame.send_reply(theirs, ReplyHeader(Status.OK), ())
 
 
 def test_a_reply_that_did_not_come_yet_is_not_lost_but_half_a_one_is() -> None:
