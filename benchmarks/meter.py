@@ -8,7 +8,7 @@ they took. So these figures depend little on what else the machine does.
 memory goes up and down several times a second. The others are strategies of `faasmoe evaluate` on the demo model, or
 MODEL.
 
-`cpu_percent` is the processor time of a meter that ran meanwhile, in percent of a core. Of memory of all processes:
+`cpu_percent` is the CPU time of a meter that ran meanwhile, in percent of a core. Of memory of all processes:
 `mean_off_percent` and `peak_off_percent` say by how much its mean over time and its peak differ from what was recorded,
 `instant_off_percent` by how much it does at one instant, on average.
 
@@ -46,7 +46,7 @@ from faasmoe.evaluation.workloads.ask import Ask, Lengths
 from faasmoe.evaluation.workloads.paper import paper
 from faasmoe.model.checkpoint.source import resolve
 
-SAMPLE_SECONDS = 0.001  # of processor time for a sample without walks
+SAMPLE_SECONDS = 0.001  # of CPU time for a sample without walks
 SECONDS = 20.0
 SHARED, FILE, OWN, SPIKE = 60 << 20, 12 << 20, 6 << 20, 40 << 20  # bytes
 BURST = 10  # processes
@@ -55,7 +55,7 @@ FIGURES = ("cpu_percent", "mean_off_percent", "peak_off_percent", "instant_off_p
 
 @dataclass
 class Instant:
-    """Everybody's memory, and the processor seconds that walking through it took."""
+    """Everybody's memory, and the CPU seconds that walking through it took."""
 
     at: float
     members: Members

@@ -199,7 +199,7 @@ def test_hostile_bodies_hold_up_nobody_s_loop(folder: Path) -> None:
 
     got, longest = use(folder, what, Bounds("m", 100_000, 1024))
     assert all(isinstance(error, RequestError) for error in got)
-    assert longest < 0.1  # seconds of processor time in a row; 24 when the loop itself read bodies
+    assert longest < 0.1  # seconds of CPU time in a row; 24 when the loop itself read bodies
 
 
 def test_a_tokenizer_that_cannot_be_used_is_told(tmp_path: Path) -> None:

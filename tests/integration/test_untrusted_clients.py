@@ -18,7 +18,7 @@ CONTROL = "<|endoftext|>"
 
 @pytest.mark.parametrize("kind", ["objects", "messages", "text"])
 def test_a_body_that_is_made_to_cost_much_costs_the_gateway_little(server: Server, kind: str) -> None:
-    """Processor time and memory of the process that everybody's streams go through."""
+    """CPU time and memory of the process that everybody's streams go through."""
     path, body = hostile_bodies(MODEL)[kind]
     gateway = psutil.Process(server.process.pid)
     before, peak = sum(gateway.cpu_times()[:2]), most_memory(gateway)

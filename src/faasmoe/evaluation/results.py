@@ -162,14 +162,14 @@ def gb_seconds(run: Run) -> float:
 
 
 def cpu_per_token(run: Run) -> float:
-    """Seconds of processor time for each token of an answer."""
+    """Seconds of CPU time for each token of an answer."""
     return sum(run.usage.cpu_seconds.values()) / run.tokens
 
 
 def _measured(run: Run) -> Run:
     """Raises `ValueError` if fewer tenants were run: what they have to share with each other is not known then."""
     if run.extrapolated:
-        raise ValueError("only memory and processor time of a token can be extrapolated")
+        raise ValueError("only memory and CPU time of a token can be extrapolated")
     return run
 
 

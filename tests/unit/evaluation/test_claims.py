@@ -104,8 +104,6 @@ def test_the_papers_own_figures_are_of_its_table() -> None:
 
 
 def test_a_verdict_says_what_measuring_took() -> None:
-    found = verdicts(
-        run("faasmoe-shared", seconds=10.0), run("baseline", seconds=5.0)
-    )  # 0.1 s of processor time each
+    found = verdicts(run("faasmoe-shared", seconds=10.0), run("baseline", seconds=5.0))  # 0.1 s of CPU time each
     assert found["memory_vs_baseline"].meter_share == pytest.approx(0.015)
     assert found["pressure_vs_llamacpp"].meter_share is None

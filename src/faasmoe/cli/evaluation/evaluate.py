@@ -112,7 +112,7 @@ def blocks(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Block sizes: what they mean for memory, processor time, latency and invocations."""
+    """Block sizes: what they mean for memory, CPU time, latency and invocations."""
     from faasmoe.evaluation import experiments
     from faasmoe.model.config.facts import ConfigFacts
 

@@ -1,4 +1,4 @@
-"""Processor time that measuring may take from what it measures."""
+"""CPU time that measuring may take from what it measures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 LIMIT = 0.03  # of a core is what measuring may take
 SHARE = 0.025  # of a core is what it aims at: a walk through page tables may take longer than it did before
-MOST_SAVED = 0.1  # seconds of processor time that can be saved for when much happens
+MOST_SAVED = 0.1  # seconds of CPU time that can be saved for when much happens
 
 Clock = Callable[[], float]  # seconds
 
 
 class MeterBudget:
-    """Processor time of this process, of which it may use `share` of one core.
+    """CPU time of this process, of which it may use `share` of one core.
 
     What is not used can be used later, up to `most` seconds of it; what was used too much has to be earned again.
     """
@@ -30,11 +30,11 @@ class MeterBudget:
 
     @property
     def used(self) -> float:
-        """Seconds of processor time since the beginning."""
+        """Seconds of CPU time since the beginning."""
         return self._cpu() - self._began
 
     def left(self) -> float:
-        """Seconds of processor time that may be used now; less than 0 if too many were."""
+        """Seconds of CPU time that may be used now; less than 0 if too many were."""
         now, used = self._wall(), self.used
         self._left = min(self._most, self._left + self._share * (now - self._then)) - (used - self._used)
         self._then, self._used = now, used

@@ -1,8 +1,8 @@
 """Estimates the memory of many processes from a few that are read in turn.
 
 To tell a process's proportional set size the kernel walks through its page tables, which takes milliseconds, and more
-the more it has mapped. Its resident set costs nothing: it stands beside its processor time. So the resident set of
-everybody is seen each time, and page tables are walked as processor time allows: of processes that have forked their
+the more it has mapped. Its resident set costs nothing: it stands beside its CPU time. So the resident set of
+everybody is seen each time, and page tables are walked as CPU time allows: of processes that have forked their
 first child, with which they share what was theirs, then of new ones, then of the others in turns, sooner of those that
 have changed.
 
@@ -38,7 +38,7 @@ class _Walk:
     """What one through the page tables of a process has told."""
 
     at: float  # seconds
-    cost: float  # seconds of processor time
+    cost: float  # seconds of CPU time
     found: Footprint
     relatives: int  # how many processes shared its memory then
 

@@ -1,4 +1,4 @@
-"""Measures a system while it is entered: processor time and memory by role, and the meter's own cost."""
+"""Measures a system while it is entered: CPU time and memory by role, and the meter's own cost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEADLINE = 60.0  # seconds for an answer of the sampler, on a machine that is b
 class MeterCost:
     """The cost of measuring. The last two are 0 in results of versions that counted everything in `cpu_seconds`."""
 
-    cpu_seconds: float  # of processor time while it was measured
+    cpu_seconds: float  # of CPU time while it was measured
     samples: int
     missed: int  # samples that were left out because there was no time for them
     cpu_seconds_around: float = 0.0  # before the first sample and after the last one
@@ -38,7 +38,7 @@ class MeasuredUsage:
 
     times: Sequence[float]  # seconds after the first sample
     pss: Mapping[str, Sequence[int]]  # role to bytes at those times
-    cpu: Mapping[str, Sequence[float]]  # role to seconds of processor time until then
+    cpu: Mapping[str, Sequence[float]]  # role to seconds of CPU time until then
     resident_times: Sequence[float]
     resident: Mapping[str, Sequence[int]]  # group of files to bytes at those times
     meter: MeterCost

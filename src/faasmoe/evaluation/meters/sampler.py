@@ -1,6 +1,6 @@
 """The process that looks ten times a second at a system under test, so that looking takes little of its time.
 
-Processor time and resident sets of all processes are read in each sample, page tables are walked and the page cache is
+CPU time and resident sets of all processes are read in each sample, page tables are walked and the page cache is
 asked as far as the budget goes (`memory`). If samples alone take too much of it, there are fewer of them.
 
 It reads its orders, one JSON object, from standard input; looks at everything, and writes a line when it has begun; and
@@ -42,7 +42,7 @@ class ResourceSampler:
         self._share = share
         self._tally = CpuTally()
         self._resident_due = 0.0
-        self.cost = 0.0  # seconds of processor time that the last sample took without walks
+        self.cost = 0.0  # seconds of CPU time that the last sample took without walks
         self.times: list[float] = []
         self.pss: dict[str, list[int]] = {}  # by role
         self.cpu: dict[str, list[float]] = {}  # by role, seconds so far
@@ -72,7 +72,7 @@ class ResourceSampler:
             self._look_at_files(now)
 
     def end(self) -> float:
-        """Look at everything once more. Returns the seconds of processor time between `begin` and now."""
+        """Look at everything once more. Returns the seconds of CPU time between `begin` and now."""
         members = self._family.look()
         self._tally.add(members)
         now, used = time.monotonic() - self._started, self._budget.used

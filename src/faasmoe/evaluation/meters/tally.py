@@ -1,4 +1,4 @@
-"""Adds samples of processes up: processor time by role, though processes come and go between samples."""
+"""Adds samples of processes up: CPU time by role, though processes come and go between samples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Member:
 
 
 class CpuTally:
-    """Seconds of processor time by role, from the first `add` on.
+    """Seconds of CPU time by role, from the first `add` on.
 
     What a process took between the last look at it and its end is in its parent's account, who waited for it. A process
     whose parent ended with it counts as far as it was seen.

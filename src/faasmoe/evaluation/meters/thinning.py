@@ -17,7 +17,7 @@ Number = TypeVar("Number", int, float)
 def thinned(usage: MeasuredUsage) -> MeasuredUsage:
     """The first and the last sample, all peaks, those around every change of memory, and one for each second.
 
-    Times are rounded to milliseconds, processor time to the 10 ms in which the kernel counts it.
+    Times are rounded to milliseconds, CPU time to the 10 ms in which the kernel counts it.
     """
     kept = _kept(usage)
     return replace(

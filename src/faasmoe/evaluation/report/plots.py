@@ -15,7 +15,7 @@ from faasmoe.evaluation.report.units import SHOWN, places_of
 _SAYS = {
     "memory_mean_bytes": "Of all processes, averaged over time.",
     "memory_peak_bytes": "Of all processes, when it was most.",
-    "cpu_seconds_per_token": "Processor time of all processes for each token of an answer.",
+    "cpu_seconds_per_token": "CPU time of all processes for each token of an answer.",
     "end_to_end_p95": "From asking to the last token; one of twenty takes longer.",
     "first_token_p95": "From asking to the first token; one of twenty takes longer.",
     "tokens_per_second": "Tokens of all answers; more is better.",

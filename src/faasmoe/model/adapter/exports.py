@@ -1,7 +1,7 @@
 """What the packages of transformers export, kept in a file.
 
 To find it, each process that imports transformers reads the source of all models, 45 MB in 2,500 files: 0.27 s of
-processor time, and more where the kernel does not have them in memory.
+CPU time, and more where the kernel does not have them in memory.
 """
 
 from __future__ import annotations

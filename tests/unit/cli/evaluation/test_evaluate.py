@@ -44,7 +44,7 @@ def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_claims_of_several_files_say_what_measuring_took_of_each(
     file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    results(run("baseline", seconds=2.0)).save(tmp_path / "short.json")  # 0.1 s of processor time
+    results(run("baseline", seconds=2.0)).save(tmp_path / "short.json")  # 0.1 s of CPU time
     assert faasmoe(monkeypatch, "evaluate", "claims", file, str(tmp_path / "short.json")) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "memory_vs_baseline 0.100 0.100 to 0.100 3 ≤ 0.2 0.332 reached results" in shown

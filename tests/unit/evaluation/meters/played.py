@@ -10,7 +10,7 @@ from faasmoe.evaluation.meters.processes import Footprint, Seen
 
 @dataclass
 class Clocks:
-    """Seconds that have passed, and seconds of processor time that were used."""
+    """Seconds that have passed, and seconds of CPU time that were used."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -33,7 +33,7 @@ class PlayedSystem:
     clocks: Clocks
     own: dict[int, Callable[[float], int]]
     shared: int = 0
-    cost: float = 0.001  # seconds of processor time for a walk
+    cost: float = 0.001  # seconds of CPU time for a walk
     walked: list[int] = field(default_factory=list)
 
     def members(self) -> dict[str, list[Seen]]:
