@@ -28,7 +28,7 @@ def test_figures_of_a_document_come_from_results() -> None:
     new = filled(text, made)
     assert "of before" not in new
     assert (
-        "| `memory_vs_baseline` | memory over a full model a tenant | 0.100 |  | 1 | ≤ 0.2 | 0.332 | reached |"
+        "| `memory_vs_baseline` | memory over one full model for each tenant | 0.100 |  | 1 | ≤ 0.2 | 0.332 | reached |"
         in new
     )
     assert "| faasmoe-shared | 0.000000100 " in new
