@@ -139,7 +139,7 @@ def test_keys_lead_to_orchestrators_of_their_own_in_eight_bits_and_nothing_outli
 
 
 def fills_its_context(server: Server, key: str, context: int) -> None:
-    """A chat that states no length gets what memory for keys and values holds, not all of the model's context."""
+    """A chat that states no length gets what the KV cache holds, not all of the model's context."""
     assert f"a context of {context} tokens" in server.greeting
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
         assert client.models.list().data[0].model_dump()["max_model_len"] == context

@@ -135,7 +135,7 @@ class Engine:
         self._check_tokens("logit_bias", [token for token, _ in request.params.logit_bias])
         limits = {
             "the context is": self.max_model_len,
-            "the memory for keys and values holds": self._memory.spec.tokens_within(self._memory.total),
+            "the KV cache holds": self._memory.spec.tokens_within(self._memory.total),
         }
         for what, most in limits.items():
             if prompt + more > most:

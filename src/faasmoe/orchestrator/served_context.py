@@ -56,21 +56,21 @@ class KVShare:
         held = spec.tokens_within(self.each)
         if held < _LEAST:
             raise OptionError(
-                f"the memory for keys and values ({self._described()}) holds {held} tokens of this model: "
+                f"the KV cache ({self._described()}) holds {held} tokens of this model: "
                 f"--kv-cache-memory must be {self._needed(spec.nbytes(_LEAST))} at least"
             )
         if asked is not None and asked > held:
             raise OptionError(
-                f"--max-model-len {asked}: the memory for keys and values ({self._described()}) holds {held} tokens: "
+                f"--max-model-len {asked}: the KV cache ({self._described()}) holds {held} tokens: "
                 f"must be {held} at most, or --kv-cache-memory {self._needed(spec.nbytes(asked))} at least"
             )
         wanted = model if asked is None else asked
         if wanted > held:
-            log.warning("context: %d of the model's %d tokens: the memory for keys and values (%s) holds no more; "
+            log.warning("context: %d of the model's %d tokens: the KV cache (%s) holds no more; "
                         "--kv-cache-memory %s holds all of it",
                         held, model, self._described(), self._needed(spec.nbytes(model)))  # fmt: skip
         else:
-            log.info("context: %d of the model's %d tokens; the memory for keys and values (%s) holds %d",
+            log.info("context: %d of the model's %d tokens; the KV cache (%s) holds %d",
                      wanted, model, self._described(), held)  # fmt: skip
         return min(wanted, held)
 

@@ -17,7 +17,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessFootprint:
-    """Bytes of processes without weights and KV caches, with torch's build for CPUs."""
+    """Bytes of processes without weights and KV cache, with torch's build for CPUs."""
 
     gateway: int = 80 * _MIB
     orchestrator: int = 332 * _MIB  # the template that orchestrators are forked from

@@ -73,7 +73,7 @@ class Prediction:
     memory_mean: float
     memory_peak: float
     memory_budget: int | None  # for the pool of functions; None: none is needed
-    kv_cache: int  # for keys and values, of all orchestrators
+    kv_cache: int  # of all orchestrators
     invocations_per_token: float  # of answers
     cold_starts_per_request: float
     invocations_per_hour: float

@@ -24,7 +24,7 @@ class ServingConfig:
     block_size: int | None = None  # None: the default
     dtype: str = "auto"
     quantize: str | None = None
-    max_model_len: int | None = None  # None: the model's context, or what the memory for keys and values holds
+    max_model_len: int | None = None  # None: the model's context, or what the KV cache holds
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 

@@ -33,7 +33,7 @@ class Start(Message, frozen=True):
     platform: str  # name
     pool: str  # address of the functions that orchestrators call
     folder: str  # private to the gateway and these: artifacts, and the tokenizer for the gateway
-    orchestrators: int = 1  # that share the memory for keys and values
+    orchestrators: int = 1  # that share the KV cache memory
 
 
 class Submit(Message, frozen=True):

@@ -20,7 +20,7 @@ class EngineOptions:
     Raises `OptionError` naming the option if a value is out of range.
     """
 
-    kv_cache_bytes: int | None = None  # for keys and values of all sequences; None: a share of free memory
+    kv_cache_bytes: int | None = None  # for all sequences; None: a share of free memory
     max_step_tokens: int = 512  # tokens a step
     max_prompt_tokens: int = 128  # of them of prompts, while any sequence decodes
     max_sequences: int = 64  # sequences a step; others take turns with them or wait

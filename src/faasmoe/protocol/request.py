@@ -137,7 +137,7 @@ class Piece:
     finish_reason: str | None = None  # "stop", "length", or "cancelled" if the client wanted no more of it
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
-    cached_tokens: int = 0  # of the prompt, whose keys and values were there already
+    cached_tokens: int = 0  # of the prompt, found in the prefix cache
     queue_seconds: float = 0.0  # from submission to the first step that it took part in
     used: ResourceUsage | None = None  # with the last piece, however the request ended
 

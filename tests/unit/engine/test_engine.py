@@ -276,7 +276,7 @@ def test_little_memory_changes_nothing_but_time(tiny: tuple, engine_with: Callab
 def test_what_never_fits_in_memory_is_refused(engine_with: Callable[..., Engine]) -> None:
     engine = engine_with(kv_cache_bytes=32 * 4 * 512)
     total = int(engine.gauges()["kv_cache_tokens"])
-    with pytest.raises(RequestError, match=f"memory for keys and values holds {total} tokens") as caught:
+    with pytest.raises(RequestError, match=f"KV cache holds {total} tokens") as caught:
         submit(engine, "a", [1] * 10, max_tokens=total)
     assert caught.value.param == "max_tokens"
 

@@ -48,7 +48,7 @@ def test_what_was_asked_for_and_does_not_fit_is_refused() -> None:
     with pytest.raises(OptionError) as caught:
         SHARE.context(131072, 4096, spec(1024))
     assert str(caught.value) == (
-        "--max-model-len 4096: the memory for keys and values (8 MiB, --kv-cache-memory, shared by 4 orchestrators) "
+        "--max-model-len 4096: the KV cache (8 MiB, --kv-cache-memory, shared by 4 orchestrators) "
         "holds 2048 tokens: must be 2048 at most, or --kv-cache-memory 16MiB at least"
     )
     assert KVShare(16 << 20, 4, stated=True).context(131072, 4096, spec(1024)) == 4096
