@@ -122,7 +122,7 @@ def _missing(claim: Claim, runs: Sequence[Run]) -> str:
             f" under {claim.workload}" if claim.experiment == "pressure" else f" --workload {claim.workload}"
         )
         return f"there is no run of: faasmoe evaluate {claim.experiment}{workload}"
-    return ", and ".join(_lacking(claim, its)) or "a run has no answers to compare"
+    return ", and ".join(_lacking(claim, its)) or "a run has no responses to compare"
 
 
 def _lacking(claim: Claim, runs: Sequence[Run]) -> Iterator[str]:

@@ -162,7 +162,7 @@ def gb_seconds(run: Run) -> float:
 
 
 def cpu_per_token(run: Run) -> float:
-    """Seconds of CPU time for each token of an answer."""
+    """Seconds of CPU time for each completion token."""
     return sum(run.usage.cpu_seconds.values()) / run.tokens
 
 
@@ -174,7 +174,7 @@ def _measured(run: Run) -> Run:
 
 
 def throughput(run: Run) -> float:
-    """Tokens of answers a second. Raises `ValueError` for a run that is extrapolated, as all figures of time do."""
+    """Completion tokens a second. Raises `ValueError` for a run that is extrapolated, as all figures of time do."""
     return run.tokens / _measured(run).usage.seconds
 
 

@@ -91,7 +91,7 @@ def test_what_is_missing_is_said() -> None:
     )
     assert none["pressure_vs_llamacpp"].why == "there is no run of: faasmoe evaluate pressure under 50 %"
     silent = verdicts(run("faasmoe-shared"), run("baseline", requests=[]))
-    assert silent["cpu_vs_baseline"].why == "a run has no answers to compare"
+    assert silent["cpu_vs_baseline"].why == "a run has no responses to compare"
 
 
 def test_the_papers_own_figures_are_of_its_table() -> None:

@@ -15,11 +15,11 @@ from faasmoe.evaluation.report.units import SHOWN, places_of
 _SAYS = {
     "memory_mean_bytes": "Of all processes, averaged over time.",
     "memory_peak_bytes": "Of all processes, when it was most.",
-    "cpu_seconds_per_token": "CPU time of all processes for each token of an answer.",
+    "cpu_seconds_per_token": "CPU time of all processes for each completion token.",
     "end_to_end_p95": "From asking to the last token; one of twenty takes longer.",
     "first_token_p95": "From asking to the first token; one of twenty takes longer.",
-    "tokens_per_second": "Tokens of all answers; more is better.",
-    "invocations_per_token": "Calls of functions for each token of an answer.",
+    "tokens_per_second": "Completion tokens of all requests; more is better.",
+    "invocations_per_token": "Calls of functions for each completion token.",
 }
 
 Where = Callable[[RunGroup], float]
@@ -76,7 +76,9 @@ def over_time(named: Mapping[str, RunGroup]) -> Chart:
         run = min(group.runs, key=lambda run: run.trial)
         series[label] = run.usage.times, [run.growth * total / 1e9 for total in run.usage.total]
     draw = partial(charts.traces, "seconds", "memory, GB", series)
-    caption = "The first trial, from its first request to its last answer: what was held, and for how long."
+    caption = (
+        "The first trial, from its first request to its last response: the memory held over time."
+    )
     return Chart("over-time", "memory over time", draw, caption)
 
 

@@ -117,7 +117,7 @@ def _keepalive(groups: Sequence[RunGroup]) -> Section:
         caption = (
             "A point for each keep-alive. To the left is cheaper, below is faster; what is neither is of no use."
         )
-        draw = partial(charts.curve, "memory over time, GB s", "answer p95, s", series)
+        draw = partial(charts.curve, "memory over time, GB s", "response p95, s", series)
         drawn.insert(0, Chart("curve", "memory against latency", draw, caption))
     lead = "What instances cost that wait for the next call, against starting them when it comes."
     kept = [f"{keep(group):g}" if group in ours else "always" for group in its]
@@ -151,7 +151,7 @@ def _overhead(groups: Sequence[RunGroup]) -> Section:
     starts = {name: row for name, group in named.items() if (row := _milliseconds_of_starts(group))}
     drawn, tables = [], []
     if tokens:
-        says = "Parts of the engine's steps, for each token of an answer."
+        says = "Parts of the engine's steps, for each completion token."
         drawn.append(plots.parts("token", "where a token's time goes", "ms a token", tokens, says))
         tables.append(_parts_table("ms a token", tokens))
     if starts:

@@ -40,7 +40,7 @@ SHOWN = {
         for name, title, unit, factor in (
             ("first_token", "first token", "s", 1.0),
             ("token", "further token", "ms", 1e-3),
-            ("end_to_end", "answer", "s", 1.0),
+            ("end_to_end", "response", "s", 1.0),
         )
         for share in ("p50", "p95", "p99")
     },

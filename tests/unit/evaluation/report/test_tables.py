@@ -22,7 +22,7 @@ def test_cells_that_are_extrapolated_are_marked_and_those_of_time_are_empty() ->
     (group,) = groups_of(results(*runs))
     table = figures_table({"strategy": ["baseline"]}, [group])
     assert table.rows[0][1] == "2.00 ± 0.00 †"
-    assert not any(name.startswith("answer") for name in table.columns)
+    assert not any(name.startswith("response") for name in table.columns)
     assert table.notes == (
         "† extrapolated from 3 tenants",
         "Means of 2 trials, ± half of the 95 % interval.",
