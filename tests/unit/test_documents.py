@@ -19,13 +19,24 @@ PAGES = [
     *sorted(DOCS.rglob("*.md")),
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
 ]
-# Options of pip, uv, docker, useradd and scripts of this repository, and one that the changelog says is gone.
-OTHERS = set(
-    """
-    --index-url --no-cache-dir --torch-backend --create-home --init --cpus --stop-timeout --read-only --tmpfs
-    --entrypoint --pids-limit --only --corpus --windows --help --allow-anonymous
-    """.split()  # noqa: SIM905 - one a word is easier to read
-)
+# Options of other programs and of scripts of this repository, and one that the changelog says is gone.
+OTHERS = {
+    *("--index-url", "--no-cache-dir", "--torch-backend"),  # pip, uv
+    *("--create-home", "--home-dir", "--now", "--shell", "--system"),  # useradd, systemctl
+    *(
+        "--cpus",
+        "--entrypoint",
+        "--init",
+        "--pids-limit",
+        "--read-only",
+        "--rm",
+        "--stop-timeout",
+        "--tmpfs",
+    ),  # docker
+    *("--dbname", "--file", "--format", "--owner"),  # PostgreSQL
+    *("--corpus", "--help", "--only", "--windows"),  # benchmarks
+    "--allow-anonymous",
+}
 
 
 def read(name: str) -> str:

@@ -76,9 +76,7 @@ def over_time(named: Mapping[str, RunGroup]) -> Chart:
         run = min(group.runs, key=lambda run: run.trial)
         series[label] = run.usage.times, [run.growth * total / 1e9 for total in run.usage.total]
     draw = partial(charts.traces, "seconds", "memory, GB", series)
-    caption = (
-        "The first trial, from its first request to its last response: the memory held over time."
-    )
+    caption = "The first trial, from its first request to its last response: the memory held over time."
     return Chart("over-time", "memory over time", draw, caption)
 
 
