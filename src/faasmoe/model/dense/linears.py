@@ -71,9 +71,10 @@ class Crew:
         _form(group)
 
     def take_over(self, model: nn.Module, quantised: Mapping[str, Matrix] | None = None) -> None:
-        """Put a `StepLinear` in the place of every linear layer whose weights our kernel reads.
+        """Put a `StepLinear` in the place of every linear layer whose weights our kernels read.
 
-        The layers named in `quantised` compute with these weights instead of their own.
+        The layers named in `quantised` compute with these weights instead of their own: in a `StepLinear`, or in a
+        `FormatLinear` if our kernels do not read their format.
         """
         weights = quantised or {}
         found = [
@@ -85,6 +86,8 @@ class Crew:
             if readable(weight):
                 self._layer = StepLinear(layer, weight, self)
                 model.set_submodule(name, self._layer)
+            elif name in weights:
+                model.set_submodule(name, FormatLinear(layer, weight))
 
 
 class LinearGroup:
@@ -121,13 +124,29 @@ def _form(members: list[StepLinear]) -> None:
             member.group = group
 
 
-class StepLinear(nn.Module):
-    """Stands in for an `nn.Linear` in bfloat16 and keeps its parameters' names, but for a quantised weight."""
+class FormatLinear(nn.Module):
+    """Stands in for an `nn.Linear`, with a weight in any format that `WeightFormat.linear` multiplies by.
 
-    def __init__(self, layer: nn.Linear, weight: Matrix, crew: Crew) -> None:
+    Runs on torch's threads, which are one in a step of few rows if other layers are `StepLinear`s. Keeps the names of
+    the layer's parameters, but for a quantised weight, which is none.
+    """
+
+    def __init__(self, layer: nn.Linear, weight: Matrix) -> None:
         super().__init__()
         self.weight, self.bias = weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        rows = x.reshape(-1, self.in_features)
+        return linear(rows, self.weight, self.bias, transposed=False).view(*x.shape[:-1], self.out_features)
+
+
+class StepLinear(FormatLinear):
+    """Stands in for an `nn.Linear` whose weight the compiled kernels read, for rows in bfloat16."""
+
+    def __init__(self, layer: nn.Linear, weight: Matrix, crew: Crew) -> None:
+        super().__init__(layer, weight)
         self._crew = crew
         self.group = LinearGroup([self])
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from faasmoe.model.dense.linears import StepLinear
+from faasmoe.model.dense.linears import FormatLinear
 
 
 class LazyTensor:
@@ -115,7 +115,7 @@ def overlap(block: nn.Module, experts: nn.Module) -> list[Overlapped]:
     """Put an `Overlapped` in the place of every shared expert of an MoE block: what has linear layers inside it."""
     stand_ins = []
     for name, child in list(block.named_children()):
-        if child is not experts and any(isinstance(inner, nn.Linear | StepLinear) for inner in child.children()):
+        if child is not experts and any(isinstance(inner, nn.Linear | FormatLinear) for inner in child.children()):
             stand_ins.append(Overlapped(child))
             setattr(block, name, stand_ins[-1])
     return stand_ins

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats.registry import format_of
-from faasmoe.model.dense.linears import StepLinear
+from faasmoe.model.dense.linears import FormatLinear
 
 _SMALL = 1 << 18  # numbers: norms, biases and routers, which are read in no time
 
@@ -32,7 +32,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.state_dict().items()
     for name, module in model.named_modules():
         # a quantised weight is no parameter
-        if isinstance(module, StepLinear) and not isinstance(module.weight, Tensor):
+        if isinstance(module, FormatLinear) and not isinstance(module.weight, Tensor):
             yield from ((f"{name}.weight", array) for array in format_of(module.weight).arrays(module.weight))
 
 
