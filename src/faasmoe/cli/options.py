@@ -10,10 +10,15 @@ import typer
 
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, MOST_SEED, MOST_TOKENS, real, size, whole
 from faasmoe.errors import OptionError
+from faasmoe.experts.formats import conversions
 
 if TYPE_CHECKING:
     from faasmoe.protocol.config import FleetOptions, Strategy
     from faasmoe.protocol.options import EngineOptions
+
+    Conversion = str
+else:
+    Conversion = Literal[conversions()]  # a checker of types does not know them
 
 DEFAULT_KEEP_ALIVE = 60.0  # seconds, of platforms that stop idle instances
 
@@ -70,7 +75,7 @@ Dtype = Annotated[
     typer.Option(help="Type to compute in; auto keeps bfloat16 and takes float32 for all else."),
 ]
 Quantize = Annotated[
-    Literal["int8"] | None,
+    Conversion | None,
     typer.Option(
         help="Use the experts' weights and those of the large dense layers in eight bits: half the memory, and faster. "
         "A copy of the model in eight bits is made at the first start and kept. Default: weights as they are.",

@@ -14,7 +14,7 @@ from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.finite import all_finite
-from faasmoe.experts.formats.registry import block_kernel
+from faasmoe.experts.formats.registry import block_kernel, formats
 from faasmoe.experts.kernels.compiled import KERNELS
 from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
 from faasmoe.experts.mapping import TensorLocation
@@ -153,6 +153,7 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
 @KERNELS.told()
 def warm_up() -> None:
     """Use once what every call uses, so that a process that forks instances has it initialised for all of them."""
+    formats()  # are imported
     form, side = ExpertForm(Gate("glu", "silu")), 64
     with TemporaryMemory(bytes(4 * side * side)) as weights:
         for name in ("F32", "BF16"):

@@ -1,7 +1,25 @@
-"""Weight formats: one module each, which defines `FORMAT`. `base` is their protocol, `registry` finds them.
+"""Weight formats: a format is one module of this folder, which defines `FORMAT`, and one line of `REGISTERED`.
 
-A format that `--quantize` offers is named here as well, because the command line checks its options before torch is
-imported.
+`base` is the protocol of a format, `registry` looks formats up. The table is here and imports no torch, because the
+command line checks its options before torch is imported.
 """
 
-CONVERSIONS = ("int8",)  # formats that `--quantize` can convert a checkpoint to
+from typing import NamedTuple
+
+
+class Registered(NamedTuple):
+    """The line of one format."""
+
+    module: str  # defines `FORMAT`
+    conversion: bool = False  # `--quantize` can convert a checkpoint to it
+
+
+REGISTERED = {
+    "dense": Registered("faasmoe.experts.formats.dense"),
+    "int8": Registered("faasmoe.experts.formats.int8", conversion=True),
+}
+
+
+def conversions() -> tuple[str, ...]:
+    """Names of the formats to which `--quantize` can convert a checkpoint."""
+    return tuple(name for name, line in REGISTERED.items() if line.conversion)

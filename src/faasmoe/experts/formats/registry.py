@@ -1,36 +1,31 @@
-"""All weight formats by name: the modules of this folder that define `FORMAT`."""
+"""Weight formats by name and by a weight."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
 
 from torch import Tensor
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts import formats
-from faasmoe.experts.formats import dense
+from faasmoe.experts.formats import REGISTERED, dense
 from faasmoe.experts.formats.base import Addresses, BlockKernel, Matrix, MatrixLocation, WeightFormat
 
 DENSE = dense.FORMAT
 
 
-def _found() -> dict[str, WeightFormat]:
-    names = [module.name for module in iter_modules(formats.__path__, f"{formats.__name__}.")]
-    modules = [import_module(name) for name in names if name != __name__]
-    return {module.FORMAT.name: module.FORMAT for module in modules if hasattr(module, "FORMAT")}
-
-
-FORMATS = _found()
-
-
+@cache
 def by_name(name: str) -> WeightFormat:
-    """Raises `CheckpointError` if there is no such format."""
-    try:
-        return FORMATS[name]
-    except KeyError:
-        raise CheckpointError(f"no weight format {name!r}; there are {', '.join(sorted(FORMATS))}") from None
+    """The format of this name. Raises `CheckpointError` if there is none."""
+    if name not in REGISTERED:
+        raise CheckpointError(f"no weight format {name!r}; there are {', '.join(sorted(REGISTERED))}")
+    found: WeightFormat = import_module(REGISTERED[name].module).FORMAT
+    return found
+
+
+def formats() -> list[WeightFormat]:
+    """All registered formats."""
+    return [by_name(name) for name in REGISTERED]
 
 
 def format_of(weight: Matrix | MatrixLocation) -> WeightFormat:

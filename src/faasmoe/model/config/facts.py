@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.errors import OptionError, UserError
-from faasmoe.experts.formats import CONVERSIONS
+from faasmoe.experts.formats import conversions
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import read_json
 
@@ -74,8 +74,8 @@ def check_types(dtype: str, quantize: str | None) -> None:
     """Raises `OptionError` if there are no such types, or they do not go together."""
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
-    if quantize is not None and quantize not in CONVERSIONS:
-        raise OptionError(f"--quantize {quantize}: must be {', '.join(CONVERSIONS)}, or not be given")
+    if quantize is not None and quantize not in conversions():
+        raise OptionError(f"--quantize {quantize}: must be {', '.join(conversions())}, or not be given")
     if quantize and dtype == "float32":
         raise OptionError(f"--dtype float32: {quantize} weights compute in bfloat16; leave out one of the options")
 

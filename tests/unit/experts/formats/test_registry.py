@@ -7,7 +7,7 @@ import torch
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
-from faasmoe.experts.formats import CONVERSIONS, registry
+from faasmoe.experts.formats import REGISTERED, Registered, conversions, registry
 from faasmoe.experts.handler import load
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
@@ -16,13 +16,13 @@ from faasmoe.model.weights.quantised_file import QuantisedFile, SourceMatrix
 from tests.unit.experts.formats import made_up
 
 
-def test_formats_are_found_by_their_modules() -> None:
-    assert set(registry.FORMATS) == {"dense", "int8"}
+def test_every_format_has_the_name_of_its_line() -> None:
+    assert [format.name for format in registry.formats()] == list(REGISTERED)
     assert registry.format_of(torch.ones(2, 2)) is registry.DENSE
 
 
 def test_every_conversion_that_is_offered_can_be_done() -> None:
-    for name in CONVERSIONS:
+    for name in conversions():
         assert registry.by_name(name).converted("a", (4, 16))
 
 
@@ -37,7 +37,7 @@ def test_one_module_is_enough_to_serve_experts_in_a_new_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, rows: int
 ) -> None:
     """From a plain weight through its quantised file, the artifact and the handler to the sums."""
-    monkeypatch.setitem(registry.FORMATS, made_up.FORMAT.name, made_up.FORMAT)
+    monkeypatch.setitem(REGISTERED, made_up.FORMAT.name, Registered(made_up.__name__))
     torch.manual_seed(0)
     hidden, inner = 32, 16
     weights = [torch.randn(shape) for shape in ((inner, hidden), (inner, hidden), (hidden, inner))]
