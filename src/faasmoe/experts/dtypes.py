@@ -18,5 +18,4 @@ BY_NAME = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-WEIGHTS = ("F64", "F32", "F16", "BF16")  # that a weight may be stored in, but for our own in eight bits
 NAME_OF = {dtype: name for name, dtype in BY_NAME.items()}

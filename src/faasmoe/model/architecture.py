@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ from faasmoe.model.adapter.light_import import without_values
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.config.facts import LARGEST_CONFIG, context_of
+from faasmoe.model.config.quantization import quantization_of, without_quantization
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 
 # Layers that keep nothing but keys and values. Which positions they see is asked of the model
 # (`model.dense.attention`).
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
-_QUANTISATION = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 
@@ -63,6 +63,7 @@ class Architecture:
     model_class: type[PreTrainedModel]
     meta_model: PreTrainedModel
     experts: tuple[ExpertsModule, ...]
+    quantization: Mapping[str, Any] = field(default_factory=dict)  # by which the config declares a weight format
 
     @property
     def name(self) -> str:
@@ -128,7 +129,9 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     Raises `UnsupportedModel`, naming the architecture and what is in the way.
     """
     name = config.model_type
-    _check_plain(name, config)
+    quantization = quantization_of(name, config)
+    if quantization:
+        config = without_quantization(config)
     try:
         text_config = config.get_text_config()
     except Exception as error:  # there may be several
@@ -153,7 +156,7 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     _check_top_k(name, config, experts)
     if len({e.layer for e in experts}) != len(experts):
         raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which are not told apart yet")
-    return Architecture(config, model_class, meta_model, experts)
+    return Architecture(config, model_class, meta_model, experts, quantization)
 
 
 def _no_experts(name: str, model_class: str, config: PretrainedConfig) -> UnsupportedModel:
@@ -166,25 +169,6 @@ def _no_experts(name: str, model_class: str, config: PretrainedConfig) -> Unsupp
     return UnsupportedModel(
         f"{name} is a dense model: {model_class} has no routed experts, and only Mixture-of-Experts models are served"
     )
-
-
-def _check_plain(name: str, config: PretrainedConfig) -> None:
-    for settings in _parts(config):
-        for found in filter(None, (settings.get(key) for key in _QUANTISATION)):
-            about = found if isinstance(found, dict) else getattr(found, "__dict__", {})
-            method = quoted(about.get("quant_method", "an unknown method"))
-            raise UnsupportedModel(
-                f"{name}: the checkpoint is quantized with {method}; only plain weights are served"
-            )
-
-
-def _parts(config: PretrainedConfig | dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a config says of itself and of all of its parts, also of those that its class takes for plain values."""
-    own = config if isinstance(config, dict) else vars(config)
-    yield own
-    for part in own.values():
-        if isinstance(part, dict | PretrainedConfig):
-            yield from _parts(part)
 
 
 def _check_top_k(name: str, config: PretrainedConfig, experts: Sequence[ExpertsModule]) -> None:

@@ -52,7 +52,7 @@ class ModelPlan:
     @property
     def linears(self) -> dict[str, MatrixLocation]:
         """The dense part's linear layers whose weights are quantised, by name."""
-        return self.quantised.linears if self.quantised else {}
+        return self.quantised.linears if self.quantised else self.layout.linears
 
     def files(self) -> CheckpointFiles:
         """The files that weights are mapped from. A quantised copy must have been made."""
@@ -90,6 +90,7 @@ def make_plan(
             f"its files hold {len(checkpoint)} tensors"
         )
     architecture, tokenizer = _described(source.folder, config)
+    checkpoint = checkpoint.recognised(architecture.quantization)
     size = check_block_size(block_size, architecture)
     layout = read_layout(architecture, checkpoint)
     check_complete(architecture, layout, checkpoint)
@@ -126,9 +127,11 @@ def _described(folder: Path, config: PretrainedConfig) -> tuple[Architecture, To
 
 
 def _choose_dtype(dtype: str, checkpoint: Checkpoint, layout: Layout) -> torch.dtype:
-    """`auto` keeps bfloat16 and makes float32 of everything else, which loses nothing."""
+    """`auto` is bfloat16 for weights in bfloat16 and quantised ones, else float32, which loses nothing."""
     if dtype != "auto":
         return torch.float32 if dtype == "float32" else torch.bfloat16
     first = next(iter(next(iter(layout.experts.values())).values()))
     name = next(iter(first.tensors.values()))[0]
-    return torch.bfloat16 if checkpoint.location(name).dtype == "BF16" else torch.float32
+    location = checkpoint.location(name)
+    plain = registry.format_of(location) is registry.DENSE
+    return torch.float32 if plain and location.parts[0].dtype != "BF16" else torch.bfloat16

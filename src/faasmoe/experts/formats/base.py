@@ -2,10 +2,11 @@
 
 A format is asked, in the order of a weight's life:
 
-1. `converted`, `convert` and `arrays`: how a plain weight is converted, and what a file of converted weights holds;
-2. `location`: where the bytes of a weight lie. Its `memory` is what the weight takes once it is loaded, its `map` loads
-   it;
-3. `addresses`, `linear` and `block_kernel`: how kernels read it.
+1. `declared` and `found`: whether a checkpoint holds weights of the format, and which tensors make up each of them;
+2. `converted`, `convert` and `arrays`: how a plain weight is converted, and what a file of converted weights holds;
+3. `location` and `entry`: where the bytes of a weight lie. The location's `memory` is what the weight takes once it is
+   loaded, its `map` loads it;
+4. `addresses`, `linear` and `block_kernel`: how kernels read the loaded weight.
 
 A module of this folder defines a subclass of `WeightFormat` and one object of it, `FORMAT`.
 """
@@ -13,7 +14,7 @@ A module of this folder defines a subclass of `WeightFormat` and one object of i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -109,9 +110,32 @@ class WeightFormat(ABC):
     multiple: ClassVar[int] = 1
     """`convert` takes weights whose number of inputs is a multiple of it."""
 
+    def declared(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a config's `quantization_config` says that the weights are in this format.
+
+        Whoever wrote `settings` is not trusted: a value may have any type.
+        """
+        return False
+
+    def found(
+        self, tensors: Mapping[str, TensorLocation], settings: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[str]]:
+        """The weights that the tensors of a checkpoint hold in this format: name to names of the arrays, in order.
+
+        The name is the one that a plain tensor of the same weight would have. A weight is `[out, in]`, or
+        `[experts, out, in]` with `experts` as the first dimension of every array. `settings` are those that were
+        `declared`; empty if the config declares none, and then names, dtypes and shapes have to tell. Raises
+        `CheckpointError` for arrays that do not go together.
+        """
+        return {}
+
     @abstractmethod
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         """The location of a weight whose arrays lie at `parts`, as its `MatrixLocation.parts` were."""
+
+    def entry(self, location: MatrixLocation, index: int) -> MatrixLocation:
+        """The location of one expert's weight in that of a weight `[experts, out, in]`."""
+        return self.location([part[index] for part in location.parts])
 
     @abstractmethod
     def arrays(self, matrix: Any) -> tuple[Tensor, ...]:
@@ -129,7 +153,10 @@ class WeightFormat(ABC):
         raise NotImplementedError(f"nothing is converted to {self.name}")
 
     def addresses(self, matrix: Any) -> Addresses | None:
-        """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it."""
+        """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it.
+
+        Experts and the dense part's linear layers whose weights these kernels cannot read compute by `linear`.
+        """
         return None
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Weights that are not quantised: tensors in float32, bfloat16 or another of the dtypes `WEIGHTS`."""
+"""Weights that are not quantised: tensors in float32, bfloat16, float16 or float64."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class DenseFormat(WeightFormat):
     """A weight is one tensor, and a location the tensor's own."""
 
     name = TensorLocation.format
+    dtypes = ("F64", "F32", "F16", "BF16")  # of a tensor in files
     block_kernel = "faasmoe.experts.kernels.fused:FusedExperts"
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:

@@ -96,7 +96,10 @@ class Int8Location:
 
 
 class Int8Format(WeightFormat):
-    """A weight is two tensors: `NAME` int8 `[out, in]` and `NAME.scale` float32 `[out]`."""
+    """A weight is two tensors: `NAME` int8 `[out, in]` and `NAME.scale` float32 `[out]`.
+
+    Only our own copies of checkpoints hold such weights, so none are recognised in a checkpoint.
+    """
 
     name = Int8Matrix.format
     block_kernel = "faasmoe.experts.kernels.fused:FusedExperts"

@@ -1,15 +1,18 @@
-"""Weight formats by name and by a weight."""
+"""Weight formats by name, by a config, by the tensors of a checkpoint, and by a weight."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from torch import Tensor
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats import REGISTERED, dense
 from faasmoe.experts.formats.base import Addresses, BlockKernel, Matrix, MatrixLocation, WeightFormat
+from faasmoe.experts.mapping import TensorLocation
 
 DENSE = dense.FORMAT
 
@@ -26,6 +29,32 @@ def by_name(name: str) -> WeightFormat:
 def formats() -> list[WeightFormat]:
     """All registered formats."""
     return [by_name(name) for name in REGISTERED]
+
+
+def declared(settings: Mapping[str, Any]) -> WeightFormat | None:
+    """The format that a config's `quantization_config` declares; None: no registered one."""
+    return next((format for format in formats() if format.declared(settings)), None)
+
+
+def found(
+    tensors: Mapping[str, TensorLocation], settings: Mapping[str, Any]
+) -> tuple[dict[str, MatrixLocation], dict[str, TensorLocation]]:
+    """The weights that tensors of a checkpoint make up in the registered formats, and the tensors that are left.
+
+    If a config declares a format by `settings`, no other format is asked. Raises `CheckpointError` if two formats
+    recognise one tensor, or the arrays of a weight do not go together.
+    """
+    announced = declared(settings) if settings else None
+    weights: dict[str, MatrixLocation] = {}
+    left = dict(tensors)
+    for format in [announced] if announced else formats():
+        for name, arrays in format.found(tensors, settings).items():
+            if not left.keys() >= set(arrays):
+                raise CheckpointError(f"two weight formats recognise the tensors {', '.join(arrays)}")
+            weights[name] = format.location([left.pop(array) for array in arrays])
+    if twice := sorted(weights.keys() & left.keys()):
+        raise CheckpointError(f"{left[twice[0]].file} holds the weight {twice[0]} both plain and quantized")
+    return weights, left
 
 
 def format_of(weight: Matrix | MatrixLocation) -> WeightFormat:

@@ -1,8 +1,8 @@
-"""The index of a Hugging Face checkpoint: every tensor's place in the safetensors files, checked before use."""
+"""The index of a Hugging Face checkpoint: the place of every weight in the safetensors files, checked before use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,29 @@ from torch import Tensor
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.file_state import FileState
+from faasmoe.experts.formats import registry
+from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 from faasmoe.model.checkpoint.header import read_header
-from faasmoe.model.checkpoint.json_file import quoted, read_json
+from faasmoe.model.checkpoint.json_file import quoted
 from faasmoe.model.checkpoint.weight_files import weight_files
 
 
 class Checkpoint:
-    """All tensors of a checkpoint folder, by name, with their bytes left on disk."""
+    """All tensors of a checkpoint folder, by name, with their bytes left on disk.
 
-    def __init__(self, folder: Path, tensors: dict[str, TensorLocation]) -> None:
+    After `recognised`, weights that are quantised are there by one name each, and their arrays no longer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tensors: Mapping[str, TensorLocation],
+        quantised: Mapping[str, MatrixLocation] | None = None,
+    ) -> None:
         self.folder = folder
         self._tensors = tensors
+        self._quantised = quantised or {}
 
     @classmethod
     def open(cls, folder: Path, named: object = None) -> Checkpoint:
@@ -45,28 +56,44 @@ class Checkpoint:
             )
         return cls(folder, tensors)
 
+    def recognised(self, settings: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint with the tensors put together that a registered weight format recognises.
+
+        `settings` are the config's (`model.config.quantization`). Raises `CheckpointError` if they declare a format
+        and no weight is in it, or a format finds that tensors do not go together.
+        """
+        weights, tensors = registry.found(self._tensors, settings)
+        if settings and not weights:
+            format = registry.declared(settings)
+            raise CheckpointError(
+                f"{self.folder}: its config declares weights in the format {format.name if format else 'unknown'} "
+                "(quantization_config), and its files hold none"
+            )
+        return Checkpoint(self.folder, tensors, weights)
+
     @property
     def files(self) -> dict[Path, FileState]:
         """The files that hold tensors, as they were when they were indexed."""
-        return {location.file: location.state for location in self._tensors.values() if location.state}
-
-    def config(self) -> dict[str, Any]:
-        """The content of config.json. Raises `CheckpointError` if it is missing or malformed."""
-        return read_json(self.folder / "config.json")
+        return {part.file: part.state for name in self for part in self.location(name).parts if part.state}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        yield from self._tensors
+        yield from self._quantised
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(self._tensors) + len(self._quantised)
 
-    def location(self, name: str) -> TensorLocation:
-        """Where tensor `name` lies. Raises `CheckpointError` if there is none."""
+    def location(self, name: str) -> MatrixLocation:
+        """Where the weight or tensor `name` lies. Raises `CheckpointError` if there is none."""
+        return self._quantised[name] if name in self._quantised else self.plain(name)
+
+    def plain(self, name: str) -> TensorLocation:
+        """Where the tensor `name` lies. Raises `CheckpointError` if there is none that is not quantised."""
         try:
             return self._tensors[name]
         except KeyError:
             raise CheckpointError(f"{self.folder} holds no tensor {name}") from None
 
     def tensor(self, name: str) -> Tensor:
-        """Tensor `name`, mapped read-only."""
-        return map_tensor(self.location(name))
+        """The tensor `name`, mapped read-only. Raises `CheckpointError` if there is none that is not quantised."""
+        return map_tensor(self.plain(name))

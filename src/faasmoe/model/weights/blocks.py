@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from faasmoe.experts.artifact import Artifact
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.config import facts
-from faasmoe.model.weights.layout import Layout, locate_experts
+from faasmoe.model.weights.layout import Layout, locate_experts, stored_form
 from faasmoe.model.weights.quantised import QuantisedCopy
 
 DEFAULT_BLOCK_SIZE = 10
@@ -47,10 +47,9 @@ def cut(
     for module in architecture.experts:
         if quantised:
             locations = quantised.experts[module.name]
-            form = replace(module.form, transposed=False)  # the copy's matrices are all [out, in]
         else:
             locations = locate_experts(module, layout.experts[module.name], checkpoint)
-            form = module.form
+        form = stored_form(module, locations)
         for number, start in enumerate(range(0, module.num_experts, block_size)):
             experts = tuple(range(start, min(start + block_size, module.num_experts)))
             weights = tuple(locations[e] for e in experts)

@@ -18,7 +18,7 @@ from faasmoe.model.weights.layout import Layout
 
 log = logging.getLogger(__name__)
 
-# how formats of quantized weights name what they keep beside them, or instead
+# how formats that no registered one recognises name the arrays of quantized weights
 _QUANTIZED = ("*scale*", "*.qweight", "*.qzeros", "*.g_idx", "*zero_point*", "*.absmax", "*.quant_map", "*.SCB",
               "*.quant_state*", "*.weight_packed", "*.weight_shape", "*_blocks", "*.qdata")  # fmt: skip
 # buffers that older versions of transformers stored, and no model needs
@@ -72,13 +72,13 @@ def _matches(patterns: Iterable[str] | None, name: str) -> bool:
 
 
 def _misplaced(architecture: Architecture, checkpoint: Checkpoint, name: str) -> CheckpointError:
-    location = checkpoint.location(name)
+    file = checkpoint.location(name).parts[0].file
     if any(fnmatch(name, pattern) for pattern in _QUANTIZED):
         return CheckpointError(
-            f"{location.file}: tensor {name} belongs to quantized weights, but the config declares no quantization "
+            f"{file}: tensor {name} belongs to quantized weights, but the config declares no quantization "
             "(quantization_config); only plain weights are served"
         )
     return CheckpointError(
-        f"{location.file}: tensor {name} has no place in {architecture.name} with this config, which is that of "
+        f"{file}: tensor {name} has no place in {architecture.name} with this config, which is that of "
         "another model"
     )

@@ -1,4 +1,4 @@
-"""Where every routed expert's weights lie in a checkpoint, and which tensors belong to the dense part.
+"""Where the weights of every routed expert lie in a checkpoint, and which weights belong to the dense part.
 
 transformers' own table of checkpoint conversions says which tensors make up an experts module's parameters.
 Two layouts can be mapped as they are: one matrix per expert, and all experts' matrices in one tensor. A model
@@ -8,15 +8,17 @@ whose checkpoints need any other conversion is refused by name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.artifact import ExpertLocations
-from faasmoe.experts.dtypes import WEIGHTS
+from faasmoe.experts.formats.base import MatrixLocation
+from faasmoe.experts.formats.registry import DENSE, format_of
+from faasmoe.experts.kernels.expert import ExpertForm
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.adapter.conversions import (
     Concatenate,
@@ -55,25 +57,27 @@ class Layout:
     experts: dict[str, dict[str, Source]]  # experts module to its parameters ("down_proj") to their sources
     unused: dict[str, str]  # tensors that are no part of the model to the names that they would have in it
     covered: frozenset[str]  # parameters and buffers of the model that come of the dense part's tensors
+    linears: dict[str, MatrixLocation]  # linear layers of the dense part to their weights, if these are quantised
 
 
 def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     """Tell routed experts from the dense part.
 
     Raises `CheckpointError` if an expert's tensor is missing, or a tensor has a shape or dtype that its weight cannot
-    have, `UnsupportedModel` if one cannot be mapped.
+    have, `UnsupportedModel` if one cannot be mapped, or is quantised and belongs to no linear layer.
     """
     model = architecture.meta_model
     conversions = get_model_conversion_mapping(model)
     renamings = [c for c in conversions if isinstance(c, WeightRenaming)]
     converters = [c for c in conversions if isinstance(c, WeightConverter)]
     by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
-    targets = {f"{e.name}.{p}": (e.name, p) for e in architecture.experts for p in e.parameters}
+    targets = {f"{e.name}.{p}": (e, p) for e in architecture.experts for p in e.parameters}
     state: dict[str, Any] = model.state_dict()
 
     dense: dict[str, str | None] = {}
     unused: dict[str, str] = {}
     covered: set[str] = set()
+    linears: dict[str, MatrixLocation] = {}
     grouped = defaultdict[str, dict[str | None, list[str]]](dict)
     for name in sorted(checkpoint, key=dot_natural_key):
         target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
@@ -82,26 +86,23 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
         if target not in state:
             unused[name] = target
             continue
-        _check_tensor(name, checkpoint.location(name), state[target], whole=pattern is None)
+        location = checkpoint.location(name)
+        transposed = target in targets and _transposed(*targets[target])
+        _check_tensor(name, location, state[target], whole=pattern is None, transposed=transposed)
         if target in targets:
             grouped[target].setdefault(pattern, []).append(name)
         else:
             dense[name] = target if pattern is None else None
             covered |= {target} if pattern is None else _made(target, by_pattern[pattern])
+            if format_of(location) is not DENSE:
+                linears[_linear(architecture, name, dense[name])] = location
 
     experts: dict[str, dict[str, Source]] = defaultdict(dict)
     for target, (module, parameter) in targets.items():
-        patterns = grouped.get(target)
-        if not patterns:
+        if target not in grouped:
             raise CheckpointError(f"{checkpoint.folder} holds no tensor for {target}: a shard is missing from it")
-        source = _source(target, patterns, by_pattern)
-        if not source.mappable:
-            raise UnsupportedModel(
-                f"{architecture.name}: {target} cannot be mapped from this checkpoint's layout, it needs "
-                f"{source.converter.operations if source.converter else 'a conversion'}"
-            )
-        experts[module][parameter] = source
-    return Layout(dense, dict(experts), unused, frozenset(covered))
+        experts[module.name][parameter] = _source(architecture.name, target, grouped[target], by_pattern)
+    return Layout(dense, dict(experts), unused, frozenset(covered), linears)
 
 
 def _made(target: str, converter: WeightConverter) -> set[str]:
@@ -110,27 +111,66 @@ def _made(target: str, converter: WeightConverter) -> set[str]:
     return {target.replace(first, pattern) for pattern in converter.target_patterns}
 
 
-def _check_tensor(name: str, location: TensorLocation, wanted: Tensor, whole: bool) -> None:
-    """`wanted` is the tensor of the model that the one at `location` becomes, or a part of if not `whole`."""
-    if wanted.is_floating_point() and location.dtype not in WEIGHTS:
+def _check_tensor(name: str, location: MatrixLocation, wanted: Tensor, *, whole: bool, transposed: bool) -> None:
+    """`wanted` is the tensor of the model that the one at `location` becomes, or a part of if not `whole`.
+
+    `transposed` says that `wanted` holds matrices `[in, out]`.
+    """
+    (first, *_), plain = location.parts, format_of(location) is DENSE
+    if plain and wanted.is_floating_point() and first.dtype not in DENSE.dtypes:
         raise CheckpointError(
-            f"{location.file}: tensor {name} has the dtype {location.dtype}, but a weight must be one of "
-            f"{', '.join(WEIGHTS)}; quantized checkpoints are not served, and the config declares no quantization"
+            f"{first.file}: tensor {name} has the dtype {first.dtype}, but a weight must be one of "
+            f"{', '.join(DENSE.dtypes)}; quantized checkpoints are not served, and the config declares no quantization"
         )
-    if whole and location.shape != tuple(wanted.shape):
+    shape = _stored(tuple(wanted.shape), location, transposed)
+    if whole and location.shape != shape:
         raise CheckpointError(
-            f"{location.file}: tensor {name} has the shape {list(location.shape)}, but with this config it must be "
-            f"{list(wanted.shape)}"
+            f"{first.file}: tensor {name} has the shape {list(location.shape)}, but with this config it must be "
+            f"{list(shape)}"
         )
 
 
-def _source(target: str, patterns: dict[str | None, list[str]], by_pattern: dict[str, WeightConverter]) -> Source:
+def _transposed(module: ExpertsModule, parameter: str) -> bool:
+    """Whether a parameter of experts holds matrices `[in, out]`."""
+    return module.form.transposed and not parameter.endswith("_bias")
+
+
+def _stored(shape: tuple[int, ...], location: MatrixLocation, transposed: bool) -> tuple[int, ...]:
+    """The shape that a weight of the model has in files: quantised matrices are `[out, in]`, whatever the model's."""
+    if not transposed or format_of(location) is DENSE:
+        return shape
+    *stack, ins, outs = shape
+    return (*stack, outs, ins)
+
+
+def _linear(architecture: Architecture, name: str, target: str | None) -> str:
+    """The linear layer whose weight is the quantised tensor `name`. Raises `UnsupportedModel` if there is none."""
+    layer, _, parameter = (target or "").rpartition(".")
+    if parameter != "weight" or type(architecture.meta_model.get_submodule(layer)) is not nn.Linear:
+        raise UnsupportedModel(
+            f"{architecture.name}: the weight {name} is quantized, and is not that of a linear layer or an expert"
+        )
+    return layer
+
+
+def _source(
+    architecture: str,
+    target: str,
+    patterns: dict[str | None, list[str]],
+    by_pattern: dict[str, WeightConverter],
+) -> Source:
+    """The source of the experts' parameter `target`. Raises `UnsupportedModel` if it cannot be mapped."""
     if None in patterns:
         return Source(target, None, {"": patterns[None]})
     named = {pattern: names for pattern, names in patterns.items() if pattern is not None}
     converter = by_pattern[next(iter(named))]
     ordered = {p: named[p] for p in converter.source_patterns if p in named}
-    return Source(target, converter, ordered)
+    source = Source(target, converter, ordered)
+    if not source.mappable:
+        raise UnsupportedModel(
+            f"{architecture}: {target} cannot be mapped from this checkpoint's layout, it needs {converter.operations}"
+        )
+    return source
 
 
 def dense_tensors(layout: Layout, replaced: Container[str]) -> list[str]:
@@ -150,7 +190,7 @@ def locate_experts(
     Raises `CheckpointError` if there are too few tensors, or one has the wrong shape.
     """
     pieces = {
-        parameter: _pieces(source, module.parameters[parameter], checkpoint)
+        parameter: _pieces(source, module.parameters[parameter], checkpoint, _transposed(module, parameter))
         for parameter, source in sources.items()
     }
     first = "gate_up_proj" if "gate_up_proj" in pieces else "up_proj"
@@ -158,28 +198,53 @@ def locate_experts(
         ExpertLocations(
             first=pieces[first][e],
             down=pieces["down_proj"][e][0],
-            first_bias=pieces[f"{first}_bias"][e] if f"{first}_bias" in pieces else (),
-            down_bias=pieces["down_proj_bias"][e][0] if "down_proj_bias" in pieces else None,
+            first_bias=_vectors(pieces[f"{first}_bias"][e]) if f"{first}_bias" in pieces else (),
+            down_bias=_vectors(pieces["down_proj_bias"][e])[0] if "down_proj_bias" in pieces else None,
         )
         for e in range(module.num_experts)
     )
 
 
-def _pieces(source: Source, shape: tuple[int, ...], checkpoint: Checkpoint) -> list[tuple[TensorLocation, ...]]:
+def stored_form(module: ExpertsModule, experts: Sequence[ExpertLocations]) -> ExpertForm:
+    """The form of experts with these weights: quantised matrices are `[out, in]`, whatever the module's own are.
+
+    Raises `UnsupportedModel` if only some of the matrices are quantised and the module's own are not `[out, in]`.
+    """
+    plain = {format_of(matrix) is DENSE for expert in experts for matrix in expert.matrices}
+    if not module.form.transposed or plain == {True}:
+        return module.form
+    if plain == {True, False}:
+        raise UnsupportedModel(f"{module.name}: only some of its matrices are quantized, and they are transposed")
+    return replace(module.form, transposed=False)
+
+
+def _vectors(locations: Sequence[MatrixLocation]) -> tuple[TensorLocation, ...]:
+    """Biases. Raises `UnsupportedModel` for quantised ones."""
+    if foreign := {location.format for location in locations} - {DENSE.name}:
+        raise UnsupportedModel(f"biases of experts in the format {', '.join(foreign)} are not served")
+    return tuple(part for location in locations for part in location.parts)
+
+
+def _pieces(
+    source: Source, shape: tuple[int, ...], checkpoint: Checkpoint, transposed: bool
+) -> list[tuple[MatrixLocation, ...]]:
     """For each expert, the pieces of its slice of the parameter of shape `shape` [E, ...]."""
     columns = []
     for names in source.tensors.values():
         locations = [checkpoint.location(name) for name in names]
-        columns.append([locations[0][e] for e in range(shape[0])] if source.converter is None else locations)
-    wanted = tuple(shape[1:])
+        if source.converter is None:
+            whole = locations[0]
+            locations = [format_of(whole).entry(whole, e) for e in range(shape[0])]
+        columns.append(locations)
     for column in columns:
         if len(column) != shape[0]:
             raise CheckpointError(f"{source.parameter}: {len(column)} experts in the checkpoint, not {shape[0]}")
         for location in column:
-            rows = (wanted[0] // len(columns), *wanted[1:])
+            outs, *rest = _stored(shape[1:], location, transposed)
+            rows = (outs // len(columns), *rest)
             if location.shape != rows:
                 raise CheckpointError(
-                    f"{source.parameter}: a tensor in {location.file} has shape {list(location.shape)}, "
+                    f"{source.parameter}: a tensor in {location.parts[0].file} has shape {list(location.shape)}, "
                     f"not {list(rows)}"
                 )
     return list(zip(*columns, strict=True))

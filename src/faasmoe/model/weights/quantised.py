@@ -29,8 +29,8 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
+from faasmoe.experts.formats.registry import DENSE
 from faasmoe.experts.kernels.cache import CACHE, user_cache
-from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.weights import quantised_cache
@@ -121,16 +121,17 @@ def plan_copy(
 
     It has all routed experts, and the dense part's linear layers.
 
-    Raises `OptionError` if the experts have sizes that the kernel does not take.
+    Raises `OptionError` if the checkpoint is quantised itself, or the experts have sizes that the kernel does not take.
     """
-    sources = tuple(
-        map(quantised_cache.state, sorted({checkpoint.location(name).file.resolve() for name in checkpoint}))
-    )
+    if others := sorted({checkpoint.location(tensor).format for tensor in checkpoint} - {DENSE.name}):
+        raise OptionError(
+            f"--quantize {format.name}: {checkpoint.folder} holds weights in the format {', '.join(others)} already; "
+            "serve it without --quantize"
+        )
+    sources = tuple(map(quantised_cache.state, sorted({file.resolve() for file in checkpoint.files})))
     folder = user_cache() / format.name / f"{name.replace('/', '--')}-{_identity(sources)}"
     linears = _linears(architecture, layout, format.multiple)
-    matrices = [
-        SourceMatrix(f"{linear}.weight", checkpoint.location(tensor)) for linear, tensor in linears.items()
-    ]
+    matrices = [SourceMatrix(f"{linear}.weight", checkpoint.plain(tensor)) for linear, tensor in linears.items()]
     dense = QuantisedFile(folder / "dense.safetensors", format, matrices)
     files, experts = [dense], {}
     for module in architecture.experts:
@@ -167,8 +168,8 @@ def _linears(architecture: Architecture, layout: Layout, multiple: int) -> dict[
 def _matrices(module: ExpertsModule, experts: tuple[ExpertLocations, ...]) -> Iterator[SourceMatrix]:
     for number, expert in enumerate(experts):
         for place, source in enumerate(expert.matrices):
-            assert isinstance(source, TensorLocation)  # noqa: S101 - a checkpoint's are
-            yield SourceMatrix(f"{module.name}.{number}.{place}", source, module.form.transposed)
+            (plain,) = source.parts
+            yield SourceMatrix(f"{module.name}.{number}.{place}", plain, module.form.transposed)
 
 
 def _moved(experts: tuple[ExpertLocations, ...], file: QuantisedFile) -> Iterator[ExpertLocations]:

@@ -1,10 +1,13 @@
-"""A weight format that nothing in the project knows: float16 with a float32 scale for each row."""
+"""A weight format that nothing in the project knows: float16 with a float32 scale for each row.
+
+A checkpoint holds a weight `NAME` of the format as `NAME` and `NAME.rows`; its config may call it half_rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +65,15 @@ class HalfLocation:
 
 class HalfFormat(WeightFormat):
     name = HalfMatrix.format
+
+    def declared(self, settings: Mapping[str, Any]) -> bool:
+        return settings.get("quant_method") == self.name
+
+    def found(
+        self, tensors: Mapping[str, TensorLocation], settings: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[str]]:
+        pairs = {name: (name, f"{name}.rows") for name in tensors if f"{name}.rows" in tensors}
+        return {name: arrays for name, arrays in pairs.items() if tensors[name].dtype == "F16"}
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         return HalfLocation(*parts)

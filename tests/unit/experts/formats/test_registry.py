@@ -31,6 +31,39 @@ def test_an_unknown_format_is_named() -> None:
         registry.by_name("mxfp4")
 
 
+def place(name: str, dtype: str, *shape: int) -> TensorLocation:
+    return TensorLocation(Path(name), 0, dtype, shape)
+
+
+TENSORS = {"a": place("a", "F16", 4, 16), "a.rows": place("a.rows", "F32", 4), "b": place("b", "F16", 4, 16)}
+
+
+def test_tensors_that_a_format_recognises_become_one_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registry.found(TENSORS, {}) == ({}, TENSORS)
+    monkeypatch.setitem(REGISTERED, made_up.FORMAT.name, Registered(made_up.__name__))
+    for settings in ({}, {"quant_method": made_up.FORMAT.name}):
+        weights, left = registry.found(TENSORS, settings)
+        assert {name: weight.parts for name, weight in weights.items()} == {"a": (TENSORS["a"], TENSORS["a.rows"])}
+        assert left == {"b": TENSORS["b"]}
+
+
+def test_what_a_config_declares_is_asked_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTERED, made_up.FORMAT.name, Registered(made_up.__name__))
+    monkeypatch.setattr(type(registry.by_name("int8")), "declared", lambda *_: True)
+    assert registry.found(TENSORS, {"quant_method": "int8"}) == ({}, TENSORS)
+
+
+def test_a_tensor_belongs_to_one_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTERED, made_up.FORMAT.name, Registered(made_up.__name__))
+    monkeypatch.setattr(type(registry.by_name("int8")), "found", lambda *_: {"c": ("a", "a.rows")})
+    with pytest.raises(CheckpointError, match="two weight formats recognise the tensors a, "):
+        registry.found(TENSORS, {})
+    monkeypatch.setattr(type(registry.by_name("int8")), "found", lambda *_: {"b": ("c", "c.scale")})
+    both = TENSORS | {"c": place("c", "I8", 4, 16), "c.scale": place("c.scale", "F32", 4)}
+    with pytest.raises(CheckpointError, match="b holds the weight b both plain and quantized"):
+        registry.found(both, {})
+
+
 @pytest.mark.parametrize("dtype", ["F32", "BF16"])
 @pytest.mark.parametrize("rows", [1, 5])
 def test_one_module_is_enough_to_serve_experts_in_a_new_format(

@@ -1,0 +1,54 @@
+"""The format that a config declares for the weights of its checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from faasmoe.errors import UnsupportedModel
+from faasmoe.experts.formats import registry
+from faasmoe.model.checkpoint.json_file import quoted
+
+_KEYS = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
+
+
+def quantization_of(name: str, config: PretrainedConfig) -> Mapping[str, Any]:
+    """The settings with which the config of an architecture `name` declares a weight format; empty if it declares none.
+
+    Raises `UnsupportedModel` if the config or a part of it declares what no registered format reads, or parts of it
+    declare different formats.
+    """
+    found: Mapping[str, Any] = {}
+    for part in _parts(config):
+        for declared in filter(None, (part.get(key) for key in _KEYS)):
+            settings = declared if isinstance(declared, dict) else getattr(declared, "__dict__", {})
+            if registry.declared(settings) is None:
+                method = quoted(settings.get("quant_method", "an unknown method"))
+                raise UnsupportedModel(
+                    f"{name}: the checkpoint is quantized with {method}; only plain weights are served"
+                )
+            if found and settings != found:
+                raise UnsupportedModel(f"{name}: the config declares several formats of quantized weights")
+            found = settings
+    return found
+
+
+def without_quantization(config: PretrainedConfig) -> PretrainedConfig:
+    """A copy of a config that declares no format: transformers would put quantized modules in the place of its own."""
+    plain = copy.deepcopy(config)
+    for part in list(_parts(plain)):
+        for key in _KEYS:
+            part.pop(key, None)
+    return plain
+
+
+def _parts(config: PretrainedConfig | dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The values of a config and of all of its parts, also of those parts that its class takes for plain values."""
+    own = config if isinstance(config, dict) else vars(config)
+    yield own
+    for part in own.values():
+        if isinstance(part, dict | PretrainedConfig):
+            yield from _parts(part)
