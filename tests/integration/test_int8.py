@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.experts import PRELOAD
-from faasmoe.model.architecture import is_experts
+from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 
 import faasmoe
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.kernels.expert import ExpertForm
-from faasmoe.model.adapter.causal_models import MODEL_FOR_CAUSAL_LM_MAPPING
-from faasmoe.model.adapter.light_import import without_values
+from faasmoe.model.adapter.classes import built_on_meta, causal_class
+from faasmoe.model.adapter.experts import is_experts
+from faasmoe.model.adapter.registries import dispatches_attention, use_eager
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.config.facts import LARGEST_CONFIG, context_of
@@ -100,9 +100,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # config classes raise whatever their validation uses
         raise UnsupportedModel(f"{file} cannot be read: {brief(error)}") from error
-    # a config may name kernels on the hub here, which are code too
-    config._attn_implementation = "eager"
-    config._experts_implementation = "eager"
+    use_eager(config)
     return config
 
 
@@ -138,15 +136,13 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
         raise UnsupportedModel(
             f"{name}: which part of it is the language model is not clear: {brief(error)}"
         ) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    model_class = causal_class(config)
+    if model_class is None:
         raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     if model_class.config_class is type(text_config):  # as AutoModelForCausalLM does
         config = text_config
     try:
-        with without_values():
-            meta_model = model_class(config)
-        meta_model.tie_weights(recompute_mapping=False)  # the other half of transformers' `init_weights`
+        meta_model = built_on_meta(model_class, config)
     except Exception as error:  # model classes raise whatever their code runs into
         raise UnsupportedModel(f"{name}: transformers cannot build it: {brief(error)}") from error
     _check_attention(name, model_class, config)
@@ -182,12 +178,7 @@ def _check_top_k(name: str, config: PretrainedConfig, experts: Sequence[ExpertsM
                 )
 
 
-def is_experts(module: nn.Module) -> bool:
-    """Whether transformers dispatches `module` through its registry of experts."""
-    return hasattr(module, "is_concatenated") and hasattr(module, "_apply_gate")
-
-
-def _find_experts(architecture: str, model: nn.Module) -> Iterator[ExpertsModule]:
+def _find_experts(architecture: str, model: PreTrainedModel) -> Iterator[ExpertsModule]:
     for name, module in model.named_modules():
         if is_experts(module):
             numbers = re.findall(r"\.(\d+)(?=\.)", f".{name}")
@@ -196,8 +187,8 @@ def _find_experts(architecture: str, model: nn.Module) -> Iterator[ExpertsModule
             yield ExpertsModule(name, int(numbers[-1]) if numbers else 0, form, shapes)
 
 
-def _check_attention(name: str, model_class: Any, config: PretrainedConfig) -> None:
-    if not model_class._can_set_attn_implementation():
+def _check_attention(name: str, model_class: type[PreTrainedModel], config: PretrainedConfig) -> None:
+    if not dispatches_attention(model_class):
         raise UnsupportedModel(f"{name}: its attention does not go through transformers' registry")
     foreign = set(getattr(config.get_text_config(), "layer_types", None) or ()) - SERVED_LAYER_TYPES
     if foreign:

@@ -7,15 +7,14 @@ transformers adds tomorrow is served if it computes something known, and refused
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.model.adapter.experts import ExpertsFlags, gated, own_forward, with_parameters
 
 _E, _H, _I = 3, 12, 10  # experts, hidden and intermediate size of the tiny experts
 _TOLERANCE = 1e-5
@@ -26,16 +25,16 @@ def recognise(architecture: str, experts: nn.Module) -> ExpertForm:
 
     Raises `UnsupportedModel` naming the architecture if no known form computes the same.
     """
-    flags: Any = experts
-    if flags.has_post_expert_norm:
-        raise UnsupportedModel(f"{architecture}: its experts end in a norm, which no function here computes")
     try:
-        gate = _recognise_gate(flags)
+        flags = ExpertsFlags.of(experts)
+        if flags.has_post_expert_norm:
+            raise UnsupportedModel(f"{architecture}: its experts end in a norm, which no function here computes")
+        gate = _recognise_gate(experts, flags)
         if gate is None:
             raise UnsupportedModel(f"{architecture}: its experts use a gate that no function here computes")
         interleaved = flags.has_gate and not flags.is_concatenated
         form = ExpertForm(gate, transposed=flags.is_transposed, interleaved=interleaved)
-        same = _computes_the_same(experts, form)
+        same = _computes_the_same(experts, flags, form)
     except UnsupportedModel:
         raise
     except Exception as error:  # a foreign class may fail in any way when probed
@@ -45,23 +44,21 @@ def recognise(architecture: str, experts: nn.Module) -> ExpertForm:
     return form
 
 
-def _recognise_gate(experts: Any) -> Gate | None:
+def _recognise_gate(experts: nn.Module, flags: ExpertsFlags) -> Gate | None:
     grid = torch.linspace(-30, 30, 121)  # far enough out to meet any clamp
     gate, up = (t.reshape(1, -1) for t in torch.meshgrid(grid, grid[::3] + 0.1, indexing="ij"))
-    if experts.has_gate:
-        both = torch.cat([gate, up], -1) if experts.is_concatenated else torch.stack([gate, up], -1).flatten(1)
-        wanted = experts._apply_gate(both)
-    else:
-        wanted = experts.act_fn(gate)
-    for candidate in _candidates(experts):
-        if torch.allclose(candidate(gate, up if experts.has_gate else None), wanted, 1e-5, 1e-5):
+    if flags.has_gate:
+        both = torch.cat([gate, up], -1) if flags.is_concatenated else torch.stack([gate, up], -1).flatten(1)
+    wanted = gated(experts, both if flags.has_gate else gate)
+    for candidate in _candidates(experts, flags):
+        if torch.allclose(candidate(gate, up if flags.has_gate else None), wanted, 1e-5, 1e-5):
             return candidate
     return None
 
 
-def _candidates(experts: Any) -> Iterator[Gate]:
+def _candidates(experts: nn.Module, flags: ExpertsFlags) -> Iterator[Gate]:
     """Known gates, with the numbers that the module carries as attributes for their limit and alpha."""
-    if not experts.has_gate:
+    if not flags.has_gate:
         yield from (Gate("none", activation) for activation in ACTIVATIONS)
         return
     numbers = {float(v) for v in vars(experts).values() if isinstance(v, float)} | {1.0}
@@ -74,14 +71,14 @@ def _candidates(experts: Any) -> Iterator[Gate]:
         yield from (Gate("swiglu_oai", limit=limit, alpha=alpha) for alpha in numbers)
 
 
-def _computes_the_same(experts: nn.Module, form: ExpertForm) -> bool:
-    tiny, weights = _tiny_copy(experts, form)
+def _computes_the_same(experts: nn.Module, flags: ExpertsFlags, form: ExpertForm) -> bool:
+    tiny, weights = _tiny_copy(experts, flags, form)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randn(5, _H, generator=generator)
     index = torch.stack([torch.randperm(_E, generator=generator)[:2] for _ in range(5)])
     router = torch.rand(5, 2, generator=generator) + 0.1
     with torch.no_grad():
-        wanted = type(experts).forward.__wrapped__(tiny, rows, index, router)  # type: ignore[attr-defined]
+        wanted = own_forward(tiny, rows, index, router)
         got = torch.zeros_like(rows)
         for slot, row in ((s, r) for r in range(5) for s in range(2)):
             expert = weights[int(index[row, slot])]
@@ -89,27 +86,24 @@ def _computes_the_same(experts: nn.Module, form: ExpertForm) -> bool:
     return torch.allclose(wanted, got, _TOLERANCE, _TOLERANCE)
 
 
-def _tiny_copy(experts: nn.Module, form: ExpertForm) -> tuple[nn.Module, list[ExpertWeights]]:
+def _tiny_copy(experts: nn.Module, flags: ExpertsFlags, form: ExpertForm) -> tuple[nn.Module, list[ExpertWeights]]:
     """A copy of the module with few, small, random experts, and the same weights for the kernel."""
-    source: Any = experts
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
         return torch.randn(_E, *shape, generator=generator) * 0.5
 
-    wide = 2 * _I if source.has_gate else _I
+    wide = 2 * _I if flags.has_gate else _I
     first = random(_H, wide) if form.transposed else random(wide, _H)
     down = random(_I, _H) if form.transposed else random(_H, _I)
-    name = "gate_up_proj" if source.has_gate else "up_proj"
+    name = "gate_up_proj" if flags.has_gate else "up_proj"
     parameters = {name: first, "down_proj": down}
-    if source.has_bias:
+    if flags.has_bias:
         parameters |= {f"{name}_bias": random(wide), "down_proj_bias": random(_H)}
-    if set(parameters) != set(experts._parameters):
-        raise UnsupportedModel(f"parameters {sorted(experts._parameters)} instead of {sorted(parameters)}")
-    tiny = copy.copy(experts)
-    tiny.__dict__ = dict(experts.__dict__)
-    tiny._parameters = {key: nn.Parameter(value) for key, value in parameters.items()}
-    _shrink_sizes(tiny, experts, form)
+    own = {key for key, _ in experts.named_parameters(recurse=False)}
+    if set(parameters) != own:
+        raise UnsupportedModel(f"parameters {sorted(own)} instead of {sorted(parameters)}")
+    tiny = with_parameters(experts, parameters, dict(_small_sizes(experts, form)))
     biases = (parameters.get(f"{name}_bias"), parameters.get("down_proj_bias"))
     return tiny, [
         ExpertWeights(
@@ -122,19 +116,18 @@ def _tiny_copy(experts: nn.Module, form: ExpertForm) -> tuple[nn.Module, list[Ex
     ]
 
 
-def _shrink_sizes(tiny: nn.Module, experts: nn.Module, form: ExpertForm) -> None:
-    """Attributes that repeat a size of the parameters must fit the tiny ones."""
-    down: Any = experts.down_proj
-    count, height, width = down.shape
+def _small_sizes(experts: nn.Module, form: ExpertForm) -> Iterator[tuple[str, int]]:
+    """Attributes that repeat a size of the parameters, with the sizes of the tiny ones."""
+    count, height, width = experts.get_parameter("down_proj").shape
     hidden, intermediate = (width, height) if form.transposed else (height, width)
     for key, value in vars(experts).items():
         if type(value) is not int:
             continue
         if "expert" in key and value == count:
-            tiny.__dict__[key] = _E
+            yield key, _E
         elif "hidden" in key and value == hidden:
-            tiny.__dict__[key] = _H
+            yield key, _H
         elif value == intermediate and ("intermediate" in key or "dim" in key or "size" in key):
-            tiny.__dict__[key] = _I
+            yield key, _I
         elif value == 2 * intermediate:
-            tiny.__dict__[key] = 2 * _I
+            yield key, 2 * _I

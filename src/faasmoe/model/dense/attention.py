@@ -17,10 +17,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from faasmoe.errors import UnsupportedModel
+from faasmoe.model.adapter.registries import register_attention
 from faasmoe.model.dense import decode_kernel
 from faasmoe.model.dense.decode_kernel import Rule
 from faasmoe.model.state.kv_cache import KVCacheSpec
@@ -197,5 +196,4 @@ def _window_width(mask_function: Callable[..., Any]) -> int:
     return hidden
 
 
-ALL_ATTENTION_FUNCTIONS.register(NAME, flat_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, window_mask)
+register_attention(NAME, flat_attention, window_mask)

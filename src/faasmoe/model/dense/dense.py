@@ -13,14 +13,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
-from transformers.utils import logging as transformers_logging
 
 from faasmoe.errors import CheckpointError, UnsupportedModel, brief
 from faasmoe.experts.formats.base import Matrix, MatrixLocation
 from faasmoe.experts.formats.dense import linear_backend
-from faasmoe.model.adapter.hollow import hollow_class
-from faasmoe.model.architecture import Architecture, is_experts
+from faasmoe.model.adapter.classes import hollow_class, load
+from faasmoe.model.adapter.experts import is_experts
+from faasmoe.model.adapter.registries import register_experts
+from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
 from faasmoe.model.dense.attention import FlatRow, Span
@@ -81,30 +81,22 @@ class DenseModel:
         quantised = quantised or {}
         tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
         hollow = hollow_class(architecture.model_class, is_experts, quantised)
-        transformers_logging.set_verbosity_error()  # the report below says it in our words
-        transformers_logging.disable_progress_bar()
         try:
-            model, report = hollow.from_pretrained(
-                None,
-                config=architecture.config,
-                state_dict=tensors,
-                dtype=dtype,
-                output_loading_info=True,
-                trust_remote_code=False,
-            )
+            loaded = load(hollow, architecture.config, tensors, dtype)
         except Exception as error:  # conversions raise whatever they run into
             raise CheckpointError(
                 f"{checkpoint.folder}: its weights do not make a {architecture.name}: {brief(error)}"
             ) from error
         prefixes = tuple(f"{experts.name}." for experts in architecture.experts)
         elsewhere = {f"{name}.weight" for name in quantised}
-        missing = sorted(key for key in report["missing_keys"] - elsewhere if not key.startswith(prefixes))
+        missing = sorted(key for key in set(loaded.missing) - elsewhere if not key.startswith(prefixes))
         if missing:
             raise CheckpointError(
                 f"{checkpoint.folder} lacks {len(missing)} tensors of the dense part, the first is {missing[0]}"
             )
-        if report["mismatched_keys"]:
-            raise CheckpointError(f"{checkpoint.folder}: wrong shape of {sorted(report['mismatched_keys'])[0]}")
+        if loaded.mismatched:
+            raise CheckpointError(f"{checkpoint.folder}: wrong shape of {min(loaded.mismatched)}")
+        model = loaded.model
         check_small(model)
         model.eval().requires_grad_(False)
         model.set_attn_implementation(attention.NAME)
@@ -229,4 +221,4 @@ def _call_routed(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_
     return routed
 
 
-ALL_EXPERTS_FUNCTIONS.register(EXPERTS_NAME, _call_routed)
+register_experts(EXPERTS_NAME, _call_routed)

@@ -71,12 +71,12 @@ def take_over(model: nn.Module) -> None:
 
 def _may_be(module: nn.Module) -> bool:
     """Whether it has one vector of weights in bfloat16, one operand, and something to keep the root from 0."""
-    weight = module._parameters.get("weight")
+    parameters = dict(module.named_parameters(recurse=False))
+    if list(parameters) != ["weight"] or list(module.children()):
+        return False
+    weight = parameters["weight"]
     return (
-        list(module._parameters) == ["weight"]
-        and not module._modules
-        and weight is not None
-        and weight.dim() == 1
+        weight.dim() == 1
         and weight.dtype == torch.bfloat16
         and weight.is_contiguous()
         and len(inspect.signature(module.forward).parameters) == 1

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 
 from faasmoe.errors import CheckpointError
+from faasmoe.model.adapter.classes import ignored_tensors, optional_weights
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.weights.layout import Layout
@@ -57,18 +58,18 @@ def _missing(architecture: Architecture, layout: Layout) -> set[str]:
     for tied, source in model.all_tied_weights_keys.items():  # either has the values of both
         if {tied, source} & layout.covered:
             missing -= {tied, source}
-    return {name for name in missing if not _matches(model._keys_to_ignore_on_load_missing, name)}
+    return {name for name in missing if not _matches(optional_weights(model), name)}
 
 
 def _left_out(architecture: Architecture, name: str, target: str) -> bool:
     """Whether a tensor is one that the model's class leaves out, or a buffer that it computes."""
     model = architecture.meta_model
-    patterns = (*(model._keys_to_ignore_on_load_unexpected or ()), *_STORED_ONCE)
+    patterns = (*ignored_tensors(model), *_STORED_ONCE)
     return _matches(patterns, name) or _matches(patterns, target) or target in dict(model.named_buffers())
 
 
-def _matches(patterns: Iterable[str] | None, name: str) -> bool:
-    return any(re.search(pattern, name) for pattern in patterns or ())
+def _matches(patterns: Iterable[str], name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
 
 
 def _misplaced(architecture: Architecture, checkpoint: Checkpoint, name: str) -> CheckpointError:

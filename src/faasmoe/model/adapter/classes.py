@@ -1,0 +1,95 @@
+"""transformers' model classes: found by their config, built without weights, loaded without some of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from faasmoe.model.adapter.light_import import without_values
+
+
+def causal_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:
+    """The class of a causal language model with such a config; None: transformers has none."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return None
+    found: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return found
+
+
+def built_on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
+    """The model on the meta device. Raises whatever its class raises."""
+    with without_values():
+        model = model_class(config)
+    model.tie_weights(recompute_mapping=False)  # the other half of transformers' `init_weights`
+    return model
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with weights, and what transformers reports about them: names in the model."""
+
+    model: PreTrainedModel
+    missing: Collection[str]
+    mismatched: Collection[Any]  # with the shapes
+
+
+def load(
+    model_class: type[PreTrainedModel], config: PretrainedConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
+) -> Loaded:
+    """A model with the tensors of a checkpoint, which are copied only if their dtype or layout must change.
+
+    Raises whatever transformers' conversions raise.
+    """
+    transformers_logging.set_verbosity_error()  # what is missing is said by the caller
+    transformers_logging.disable_progress_bar()
+    model, report = model_class.from_pretrained(
+        None,
+        config=config,
+        state_dict=dict(tensors),
+        dtype=dtype,
+        output_loading_info=True,
+        trust_remote_code=False,
+    )
+    return Loaded(model, report["missing_keys"], report["mismatched_keys"])
+
+
+def optional_weights(model: PreTrainedModel) -> Sequence[str]:
+    """Patterns of names that a checkpoint need not have."""
+    return tuple(model._keys_to_ignore_on_load_missing or ())
+
+
+def ignored_tensors(model: PreTrainedModel) -> Sequence[str]:
+    """Patterns of tensors in a checkpoint that the class leaves out."""
+    return tuple(model._keys_to_ignore_on_load_unexpected or ())
+
+
+def hollow_class(
+    model_class: type[PreTrainedModel], is_hollow: Callable[[nn.Module], bool], linears: Collection[str]
+) -> type[PreTrainedModel]:
+    """A subclass whose modules `is_hollow` hold empty parameters, and the linear layers named empty weights.
+
+    It has the name of `model_class`, because transformers finds checkpoint conversions by it.
+    """
+
+    def init(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        with without_values():
+            model_class.__init__(self, config, *args, **kwargs)
+        for module in filter(is_hollow, self.modules()):
+            for name, _ in list(module.named_parameters(recurse=False)):
+                setattr(module, name, _empty())
+        for linear in linears:
+            self.get_submodule(linear).weight = _empty()
+
+    body = {"__init__": init, "__module__": model_class.__module__}
+    return type(model_class.__name__, (model_class,), body)
+
+
+def _empty() -> nn.Parameter:
+    return nn.Parameter(torch.empty(0, device="cpu"), requires_grad=False)
