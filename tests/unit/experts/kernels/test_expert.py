@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
 
 H, INNER = 6, 4
 X = torch.randn(3, H, generator=torch.Generator().manual_seed(0))
@@ -53,3 +53,8 @@ def test_gates_clamp_where_they_say() -> None:
     assert Gate("none", "relu")(gate, None).tolist() == [[9.0, 0.0]]
     oai = Gate("swiglu_oai", limit=7, alpha=1.702)(gate, up)
     assert oai[0, 0] == pytest.approx(8 * 7 / (1 + torch.exp(torch.tensor(-7 * 1.702)).item()))
+
+
+def test_few_rows_take_our_own_kernel() -> None:
+    assert own_kernel(1)
+    assert own_kernel(1000) == (not torch.cpu._is_amx_tile_supported())

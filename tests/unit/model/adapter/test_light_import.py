@@ -27,6 +27,14 @@ def test_a_model_without_values_has_its_shapes_and_what_it_computes() -> None:
     assert (positions * torch.tensor([1, 2, 3, 4])).tolist() == [0, 2, 6, 12]
 
 
+def test_initial_values_are_not_computed() -> None:
+    weight = torch.ones(4, 4)
+    with light_import.without_values():
+        nn.init.normal_(weight)
+        nn.init.kaiming_uniform_(weight)
+    assert torch.equal(weight, torch.ones(4, 4))
+
+
 LARGE = (512, 512)
 
 
