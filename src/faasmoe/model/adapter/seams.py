@@ -1,7 +1,8 @@
-"""The list of seams: every place that touches internals of transformers or torch, and the test that notices.
+"""The list of seams: every place that touches internals of transformers or torch, and the test that notices a change.
 
-Read it before an upgrade of either. Internals are imported in `model.adapter` and `model.dense` only, which
-`tests/unit/model/adapter/test_seams.py` holds.
+Read it before an upgrade of either; `docs/transformers.md` has it as a table. What a seam `touches` is compared with
+what the sources do: imports from inside the two packages, private names, names of modules in strings, and what is put
+in the place of something (`setattr`, `set_submodule`, `__dict__`, classes made by `type`).
 """
 
 from __future__ import annotations
@@ -11,57 +12,265 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seam:
-    """One place. `where` is `module:name` below `faasmoe.model`, `test` is `file::function` below `tests`."""
+    """One place that relies on internals."""
 
-    where: str
-    touches: str
-    why: str
-    test: str
+    where: str  # module:name, below faasmoe
+    touches: tuple[str, ...] = ()  # as the sources have it; empty: nothing there shows that it is a seam
+    relies_on: str  # sentences, with code in backticks
+    since: str  # the oldest version known to have it so; for torch the oldest that was tried
+    test: str  # file::function, below tests
 
 
-_UNIT, _LEAN = "unit/model", "integration/test_lean.py"
+_BUILT, _LEAN = "unit/model/test_plan.py::test_a_checkpoint_in_a_new_format_is_served", "integration/test_lean.py"
+_OURS = "unit/model/dense/test_dense.py::test_the_layers_that_we_compute_are_ours"
+_EXPERTS = "unit/model/test_expert_form.py::test_known_architectures_are_recognised"
 
 SEAMS = (
-    Seam(where="adapter.light_import:import_transformers", touches="sys.modules['torch._dynamo'] and "
-         "torch.distributed.is_available, while transformers is imported", why="the compiler costs 1.6 s and 71 MB",
-         test=f"{_LEAN}::test_a_model_is_loaded_without_the_compiler"),
-    Seam(where="adapter.light_import:without_values", touches="torch.empty, zeros, ones, rand, randn and full, "
-         "transformers.initialization.no_init_weights", why="models are built without memory for weights",
-         test=f"{_UNIT}/adapter/test_light_import.py::test_afterwards_torch_is_as_it_was"),
-    Seam(where="adapter.exports:exports_kept", touches="transformers.utils.import_utils.define_import_structure, while "
-         "transformers is imported", why="else each process reads the sources of all models",
-         test=f"{_LEAN}::test_transformers_computes_the_same_numbers_and_its_sources_are_read_once"),
-    Seam(where="adapter.torch_build:installed", touches="torch/version.py, read as text",
-         why="the gateway warns of a build with CUDA without importing torch",
-         test=f"{_UNIT}/adapter/test_torch_build.py::test_the_installed_build_is_the_one_that_torch_says"),
-    Seam(where="adapter.hollow:hollow_class", touches="PreTrainedModel, subclassed at run time, and _parameters",
-         why="experts' weights must never be in an orchestrator", test="integration/test_int8.py::"
-         "test_the_demo_model_through_real_functions"),
-    Seam(where="adapter.forwards:call_instead", touches="the code object of an attention's forward, copied",
-         why="rotary embedding is a global function of each model's module, with no registry",
-         test=f"{_UNIT}/dense/test_rotary.py::test_an_attention_uses_it_and_its_class_does_not"),
-    Seam(where="adapter.conversions:get_model_conversion_mapping", touches="transformers.conversion_mapping and "
-         "core_model_loading", why="where each parameter lies in a checkpoint",
-         test=f"{_UNIT}/weights/test_blocks.py::"
-         "test_blocks_tile_every_layer_in_order"),
-    Seam(where="adapter.causal_models:MODEL_FOR_CAUSAL_LM_MAPPING", touches="transformers.models.auto.modeling_auto",
-         why="the class of a model, without loading its weights", test=f"{_UNIT}/test_architecture.py::"
-         "test_geometry"),
-    Seam(where="adapter.byte_alphabet:bytes_to_unicode", touches="transformers.convert_slow_tokenizer",
-         why="bytes of byte-level tokens", test=f"{_UNIT}/text/test_token_bytes.py::"
-         "test_bytes_of_all_tokens_are_those_of_the_text"),
-    Seam(where="dense.attention:flat_attention", touches="ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS, and "
-         "__dict__ of every module", why="a step is one row of tokens of many sequences",
-         test=f"{_UNIT}/dense/test_attention.py::"
-         "test_chunks_of_interleaved_sequences_equal_each_sequence_alone"),
-    Seam(where="dense.dense:DenseModel", touches="ALL_EXPERTS_FUNCTIONS, and __dict__ of experts modules",
-         why="routed experts are called as functions", test="integration/test_parity.py::"
-         "test_logits_and_greedy_tokens_through_real_functions"),
-    Seam(where="dense.norms:take_over", touches="norm modules, replaced", why="one call instead of six",
-         test=f"{_UNIT}/dense/test_norms.py::test_it_is_transformers_own"),
-    Seam(where="dense.linears:Crew", touches="nn.Linear modules, replaced", why="kernels that read weights once",
-         test=f"{_UNIT}/dense/test_linears.py::test_only_plain_layers_that_the_kernel_reads_are_replaced"),
-    Seam(where="dense.overlap:overlap", touches="shared experts, replaced, and torch.utils._pytree",
-         why="shared experts run while the routed ones do",
-         test=f"{_UNIT}/dense/test_overlap.py::test_a_shared_expert_runs_while_the_routed_ones_do"),
-)  # fmt: skip
+    Seam(
+        where="model.adapter.light_import:import_transformers",
+        touches=(
+            "sys.modules",
+            "setattr",
+            "torch._dynamo",
+            "torch._dynamo._trace_wrapped_higher_order_op.TransformGetItemToIndex",
+            "torch.distributed.is_available",
+            "transformers.*",
+            "transformers.modeling_utils",
+        ),
+        relies_on="While transformers is imported, torch's compiler is a module of marks and torch says that it has "
+        "no distribution: the real ones cost 1.6 s and 71 MB.",
+        since="transformers 5.0, torch 2.13",
+        test=f"{_LEAN}::test_a_model_is_loaded_without_the_compiler",
+    ),
+    Seam(
+        where="model.adapter.light_import:without_values",
+        touches=("setattr", "transformers.initialization.no_init_weights"),
+        relies_on="Model classes make weights by `torch.empty`, `zeros`, `ones`, `rand`, `randn` and `full`, and "
+        "give them values by `transformers.initialization`: so a model is built without memory for its "
+        "weights.",
+        since="transformers 5.0, torch 2.13",
+        test="unit/model/adapter/test_light_import.py::test_initial_values_are_not_computed",
+    ),
+    Seam(
+        where="model.adapter.exports:exports_kept",
+        touches=("setattr", "sys.meta_path", "transformers.utils.import_utils"),
+        relies_on="transformers finds what its packages export by `define_import_structure(path, prefix)`, which "
+        "reads the sources of all models; the result is kept in a file for the next process.",
+        since="transformers 4.53",
+        test=f"{_LEAN}::test_transformers_computes_the_same_numbers_and_its_sources_are_read_once",
+    ),
+    Seam(
+        where="model.adapter.torch_build:installed",
+        relies_on="`torch/version.py` assigns constants, which are read as text: the gateway warns of a build with "
+        "CUDA without importing torch.",
+        since="torch 2.13",
+        test="unit/model/adapter/test_torch_build.py::test_the_installed_build_is_the_one_that_torch_says",
+    ),
+    Seam(
+        where="model.adapter.byte_alphabet:bytes_to_unicode",
+        touches=("transformers.convert_slow_tokenizer.bytes_to_unicode",),
+        relies_on="The letters in which byte-level tokenizers spell bytes.",
+        since="transformers 4.53",
+        test="unit/model/text/test_token_bytes.py::test_bytes_of_all_tokens_are_those_of_the_text",
+    ),
+    Seam(
+        where="model.adapter.classes:causal_class",
+        touches=("transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING",),
+        relies_on="The table from the class of a config to the class of its model.",
+        since="transformers 4.53",
+        test="unit/model/test_architecture.py::test_geometry",
+    ),
+    Seam(
+        where="model.adapter.classes:built_on_meta",
+        relies_on="A class can be called with a config alone, and `tie_weights(recompute_mapping=False)` is the "
+        "half of its initialisation that `no_init_weights` leaves out.",
+        since="transformers 5.0",
+        test="unit/model/weights/test_completeness.py::test_tied_weights_are_stored_once",
+    ),
+    Seam(
+        where="model.adapter.classes:load",
+        touches=("transformers.utils.logging",),
+        relies_on="`from_pretrained(None, state_dict=...)` takes tensors as they are, without copying those that "
+        "need no conversion, and reports `missing_keys` and `mismatched_keys`.",
+        since="transformers 5.0",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.adapter.classes:optional_weights",
+        touches=("._keys_to_ignore_on_load_missing", "._keys_to_ignore_on_load_unexpected"),
+        relies_on="A class says which weights a checkpoint may lack, and which tensors of it are left out.",
+        since="transformers 4.53",
+        test="unit/model/weights/test_completeness.py::"
+        "test_modules_that_the_model_does_not_have_are_told_and_not_loaded",
+    ),
+    Seam(
+        where="model.adapter.classes:hollow_class",
+        touches=("setattr", "type"),
+        relies_on="A subclass made at run time loads like its class if it has the same name: experts and quantised "
+        "linear layers have empty weights in it, so that none are in an orchestrator.",
+        since="transformers 5.0",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.adapter.conversions:get_model_conversion_mapping",
+        touches=(
+            "transformers.conversion_mapping.get_model_conversion_mapping",
+            "transformers.core_model_loading.Concatenate",
+            "transformers.core_model_loading.MergeModulelist",
+            "transformers.core_model_loading.WeightConverter",
+            "transformers.core_model_loading.WeightRenaming",
+            "transformers.core_model_loading.dot_natural_key",
+            "transformers.core_model_loading.rename_source_key",
+        ),
+        relies_on="The table says which tensors of a checkpoint make up which parameter of a model, and by which "
+        "operations, so that experts are mapped without loading a model.",
+        since="transformers 5.0",
+        test="unit/model/weights/test_blocks.py::test_blocks_tile_every_layer_in_order",
+    ),
+    Seam(
+        where="model.adapter.conversions:revert_weight_conversion",
+        touches=("transformers.core_model_loading.revert_weight_conversion",),
+        relies_on="The names and shapes in which a model is published, for checkpoints of random weights.",
+        since="transformers 5.0",
+        test="unit/model/synthesis/test_synthesis.py::test_transformers_loads_what_was_made",
+    ),
+    Seam(
+        where="model.adapter.experts:ExpertsFlags",
+        touches=("._apply_gate",),
+        relies_on="The decorator `use_experts_implementation` leaves `has_gate`, `has_bias`, `is_concatenated`, "
+        "`is_transposed` and `has_post_expert_norm` on a module, and `_apply_gate` or `act_fn`: by them "
+        "experts are recognised.",
+        since="transformers 5.20",
+        test=_EXPERTS,
+    ),
+    Seam(
+        where="model.adapter.experts:own_forward",
+        touches=(".__wrapped__",),
+        relies_on="The decorator keeps the class's own `forward(rows, index, weights)` as `__wrapped__`.",
+        since="transformers 5.0",
+        test=_EXPERTS,
+    ),
+    Seam(
+        where="model.adapter.experts:with_parameters",
+        touches=(".__dict__", "._parameters"),
+        relies_on="A module's parameters are in `_parameters`, so that a copy of it can have others of another "
+        "size.",
+        since="torch 2.13",
+        test=_EXPERTS,
+    ),
+    Seam(
+        where="model.adapter.forwards:call_instead",
+        touches=(".__code__", ".__dict__", ".__globals__", ".__kwdefaults__"),
+        relies_on="An attention's forward is a Python function that calls `apply_rotary_pos_emb` by a global name "
+        "of its module. There is no registry of rotary embeddings, so one module gets a copy of it with "
+        "another global.",
+        since="transformers 4.53",
+        test="unit/model/dense/test_rotary.py::test_an_attention_uses_it_and_its_class_does_not",
+    ),
+    Seam(
+        where="model.adapter.registries:register_attention",
+        touches=(
+            "transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS",
+            "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS",
+        ),
+        relies_on="Models call their attention and make their masks by the name that `set_attn_implementation` "
+        "gives.",
+        since="transformers 4.53",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.adapter.registries:register_experts",
+        touches=("transformers.integrations.moe.ALL_EXPERTS_FUNCTIONS",),
+        relies_on="Models run their experts by the name that `set_experts_implementation` gives.",
+        since="transformers 5.0",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.adapter.registries:use_eager",
+        touches=("._attn_implementation", "._experts_implementation"),
+        relies_on="A config names the implementations by these attributes; a checkpoint may name kernels on the hub "
+        "there, which are code.",
+        since="transformers 5.0",
+        test="unit/model/checkpoint/test_hostile.py::test_a_config_cannot_name_code_on_the_hub",
+    ),
+    Seam(
+        where="model.adapter.registries:dispatches_attention",
+        touches=("._can_set_attn_implementation",),
+        relies_on="A class says whether it calls its attention through the registry.",
+        since="transformers 4.57",
+        test="unit/model/test_architecture.py::test_geometry",
+    ),
+    Seam(
+        where="model.dense.attention:flat_attention",
+        touches=(".__dict__",),
+        relies_on="An attention is called with module, query, key, value `[1, heads, T, dim]`, `attention_mask`, "
+        "`scaling` and the keywords that are named there; `module.layer_idx` is the layer. Every module "
+        "has the row of the step as an attribute.",
+        since="transformers 4.53",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.dense.attention:window_mask",
+        relies_on="A mask is asked for with `mask_function(batch, head, query, key)`, by which the window of a "
+        "layer is found. A model that is called without `attention_mask` passes on the None that the "
+        "registered function returns.",
+        since="transformers 4.53",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.dense.dense:DenseModel",
+        touches=(".__dict__",),
+        relies_on="Experts modules get an attribute `routed`; forward takes `position_ids` and `logits_to_keep` as "
+        "tensors and `use_cache=False`, and returns `logits`.",
+        since="transformers 5.0",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.dense.linears:Crew",
+        touches=("set_submodule",),
+        relies_on="Models call linear layers as `nn.Linear` modules, which are replaced by layers that read weights "
+        "once.",
+        since="torch 2.13",
+        test=_OURS,
+    ),
+    Seam(
+        where="model.dense.norms:take_over",
+        touches=("set_submodule",),
+        relies_on="A norm is a module with one weight and `variance_epsilon` or `eps`, which is replaced by one "
+        "call instead of six.",
+        since="transformers 4.53",
+        test="unit/model/dense/test_norms.py::test_it_is_transformers_own",
+    ),
+    Seam(
+        where="model.dense.rotary:take_over",
+        relies_on="`apply_rotary_pos_emb(query, key, cos, sin)` of an attention's module turns halves of heads, "
+        "which is found by running it.",
+        since="transformers 4.53",
+        test=_OURS,
+    ),
+    Seam(
+        where="model.dense.overlap:overlap",
+        touches=("setattr", "torch.utils._pytree.tree_map"),
+        relies_on="Shared experts are children of the module that holds the routed ones, and are called with one "
+        "tensor, so that a stand-in can run them meanwhile. Its result is a tensor by "
+        "`__torch_function__`.",
+        since="transformers 5.0, torch 2.13",
+        test=_OURS,
+    ),
+    Seam(
+        where="experts.formats.dense:linear_backend",
+        touches=("torch._C._set_mkldnn_enabled",),
+        relies_on="oneDNN can be switched off for one call without the checks of `torch.backends.mkldnn.flags`: "
+        "this runs for each linear layer of one row. Experts are shipped without the adapter.",
+        since="torch 2.13",
+        test="unit/experts/formats/test_dense.py::test_one_row_goes_past_onednn",
+    ),
+    Seam(
+        where="experts.kernels.expert:own_kernel",
+        touches=("torch.cpu._is_amx_tile_supported",),
+        relies_on="torch knows whether the CPU multiplies matrices in bfloat16. Experts are shipped without the "
+        "adapter.",
+        since="torch 2.13",
+        test="unit/experts/kernels/test_expert.py::test_few_rows_take_our_own_kernel",
+    ),
+)
