@@ -32,7 +32,7 @@ def built_on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) 
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """A model with weights, and what transformers reports about them: names in the model."""
 
     model: PreTrainedModel
@@ -42,7 +42,7 @@ class Loaded:
 
 def load(
     model_class: type[PreTrainedModel], config: PretrainedConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
-) -> Loaded:
+) -> LoadResult:
     """A model with the tensors of a checkpoint, which are copied only if their dtype or layout must change.
 
     Raises whatever transformers' conversions raise.
@@ -57,7 +57,7 @@ def load(
         output_loading_info=True,
         trust_remote_code=False,
     )
-    return Loaded(model, report["missing_keys"], report["mismatched_keys"])
+    return LoadResult(model, report["missing_keys"], report["mismatched_keys"])
 
 
 def optional_weights(model: PreTrainedModel) -> Sequence[str]:
