@@ -123,7 +123,7 @@ def test_others_go_on_while_a_template_loops(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_process_that_is_killed_or_frozen_fails_no_request(folder: Path) -> None:
-    async def what(readers: Readers) -> list[tuple[Any, float]]:
+    async def what(readers: Readers) -> list[Any]:
         answers = []
         for who, number in itertools.product(("small", "fork server"), (signal.SIGKILL, signal.SIGSTOP)):
             await until(lambda: len(family()) == 3)
@@ -131,13 +131,14 @@ def test_a_process_that_is_killed_or_frozen_fails_no_request(folder: Path) -> No
             found[who].send_signal(number)
             if (who, number) == ("fork server", signal.SIGSTOP):
                 found["small"].kill()  # what is frozen has nothing to do until then
-            began = time.monotonic()
-            answers.append((await outcome(readers, chat("hello")), time.monotonic() - began))
+            answers.append(await outcome(readers, chat("hello")))
+            await until(
+                lambda victim=found[who]: victim not in family().values()
+            )  # a reader may outlive its server
         return answers
 
-    for asked, seconds in use(folder, what):
+    for asked in use(folder, what):
         assert isinstance(asked, ParsedRequest), asked
-        assert seconds < 30  # a few on a machine with nothing else to do
 
 
 def test_readers_leave_signals_to_the_gateway_have_no_threads_and_no_secrets_and_end(
