@@ -69,6 +69,9 @@ class Lives(RuleBasedStateMachine):
     def process(self, pick: int) -> FakeInstance:
         return self.world.zygote.instances[pick % len(self.world.zygote.instances)]
 
+    def instance(self, pick: int) -> InstanceState | None:
+        return self.life._numbers.get(self.process(pick).number)
+
     def has_processes(self) -> bool:
         return any(process.pid for process in self.world.zygote.instances)
 
@@ -116,13 +119,13 @@ class Lives(RuleBasedStateMachine):
     @precondition(has_processes)
     @rule(pick=PICK)
     def suspect(self, pick: int) -> None:
-        if running := self.pool.instances.get(self.process(pick).path):
+        if running := self.instance(pick):
             self.at_once(self.life.watch.suspect, running, 0.01)
 
     @precondition(has_processes)
     @rule(pick=PICK)
     def drain(self, pick: int) -> None:
-        if running := self.pool.instances.get(self.process(pick).path):
+        if running := self.instance(pick):
             self.at_once(self.life.drain, running)
 
     @rule(name=st.sampled_from(NAMES))
@@ -154,11 +157,11 @@ class Lives(RuleBasedStateMachine):
     def the_books_agree_with_each_other_and_with_the_processes(self) -> None:
         paths = set(self.pool.instances)
         assert paths == set(self.life._channels)
-        assert paths == {process.path for process in self.world.zygote.instances}
+        assert list(self.pool.instances.values()) == list(self.life._numbers.values())
         assert all(each in each.function.instances for each in self.pool.instances.values())
         assert paths >= {each.path for function in self.pool.functions.values() for each in function.instances}
-        pids = {process.path: process.pid or None for process in self.world.zygote.instances}
-        assert pids == {path: running.pid for path, running in self.pool.instances.items()}
+        pids = {process.number: process.pid or None for process in self.world.zygote.instances}
+        assert pids == {number: running.pid for number, running in self.life._numbers.items()}
 
     @invariant()
     def only_callers_and_the_keeper_wait(self) -> None:
