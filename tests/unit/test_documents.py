@@ -22,7 +22,7 @@ PAGES = [
 # Options of other programs and of scripts of this repository, and one that the changelog says is gone.
 OTHERS = {
     *("--index-url", "--no-cache-dir", "--torch-backend"),  # pip, uv
-    *("--create-home", "--home-dir", "--now", "--shell", "--system"),  # useradd, systemctl
+    *("--create-home", "--home-dir", "--now", "--preserve-env", "--shell", "--system"),  # useradd, systemctl, sudo
     *(
         "--cpus",
         "--entrypoint",
