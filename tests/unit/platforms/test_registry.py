@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms import registry
+from faasmoe.platforms.base import Demand
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.registry import PlatformEntry
 
@@ -91,6 +92,22 @@ def test_options_are_checked_by_the_platform() -> None:
 def test_what_other_processes_cannot_use_says_so() -> None:
     with pytest.raises(OptionError, match=r"--platform brought: only the process .* and a server calls them"):
         ENTRY.require_connect("a server")
+
+
+def test_demand_is_checked_by_the_platforms_own_rule_if_it_has_one() -> None:
+    demand = Demand(functions=2, calls_at_once=1, client_tensors=3, function_tensors=4)
+    checked: list[Demand] = []
+    replace(ENTRY, check=checked.append).check_demand(demand)
+    ENTRY.check_demand(demand)  # anything goes
+    assert checked == [demand]
+
+
+def test_own_options_are_read_and_then_checked_with_the_others() -> None:
+    own = field(default=1, metadata={"help": "How large."})
+    entry = replace(ENTRY, options=make_dataclass("Own", [("size", int, own)], bases=(Options,), frozen=True))
+    assert entry.parse(entry.read(["size=3"])).size == 3
+    with pytest.raises(OptionError, match="size is 0: must be at least 1"):
+        entry.parse(entry.read(["size=0"]))
 
 
 def test_a_pool_is_woken_if_its_platform_can(monkeypatch: pytest.MonkeyPatch) -> None:
