@@ -22,7 +22,7 @@ import statistics
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from benchmarks.figures import machine
 from faasmoe.evaluation.meters.processes import Family
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.model.checkpoint.source import resolve
+from faasmoe.platforms.registry import PlatformEntry
 
 # seconds; those of the pool are more than the template needs to load the model, as they are by default
 INSTANCES, POOL, ORCHESTRATOR = 1.0, 6.0, 16.0  # the pool is gone 11 s after a request
@@ -184,14 +185,14 @@ def table(found: dict[str, list[Row]]) -> Iterator[str]:
 def serve_briefly(pool: float) -> None:
     """`faasmoe serve`, whose daemon and zygote end after `pool` idle seconds, for which there is no option."""
     from faasmoe.cli.main import app  # noqa: PLC0415
-    from faasmoe.cli.server import serve as command  # noqa: PLC0415
+    from faasmoe.cli.parameters import ServingParameters  # noqa: PLC0415
 
-    options: Callable[..., Any] = command.platform_options
+    options = ServingParameters.platform_options
 
-    def short(*given: Any) -> Any:
-        return replace(options(*given), zygote_keep_alive=pool)
+    def short(self: ServingParameters, entry: PlatformEntry) -> Any:
+        return replace(options(self, entry), zygote_keep_alive=pool)
 
-    command.platform_options = short
+    ServingParameters.platform_options = short  # type: ignore[method-assign]
     app()
 
 

@@ -13,18 +13,8 @@ import typer
 from rich.console import Console
 
 from faasmoe.cli.numeric import MOST_SEED, MOST_TOKENS, real, whole
-from faasmoe.cli.options import (
-    BlockSize,
-    Dtype,
-    Json,
-    KeepAlive,
-    MaxModelLen,
-    MemoryBudget,
-    Model,
-    Quantize,
-    ReleasePageCache,
-)
-from faasmoe.cli.platforms import PlatformName, PlatformOptions, platform_options
+from faasmoe.cli.options import Json, Model
+from faasmoe.cli.parameters import ServingParameters, grouped
 from faasmoe.cli.progress import writing
 from faasmoe.cli.stages import Stages
 from faasmoe.errors import EngineStopped, OptionError
@@ -32,36 +22,43 @@ from faasmoe.util.gc_freeze import importing
 
 if TYPE_CHECKING:
     from faasmoe.model.checkpoint.source import ModelSource
-    from faasmoe.model.plan import ModelPlan
     from faasmoe.orchestrator.runtime import Runtime
+    from faasmoe.platforms.base import Platform
     from faasmoe.platforms.registry import PlatformEntry
     from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 _MIB = 1 << 20
 
 
-def generate(
-    prompt: Annotated[str, typer.Option(help="Text to continue.")],
-    model: Model = None,
-    max_tokens: Annotated[int, whole(1, MOST_TOKENS, help="Most tokens to add.")] = 100,
-    temperature: Annotated[float, real(0, 2, help="0 picks the likeliest token; higher is more random.")] = 0.8,
+@dataclass(frozen=True, kw_only=True)
+class SamplingParameters:
+    """How the text goes on."""
+
+    max_tokens: Annotated[int, whole(1, MOST_TOKENS, help="Most tokens to add.")] = 100
+    temperature: Annotated[float, real(0, 2, help="0 picks the likeliest token; higher is more random.")] = 0.8
     top_p: Annotated[
         float, real(0, 1, above=True, help="Pick among the likeliest tokens that reach this share.")
-    ] = 0.95,
+    ] = 0.95
     seed: Annotated[
         int | None,
         whole(-MOST_SEED, MOST_SEED, help="The same seed gives the same text.", show_default=False),
-    ] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
-    block_size: BlockSize = None,
-    platform: PlatformName = "local",
-    platform_option: PlatformOptions = None,
-    keep_alive: KeepAlive = None,
-    max_model_len: MaxModelLen = None,
-    dtype: Dtype = "auto",
-    quantize: Quantize = None,
-    memory_budget: MemoryBudget = None,
-    release_page_cache: ReleasePageCache = False,
+    ] = None
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None
+
+    def params(self) -> SamplingParams:
+        """The engine's form of them."""
+        from faasmoe.protocol.request import SamplingParams
+
+        return SamplingParams(self.max_tokens, self.temperature, self.top_p, self.seed, tuple(self.stop or ()))
+
+
+@grouped
+def generate(
+    *,
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
+    model: Model = None,
+    sampling: SamplingParameters,
+    serving: ServingParameters,
     as_json: Json = False,
 ) -> None:
     """Continue a text, with everything started for it and stopped after it.
@@ -70,40 +67,26 @@ def generate(
     """
     from faasmoe.experts import PRELOAD
     from faasmoe.model.adapter import torch_build
-    from faasmoe.model.adapter.light_import import import_transformers
     from faasmoe.model.checkpoint.source import resolve
-    from faasmoe.model.config.facts import ConfigFacts, check_types
     from faasmoe.platforms.registry import find
-    from faasmoe.protocol.request import SamplingParams
 
     errors = Console(stderr=True, highlight=False)
-    stages = Stages(errors)
     if not prompt:
         raise OptionError("--prompt '': must have a character at least")
-    entry = find(platform)
-    options = platform_options(entry, platform_option, keep_alive, memory_budget, release_page_cache)
-    params = SamplingParams(max_tokens, temperature, top_p, seed, tuple(stop or ()))
-    check_types(dtype, quantize)
+    entry = find(serving.platform)
+    options = serving.platform_options(entry)
+    params = sampling.params()
+    serving.check_types()
     source = resolve(model)  # a download shows its own progress
-    ConfigFacts.read(source.folder).check(block_size, max_model_len, max_tokens)
+    serving.check(source.folder, sampling.max_tokens)
     torch_build.warn()
     with entry.start(options, PRELOAD) as pool:  # its processes start while this one imports and loads
-        with importing():
-            stages.begin("importing torch and transformers")
-            import_transformers()
-            from faasmoe.evaluation.meters.meter import Meter
-            from faasmoe.orchestrator.runtime import Runtime
+        runtime = _load(entry, pool, source, serving, Stages(errors))
+        from faasmoe.evaluation.meters.meter import Meter
 
-            stages.begin(f"checking {source.name}")
-            plan, length = _planned(entry, source, block_size, dtype, quantize, max_model_len)
-        if plan.quantised and plan.quantised.missing:
-            with writing(f"{quantize} weights", plan.quantised.missing) as advance:
-                plan.quantised.make(advance)
-        stages.begin("loading the dense part")
-        serving = Runtime(plan, lambda: pool, length)
-        with serving, Meter("orchestrator") as meter:
-            answer = _answer(serving, prompt, params, aloud=not as_json)
-    report = _report(serving, answer, meter.usage.peak)
+        with runtime, Meter("orchestrator") as meter:
+            answer = _answer(runtime, prompt, params, aloud=not as_json)
+    report = _report(runtime, answer, meter.usage.peak)
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -111,21 +94,27 @@ def generate(
         errors.print(f"[dim]{_summary(report, meter.usage.peak)}[/]", soft_wrap=True)
 
 
-def _planned(
-    entry: PlatformEntry,
-    source: ModelSource,
-    block_size: int | None,
-    dtype: str,
-    quantize: str | None,
-    max_model_len: int | None,
-) -> tuple[ModelPlan, int]:
-    """The model in blocks, and the context that it is to have."""
-    from faasmoe.model.plan import context_length, make_plan
-    from faasmoe.orchestrator.runtime import demand
+def _load(
+    entry: PlatformEntry, pool: Platform, source: ModelSource, serving: ServingParameters, stages: Stages
+) -> Runtime:
+    """The model, whose functions run on `pool`."""
+    from faasmoe.model.adapter.light_import import import_transformers
 
-    plan = make_plan(source, block_size, dtype, quantize)
-    entry.check_demand(demand(plan))
-    return plan, context_length(plan, max_model_len)
+    with importing():
+        stages.begin("importing torch and transformers")
+        import_transformers()
+        from faasmoe.model.plan import context_length, make_plan
+        from faasmoe.orchestrator.runtime import Runtime, demand
+
+        stages.begin(f"checking {source.name}")
+        plan = make_plan(source, serving.block_size, serving.dtype, serving.quantize)
+        entry.check_demand(demand(plan))
+        length = context_length(plan, serving.max_model_len)
+    if plan.quantised and plan.quantised.missing:
+        with writing(f"{serving.quantize} weights", plan.quantised.missing) as advance:
+            plan.quantised.make(advance)
+    stages.begin("loading the dense part")
+    return Runtime(plan, lambda: pool, length)
 
 
 @dataclass

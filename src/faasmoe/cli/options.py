@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, MOST_SEED, MOST_TOKENS, real, size, whole
-from faasmoe.errors import OptionError
 from faasmoe.experts.formats import conversions
 
 if TYPE_CHECKING:
-    from faasmoe.protocol.config import FleetOptions, Strategy
-    from faasmoe.protocol.options import EngineOptions
-
     Conversion = str
 else:
     Conversion = Literal[conversions()]  # a checker of types does not know them
@@ -100,19 +96,6 @@ ReleasePageCache = Annotated[
         "Starting it again then reads them from disk.",
     ),
 ]
-KvCacheMemory = Annotated[
-    int | None,
-    size(
-        ours=True,
-        help="Memory for the KV caches of all sequences, such as 2GiB. When it is full, sequences are preempted and "
-        "recomputed later. Default: a fifth of the memory that is available at start to this process's control group.",
-        show_default=False,
-    ),
-]
-MaxSequences = Annotated[
-    int, whole(1, MOST_COUNT, help="Most sequences in one step; others take turns with them.")
-]
-MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and answers.")]
 Seed = Annotated[int, whole(-MOST_SEED, MOST_SEED, help="The same seed gives the same requests and order.")]
 Database = Annotated[
     str | None,
@@ -135,19 +118,3 @@ Prices = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-def engine_options(kv_cache_memory: int | None, max_sequences: int, max_step_tokens: int) -> EngineOptions:
-    """The engine's options."""
-    from faasmoe.protocol.options import EngineOptions
-
-    return EngineOptions(kv_cache_memory, max_sequences=max_sequences, max_step_tokens=max_step_tokens)
-
-
-def fleet_options(strategy: Strategy, keep_alive: float, most: int | None) -> FleetOptions:
-    """Raises `OptionError` if a value is of no use."""
-    from faasmoe.protocol.config import DEFAULT_MOST, FleetOptions
-
-    if most is not None and strategy == "shared":
-        raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")
-    return FleetOptions(strategy, keep_alive, DEFAULT_MOST if most is None else most)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from faasmoe.cli.main import app, refusal
 from faasmoe.cli.numeric import Number, Size
+from faasmoe.util import machine
 
 EXTREMES = [
     "0", "-1", "1", "300", "-0", "0.0", "1e-320", "1e308", "-1e308", "1e309", "1e30", "2147483648",
@@ -122,3 +123,12 @@ def test_bounds_that_only_keep_slips_out_are_told_only_to_those_who_make_them() 
         count("1000001")
     with pytest.raises(typer.BadParameter, match=r"many: must be a whole number, 1 to 64$"):
         Number(int, 1, 64)("many")
+
+
+def test_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory", lambda: 8 << 30)
+    monkeypatch.setattr(machine, "memory_is_limited", lambda: True)
+    message = r"16GiB: 17.18 GB, and the control group that this runs in has 8.59 GB in all"
+    with pytest.raises(typer.BadParameter, match=message):
+        Size(ours=True)("16GiB")
+    assert Size(ours=False)("16GiB") == 16 << 30

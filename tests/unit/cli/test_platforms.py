@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from faasmoe.platforms import registry
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.registry import PlatformEntry, find
+from faasmoe.util import machine
 from tests.packages import install_platform
 from tests.unit.cli.test_main import run
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -84,3 +88,28 @@ def test_a_strategy_starts_the_platform_with_its_own_options(example: str) -> No
     orders = Orders("faasmoe-shared", "model", (), platform=example, platform_option=("threads=3",))
     with start_platform(orders) as platform:
         assert platform.capabilities.parallelism == 3
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory", lambda: 8 * GIB)
+    monkeypatch.setattr(machine, "available_memory", lambda: 5 * GIB)
+    monkeypatch.setattr(machine, "memory_is_limited", lambda: True)
+
+
+def memory_budget(given: int | None) -> int | None:
+    options: LocalOptions = platform_options(find("local"), None, 60.0, given)
+    return options.memory_budget
+
+
+@pytest.mark.usefixtures("limited")
+def test_functions_have_a_part_of_what_a_control_group_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "faasmoe"):
+        assert memory_budget(None) == 3 * GIB
+    assert "functions have 3072 MiB" in caplog.text
+    assert memory_budget(7 * GIB) == 7 * GIB
+
+
+def test_there_is_no_budget_where_nothing_limits_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_is_limited", lambda: False)
+    assert memory_budget(None) is None

@@ -7,12 +7,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
+    from faasmoe.cli.server.options import TenancyParameters
     from faasmoe.tenancy.prices import Prices
     from faasmoe.tenancy.proxies import TrustedProxies
     from faasmoe.tenancy.service import TenancyService
@@ -20,22 +20,32 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
-    """The price table and the trusted proxies."""
+    """Who may use a server: its tenants' database, their prices, and clients without a tenant."""
 
+    database: str | None
     prices: Prices | None
     proxies: TrustedProxies
+    chosen_open: bool
 
+    @classmethod
+    def of(cls, given: TenancyParameters) -> Terms:
+        """Raises what is wrong with the database's URL, the price table or the proxies.
 
-def terms_of(database: str | None, prices: Path | None, trusted_proxies: str | None) -> Terms:
-    """Raises what is wrong with the database's URL, the price table or the proxies. The database is not opened yet."""
-    from faasmoe.tenancy.database.database import parse_url
-    from faasmoe.tenancy.prices import read_prices
-    from faasmoe.tenancy.proxies import TrustedProxies
+        The database is not opened yet.
+        """
+        from faasmoe.tenancy.database.database import parse_url
+        from faasmoe.tenancy.prices import read_prices
+        from faasmoe.tenancy.proxies import TrustedProxies
 
-    parse_url(database)
-    return Terms(None if prices is None else read_prices(prices), TrustedProxies.parse(trusted_proxies))
+        parse_url(given.database)
+        return cls(
+            database=given.database,
+            prices=None if given.prices is None else read_prices(given.prices),
+            proxies=TrustedProxies.parse(given.trusted_proxies),
+            chosen_open=given.open_,
+        )
 
 
 def bind(option: str, host: str, port: int) -> socket.socket:
@@ -57,21 +67,19 @@ def bind(option: str, host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def open_tenancy(
-    database: str | None, terms: Terms, listener: socket.socket, chosen_open: bool
-) -> Iterator[TenancyService]:
-    """Tenants, keys and ledger of a server that listens there.
+def open_tenancy(terms: Terms, listener: socket.socket) -> Iterator[TenancyService]:
+    """Tenants, keys and ledger of a server that listens on `listener`.
 
-    Raises `OptionError` if anybody could reach a server that never had tenants, unless that is wanted by `--open`; and
-    what is wrong with the database.
+    Raises `OptionError` if anybody could reach a server that never had tenants, unless `--open` is given; and what is
+    wrong with the database.
     """
     from faasmoe.tenancy.database.schema import open_database
     from faasmoe.tenancy.service import TenancyService
 
     local, prices, proxies = is_loopback(listener), terms.prices, terms.proxies
     with (
-        open_database(database) as opened,
-        TenancyService(opened, prices, local=local, chosen_open=chosen_open, proxies=proxies) as tenancy,
+        open_database(terms.database) as opened,
+        TenancyService(opened, prices, local=local, chosen_open=terms.chosen_open, proxies=proxies) as tenancy,
     ):
         if not tenancy.authentication.open and not tenancy.directory.now.added:
             raise OptionError(

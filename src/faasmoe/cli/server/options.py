@@ -1,0 +1,160 @@
+"""Options of `faasmoe serve` alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from faasmoe.cli.numeric import MOST_COUNT, real, size, whole
+from faasmoe.cli.options import Database, Prices
+from faasmoe.errors import OptionError
+from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE, DEFAULT_MOST, MOST_ORCHESTRATORS, FleetOptions
+from faasmoe.protocol.options import EngineOptions
+
+_ENGINE = EngineOptions()
+
+_LONGEST_DRAIN = 86400  # seconds
+_MOST_PORT = 65535
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, whole(0, _MOST_PORT, help="Port to listen on; 0 takes a free one.")]
+KvCacheMemory = Annotated[
+    int | None,
+    size(
+        ours=True,
+        help="Memory for the KV caches of all sequences, such as 2GiB. When it is full, sequences are preempted and "
+        "recomputed later. Default: a fifth of the memory that is available at start to this process's control group.",
+        show_default=False,
+    ),
+]
+MaxSequences = Annotated[
+    int, whole(1, MOST_COUNT, help="Most sequences in one step; others take turns with them.")
+]
+MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and answers.")]
+Strategy = Annotated[
+    Literal["shared", "private"],
+    typer.Option(
+        help="Orchestrators, the processes with the KV cache and the scheduler: "
+        "shared has one for all tenants, private one for each tenant. Functions and the dense weights are shared in "
+        "any case."
+    ),
+]
+OrchestratorKeepAlive = Annotated[
+    float,
+    real(
+        0,
+        math.inf,
+        help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
+        "model is unloaded; inf: never.",
+    ),
+]
+MaxOrchestrators = Annotated[
+    int | None,
+    whole(
+        1,
+        MOST_ORCHESTRATORS,
+        help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. One more "
+        f"takes the place of one that idles, or waits. Default: {DEFAULT_MOST}.",
+        show_default=False,
+    ),
+]
+Open = Annotated[
+    bool,
+    typer.Option(
+        "--open",
+        help="Without any tenant, let everybody in who reaches the server. Not needed on loopback, as long as the "
+        "database never had a tenant. The first tenant closes the server.",
+    ),
+]
+TrustedProxies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NETWORKS",
+        help="Addresses of proxies whose X-Forwarded-For is believed, such as 127.0.0.1,10.0.0.0/8. Default: none.",
+        show_default=False,
+    ),
+]
+AllowControlTokens = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control-tokens",
+        help="Let texts of prompts and messages spell control tokens, such as <|im_start|>. Without, they are encoded "
+        "as ordinary text, so that no user can forge a turn of a conversation.",
+    ),
+]
+AdminHost = Annotated[str, typer.Option(help="Address of the admin API.")]
+AdminPort = Annotated[
+    int | None,
+    whole(
+        0,
+        _MOST_PORT,
+        help="Port of the admin API, for tenants, keys and usage; 0 takes a free one. Without it there is none.",
+        show_default=False,
+    ),
+]
+DrainSeconds = Annotated[
+    float,
+    real(
+        0,
+        _LONGEST_DRAIN,
+        help="Seconds that running requests may go on when the server is told to end; 0 cuts them off at once. "
+        "The server is gone 5 seconds later at most, and a second signal ends it at once.",
+    ),
+]
+LogFormat = Annotated[Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    typer.Option(help="Least severity of log lines. At info there is one for each request."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineParameters:
+    """The engine of each orchestrator."""
+
+    kv_cache_memory: KvCacheMemory = None
+    max_sequences: MaxSequences = _ENGINE.max_sequences
+    max_step_tokens: MaxStepTokens = _ENGINE.max_step_tokens
+
+    def options(self) -> EngineOptions:
+        """Raises `OptionError` if a value is out of range."""
+        return EngineOptions(
+            self.kv_cache_memory, max_sequences=self.max_sequences, max_step_tokens=self.max_step_tokens
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetParameters:
+    """The orchestrators."""
+
+    strategy: Strategy = "shared"
+    orchestrator_keep_alive: OrchestratorKeepAlive = DEFAULT_KEEP_ALIVE
+    max_orchestrators: MaxOrchestrators = None
+
+    def options(self) -> FleetOptions:
+        """Raises `OptionError` if a value is out of range, or of no use with the strategy."""
+        most = self.max_orchestrators
+        if most is not None and self.strategy == "shared":
+            raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")
+        return FleetOptions(self.strategy, self.orchestrator_keep_alive, DEFAULT_MOST if most is None else most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenancyParameters:
+    """Tenants, their prices, and clients without a tenant."""
+
+    database: Database = None
+    prices: Prices = None
+    open_: Open = False
+    trusted_proxies: TrustedProxies = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdminParameters:
+    """The admin API."""
+
+    admin_host: AdminHost = "127.0.0.1"
+    admin_port: AdminPort = None
