@@ -68,7 +68,7 @@ def envelopes() -> Iterator[bytes]:
 
 
 def control() -> Iterator[bytes]:
-    """The first byte is the place in `targets._PARSERS`."""
+    """The first byte is the place in `targets.PARSERS`."""
     asked = GenerationRequest("r-0", (1, 2, 3), SamplingParams(4, stop=("x",), logit_bias=((1, 2.0),)), "acme")
     for order in (messages.Submit(1, (asked,)), messages.Cancel(("r-0",)), messages.StatsRequest()):
         yield b"\0" + messages.pack(order)[messages.HEADER.size :]
@@ -91,7 +91,7 @@ def control() -> Iterator[bytes]:
         yield b"\3" + forks.pack(heard)
     yield b"\4" + messages.pack(messages.StatsRequest())
     note = {"id": 1, "order": "activate", "name": "layer-0-block-0", "lost": None, "seconds": 1.0, "list": [{}]}
-    yield b"\5" + json.dumps(note).encode()
+    yield b"\5" + wire.framed(json.dumps(note).encode())
     yield b"\6" + wire.framed(json.dumps(note).encode())
     yield b"\7\x3f" + frame.pack_call(frame.Header(frame.INLINE, 4, 0, 0, 0, 0)) + b"abcd"
     yield b"\7\x3f" + frame.pack_call(frame.Header(64, 128, 0, 64, 192, 64), segments=True)

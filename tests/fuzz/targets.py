@@ -66,9 +66,9 @@ def control(data: bytes) -> None:
     """Messages between gateway, template, orchestrators, daemon and zygote, and frames of calls."""
     if not data:
         return
-    kind, content = data[0] % len(_PARSERS), data[1:]
+    kind, content = data[0] % len(PARSERS), data[1:]
     with suppress(MessageError, wire.Lost):
-        _PARSERS[kind](content)
+        PARSERS[kind](content)
 
 
 def headers(data: bytes) -> None:
@@ -127,10 +127,9 @@ class _Scripted:
         return self.recv_into(buffers[0]), [], 0, None
 
 
-def _wire(data: bytes) -> None:
+def _length(data: bytes) -> None:
     if len(data) >= wire.HEAD:
         wire.length_of(data[: wire.HEAD])
-    local.read_request(data)
 
 
 def _control(data: bytes) -> None:
@@ -209,13 +208,13 @@ def _head(data: bytes) -> None:
         messages.body_length(data[: messages.HEADER.size])
 
 
-_PARSERS: tuple[Callable[[bytes], object], ...] = (
+PARSERS: tuple[Callable[[bytes], object], ...] = (
     messages.read_order,
     _answer,
     _template_order,
     _template_event,
     _head,
-    _wire,
+    _length,
     _received,
     _call,
     _reply,
