@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from faasmoe.cli.numeric import real, whole
 from faasmoe.cli.options import Database, Json
+from faasmoe.cli.parameters import grouped
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
 
@@ -54,19 +56,40 @@ BudgetText = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TenantParameters:
+    """Weight, limits and budget of a tenant; None where an option is not given."""
+
+    weight: Weight = None
+    rpm: Rpm = None
+    tpm: Tpm = None
+    concurrency: Concurrency = None
+    budget: BudgetText = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields of a `Tenant` that are given. 0 is no limit."""
+        from faasmoe.tenancy.budget import Budget
+
+        limits = {"rpm": self.rpm, "tpm": self.tpm, "concurrency": self.concurrency}
+        given: dict[str, Any] = {name: value or None for name, value in limits.items() if value is not None}
+        if self.weight is not None:
+            given["weight"] = self.weight
+        if self.budget is not None:
+            given["budget"] = None if self.budget == "0" else Budget.parse(self.budget)
+        return given
+
+
 @app.callback()
 def callback() -> None:
     """Manage tenants: their weights, limits and budgets. A running server follows within a second."""
 
 
 @app.command("add")
+@grouped
 def add(
+    *,
     name: Name,
-    weight: Weight = None,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    concurrency: Concurrency = None,
-    budget: BudgetText = None,
+    terms: TenantParameters,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +97,7 @@ def add(
     from faasmoe.tenancy.database.schema import open_database
     from faasmoe.tenancy.tenants import Tenant, add_tenant
 
-    tenant = Tenant(name, **_fields(weight, rpm, tpm, concurrency, budget))
+    tenant = Tenant(name, **terms.given())
     with open_database(database) as opened:
         _show([add_tenant(opened, tenant)], as_json, one=True)
 
@@ -100,13 +123,11 @@ def show(name: Name, database: Database = None, as_json: Json = False) -> None:
 
 
 @app.command("set")
+@grouped
 def set_(
+    *,
     name: Name,
-    weight: Weight = None,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    concurrency: Concurrency = None,
-    budget: BudgetText = None,
+    terms: TenantParameters,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +135,7 @@ def set_(
     from faasmoe.tenancy.database.schema import open_database
     from faasmoe.tenancy.tenants import set_tenant
 
-    changed = _fields(weight, rpm, tpm, concurrency, budget)
+    changed = terms.given()
     if not changed:
         raise OptionError(f"tenants set {name}: give at least one of --weight --rpm --tpm --concurrency --budget")
     with open_database(database) as opened:
@@ -130,21 +151,6 @@ def remove(name: Name, database: Database = None, as_json: Json = False) -> None
     with open_database(database) as opened:
         remove_tenant(opened, name)
     typer.echo(json.dumps({"removed": name}) if as_json else f"removed {name}; its keys do not work any more")
-
-
-def _fields(
-    weight: float | None, rpm: int | None, tpm: int | None, concurrency: int | None, budget: str | None
-) -> dict[str, Any]:
-    """What was given, with 0 as no limit."""
-    from faasmoe.tenancy.budget import Budget
-
-    limits = {"rpm": rpm, "tpm": tpm, "concurrency": concurrency}
-    given: dict[str, Any] = {name: value or None for name, value in limits.items() if value is not None}
-    if weight is not None:
-        given["weight"] = weight
-    if budget is not None:
-        given["budget"] = None if budget == "0" else Budget.parse(budget)
-    return given
 
 
 def _show(tenants: Sequence[Tenant], as_json: bool, one: bool = False) -> None:
