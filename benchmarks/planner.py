@@ -93,10 +93,15 @@ def measure(setting: Setting, asks: list[Ask]) -> Measured:
     return Measured(meter.usage, calls, outcomes)
 
 
+def seconds_a_token(outcome: Outcome) -> float:
+    """For each token after the first."""
+    return (outcome.end - outcome.first) / (outcome.tokens - 1)
+
+
 def calibrated(given: Conditions, setting: Setting, measured: Measured) -> Conditions:
     """With the seconds of a layer with which the prediction of the time per token is right."""
     told = predict(measured.requests(), setting, given).time_per_output_token["p50"]
-    took = percentiles([outcome.time_per_output_token for outcome in measured.outcomes])["p50"]
+    took = percentiles([seconds_a_token(outcome) for outcome in measured.outcomes])["p50"]
     layer = given.machine.layer + (took - told) / len(given.shape.layers)
     return replace(given, machine=replace(given.machine, layer=max(0.0, layer)))
 

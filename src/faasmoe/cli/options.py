@@ -10,13 +10,13 @@ import typer
 
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, MOST_SEED, MOST_TOKENS, real, size, whole
 from faasmoe.experts.formats import conversions
+from faasmoe.platforms.base import DEFAULT_KEEP_ALIVE
 
 if TYPE_CHECKING:
     Conversion = str
 else:
     Conversion = Literal[conversions()]  # a checker of types does not know them
 
-DEFAULT_KEEP_ALIVE = 60.0  # seconds, of platforms that stop idle instances
 
 Model = Annotated[
     str | None,

@@ -39,16 +39,6 @@ class Outcome:
     error: str | None = None
 
     @property
-    def time_to_first_token(self) -> float:
-        """Seconds."""
-        return self.first - self.asked
-
-    @property
-    def time_per_output_token(self) -> float:
-        """Seconds for each token after the first; NaN if there is none."""
-        return (self.end - self.first) / (self.tokens - 1) if self.tokens > 1 else float("nan")
-
-    @property
     def end_to_end(self) -> float:
         """Seconds."""
         return self.end - self.asked

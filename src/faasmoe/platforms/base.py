@@ -11,6 +11,7 @@ from typing import Literal, Protocol, Self, overload
 Buffer = bytes | bytearray | memoryview
 State = Literal["ok", "starting"]
 
+DEFAULT_KEEP_ALIVE = 60.0  # seconds that a function with no `keep_alive` keeps an idle instance
 USUAL_REPLY_BYTES = 32 << 10
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faasmoe.cli.numeric import whole
-from faasmoe.cli.options import DEFAULT_KEEP_ALIVE
 from faasmoe.cli.platforms import given_options
+from faasmoe.platforms.base import DEFAULT_KEEP_ALIVE
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.experiment import Settings

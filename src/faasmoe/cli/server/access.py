@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from faasmoe.tenancy.proxies import TrustedProxies
     from faasmoe.tenancy.service import TenancyService
 
-_BACKLOG = 2048
-
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -50,6 +48,8 @@ class Terms:
 
 def bind(option: str, host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises `OptionError` naming `--OPTIONhost` and `--OPTIONport`."""
+    from faasmoe.api.http.server import BACKLOG
+
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,7 +58,7 @@ def bind(option: str, host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except (OSError, UnicodeError) as error:
         listener.close()
         why = getattr(error, "strerror", None) or error

@@ -7,8 +7,8 @@ import sys
 from dataclasses import asdict, dataclass, field
 
 from faasmoe.errors import OptionError
+from faasmoe.platforms.base import DEFAULT_KEEP_ALIVE
 
-DEFAULT_KEEP_ALIVE = 60.0
 DEFAULT_ZYGOTE_KEEP_ALIVE = 300.0
 
 
