@@ -201,7 +201,7 @@ def touched(nbytes: int) -> bytearray:
 def strategy(name: str, model: str, asks: Sequence[Ask], keep_alive: float, lasts: float = 0.0) -> list[float]:
     """One that answers these requests."""
     tenants = tuple(dict.fromkeys(ask.tenant for ask in asks))
-    with Host(Orders(name, model, tenants, keep_alive=keep_alive)) as host:
+    with Host(Orders(strategy=name, model=model, tenants=tenants, keep_alive=keep_alive)) as host:
         host.play([Ask(None, tenant, 8, 4) for tenant in tenants])
         until = time.monotonic() + lasts
         with measured(ROLES.get(name, "orchestrator"), host.pid, model) as (recorder, meter):

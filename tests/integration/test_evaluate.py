@@ -57,6 +57,6 @@ def test_all_strategies_answer_the_same_requests(tmp_path: Path) -> None:
 def test_a_strategy_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(MeasurementError, match=r"does not start: .*config\.json"),
-        Host(Orders("shared-full", str(tmp_path), ("a",))),
+        Host(Orders(strategy="shared-full", model=str(tmp_path), tenants=("a",))),
     ):
         pass

@@ -37,7 +37,16 @@ def everything() -> Results:
         ]
         runs.append(overhead(trial))
     made = results(*runs)
-    made.left_out.append(LeftOut("pressure", "shared-full", "35 %", 1, {}, "it was <killed>"))
+    made.left_out.append(
+        LeftOut(
+            experiment="pressure",
+            strategy="shared-full",
+            workload="35 %",
+            tenants=1,
+            settings={},
+            reason="it was <killed>",
+        )
+    )
     return made
 
 

@@ -21,7 +21,7 @@ class LogitRows:
     count: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Batch:
     """Tokens, their positions and whose they are, and the rows whose logits somebody needs."""
 
@@ -40,7 +40,7 @@ class Batch:
     @classmethod
     def of(cls, work: list[ScheduledTokens], members: Iterable[RequestState]) -> Batch:
         """The row of `work`, each of which belongs to one of `members`, in the same order."""
-        batch = cls(work, list(members))
+        batch = cls(work=work, members=list(members))
         for w, running in zip(work, batch.members, strict=True):
             batch._add(w, running, running.wanted(w))
         return batch

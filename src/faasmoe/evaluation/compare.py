@@ -10,7 +10,7 @@ from faasmoe.evaluation.results import FIGURES, Results
 from faasmoe.evaluation.statistics import Estimate, mean, ratio
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """One figure of one kind of run in two files of results."""
 
@@ -45,4 +45,11 @@ def _differences(old: RunGroup, new: RunGroup) -> Iterator[Difference]:
         if before is None or after is None:
             continue
         known = ratio(after, before) if min(before) > 0 else None
-        yield Difference(old.kind, figure, mean(before), mean(after), known, extrapolated)
+        yield Difference(
+            kind=old.kind,
+            figure=figure,
+            before=mean(before),
+            after=mean(after),
+            ratio=known,
+            extrapolated=extrapolated,
+        )

@@ -26,7 +26,7 @@ Submit = Callable[[GenerationRequest, Listener], None]
 Encode = Callable[[Ask], tuple[int, ...]]  # the tokens of its prompt
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """The outcome of one request. Instants are seconds after the workload's start; NaN stands for none."""
 
@@ -79,7 +79,9 @@ class _Play:
 
     def _ask(self, ask: Ask) -> None:
         prompt = self._encode(ask)
-        outcome = Outcome(ask.tenant, self._now() if ask.time is None else ask.time, len(prompt))
+        outcome = Outcome(
+            tenant=ask.tenant, asked=self._now() if ask.time is None else ask.time, prompt_tokens=len(prompt)
+        )
         number = len(self.outcomes)
         self.outcomes.append(outcome)
         params = SamplingParams(ask.max_tokens, seed=number, ignore_eos=True)

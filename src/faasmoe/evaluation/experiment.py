@@ -68,7 +68,7 @@ class Case:
 Key = tuple[str, str, int, frozenset[tuple[str, str | int | float | None]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """An experiment: cases and trials. `varied` names the settings in which the cases differ."""
 
@@ -139,17 +139,37 @@ class Experiment:
         if failed:
             raise MeasurementError(f"{case.name}, trial {trial}: a request failed: {failed}")
         return Run(
-            self.name, orders.strategy, case.workload.name, trial, case.tenants, dict(case.settings),
-            thinned(meter.usage), list(played.requests), played.invocations, played.cold_starts,
-            extrapolated=case.measured is not None, measured_tenants=case.measured, steps=played.steps,
-            phases=played.phases, cold_start_phases=played.cold_start_phases, instances=played.instances,
-            memory_limit=case.memory_limit, memory_charged=charged,
-        )  # fmt: skip
+            experiment=self.name,
+            strategy=orders.strategy,
+            workload=case.workload.name,
+            trial=trial,
+            tenants=case.tenants,
+            settings=dict(case.settings),
+            usage=thinned(meter.usage),
+            requests=list(played.requests),
+            invocations=played.invocations,
+            cold_starts=played.cold_starts,
+            extrapolated=case.measured is not None,
+            measured_tenants=case.measured,
+            steps=played.steps,
+            phases=played.phases,
+            cold_start_phases=played.cold_start_phases,
+            instances=played.instances,
+            memory_limit=case.memory_limit,
+            memory_charged=charged,
+        )
 
 
 def left_out(experiment: str, case: Case, reason: str) -> LeftOut:
     """Note a case that cannot run."""
-    return LeftOut(experiment, case.orders.strategy, case.workload.name, case.tenants, dict(case.settings), reason)
+    return LeftOut(
+        experiment=experiment,
+        strategy=case.orders.strategy,
+        workload=case.workload.name,
+        tenants=case.tenants,
+        settings=dict(case.settings),
+        reason=reason,
+    )
 
 
 def _key(one: Run | LeftOut) -> Key:

@@ -19,7 +19,7 @@ WorkloadOf = Callable[[int], Workload]  # of so many tenants
 PRESSURE = (FAASMOE_SHARED, SHARED_FULL, LLAMACPP)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Base:
     """The settings that all cases of an experiment share; `orders` name no strategy and no tenants yet."""
 
@@ -51,26 +51,26 @@ class Base:
 def strategies(base: Base, chosen: Sequence[str], workload: WorkloadOf, tenants: int) -> Experiment:
     """Compare strategies."""
     cases = base.fitted(base.case(strategy, workload, tenants) for strategy in chosen)
-    return Experiment("strategies", cases, base.trials, base.seed)
+    return Experiment(name="strategies", cases=cases, trials=base.trials, seed=base.seed)
 
 
 def blocks(base: Base, sizes: Sequence[int], workload: WorkloadOf, tenants: int) -> Experiment:
     """Compare block sizes."""
     cases = base.fitted(base.case(FAASMOE_SHARED, workload, tenants, block_size=size) for size in sizes)
-    return Experiment("blocks", cases, base.trials, base.seed, ("block_size",))
+    return Experiment(name="blocks", cases=cases, trials=base.trials, seed=base.seed, varied=("block_size",))
 
 
 def keepalive(base: Base, seconds: Sequence[float], workload: WorkloadOf, tenants: int) -> Experiment:
     """Compare keep-alives with one full model, which is always kept."""
     kept = [base.case(FAASMOE_SHARED, workload, tenants, keep_alive=each) for each in seconds]
     cases = base.fitted([*kept, base.case(SHARED_FULL, workload, tenants)])
-    return Experiment("keepalive", cases, base.trials, base.seed, ("keep_alive",))
+    return Experiment(name="keepalive", cases=cases, trials=base.trials, seed=base.seed, varied=("keep_alive",))
 
 
 def overhead(base: Base, workload: WorkloadOf, tenants: int) -> Experiment:
     """Measure the parts of a token's time, with functions and with experts inside the engine's process."""
     cases = base.fitted(base.case(strategy, workload, tenants) for strategy in (FAASMOE_SHARED, SHARED_FULL))
-    return Experiment("overhead", cases, base.trials, base.seed)
+    return Experiment(name="overhead", cases=cases, trials=base.trials, seed=base.seed)
 
 
 def tenants(base: Base, counts: Sequence[int], chosen: Sequence[str], workload: WorkloadOf) -> Experiment:
@@ -83,12 +83,17 @@ def tenants(base: Base, counts: Sequence[int], chosen: Sequence[str], workload: 
                 cases += base.fitted([case])
             except OptionError as error:
                 too_large.append(left_out(name, case, str(error)))
-    return Experiment(name, cases, base.trials, base.seed, left_out=too_large)
+    return Experiment(name=name, cases=cases, trials=base.trials, seed=base.seed, left_out=too_large)
 
 
 def pressure(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: Ask, warm_up: Ask) -> Experiment:
     """The whole system in so many percent of the checkpoint's size, page cache included: one sequence at a time."""
-    return Experiment("pressure", list(_limited(base, percents, chosen, ask, warm_up)), base.trials, base.seed)
+    return Experiment(
+        name="pressure",
+        cases=list(_limited(base, percents, chosen, ask, warm_up)),
+        trials=base.trials,
+        seed=base.seed,
+    )
 
 
 def _limited(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: Ask, warm_up: Ask) -> Iterator[Case]:

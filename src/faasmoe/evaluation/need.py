@@ -19,7 +19,7 @@ from faasmoe.evaluation.torch_memory import Taken, beyond_cpu_build
 from faasmoe.util.machine import available_memory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
     """Bytes: `models` full models and `once`, and for each tenant `tenant_models` and `tenant`. Rough, from above.
 
@@ -42,11 +42,15 @@ class Need:
 
 _MIB = 1 << 20
 _NEEDS = {
-    BASELINE: Need(0, 0, 1, 400 * _MIB, 0, 1),
-    SHARED_FULL: Need(1, 600 * _MIB, 0, 0, 1, 0),
-    LOCAL_DISTRIBUTION: Need(1, 400 * _MIB, 0, 400 * _MIB, 1, 1),
-    FAASMOE_SHARED: Need(1, 900 * _MIB, 0, 0, 2, 0),
-    FAASMOE_PRIVATE: Need(1, 900 * _MIB, 0, 100 * _MIB, 2, 0),
+    BASELINE: Need(models=0, once=0, tenant_models=1, tenant=400 * _MIB, processes=0, tenant_processes=1),
+    SHARED_FULL: Need(models=1, once=600 * _MIB, tenant_models=0, tenant=0, processes=1, tenant_processes=0),
+    LOCAL_DISTRIBUTION: Need(
+        models=1, once=400 * _MIB, tenant_models=0, tenant=400 * _MIB, processes=1, tenant_processes=1
+    ),
+    FAASMOE_SHARED: Need(models=1, once=900 * _MIB, tenant_models=0, tenant=0, processes=2, tenant_processes=0),
+    FAASMOE_PRIVATE: Need(
+        models=1, once=900 * _MIB, tenant_models=0, tenant=100 * _MIB, processes=2, tenant_processes=0
+    ),
 }
 
 

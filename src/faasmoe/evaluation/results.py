@@ -28,7 +28,7 @@ _MOST_UNSEEN = 0.1  # share of answers whose tokens came at once, beyond which n
 _LIBRARIES = ("torch", "transformers", "numpy", "numba")
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One trial of one strategy."""
 
     experiment: str
@@ -61,7 +61,7 @@ class Run(msgspec.Struct, frozen=True):
         return sum(request.tokens for request in self.requests)
 
 
-class LeftOut(msgspec.Struct, frozen=True):
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     """A case that could not run, and the reason."""
 
     experiment: str
@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
-class Results(msgspec.Struct):
+class Results(msgspec.Struct, kw_only=True):
     """A file of them."""
 
     command: list[str]

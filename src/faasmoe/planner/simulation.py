@@ -35,7 +35,7 @@ class SimulatedRequests:
     after: Int  # an earlier request, which no other comes after; -1: none
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
     """The costs of steps. The curves are over `GRID`, all layers together."""
 
@@ -64,7 +64,7 @@ class SimulationLimits:
     prompt_tokens: int = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedRun:
     """The result of a simulation. Requests that did not end have NaN."""
 
@@ -104,7 +104,16 @@ def simulate(
     done = steps[:taken]
     ends, tokens, calls, cold, experts, seconds = done.T
     return SimulatedRun(
-        asked, first, end, ends, tokens, calls, cold, experts, seconds, saturated=bool(np.isnan(end).any())
+        asked=asked,
+        first=first,
+        end=end,
+        step_end=ends,
+        step_tokens=tokens,
+        step_calls=calls,
+        step_cold=cold,
+        step_experts=experts,
+        step_seconds=seconds,
+        saturated=bool(np.isnan(end).any()),
     )
 
 

@@ -85,7 +85,9 @@ def test_a_package_brings_a_platform_with_options_of_its_own(
 
 
 def test_a_strategy_starts_the_platform_with_its_own_options(example: str) -> None:
-    orders = Orders("faasmoe-shared", "model", (), platform=example, platform_option=("threads=3",))
+    orders = Orders(
+        strategy="faasmoe-shared", model="model", tenants=(), platform=example, platform_option=("threads=3",)
+    )
     with start_platform(orders) as platform:
         assert platform.capabilities.parallelism == 3
 

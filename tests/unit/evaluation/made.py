@@ -23,11 +23,14 @@ def run(
         resident={"weights": [600, 800]},
         meter=MeterCost(0.1, 2, 0),
     )
-    requests = [Answered("a", 0.0, 1.0, 3.0, 7, 11), Answered("b", 1.0, 1.5, 9.0, 7, 9)]
+    requests = [
+        Answered(tenant="a", asked=0.0, first=1.0, end=3.0, prompt_tokens=7, tokens=11),
+        Answered(tenant="b", asked=1.0, first=1.5, end=9.0, prompt_tokens=7, tokens=9),
+    ]
     fields = {"experiment": "strategies", "workload": "paper", "tenants": 6, "settings": {"block_size": 10},
               "invocations": 40, "cold_starts": 3}  # fmt: skip
     return Run(**{"strategy": strategy, "trial": trial, "usage": usage, "requests": requests, **fields, **changes})
 
 
 def results(*runs: Run) -> Results:
-    return Results(["faasmoe", "evaluate"], "model", 1000, list(runs))
+    return Results(command=["faasmoe", "evaluate"], model="model", model_bytes=1000, runs=list(runs))

@@ -24,11 +24,15 @@ def paper(tenants: int) -> Workload:
 
 def case(strategy: str, tenants: int = 6, **settings: int) -> Case:
     workload = paper(tenants)
-    return Case(Orders(strategy, "/model", tuple(workload.tenants)), workload, {"block_size": 10, **settings})
+    return Case(
+        Orders(strategy=strategy, model="/model", tenants=tuple(workload.tenants)),
+        workload,
+        {"block_size": 10, **settings},
+    )
 
 
 def experiment(*cases: Case, trials: int = 3, varied: Sequence[str] = ()) -> Experiment:
-    return Experiment("strategies", cases or [case(each) for each in ALL], trials, varied=varied)
+    return Experiment(name="strategies", cases=cases or [case(each) for each in ALL], trials=trials, varied=varied)
 
 
 def left(what: Experiment, there: Results) -> list[tuple[int, str]]:

@@ -17,7 +17,12 @@ from tests.unit.evaluation.test_experiment import paper
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
-    return Base("model", Orders("", str(tmp_path), (), keep_alive=60.0), {"max_tokens": 3}, trials=2)
+    return Base(
+        name="model",
+        orders=Orders(strategy="", model=str(tmp_path), tenants=(), keep_alive=60.0),
+        settings={"max_tokens": 3},
+        trials=2,
+    )
 
 
 def test_strategies_differ_in_nothing_else(base: Base) -> None:
@@ -50,7 +55,7 @@ def test_tenants_that_memory_cannot_hold_are_left_out(base: Base) -> None:
 
 
 def test_pressure_limits_everything(base: Base) -> None:
-    base = Base("model", base.orders, {}, 1)
+    base = Base(name="model", orders=base.orders, settings={}, trials=1)
     Path(base.orders.model, "model.safetensors").write_bytes(b"")
     with Path(base.orders.model, "model.safetensors").open("r+b") as file:
         file.truncate(4 << 30)  # takes no room

@@ -74,13 +74,16 @@ def test_fewer_tenants_tell_of_memory_and_of_processor_time_only() -> None:
 
 
 def test_answers_that_came_at_once_tell_nothing_of_their_first_token() -> None:
-    at_once = [Answered("a", float(n), n + 2.0, n + 2.0, 7, 9) for n in range(5)]
+    at_once = [
+        Answered(tenant="a", asked=float(n), first=n + 2.0, end=n + 2.0, prompt_tokens=7, tokens=9)
+        for n in range(5)
+    ]
     made = run("faasmoe-shared", requests=at_once)
     assert FIGURES["end_to_end_p50"](made) == pytest.approx(2)
     for name in ("first_token_p50", "token_p95"):
         with pytest.raises(ValueError, match="5 of 5 answers"):
             FIGURES[name](made)
-    single = [Answered("a", 0.0, 2.0, 2.0, 7, 1)]
+    single = [Answered(tenant="a", asked=0.0, first=2.0, end=2.0, prompt_tokens=7, tokens=1)]
     assert FIGURES["first_token_p50"](run("faasmoe-shared", requests=single)) == pytest.approx(2)
 
 

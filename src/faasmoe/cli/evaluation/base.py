@@ -60,9 +60,16 @@ def base_of(
     source = resolve(model)
     ConfigFacts.read(source.folder).check(block_size)
     orders = Orders(
-        "", str(source.folder), (), block_size, keep_alive, memory_budget, dtype,
-        platform=platform, platform_option=own,
-    )  # fmt: skip
+        strategy="",
+        model=str(source.folder),
+        tenants=(),
+        block_size=block_size,
+        keep_alive=keep_alive,
+        memory_budget=memory_budget,
+        dtype=dtype,
+        platform=platform,
+        platform_option=own,
+    )
     kept = DEFAULT_KEEP_ALIVE if keep_alive is None else keep_alive
     common = {
         "block_size": block_size,
@@ -72,7 +79,14 @@ def base_of(
     }
     chosen = {"platform": "" if platform == DEFAULT else platform, "platform_option": " ".join(sorted(own))}
     chosen = {name: value for name, value in chosen.items() if value}  # so that results of older versions match
-    return Base(source.name, orders, {**settings, **common, **chosen, "seed": seed}, trials, seed, extrapolate)
+    return Base(
+        name=source.name,
+        orders=orders,
+        settings={**settings, **common, **chosen, "seed": seed},
+        trials=trials,
+        seed=seed,
+        extrapolate=extrapolate,
+    )
 
 
 def usual_sizes(base: Base) -> list[int]:

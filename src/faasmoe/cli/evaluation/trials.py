@@ -23,7 +23,11 @@ def run(experiment: Experiment, base: Base, out: Path, as_json: bool) -> None:
     from faasmoe.evaluation.results import Results
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    results = Results.load(out) if out.exists() else Results(command, base.name, base.model_bytes)
+    results = (
+        Results.load(out)
+        if out.exists()
+        else Results(command=command, model=base.name, model_bytes=base.model_bytes)
+    )
     if results.model != base.name:
         raise OptionError(f"--out {out}: holds results of {results.model}, not {base.name}")
     results.check_origin(out)

@@ -52,7 +52,7 @@ class Doors:
         return [each for each in (self.listener, self.admin) if each]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
     """The options of a server.
 

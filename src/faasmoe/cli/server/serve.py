@@ -81,7 +81,14 @@ def serve(
             None if port_of_admin is None else stack.enter_context(bind("admin-", admin.admin_host, port_of_admin))
         )
         doors = Doors(listener, office, open_tenancy(terms, listener))
-        settings = GatewaySettings(config, entry, options, fleet_options, allow_control_tokens, drain_seconds)
+        settings = GatewaySettings(
+            config=config,
+            platform=entry,
+            platform_options=options,
+            fleet=fleet_options,
+            control=allow_control_tokens,
+            drain=drain_seconds,
+        )
         ended = EndedBySignals(resort)
         ended.run(_serve(Gateway(console, stages, manager, settings, doors), ended, resort, console))
 

@@ -32,7 +32,7 @@ class MeterCost:
     walks: int = 0  # through page tables of a process
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredUsage:
     """The usage of a system. Memory is proportional set size; `resident` is page cache by group of files."""
 

@@ -18,7 +18,7 @@ _PARENTS = {child: parent for parent, child in _CHILDREN.items()}
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A process at one moment."""
 
@@ -63,7 +63,14 @@ def look(pid: int) -> Seen | None:
         return None
     fields = text.rpartition(b")")[2].split()  # from the third on; the second may hold anything
     own, reaped = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-    return Seen(pid, int(fields[1]), int(fields[19]), own / _TICKS, reaped / _TICKS, int(fields[21]) * _PAGE)
+    return Seen(
+        pid=pid,
+        parent=int(fields[1]),
+        started=int(fields[19]),
+        cpu=own / _TICKS,
+        reaped=reaped / _TICKS,
+        rss=int(fields[21]) * _PAGE,
+    )
 
 
 def _read(path: str) -> bytes:

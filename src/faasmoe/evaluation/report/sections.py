@@ -26,7 +26,7 @@ _KEPT = ("gb_seconds", "memory_mean_bytes", "cold_starts", "first_token_p95", "e
 _LIMITED = ("tokens_per_second", "cpu_seconds_per_token", "end_to_end_p50", "cold_starts")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """One experiment under one workload."""
 
@@ -142,7 +142,13 @@ def _pressure(groups: Sequence[RunGroup]) -> Section:
         "strategy": _strategy(its), "limit": [group.kind.workload for group in its],
         "charged, GB": [_number(most) if most else "" for most in charged],
     }  # fmt: skip
-    return Section(PRESSURE, "Memory pressure", lead, tuple(drawn), (figures_table(labels, its, _LIMITED),))
+    return Section(
+        name=PRESSURE,
+        title="Memory pressure",
+        lead=lead,
+        charts=tuple(drawn),
+        tables=(figures_table(labels, its, _LIMITED),),
+    )
 
 
 def _overhead(groups: Sequence[RunGroup]) -> Section:
@@ -214,7 +220,9 @@ def _parts_table(heading: str, rows: Mapping[str, Mapping[str, float]]) -> Table
 def _section(title: str, groups: Sequence[RunGroup], lead: str, drawn: Sequence[Chart], *tables: Table) -> Section:
     kind = groups[0].kind
     name = f"{kind.experiment}-{kind.workload}"
-    return Section(name, f"{title}, workload {kind.workload}", lead, tuple(drawn), tables)
+    return Section(
+        name=name, title=f"{title}, workload {kind.workload}", lead=lead, charts=tuple(drawn), tables=tables
+    )
 
 
 def _labels(groups: Sequence[RunGroup]) -> list[str]:

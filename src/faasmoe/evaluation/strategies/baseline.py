@@ -42,8 +42,17 @@ def serve_one(orders: Orders) -> Iterator[Player]:
             threading.Event().wait(max(0.0, started + due - time.monotonic()))
             asked = time.monotonic() - started if ask.time is None else ask.time
             first, end, prompt = _answer(model, tokenizer, ask)
-            requests.append(Answered(ask.tenant, asked, first - started, end - started, prompt, ask.max_tokens))
-        return Played(tuple(requests))
+            requests.append(
+                Answered(
+                    tenant=ask.tenant,
+                    asked=asked,
+                    first=first - started,
+                    end=end - started,
+                    prompt_tokens=prompt,
+                    tokens=ask.max_tokens,
+                )
+            )
+        return Played(requests=tuple(requests))
 
     yield play
 

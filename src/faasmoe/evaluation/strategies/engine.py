@@ -47,12 +47,17 @@ def serve(orders: Orders) -> Iterator[Player]:
             counts = _so_far(serving) - before
             phases = parts_of_steps(counts)
             if whole:  # nothing is invoked
-                return Played(requests, steps=int(counts["steps"]), phases=phases)
+                return Played(requests=requests, steps=int(counts["steps"]), phases=phases)
             pool = serving.platform.status()
             return Played(
-                requests, int(counts["invocations"]), int(counts["cold_starts"]), int(counts["steps"]), phases,
-                pool.cold_start_phases, sum(len(function.instances) for function in pool.functions),
-            )  # fmt: skip
+                requests=requests,
+                invocations=int(counts["invocations"]),
+                cold_starts=int(counts["cold_starts"]),
+                steps=int(counts["steps"]),
+                phases=phases,
+                cold_start_phases=pool.cold_start_phases,
+                instances=sum(len(function.instances) for function in pool.functions),
+            )
 
         yield play
 

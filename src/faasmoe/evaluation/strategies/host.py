@@ -136,7 +136,7 @@ def play_on_each(hosts: Mapping[str, Host], asks: Sequence[Ask]) -> Played:
         host.begin([ask for ask in asks if ask.tenant == tenant])
     played = [host.end() for host in hosts.values()]
     return Played(
-        tuple(request for one in played for request in one.requests),
-        sum(one.invocations for one in played),
-        sum(one.cold_starts for one in played),
+        requests=tuple(request for one in played for request in one.requests),
+        invocations=sum(one.invocations for one in played),
+        cold_starts=sum(one.cold_starts for one in played),
     )

@@ -31,8 +31,17 @@ def serve(orders: Orders) -> Iterator[Player]:
             length = int(ask.prompt)
             prefill, decode = llama.run(1, length, ask.max_tokens - 1, number)  # the prompt gives the first one
             first = asked + prefill
-            requests.append(Answered(ask.tenant, asked, first, first + decode, length, ask.max_tokens))
-        return Played(tuple(requests))
+            requests.append(
+                Answered(
+                    tenant=ask.tenant,
+                    asked=asked,
+                    first=first,
+                    end=first + decode,
+                    prompt_tokens=length,
+                    tokens=ask.max_tokens,
+                )
+            )
+        return Played(requests=tuple(requests))
 
     yield play
 

@@ -64,9 +64,9 @@ async def _play(fleet: Fleet, tokenizer: Tokenizer, asks: Sequence[Ask]) -> Play
     outcomes = await asyncio.to_thread(play_against, asks, submit, tokens)
     after = await fleet.stats()
     return Played(
-        tuple(map(Answered.of, outcomes)),
-        after.invocations - before.invocations,
-        after.cold_starts - before.cold_starts,
+        requests=tuple(map(Answered.of, outcomes)),
+        invocations=after.invocations - before.invocations,
+        cold_starts=after.cold_starts - before.cold_starts,
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from faasmoe.evaluation.drive import Outcome
 
 
-class Orders(msgspec.Struct, frozen=True):
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """The first thing said: which strategy, and how. Sizes in bytes, times in seconds; None: the default."""
 
     strategy: str
@@ -44,7 +44,7 @@ class Play(msgspec.Struct, frozen=True):
     asks: tuple[Ask, ...]
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """One request. Instants are seconds after the workload's start; None: it did not get there."""
 
     tenant: str
@@ -59,10 +59,18 @@ class Answered(msgspec.Struct, frozen=True):
     def of(cls, outcome: Outcome) -> Answered:
         """What became of a request, without the numbers that JSON does not have."""
         first, end = (None if math.isnan(instant) else instant for instant in (outcome.first, outcome.end))
-        return cls(outcome.tenant, outcome.asked, first, end, outcome.prompt_tokens, outcome.tokens, outcome.error)
+        return cls(
+            tenant=outcome.tenant,
+            asked=outcome.asked,
+            first=first,
+            end=end,
+            prompt_tokens=outcome.prompt_tokens,
+            tokens=outcome.tokens,
+            error=outcome.error,
+        )
 
 
-class Played(msgspec.Struct, frozen=True):
+class Played(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a workload."""
 
     requests: tuple[Answered, ...]

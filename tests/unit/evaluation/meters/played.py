@@ -38,7 +38,11 @@ class PlayedSystem:
 
     def members(self) -> dict[str, list[Seen]]:
         rss = {pid: nbytes(self.clocks.wall) for pid, nbytes in self.own.items()}
-        its = [Seen(pid, int(pid > 1), pid, 0.0, 0.0, self.shared + own) for pid, own in rss.items() if own]
+        its = [
+            Seen(pid=pid, parent=int(pid > 1), started=pid, cpu=0.0, reaped=0.0, rss=self.shared + own)
+            for pid, own in rss.items()
+            if own
+        ]
         return {"all": its}
 
     def footprint(self, pid: int) -> Footprint:

@@ -109,14 +109,14 @@ def test_the_first_process_of_a_kind_is_looked_at_whatever_it_takes() -> None:
 
 def test_a_process_that_ends_before_it_is_looked_at_stands_for_nothing() -> None:
     memory = Memory(lambda pid: Footprint(0, 0, 0))
-    assert memory.look({"all": [Seen(1, 0, 1, 0.0, 0.0, 50 * MB)]}) == {"all": 0}
+    assert memory.look({"all": [Seen(pid=1, parent=0, started=1, cpu=0.0, reaped=0.0, rss=50 * MB)]}) == {"all": 0}
 
 
 def test_who_has_ended_and_is_not_waited_for_shares_nothing() -> None:
     clocks = Clocks()
     system = PlayedSystem(clocks, {1: steady(10 * MB), 2: steady(MB)}, shared=80 * MB)
     memory = Memory(system.footprint, clocks.now, clocks.used)
-    ended = Seen(9, 1, 9, 0.0, 0.0, 0)
+    ended = Seen(pid=9, parent=1, started=9, cpu=0.0, reaped=0.0, rss=0)
     for _ in range(2):
         assert memory.look({"all": [*system.members()["all"], ended]}) == {"all": 91 * MB}
     assert 9 not in system.walked

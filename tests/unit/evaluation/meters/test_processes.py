@@ -49,7 +49,9 @@ def test_a_process_tells_its_role_and_those_that_tell_none_have_their_parents(
     parents = {10: 1, 11: 10, 12: 11, 13: 12, 14: 11, 99: 1}
     environments = {10: b"", 11: b"A=1\0FAASMOE_ROLE=daemon\0", 12: b"FAASMOE_ROLE=zygote\0", 14: b"HOME=/\0"}
     monkeypatch.setattr(os, "listdir", lambda _: [*map(str, parents), "self"])
-    monkeypatch.setattr(processes, "look", lambda pid: Seen(pid, parents[pid], started=pid, cpu=0.0, reaped=0.0))
+    monkeypatch.setattr(
+        processes, "look", lambda pid: Seen(pid=pid, parent=parents[pid], started=pid, cpu=0.0, reaped=0.0)
+    )
     monkeypatch.setattr(Path, "read_bytes", lambda path: environments[int(path.parts[2])])
     members = Family(10, "gateway").look()
     found = {role: [one.pid for one in its] for role, its in members.items()}

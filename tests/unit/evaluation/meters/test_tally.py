@@ -7,7 +7,7 @@ from faasmoe.evaluation.meters.tally import CpuTally
 
 
 def seen(pid: int, parent: int, cpu: float, reaped: float = 0.0, started: int | None = None) -> Seen:
-    return Seen(pid, parent, pid if started is None else started, cpu, reaped)
+    return Seen(pid=pid, parent=parent, started=pid if started is None else started, cpu=cpu, reaped=reaped)
 
 
 def test_only_what_comes_after_the_beginning_counts() -> None:
