@@ -87,7 +87,7 @@ def prompt_of(serving: Runtime, name: str, tenant: str, tokens: int, weight: flo
     vocabulary = int(serving.plan.architecture.text_config.vocab_size)
     prompt = tuple(torch.randint(vocabulary, (PROMPT,)).tolist())
     params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
-    return GenerationRequest(name, prompt, params, tenant, weight)
+    return GenerationRequest(name, prompt, params, tenant=tenant, weight=weight)
 
 
 def shares(serving: Runtime, seconds: float) -> Figures:

@@ -114,7 +114,7 @@ class Tenants:
         """Seconds for an answer to so many tokens."""
         prompt = tuple(self._random.randrange(VOCABULARY) for _ in range(length))
         params = SamplingParams(max_tokens=ANSWER, ignore_eos=True)
-        request = GenerationRequest(f"r{next(self._names)}", prompt, params, tenant)
+        request = GenerationRequest(f"r{next(self._names)}", prompt, params, tenant=tenant)
         asked = time.perf_counter()
         (stream,) = await self._fleet.submit([request])
         async for _ in stream:

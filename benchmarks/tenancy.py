@@ -119,7 +119,7 @@ def main() -> None:
     ):
         keys = []
         for number in range(TENANTS):
-            add_tenant(database, Tenant(f"t{number}", 1.0, 10**6, 10**9, 10**3))
+            add_tenant(database, Tenant(f"t{number}", weight=1.0, rpm=10**6, tpm=10**9, concurrency=10**3))
             keys.append(create_key(database, f"t{number}")[0])
         with TenancyService(database, local=False) as tenancy:
             taken = checks(tenancy, keys, 20_000)

@@ -53,7 +53,12 @@ def played(figures: EngineStats, pool: Callable[[], PoolStatus]) -> Metrics:
 def everything(tenants: int = 2) -> Metrics:
     """Metrics of a server of which everything is known, and that many tenants have used."""
     figures = EngineStats(
-        2, 1, invocations=9, cold_starts=5, phases={"forward": 1.5}, engine=dict.fromkeys(ENGINE, 3.0)
+        running=2,
+        waiting=1,
+        invocations=9,
+        cold_starts=5,
+        phases={"forward": 1.5},
+        engine=dict.fromkeys(ENGINE, 3.0),
     )
     for steps in (figures.step_tokens, figures.step_seconds, figures.step_sequences, figures.step_functions):
         steps.observe(3)

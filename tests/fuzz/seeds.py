@@ -69,7 +69,9 @@ def envelopes() -> Iterator[bytes]:
 
 def control() -> Iterator[bytes]:
     """The first byte is the place in `targets.PARSERS`."""
-    asked = GenerationRequest("r-0", (1, 2, 3), SamplingParams(4, stop=("x",), logit_bias=((1, 2.0),)), "acme")
+    asked = GenerationRequest(
+        "r-0", (1, 2, 3), SamplingParams(4, stop=("x",), logit_bias=((1, 2.0),)), tenant="acme"
+    )
     for order in (messages.Submit(1, (asked,)), messages.Cancel(("r-0",)), messages.StatsRequest()):
         yield b"\0" + messages.pack(order)[messages.HEADER.size :]
     last = Piece("text", 3, "length", used=ResourceUsage())

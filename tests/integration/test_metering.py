@@ -44,7 +44,7 @@ def test_the_sum_over_tenants_is_what_the_platform_measured(serving: Runtime) ->
     for i, (name, tenant) in enumerate(tenants.items()):
         tokens = {"a": 60, "b": 25, "c": 25}[tenant] if name != CANCELLED else 90
         params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
-        request = GenerationRequest(name, tuple(range(1 + 3 * i)), params, tenant)
+        request = GenerationRequest(name, tuple(range(1 + 3 * i)), params, tenant=tenant)
         engine.submit(request, lambda piece, name=name: pieces.put((name, piece)))  # type: ignore[misc]
     kills, ends = 0, dict[str, Piece]()
     while len(ends) < len(tenants):

@@ -194,7 +194,7 @@ def ask(engine: Engine, prompts: list[list[int]], tenants: list[str]) -> list[li
     for i, (prompt, tenant) in enumerate(zip(prompts, tenants, strict=True)):
         streams.append(queue.SimpleQueue())
         params = SamplingParams(max_tokens=GREEDY, temperature=0)
-        engine.submit(GenerationRequest(str(i), tuple(prompt), params, tenant), streams[-1].put)
+        engine.submit(GenerationRequest(str(i), tuple(prompt), params, tenant=tenant), streams[-1].put)
     texts = []
     for stream in streams:
         text = ""

@@ -149,7 +149,7 @@ def test_budgets_are_read_at_one_moment(database: Database) -> None:
 
 
 def test_tenants_and_keys(database: Database) -> None:
-    add_tenant(database, Tenant("acme", 2, 10))
+    add_tenant(database, Tenant("acme", weight=2, rpm=10))
     set_tenant(database, "acme", {"tpm": 10**11})
     text_, key = create_key(database, "acme", 30)
     directory = Directory(database)
@@ -167,7 +167,7 @@ def test_tenants_and_keys(database: Database) -> None:
 def test_the_ledger_and_its_sums(database: Database) -> None:
     with Ledger(database).start() as ledger:
         futures = [ledger.add(entry) for entry in (RECORD, RECORD, replace(RECORD, id="2", outcome="error"))]
-        futures.append(ledger.add(Idle("acme", "m", 999.0, 1000.0, 2.5)))
+        futures.append(ledger.add(Idle(tenant="acme", model="m", began=999.0, ended=1000.0, gb_seconds=2.5)))
         assert all(future.result(60) for future in futures)
     for by in (None, "day", "model", "key"):
         found = sums(database, 0, 2000, "acme", check_by(by))

@@ -54,7 +54,7 @@ async def fleet_on(folder: Path, pool: LocalPlatform, options: FleetOptions) -> 
 
 async def submit(fleet: Fleet, tenant: str, tokens: int) -> PieceStream:
     params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
-    (stream,) = await fleet.submit([GenerationRequest(f"r{next(names)}", PROMPT, params, tenant)])
+    (stream,) = await fleet.submit([GenerationRequest(f"r{next(names)}", PROMPT, params, tenant=tenant)])
     return stream
 
 

@@ -66,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("tenants")
     url = f"sqlite:///{folder}/tenants.db"
     with open_database(url) as database:
-        for tenant in (Tenant("acme", 3), Tenant("bolt")):
+        for tenant in (Tenant("acme", weight=3), Tenant("bolt")):
             add_tenant(database, tenant)
         keys = {name: create_key(database, name)[0] for name in ("acme", "bolt")}
         keys["admin"] = create_key(database, None)[0]

@@ -66,7 +66,9 @@ class Generation:
         each = [parsed.params.choice(i) for i in range(parsed.choices)]
         caller = self._caller
         return [
-            GenerationRequest(f"{self._id}-{i}", *one, caller.name, caller.weight, parsed.priority)
+            GenerationRequest(
+                f"{self._id}-{i}", *one, tenant=caller.name, weight=caller.weight, priority=parsed.priority
+            )
             for i, one in enumerate((prompt, its) for prompt in parsed.prompts for its in each)
         ]
 

@@ -49,7 +49,13 @@ class SamplingParameters:
         """The engine's form of them."""
         from faasmoe.protocol.request import SamplingParams
 
-        return SamplingParams(self.max_tokens, self.temperature, self.top_p, self.seed, tuple(self.stop or ()))
+        return SamplingParams(
+            self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=tuple(self.stop or ()),
+        )
 
 
 @grouped

@@ -74,7 +74,16 @@ class RequestState:
         self._scores.clear()
         used = self.usage.read() if reason or error is not None else None
         self._listener(
-            Piece(text, its.generated, reason, error, scores, its.cached_tokens, its.queue_seconds, used)
+            Piece(
+                text,
+                its.generated,
+                reason,
+                error=error,
+                logprobs=scores,
+                cached_tokens=its.cached_tokens,
+                queue_seconds=its.queue_seconds,
+                used=used,
+            )
         )
 
     def _next(self, logits: Tensor) -> bool:

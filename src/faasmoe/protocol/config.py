@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from faasmoe.errors import OptionError
@@ -21,6 +21,7 @@ class ServingConfig:
 
     name: str  # under which it is served
     folder: str  # of the checkpoint
+    _: KW_ONLY
     block_size: int | None = None  # None: the default
     dtype: str = "auto"
     quantize: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from hashlib import blake2b
 
 from faasmoe.errors import RequestError
@@ -30,6 +30,7 @@ class SamplingParams:
     """
 
     max_tokens: int = 16  # 0 is taken with `echo` only
+    _: KW_ONLY
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
     seed: int | None = None
@@ -89,6 +90,7 @@ class GenerationRequest:
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
+    _: KW_ONLY
     tenant: str = ""  # who asks; requests without one share the nameless tenant
     weight: float = 1.0  # the tenant's share of tokens beside others'; the newest request's holds
     priority: int = 0  # within the tenant: requests of a higher one go first
@@ -135,6 +137,7 @@ class Piece:
     text: str
     tokens: int  # completion tokens so far
     finish_reason: str | None = None  # "stop", "length", or "cancelled" if the client wanted no more of it
+    _: KW_ONLY
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
     cached_tokens: int = 0  # of the prompt, found in the prefix cache

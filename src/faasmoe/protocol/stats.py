@@ -44,7 +44,7 @@ def _many() -> Distribution:
     return Distribution(MANY)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class EngineStats:
     """Everything since an orchestrator's start. Those of several can be added."""
 

@@ -18,7 +18,7 @@ _MILLION = Decimal(10**6)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
     """Prices in one currency. A GB is 10^9 bytes. What has no price costs nothing."""
 

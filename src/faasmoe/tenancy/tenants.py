@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -27,6 +27,7 @@ class Tenant:
     """The settings of one tenant. A limit of None does not limit."""
 
     name: str
+    _: KW_ONLY
     weight: float = 1.0  # share of tokens beside others'
     rpm: int | None = None  # requests in any 60 seconds
     tpm: int | None = None  # tokens in any 60 seconds, of prompts and answers
@@ -157,7 +158,15 @@ def _whole(seconds: float) -> float:
 
 def _tenant(row: Row[Any]) -> Tenant:
     budget = None if row.budget is None else Budget.parse(row.budget)
-    return Tenant(row.name, row.weight, row.rpm, row.tpm, row.concurrency, budget, row.created / 1000)
+    return Tenant(
+        row.name,
+        weight=row.weight,
+        rpm=row.rpm,
+        tpm=row.tpm,
+        concurrency=row.concurrency,
+        budget=budget,
+        created=row.created / 1000,
+    )
 
 
 def _values(tenant: Tenant) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Totals:
     """Sums over requests and idle instances. Tokens of failed requests are not counted."""
 

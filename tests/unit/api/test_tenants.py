@@ -20,7 +20,7 @@ from faasmoe.tenancy.tenants import Tenant
 from tests.tenancies import PlayedTenancy, bearer
 from tests.unit.api.test_app import ANSWER, BODY, Orchestrator, app_of, events, post
 
-ACME = Tenant("acme", 3.0)
+ACME = Tenant("acme", weight=3.0)
 USED = ResourceUsage(2.5, 0.5, 0.25, 1.0, 0.125)
 LAST = Piece("!", 7, "length", cached_tokens=1, used=USED)
 ENDED = Piece("", 3, "cancelled", cached_tokens=1, used=USED)

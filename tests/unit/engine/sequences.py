@@ -26,7 +26,11 @@ def sequence(
 ) -> Sequence:
     """A prompt of this many tokens, or of these."""
     tokens = tuple(range(prompt)) if isinstance(prompt, int) else tuple(prompt)
-    return Sequence(GenerationRequest(name, tokens, SamplingParams(max_tokens=more), tenant, weight, priority))
+    return Sequence(
+        GenerationRequest(
+            name, tokens, SamplingParams(max_tokens=more), tenant=tenant, weight=weight, priority=priority
+        )
+    )
 
 
 def run(scheduler: Scheduler) -> list[tuple[str, int]]:

@@ -153,7 +153,7 @@ class Case:
         self.pieces.append(queue.SimpleQueue())
         params = SamplingParams(count, temperature=0)
         tenant = chance.choice("ab")
-        self.engine.submit(GenerationRequest(str(name), tuple(prompt), params, tenant), self.pieces[-1].put)
+        self.engine.submit(GenerationRequest(str(name), tuple(prompt), params, tenant=tenant), self.pieces[-1].put)
         if cancelled:
             self.pieces[-1].get(timeout=60)
             self.engine.cancel(str(name))

@@ -71,7 +71,7 @@ def submit(
     pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     engine = to.engine if isinstance(to, Runtime) else to
     sampling = SamplingParams(**{"temperature": 0, **params})
-    engine.submit(GenerationRequest(name, tuple(prompt), sampling, tenant), pieces.put)
+    engine.submit(GenerationRequest(name, tuple(prompt), sampling, tenant=tenant), pieces.put)
     return pieces
 
 

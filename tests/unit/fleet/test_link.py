@@ -198,7 +198,11 @@ def test_the_last_piece_comes_however_a_request_ends(how: str) -> None:
         await turn()
         assert not final.done()
         last = Piece(
-            "y", 2, None if how == "failed" else how, "no" if how == "failed" else None, used=ResourceUsage(3)
+            "y",
+            2,
+            None if how == "failed" else how,
+            error="no" if how == "failed" else None,
+            used=ResourceUsage(3),
         )
         played.say(Pieces((("a", last),)))
         assert await final == last

@@ -58,7 +58,7 @@ params = st.builds(
     logprobs=st.none() | st.integers(0, 20),
     echo=st.booleans(),
 )
-requests = st.builds(GenerationRequest, texts, st.lists(numbers).map(tuple), params, texts)
+requests = st.builds(GenerationRequest, texts, st.lists(numbers).map(tuple), params, tenant=texts)
 candidates = st.builds(ScoredToken, numbers, st.binary(), st.none() | reals)
 logprobs = st.builds(TokenLogprob, candidates, st.lists(candidates).map(tuple), numbers)
 pieces = st.builds(
@@ -66,26 +66,26 @@ pieces = st.builds(
     texts,
     numbers,
     st.sampled_from([None, "stop", "length"]),
-    st.none() | texts,
-    st.lists(logprobs).map(tuple),
-    numbers,
-    reals,
+    error=st.none() | texts,
+    logprobs=st.lists(logprobs).map(tuple),
+    cached_tokens=numbers,
+    queue_seconds=reals,
 )
 configs = st.builds(
     ServingConfig,
     texts,
     texts,
-    st.none() | numbers,
-    texts,
-    st.none() | texts,
-    st.none() | numbers,
-    st.builds(EngineOptions),
+    block_size=st.none() | numbers,
+    dtype=texts,
+    quantize=st.none() | texts,
+    max_model_len=st.none() | numbers,
+    engine=st.builds(EngineOptions),
 )
 failures = st.builds(Failure, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
 stats = st.builds(
     EngineStats,
-    numbers,
-    numbers,
+    running=numbers,
+    waiting=numbers,
     step_seconds=st.lists(numbers, min_size=3, max_size=3).map(
         lambda counts: Distribution((0.5, 1.0), counts, 2.5)
     ),

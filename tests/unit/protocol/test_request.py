@@ -60,7 +60,7 @@ def test_only_echoed_logprobs_need_all_logits(params: dict, needs: bool) -> None
     "value",
     [
         GenerationRequest(
-            "a", (1, 2), SamplingParams(seed=-5, stop=("x",), logit_bias=((3, 1.5),), logprobs=2), "t"
+            "a", (1, 2), SamplingParams(seed=-5, stop=("x",), logit_bias=((3, 1.5),), logprobs=2), tenant="t"
         ),
         Piece(
             "é",

@@ -51,7 +51,7 @@ def test_without_tenants_anybody_may_ask_where_that_is_allowed(directory: Direct
 def test_a_server_closes_with_the_first_tenant_and_follows_changes(
     database: Database, directory: Directory, door: Authentication
 ) -> None:
-    add_tenant(database, Tenant("acme", 2))
+    add_tenant(database, Tenant("acme", weight=2))
     text, key = create_key(database, "acme")
     directory.refresh()
     with pytest.raises(Unauthenticated):
@@ -155,7 +155,7 @@ def test_a_server_that_had_tenants_stays_closed(
     add_tenant(database, Tenant("acme"))
     if recorded:
         with Ledger(database).start() as ledger:
-            assert ledger.add(Idle("acme", "m", 1.0, 2.0, 1.0)).result(30)
+            assert ledger.add(Idle(tenant="acme", model="m", began=1.0, ended=2.0, gb_seconds=1.0)).result(30)
     remove_tenant(database, "acme")  # before any of them has looked
     directory.refresh()
     restarted = Authentication(Directory(database), 0, time.monotonic, time.time)

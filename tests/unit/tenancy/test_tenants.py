@@ -13,7 +13,7 @@ from faasmoe.tenancy.database.database import Database
 from faasmoe.tenancy.keys import create_key, list_keys
 from faasmoe.tenancy.tenants import Tenant, add_tenant, list_tenants, remove_tenant, set_tenant, show_tenant
 
-LIMITED = Tenant("b.c-d_9", 2.5, 10, 20000, 3, Budget(Decimal("1.5"), "USD"))
+LIMITED = Tenant("b.c-d_9", weight=2.5, rpm=10, tpm=20000, concurrency=3, budget=Budget(Decimal("1.5"), "USD"))
 
 
 def number(database: Database) -> int:
@@ -37,7 +37,7 @@ def test_what_is_set_changes_and_the_rest_stays(database: Database) -> None:
 def test_names_are_unique(database: Database) -> None:
     add_tenant(database, Tenant("acme"))
     with pytest.raises(NameTaken, match="there is a tenant acme already"):
-        add_tenant(database, Tenant("acme", 2))
+        add_tenant(database, Tenant("acme", weight=2))
 
 
 def test_who_is_gone_or_was_never_there_is_not_found(database: Database) -> None:

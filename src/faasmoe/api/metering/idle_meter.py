@@ -57,7 +57,9 @@ class IdleMeter:
         self._failures.succeeded()
         began, self._began = self._began, self._clock()
         for tenant, gb_seconds in self._shares.split(status.totals.instance_gb_seconds).items():
-            self._write(Idle(tenant, self._model, began, self._began, gb_seconds))
+            self._write(
+                Idle(tenant=tenant, model=self._model, began=began, ended=self._began, gb_seconds=gb_seconds)
+            )
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())

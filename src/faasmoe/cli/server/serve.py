@@ -115,11 +115,11 @@ def _config(model: str | None, serving: ServingParameters, engine: EngineOptions
     return ServingConfig(
         source.name,
         str(source.folder),
-        serving.block_size,
-        serving.dtype,
-        serving.quantize,
-        serving.max_model_len,
-        engine,
+        block_size=serving.block_size,
+        dtype=serving.dtype,
+        quantize=serving.quantize,
+        max_model_len=serving.max_model_len,
+        engine=engine,
     )
 
 

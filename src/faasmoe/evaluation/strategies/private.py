@@ -35,7 +35,7 @@ from faasmoe.util.folders.run_folder import RunFolder
 def serve(orders: Orders) -> Iterator[Player]:
     """Starts the pool and the template; orchestrators come with their tenants' first requests."""
     source, most = resolve(orders.model), len(orders.tenants)
-    config = ServingConfig(source.name, str(source.folder), orders.block_size, orders.dtype)
+    config = ServingConfig(source.name, str(source.folder), block_size=orders.block_size, dtype=orders.dtype)
     find(orders.platform).require_connect(orders.strategy)
     with RunFolder() as folder, start_platform(orders) as pool, asyncio.Runner() as runner:
         launcher = TemplateClient(Start(config, orders.platform, pool.address, str(folder.path), most))

@@ -64,7 +64,7 @@ class Record:
         return {**asdict(self), "ended": milliseconds(self.ended)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
     """A tenant's share of instances that were kept alive from `began` to `ended`, in seconds since the epoch."""
 

@@ -130,7 +130,14 @@ def counted(entry: Entry) -> Totals:
     used = {name: getattr(entry, name) for name in _USED}
     if entry.outcome == FAILED:
         return Totals(requests=1, failed=1, **used)
-    return Totals(1, 0, entry.prompt_tokens, entry.cached_tokens, entry.completion_tokens, **used)
+    return Totals(
+        requests=1,
+        failed=0,
+        prompt_tokens=entry.prompt_tokens,
+        cached_tokens=entry.cached_tokens,
+        completion_tokens=entry.completion_tokens,
+        **used,
+    )
 
 
 def check_by(text: str | None) -> By | None:

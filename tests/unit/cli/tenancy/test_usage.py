@@ -27,7 +27,11 @@ def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     record = replace(RECORD, id="1", ended=ENDED, **tokens, invocations=2e6, gb_seconds=10.0)
     with open_database(url) as opened, opened.write() as connection:
         connection.execute(insert(tables.requests).values(record.row()))
-        connection.execute(insert(tables.idle).values(Idle("acme", "m", ENDED - 9, ENDED, 2.5).row()))
+        connection.execute(
+            insert(tables.idle).values(
+                Idle(tenant="acme", model="m", began=ENDED - 9, ended=ENDED, gb_seconds=2.5).row()
+            )
+        )
         connection.execute(insert(tables.requests).values({**record.row(), "id": "2", "tenant": ""}))
 
 

@@ -54,7 +54,7 @@ def test_a_record_is_durable_when_its_future_says_so(database: Database, url: st
 
 
 def test_idle_shares_have_a_table_of_their_own(database: Database) -> None:
-    entry = Idle("acme", "m", 10.0, 11.0, 2.5)
+    entry = Idle(tenant="acme", model="m", began=10.0, ended=11.0, gb_seconds=2.5)
     with Ledger(database).start() as ledger:
         assert ledger.add(entry).result(PATIENCE)
     with database.read() as connection:

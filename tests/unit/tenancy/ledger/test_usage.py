@@ -19,7 +19,15 @@ from tests.records import RECORD
 
 PERIOD = Period(date(2026, 11, 1), date(2026, 11, 30))
 PRICES = Prices(
-    "USD", "", Decimal(2), Decimal("0.5"), Decimal(10), Decimal(3), Decimal(1), Decimal(6), Decimal("0.25")
+    currency="USD",
+    source="",
+    per_gb_second=Decimal(2),
+    per_idle_gb_second=Decimal("0.5"),
+    per_million_invocations=Decimal(10),
+    per_million_prompt_tokens=Decimal(3),
+    per_million_cached_tokens=Decimal(1),
+    per_million_completion_tokens=Decimal(6),
+    per_orchestrator_cpu_second=Decimal("0.25"),
 )
 
 
@@ -40,8 +48,8 @@ ENTRIES: list[Entry] = [
     record(5, "acme", 1, ended=at(31, 23, month=10)),  # the months before and after
     record(6, "acme", 1, ended=at(1, 0, month=12)),
     record(7, "b", 2, outcome="length"),
-    Idle("acme", "m", at(2), at(3), 4.0),
-    Idle("c", "m", at(2), at(3), 8.0),
+    Idle(tenant="acme", model="m", began=at(2), ended=at(3), gb_seconds=4.0),
+    Idle(tenant="c", model="m", began=at(2), ended=at(3), gb_seconds=8.0),
 ]
 
 
@@ -61,7 +69,19 @@ def filled(database: Database) -> Database:
 def test_sums_by_tenant(filled: Database) -> None:
     acme, b, c = usage(filled, PERIOD)
     assert (acme.tenant, acme.group) == ("acme", None)
-    assert acme.totals == Totals(4, 1, 30, 12, 15, 10.0, 2.0, 3.0, 4.0, 4.0, 0.5)
+    assert acme.totals == Totals(
+        requests=4,
+        failed=1,
+        prompt_tokens=30,
+        cached_tokens=12,
+        completion_tokens=15,
+        invocations=10.0,
+        expert_seconds=2.0,
+        gb_seconds=3.0,
+        idle_gb_seconds=4.0,
+        cold_starts=4.0,
+        orchestrator_cpu_seconds=0.5,
+    )
     assert (b.tenant, b.totals.requests, b.totals.idle_gb_seconds) == ("b", 1, 0)
     assert (c.tenant, c.totals) == ("c", Totals(idle_gb_seconds=8.0))
     assert usage(filled, PERIOD, "acme") == [acme]

@@ -352,7 +352,10 @@ STEPS = st.lists(
 @given(STEPS, st.integers(1, 8), st.integers(20, 80), st.integers(1, 5))
 def test_no_minute_ever_has_more_than_the_limits(steps: list, rpm: int, tpm: int, concurrency: int) -> None:
     clock = Clock()
-    limits, tenant = Limits(Purse(), clock, lambda: 0.0), Tenant("a", 1, rpm, tpm, concurrency)
+    limits, tenant = (
+        Limits(Purse(), clock, lambda: 0.0),
+        Tenant("a", weight=1, rpm=rpm, tpm=tpm, concurrency=concurrency),
+    )
     open_: list[list] = []  # lease, tokens left
     requests: list[float] = []
     tokens: list[tuple[float, int]] = []

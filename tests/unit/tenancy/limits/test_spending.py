@@ -241,7 +241,7 @@ def test_budgets_of_money_need_prices_in_it(spending: Spending, filled: Database
 def test_what_requests_take_at_most(database: Database, calendar: Calendar) -> None:
     usd = Budget(Decimal(1), "USD")
     prices = Prices(
-        "USD", per_million_prompt_tokens=Decimal(3), per_million_cached_tokens=Decimal(4),
+        currency="USD", per_million_prompt_tokens=Decimal(3), per_million_cached_tokens=Decimal(4),
         per_million_completion_tokens=Decimal(6), per_gb_second=Decimal(2),
         per_million_invocations=Decimal(10), per_orchestrator_cpu_second=Decimal("0.25"),
         per_idle_gb_second=Decimal(9),
@@ -251,7 +251,10 @@ def test_what_requests_take_at_most(database: Database, calendar: Calendar) -> N
     assert spending.most(TOKENS, 10, 5) == 15
     tokens = Decimal(4 * 10 + 6 * 5) / 10**6
     assert spending.most(usd, 10, 5) == tokens
-    fill(database, [record(1, "somebody", 20), Idle("somebody", "m", at(2), at(3), 8.0)])
+    fill(
+        database,
+        [record(1, "somebody", 20), Idle(tenant="somebody", model="m", began=at(2), ended=at(3), gb_seconds=8.0)],
+    )
     spending.refresh()
     resources = Decimal("2.5") * 10 / 10**6 + 2 * Decimal("0.75") + Decimal("0.25") * Decimal("0.125")
     assert spending.most(usd, 10, 5) == tokens + resources / 15 * 15
