@@ -37,7 +37,7 @@ BACKLOG = 50
 PROMPT, TOKENS, SHORT = 24, 24, 4
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Crowd:
     """Tenants that always have so many requests with the engine."""
 
@@ -91,7 +91,7 @@ def prompt_of(serving: Runtime, name: str, tenant: str, tokens: int, weight: flo
 
 
 def shares(serving: Runtime, seconds: float) -> Figures:
-    crowd = Crowd(serving, WEIGHTS)
+    crowd = Crowd(serving=serving, weights=WEIGHTS)
     for _ in range(BACKLOG):
         for tenant in WEIGHTS:
             crowd.ask(tenant)
@@ -112,7 +112,7 @@ def shares(serving: Runtime, seconds: float) -> Figures:
 
 def first_tokens(serving: Runtime, others: int, requests: int, name: str) -> list[float]:
     """Milliseconds to the first token of a tenant's requests, one after the other, beside `others` of another one."""
-    crowd = Crowd(serving, {})
+    crowd = Crowd(serving=serving, weights={})
     for _ in range(others):
         crowd.ask(f"crowd-{name}")
     while crowd.tokens[f"crowd-{name}"] < min(others, 8) * TOKENS:

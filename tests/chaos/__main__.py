@@ -45,8 +45,15 @@ def main() -> None:
     print(f"seed {seed}", flush=True)
     plan = drawn(random.Random(f"plan {seed}")) if args.minutes else covering()
     seconds = 60 * args.minutes if args.minutes else None
-    settings = Settings(seed, args.strategy, args.limit, seconds, args.clients, args.memory_budget)
-    campaign = Campaign(settings, plan)
+    settings = Settings(
+        seed=seed,
+        strategy=args.strategy,
+        limit=args.limit,
+        seconds=seconds,
+        clients=args.clients,
+        memory_budget=args.memory_budget,
+    )
+    campaign = Campaign(settings=settings, plan=plan)
     facts = campaign.run()
     args.timeline.write_text(timeline(facts.events, facts.zero))
     checks = facts.checks()

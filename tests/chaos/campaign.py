@@ -31,7 +31,7 @@ _CAUGHT_UP = 70.0  # seconds that records may be held up by a disk that was full
 _REST_SHARE = 0.2  # of batches, after which everything idles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a campaign is."""
 
@@ -44,7 +44,7 @@ class Settings:
     quiet: float = 1.0  # most seconds between batches
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Campaign:
     """Runs `plan`. What is said of it is in `facts`."""
 
@@ -67,7 +67,14 @@ class Campaign:
             self._keys = self._tenants()
             self._limit_group = limit
             served = self._start()
-            self.scene = Scene(served, self._choice, limit, disk, self._keys.pop(HOSTILE.name), skipped=skipped)
+            self.scene = Scene(
+                served=served,
+                choice=self._choice,
+                limit=limit,
+                disk=disk,
+                hostile_key=self._keys.pop(HOSTILE.name),
+                skipped=skipped,
+            )
             stack.callback(self._kill)
             record(self.book, served.url, self._keys)
             self._live(served)
@@ -135,7 +142,9 @@ class Campaign:
         last = max(event.last() for event in self.scene.events if event.batch == number)
         recovered = self._recovered(last)
         unseen = all(fault.unseen for fault in faults)
-        self.batches.append(Batch(number, begun, last, recovered, time.monotonic(), unseen))
+        self.batches.append(
+            Batch(number=number, begun=begun, last=last, recovered=recovered, over=time.monotonic(), unseen=unseen)
+        )
         self._tell(number, faults, recovered)
         if recovered is None:
             self._replace(number)
@@ -185,20 +194,20 @@ class Campaign:
     def _facts(self) -> Facts:
         found = ledger.rows(self._database)
         return Facts(
-            self.book.attempts,
-            self.book.right,
-            self.scene.events,
-            self.batches,
-            self._watch.looks,
-            [(gauges[0], gauges[-1]) for gauges in self.growth],
-            self.ends,
-            self.remains,
-            ledger.differences(
+            attempts=self.book.attempts,
+            right=self.book.right,
+            events=self.scene.events,
+            batches=self.batches,
+            looks=self._watch.looks,
+            growth=[(gauges[0], gauges[-1]) for gauges in self.growth],
+            ends=self.ends,
+            remains=self.remains,
+            ledger=ledger.differences(
                 [row for row in found if row.tenant != HOSTILE.name], self.book.attempts, self.book.right
             ),
-            len(found),
-            self.scene.heeded_term,
-            self.scene.hostile,
-            self.limit,
-            self._zero,
+            rows=len(found),
+            heeded_term=self.scene.heeded_term,
+            hostile=self.scene.hostile,
+            limit=self.limit,
+            zero=self._zero,
         )

@@ -16,7 +16,7 @@ _AGAIN = 0.2  # seconds until one asks again after an error
 _CANCELLED = 0.15  # of streams
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Attempt:
     """One request. Times are of the monotonic clock."""
 
@@ -116,7 +116,7 @@ class Clients:
                 self._may.wait()
                 stream = choice.random() < 0.6
                 most = choice.randint(1, 20) if stream and choice.random() < _CANCELLED else 0
-                attempt = Attempt(tenant, choice.choice(QUESTIONS), stream, most)
+                attempt = Attempt(tenant=tenant, question=choice.choice(QUESTIONS), stream=stream, most=most)
                 self._book.run(client, self.url, self._keys[tenant], attempt)
                 self._over.wait(_AGAIN if attempt.failed else choice.choice((0.0, 0.05, 0.4)))
 
@@ -127,7 +127,7 @@ def record(book: Book, url: str, keys: dict[str, str]) -> None:
         for stream in (False, True):
             for question in QUESTIONS:
                 tenant = next(iter(keys))
-                attempt = Attempt(tenant, question, stream, 0)
+                attempt = Attempt(tenant=tenant, question=question, stream=stream, most=0)
                 book.run(client, url, keys[tenant], attempt)
                 assert attempt.answer.done, f"{question.name}: {attempt.answer.error or attempt.defect}"
                 right = book.right.setdefault(question.name, attempt.answer)
@@ -145,7 +145,7 @@ def recovery(book: Book, url: str, keys: dict[str, str], since: float, patience:
     def probe(tenant: str) -> None:
         with httpx.Client(timeout=httpx.Timeout(5.0, read=patience), trust_env=False) as client:
             while time.monotonic() < end and tenant not in found:
-                attempt = Attempt(tenant, QUESTIONS[0], False, 0)
+                attempt = Attempt(tenant=tenant, question=QUESTIONS[0], stream=False, most=0)
                 book.run(client, url, keys[tenant], attempt)
                 if book.is_right(attempt) and attempt.ended is not None:
                     found[tenant] = attempt.ended - since

@@ -91,7 +91,7 @@ class Event:
         return self.begun if self.until is None else self.until
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Scene:
     """What faults are made on. `skipped` names kinds that cannot be made here, and why."""
 

@@ -54,7 +54,7 @@ QUESTIONS = (
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Answer:
     """What came: text by choice, how each ended, and what the server says it has used."""
 

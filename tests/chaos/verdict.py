@@ -18,7 +18,7 @@ MORE = Gauge(descriptors=40, threads=20, memory=64 << 20)  # that a gateway may 
 _SHOWN = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Faults that were made together, and how the server came out of them."""
 
@@ -44,7 +44,7 @@ class Check:
         return not self.details
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Facts:
     """All that is judged."""
 

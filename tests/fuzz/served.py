@@ -81,7 +81,9 @@ def live_beside(url: str, key: str, over: threading.Event, found: Findings) -> N
     right: dict[str, Answer] = {}
     with httpx.Client(timeout=_PATIENCE, trust_env=False) as client:
         while not over.is_set():
-            attempt = Attempt("good", QUESTIONS[len(book.attempts) % len(QUESTIONS)], True, 0)
+            attempt = Attempt(
+                tenant="good", question=QUESTIONS[len(book.attempts) % len(QUESTIONS)], stream=True, most=0
+            )
             book.run(client, url, key, attempt)
             if attempt.answer.done and attempt.answer.same_as(
                 right.setdefault(attempt.question.name, attempt.answer)

@@ -12,7 +12,7 @@ from tests.chaos.verdict import table
 
 @pytest.mark.timeout(600)
 def test_nothing_is_wrong_lost_doubled_or_charged_otherwise_whatever_happens_to_processes() -> None:
-    campaign = Campaign(Settings(seed=15, clients=1, quiet=0.2), covering())
+    campaign = Campaign(settings=Settings(seed=15, clients=1, quiet=0.2), plan=covering())
     facts = campaign.run()
     checks = facts.checks()
     assert all(check.ok for check in checks), f"\n{table(checks)}"

@@ -20,19 +20,36 @@ from tests.chaos.verdict import LOG_BYTES, Batch, Facts, table
 from tests.chaos.watch import Gauge, Look, most_logged
 
 QUESTION = QUESTIONS[0]
-RIGHT = {QUESTION.name: Answer("right", {0: "a wolf"}, {0: "length"}, 7, 6, done=True)}
+RIGHT = {
+    QUESTION.name: Answer(
+        id="right", texts={0: "a wolf"}, ends={0: "length"}, prompt_tokens=7, completion_tokens=6, done=True
+    )
+}
 
 
 def whole(number: int = 0, **changes: Any) -> Answer:
-    return replace(Answer(f"r{number}", {0: "a wolf"}, {0: "length"}, 7, 6, done=True, status=200), **changes)
+    return replace(
+        Answer(
+            id=f"r{number}",
+            texts={0: "a wolf"},
+            ends={0: "length"},
+            prompt_tokens=7,
+            completion_tokens=6,
+            done=True,
+            status=200,
+        ),
+        **changes,
+    )
 
 
 def part(number: int = 0, **changes: Any) -> Answer:
-    return replace(Answer(f"r{number}", {0: "a w"}, status=200), **changes)
+    return replace(Answer(id=f"r{number}", texts={0: "a w"}, status=200), **changes)
 
 
 def attempt(answer: Answer, begun: float = 10.0, ended: float | None = 11.0, **others: Any) -> Attempt:
-    return Attempt("ann", QUESTION, True, 0, begun=begun, ended=ended, answer=answer, **others)
+    return Attempt(
+        tenant="ann", question=QUESTION, stream=True, most=0, begun=begun, ended=ended, answer=answer, **others
+    )
 
 
 def facts(*attempts: Attempt, events: Sequence[Event] = (), **others: Any) -> Facts:
@@ -48,7 +65,7 @@ def facts(*attempts: Attempt, events: Sequence[Event] = (), **others: Any) -> Fa
         "hostile": {},
         "zero": 10.0,
     }
-    return Facts(attempts, RIGHT, events, **{**empty, **others}, limit=10.0)
+    return Facts(attempts=attempts, right=RIGHT, events=events, **{**empty, **others}, limit=10.0)
 
 
 def failed(found: Facts) -> list[str]:
@@ -104,7 +121,7 @@ def test_a_failure_counts_from_the_last_sign_of_life_or_fault() -> None:
 
 def test_a_late_next_answer_is_told_with_its_faults() -> None:
     events = [Event(1, Fault("stop", "daemon"), 10.0)]
-    batch = Batch(1, 10.0, 10.0, 3.0, 13.0, unseen=False)
+    batch = Batch(number=1, begun=10.0, last=10.0, recovered=3.0, over=13.0, unseen=False)
     assert failed(facts(events=events, batches=[batch])) == []
     for recovered in (11.0, None):
         found = facts(events=events, batches=[replace(batch, recovered=recovered)])
@@ -113,11 +130,11 @@ def test_a_late_next_answer_is_told_with_its_faults() -> None:
 
 
 def test_nothing_may_fail_because_an_instance_was_killed() -> None:
-    batch = Batch(1, 10.0, 10.0, 1.0, 12.0, unseen=True)
+    batch = Batch(number=1, begun=10.0, last=10.0, recovered=1.0, over=12.0, unseen=True)
     lost = attempt(part(error="503"), begun=9.5)
     assert failed(facts(lost, batches=[batch])) == ["failed by a function's death"]
     assert failed(facts(lost, batches=[replace(batch, unseen=False)])) == []
-    earlier = Batch(0, 5.0, 5.0, 4.0, 9.8, unseen=False)
+    earlier = Batch(number=0, begun=5.0, last=5.0, recovered=4.0, over=9.8, unseen=False)
     assert failed(facts(lost, batches=[earlier, batch])) == []
 
 

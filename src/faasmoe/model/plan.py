@@ -27,7 +27,7 @@ from faasmoe.model.weights.layout import Layout, dense_tensors, read_layout
 from faasmoe.model.weights.quantised import QuantisedCopy, plan_copy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelPlan:
     """Everything that is known about a model before it is loaded."""
 
@@ -97,7 +97,17 @@ def make_plan(
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
     quantised = _copy(source, quantize, architecture, layout, checkpoint) if quantize else None
     blocks = cut(architecture, layout, checkpoint, size, NAME_OF[chosen], quantised)
-    return ModelPlan(source, architecture, tokenizer, checkpoint, layout, size, chosen, tuple(blocks), quantised)
+    return ModelPlan(
+        source=source,
+        architecture=architecture,
+        tokenizer=tokenizer,
+        checkpoint=checkpoint,
+        layout=layout,
+        block_size=size,
+        dtype=chosen,
+        blocks=tuple(blocks),
+        quantised=quantised,
+    )
 
 
 def _copy(

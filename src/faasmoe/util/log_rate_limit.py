@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
 Kind = tuple[str, int, str, str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Count:
     """Lines of one kind in the window that began at `began`."""
 
@@ -80,13 +80,17 @@ class LogRateLimit:
         kind = kind_of(record)
         count = self._kinds.get(kind)
         if count is None:
-            count = self._kinds[kind] = _Count(now, record.name, record.levelno, _first_line(record))
+            count = self._kinds[kind] = _Count(
+                began=now, name=record.name, level=record.levelno, text=_first_line(record)
+            )
         return count
 
     def _total(self, level: int, now: float) -> _Count:
         count = self._totals.get(level)
         if count is None:
-            count = self._totals[level] = _Count(now, __name__, level, "lines of many kinds were left out")
+            count = self._totals[level] = _Count(
+                began=now, name=__name__, level=level, text="lines of many kinds were left out"
+            )
         return count
 
     def _over(self, now: float) -> Iterator[_Count]:

@@ -44,7 +44,7 @@ _FORMAT = 2  # of the copy; another one makes another copy
 _REPORT_SECONDS = 5.0  # between log lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuantisedCopy:
     """The whole copy, which need not have been made yet."""
 
@@ -142,7 +142,12 @@ def plan_copy(
         files.append(file)
         experts[module.name] = tuple(_moved(plain, file))
     return QuantisedCopy(
-        format, folder, sources, tuple(files), dict(zip(linears, dense.locations(), strict=True)), experts
+        format=format,
+        folder=folder,
+        sources=sources,
+        files=tuple(files),
+        linears=dict(zip(linears, dense.locations(), strict=True)),
+        experts=experts,
     )
 
 
