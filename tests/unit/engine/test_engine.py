@@ -1,95 +1,18 @@
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 from faasmoe.engine.engine import Engine
-from faasmoe.engine.experts.costs import StepCosts
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
-from faasmoe.model.checkpoint.source import resolve
-from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.protocol.options import EngineOptions
-from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
-from tests.platforms import InProcessPlatform
-from tests.tiny import save_tiny
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
-    from faasmoe.model.synthesis.synthesis import _byte_tokenizer
-
-    folder = tmp_path_factory.mktemp("tiny")
-    model = save_tiny("qwen2_moe", folder, vocab_size=257, eos_token_id=256)
-    _byte_tokenizer().save_pretrained(folder)
-    return folder, model
-
-
-@pytest.fixture
-def serving(tiny: tuple) -> Iterator[Runtime]:
-    with Runtime(make_plan(resolve(str(tiny[0])), 4), InProcessPlatform, 128) as running:
-        yield running
-
-
-@pytest.fixture
-def engine_with(serving: Runtime) -> Iterator[Callable[..., Engine]]:
-    """Engines on the same model, with other options."""
-    engines = []
-
-    def start(
-        observer: Callable[[StepStats], None] | None = None, costs: StepCosts | None = None, **options: int
-    ) -> Engine:
-        engines.append(
-            Engine(
-                serving.model,
-                serving.tokenizer,
-                end_tokens=serving.tokenizer.end_tokens,
-                max_model_len=128,
-                options=EngineOptions(**options),
-                observer=observer,
-                costs=costs,
-            )
-        )
-        return engines[-1]
-
-    yield start
-    for engine in engines:
-        engine.close()
-
-
-def submit(
-    to: Runtime | Engine, name: str, prompt: list[int], *, tenant: str = "", **params: object
-) -> queue.SimpleQueue[Piece]:
-    """Greedy unless told otherwise: whatever is sampled may be the end token."""
-    pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
-    engine = to.engine if isinstance(to, Runtime) else to
-    sampling = SamplingParams(**{"temperature": 0, **params})
-    engine.submit(GenerationRequest(name, tuple(prompt), sampling, tenant=tenant), pieces.put)
-    return pieces
-
-
-def drain(pieces: queue.SimpleQueue[Piece]) -> tuple[str, Piece]:
-    text = ""
-    while True:
-        piece = pieces.get(timeout=60)
-        text += piece.text
-        if piece.last:
-            return text, piece
-
-
-def greedy(model: torch.nn.Module, prompt: list[int], count: int) -> list[int]:
-    ids = torch.tensor([prompt])
-    for _ in range(count):
-        with torch.no_grad():
-            ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
-    return ids[0, len(prompt) :].tolist()
+from faasmoe.protocol.request import Piece
+from tests.unit.engine.conftest import drain, greedy, submit
 
 
 def test_requests_together_give_what_each_gives_alone(serving: Runtime, tiny: tuple) -> None:
@@ -166,101 +89,6 @@ def test_work_that_is_repeated_after_a_preemption_is_paid_for(
     assert sum(one.invocations for one in used) == pytest.approx(serving.platform.status().totals.invocations)
 
 
-def test_a_step_that_fails_has_cost_what_it_did_until_then(
-    serving: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    invoke = serving.platform.invoke_many
-    monkeypatch.setattr(serving.platform, "invoke_many", lambda calls, *more: invoke(calls, *more) if "layer-00" in
-                        calls[0].function else 1 / 0)  # fmt: skip
-    _, last = drain(submit(serving, "a", [1, 2]))
-    assert "an internal error" in (last.error or "")
-    assert last.used is not None
-    assert last.used.invocations == serving.platform.status().totals.invocations > 0
-
-
-def test_a_failing_step_ends_its_requests_and_not_the_engine(serving: Runtime) -> None:
-    names = [status.name for status in serving.platform.status().functions]
-    specs = serving.platform.specs
-    serving.platform.remove(names)
-    _, last = drain(submit(serving, "a", [1, 2], max_tokens=4))
-    assert last.error == f"function {names[0]} of the model could not be run; the server's log says why"
-    serving.platform.deploy(specs)
-    assert drain(submit(serving, "b", [1, 2], max_tokens=4))[1].finish_reason == "length"
-
-
-def test_a_fault_in_sampling_ends_one_request(
-    serving: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from faasmoe.engine.output.sampler import Sampler
-
-    pick = Sampler.pick
-    odd: list[Sampler] = []
-
-    def fails_for_the_first(self: Sampler, *args: object) -> object:
-        odd[:] = odd or [self]
-        if self is odd[0]:
-            raise ValueError("nothing to pick from")
-        return pick(self, *args)
-
-    monkeypatch.setattr(Sampler, "pick", fails_for_the_first)
-    first = submit(serving, "a", [1, 2], max_tokens=4)
-    second = submit(serving, "b", [3, 4], max_tokens=4)
-    assert "an internal error" in (drain(first)[1].error or "")
-    assert "nothing to pick from" not in (caplog.records[0].getMessage())
-    assert drain(second)[1].finish_reason == "length"
-
-
-def test_a_listener_that_fails_does_not_reach_others(serving: Runtime, caplog: pytest.LogCaptureFixture) -> None:
-    def deaf(piece: Piece) -> None:
-        raise OSError("nobody listens")
-
-    serving.engine.submit(GenerationRequest("a", (1, 2), SamplingParams(temperature=0)), deaf)
-    assert drain(submit(serving, "b", [3, 4], max_tokens=4))[1].finish_reason == "length"
-    assert "nobody listens" in caplog.text
-    assert serving.engine.load() == (0, 0)
-
-
-def test_an_engine_that_fails_says_so(
-    serving: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> None:
-        raise KeyError("plan")
-
-    monkeypatch.setattr(serving.engine._scheduler, "next_step", broken)
-    pieces = submit(serving, "a", [1, 2])
-    assert drain(pieces)[1].error == "the orchestrator has failed; try again"
-    assert not serving.engine.alive
-    assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
-    with pytest.raises(EngineStopped):
-        submit(serving, "b", [1, 2])
-
-
-def test_a_request_that_was_cancelled_in_a_failing_step_fails_no_other_of_its_id(
-    serving: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inside, go_on = threading.Event(), threading.Event()
-    forward = serving.model.forward
-
-    def fails_once(*args: object) -> torch.Tensor:
-        if not inside.is_set():
-            inside.set()
-            go_on.wait(60)
-            raise RuntimeError("this step only")
-        return forward(*args)
-
-    monkeypatch.setattr(serving.model, "forward", fails_once)
-    first = submit(serving, "a", [1, 2])
-    assert inside.wait(60)
-    with pytest.raises(RequestError, match="runs already"):
-        submit(serving, "a", [1, 2])
-    serving.engine.cancel("a")
-    second = submit(serving, "a", [1, 2], max_tokens=4)
-    go_on.set()
-    assert drain(second)[1].finish_reason == "length"
-    assert drain(first)[1].finish_reason == "cancelled"
-    assert first.empty()
-
-
 def test_little_memory_changes_nothing_but_time(tiny: tuple, engine_with: Callable[..., Engine]) -> None:
     engine = engine_with(kv_cache_bytes=64 * 4 * 512)
     total = engine.gauges()["kv_cache_tokens"]
@@ -329,16 +157,6 @@ def iter_reports(reports: queue.SimpleQueue[StepStats]) -> Iterator[int]:
         assert (report.sequences, report.waiting) == (1, 0)
         assert report.tokens == (report.prompt_tokens or 1)
         yield report.prompt_tokens
-
-
-def test_a_failing_observer_is_no_requests_concern(
-    engine_with: Callable[..., Engine], caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(report: StepStats) -> None:
-        raise ZeroDivisionError
-
-    assert drain(submit(engine_with(broken), "a", [1], max_tokens=3))[1].finish_reason == "length"
-    assert "could not be reported: ZeroDivisionError" in caplog.text
 
 
 def test_closing_ends_what_runs(serving: Runtime) -> None:

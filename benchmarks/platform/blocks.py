@@ -1,0 +1,70 @@
+"""Blocks of experts, and calls of them."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.kernels.expert import ExpertForm, Gate
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.experts.payload import Request, encode_request
+from faasmoe.model.weights.blocks import Block
+
+HIDDEN, INNER = 2048, 1408  # Qwen1.5-MoE's experts
+MIB = 1 << 20
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+def make_blocks(folder: Path, count: int, inner: int = INNER, block_size: int = 1) -> list[Block]:
+    """One layer of bfloat16 experts in a file of random numbers."""
+    file, size = folder / f"weights-{count}-{inner}", inner * HIDDEN * 2
+    with file.open("wb") as stream:
+        for _ in range(3 * count):
+            stream.write((torch.randn(inner * HIDDEN) / 50).bfloat16().view(torch.int16).numpy().tobytes())
+        os.fsync(stream.fileno())  # what is not on the disk cannot be dropped from the page cache
+
+    def at(index: int, *shape: int) -> TensorLocation:
+        return TensorLocation(file, index * size, "BF16", shape)
+
+    experts = [
+        ExpertLocations((at(3 * i, inner, HIDDEN), at(3 * i + 1, inner, HIDDEN)), at(3 * i + 2, HIDDEN, inner))
+        for i in range(count)
+    ]
+    form = ExpertForm(Gate("glu", "silu"))
+    return [
+        Block(
+            f"expert-{i}",
+            Artifact(0, tuple(range(i, i + block_size)), "BF16", form, tuple(experts[i:][:block_size])),
+        )
+        for i in range(0, count, block_size)
+    ]
+
+
+def token() -> list[bytes | bytearray | memoryview]:
+    index = torch.zeros(1, dtype=torch.int32)
+    return encode_request(Request(0, torch.randn(1, HIDDEN).bfloat16(), index, index, torch.ones(1)))
+
+
+def median_of(act: Callable[[], object], times: int, scale: float) -> float:
+    """Median duration, in seconds times `scale`; the first tenth is not counted."""
+    durations = []
+    for _ in range(times + times // 10):
+        start = time.perf_counter()
+        act()
+        durations.append((time.perf_counter() - start) * scale)
+    return statistics.median(durations[times // 10 :])
+
+
+def timed(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
