@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from faasmoe.cli.numeric import whole
-from faasmoe.cli.platforms import given_options
+from faasmoe.cli.options import BlockSize, MeasuredKeepAlive
+from faasmoe.cli.platforms import PlatformName, PlatformOptions, given_options
 from faasmoe.platforms.base import DEFAULT_KEEP_ALIVE
 
 if TYPE_CHECKING:
@@ -35,16 +36,31 @@ Extrapolate = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServedParameters:
+    """How the model of an experiment is served."""
+
+    block_size: BlockSize = None
+    platform: PlatformName = "local"
+    platform_option: PlatformOptions = None
+    keep_alive: MeasuredKeepAlive = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedAloneParameters(ServedParameters):
+    """With one expert in a function, so that as little as possible is in memory."""
+
+    block_size: BlockSize = 1
+
+
 def base_of(
     model: str | None,
     settings: Settings,
+    *,
     trials: int,
+    served: ServedParameters,
     seed: int,
-    block_size: int | None,
-    keep_alive: float | None,
-    dtype: str,
-    platform: str,
-    platform_option: Sequence[str] | None,
+    dtype: str = "auto",
     memory_budget: int | None = None,
     extrapolate: bool = False,
 ) -> Base:
@@ -55,29 +71,31 @@ def base_of(
     from faasmoe.model.config.facts import ConfigFacts
     from faasmoe.platforms.registry import DEFAULT, find
 
-    own, entry = tuple(platform_option or ()), find(platform)
-    entry.parse(given_options(keep_alive, memory_budget) | entry.read(own))
+    own, entry = tuple(served.platform_option or ()), find(served.platform)
+    entry.parse(given_options(served.keep_alive, memory_budget) | entry.read(own))
     source = resolve(model)
-    ConfigFacts.read(source.folder).check(block_size)
+    ConfigFacts.read(source.folder).check(served.block_size)
     orders = Orders(
         strategy="",
         model=str(source.folder),
         tenants=(),
-        block_size=block_size,
-        keep_alive=keep_alive,
+        block_size=served.block_size,
+        keep_alive=served.keep_alive,
         memory_budget=memory_budget,
         dtype=dtype,
-        platform=platform,
+        platform=served.platform,
         platform_option=own,
     )
-    kept = DEFAULT_KEEP_ALIVE if keep_alive is None else keep_alive
     common = {
-        "block_size": block_size,
-        "keep_alive": kept,
+        "block_size": served.block_size,
+        "keep_alive": DEFAULT_KEEP_ALIVE if served.keep_alive is None else served.keep_alive,
         "memory_budget": memory_budget,
         "dtype": dtype,
     }
-    chosen = {"platform": "" if platform == DEFAULT else platform, "platform_option": " ".join(sorted(own))}
+    chosen = {
+        "platform": "" if served.platform == DEFAULT else served.platform,
+        "platform_option": " ".join(sorted(own)),
+    }
     chosen = {name: value for name, value in chosen.items() if value}  # so that results of older versions match
     return Base(
         name=source.name,

@@ -9,30 +9,31 @@ import typer
 from rich.console import Console
 
 from faasmoe.cli.evaluation import results as reading
-from faasmoe.cli.evaluation.base import Extrapolate, Out, Strategy, Trials, base_of, usual_sizes
+from faasmoe.cli.evaluation.base import (
+    Extrapolate,
+    Out,
+    ServedAloneParameters,
+    ServedParameters,
+    Strategy,
+    Trials,
+    base_of,
+    usual_sizes,
+)
 from faasmoe.cli.evaluation.trials import run
 from faasmoe.cli.evaluation.workloads import (
     MOST_TENANTS,
+    ClockParameters,
     MaxTokens,
+    PaperParameters,
     PromptTokens,
-    Rate,
     Replay,
     Rounds,
-    Seconds,
     Tenants,
     WorkloadName,
-    requests,
 )
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, whole
-from faasmoe.cli.options import (
-    BlockSize,
-    Dtype,
-    Json,
-    MeasuredKeepAlive,
-    MemoryBudget,
-    Model,
-    Seed,
-)
+from faasmoe.cli.options import BlockSize, Dtype, Json, MeasuredKeepAlive, MemoryBudget, Model, Seed
+from faasmoe.cli.parameters import grouped
 from faasmoe.cli.platforms import PlatformCommand, PlatformName, PlatformOptions
 from faasmoe.errors import OptionError
 
@@ -54,7 +55,9 @@ def callback() -> None:
 
 
 @app.command(cls=PlatformCommand)
+@grouped
 def strategies(
+    *,
     out: Out,
     model: Model = None,
     strategy: Strategy = None,
@@ -63,14 +66,8 @@ def strategies(
     tenants: Tenants = 6,
     trials: Trials = 3,
     rounds: Rounds = 1,
-    rate: Rate = 0.5,
-    seconds: Seconds = 60.0,
-    prompt_tokens: PromptTokens = 64,
-    max_tokens: MaxTokens = 32,
-    block_size: BlockSize = None,
-    platform: PlatformName = "local",
-    platform_option: PlatformOptions = None,
-    keep_alive: MeasuredKeepAlive = None,
+    clock: ClockParameters,
+    served: ServedParameters,
     memory_budget: MemoryBudget = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -81,15 +78,24 @@ def strategies(
     from faasmoe.evaluation import experiments
     from faasmoe.evaluation.strategies.registry import STRATEGIES
 
-    asked = requests(workload, replay, rounds, rate, seconds, prompt_tokens, max_tokens)
-    settings = {"tenants": tenants, **asked.settings}
-    common = (model, settings, trials, seed, block_size, keep_alive, dtype, platform, platform_option)
-    base = base_of(*common, memory_budget=memory_budget, extrapolate=extrapolate)
+    asked = clock.requests(workload, replay, rounds)
+    base = base_of(
+        model,
+        {"tenants": tenants, **asked.settings},
+        trials=trials,
+        served=served,
+        dtype=dtype,
+        seed=seed,
+        memory_budget=memory_budget,
+        extrapolate=extrapolate,
+    )
     run(experiments.strategies(base, strategy or STRATEGIES, asked.workload, tenants), base, out, as_json)
 
 
 @app.command(cls=PlatformCommand)
+@grouped
 def blocks(
+    *,
     out: Out,
     model: Model = None,
     size: Annotated[
@@ -103,8 +109,7 @@ def blocks(
     ] = None,
     tenants: Tenants = 6,
     trials: Trials = 3,
-    rounds: Rounds = 1,
-    max_tokens: MaxTokens = 32,
+    paper: PaperParameters,
     platform: PlatformName = "local",
     platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
@@ -116,9 +121,10 @@ def blocks(
     from faasmoe.evaluation import experiments
     from faasmoe.model.config.facts import ConfigFacts
 
-    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    asked = paper.requests()
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(model, settings, trials, seed, None, keep_alive, dtype, platform, platform_option)
+    served = ServedParameters(platform=platform, platform_option=platform_option, keep_alive=keep_alive)
+    base = base_of(model, settings, trials=trials, served=served, dtype=dtype, seed=seed)
     for each in size or ():
         ConfigFacts.read(Path(base.orders.model)).check(each)
     sizes = size or usual_sizes(base)
@@ -126,7 +132,9 @@ def blocks(
 
 
 @app.command(cls=PlatformCommand)
+@grouped
 def keepalive(
+    *,
     out: Out,
     model: Model = None,
     kept: Annotated[
@@ -141,10 +149,7 @@ def keepalive(
     replay: Replay = None,
     tenants: Tenants = 6,
     trials: Trials = 3,
-    rate: Rate = 0.5,
-    seconds: Seconds = 60.0,
-    prompt_tokens: PromptTokens = 64,
-    max_tokens: MaxTokens = 32,
+    clock: ClockParameters,
     block_size: BlockSize = None,
     platform: PlatformName = "local",
     platform_option: PlatformOptions = None,
@@ -155,25 +160,24 @@ def keepalive(
     """Keep-alives: GB-seconds against latency with bursts, beside one full model that is always there."""
     from faasmoe.evaluation import experiments
 
-    asked = requests("bursty", replay, 1, rate, seconds, prompt_tokens, max_tokens)
+    asked = clock.requests("bursty", replay)
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(model, settings, trials, seed, block_size, None, dtype, platform, platform_option)
+    served = ServedParameters(block_size=block_size, platform=platform, platform_option=platform_option)
+    base = base_of(model, settings, trials=trials, served=served, dtype=dtype, seed=seed)
     found = experiments.keepalive(base, kept or (1.0, 3.0, 10.0, 30.0, 100.0), asked.workload, tenants)
     run(found, base, out, as_json)
 
 
 @app.command(cls=PlatformCommand)
+@grouped
 def overhead(
+    *,
     out: Out,
     model: Model = None,
     tenants: Tenants = 1,
     trials: Trials = 3,
-    rounds: Rounds = 1,
-    max_tokens: MaxTokens = 32,
-    block_size: BlockSize = None,
-    platform: PlatformName = "local",
-    platform_option: PlatformOptions = None,
-    keep_alive: MeasuredKeepAlive = None,
+    paper: PaperParameters,
+    served: ServedParameters,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -181,14 +185,16 @@ def overhead(
     """Measure the time of a token part by part, cold starts, and the idle time that costs as much as a cold start."""
     from faasmoe.evaluation import experiments
 
-    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
+    asked = paper.requests()
     settings = {"tenants": tenants, **asked.settings}
-    base = base_of(model, settings, trials, seed, block_size, keep_alive, dtype, platform, platform_option)
+    base = base_of(model, settings, trials=trials, served=served, dtype=dtype, seed=seed)
     run(experiments.overhead(base, asked.workload, tenants), base, out, as_json)
 
 
 @app.command("tenants", cls=PlatformCommand)
+@grouped
 def tenants_(
+    *,
     out: Out,
     model: Model = None,
     count: Annotated[
@@ -202,12 +208,8 @@ def tenants_(
     ] = None,
     strategy: Strategy = None,
     trials: Trials = 3,
-    rounds: Rounds = 1,
-    max_tokens: MaxTokens = 32,
-    block_size: BlockSize = None,
-    platform: PlatformName = "local",
-    platform_option: PlatformOptions = None,
-    keep_alive: MeasuredKeepAlive = None,
+    paper: PaperParameters,
+    served: ServedParameters,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     extrapolate: Extrapolate = False,
@@ -217,15 +219,18 @@ def tenants_(
     from faasmoe.evaluation import experiments
     from faasmoe.evaluation.strategies.registry import STRATEGIES
 
-    asked = requests("paper", rounds=rounds, max_tokens=max_tokens)
-    common = (model, asked.settings, trials, seed, block_size, keep_alive, dtype, platform, platform_option)
-    base = base_of(*common, extrapolate=extrapolate)
+    asked = paper.requests()
+    base = base_of(
+        model, asked.settings, trials=trials, served=served, dtype=dtype, seed=seed, extrapolate=extrapolate
+    )
     chosen = strategy or STRATEGIES
     run(experiments.tenants(base, count or (1, 2, 4, 8, 16, 32), chosen, asked.workload), base, out, as_json)
 
 
 @app.command(cls=PlatformCommand)
+@grouped
 def pressure(
+    *,
     out: Out,
     model: Model = None,
     percent: Annotated[
@@ -249,10 +254,7 @@ def pressure(
     warm_up_tokens: Annotated[
         int, whole(1, MOST_COUNT, help="Tokens of the warm-up completion, which is not measured.")
     ] = 16,
-    block_size: BlockSize = 1,
-    platform: PlatformName = "local",
-    platform_option: PlatformOptions = None,
-    keep_alive: MeasuredKeepAlive = None,
+    served: ServedAloneParameters,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -266,7 +268,7 @@ def pressure(
         "max_tokens": max_tokens,
         "warm_up_tokens": warm_up_tokens,
     }
-    base = base_of(model, settings, trials, seed, block_size, keep_alive, "auto", platform, platform_option)
+    base = base_of(model, settings, trials=trials, served=served, seed=seed)
     chosen = strategy or experiments.PRESSURE
     if LLAMACPP in chosen:
         _write_gguf(Path(base.orders.model))

@@ -95,6 +95,40 @@ def requests(
     return Requests(workload, settings)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PaperParameters:
+    """Requests as in the paper."""
+
+    rounds: Rounds = 1
+    max_tokens: MaxTokens = 32
+
+    def requests(self) -> Requests:
+        """As `requests`."""
+        return requests("paper", rounds=self.rounds, max_tokens=self.max_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockParameters:
+    """Requests that come by the clock."""
+
+    rate: Rate = 0.5
+    seconds: Seconds = 60.0
+    prompt_tokens: PromptTokens = 64
+    max_tokens: MaxTokens = 32
+
+    def requests(self, name: Name, replay: Path | None, rounds: int = 1) -> Requests:
+        """As `requests`."""
+        return requests(
+            name,
+            replay,
+            rounds=rounds,
+            rate=self.rate,
+            seconds=self.seconds,
+            prompt_tokens=self.prompt_tokens,
+            max_tokens=self.max_tokens,
+        )
+
+
 def _asks(
     name: Name, file: Path | None, tenants: int, rounds: int, pace: tuple[float, float], lengths: tuple[int, int],
     seed: int,
