@@ -28,7 +28,7 @@ from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.registry import start
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 LIMITS = {"tokens_ratio_error_percent": 10.0, "p95_ratio": 1.5}

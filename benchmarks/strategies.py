@@ -41,9 +41,8 @@ from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.registry import start
-from faasmoe.protocol.config import FleetOptions, ServingConfig, Strategy
+from faasmoe.protocol.config import EngineOptions, FleetOptions, ServingConfig, Strategy
 from faasmoe.protocol.messages import Start
-from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, SamplingParams
 from faasmoe.util import logs
 

@@ -17,7 +17,7 @@ import sys
 from faasmoe.evaluation.memory_limit import join
 join(sys.argv[1])
 from faasmoe.engine.kv.allocator import budget
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 print(budget(EngineOptions()))
 """
 

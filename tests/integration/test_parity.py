@@ -30,7 +30,7 @@ from faasmoe.model.state.sequence_state import SequenceState
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.registry import start
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny, tiny_config

@@ -26,9 +26,8 @@ from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.registry import start
-from faasmoe.protocol.config import FleetOptions, ServingConfig
+from faasmoe.protocol.config import EngineOptions, FleetOptions, ServingConfig
 from faasmoe.protocol.messages import Start
-from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key

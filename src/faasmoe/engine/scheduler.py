@@ -14,7 +14,7 @@ from faasmoe.engine.fair_share import FairShare
 from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import EngineBusy
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 
 _RATE_OVER = 64  # sequences that began last, from which the rate is measured
 _LONGEST_WAIT = 60.0  # seconds that a refused client is told to stay away at most

@@ -11,7 +11,7 @@ from faasmoe.engine.stats import StatsRecorder
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.platforms.base import Demand, Platform
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.closeable import Closeable
 from faasmoe.util.folders.run_folder import RunFolder

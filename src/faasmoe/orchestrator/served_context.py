@@ -9,7 +9,7 @@ from pathlib import Path
 from faasmoe.engine.kv.allocator import budget
 from faasmoe.errors import OptionError
 from faasmoe.model.state.sequence_state import StateSpec
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from faasmoe.engine.stats import StepStats
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny

@@ -24,7 +24,7 @@ from faasmoe.model.dense.attention import Span
 from faasmoe.model.state.kv_cache import KVCacheSpec
 from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.protocol.client_errors import NOT_FINITE
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.unit.engine.experts.test_costs import part, replies, reply
 from tests.unit.running_sum import RunningSumSpec

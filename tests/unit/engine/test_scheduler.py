@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import EngineBusy
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from tests.unit.engine.sequences import A_TOKEN, ended, memory_for, run, sequence
 
 

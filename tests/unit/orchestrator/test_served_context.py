@@ -17,7 +17,7 @@ from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.orchestrator.loaded_model import LoadedModel
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.orchestrator.served_context import KVShare
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.readers.parser import RequestParser
 from tests.platforms import InProcessPlatform

@@ -1,11 +1,13 @@
-"""Options of a fleet."""
+"""Options that are out of range."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
 from faasmoe.errors import OptionError
-from faasmoe.protocol.config import FleetOptions
+from faasmoe.protocol.config import EngineOptions, FleetOptions
 
 
 @pytest.mark.parametrize(
@@ -14,8 +16,22 @@ from faasmoe.protocol.config import FleetOptions
         ({"keep_alive": -1}, "--orchestrator-keep-alive -1: must be at least 0"),
         ({"keep_alive": float("nan")}, "--orchestrator-keep-alive nan"),
         ({"most": 0}, "--max-orchestrators 0: must be 1 to 1000"),
+        ({"most": 1001}, "--max-orchestrators 1001: must be 1 to 1000"),
     ],
 )
-def test_options_out_of_range_are_refused_by_name(options: dict, message: str) -> None:
+def test_options_of_a_fleet_are_refused_by_name(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        FleetOptions(**options)
+        FleetOptions(**{"strategy": "private", **options})
+
+
+@pytest.mark.parametrize("name", ["kv_cache_bytes", "max_step_tokens", "max_sequences", "max_waiting"])
+def test_an_option_that_leaves_nothing_is_refused_by_name(name: str) -> None:
+    with pytest.raises(OptionError, match=f"{name} is 0"):
+        EngineOptions(**{name: 0})
+    assert getattr(EngineOptions(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, math.nan, math.inf])
+def test_an_option_that_is_no_count_is_refused(value: float) -> None:
+    with pytest.raises(OptionError, match=f"max_sequences is {value}: must be 1 to"):
+        EngineOptions(max_sequences=value)  # type: ignore[arg-type]

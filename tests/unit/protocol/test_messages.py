@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from faasmoe import errors
 from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, OptionError, RequestError
-from faasmoe.protocol.config import About, ServingConfig
+from faasmoe.protocol.config import About, EngineOptions, ServingConfig
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
@@ -40,7 +40,6 @@ from faasmoe.protocol.messages import (
     read_order,
     read_start,
 )
-from faasmoe.protocol.options import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, ScoredToken, TokenLogprob
 from faasmoe.protocol.stats import Distribution, EngineStats
 

@@ -152,7 +152,7 @@ def test_keys_and_values_have_a_share_of_what_the_group_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from faasmoe.engine.kv.allocator import budget
-    from faasmoe.protocol.options import EngineOptions
+    from faasmoe.protocol.config import EngineOptions
 
     write(tmp_path, "a", memory__max=20 * MIB, memory__current=10 * MIB)
     write(tmp_path, "a/b", memory__max="max", memory__current=MIB)

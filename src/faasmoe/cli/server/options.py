@@ -11,8 +11,13 @@ import typer
 from faasmoe.cli.numeric import MOST_COUNT, real, size, whole
 from faasmoe.cli.options import Database, Prices
 from faasmoe.errors import OptionError
-from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE, DEFAULT_MOST, MOST_ORCHESTRATORS, FleetOptions
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import (
+    DEFAULT_KEEP_ALIVE,
+    DEFAULT_MOST,
+    MOST_ORCHESTRATORS,
+    EngineOptions,
+    FleetOptions,
+)
 
 _ENGINE = EngineOptions()
 

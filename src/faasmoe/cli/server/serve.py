@@ -28,8 +28,7 @@ from faasmoe.cli.server.options import (
 from faasmoe.cli.server.service_manager import ServiceManager
 from faasmoe.cli.server.signals import ENDING, EndedBySignals
 from faasmoe.cli.stages import Stages
-from faasmoe.protocol.config import ServingConfig
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions, ServingConfig
 
 if TYPE_CHECKING:
     from faasmoe.cli.server.gateway import Gateway

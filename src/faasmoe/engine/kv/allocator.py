@@ -12,7 +12,7 @@ from faasmoe.engine.kv.prefix_cache import LEAST, Prefix, PrefixCache, Tokens, c
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError, brief
 from faasmoe.model.state.sequence_state import UNLIMITED, SequenceState, StateSpec
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.util.machine import available_memory
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
 from faasmoe.model.state.sequence_state import StateSpec
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from tests.unit.engine.sequences import A_TOKEN, memory_for, sequence
 
 

@@ -14,7 +14,7 @@ from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError
 from faasmoe.model.state.sequence_state import StateSpec
-from faasmoe.protocol.options import EngineOptions
+from faasmoe.protocol.config import EngineOptions
 from tests.unit.engine.sequences import ONE_NUMBER, run, sequence
 from tests.unit.running_sum import RunningSumSpec
 
