@@ -15,7 +15,7 @@ from faasmoe.experts.payload import Reply, Request
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
-from faasmoe.protocol import messages
+from faasmoe.protocol import errors, messages
 from faasmoe.protocol.config import About, ServingConfig
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage, SamplingParams
 from faasmoe.protocol.stats import EngineStats
@@ -78,8 +78,8 @@ def control() -> Iterator[bytes]:
     for answer in (
         messages.Ready(),
         messages.Accepted(1),
-        messages.Refused(1, messages.Failure("RequestError", "no", {"param": "prompt", "code": None})),
-        messages.Failed(messages.Failure("EngineBusy", "full", {"retry_after": 1.5})),
+        messages.Refused(1, errors.SentError("RequestError", "no", {"param": "prompt", "code": None})),
+        messages.Failed(errors.SentError("EngineBusy", "full", {"retry_after": 1.5})),
         messages.Pieces((("r-0", last), ("r-1", Piece("", 0, error="lost")))),
         messages.StatsReport(EngineStats(), {"acme": 0.5}),
     ):
@@ -88,7 +88,7 @@ def control() -> Iterator[bytes]:
     for told in (forks.Load(start), forks.Fork(1), forks.Kill(1)):
         yield b"\2" + forks.pack(told)
     about = messages.encode(About("Mixtral", 2, 4, 100, 64))
-    failure = messages.encode(messages.Failure("CheckpointError", "cut short", {}))
+    failure = messages.encode(errors.SentError("CheckpointError", "cut short", {}))
     for heard in (forks.Loaded(about), forks.LoadFailed(failure), forks.Forked(1, 5), forks.Ended(1, -9)):
         yield b"\3" + forks.pack(heard)
     yield b"\4" + messages.pack(messages.StatsRequest())

@@ -24,7 +24,7 @@ from faasmoe.model.checkpoint.index import read_header
 from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
-from faasmoe.protocol import messages
+from faasmoe.protocol import errors, messages
 from faasmoe.readers import messages as readers
 from faasmoe.readers.parser import RequestParser
 from faasmoe.util.forkserver import messages as forks
@@ -158,7 +158,7 @@ def _reply(data: bytes) -> None:
 def _answer(data: bytes) -> None:
     answer = messages.read_answer(data)
     if isinstance(answer, (messages.Failed, messages.Refused)):
-        messages.error_of(answer.error)
+        errors.error_of(answer.error)
 
 
 def _template_order(data: bytes) -> None:
@@ -172,7 +172,7 @@ def _template_event(data: bytes) -> None:
     if isinstance(event, forks.Loaded):
         messages.read_about(event.payload)
     elif isinstance(event, forks.LoadFailed):
-        messages.error_of(messages.read_failure(event.payload))
+        errors.error_of(messages.read_failure(event.payload))
 
 
 def _readers_order(data: bytes) -> None:

@@ -23,8 +23,8 @@ from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
 from faasmoe.model.dense.dense import DenseModel
-from faasmoe.protocol.client_errors import ENDING, FAILED, NOT_FINITE, client_message
 from faasmoe.protocol.config import EngineOptions
+from faasmoe.protocol.errors import ENDING, FAILED, NOT_FINITE, client_message
 from faasmoe.protocol.request import GenerationRequest
 
 log = logging.getLogger(__name__)

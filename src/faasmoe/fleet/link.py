@@ -11,6 +11,7 @@ from typing import NoReturn, Self
 
 from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, ProcessLost
 from faasmoe.fleet.stream import Inbox, PieceStream
+from faasmoe.protocol.errors import error_of
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
@@ -22,7 +23,6 @@ from faasmoe.protocol.messages import (
     StatsRequest,
     ToGateway,
     body_length,
-    error_of,
     pack,
     read_answer,
 )

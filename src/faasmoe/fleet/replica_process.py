@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
 from faasmoe.fleet.link import Link
-from faasmoe.protocol.messages import Failed, Ready, Starting, error_of
+from faasmoe.protocol.errors import error_of
+from faasmoe.protocol.messages import Failed, Ready, Starting
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from functools import partial
 
 from faasmoe.errors import FaasmoeError, ProcessLost
 from faasmoe.protocol.config import About
-from faasmoe.protocol.messages import Start, encode, error_of, read_about, read_failure
+from faasmoe.protocol.errors import error_of
+from faasmoe.protocol.messages import Start, encode, read_about, read_failure
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
 from faasmoe.util.liveness import HeartbeatMonitor, SilenceLimits
 from faasmoe.util.processes import ROLE

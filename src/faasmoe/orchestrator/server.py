@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from faasmoe.errors import EngineStopped, FaasmoeError, MessageError
 from faasmoe.orchestrator.outbox import Outbox
-from faasmoe.protocol.client_errors import client_message
+from faasmoe.protocol.errors import client_message, failure_of
 from faasmoe.protocol.messages import (
     HEADER,
     Accepted,
@@ -29,7 +29,6 @@ from faasmoe.protocol.messages import (
     Submit,
     ToOrchestrator,
     body_length,
-    failure_of,
     pack,
     read_order,
 )

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from faasmoe.errors import FaasmoeError
 from faasmoe.protocol.config import About
-from faasmoe.protocol.messages import Start, encode, failure_of, read_start
+from faasmoe.protocol.errors import failure_of
+from faasmoe.protocol.messages import Start, encode, read_start
 from faasmoe.util.forkserver.connection import Connection
 from faasmoe.util.forkserver.messages import Loaded, LoadFailed
 from faasmoe.util.forkserver.server import ForkServer, run

@@ -7,13 +7,13 @@ pieces travel as the plain dataclasses that they are, so a new field of simple t
 from __future__ import annotations
 
 import struct
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from faasmoe import errors
-from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, UserError, brief
+from faasmoe.errors import FaasmoeError, MessageError, brief
 from faasmoe.protocol.config import About, ServingConfig
+from faasmoe.protocol.errors import SentError
 from faasmoe.protocol.request import GenerationRequest, Piece
 from faasmoe.protocol.stats import EngineStats
 
@@ -27,7 +27,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Start(Message, frozen=True):
-    """Payload of the template's `Load`; that of `Loaded` is an `About`, that of `LoadFailed` a `Failure`."""
+    """Payload of the template's `Load`; that of `Loaded` is an `About`, that of `LoadFailed` a `SentError`."""
 
     config: ServingConfig
     platform: str  # name
@@ -61,18 +61,10 @@ class Ready(Message, frozen=True):
     """To the gateway: requests are taken from now on."""
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True):
-    """An error of `faasmoe.errors` under way."""
-
-    kind: str
-    message: str
-    fields: dict[str, str | float | None]
-
-
 class Failed(Message, frozen=True):
     """To the gateway: who sends this cannot start, and ends after it."""
 
-    error: Failure
+    error: SentError
 
 
 class Accepted(Message, frozen=True):
@@ -85,7 +77,7 @@ class Refused(Message, frozen=True):
     """To the gateway: none of a `Submit` runs."""
 
     number: int
-    error: Failure
+    error: SentError
 
 
 class Pieces(Message, frozen=True):
@@ -109,12 +101,12 @@ ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | StatsRepor
 _encoder = msgspec.msgpack.Encoder()
 _start: msgspec.msgpack.Decoder[Start] = msgspec.msgpack.Decoder(Start)
 _about: msgspec.msgpack.Decoder[About] = msgspec.msgpack.Decoder(About)
-_failure: msgspec.msgpack.Decoder[Failure] = msgspec.msgpack.Decoder(Failure)
+_failure: msgspec.msgpack.Decoder[SentError] = msgspec.msgpack.Decoder(SentError)
 _to_orchestrator: msgspec.msgpack.Decoder[ToOrchestrator] = msgspec.msgpack.Decoder(ToOrchestrator)
 _to_gateway: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(ToGateway)
 
 
-def encode(value: Message | About | Failure) -> bytes:
+def encode(value: Message | About | SentError) -> bytes:
     """The body alone, as payloads travel. Raises `MessageError` if a value cannot travel."""
     try:
         return _encoder.encode(value)
@@ -160,7 +152,7 @@ def read_about(payload: bytes) -> About:
     return _read(_about, payload)
 
 
-def read_failure(payload: bytes) -> Failure:
+def read_failure(payload: bytes) -> SentError:
     """The payload of a template's `LoadFailed`. Raises `MessageError`."""
     return _read(_failure, payload)
 
@@ -172,35 +164,3 @@ def _read(decoder: msgspec.msgpack.Decoder[_M], body: bytes) -> _M:
         # what the library says of a malformed message is about types and places, never about values
         cause = brief(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
         raise MessageError(f"a malformed message: {cause}") from error
-
-
-def failure_of(error: Exception) -> Failure:
-    """An error made ready to travel. What is not the user's or the engine's doing arrives as `EngineStopped`."""
-    kind = type(error).__name__
-    if _travels(kind):
-        fields = {key: value for key, value in vars(error).items() if _simple(value)}
-        return Failure(kind, str(error), fields)
-    message = str(error) if isinstance(error, FaasmoeError) else f"{kind}: {brief(error)}"
-    return Failure(EngineStopped.__name__, message, {})
-
-
-def error_of(failure: Failure) -> FaasmoeError:
-    """The error that has travelled."""
-    if not _travels(failure.kind):
-        return EngineStopped(failure.message)
-    kind: Any = getattr(errors, failure.kind)
-    try:
-        error: FaasmoeError = kind(failure.message, **failure.fields)
-    except TypeError:  # fields of another version
-        error = EngineStopped(failure.message)
-    return error
-
-
-def _travels(kind: str) -> bool:
-    """Whether an error is made of a message and simple fields."""
-    found = getattr(errors, kind, None)
-    return isinstance(found, type) and issubclass(found, (UserError, EngineBusy, EngineStopped))
-
-
-def _simple(value: object) -> bool:
-    return value is None or isinstance(value, (str, int, float))

@@ -23,8 +23,8 @@ from faasmoe.errors import DeadlineExceeded, FunctionError
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.state.kv_cache import KVCacheSpec
 from faasmoe.model.state.sequence_state import StateSpec
-from faasmoe.protocol.client_errors import NOT_FINITE
 from faasmoe.protocol.config import EngineOptions
+from faasmoe.protocol.errors import NOT_FINITE
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from tests.unit.engine.experts.test_costs import part, replies, reply
 from tests.unit.running_sum import RunningSumSpec

@@ -12,6 +12,7 @@ import pytest
 from faasmoe.errors import EngineBusy, EngineStopped, MessageError, ProcessLost, RequestError, ServingError
 from faasmoe.fleet.link import Link
 from faasmoe.fleet.stream import MOST_UNREAD, PieceStream
+from faasmoe.protocol.errors import failure_of
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
@@ -24,7 +25,6 @@ from faasmoe.protocol.messages import (
     StatsRequest,
     Submit,
     ToGateway,
-    failure_of,
     pack,
     read_order,
 )

@@ -11,7 +11,8 @@ import pytest
 from faasmoe.errors import CheckpointError, EngineStopped, MessageError, ProcessLost
 from faasmoe.fleet import replica_process
 from faasmoe.fleet.replica_process import ReplicaProcess
-from faasmoe.protocol.messages import Accepted, Failed, Ready, Starting, ToGateway, failure_of
+from faasmoe.protocol.errors import failure_of
+from faasmoe.protocol.messages import Accepted, Failed, Ready, Starting, ToGateway
 
 
 class Link:

@@ -14,7 +14,8 @@ from faasmoe.errors import CheckpointError, ProcessLost
 from faasmoe.fleet import template_process
 from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.protocol.config import About, ServingConfig
-from faasmoe.protocol.messages import Start, encode, failure_of, read_start
+from faasmoe.protocol.errors import failure_of
+from faasmoe.protocol.messages import Start, encode, read_start
 from faasmoe.util.forkserver import client
 from faasmoe.util.forkserver.messages import (
     Ended,

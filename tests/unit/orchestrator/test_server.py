@@ -10,6 +10,7 @@ import pytest
 from faasmoe.errors import EngineBusy
 from faasmoe.orchestrator.outbox import MOST_UNSENT
 from faasmoe.orchestrator.server import Server, packed
+from faasmoe.protocol.errors import error_of
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
@@ -25,7 +26,6 @@ from faasmoe.protocol.messages import (
     StatsRequest,
     Submit,
     body_length,
-    error_of,
     pack,
     read_answer,
 )

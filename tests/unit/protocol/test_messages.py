@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe import errors
-from faasmoe.errors import EngineBusy, EngineStopped, FaasmoeError, MessageError, OptionError, RequestError
+from faasmoe.errors import MessageError
 from faasmoe.protocol.config import About, EngineOptions, ServingConfig
+from faasmoe.protocol.errors import SentError
 from faasmoe.protocol.messages import (
     HEADER,
     LARGEST,
@@ -19,7 +19,6 @@ from faasmoe.protocol.messages import (
     Accepted,
     Cancel,
     Failed,
-    Failure,
     Message,
     Pieces,
     Ready,
@@ -31,8 +30,6 @@ from faasmoe.protocol.messages import (
     Submit,
     body_length,
     encode,
-    error_of,
-    failure_of,
     pack,
     read_about,
     read_answer,
@@ -80,7 +77,7 @@ configs = st.builds(
     max_model_len=st.none() | numbers,
     engine=st.builds(EngineOptions),
 )
-failures = st.builds(Failure, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
+failures = st.builds(SentError, texts, texts, st.dictionaries(texts, st.none() | texts | reals))
 stats = st.builds(
     EngineStats,
     running=numbers,
@@ -131,14 +128,14 @@ def test_answers_arrive_as_they_were_sent(message: Message) -> None:
 
 
 @given(starts, abouts, failures)
-def test_payloads_of_the_template_arrive_as_they_were_sent(start: Start, about: About, failure: Failure) -> None:
+def test_payloads_of_the_template_arrive_as_they_were_sent(start: Start, about: About, failure: SentError) -> None:
     assert read_start(encode(start)) == start
     assert read_about(encode(about)) == about
     assert read_failure(encode(failure)) == failure
 
 
 @given(starts, abouts, failures, st.integers(0, 20))
-def test_a_payload_that_was_cut_is_malformed(start: Start, about: About, failure: Failure, length: int) -> None:
+def test_a_payload_that_was_cut_is_malformed(start: Start, about: About, failure: SentError, length: int) -> None:
     for value, read in ((start, read_start), (about, read_about), (failure, read_failure)):
         payload = encode(value)
         with pytest.raises(MessageError):
@@ -149,7 +146,7 @@ def test_a_payload_that_was_cut_is_malformed(start: Start, about: About, failure
 def test_bytes_that_are_no_message_are_malformed(body: bytes) -> None:
     for read in (read_order, read_answer, read_start, read_about, read_failure):
         with suppress(MessageError):  # and nothing else
-            assert isinstance(read(body), Message | About | Failure)
+            assert isinstance(read(body), Message | About | SentError)
 
 
 @given(orders, st.data())
@@ -208,37 +205,6 @@ def test_nan_arrives() -> None:
     message = read_answer(parts(Pieces((("a", piece),)))[1])
     assert isinstance(message, Pieces)
     assert math.isnan(message.pieces[0][1].queue_seconds)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RequestError("too long", param="prompt", code="context_length_exceeded"),
-        OptionError("the memory budget is too small"),
-        EngineBusy("full", retry_after=2.5),
-        EngineStopped("gone"),
-    ],
-)
-def test_errors_arrive_as_what_they_were(error: FaasmoeError) -> None:
-    there = error_of(failure_of(error))
-    assert (type(there), str(there), vars(there)) == (type(error), str(error), vars(error))
-
-
-@pytest.mark.parametrize("error", [errors.FunctionError("f", "ValueError", "m"), ValueError("v\nw")])
-def test_others_arrive_as_an_outage_that_says_what_it_was(error: Exception) -> None:
-    there = error_of(failure_of(error))
-    assert type(there) is EngineStopped
-    assert "ValueError" in str(there)
-    assert "\n" not in str(there)
-
-
-@pytest.mark.parametrize("kind", ["brief", "annotations", "Exception", "FunctionError", ""])
-def test_kinds_that_are_no_errors_of_ours_are_an_outage(kind: str) -> None:
-    assert type(error_of(Failure(kind, "m", {}))) is EngineStopped
-
-
-def test_fields_of_another_version_do_not_hurt() -> None:
-    assert type(error_of(Failure("RequestError", "m", {"news": 1}))) is EngineStopped
 
 
 def test_every_field_of_requests_and_pieces_is_of_a_type_that_travels() -> None:
