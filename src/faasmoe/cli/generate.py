@@ -15,8 +15,7 @@ from rich.console import Console
 from faasmoe.cli.numeric import MOST_SEED, MOST_TOKENS, real, whole
 from faasmoe.cli.options import Json, Model
 from faasmoe.cli.parameters import ServingParameters, grouped
-from faasmoe.cli.progress import writing
-from faasmoe.cli.stages import Stages
+from faasmoe.cli.progress import Stages, writing
 from faasmoe.errors import EngineStopped, OptionError
 from faasmoe.util.gc_freeze import importing
 

@@ -9,7 +9,6 @@ from examples import own_platform
 
 from faasmoe.cli.platforms import platform_options
 from faasmoe.errors import OptionError
-from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.platforms import registry
 from faasmoe.platforms.inline.platform import InlinePlatform
@@ -88,7 +87,7 @@ def test_a_strategy_starts_the_platform_with_its_own_options(example: str) -> No
     orders = Orders(
         strategy="faasmoe-shared", model="model", tenants=(), platform=example, platform_option=("threads=3",)
     )
-    with start_platform(orders) as platform:
+    with orders.start_platform() as platform:
         assert platform.capabilities.parallelism == 3
 
 

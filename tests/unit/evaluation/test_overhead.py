@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from faasmoe.evaluation.overhead import break_even, milliseconds_a_token
-from faasmoe.evaluation.strategies.step_parts import parts_of_steps
+from faasmoe.evaluation.strategies.engine import parts_of_steps
 from tests.unit.evaluation.made import run
 
 

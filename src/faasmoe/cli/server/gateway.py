@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from faasmoe.api.metering.request_meter import RequestMeters
+    from faasmoe.cli.progress import Stages
     from faasmoe.cli.server.service_manager import ServiceManager
     from faasmoe.cli.server.signals import EndedBySignals
-    from faasmoe.cli.stages import Stages
     from faasmoe.fleet.fleet import Fleet
     from faasmoe.fleet.launcher import TemplateClient
     from faasmoe.platforms.base import Platform

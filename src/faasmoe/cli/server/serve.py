@@ -11,6 +11,7 @@ from rich.console import Console
 
 from faasmoe.cli.options import Model
 from faasmoe.cli.parameters import ServingParameters, grouped
+from faasmoe.cli.progress import Stages
 from faasmoe.cli.server.access import Terms, bind, open_tenancy
 from faasmoe.cli.server.last_resort import LastResort
 from faasmoe.cli.server.options import (
@@ -27,7 +28,6 @@ from faasmoe.cli.server.options import (
 )
 from faasmoe.cli.server.service_manager import ServiceManager
 from faasmoe.cli.server.signals import ENDING, EndedBySignals
-from faasmoe.cli.stages import Stages
 from faasmoe.protocol.config import EngineOptions, ServingConfig
 
 if TYPE_CHECKING:

@@ -43,8 +43,8 @@ class _Walk:
     relatives: int  # how many processes shared its memory then
 
 
-class _Member(NamedTuple):
-    """A process that is there."""
+class _MemoryMember(NamedTuple):
+    """A process whose memory is measured."""
 
     key: tuple[int, int]  # its id and start
     rss: int
@@ -97,14 +97,14 @@ class Memory:
                 break  # others may be cheaper, but would never leave enough for this one
         return self._by_role(there)
 
-    def _walk(self, one: _Member) -> float:
+    def _walk(self, one: _MemoryMember) -> float:
         """Returns what it took."""
         begun, self.walks = self._cpu(), self.walks + 1
         found = self._footprint_of(one.key[0])
         self._last[one.key] = walk = _Walk(self._wall(), self._cpu() - begun, found, one.relatives)
         return walk.cost
 
-    def _turn(self, one: _Member) -> tuple[int, float]:
+    def _turn(self, one: _MemoryMember) -> tuple[int, float]:
         last = self._last.get(one.key)
         if not last:
             return _NEW, 0.0
@@ -113,7 +113,7 @@ class Memory:
         changed = abs(one.rss - last.found.rss) > _CHANGED * last.found.pss
         return _IN_TURN, last.at - _SOONER * changed
 
-    def _by_role(self, there: Sequence[_Member]) -> dict[str, int]:
+    def _by_role(self, there: Sequence[_MemoryMember]) -> dict[str, int]:
         kinds: dict[tuple[str, int], list[int]] = {}
         for one in there:
             if last := self._last.get(one.key):
@@ -125,11 +125,11 @@ class Memory:
         return memory
 
 
-def _members(members: Members) -> list[_Member]:
+def _members(members: Members) -> list[_MemoryMember]:
     """Without those that have ended and are not waited for yet: they have no memory, and share none."""
     there = [(role, one) for role, its in members.items() for one in its if one.rss]
     families = Counter(fork_family(role) for role, _ in there)
     return [
-        _Member((one.pid, one.started), one.rss, one.parent, role, families[fork_family(role)])
+        _MemoryMember((one.pid, one.started), one.rss, one.parent, role, families[fork_family(role)])
         for role, one in there
     ]

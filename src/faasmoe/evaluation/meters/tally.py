@@ -15,8 +15,8 @@ def _nothing() -> Account:
 
 
 @dataclass
-class _Member:
-    """A process that is there."""
+class _CpuMember:
+    """A process whose CPU time is counted."""
 
     role: str
     now: Seen
@@ -47,7 +47,7 @@ class CpuTally:
     """
 
     def __init__(self) -> None:
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, _CpuMember] = {}
         self._orphans = _nothing()
         self._begun = False
 
@@ -62,9 +62,9 @@ class CpuTally:
             if pid in self._members:
                 self._members[pid].now = one
             elif self._begun:
-                self._members[pid] = _Member(role, one)
+                self._members[pid] = _CpuMember(role, one)
             else:
-                self._members[pid] = _Member(role, one, one.cpu, one.reaped)
+                self._members[pid] = _CpuMember(role, one, one.cpu, one.reaped)
         self._begun = True
 
     def _ended(self, there: dict[int, tuple[str, Seen]]) -> list[int]:

@@ -15,7 +15,6 @@ from functools import partial
 
 import msgspec
 
-from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.host import one_for_each, play_on_each
 from faasmoe.evaluation.strategies.protocol import Orders
 from faasmoe.evaluation.strategies.registry import DENSE_PART, Player
@@ -29,7 +28,7 @@ _FOR_GOOD = 7 * 86400.0  # seconds
 def serve(orders: Orders) -> Iterator[Player]:
     """Starts the pool and a process for each tenant. This one does nothing but pass requests on."""
     find(orders.platform).require_connect(orders.strategy)
-    with RunFolder() as folder, start_platform(orders, keep_alive=_FOR_GOOD) as pool:
+    with RunFolder() as folder, orders.start_platform(keep_alive=_FOR_GOOD) as pool:
         parts = msgspec.structs.replace(
             orders, strategy=DENSE_PART, pool=pool.address, artifacts=str(folder.path / "artifacts")
         )

@@ -7,16 +7,14 @@ that runs already (a tenant's part of `local-distribution`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from faasmoe.evaluation.drive import drive
-from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import DENSE_PART, SHARED_FULL, Player
-from faasmoe.evaluation.strategies.step_parts import parts_of_steps
 from faasmoe.evaluation.torch_memory import beyond_cpu_build
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.experts import PRELOAD
@@ -62,6 +60,27 @@ def serve(orders: Orders) -> Iterator[Player]:
         yield play
 
 
+def parts_of_steps(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each part of the steps, from what an engine and its dispatch have counted.
+
+    `dense` is everything of the model but the routed experts; `transfer` what a layer's calls take beyond waiting at
+    instances and computing there: sending, waking, and waiting for a core.
+    """
+    invoked = seconds["pack"] + seconds["invoke"] + seconds["combine"]
+    return {
+        "dense": seconds["forward"] - invoked,
+        "routing": seconds["route"],
+        "packing": seconds["pack"] - seconds["route"],
+        "transfer": max(0.0, seconds["invoke"] - seconds["queue"] - seconds["compute"]),
+        "queue": seconds["queue"],
+        "compute": seconds["compute"],
+        "combine": seconds["combine"],
+        "sampling": seconds["sample"],
+        "scheduling": seconds["schedule"],
+        "accounting": seconds["account"],
+    }
+
+
 def _so_far(serving: Runtime) -> Counter[str]:
     """Everything that is counted, and seconds of everything, since the start."""
     figures, counts = serving.stats(), serving.dispatch.counts
@@ -82,7 +101,7 @@ def _platform(orders: Orders, plan: ModelPlan) -> Platform:
         return start(_IN_PROCESS, PRELOAD)
     if orders.pool:
         return find(orders.platform).require_connect(orders.strategy)(orders.pool)
-    return start_platform(orders, **_limits(orders, plan))
+    return orders.start_platform(**_limits(orders, plan))
 
 
 def _limits(orders: Orders, plan: ModelPlan) -> dict[str, object]:

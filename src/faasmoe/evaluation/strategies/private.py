@@ -15,7 +15,6 @@ from functools import partial
 from faasmoe.errors import FaasmoeError
 from faasmoe.evaluation.drive import Listener, encode
 from faasmoe.evaluation.drive import play as play_against
-from faasmoe.evaluation.strategies.functions import start_platform
 from faasmoe.evaluation.strategies.protocol import Answered, Orders, Played
 from faasmoe.evaluation.strategies.registry import Player
 from faasmoe.evaluation.workloads.ask import Ask
@@ -37,7 +36,7 @@ def serve(orders: Orders) -> Iterator[Player]:
     source, most = resolve(orders.model), len(orders.tenants)
     config = ServingConfig(source.name, str(source.folder), block_size=orders.block_size, dtype=orders.dtype)
     find(orders.platform).require_connect(orders.strategy)
-    with RunFolder() as folder, start_platform(orders) as pool, asyncio.Runner() as runner:
+    with RunFolder() as folder, orders.start_platform() as pool, asyncio.Runner() as runner:
         launcher = TemplateClient(Start(config, orders.platform, pool.address, str(folder.path), most))
         fleet = Fleet(launcher, FleetOptions("private", math.inf, most))
         runner.run(fleet.__aenter__())

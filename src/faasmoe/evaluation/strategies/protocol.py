@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.platforms.registry import DEFAULT
+from faasmoe.experts import PRELOAD
+from faasmoe.platforms.base import Platform
+from faasmoe.platforms.registry import DEFAULT, find, start
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.drive import Outcome
@@ -30,6 +32,13 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None  # folder of the control group to join
     platform: str = DEFAULT  # name
     platform_option: tuple[str, ...] = ()  # the platform's own options, NAME=VALUE each
+
+    def start_platform(self, **options: object) -> Platform:
+        """A pool of functions of its own; `options` take precedence. Raises `OptionError` or `PlatformError`."""
+        own = find(self.platform).read(self.platform_option)
+        ordered = {"keep_alive": self.keep_alive, "memory_budget": self.memory_budget} | options
+        given = {name: value for name, value in ordered.items() if value is not None}
+        return start(self.platform, PRELOAD, **given, **own)
 
 
 class StrategyReady(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from faasmoe.cli.stages import Stages
+from faasmoe.cli.progress import Stages
 
 
 @pytest.mark.parametrize(
