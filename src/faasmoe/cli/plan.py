@@ -5,114 +5,50 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from faasmoe.cli.evaluation.workloads import LEAST_RATE, MOST_RATE, Replay, Tenants
-from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, size, whole
+from faasmoe.cli.evaluation.workloads import Tenants
 from faasmoe.cli.options import Dtype, Json, Seed
+from faasmoe.cli.parameters import grouped
+from faasmoe.cli.plan_options import (
+    Layers,
+    MachineParameters,
+    Memory,
+    Model,
+    PriceTable,
+    RequestParameters,
+    Routing,
+    SettingParameters,
+    TotalRate,
+)
 from faasmoe.cli.tables import WholeTable
 
 if TYPE_CHECKING:
+    from faasmoe.planner.activations import Activations
     from faasmoe.planner.plan import Plan
     from faasmoe.planner.prediction import Prediction
     from faasmoe.planner.shape import ModelShape
     from faasmoe.planner.simulation import SimulatedRequests
 
-Model = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[MODEL]",
-        help="A published geometry such as qwen1.5-moe-a2.7b, a folder, or a hub id; the demo model without it. "
-        "No weights are loaded.",
-        show_default=False,
-    ),
-]
-TotalRate = Annotated[float, real(LEAST_RATE, MOST_RATE, help="Requests a second of all tenants together.")]
-Memory = Annotated[int, size(help="Memory for all processes together. Default: 16GiB.", show_default=False)]
-BlockSizes = Annotated[
-    list[int] | None,
-    whole(
-        1, MOST_COUNT, "--block-size", help="Experts in one function; may be repeated. Default: several are compared.",
-        show_default=False,
-    ),
-]  # fmt: skip
-KeepAlives = Annotated[
-    list[float] | None,
-    real(
-        0.1,
-        MOST_SECONDS,
-        "--keep-alive",
-        help="Seconds without a call until an instance is stopped; may be repeated. Default: 10, 60, 300.",
-        show_default=False,
-    ),
-]
-Strategy = Annotated[
-    Literal["shared", "private", "both"], typer.Option(help="One orchestrator for all tenants, or one each.")
-]
-Load = Annotated[
-    Literal["poisson", "bursty"],
-    typer.Option(help="Arrivals of requests: evenly (Poisson), or in bursts of few tenants."),
-]
-MedianPrompt = Annotated[int, whole(1, MOST_COUNT, help="Median length of prompts in tokens.")]
-MedianAnswer = Annotated[int, whole(1, MOST_COUNT, help="Median length of completions in tokens.")]
-Spread = Annotated[float, real(0, 3, help="Standard deviation of the natural logarithm of lengths.")]
-Routing = Annotated[
-    Path | None,
-    typer.Option(
-        help="Activations from `faasmoe models record`. Default: uniform.",
-        exists=True,
-        dir_okay=False,
-        show_default=False,
-    ),
-]
-Bandwidth = Annotated[
-    float | None,
-    real(
-        0.001,
-        MOST_COUNT,
-        help="GB of weights a second that the machine's cores read together.",
-        show_default=False,
-    ),
-]
-Cores = Annotated[
-    int | None,
-    whole(
-        1, MOST_COUNT, help="CPU cores of the target machine. Default: those of this machine.", show_default=False
-    ),
-]
-PriceTable = Annotated[
-    Path,
-    typer.Option(metavar="FILE", help="A price table in TOML, or aws-lambda, the one that comes with FaaSMoE."),
-]
-Layers = Annotated[
-    int | None, whole(1, MOST_COUNT, help="Layers of a published geometry. Default: all.", show_default=False)
-]
-
 _SHOWN = 12  # settings in the table
 
 
+@grouped
 def plan(
+    *,
     model: Model = None,
     tenants: Tenants = 6,
     rate: TotalRate = 0.1,
     memory: Memory = 16 << 30,
-    block_size: BlockSizes = None,
-    keep_alive: KeepAlives = None,
-    strategy: Strategy = "both",
-    load: Load = "poisson",
-    replay: Replay = None,
-    prompt_tokens: MedianPrompt = 100,
-    answer_tokens: MedianAnswer = 100,
-    spread: Spread = 0.5,
+    setting: SettingParameters,
+    load: RequestParameters,
     routing: Routing = None,
-    bandwidth: Bandwidth = None,
-    cores: Cores = None,
+    target: MachineParameters,
     prices: PriceTable = Path("aws-lambda"),
     layers: Layers = None,
     dtype: Dtype = "auto",
@@ -127,67 +63,44 @@ def plan(
     from faasmoe.tenancy.prices import read_prices
 
     facts = facts_of(model, layers)  # before torch, which takes seconds to import
-    for each in block_size or ():
+    for each in setting.block_size or ():
         facts.check(each)
     table = read_prices(prices)
     from faasmoe.model.adapter.light_import import import_transformers
 
     import_transformers()
-    from faasmoe.planner.activations import Activations
     from faasmoe.planner.machine import ProcessFootprint
-    from faasmoe.planner.plan import make_plan, usual_block_sizes
-    from faasmoe.planner.prediction import Conditions, Setting
+    from faasmoe.planner.plan import make_plan
+    from faasmoe.planner.prediction import Conditions
     from faasmoe.planner.shape import shape_of
 
     shape = shape_of(model, dtype, layers)
-    activations = Activations.load(routing) if routing else None
-    if activations:
-        activations.check([layer.experts for layer in shape.layers])
-    machine, footprint = _machine(bandwidth, cores), ProcessFootprint.here()
-    given = Conditions(shape, memory, activations=activations, machine=machine, footprint=footprint, prices=table)
-    keep_alives = keep_alive or [10.0, 60.0, 300.0]
-    lengths = (prompt_tokens, answer_tokens, spread)
-    requests = _requests(replay, load, tenants, rate, seed, lengths, max(keep_alives))
-    strategies = ["shared", "private"] if strategy == "both" else [strategy]
-    choices = product(strategies, block_size or usual_block_sizes(shape), keep_alives)
+    given = Conditions(
+        shape,
+        memory,
+        activations=_activations(routing, shape),
+        machine=target.machine(),
+        footprint=ProcessFootprint.here(),
+        prices=table,
+    )
+    requests = load.requests(tenants, rate, seed, max(setting.keep_alives))
     with Console(stderr=True).status("simulating"):
-        result = make_plan(requests, [Setting(*choice) for choice in choices], given)
+        result = make_plan(requests, setting.settings(shape), given)
     if as_json:
         typer.echo(json.dumps(_facts(shape, requests, result, table.currency), allow_nan=False))
     else:
         _show(Console(highlight=False), shape, (model, layers), result, table.currency)
 
 
-def _machine(bandwidth: float | None, cores: int | None) -> Any:
-    from dataclasses import replace
+def _activations(file: Path | None, shape: ModelShape) -> Activations | None:
+    """Recorded activations. Raises `OptionError` if they are those of another model."""
+    from faasmoe.planner.activations import Activations
 
-    from faasmoe.planner.machine import Machine
-
-    machine = Machine()
-    if bandwidth is not None:
-        factor = bandwidth * 1e9 / machine.bandwidth
-        machine = replace(machine, bandwidth=bandwidth * 1e9, operations=machine.operations * factor)
-    return machine if cores is None else replace(machine, cores=cores)
-
-
-def _requests(
-    file: Path | None,
-    load: Load,
-    tenants: int,
-    rate: float,
-    seed: int,
-    lengths: tuple[int, int, float],
-    longest: float,
-) -> SimulatedRequests:
-    from faasmoe.evaluation.workloads.arrivals import bursty, poisson
-    from faasmoe.evaluation.workloads.ask import Lengths
-    from faasmoe.evaluation.workloads.replay import replay
-    from faasmoe.planner.plan import requests_of, seconds_to_simulate
-
-    if file:
-        return requests_of(replay(file))
-    workload = {"poisson": poisson, "bursty": bursty}[load]
-    return requests_of(workload(tenants, rate, seconds_to_simulate(rate, longest), seed, Lengths(*lengths)))
+    if file is None:
+        return None
+    activations = Activations.load(file)
+    activations.check([layer.experts for layer in shape.layers])
+    return activations
 
 
 def _facts(shape: ModelShape, requests: SimulatedRequests, result: Plan, currency: str) -> dict[str, Any]:
