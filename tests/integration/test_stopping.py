@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,59 +161,75 @@ def test_a_service_goes_on_without_a_manager(environment: dict[str, str]) -> Non
     service.stopping(1)
 
 
-def test_a_server_starts_and_drains_in_order(tmp_path: Path, runtime: Path) -> None:
-    with (
-        listening(str(tmp_path / "notify")) as manager,
-        starting(
-            tmp_path,
-            *("--drain-seconds", "100"),
-            NOTIFY_SOCKET=str(tmp_path / "notify"),
-            WATCHDOG_USEC="500000",
-            XDG_RUNTIME_DIR=str(runtime),
-        ) as server,
-        ThreadPoolExecutor() as pool,
-    ):
+@contextmanager
+def watched(folder: Path, runtime: Path, pool: Executor) -> Iterator[tuple[Starting, list[str]]]:
+    """A server with a service manager, and what the manager is told."""
+    address = str(folder / "notify")
+    notes: list[str] = []
+    environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "500000", "XDG_RUNTIME_DIR": str(runtime)}
+    with listening(address) as manager, starting(folder, "--drain-seconds", "100", **environment) as server:
         assert wait_until(server.answers, 60)
-        assert server.get("/health").json()["status"] == "starting"  # at once, while the model is loaded
-        assert (server.get("/health").status_code, server.get("/ready").json()["ready"]) == (503, False)
-        refused = server.get("/v1/models")
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-        notes: list[str] = []
+        check_starting(server)
         pool.submit(listen, manager, notes)
+        try:
+            yield server, notes
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ending:
+                ending.sendto(b"", address)
+
+
+def check_starting(server: Starting) -> None:
+    assert server.get("/health").json()["status"] == "starting"  # at once, while the model is loaded
+    assert (server.get("/health").status_code, server.get("/ready").json()["ready"]) == (503, False)
+    refused = server.get("/v1/models")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+
+
+def check_running(server: Starting) -> None:
+    health = server.get("/health")
+    assert (health.status_code, health.json()["status"], health.json()["open"]) == (200, "ok", True)
+    head = httpx.head(f"{server.url}/v1/models")
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == len(server.get("/v1/models").content)
+
+
+def check_draining(server: Starting) -> None:
+    assert wait_until(lambda: server.get("/ready").status_code == 503)
+    assert server.get("/health").json()["status"] == "stopped"
+    refused = server.get("/v1/models")
+    assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+    assert int(refused.headers["retry-after"]) > 0
+
+
+def begin(pool: Executor, server: Starting, tokens: int = LONG) -> tuple[Future[None], list[str]]:
+    """A stream that has begun, and its events so far."""
+    began, events = threading.Event(), list[str]()
+    streamed = pool.submit(stream, server, began, events, tokens)
+    assert began.wait(100)
+    return streamed, events
+
+
+def test_a_server_starts_and_drains_in_order(tmp_path: Path, runtime: Path) -> None:
+    with ThreadPoolExecutor() as pool, watched(tmp_path, runtime, pool) as (server, notes):
         assert wait_until(lambda: "READY=1" in notes, 100)
         assert {"WATCHDOG=1", "STATUS=loading faasmoe-demo"} <= set(notes)
-        health = server.get("/health")
-        assert (health.status_code, health.json()["status"], health.json()["open"]) == (200, "ok", True)
-        head = httpx.head(f"{server.url}/v1/models")
-        assert (head.status_code, head.content) == (200, b"")
-        assert int(head.headers["content-length"]) == len(server.get("/v1/models").content)
-        began = threading.Event()
-        lines: list[str] = []
-        streamed = pool.submit(stream, server, began, lines)
-        assert began.wait(100)
-        short_began, short = threading.Event(), list[str]()
-        ending = pool.submit(stream, server, short_began, short, tokens=30)
-        assert short_began.wait(100)
+        check_running(server)
+        streamed, events = begin(pool, server)
+        ending, short = begin(pool, server, tokens=30)
         everybody = server.everybody()
 
         server.process.send_signal(signal.SIGTERM)
-        assert wait_until(lambda: server.get("/ready").status_code == 503)
-        assert server.get("/health").json()["status"] == "stopped"
-        refused = server.get("/v1/models")
-        assert (refused.status_code, refused.headers["connection"]) == (503, "close")
-        assert int(refused.headers["retry-after"]) > 0
-        so_far = len(lines)
-        assert wait_until(lambda: len(lines) > so_far + 2)  # what runs goes on
+        check_draining(server)
+        so_far = len(events)
+        assert wait_until(lambda: len(events) > so_far + 2)  # what runs goes on
         ending.result(100)
         assert short[-1] == "[DONE]"
         assert wait_until(lambda: "STOPPING=1" in notes)
 
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(30) == 0
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ending:
-            ending.sendto(b"", str(tmp_path / "notify"))
         streamed.result(10)
-        assert json.loads(lines[-1])["error"]["message"] == "the server is shutting down"
+        assert json.loads(events[-1])["error"]["message"] == "the server is shutting down"
         assert psutil.wait_procs(everybody, timeout=10)[1] == []
     log = server.log.read_text()
     assert "Traceback" not in log
@@ -232,10 +248,7 @@ def test_a_server_starts_and_drains_in_order(tmp_path: Path, runtime: Path) -> N
 def test_a_server_whose_processes_are_all_frozen_ends_in_time(tmp_path: Path) -> None:
     with starting(tmp_path, "--drain-seconds", "1") as server, ThreadPoolExecutor() as pool:
         assert wait_until(lambda: server.answers() and server.get("/ready").status_code == 200, 100)
-        began = threading.Event()
-        lines: list[str] = []
-        streamed = pool.submit(stream, server, began, lines)
-        assert began.wait(100)
+        streamed, events = begin(pool, server)
         everybody = server.everybody()
         for process in everybody:
             process.send_signal(signal.SIGSTOP)
@@ -244,7 +257,7 @@ def test_a_server_whose_processes_are_all_frozen_ends_in_time(tmp_path: Path) ->
         server.process.wait(30)
         assert time.monotonic() - told_at < 1 + 5
         streamed.result(10)
-        assert json.loads(lines[-1])["error"]["code"] == "engine_stopped"
+        assert json.loads(events[-1])["error"]["code"] == "engine_stopped"
         assert psutil.wait_procs(everybody, timeout=10)[1] == []
     assert "Traceback" not in server.log.read_text()
 
