@@ -14,7 +14,7 @@ from faasmoe.evaluation.results import FIGURES, Results, Run
 from faasmoe.evaluation.statistics import Estimate, paired_ratio, ratio
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The claim that the ratio of `figure` between two strategies is at most (or at least) `bound`."""
 
@@ -32,7 +32,7 @@ class Claim:
     paper: float | None = None  # the same ratio in the paper
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A claim beside what was found, with which model, in which file of results.
 
@@ -64,34 +64,103 @@ class Verdict:
 OURS, FULL = "faasmoe-shared", "shared-full"
 _BAR = "against what users would run instead, which the paper has not measured"
 CLAIMS = (
-    Claim("memory_vs_baseline", "memory over one full model for each tenant",
-          "memory_mean_bytes", OURS, "baseline", 1 / 5,
-          source="a fifth, where the paper has a third", paper=72.25 / 217.5),
-    Claim("cpu_vs_baseline", "CPU time a token over one full model for each tenant",
-          "cpu_seconds_per_token", OURS, "baseline", 1 / 3.5,
-          source="the paper's ratio", paper=326.4 / 1126.8),
-    Claim("memory_vs_local_distribution", "memory over a dense part for each tenant with one server of all experts",
-          "memory_mean_bytes", OURS, "local-distribution", 1.0,
-          source="no more than what keeps all experts, where the paper takes more", paper=72.25 / 50.4),
-    Claim("private_vs_shared_memory", "memory of an orchestrator for each tenant over one orchestrator for all",
-          "memory_mean_bytes", "faasmoe-private", OURS, 1.25, source="the paper's ratio", paper=91.0 / 72.25),
-    Claim("peak_memory_vs_shared_full", "peak memory over one full model for all tenants",
-          "memory_peak_bytes", OURS, FULL, 1.10,
-          source=f"{_BAR}: a tenth more when all experts are in use"),
-    Claim("bursty_memory_vs_shared_full", "memory over one full model for all tenants, with bursts",
-          "memory_mean_bytes", OURS, FULL, 0.5, workload="bursty", tenants=None,
-          source=f"{_BAR}: half of its memory where load comes in bursts"),
-    Claim("bursty_p95_vs_shared_full", "95th percentile of latency over one full model for all tenants, with bursts",
-          "end_to_end_p95", OURS, FULL, 1.3, workload="bursty", tenants=None,
-          source=f"{_BAR}: cold starts may cost three tenths of latency"),
-    Claim("pressure_vs_llamacpp", "tokens a second over llama.cpp, with half of the model's memory",
-          "tokens_per_second", OURS, "llama.cpp", 1.0, at_least=True,
-          experiment="pressure", workload="50 %", tenants=None,
-          source="llama.cpp is what users would run where memory is short"),
-    Claim("throughput_vs_shared_full", "tokens a second over one full model for all tenants, saturated",
-          "tokens_per_second", OURS, FULL, 0.9, at_least=True, workload="saturated", tenants=None,
-          source=f"{_BAR}: a tenth less may be lost"),
-)  # fmt: skip
+    Claim(
+        key="memory_vs_baseline",
+        says="memory over one full model for each tenant",
+        figure="memory_mean_bytes",
+        strategy=OURS,
+        over="baseline",
+        bound=1 / 5,
+        source="a fifth, where the paper has a third",
+        paper=72.25 / 217.5,
+    ),
+    Claim(
+        key="cpu_vs_baseline",
+        says="CPU time a token over one full model for each tenant",
+        figure="cpu_seconds_per_token",
+        strategy=OURS,
+        over="baseline",
+        bound=1 / 3.5,
+        source="the paper's ratio",
+        paper=326.4 / 1126.8,
+    ),
+    Claim(
+        key="memory_vs_local_distribution",
+        says="memory over a dense part for each tenant with one server of all experts",
+        figure="memory_mean_bytes",
+        strategy=OURS,
+        over="local-distribution",
+        bound=1.0,
+        source="no more than what keeps all experts, where the paper takes more",
+        paper=72.25 / 50.4,
+    ),
+    Claim(
+        key="private_vs_shared_memory",
+        says="memory of an orchestrator for each tenant over one orchestrator for all",
+        figure="memory_mean_bytes",
+        strategy="faasmoe-private",
+        over=OURS,
+        bound=1.25,
+        source="the paper's ratio",
+        paper=91.0 / 72.25,
+    ),
+    Claim(
+        key="peak_memory_vs_shared_full",
+        says="peak memory over one full model for all tenants",
+        figure="memory_peak_bytes",
+        strategy=OURS,
+        over=FULL,
+        bound=1.10,
+        source=f"{_BAR}: a tenth more when all experts are in use",
+    ),
+    Claim(
+        key="bursty_memory_vs_shared_full",
+        says="memory over one full model for all tenants, with bursts",
+        figure="memory_mean_bytes",
+        strategy=OURS,
+        over=FULL,
+        bound=0.5,
+        workload="bursty",
+        tenants=None,
+        source=f"{_BAR}: half of its memory where load comes in bursts",
+    ),
+    Claim(
+        key="bursty_p95_vs_shared_full",
+        says="95th percentile of latency over one full model for all tenants, with bursts",
+        figure="end_to_end_p95",
+        strategy=OURS,
+        over=FULL,
+        bound=1.3,
+        workload="bursty",
+        tenants=None,
+        source=f"{_BAR}: cold starts may cost three tenths of latency",
+    ),
+    Claim(
+        key="pressure_vs_llamacpp",
+        says="tokens a second over llama.cpp, with half of the model's memory",
+        figure="tokens_per_second",
+        strategy=OURS,
+        over="llama.cpp",
+        bound=1.0,
+        at_least=True,
+        experiment="pressure",
+        workload="50 %",
+        tenants=None,
+        source="llama.cpp is what users would run where memory is short",
+    ),
+    Claim(
+        key="throughput_vs_shared_full",
+        says="tokens a second over one full model for all tenants, saturated",
+        figure="tokens_per_second",
+        strategy=OURS,
+        over=FULL,
+        bound=0.9,
+        at_least=True,
+        workload="saturated",
+        tenants=None,
+        source=f"{_BAR}: a tenth less may be lost",
+    ),
+)
 
 
 def judge(several: Mapping[str, Results]) -> list[Verdict]:
@@ -110,8 +179,19 @@ def _judge(claim: Claim, several: Mapping[str, Results]) -> Verdict:
             runs = [*above.values(), *below.values()]
             extrapolated = any(run.extrapolated for run in runs)
             share = fmean(run.usage.meter_share for run in runs)
-            return Verdict(claim, estimate, extrapolated, results.model, name, meter_share=share)
-    return Verdict(claim, None, why=_missing(claim, [run for results in several.values() for run in results.runs]))
+            return Verdict(
+                claim=claim,
+                estimate=estimate,
+                extrapolated=extrapolated,
+                model=results.model,
+                file=name,
+                meter_share=share,
+            )
+    return Verdict(
+        claim=claim,
+        estimate=None,
+        why=_missing(claim, [run for results in several.values() for run in results.runs]),
+    )
 
 
 def _missing(claim: Claim, runs: Sequence[Run]) -> str:
