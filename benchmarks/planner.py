@@ -31,7 +31,7 @@ from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.planner.activations import Activations
+from faasmoe.planner.activations import RecordedActivations
 from faasmoe.planner.machine import ProcessFootprint
 from faasmoe.planner.plan import requests_of
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
@@ -72,14 +72,14 @@ class Measured:
         return requests_of(asks)
 
 
-def recorded(prompts: list[str]) -> Activations:
+def recorded(prompts: list[str]) -> RecordedActivations:
     """By a process of its own, whose memory is not to be counted."""
     with tempfile.TemporaryDirectory() as folder:
         text, out = Path(folder, "prompts"), Path(folder, "activations")
         text.write_text("\n\n".join(prompts))
         command = [sys.executable, "-m", "faasmoe.cli.main", "models", "record", "--text", str(text)]
         subprocess.run([*command, "--out", str(out), "--answer-tokens", str(ANSWER)], check=True)
-        return Activations.load(out)
+        return RecordedActivations.load(out)
 
 
 def measure(setting: Setting, asks: list[Ask]) -> Measured:

@@ -16,7 +16,7 @@ from faasmoe.model.adapter import torch_build
 from faasmoe.model.architecture import read_config
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.text.tokenizer import Tokenizer
-from faasmoe.planner.activations import Activations
+from faasmoe.planner.activations import RecordedActivations
 from faasmoe.planner.machine import ProcessFootprint
 from faasmoe.planner.plan import requests_of
 from faasmoe.planner.prediction import Conditions, Setting, predict
@@ -38,7 +38,7 @@ def test_predictions_hold_for_one_request(tmp_path: Path) -> None:
     prompts = [own[0] for tasks in task_sets().values() for own in tasks.values()]
     (tmp_path / "prompts").write_text("\n\n".join(prompts[:8]))
     facts = faasmoe("models", "record", "--text", str(tmp_path / "prompts"), "--out", str(tmp_path / "recorded"))
-    activations = Activations.load(tmp_path / "recorded")
+    activations = RecordedActivations.load(tmp_path / "recorded")
     assert facts["layers"] == 6
     assert facts["tokens"] == len(activations.layers[0]) > 8 * 31
 

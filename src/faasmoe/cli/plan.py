@@ -29,7 +29,7 @@ from faasmoe.cli.plan_options import (
 from faasmoe.cli.tables import WholeTable
 
 if TYPE_CHECKING:
-    from faasmoe.planner.activations import Activations
+    from faasmoe.planner.activations import RecordedActivations
     from faasmoe.planner.plan import Plan
     from faasmoe.planner.prediction import Prediction
     from faasmoe.planner.shape import ModelShape
@@ -92,13 +92,13 @@ def plan(
         _show(Console(highlight=False), shape, (model, layers), result, table.currency)
 
 
-def _activations(file: Path | None, shape: ModelShape) -> Activations | None:
+def _activations(file: Path | None, shape: ModelShape) -> RecordedActivations | None:
     """Recorded activations. Raises `OptionError` if they are those of another model."""
-    from faasmoe.planner.activations import Activations
+    from faasmoe.planner.activations import RecordedActivations
 
     if file is None:
         return None
-    activations = Activations.load(file)
+    activations = RecordedActivations.load(file)
     activations.check([layer.experts for layer in shape.layers])
     return activations
 

@@ -18,7 +18,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity, so that curves of one trace are computed once
-class Activations:
+class RecordedActivations:
     """Experts of T consecutive tokens, `[T, K]` for each layer that has experts, in order of layers."""
 
     layers: tuple[NDArray[np.int32], ...]
@@ -51,7 +51,7 @@ class Activations:
             np.savez_compressed(stream, version=np.array(_VERSION), **arrays)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, file: Path) -> Activations:
+    def load(cls, file: Path) -> RecordedActivations:
         """Raises `OptionError` on anything that `save` did not write."""
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -82,6 +82,6 @@ class Recorder:
         self._seen.setdefault(layer, []).append(index.numpy().astype(np.int32))
         return self.routed(layer, hidden, index, weight, meanwhile)
 
-    def activations(self) -> Activations:
+    def activations(self) -> RecordedActivations:
         """Everything so far."""
-        return Activations(tuple(np.concatenate(self._seen[layer]) for layer in sorted(self._seen)))
+        return RecordedActivations(tuple(np.concatenate(self._seen[layer]) for layer in sorted(self._seen)))

@@ -12,7 +12,7 @@ import numpy as np
 from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.statistics import percentiles
-from faasmoe.planner.activations import Activations
+from faasmoe.planner.activations import RecordedActivations
 from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.routing import GRID, untouched
 from faasmoe.planner.shape import ModelShape
@@ -51,7 +51,7 @@ class Conditions:
     shape: ModelShape
     memory: int  # bytes for everything
     _: KW_ONLY
-    activations: Activations | None = None
+    activations: RecordedActivations | None = None
     machine: Machine = field(default_factory=Machine)
     footprint: ProcessFootprint = field(default_factory=ProcessFootprint)
     limits: SimulationLimits = field(default_factory=SimulationLimits)

@@ -11,7 +11,7 @@ from faasmoe.experts import PRELOAD
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.plan import context_length, make_plan
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.planner.activations import Activations, Recorder
+from faasmoe.planner.activations import RecordedActivations, Recorder
 from faasmoe.platforms.registry import start
 
 
@@ -21,7 +21,7 @@ def record(
     answer_tokens: int,
     dtype: str = "auto",
     advance: Callable[[], object] = lambda: None,
-) -> Activations:
+) -> RecordedActivations:
     """Have the model answer each prompt, one after the other, in this process. `advance` is told of each answer.
 
     Raises `OptionError` if there is no prompt, and what loading or running a model raises.

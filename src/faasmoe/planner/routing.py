@@ -14,7 +14,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.planner.activations import Activations
+from faasmoe.planner.activations import RecordedActivations
 from faasmoe.planner.shape import ModelShape
 
 Array = NDArray[np.float64]
@@ -43,7 +43,7 @@ class Untouched:
 
 
 @lru_cache(maxsize=64)
-def untouched(shape: ModelShape, block_size: int, activations: Activations | None = None) -> Untouched:
+def untouched(shape: ModelShape, block_size: int, activations: RecordedActivations | None = None) -> Untouched:
     """For all layers together. Without `activations` every expert is as likely as any other."""
     total = [np.zeros_like(GRID) for _ in range(3)]
     for number, layer in enumerate(shape.layers):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from faasmoe.errors import OptionError
-from faasmoe.planner.activations import Activations
+from faasmoe.planner.activations import RecordedActivations
 from faasmoe.planner.routing import GRID, untouched
 from faasmoe.planner.shape import ExpertLayer, ModelShape
 from tests.unit.planner.states import keeps
@@ -17,7 +17,7 @@ QWEN = ModelShape(
 )  # fmt: skip
 
 
-def drawn(tokens: int, experts: int, top_k: int, weights: list[float] | None = None) -> Activations:
+def drawn(tokens: int, experts: int, top_k: int, weights: list[float] | None = None) -> RecordedActivations:
     random.seed(1)
     rows = []
     for _ in range(tokens):
@@ -27,7 +27,7 @@ def drawn(tokens: int, experts: int, top_k: int, weights: list[float] | None = N
             row.append(random.choices(left, [weights[e] for e in left] if weights else None)[0])
             left.remove(row[-1])
         rows.append(row)
-    return Activations((np.array(rows, dtype=np.int32),) * 2)
+    return RecordedActivations((np.array(rows, dtype=np.int32),) * 2)
 
 
 def test_uniform_routing_touches_what_the_design_says() -> None:
@@ -66,20 +66,20 @@ def test_skewed_routing_touches_fewer() -> None:
 
 def test_consecutive_tokens_that_are_alike_touch_fewer_than_independent_ones() -> None:
     rows = np.repeat(drawn(200, 60, 4).layers[0], 10, axis=0)  # ten tokens at a time pick the same
-    curve = untouched(QWEN, 1, Activations((rows, rows)))
+    curve = untouched(QWEN, 1, RecordedActivations((rows, rows)))
     ten = GRID.searchsorted(10)
     assert curve.together[ten] > curve.apart[ten] + 20
 
 
 def test_masked_slots_touch_nothing() -> None:
     index = np.array([[0, 60], [60, 60], [59, 1]], dtype=np.int32)
-    assert Activations((index,)).hits(0, 60, 30).tolist() == [[True, False], [False, False], [True, True]]
+    assert RecordedActivations((index,)).hits(0, 60, 30).tolist() == [[True, False], [False, False], [True, True]]
 
 
 def test_activations_are_saved_and_read(tmp_path) -> None:
     file = tmp_path / "activations.npz"
     drawn(50, 60, 4).save(file)
-    again = Activations.load(file)
+    again = RecordedActivations.load(file)
     assert [layer.tolist() for layer in again.layers] == [layer.tolist() for layer in drawn(50, 60, 4).layers]
     again.check([60, 60])
     with pytest.raises(OptionError, match="2 layers with experts, the model has 3"):
@@ -93,6 +93,6 @@ def test_other_files_are_no_activations(tmp_path, content: bytes) -> None:
     file = tmp_path / "other"
     file.write_bytes(content)
     with pytest.raises(OptionError, match="holds no recorded activations"):
-        Activations.load(file)
+        RecordedActivations.load(file)
     with pytest.raises(OptionError, match="holds no recorded activations"):
-        Activations.load(tmp_path / "gone")
+        RecordedActivations.load(tmp_path / "gone")
