@@ -18,6 +18,7 @@ from faasmoe.platforms.local.client.connections import Connection, Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
 from faasmoe.platforms.local.protocol import frame
+from faasmoe.platforms.local.protocol.failure import read_failure
 from faasmoe.platforms.local.protocol.frame import Status
 from faasmoe.platforms.local.protocol.messages import NAME, DeadlinePassed, NotActivated, Wanted
 from faasmoe.platforms.local.protocol.wire import Lost
@@ -239,8 +240,7 @@ class Fanout:
         connection.thread = answer.thread
         if answer.status > Status.STORED:
             connection.close()
-            text = bytes(buffer[frame.HEADER : end]).decode(errors="replace")
-            self._refused(pending, connection, answer.status, text)
+            self._refused(pending, connection, answer.status, bytes(buffer[frame.HEADER : end]))
             return True
         stored = answer.status == Status.STORED
         at = pending.index
@@ -256,15 +256,15 @@ class Fanout:
             self._connections.keep(pending.function, connection)
         return True
 
-    def _refused(self, pending: Pending, connection: Connection, status: int, text: str) -> None:
+    def _refused(self, pending: Pending, connection: Connection, status: int, reply: bytes) -> None:
         if status == Status.DRAINING:
             self._ask(pending, connection.path)
             return
+        failure = read_failure(reply)
         if status == Status.FAILED:
-            kind, _, message = text.partition(": ")
-            raise FunctionError(pending.function, kind, message)
+            raise FunctionError(pending.function, failure.kind, failure.message)
         pending.loads += 1
-        pending.cause = f"it cannot be loaded: {text}"
+        pending.cause = f"it cannot be loaded: {failure}"
         if pending.loads >= _MOST_LOADS:
             raise PlatformError(NAME, pending.function, f"{pending.cause} ({pending.loads} attempts)")
         self._ask(pending, connection.path)

@@ -26,9 +26,9 @@ from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.latency import bucket_of
 from faasmoe.platforms.local.instance.connection import ServerConnection
 from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol.failure import CallFailure
 from faasmoe.platforms.local.protocol.frame import Header, ReplyHeader, Status
 from faasmoe.platforms.local.protocol.payloads import Duty, read_duty
-from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Instance:
         self._latency = self._record.latency
         self._draining = False
         self._handle: Handle | None = None
-        self._failure = ""
+        self._failure = b""  # why there is no handle
 
     @classmethod
     def assigned(cls, payload: bytes, descriptors: Sequence[int]) -> Instance:
@@ -104,7 +104,7 @@ class Instance:
         except Exception as error:  # noqa: BLE001 - callers are told, whatever it is
             failure = f"{type(error).__name__}: {brief(error)}"
             log.error("function of %s cannot be loaded: %s", artifact, failure)
-            self._failure = public(failure)
+            self._failure = CallFailure.of(error).encoded()
         record.mapped = time.monotonic_ns()
         if record.report:
             self._tell()
@@ -226,11 +226,11 @@ class Instance:
         self, caller: ServerConnection, payload: memoryview, shared: memoryview | None, waited: int
     ) -> tuple[Status, Buffer]:
         if self._handle is None:
-            return Status.UNLOADABLE, self._failure.encode()
+            return Status.UNLOADABLE, self._failure
         try:
             return caller.stored(self._handle(payload, shared, waited, caller.reserve))
         except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
-            return Status.FAILED, public(f"{type(error).__name__}: {brief(error)}").encode()
+            return Status.FAILED, CallFailure.of(error).encoded()
 
     def _end(self, arrived: int, share: int) -> tuple[bool, int]:
         """Count a call that has run. Returns whether more were here than can run, and its part of the busy time."""

@@ -38,9 +38,9 @@ class Status(IntEnum):
 
     OK = 0  # the reply follows the header
     STORED = 1  # the reply is in the reply area
-    FAILED = 2  # the function raised, or could not be loaded; the text follows, "Kind: message"
+    FAILED = 2  # the function raised; why follows (`failure`)
     DRAINING = 3  # not run: the instance is about to end; ask for another
-    UNLOADABLE = 4  # as FAILED, and the instance ends
+    UNLOADABLE = 4  # the function cannot be loaded, and the instance ends; why follows
 
 
 STORED, _LAST_STATUS = int(Status.STORED), int(Status.UNLOADABLE)  # compared faster than the enum
