@@ -202,11 +202,8 @@ class ForkServerClient(Generic[T]):
     def _hear(self) -> None:
         try:
             packet, _, flags, _ = self._socket.recvmsg(LARGEST_PACKET)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            packet = b""  # it has closed its end, with orders that it has not read
-            flags = 0
+        except (BlockingIOError, ConnectionResetError):
+            return  # a reset is told once, for orders that were not read; what was sent before it is still there
         except OSError as error:
             self._give_up(error)
             return

@@ -186,12 +186,14 @@ def test_orders_to_a_server_that_is_just_ending_are_lost_with_it(read: bool) -> 
         client.load(b"")
         if read:  # else the kernel resets the connection
             server.order()
+        server.socket.send(pack(Loaded(b"that")))
         server.socket.close()
         child = client.fork([0])
         client.ping()
         assert client.running
         await settle()
         assert not client.running
+        assert await client.loaded == "that"  # it was said before the end
         with pytest.raises(ProcessLost, match="the server has ended"):
             await child.pid
 
