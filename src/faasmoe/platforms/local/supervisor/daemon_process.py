@@ -29,8 +29,8 @@ class DaemonProcess:
         self,
         process: subprocess.Popen[bytes],
         channel: socket.socket,
-        read: ReadState = read_state,
         clock: Callable[[], float] = time.monotonic,
+        read: ReadState = read_state,
     ) -> None:
         """`channel`: our end of the SOCK_SEQPACKET socket that is the daemon's standard input."""
         channel.setblocking(False)

@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from faasmoe.errors import PlatformError
@@ -39,12 +40,13 @@ _STDERR = 2
 class Supervisor:
     """Owns a pool: its folder and its daemon. Raises `PlatformError` if the first daemon does not start."""
 
-    def __init__(self, options: LocalOptions) -> None:
+    def __init__(self, options: LocalOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self.health = PoolHealth()
         self._options = options
+        self._clock = clock
         self._closing = threading.Event()
-        self._backoff = Backoff(*_PAUSES, calm=_LIVED)
-        self._failures = FailureLog(log)
+        self._backoff = Backoff(*_PAUSES, calm=_LIVED, clock=clock)
+        self._failures = FailureLog(log, clock=clock)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)  # readable for good once `close` was called
         self._run_folder = RunFolder()
         self._daemon: DaemonProcess | None = None
@@ -92,7 +94,7 @@ class Supervisor:
             except BaseException:
                 ours.close()
                 raise
-        return DaemonProcess(process, ours)
+        return DaemonProcess(process, ours, self._clock)
 
     def _run(self) -> None:
         """Have a daemon until `close`."""
@@ -116,12 +118,13 @@ class Supervisor:
                 self.health.rests()
                 log.info("nothing has run for long; the platform's daemon has ended until it is needed")
                 self._wait([self._listener], None)
+        self._end_daemon()  # it is there if `close` was called before this thread began
 
     def _attend(self, daemon: DaemonProcess, until_ready: bool = False) -> str:
         """Returns why the daemon is lost: empty if it has ended by itself, is ready, or `close` was called."""
-        next_look = time.monotonic() + TICK
+        next_look = self._clock() + TICK
         while not self._closing.is_set():
-            self._wait([daemon], max(0.0, next_look - time.monotonic()))
+            self._wait([daemon], max(0.0, next_look - self._clock()))
             if daemon.hear():  # what has come is read before anything is judged
                 if until_ready:
                     return ""
@@ -130,11 +133,11 @@ class Supervisor:
             if daemon.gone:
                 status = daemon.end(_END_SECONDS)
                 return ended_by_itself(status) if status or until_ready else ""
-            if time.monotonic() >= next_look:
+            if self._clock() >= next_look:
                 if cause := daemon.check():
                     daemon.end(0)
                     return cause
-                next_look = time.monotonic() + TICK
+                next_look = self._clock() + TICK
         return ""
 
     def _wait(self, what: list[DaemonProcess | socket.socket], seconds: float | None) -> None:

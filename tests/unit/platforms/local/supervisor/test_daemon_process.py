@@ -38,7 +38,7 @@ class Played:
         self.waits: list[float] = []
         self.killed = False
         process: Any = self
-        self.held = DaemonProcess(process, ours, lambda *_: self.state, lambda: self.now)
+        self.held = DaemonProcess(process, ours, lambda: self.now, lambda *_: self.state)
 
     def wait(self, seconds: float) -> int:
         self.waits.append(seconds)
