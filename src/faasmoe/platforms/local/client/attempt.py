@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from faasmoe.errors import DeadlineExceeded, PlatformError
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.client.connections import Connection
+from faasmoe.platforms.local.protocol.messages import NAME
 from faasmoe.util.liveness import LATE
 
+_MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
+_MOST_LOADS = 3  # attempts at a function that cannot be loaded
 TICK = 0.25  # seconds; the longest wait between two looks at all calls
 
 
@@ -36,6 +40,27 @@ class Pending:
             return False
         self.patience *= 2
         return True
+
+    def try_again(self) -> None:
+        """Count another attempt after `cause`. Raises `PlatformError` if there were too many."""
+        if self.attempts >= _MOST_ATTEMPTS:
+            raise PlatformError(NAME, self.function, f"{self.attempts} attempts failed; {self.cause}")
+        self.attempts += 1
+
+    def not_loaded(self, text: str) -> None:
+        """An instance could not load the function. Raises `PlatformError` if that has happened too often."""
+        self.loads += 1
+        self.cause = f"it cannot be loaded: {text}"
+        if self.loads >= _MOST_LOADS:
+            raise PlatformError(NAME, self.function, f"{self.cause} ({self.loads} attempts)")
+
+
+def too_late(waiting: Sequence[Pending]) -> DeadlineExceeded:
+    """The error of a batch in which these calls have no reply at the deadline."""
+    worst = max(waiting, key=lambda pending: pending.attempts)
+    cause = worst.cause or ("it has not answered" if worst.connection else "it waits for an instance")
+    tried = "1 attempt" if worst.attempts == 1 else f"{worst.attempts} attempts"
+    return DeadlineExceeded(NAME, worst.function, f"no answer within the deadline after {tried}: {cause}")
 
 
 class AwakeTime:

@@ -12,22 +12,19 @@ from functools import lru_cache
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
-from faasmoe.platforms.local.client.attempt import TICK, AwakeTime, Pending
+from faasmoe.platforms.local.client.attempt import TICK, AwakeTime, Pending, too_late
 from faasmoe.platforms.local.client.call_buffers import CallBuffers
 from faasmoe.platforms.local.client.connections import Connection, Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
+from faasmoe.platforms.local.client.waiting_calls import EARLY, WaitingCalls
 from faasmoe.platforms.local.protocol import frame
 from faasmoe.platforms.local.protocol.failure import read_failure
 from faasmoe.platforms.local.protocol.frame import Status
-from faasmoe.platforms.local.protocol.messages import NAME, DeadlinePassed, NotActivated, Wanted
+from faasmoe.platforms.local.protocol.messages import NAME, DeadlinePassed, NotActivated
 from faasmoe.platforms.local.protocol.wire import Lost
 
-_MOST_ATTEMPTS = 20  # an instance that dies this often within one call will not live
-_MOST_LOADS = 3  # attempts at a function that cannot be loaded
 _AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
-
-_EARLY = 1.0  # seconds; a daemon that has given up so much before our deadline did not mean it
 
 _assign = lru_cache(4096)(assign)  # the same calls come again and again
 _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
@@ -39,12 +36,12 @@ class Fanout:
     def __init__(self, activator: Activator) -> None:
         self.exchange = CallBuffers()
         self._activator = activator
+        self._waiting = WaitingCalls(activator)
         self._connections = Connections()
         self._cores = tuple(sorted(os.sched_getaffinity(0)))
         self._buffers: list[memoryview] = []  # for the replies of a batch
         self._pending: dict[int, Pending] = {}  # by descriptor: sent
-        self._asked: dict[int, Pending] = {}  # by index: an instance was asked for
-        self._unasked: dict[int, Wanted] = {}  # of these, those that the daemon was not told
+        self._asked = self._waiting.calls  # by index: an instance was asked for
         self._time = AwakeTime()
 
     def run(
@@ -81,7 +78,7 @@ class Fanout:
             if connection := self._connections.take(pending.function):
                 warm.append((pending, connection))
             else:
-                self._ask(pending, None)
+                self._waiting.add(pending, None)
         bound = tuple([connection.core for _, connection in warm])
         seconds = tuple([connection.seconds(pending.work) for pending, connection in warm])
         cores = _assign(bound, seconds, self._cores, own_core)
@@ -91,7 +88,7 @@ class Fanout:
                 if (core == own_core) == there:
                     connection.bind(core, self._cores)
                     if not self._send(pending, connection):
-                        self._ask(pending, connection.path)
+                        self._waiting.add(pending, connection.path)
 
     def _wait(self, deadline: float, replies: Replies) -> None:
         """Until all calls are answered.
@@ -134,11 +131,6 @@ class Fanout:
         self._pending[connection.fd] = pending
         return True
 
-    def _ask(self, pending: Pending, lost: str | None) -> None:
-        pending.connection, pending.waited, pending.patience = None, 0.0, 0.0
-        self._asked[pending.index] = pending
-        self._unasked[pending.index] = Wanted(pending.index, pending.function, lost)
-
     def _progress(self, deadline: float, replies: Replies) -> None:
         """Ask for instances, and take what comes first: some of them, or replies. What has come is never too late."""
         left = self._left(deadline)
@@ -146,40 +138,25 @@ class Fanout:
         poll = select.poll()
         for fd in self._pending:
             poll.register(fd, select.POLLIN)
-        if self._activator.fileno() >= 0:
-            poll.register(self._activator.fileno(), select.POLLIN)
-        planned = max(0.0, min(left, _AGAIN_SECONDS if self._unasked else TICK))
+        if self._waiting.fileno() >= 0:
+            poll.register(self._waiting.fileno(), select.POLLIN)
+        planned = max(0.0, min(left, _AGAIN_SECONDS if self._waiting.unasked else TICK))
         ready = poll.poll(planned * 1000)
         passed = self._time.pass_(planned)
         if not ready and self._left(deadline) <= 0:
             raise self._too_late()
         for fd, _ in ready:
-            if fd == self._activator.fileno():
+            if fd == self._waiting.fileno():
                 self._activated(deadline)
             else:
                 self._collect(fd, replies)
         for pending in self._pending.values():
-            connection = pending.connection
-            if connection and pending.tires(connection, passed):
-                expected = connection.seconds(pending.work)
-                if not self._activator.report_suspect(connection.path, expected):
-                    self._forgotten()
+            if pending.connection and pending.tires(pending.connection, passed):
+                self._waiting.suspect(pending)
 
     def _request(self, left: float) -> None:
-        """Ask the daemon, if there is one, for instances that it was not asked for yet, within `left` seconds."""
-        if self._unasked:
-            # the daemon gives up a little earlier than we do: it knows why there is no instance
-            if self._activator.request(list(self._unasked.values()), left - min(_EARLY / 5, left / 5)):
-                self._unasked.clear()
-            else:
-                if self._activator.exhausted:
-                    self._connections.make_way()
-                self._forgotten()
-
-    def _forgotten(self) -> None:
-        """The daemon is gone, and with it all that it was asked for."""
-        asked = {index: Wanted(index, pending.function) for index, pending in self._asked.items()}
-        self._unasked = {**asked, **self._unasked}
+        if not self._waiting.request(left):
+            self._connections.make_way()
 
     def _left(self, deadline: float) -> float:
         """Seconds; those in which we were frozen do not count."""
@@ -187,15 +164,14 @@ class Fanout:
 
     def _activated(self, deadline: float) -> None:
         """An instance for one of the calls, or why there is none."""
-        answer = self._activator.answer()
-        if answer is None:
-            self._forgotten()
+        activation = self._waiting.answer()
+        if activation is None:
             return
-        pending = self._asked.pop(answer.number)
+        pending, answer = activation
         left = max(1e-3, self._left(deadline))
         if isinstance(answer, NotActivated):
-            if isinstance(answer.error, DeadlinePassed) and left > _EARLY:  # it did not know that we were frozen
-                self._ask(pending, None)
+            if isinstance(answer.error, DeadlinePassed) and left > EARLY:  # it did not know that we were frozen
+                self._waiting.add(pending, None)
                 return
             more = f"; {pending.cause}" if pending.cause else ""
             raise error_of(answer.error, pending.function, pending.attempts, more)
@@ -213,7 +189,7 @@ class Fanout:
                 self._again(pending, answer.path)  # it ended between activation and now
                 return
             select.select([], [], [], _AGAIN_SECONDS)
-            self._ask(pending, None)
+            self._waiting.add(pending, None)
         else:
             self._connections.count_opened()
             if not self._send(pending, connection):
@@ -257,24 +233,17 @@ class Fanout:
         return True
 
     def _refused(self, pending: Pending, connection: Connection, status: int, reply: bytes) -> None:
-        if status == Status.DRAINING:
-            self._ask(pending, connection.path)
-            return
-        failure = read_failure(reply)
-        if status == Status.FAILED:
-            raise FunctionError(pending.function, failure.kind, failure.message)
-        pending.loads += 1
-        pending.cause = f"it cannot be loaded: {failure}"
-        if pending.loads >= _MOST_LOADS:
-            raise PlatformError(NAME, pending.function, f"{pending.cause} ({pending.loads} attempts)")
-        self._ask(pending, connection.path)
+        if status != Status.DRAINING:
+            failure = read_failure(reply)
+            if status == Status.FAILED:
+                raise FunctionError(pending.function, failure.kind, failure.message)
+            pending.not_loaded(str(failure))
+        self._waiting.add(pending, connection.path)
 
     def _again(self, pending: Pending, lost: str) -> None:
         """Try a call elsewhere, if that makes sense."""
-        if pending.attempts >= _MOST_ATTEMPTS:
-            raise PlatformError(NAME, pending.function, f"{pending.attempts} attempts failed; {pending.cause}")
-        pending.attempts += 1
-        self._ask(pending, lost)
+        pending.try_again()
+        self._waiting.add(pending, lost)
 
     def _too_late(self) -> DeadlineExceeded:
         poll = select.poll()
@@ -282,11 +251,7 @@ class Fanout:
             poll.register(fd, select.POLLIN)
         answered = {fd for fd, _ in poll.poll(0)}  # but not collected while another was waited for
         waiting = [pending for fd, pending in self._pending.items() if fd not in answered]
-        waiting = [*waiting, *self._asked.values()] or list(self._pending.values())
-        worst = max(waiting, key=lambda pending: pending.attempts)
-        cause = worst.cause or ("it has not answered" if worst.connection else "it waits for an instance")
-        tried = "1 attempt" if worst.attempts == 1 else f"{worst.attempts} attempts"
-        return DeadlineExceeded(NAME, worst.function, f"no answer within the deadline after {tried}: {cause}")
+        return too_late([*waiting, *self._asked.values()] or list(self._pending.values()))
 
     def _abandon(self, late: bool) -> None:
         """Replies that are still on their way belong to no later call."""
@@ -297,9 +262,7 @@ class Fanout:
                     waited = time.monotonic() - self.exchange.laid_out
                     self._activator.report_stuck(pending.connection.path, 0.9 * waited)
         self._pending.clear()
-        self._asked.clear()
-        self._unasked.clear()
-        self._activator.close()
+        self._waiting.abandon()
         self.exchange.renew()
 
     def close(self) -> None:

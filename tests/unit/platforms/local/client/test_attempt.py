@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
-from faasmoe.platforms.local.client.attempt import AwakeTime, Pending
+import pytest
+
+from faasmoe.errors import PlatformError
+from faasmoe.platforms.local.client.attempt import AwakeTime, Pending, too_late
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.protocol.frame import Header
 from tests.unit.clocks import Clock
 
 
+def call(function: str = "f", attempts: int = 1) -> Pending:
+    return Pending(0, function, EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0, attempts=attempts)
+
+
 def test_an_instance_is_suspected_again_after_twice_as_long() -> None:
-    pending = Pending(0, "f", EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0)
+    pending = call()
     connection: Any = SimpleNamespace(patience=lambda work: 2.0 * work)
     tired = [second for second in range(1, 40) if pending.tires(connection, 1.0)]
     assert tired == [2, 4, 8, 16, 32]
@@ -24,3 +32,31 @@ def test_time_in_which_the_caller_was_frozen_is_not_waited() -> None:
         clock.now += took
         assert round(awake.pass_(0.25), 6) == counts
     assert awake.frozen == 69.75
+
+
+def test_a_call_whose_instances_die_again_and_again_fails_with_the_last_cause() -> None:
+    pending = call()
+    pending.cause = "its instance was lost"
+    for _ in range(19):
+        pending.try_again()
+    with pytest.raises(PlatformError, match="20 attempts failed; its instance was lost"):
+        pending.try_again()
+
+
+def test_a_function_that_cannot_be_loaded_is_tried_three_times() -> None:
+    pending = call()
+    for _ in range(2):
+        pending.not_loaded("no such file")
+    with pytest.raises(PlatformError, match=r"it cannot be loaded: no such file \(3 attempts\)"):
+        pending.not_loaded("no such file")
+
+
+@pytest.mark.parametrize(
+    ("waiting", "message"),
+    [
+        ([call("f")], "f.*after 1 attempt: it waits for an instance"),
+        ([call("f"), call("g", attempts=3)], "g.*after 3 attempts: it waits for an instance"),
+    ],
+)
+def test_the_deadline_of_a_batch_names_the_worst_call(waiting: list[Pending], message: str) -> None:
+    assert re.search(message, str(too_late(waiting)))

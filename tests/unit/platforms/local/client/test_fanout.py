@@ -61,7 +61,7 @@ def no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(module, "Connection", refuse)
-    monkeypatch.setattr(module, "_EARLY", 120.0)  # a daemon's refusal is final
+    monkeypatch.setattr(module, "EARLY", 120.0)  # a daemon's refusal is final
 
 
 def asked(takes: Sequence[bool], answers: Sequence[Activation | None]) -> list[set[int]]:
