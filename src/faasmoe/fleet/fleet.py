@@ -1,4 +1,4 @@
-"""The orchestrators of a server: one for all tenants or one for each, there while there are requests for them."""
+"""The orchestrators of a server: one for all tenants or one for each tenant, running while they have requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # between looks at who idles
+_LOOK_SECONDS = 1.0  # between looks for idle orchestrators
 _END_SECONDS = 1.5  # in which orchestrators end by themselves when the server does
 _START_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _IDLED = "the orchestrator has ended after being idle; try again"
@@ -30,48 +30,49 @@ _ENDING = "the server is shutting down"
 
 
 class Launcher(Protocol):
-    """What orchestrators are started with (`fleet.launcher`)."""
+    """Starts orchestrators, see `fleet.launcher`."""
 
     @property
     def running(self) -> bool:
-        """Whether it takes any memory."""
+        """Whether the launcher has a process of its own, which takes memory."""
 
     @property
     def loading(self) -> bool:
-        """Whether the model is being loaded, so that who launches waits for that."""
+        """Whether the model is being loaded, so that `launch` has to wait."""
 
     async def ready(self) -> About:
-        """Be prepared to launch. Raises what is in the way, `ProcessLost` or `OSError` if another try may help."""
+        """Load the model. Raises `UserError` or `EngineStopped`; `ProcessLost` or `OSError` if another try may help."""
 
     async def launch(self) -> ReplicaProcess:
-        """An orchestrator that takes requests. Raises what it cannot start for."""
+        """Start an orchestrator; it takes requests when this returns. Raises `FaasmoeError` or `OSError`."""
 
     def close(self) -> None:
-        """Take no more memory until something is launched again."""
+        """End the launcher's process; `ready` and `launch` start another."""
 
 
 @dataclass
 class Starts:
-    """Orchestrators started so far."""
+    """Counts of orchestrators started so far."""
 
     seconds: Distribution = field(default_factory=lambda: Distribution(_START_SECONDS))
     again: int = 0  # after one was lost
 
     def count(self, seconds: float, again: bool) -> None:
-        """Note one that takes requests so long after it was asked for."""
+        """Count an orchestrator that took requests after `seconds`; `again`: it replaces a lost one."""
         self.seconds.observe(seconds)
         self.again += again
 
 
 class Fleet:
-    """Runs requests on the orchestrator of their tenant, which is started for the first of them.
+    """Runs requests on the orchestrator of their tenant, which is started for the tenant's first request.
 
-    It is stopped after `FleetOptions.keep_alive` idle seconds, and as long after the last of them what they are started
-    with. Where `most` run and another tenant comes, the one that idles longest makes room; if none does, the tenant's
-    requests wait. The death of an orchestrator concerns its tenants alone.
+    An orchestrator is stopped after `FleetOptions.keep_alive` idle seconds, and the launcher is closed as long after
+    the last orchestrator. If `FleetOptions.orchestrators` run and another tenant has requests, the orchestrator that
+    has been idle longest is stopped; if none is idle, the requests wait. The death of an orchestrator fails the
+    requests of its own tenants alone.
 
     Use it as an async context manager, in one asyncio loop. Entering it begins to load the model and does not wait for
-    that: `ready` does. Requests that come before wait.
+    that: `ready` does. Requests that come earlier wait.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Fleet:
 
     @property
     def about(self) -> About:
-        """What is known of the model. Raises `EngineStopped` before it is loaded."""
+        """The model's description. Raises `EngineStopped` before the model is loaded."""
         if self._about is None:
             raise EngineStopped(self._refused or "the model is being loaded; try again")
         return self._about
@@ -155,14 +156,14 @@ class Fleet:
         return sum(replica.state == "ok" for replica in self._replicas.values())
 
     async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
-        """Start all of these, which are one tenant's, or none. See `OrchestratorReplica.submit`."""
+        """Start all of `requests`, which are one tenant's, or none. See `OrchestratorReplica.submit`."""
         if self._refused is not None:
             raise EngineStopped(self._refused)
         replica = self._replica(self._options.of(requests[0].tenant))
         return await replica.submit(requests)
 
     def awaited(self, tenant: str) -> str:
-        """What requests of `tenant` wait for that were submitted and not taken yet, in words."""
+        """In words: the reason why requests of `tenant` that were submitted have not begun."""
         replica = self._replicas.get(self._options.of(tenant))
         if replica is None or replica.state != "starting":
             return "the orchestrator takes the request"
@@ -171,25 +172,25 @@ class Fleet:
         return replica.waits_for
 
     async def stats(self) -> EngineStats:
-        """What all orchestrators have counted, also those that are gone, as new as can be had without waiting long."""
+        """The stats of all orchestrators, ended ones included, as new as can be had without waiting long."""
         replicas = self._everybody()
         await asyncio.gather(*(replica.refresh() for replica in replicas))
         return sum((replica.stats for replica in self._everybody()), self._past)
 
     def refuse(self, reason: str) -> None:
-        """Take no more requests; what runs goes on. For good."""
+        """Take no more requests, for good; running ones go on."""
         self._refused = reason
         for replica in self._everybody():
             replica.refuse(reason)
 
     def cut(self, reason: str) -> None:
-        """Take no more requests and let all that runs fail with `EngineStopped`; what it has used is still told."""
+        """Take no more requests; running ones fail with `EngineStopped`, and their usage is still reported."""
         self.refuse(reason)
         for replica in self._everybody():
             replica.cut(reason)
 
     def look(self) -> None:
-        """Stop those who have idled too long, or are in the way of others."""
+        """Stop orchestrators that have been idle too long, or whose turn another tenant needs."""
         now, keep_alive = self._clock(), self._options.keep_alive
         for tenant, replica in list(self._replicas.items()):
             idle = replica.idle_seconds()
@@ -202,7 +203,7 @@ class Fleet:
         if self._unused_since is None:
             self._unused_since = now
         if now - self._unused_since >= keep_alive:
-            log.info("no orchestrator for %g s: what they are started with is ended", keep_alive)
+            log.info("no orchestrator has run for %g s: the template process is ended", keep_alive)
             self._launcher.close()
 
     async def _look(self) -> None:
@@ -249,7 +250,7 @@ class Fleet:
         return replica
 
     def _make_room(self) -> None:
-        """Stop those that idle longest, one for each tenant that waits for its turn and for whom none is leaving."""
+        """Stop the orchestrators that have been idle longest: one for each tenant that waits, less those that leave."""
         wanted = len(self._replicas) - self._options.orchestrators
         idle = [tenant for tenant, replica in self._replicas.items() if replica.has_turn and not replica.busy]
         idle.sort(key=lambda tenant: self._replicas[tenant].idle_seconds(), reverse=True)

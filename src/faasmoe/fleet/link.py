@@ -31,7 +31,10 @@ from faasmoe.util.liveness import HeartbeatMonitor
 
 
 class Link:
-    """Requests on their way through one orchestrator, which sends a heartbeat each second. For one asyncio loop."""
+    """Sends requests to one orchestrator and hands out their pieces. For one asyncio loop.
+
+    The orchestrator sends a heartbeat each second.
+    """
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, monitor: HeartbeatMonitor | None = None
@@ -42,16 +45,16 @@ class Link:
         self._monitor = monitor or HeartbeatMonitor()
         self._ticking = asyncio.get_running_loop().call_later(self._monitor.interval, self._tick)
         self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `StatsReport.busy`
-        self._inboxes: dict[str, Inbox] = {}  # by request, until its last piece has come
+        self._inboxes: dict[str, Inbox] = {}  # by request id, until the last piece is received
         self._cancelled: set[str] = set()  # of these
         self._answers: dict[int, _Asked] = {}  # by number of the Submit
-        self._report: asyncio.Future[None] | None = None  # somebody waits for it
-        self._failed: str | None = None  # why
-        self.latest = EngineStats()  # that it has told
+        self._report: asyncio.Future[None] | None = None  # that `refresh` waits for
+        self._failed: str | None = None  # the reason
+        self.latest = EngineStats()  # of the last report
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:
-        """A link over a connected socket, which it then owns. Raises `OSError`; the socket is closed then."""
+        """Make a link that owns a connected socket. Raises `OSError`; the socket is closed then."""
         try:
             return cls(*await asyncio.open_unix_connection(sock=connection))
         except BaseException:
@@ -64,16 +67,16 @@ class Link:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing comes through it any more."""
+        """Whether the link has failed or was closed."""
         return self._failed is not None
 
     @property
     def busy(self) -> bool:
-        """Whether any request is under way."""
+        """Whether any request runs or has no answer yet."""
         return bool(self._inboxes or self._answers)
 
     async def receive(self) -> ToGateway:
-        """The next message. Raises `ProcessLost` if the orchestrator is gone or silent, `MessageError`."""
+        """Return the next message. Raises `ProcessLost` if the orchestrator is gone or silent, or `MessageError`."""
         try:
             header = await self._reader.readexactly(HEADER.size)
             body = await self._reader.readexactly(body_length(header))
@@ -83,7 +86,7 @@ class Link:
         return read_answer(body)
 
     async def run(self) -> NoReturn:
-        """Hand out what comes, until `receive` raises."""
+        """Hand out messages until `receive` raises."""
         while True:
             message = await self.receive()
             if isinstance(message, Pieces):
@@ -102,7 +105,7 @@ class Link:
                 raise MessageError(f"{type(message).__name__} is not expected from a running orchestrator")
 
     def send(self, frame: bytes) -> None:
-        """Raises `EngineBusy` if the orchestrator does not take what it was sent before."""
+        """Send a frame. Raises `EngineBusy` if the orchestrator does not read earlier ones."""
         if self._writer.transport.get_write_buffer_size() > LARGEST:
             raise EngineBusy("the orchestrator does not keep up with requests")
         self._writer.write(frame)
@@ -126,7 +129,7 @@ class Link:
         return streams
 
     def cancel(self, request_id: str) -> None:
-        """Drop a request; its last piece is still waited for. Unknown ids are fine."""
+        """Cancel a request; its last piece is still received. Unknown ids are ignored."""
         inbox = self._inboxes.get(request_id)
         if inbox is not None and request_id not in self._cancelled:
             inbox.close()
@@ -135,7 +138,7 @@ class Link:
                 self.send(pack(Cancel((request_id,))))
 
     async def refresh(self) -> None:
-        """Have the newest stats in `latest`, unless the orchestrator ends meanwhile."""
+        """Fetch the newest stats into `latest`, unless the orchestrator ends meanwhile."""
         if self._failed is not None:
             return
         if self._report is None or self._report.done():
@@ -144,13 +147,13 @@ class Link:
         await asyncio.wait([self._report])
 
     def cut(self, reason: str) -> None:
-        """Drop everything that runs, which fails with `EngineStopped`. Last pieces still tell what it has used."""
+        """Cancel all requests: they fail with `EngineStopped`, and their last pieces still tell their usage."""
         for request_id, inbox in list(self._inboxes.items()):
             inbox.fail(EngineStopped(reason))
             self.cancel(request_id)
 
     def fail(self, reason: str) -> None:
-        """Let everything that runs fail with `EngineStopped`. May be called twice: the first reason stays."""
+        """Let all requests fail with `EngineStopped`. May be called twice: the first reason stays."""
         if self._failed is not None:
             return
         self._failed = reason
@@ -166,7 +169,7 @@ class Link:
             self._report.cancel()
 
     async def close(self) -> None:
-        """Hang up, whether it has read what it was sent or not. May be called twice."""
+        """Close the socket at once; frames that the orchestrator has not read are lost. May be called twice."""
         self.fail("the orchestrator was ended")
         self._ticking.cancel()
         self._writer.transport.abort()
@@ -216,7 +219,7 @@ class _Asked:
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, error: FaasmoeError | None) -> None:
-        """The answer is there, unless whoever asked has gone."""
+        """Give the answer to `Link.submit`, unless that was cancelled."""
         if self.answer.done():
             return
         if error is None:

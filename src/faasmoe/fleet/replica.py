@@ -1,4 +1,4 @@
-"""An orchestrator as the gateway sees it: one replica, whichever process runs it at the moment."""
+"""An orchestrator as the gateway sees it: a replica, which outlives its processes."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ class OrchestratorReplica:
 
     @property
     def state(self) -> State:
-        """Whether requests are run, wait for an orchestrator, or are refused."""
+        """`ok`: requests run; `starting`: they wait for a process; `stopped`: they are refused."""
         if self._stopped is not None:
             return "stopped"
         return "starting" if self._link is None else "ok"
 
     @property
     def busy(self) -> bool:
-        """Whether there is any request."""
+        """Whether any request runs or waits."""
         return bool(self._waiting) or (self._link is not None and self._link.busy)
 
     @property
@@ -95,7 +95,7 @@ class OrchestratorReplica:
         return self._past if self._link is None else self._past + self._link.latest
 
     def idle_seconds(self) -> float:
-        """Seconds since the first of the calls that have found it idle without a request in between."""
+        """Seconds since the replica was first found idle by this method; 0 while it is busy."""
         if self.busy:
             self._idle_since = None
             return 0.0
@@ -108,7 +108,7 @@ class OrchestratorReplica:
         self._task = asyncio.create_task(self._keep_running())
 
     def attach(self, link: Link) -> None:
-        """Send requests here from now on."""
+        """Send requests over `link` from now on."""
         self._link, self.lost, self._hopeless = link, False, None
         link.on_busy = self._on_busy
         self._settled.set()
@@ -123,12 +123,12 @@ class OrchestratorReplica:
             link.fail(reason)
 
     def despair(self, reason: str) -> None:
-        """No process can start until somebody intervenes: requests fail at once until one does start."""
+        """No process can start until somebody intervenes: requests fail at once, until one has started after all."""
         self._hopeless = reason
         self._settled.set()
 
     def refuse(self, reason: str) -> None:
-        """Take no more requests; running ones go on. For good."""
+        """Take no more requests, for good; running ones go on."""
         self._stopped = reason
         self._settled.set()
 
@@ -152,14 +152,14 @@ class OrchestratorReplica:
                 self._turn.release()
 
     async def refresh(self) -> None:
-        """Have stats that are as new as can be had without waiting long."""
+        """Make `stats` as new as can be had without waiting long."""
         if self._link is not None:
             with suppress(TimeoutError, EngineBusy):
                 async with asyncio.timeout(_FRESH_SECONDS):
                     await self._link.refresh()
 
     async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
-        """Start all of these, or none; iterate the streams for their pieces. Closing one cancels its request.
+        """Start all of `requests`, or none. Iterate a stream for the pieces of its request; closing it cancels that.
 
         Raises `RequestError`, `EngineBusy` or `EngineStopped`, and streams raise `EngineStopped` if the orchestrator
         fails under way. Requests that a dying orchestrator had not taken are sent to the next one, once.
@@ -182,7 +182,7 @@ class OrchestratorReplica:
 
     @contextmanager
     def _counted(self, requests: int) -> Iterator[None]:
-        """Raises `EngineBusy` if too many wait already."""
+        """Count requests as waiting. Raises `EngineBusy` if too many wait already."""
         if self._link is None and self._waiting + requests > MOST_WAITING:
             raise EngineBusy(f"{self._waiting} requests wait for the orchestrator already; try again later")
         self._waiting += requests
@@ -212,7 +212,7 @@ class OrchestratorReplica:
                 await self._pause("the orchestrator cannot be supervised", error)
 
     async def _run_once(self) -> None:
-        """From the start of a process to its end, and the pause after it."""
+        """Run one process from its start to its end, and pause."""
         asked = self._clock()
         try:
             process = await self._launch()

@@ -1,4 +1,4 @@
-"""The gateway's hold on one orchestrator process."""
+"""One process of a replica, from its fork to its end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from faasmoe.protocol.messages import Failed, Ready, Starting
 
 log = logging.getLogger(__name__)
 
-_MOST_STARTING = (
-    60  # signs of life, one a second, of one that starts; pages of a large model may be read from disk
-)
-_HANG_UP_SECONDS = 0.5  # in which a process that hears that its socket is closed has ended
-_KILL_SECONDS = 1.0  # in which one that is killed has
+_MOST_STARTING = 60  # heartbeats, one a second, until it takes requests; a large model may be read from disk
+_HANG_UP_SECONDS = 0.5  # in which a process ends after its socket was closed
+_KILL_SECONDS = 1.0  # in which a process ends after it was killed
 
 
 class ReplicaProcess:
-    """An orchestrator that was forked. `ended` gets its exit status, or minus the signal that killed it."""
+    """An orchestrator process. `ended` gets its exit status, or minus the signal that killed it."""
 
     def __init__(self, link: Link, ended: asyncio.Future[int], kill: Callable[[], None]) -> None:
         self.link = link
@@ -30,7 +28,7 @@ class ReplicaProcess:
         self._kill = kill
 
     async def ready(self) -> None:
-        """Until it takes requests. Raises what it cannot start for."""
+        """Wait until it takes requests. Raises the error that keeps it from starting."""
         for _ in range(_MOST_STARTING):
             message = await self.link.receive()
             if not isinstance(message, Starting):
@@ -43,7 +41,7 @@ class ReplicaProcess:
             raise MessageError(f"{type(message).__name__} is not expected from an orchestrator that starts")
 
     async def serve(self) -> str:
-        """Until it is lost. Returns why."""
+        """Receive its messages until it is lost. Returns the reason."""
         try:
             await self.link.run()
         except ProcessLost as error:
@@ -55,7 +53,7 @@ class ReplicaProcess:
         return "the orchestrator is not understood"
 
     async def end(self) -> str:
-        """Hang up, and make sure that the process is gone. Returns how it ended. Takes 1.5 s at most."""
+        """Close the link and make sure that the process is gone. Returns how it ended. Takes 1.5 s at most."""
         await self.link.close()
         if not await self._gone(_HANG_UP_SECONDS):
             self._kill()

@@ -1,4 +1,4 @@
-"""The pieces of one request on their way from an orchestrator to whoever asked."""
+"""The pieces of one request, on their way from an orchestrator to the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_UNREAD = 1024  # pieces that may wait for a reader
 
 
 class PieceStream:
-    """An async iterator over what comes into `inbox`. Closed, or dropped by everybody, it calls `release`, once."""
+    """An async iterator over the pieces in `inbox`. It calls `release` once: when closed or collected."""
 
     def __init__(self, inbox: Inbox, release: Callable[[], None]) -> None:
         self._inbox = inbox
@@ -24,9 +24,9 @@ class PieceStream:
 
     @property
     def final(self) -> asyncio.Future[Piece | None]:
-        """The last piece as soon as it has come, even if the stream was closed long before; with it, what was used.
+        """Gets the last piece, which tells the request's usage, even if the stream was closed long before.
 
-        None if it will never come, because the orchestrator is lost or did not take the request.
+        None if there will be none, because the orchestrator is lost or did not take the request.
         """
         return self._inbox.final
 
@@ -34,7 +34,7 @@ class PieceStream:
         return self
 
     async def __anext__(self) -> Piece:
-        """Raises `EngineStopped` if the orchestrator fails, `ServingError` if pieces were not read for too long."""
+        """Return the next piece. Raises `EngineStopped` if the orchestrator fails, `ServingError` if too many wait."""
         if self._ended:
             raise StopAsyncIteration
         item = await self._inbox.get()
@@ -47,13 +47,13 @@ class PieceStream:
         return item
 
     async def aclose(self) -> None:
-        """Want no more of it. May be called twice."""
+        """Cancel the request, unless it has ended. May be called twice."""
         self._ended = True
         self._release()
 
 
 class Inbox:
-    """What has come of one request and was not read yet, up to `MOST_UNREAD` pieces."""
+    """The pieces of one request that were received and not read yet, at most `MOST_UNREAD`."""
 
     def __init__(self) -> None:
         self.final: asyncio.Future[Piece | None] = asyncio.get_running_loop().create_future()
@@ -72,20 +72,20 @@ class Inbox:
         return True
 
     def close(self) -> None:
-        """Nobody reads what comes from now on, but for the last piece."""
+        """Keep no more pieces, but the last one."""
         self._closed = True
 
     def settle(self, last: Piece | None) -> None:
-        """Say what the last piece is, or None if there will be none. The first one stays."""
+        """Set the last piece, or None if there will be none. Only the first call counts."""
         if not self.final.done():
             self.final.set_result(last)
 
     def fail(self, error: FaasmoeError) -> None:
-        """End the stream with an error, after what is there."""
+        """End the stream with an error, after the pieces that wait."""
         if not self._closed:
             self._closed = True
             self._items.put_nowait(error)
 
     async def get(self) -> Piece | FaasmoeError:
-        """The next item, when it comes."""
+        """Wait for the next item and return it."""
         return await self._items.get()

@@ -1,4 +1,4 @@
-"""The gateway's hold on one template."""
+"""One template process, from its start to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pauses between attempts at something that fails."""
+"""Exponential backoff: growing pauses between attempts that fail."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Each pause is twice the one before, up to a limit, and shorter by chance: not all who wait come at once.
+    """Each pause is twice as long as the last, up to a limit, and cut by up to half at random (jitter).
 
-    Pauses begin with the shortest again after `success`, or after a time without failures. Nothing here waits.
+    Pauses begin with the shortest again after `success`, or after a time without failures. Its methods do not wait.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Backoff:
         self._until = 0.0  # end of the last pause
 
     def failed(self) -> float:
-        """An attempt has failed. Returns the seconds to wait before the next one."""
+        """Count a failed attempt. Returns the seconds to wait before the next one."""
         now = self._clock()
         if now > self._until + self._calm:
             self._next = self._first
@@ -41,10 +41,10 @@ class Backoff:
         return pause
 
     def success(self) -> None:
-        """The next failure is the first one."""
+        """Begin with the shortest pause again."""
         self._next = self._first
 
     @property
     def left(self) -> float:
-        """Seconds of the last pause that are not over yet."""
+        """Seconds until the last pause is over."""
         return max(0.0, self._until - self._clock())

@@ -1,6 +1,6 @@
-"""Bounds on log lines: repeated ones are counted, not written.
+"""A rate limit on log lines: repeated ones are counted instead of written.
 
-A fault that comes back at each attempt, or a flood of requests that are refused, would otherwise fill a disk.
+A fault that recurs at each attempt, or a flood of refused requests, would otherwise fill a disk.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class _Count:
 
 
 class LogRateLimit:
-    """Decides which records are written. Lines left out are summed up in one that follows the window.
+    """Decides which records are written. A line after the window sums up those that were left out.
 
-    The summary is written with the first record of any kind after the window, or by `rest`: there is no timer, since
-    some processes may have no thread beside their own. Not thread-safe: call it with the lock of a handler.
+    The summary is written with the first record of any kind after the window, or by `rest`. There is no timer, since
+    some processes must have no second thread. Not thread-safe: call it with the lock of a handler.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class LogRateLimit:
         self._totals: dict[int, _Count] = {}  # by level: WARNING for severe ones, INFO for others
 
     def take(self, record: logging.LogRecord) -> list[logging.LogRecord]:
-        """The records to write now: summaries that are due, and `record` unless it is one too many."""
+        """Return the records to write now: summaries that are due, and `record` unless it is over a limit."""
         now = self._clock()
         found = [count.summary() for count in self._over(now) if count.left_out]
         severe = record.levelno >= logging.WARNING
@@ -70,7 +70,7 @@ class LogRateLimit:
         return [*found, record]
 
     def rest(self) -> list[logging.LogRecord]:
-        """Summaries of all that was left out by now."""
+        """Return summaries of all records that were left out, and begin anew."""
         counts = [*self._kinds.values(), *self._totals.values()]
         self._kinds.clear()
         self._totals.clear()
@@ -108,7 +108,7 @@ class LogRateLimit:
 
 
 def kind_of(record: logging.LogRecord) -> Kind:
-    """What makes records alike: logger, level, reason and message template, whatever numbers are in it."""
+    """Records are alike if logger, level, reason and message template are, numbers in the template apart."""
     template = str(record.msg)[:_LONGEST_KIND].partition("\n")[0]
     return record.name, record.levelno, _NUMBER.sub("#", template), str(getattr(record, "reason", ""))
 

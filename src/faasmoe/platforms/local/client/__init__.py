@@ -1,1 +1,1 @@
-"""In an orchestrator: calls of functions, and orders to the daemon."""
+"""The client of a pool, in an orchestrator: calls functions, and asks the daemon for instances."""

@@ -1,4 +1,4 @@
-"""A call that has no reply yet, and how long it is waited for before its instance is suspected to hang."""
+"""A call that has no reply yet: its attempts, and the patience after which its instance is suspected to hang."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Pending:
     patience: float = 0.0  # of them, after which the instance is suspected; 0: not looked up yet
 
     def tires(self, connection: Connection, seconds: float) -> bool:
-        """So many more were waited. True: the instance should be suspected, the next time after twice as long."""
+        """Count `seconds` of waiting. True: its instance is to be suspected, the next time after twice as long."""
         self.waited += seconds
         self.patience = self.patience or connection.patience(self.work)
         if self.waited < self.patience:
@@ -64,7 +64,7 @@ def too_late(waiting: Sequence[Pending]) -> DeadlineExceeded:
 
 
 class AwakeTime:
-    """What a caller lives through while it waits: time in which it was frozen is told apart."""
+    """The time in which a caller has run while it waited, without the time in which it was frozen."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -72,11 +72,11 @@ class AwakeTime:
         self.frozen = 0.0  # seconds since `begin`
 
     def begin(self, now: float) -> None:
-        """Waiting begins, or has begun."""
+        """Waiting began at `now`."""
         self._last, self.frozen = now, 0.0
 
     def pass_(self, planned: float) -> float:
-        """Returns seconds since the last call, of which `planned` were to be waited. No more if it was frozen since."""
+        """Return the seconds since the last call; `planned`, the seconds to wait, if the caller was frozen since."""
         last, self._last = self._last, self._clock()
         took = self._last - last
         if took < planned + LATE:

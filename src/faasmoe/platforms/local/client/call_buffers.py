@@ -1,4 +1,4 @@
-"""Where the bytes of a batch of calls lie: in frames while they are few, in shared memory when they are many."""
+"""The bytes of a batch of calls: small payloads go in frames, large ones in shared memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EncodedCall:
 
 
 class CallBuffers:
-    """A client's two segments, and what has passed through them and through sockets, in bytes."""
+    """A client's two segments of shared memory, and the bytes that have passed through them and through sockets."""
 
     def __init__(self) -> None:
         self.generation = 1  # of the segments; an instance that knows an older one must be sent the new ones
@@ -33,7 +33,7 @@ class CallBuffers:
         self._replies: Segment | None = None
 
     def lay_out(self, calls: Sequence[Call], shared: Buffer | None) -> list[EncodedCall]:
-        """Write what is large into shared memory, once. Whatever an earlier batch left there is gone."""
+        """Encode a batch; large payloads are written into shared memory, over those of the last batch."""
         self.laid_out = time.monotonic()
         if shared is None and (letters := _inline(calls)) is not None:
             return letters
@@ -70,20 +70,20 @@ class CallBuffers:
         return self._requests, self._replies
 
     def introduce(self, generation: int) -> Sequence[int]:
-        """Descriptors to send to an instance that knows the segments of `generation`."""
+        """Return the descriptors to send to an instance that knows the segments of `generation`."""
         if generation == self.generation or self._requests is None or self._replies is None:
             return ()
         return self._requests.fd, self._replies.fd
 
     def stored(self, letter: EncodedCall, length: int) -> memoryview:
-        """A reply in shared memory. Raises `PayloadError` if it is longer than its room."""
+        """Return a reply in shared memory. Raises `PayloadError` if it is longer than its room."""
         header = letter.header
         if self._replies is None or length > header.reply_length:
             raise PayloadError(f"a reply of {length} bytes in a room of {header.reply_length}")
         return self._replies.view[header.reply_at : header.reply_at + length]
 
     def renew(self) -> None:
-        """Use other memory from now on: somebody may still write into this."""
+        """Use other segments from now on: a late reply may still be written into these."""
         for segment in (self._requests, self._replies):
             if segment is not None:
                 segment.close()
@@ -92,7 +92,7 @@ class CallBuffers:
 
 
 def _inline(calls: Sequence[Call]) -> list[EncodedCall] | None:
-    """Calls of which all goes in frames, or None."""
+    """Encode calls that all go in frames; None if any does not."""
     letters = []
     for call in calls:
         length = sum(map(len, call.payload))

@@ -1,4 +1,4 @@
-"""A client's connections to instances: one, and those that are not in use."""
+"""A client's connections to instances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from faasmoe.platforms.local.client.control import connect
 from faasmoe.platforms.local.client.placement import ANY, GRID
 
-_PATIENCE = struct.pack("ll", 0, 8_000)  # seconds and microseconds, for one reply before all are looked at
+_PATIENCE = struct.pack("ll", 0, 8_000)  # seconds and microseconds to wait for one reply before polling all
 _CALL = 40e-6  # seconds that an instance takes for a call beside the function's own time
 _PACE = 1e-3  # seconds for a unit of work, until a function has shown its own
 _PATIENCE_FACTOR, _LEAST_PATIENCE = 20.0, 2.0  # times what a call should take, and seconds
@@ -46,7 +46,7 @@ class Connection:
                 os.sched_setaffinity(self.thread, cores if core == ANY else (core,))
 
     def seconds(self, work: float) -> float:
-        """How long a call will take, in steps of `GRID`."""
+        """Estimate the seconds of a call, in steps of `GRID`."""
         return round((_CALL + self._pace * work) / GRID) * GRID
 
     def patience(self, work: float) -> float:
@@ -56,46 +56,46 @@ class Connection:
         return max(_LEAST_PATIENCE, _PATIENCE_FACTOR * self.seconds(work))
 
     def learn(self, seconds: float, work: float) -> None:
-        """The function has taken so long for a call."""
+        """Learn the pace from a call that took `seconds` in the function."""
         self._pace += _HASTE * (seconds / (work or 1.0) - self._pace)
 
     def close(self) -> None:
-        """The instance is told."""
+        """Close the socket, by which the instance knows."""
         self.socket.close()
 
 
 class Connections:
-    """Those to instances that are not in use, by function. Kept from one batch of calls to the next. For one thread."""
+    """Idle connections by function, kept from one batch of calls to the next. For one thread."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[Connection]] = {}
         self._opened = 0
 
     def take(self, function: str) -> Connection | None:
-        """One to an instance of `function`, if there is one."""
+        """Return an idle connection to an instance of `function`, if there is one."""
         idle = self._idle.get(function)
         return idle.pop() if idle else None
 
     def keep(self, function: str, connection: Connection) -> None:
-        """Have it for a later call."""
+        """Keep a connection for a later call."""
         try:
             self._idle[function].append(connection)
         except KeyError:
             self._idle[function] = [connection]
 
     def count_opened(self) -> None:
-        """One more was opened: now and then a reason to look at the old ones."""
+        """Count an opened connection, and sweep now and then."""
         self._opened += 1
         if self._opened % _SWEEP == 0:
             self.sweep()
 
     def make_way(self) -> None:
-        """Free descriptors: of connections to instances that are gone, or else of all."""
+        """Free descriptors: close connections to instances that are gone, or all if there are none."""
         if not self.sweep():
             self.close()
 
     def sweep(self) -> int:
-        """Close those to instances that are gone: their functions may never be called again. Returns how many."""
+        """Close connections to instances that are gone. Returns their number."""
         poll = select.poll()
         for idle in self._idle.values():
             for connection in idle:

@@ -56,21 +56,21 @@ def connect(path: Path | str, timeout: float | None) -> socket.socket:
 
 
 def wake(folder: Path) -> None:
-    """Have the daemon of the pool in `folder` started, if it rests, and what forks instances with it. Does not wait.
+    """Have the daemon and the zygote of the pool in `folder` started, if it hibernates. Does not wait.
 
-    Where that cannot be done now, whoever calls a function does it.
+    If that fails, the first call of a function has them started.
     """
     with suppress(OSError), connect(folder / SOCKET, 0):
         pass
 
 
 def no_descriptors(error: Exception) -> bool:
-    """Whether this process or the system has no more of them."""
+    """Whether this process or the system has no more descriptors."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def error_of(error: Refusal, function: str, attempts: int = 1, more: str = "") -> Exception:
-    """What a daemon's refusal becomes. `more`: what else is known of the cause."""
+    """Return the error of a daemon's refusal. `more` is appended to the cause."""
     match error:
         case NotDeployed():
             return UnknownFunction(NAME, error.function or function, "it is not deployed")
@@ -89,15 +89,15 @@ def error_of(error: Refusal, function: str, attempts: int = 1, more: str = "") -
 
 
 class Control:
-    """Asks the daemon and waits for its answer; for all threads. One that is being restarted is waited for."""
+    """Asks the daemon and waits for its answer, also while it is restarted. For all threads."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / SOCKET
-        self._idle: deque[socket.socket] = deque()  # as many as were ever needed at once
+        self._idle: deque[socket.socket] = deque()  # connections, as many as were ever needed at once
         self._closed = threading.Event()
 
     def ask(self, request: Question, wanted: type[_R], seconds: float = ASK_SECONDS) -> _R:
-        """The reply, of the kind `wanted`.
+        """Return the reply, of the kind `wanted`.
 
         Raises `PlatformError` if there is none within `seconds`, and what `error_of` makes of a refusal.
         """
@@ -140,7 +140,7 @@ class Control:
             return connect(self._path, seconds)
 
     def close(self) -> None:
-        """Who still asks is told. May be called twice."""
+        """Let calls of `ask` fail. May be called twice."""
         self._closed.set()
         with suppress(IndexError):
             while True:
@@ -180,7 +180,7 @@ class Activator:
             return None
 
     def report_suspect(self, path: str, seconds: float) -> bool:
-        """An instance has not answered a call for long, which should have taken `seconds`. False: as for `request`."""
+        """An instance has not answered a call for long that should take `seconds`. False: as for `request`."""
         return self._send(Suspect(path, seconds), _GRACE_SECONDS)
 
     def report_stuck(self, path: str, seconds: float) -> None:
@@ -209,5 +209,5 @@ class Activator:
 
 
 def _name(request: Question) -> str:
-    """As errors name it."""
+    """The name of a request in errors."""
     return repr(type(request).__name__.lower())

@@ -1,4 +1,4 @@
-"""Many calls at once: sent to instances over connections that are kept, answered in any order, tried again if lost."""
+"""Fan-out: sends a batch of calls to instances, collects the replies in any order, and tries lost calls again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
 
 
 class Fanout:
-    """Runs one batch of calls after the other. For one thread."""
+    """Runs batches of calls, one at a time. For one thread."""
 
     def __init__(self, activator: Activator) -> None:
         self.exchange = CallBuffers()
@@ -71,7 +71,7 @@ class Fanout:
     def _dispatch(self, calls: Sequence[Pending], own_core: int) -> None:
         """Send calls over idle connections, spread over the cores; ask for instances where there are none.
 
-        `own_core`: the one on which we shall wait, or `ANY` if we have something to do in the meantime.
+        `own_core`: the core on which this thread will wait, or `ANY` if it has work in the meantime.
         """
         warm: list[tuple[Pending, Connection]] = []
         for pending in calls:
@@ -82,7 +82,7 @@ class Fanout:
         bound = tuple([connection.core for _, connection in warm])
         seconds = tuple([connection.seconds(pending.work) for pending, connection in warm])
         cores = _assign(bound, seconds, self._cores, own_core)
-        # those that must wake a core first; those on our own run when we wait
+        # first the calls that must wake a core; those on our own core run when this thread waits
         for there in (False, True):
             for core, (pending, connection) in zip(cores, warm, strict=True):
                 if (core == own_core) == there:
@@ -91,7 +91,7 @@ class Fanout:
                         self._waiting.add(pending, connection.path)
 
     def _wait(self, deadline: float, replies: Replies) -> None:
-        """Until all calls are answered.
+        """Wait until all calls are answered.
 
         When nothing but replies can come, waiting for one after the other saves system calls, and beginning with
         the last saves our core being woken while others there have not run yet. After the patience of one
@@ -132,7 +132,7 @@ class Fanout:
         return True
 
     def _progress(self, deadline: float, replies: Replies) -> None:
-        """Ask for instances, and take what comes first: some of them, or replies. What has come is never too late."""
+        """Ask for instances, then take the activations or replies that have come. Those are never too late."""
         left = self._left(deadline)
         self._request(max(0.0, left))
         poll = select.poll()
@@ -159,11 +159,11 @@ class Fanout:
             self._connections.make_way()
 
     def _left(self, deadline: float) -> float:
-        """Seconds; those in which we were frozen do not count."""
+        """Seconds until the deadline; those in which this process was frozen do not count."""
         return deadline + self._time.frozen - time.monotonic()
 
     def _activated(self, deadline: float) -> None:
-        """An instance for one of the calls, or why there is none."""
+        """Take an activation: send the call to its instance, or raise the error of a refusal."""
         activation = self._waiting.answer()
         if activation is None:
             return
@@ -186,7 +186,7 @@ class Fanout:
             if no_descriptors(error):
                 self._connections.make_way()
             elif not isinstance(error, BlockingIOError):  # which says that too many wait for it already
-                self._again(pending, answer.path)  # it ended between activation and now
+                self._again(pending, answer.path)  # the instance ended after its activation
                 return
             select.select([], [], [], _AGAIN_SECONDS)
             self._waiting.add(pending, None)
@@ -196,7 +196,7 @@ class Fanout:
                 self._again(pending, connection.path)
 
     def _collect(self, fd: int, replies: Replies) -> bool:
-        """The reply to one call, or the news that there will be none. False: nothing came in time."""
+        """Take the reply to one call, or try it again if its instance is lost. False: neither came in time."""
         pending = self._pending[fd]
         connection, buffer = pending.connection, self._buffers[pending.index]
         if connection is None:
@@ -241,7 +241,7 @@ class Fanout:
         self._waiting.add(pending, connection.path)
 
     def _again(self, pending: Pending, lost: str) -> None:
-        """Try a call elsewhere, if that makes sense."""
+        """Try a call on another instance, unless it was tried too often."""
         pending.try_again()
         self._waiting.add(pending, lost)
 
@@ -254,7 +254,7 @@ class Fanout:
         return too_late([*waiting, *self._asked.values()] or list(self._pending.values()))
 
     def _abandon(self, late: bool) -> None:
-        """Replies that are still on their way belong to no later call."""
+        """End a batch without its replies: those that still come must not be taken for later ones."""
         for pending in self._pending.values():
             if pending.connection:
                 pending.connection.close()

@@ -1,4 +1,4 @@
-"""Which core runs which call of a fan-out.
+"""Placement: chooses a core for each call of a fan-out.
 
 Left to itself the kernel often wakes two instances on one core and leaves the other idle: it does not look again when
 a core falls idle for less than its migration cost, and an expert's work is that short. And it wakes an idle core for a
@@ -18,7 +18,7 @@ _WORTH_MOVING = 0.05  # of the time that all calls take
 
 
 def assign(current: Sequence[int], seconds: Sequence[float], cores: Sequence[int], own: int = ANY) -> list[int]:
-    """A core for each call, given where its instance is bound now and how long the call takes.
+    """Return a core for each call, given the core to which its instance is bound now and the call's seconds.
 
     The longest first, each to the core that is through with the others soonest (Graham 1969); all but `own`, on which
     the caller will wait when all is sent, must wake first. Long calls that are left over when all cores have the same
@@ -41,7 +41,7 @@ def assign(current: Sequence[int], seconds: Sequence[float], cores: Sequence[int
 
 
 def relieve(current: Sequence[int], cores: Sequence[int]) -> list[int]:
-    """Where calls should be that are still at work, given where they are: a core without any takes another's.
+    """Return the cores for calls that still run, given their cores: an idle core takes a call from a busy one.
 
     That is the last of those of the core that has most, if it has two. Calls that are not bound go to an idle core by
     themselves.
@@ -57,12 +57,12 @@ def relieve(current: Sequence[int], cores: Sequence[int]) -> list[int]:
 
 
 def _free(cores: Sequence[int], own: int, calls: int) -> dict[int, float]:
-    """When each core could begin."""
+    """Seconds until each core can begin."""
     return {core: SEND * calls if core == own else WAKE for core in cores}
 
 
 def _last(assigned: Sequence[int], seconds: Sequence[float], cores: Sequence[int], own: int) -> float:
-    """When all calls are over; infinity if one is not bound to one of the cores."""
+    """Seconds until all calls are over; infinity if a call is not bound to one of the cores."""
     ends = _free(cores, own, len(assigned))
     if not set(assigned) <= ends.keys():
         return math.inf

@@ -1,4 +1,4 @@
-"""Activations: who wants to call a function gets an instance, which is started when there is memory for it."""
+"""Activations: a caller gets an instance of a function, which is started when there is memory for it."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class Processes(Protocol):
         """Start an instance. Raises `OSError`."""
 
     def drain(self, running: InstanceState) -> None:
-        """Let an instance finish what it runs, and end."""
+        """Let an instance finish its calls, and end."""
 
     async def changed(self) -> None:
         """Wait until an instance has been forked, loaded or stopped, or was asked to report and has answered a call."""
 
 
 class Activations:
-    """Those that need memory are served in the order in which they came."""
+    """Obtains instances. Activations that have to wait are served in the order in which they came."""
 
     def __init__(self, pool: Pool, processes: Processes, clock: Callable[[], int]) -> None:
         """`clock` gives nanoseconds."""
@@ -112,7 +112,7 @@ class Activations:
             self._pool.waiting -= 1
 
     async def _room(self, charge: int) -> None:
-        """Stop idle instances if that makes room for `charge`; wait for the next change. Raises `RequestRefused`."""
+        """Stop idle instances if that makes room for `charge` bytes, and wait. Raises `RequestRefused`."""
         pool = self._pool
         if pool.budget is not None and pool.own + charge > pool.budget:
             cause = (
@@ -124,7 +124,7 @@ class Activations:
         await self._make_way(partial(pool.evictable, charge), PROMISE_NS / 1e9)
 
     async def _make_way(self, victims: Callable[[int], Sequence[InstanceState]], seconds: float) -> None:
-        """Stop idle instances, and wait for the next change, at most so long. `victims` is given the time in ns."""
+        """Stop `victims`, and wait for the next change or `seconds`. `victims` is called with the time in ns."""
         try:
             # before looking, or a call that ends now would be missed
             for running in self._pool.instances.values():
@@ -140,14 +140,14 @@ class Activations:
                 running.record.report = False
 
     async def _try(self, function: FunctionState, kept: bool) -> InstanceState | None:
-        """Start an instance. None: the system refuses that now, which is noted."""
+        """Start an instance. Returns None if the system refuses that now, which `scarcity` notes."""
         try:
             running = self._processes.start(function, kept)
         except OSError as error:
             self.scarcity.failed(reason_of(error))
             return None
-        if self.scarcity.why:  # then it must show first that it has what it needs
-            with suppress(TimeoutError):  # it has that, but loads slowly
+        if self.scarcity.why:  # the instance must first show that it has what it needs
+            with suppress(TimeoutError):  # it has it, but loads slowly
                 async with asyncio.timeout(_PROOF_SECONDS):
                     while running.path in self._pool.instances and not running.record.mapped:
                         running.record.report = True

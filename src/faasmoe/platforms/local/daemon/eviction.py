@@ -1,4 +1,4 @@
-"""Which idle instances make room for others: a pure function of what is known about them."""
+"""Eviction: chooses the idle instances that make room for others. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 class Candidate:
     """An idle instance that could be stopped."""
 
-    key: int  # names it to the caller
+    key: int  # by which the caller knows it
     uses: int  # calls of its function so far
     idle_seconds: float
-    nbytes: int  # that would be free
-    cold_start_seconds: float  # what it costs to have it back
+    nbytes: int  # that its end frees
+    cold_start_seconds: float  # that it costs to start it again
 
     @property
     def value(self) -> float:

@@ -1,4 +1,4 @@
-"""What a daemon leaves when it ends because nobody needs it: its books, for those who look and for the next daemon."""
+"""Hibernation: a daemon that stops idle leaves the state of its pool in a file, for clients and the next daemon."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FILE = "rest.json"
 
 
 def leave(folder: Path, pool: Pool, now: int) -> None:
-    """Write down what is counted. No instance may be left. `now` is in nanoseconds of `time.monotonic_ns`."""
-    pool.own = 0  # there are no processes any more
+    """Write the counts of a pool without instances. `now` is that of `time.monotonic_ns`. Raises `OSError`."""
+    pool.own = 0  # the platform has no processes any more
     functions = {
         name: {"counts": function.counts, "latency": function.latency, "last_end": function.last_end}
         for name, function in pool.functions.items()
@@ -31,7 +31,7 @@ def leave(folder: Path, pool: Pool, now: int) -> None:
 
 
 def status(folder: Path) -> PoolStatus | None:
-    """The pool's status as the daemon would tell it; None if there is a daemon to ask."""
+    """Return the status of a pool whose daemon hibernates; None if there is a daemon to ask."""
     try:
         books: dict[str, dict[str, Any]] = json.loads((folder / _FILE).read_text())
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def status(folder: Path) -> PoolStatus | None:
 
 
 def take_up(folder: Path, pool: Pool) -> None:
-    """Go on counting where the daemon before has ended, if it left its books. Functions must be known already."""
+    """Restore the counts that the last daemon has left, if any. Functions must be deployed already."""
     try:
         books = json.loads((folder / _FILE).read_text())
     except FileNotFoundError:
@@ -57,4 +57,4 @@ def take_up(folder: Path, pool: Pool) -> None:
     phases = books["status"]["cold_start_phases"]
     pool.phases = {phase: (count, seconds) for phase, (count, seconds) in phases.items()}
     pool.ended = PoolTotals(**books["status"]["totals"])
-    (folder / _FILE).unlink()  # from now on it is us who are asked
+    (folder / _FILE).unlink()  # from now on clients ask this daemon

@@ -1,4 +1,4 @@
-"""Keeps functions' minimum of instances running."""
+"""Keeps the minimum of instances of each function running."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 10.0  # seconds that a kept instance waits for memory
-_PAUSES = (0.1, 30.0)  # seconds before one that died is started again: at first, and at most
+_PATIENCE = 10.0  # seconds that a kept instance waits for memory at a time
+_PAUSES = (0.1, 30.0)  # seconds before a kept instance is started again: at first, and at most
 
 
 class Starter(Protocol):
-    """What starts instances."""
+    """Starts instances, see `Lifecycle`."""
 
     closing: bool
 
     @property
     def trouble(self) -> str:
-        """Why none can be started now; empty if one can."""
+        """Why no instance can be started now; "" if one can."""
 
     async def obtain(self, name: str, kept: bool = False) -> InstanceState:
         """See `Lifecycle.obtain`."""
@@ -61,7 +61,7 @@ class Keeper:
                 await asyncio.sleep(min(most, first * 2 ** min(10, deaths)))
                 continue
             try:
-                async with asyncio.timeout(_PATIENCE):  # those who wait behind it have calls to make
+                async with asyncio.timeout(_PATIENCE):  # activations that wait behind it have callers
                     await self._starter.obtain(name, kept=True)
             except (RequestRefused, TimeoutError) as error:
                 cause = str(error) or self._starter.trouble or "no memory for one"

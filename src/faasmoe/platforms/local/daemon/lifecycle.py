@@ -1,4 +1,4 @@
-"""The life of instances: started when there is memory for them, drained, counted when they have ended."""
+"""The life of instances: started, drained or killed, and counted when they have ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Keeps the books in step with what happens to processes."""
+    """Keeps the `Pool` in step with the processes of its instances."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Lifecycle:
         clock: Callable[[], int] = time.monotonic_ns,
         read: ReadState = read_state,
     ) -> None:
-        """`unneeded` is called when nothing has run for `options.zygote_keep_alive`. `clock` gives nanoseconds."""
+        """`unneeded` is called when no instance has run for `options.zygote_keep_alive`. `clock` gives nanoseconds."""
         self._pool = pool
         self._folder = folder
         self._options = options
@@ -72,7 +72,7 @@ class Lifecycle:
         return self._clock() / 1e9
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Let `work` go on by itself."""
+        """Run `work` as a task of the daemon."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -80,22 +80,22 @@ class Lifecycle:
 
     @property
     def trouble(self) -> str:
-        """Why no instance can be started now; empty if one can, or if nobody has tried for some seconds."""
+        """Why no instance can be started now; "" if one can, or if none was tried for some seconds."""
         return self._zygote.trouble or (self._scarcity.why if self._scarcity.lately else "")
 
     @property
     def scarce_lately(self) -> bool:
-        """Whether an instance may have ended because the system has no process or descriptor for it."""
+        """Whether an instance may have ended for lack of a process or descriptor."""
         return self._scarcity.lately
 
     async def prepare(self) -> None:
-        """Have the zygote ready before the next call, and know what it takes."""
-        with suppress(RequestRefused):  # which `trouble` tells
+        """Have the zygote ready before the next call, and its memory counted."""
+        with suppress(RequestRefused):  # `trouble` says why
             await self.zygote_ready()
         self._may_rest()
 
     async def install(self, specs: Iterable[FunctionSpec]) -> None:
-        """Make functions known, in place of those of the same names. When this returns, none of those runs."""
+        """Deploy functions in place of those of the same names, whose instances take no call after this returns."""
         functions = self._pool.functions
         new = [s for s in specs if s.name not in functions or functions[s.name].spec != s]
         replaced = [functions[s.name] for s in new if s.name in functions]
@@ -105,7 +105,7 @@ class Lifecycle:
         await self.stop(replaced)
 
     async def stop(self, functions: Iterable[FunctionState]) -> None:
-        """Drain all instances of some functions. When this returns, none of them takes a call any more."""
+        """Drain all instances of some functions. They take no call after this returns."""
         ending = [running for function in functions for running in function.live]
         for running in ending:
             self.drain(running)
@@ -113,7 +113,7 @@ class Lifecycle:
             await self.changed()
 
     async def close(self, seconds: float) -> None:
-        """Drain everything, and end the zygote and with it whatever is left after `seconds`."""
+        """Drain all instances, then end the zygote, and with it all instances that are left after `seconds`."""
         self.closing = True
         for running in list(self._pool.instances.values()):
             self.drain(running)
@@ -124,7 +124,7 @@ class Lifecycle:
         self._zygote.close()
 
     async def prewarm(self, name: str) -> None:
-        """Returns when the function has an instance that is at least forked."""
+        """Have an instance of a function. Returns when it is forked."""
         running = await self.obtain(name)
         while running.pid is None and running.path in self._pool.instances:
             await self.changed()
@@ -163,7 +163,7 @@ class Lifecycle:
         self._change.set()
 
     def drain(self, running: InstanceState) -> None:
-        """Let it finish what it runs, and end."""
+        """Let an instance finish its calls, and end."""
         running.draining = True
         self._channels[running.path].drain(too_slow=partial(self._kill, running))
 
@@ -177,12 +177,12 @@ class Lifecycle:
         self._kill(running)
 
     def stuck(self, running: InstanceState, seconds: float) -> None:
-        """A caller gave up a call after `seconds`: end the instance if it has been busy all that time."""
+        """A caller gave up a call after `seconds`: kill the instance if it was busy all that time."""
         if running.record.in_flight and self._clock() - running.record.busy_since >= seconds * 1e9:
             self._kill_hanging(running, f"a call was not answered within {seconds:.0f} s")
 
     def _zygote_event(self, event: ChildEvent | None) -> None:
-        """Something happened to a child; None: the zygote is gone, and the kernel has killed its children."""
+        """An event of a child; None: the zygote is gone, and the kernel has killed its children."""
         if event is None:
             for running in list(self._pool.instances.values()):
                 self._ended(running, "the zygote ended")
@@ -205,7 +205,7 @@ class Lifecycle:
                     self._ended(concerned, cause_of(status) if status != NO_ROOM else "")
 
     def _renew_table(self) -> None:
-        """What is being killed may still write into the old one."""
+        """Instances that are being killed may still write into the old table."""
         with suppress(OSError):  # then its free pages are used again, and a call or two counts wrong
             table = StatsTable()
             self._table.close()
@@ -238,7 +238,7 @@ class Lifecycle:
             self._pool.own = max(self._pool.own, self._zygote.memory() + PREFORKED * INSTANCE_BYTES)
 
     def _may_rest(self) -> None:
-        """Nothing runs now. If that stays so for long, the zygote and the daemon are not needed either."""
+        """If no instance runs, and none is started for long, zygote and daemon are not needed either."""
         if not self._pool.instances:
             started = self._started
             asyncio.get_running_loop().call_later(self._options.zygote_keep_alive, self._rest, started)

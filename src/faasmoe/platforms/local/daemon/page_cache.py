@@ -1,4 +1,4 @@
-"""What of files the kernel keeps in memory."""
+"""The kernel's page cache of functions' files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon's books: functions, their instances, and the memory they share. No processes, no sockets, no waiting."""
+"""The state of a pool: functions, their instances, and the memory that they share. Nothing here does I/O or waits."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class InstanceState:
         return self.function.charge
 
     def totals(self, now: int) -> PoolTotals:
-        """What it has taken and done from its activation to `now`."""
+        """The resources that it has used from its activation to `now` (nanoseconds)."""
         record, gb = self.record, self.charge / 1e9
         busy = record.busy / 1e9
         return PoolTotals(gb * (now - record.activated) / 1e9, gb * busy, busy, int(record.invocations), 1)
 
     def duty(self, slot: int) -> Duty:
-        """What it is told to be; `slot` is that of its record."""
+        """What the instance's process is to do; `slot` is that of its record."""
         spec = self.function.spec
         return Duty(
             slot=slot,
@@ -67,18 +67,18 @@ class InstanceState:
         self.promised_at, self.promised_after = now, self.record.invocations
 
     def idle(self, now: int) -> bool:
-        """Whether stopping it disturbs nobody."""
+        """Whether it has loaded and has no call."""
         return bool(self.record.mapped) and not self.load(now)
 
     def load(self, now: int) -> int:
-        """Calls that it has or is about to get."""
+        """The number of calls that it has or is about to get."""
         promised = self.promised_after == self.record.invocations and now - self.promised_at < PROMISE_NS
         return max(int(self.record.in_flight), int(promised))
 
 
 @dataclass(eq=False)
 class FunctionState:
-    """A deployed function, its instances and what those that ended did."""
+    """A deployed function, its instances, and counts of those that have ended."""
 
     spec: FunctionSpec  # with a keep-alive (`resolved`)
     instances: list[InstanceState] = field(default_factory=list)
@@ -102,7 +102,7 @@ class FunctionState:
         return self.counts["invocations"] + sum(int(running.record.invocations) for running in self.instances)
 
     def status(self) -> FunctionStatus:
-        """For those who look."""
+        """The status that clients are told."""
         latency = self.latencies()
         state = "zero"
         if self.instances:
@@ -156,7 +156,7 @@ class Pool:
         return self.own + sum(running.charge for running in self.instances.values())
 
     def choose(self, function: FunctionState, now: int) -> InstanceState | None:
-        """The instance that a new caller should use; None if another one is to be started."""
+        """Return the instance for another caller; None if a new one should be started."""
         live = function.live
         if not live:
             return None
@@ -168,7 +168,7 @@ class Pool:
         return best if self.shortage(function.charge) > 0 else None
 
     def shortage(self, charge: int) -> int:
-        """Bytes that are missing for an instance that counts for `charge`."""
+        """Bytes that an instance of `charge` bytes lacks."""
         return 0 if self.budget is None else max(0, self.used + charge - self.budget)
 
     def evictable(self, charge: int, now: int) -> list[InstanceState]:
@@ -205,7 +205,7 @@ class Pool:
         return [running[i] for i in victims(candidates, nbytes) or ()]
 
     def cold_start_seconds(self, spec: FunctionSpec) -> float:
-        """What it takes to have an instance of a function, as far as is known."""
+        """Estimate the seconds of a cold start of a function."""
         return _FORK_SECONDS + spec.memory / _DISK_BYTES_PER_SECOND
 
     def least(self, names: Sequence[str]) -> int:
@@ -239,7 +239,7 @@ class Pool:
         totals[phase] = count + 1, total + seconds
 
     def status(self, now: int) -> PoolStatus:
-        """For those who look."""
+        """The status that clients are told."""
         totals = dict(self.phases)
         latency = [0] * BUCKETS
         for running in self.instances.values():
@@ -260,7 +260,7 @@ class Pool:
 
 
 def phases(record: InstanceStats) -> Iterator[tuple[str, float]]:
-    """The parts of an instance's cold start that are over, in seconds."""
+    """Yield the phases of an instance's cold start that are over, with their seconds."""
     if record.forked:
         yield "fork", (record.forked - record.activated) / 1e9
     if record.mapped:
@@ -270,7 +270,7 @@ def phases(record: InstanceStats) -> Iterator[tuple[str, float]]:
 
 
 def resolved(spec: FunctionSpec, keep_alive: float) -> FunctionSpec:
-    """The spec with the pool's `keep_alive` if it has none of its own. Raises `ValueError` if it makes no sense."""
+    """Return the spec with the pool's `keep_alive` if it has none of its own. Raises `ValueError` if it is invalid."""
     if spec.keep_alive is None:
         spec = replace(spec, keep_alive=keep_alive)
     if ":" not in spec.handler:

@@ -1,4 +1,4 @@
-"""Finds processes of the pool that hang, in use or not, and has them killed: each is replaced when it is needed."""
+"""Looks for processes of the pool that hang and has them killed; each is replaced when it is needed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from faasmoe.util.liveness import TICK, HangJudge, HangLimits, ReadState, read_s
 
 log = logging.getLogger(__name__)
 
-_IDLE_LOOKS = 6  # of an instance that a caller suspects, or that does not take its duty
-_LEAST_CPU_SECONDS, _CPU_FACTOR = 5.0, 20.0  # a call may compute so long, or so many times what was expected
+_IDLE_LOOKS = 6  # of an instance that a caller suspects, or that does not take its assignment
+_LEAST_CPU_SECONDS, _CPU_FACTOR = 5.0, 20.0  # CPU time of a call: at least, and times the expected seconds
 # instances between calls that are looked at in a tick; the caller of one that is stopped suspects it
 _MOST_BETWEEN_CALLS = 50
 
@@ -24,7 +24,7 @@ _MOST_BETWEEN_CALLS = 50
 @dataclass
 class _Watched:
     judge: HangJudge
-    answered: int | None = None  # calls that it had answered when a caller suspected it; None: nobody does
+    answered: int | None = None  # calls that it had answered when a caller suspected it; None: not suspected
     seen_stopped: bool = False
 
 
@@ -39,7 +39,7 @@ class Watch:
         read: ReadState = read_state,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`kill` is called with an instance that hangs, and why it must be taken to."""
+        """`kill` is called with an instance that hangs and the evidence."""
         self._pool = pool
         self._zygote = zygote
         self._kill = kill
@@ -49,7 +49,7 @@ class Watch:
         self._of_zygote = HangJudge(clock=clock)
         self._owed = False
         self._watched: dict[str, _Watched] = {}  # by path
-        self._next = 0  # of the instances between calls
+        self._next = 0  # index of the instance between calls that is looked at next
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -57,18 +57,18 @@ class Watch:
             await asyncio.sleep(TICK)
             try:
                 self.tick()
-            except Exception as error:  # noqa: BLE001 - without it nothing that hangs would be replaced
+            except Exception as error:  # noqa: BLE001 - the next look may do better
                 self._failures.failed("looking after processes", error)
 
     def suspect(self, running: InstanceState, expected: float) -> None:
-        """A caller waits for much longer than the `expected` seconds. Its instance must show that it works."""
+        """A caller has waited for much longer than `expected` seconds: the instance must show that it works."""
         watched = self._watched_of(running)
         if watched.answered is None:
             watched.judge = self._judge(_CPU_FACTOR * expected)
             watched.answered = int(running.record.invocations)
 
     def tick(self) -> None:
-        """One look at each of those whose turn it is."""
+        """Take one look at the zygote and at the instances whose turn it is."""
         self._look_at_zygote()
         for path in self._watched.keys() - self._pool.instances.keys():
             del self._watched[path]
@@ -89,7 +89,7 @@ class Watch:
         self._owed = self._zygote.owes
 
     def _chosen(self) -> list[InstanceState]:
-        """Instances that are called or suspected, and some of the others in turns."""
+        """Instances that have calls or are suspected, and some of the others in turn."""
         urgent, idle = [], []
         for path, running in self._pool.instances.items():
             if running.pid is None or running.fault:

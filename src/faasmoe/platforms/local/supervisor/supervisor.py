@@ -1,7 +1,7 @@
-"""Starts the daemon, and another one when it dies, hangs, or has ended because nobody needed it and somebody does.
+"""Starts the daemon, and another when it dies or hangs, or when a client connects after an idle daemon has stopped.
 
-It holds the listening socket, so that whoever connects while there is no daemon waits for the next one. It never gives
-up: whatever fails is tried again after a pause.
+The supervisor holds the listening socket, so that clients that connect while there is no daemon wait for the next one.
+It never gives up: a start that fails is tried again after a pause.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _END_SECONDS = 5.0  # for a daemon to end its instances and itself
 _CLOSE_SECONDS = 8.0
 _PAUSES = (0.1, 8.0)  # seconds before another daemon is started: at first, and at most
-_LIVED = 10.0  # seconds without a failure, after which the next one is the first
+_LIVED = 10.0  # seconds without a failure, after which pauses begin with the shortest again
 _BACKLOG = 256  # connections that may wait for a daemon
 _STDERR = 2
 
@@ -47,7 +47,7 @@ class Supervisor:
         self._closing = threading.Event()
         self._backoff = Backoff(*_PAUSES, calm=_LIVED, clock=clock)
         self._failures = FailureLog(log, clock=clock)
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)  # readable for good once `close` was called
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)  # readable once `close` was called
         self._run_folder = RunFolder()
         self._daemon: DaemonProcess | None = None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -66,7 +66,7 @@ class Supervisor:
 
     @property
     def folder(self) -> Path:
-        """Where clients find the pool."""
+        """The pool's run folder, by which clients find it."""
         return self._run_folder.path
 
     def _first(self) -> None:
@@ -97,7 +97,7 @@ class Supervisor:
         return DaemonProcess(process, ours, self._clock)
 
     def _run(self) -> None:
-        """Have a daemon until `close`."""
+        """Keep a daemon running until `close`."""
         while not self._closing.is_set():
             try:
                 self._daemon = self._daemon or self._start()
@@ -116,12 +116,12 @@ class Supervisor:
                 self._wait([], self._backoff.failed())
             else:
                 self.health.rests()
-                log.info("nothing has run for long; the platform's daemon has ended until it is needed")
+                log.info("platform daemon idle, stopped; it restarts on the next call")
                 self._wait([self._listener], None)
         self._end_daemon()  # it is there if `close` was called before this thread began
 
     def _attend(self, daemon: DaemonProcess, until_ready: bool = False) -> str:
-        """Returns why the daemon is lost: empty if it has ended by itself, is ready, or `close` was called."""
+        """Watch the daemon. Returns why it is lost: "" if it has stopped idle, is ready, or `close` was called."""
         next_look = self._clock() + TICK
         while not self._closing.is_set():
             self._wait([daemon], max(0.0, next_look - self._clock()))
@@ -141,7 +141,7 @@ class Supervisor:
         return ""
 
     def _wait(self, what: list[DaemonProcess | socket.socket], seconds: float | None) -> None:
-        """Until something is readable, `close` was called, or the time is over."""
+        """Wait until a source is readable, `close` was called, or the time is over."""
         poll = select.poll()
         for source in (self._wake, *what):
             poll.register(source, select.POLLIN)
@@ -160,7 +160,7 @@ class Supervisor:
         os.eventfd_write(self._wake, 1)
         self._thread.join(_CLOSE_SECONDS)
         if self._thread.is_alive():
-            log.warning("the platform's daemon has not ended; it ends with this process")
+            log.warning("the platform's daemon has not stopped yet; it stops with this process")
         self._release()
 
     def _release(self) -> None:
