@@ -101,8 +101,8 @@ class LocalPlatform(Closeable):
 
     def copied_bytes(self) -> int:
         """Bytes copied by this client's calls: twice through sockets, once into shared memory."""
-        exchange = self._fanout.exchange
-        return 2 * (exchange.sent + exchange.received) + exchange.shared
+        buffers = self._fanout.call_buffers
+        return 2 * (buffers.sent + buffers.received) + buffers.shared
 
     @property
     def state(self) -> State:

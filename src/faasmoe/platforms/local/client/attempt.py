@@ -23,7 +23,7 @@ class Pending:
 
     index: int
     function: str
-    letter: EncodedCall
+    encoded: EncodedCall
     work: float
     connection: Connection | None = None
     attempts: int = 1

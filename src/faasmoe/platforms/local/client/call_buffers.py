@@ -35,22 +35,22 @@ class CallBuffers:
     def lay_out(self, calls: Sequence[Call], shared: Buffer | None) -> list[EncodedCall]:
         """Encode a batch; large payloads are written into shared memory, over those of the last batch."""
         self.laid_out = time.monotonic()
-        if shared is None and (letters := _inline(calls)) is not None:
-            return letters
+        if shared is None and (encoded_calls := _inline(calls)) is not None:
+            return encoded_calls
         lengths = [sum(map(len, call.payload)) for call in calls]
         shared_length = 0 if shared is None else len(shared)
         out = padded(shared_length) + sum(padded(n) for n in lengths if n > MAX_INLINE)
         back = sum(padded(call.reply_bytes) for call in filter(_large_reply, calls))
         requests, replies = self._segments(out, back)
         at, _ = requests.write([shared]) if shared is not None and shared_length else (0, 0)
-        letters = []
+        encoded_calls = []
         for call, length in zip(calls, lengths, strict=True):
             area = (replies.place(call.reply_bytes), call.reply_bytes) if _large_reply(call) else (0, 0)
             place = requests.write(call.payload) if length > MAX_INLINE else (INLINE, length)
             inline = call.payload if place[0] == INLINE else ()
-            letters.append(EncodedCall(Header(*place, at, shared_length, *area), inline, True))
+            encoded_calls.append(EncodedCall(Header(*place, at, shared_length, *area), inline, True))
         self.shared += out
-        return letters
+        return encoded_calls
 
     def _segments(self, out: int, back: int) -> tuple[Segment, Segment]:
         for nbytes in (out, back):
@@ -75,9 +75,9 @@ class CallBuffers:
             return ()
         return self._requests.fd, self._replies.fd
 
-    def stored(self, letter: EncodedCall, length: int) -> memoryview:
+    def stored(self, encoded: EncodedCall, length: int) -> memoryview:
         """Return a reply in shared memory. Raises `PayloadError` if it is longer than its room."""
-        header = letter.header
+        header = encoded.header
         if self._replies is None or length > header.reply_length:
             raise PayloadError(f"a reply of {length} bytes in a room of {header.reply_length}")
         return self._replies.view[header.reply_at : header.reply_at + length]
@@ -93,13 +93,13 @@ class CallBuffers:
 
 def _inline(calls: Sequence[Call]) -> list[EncodedCall] | None:
     """Encode calls that all go in frames; None if any does not."""
-    letters = []
+    encoded_calls = []
     for call in calls:
         length = sum(map(len, call.payload))
         if length > MAX_INLINE or call.reply_bytes > MAX_INLINE:
             return None
-        letters.append(EncodedCall(_inline_header(length), call.payload, False))
-    return letters
+        encoded_calls.append(EncodedCall(_inline_header(length), call.payload, False))
+    return encoded_calls
 
 
 @lru_cache(1024)

@@ -34,7 +34,7 @@ class Fanout:
     """Runs batches of calls, one at a time. For one thread."""
 
     def __init__(self, activator: Activator) -> None:
-        self.exchange = CallBuffers()
+        self.call_buffers = CallBuffers()
         self._activator = activator
         self._waiting = WaitingCalls(activator)
         self._connections = Connections()
@@ -52,12 +52,12 @@ class Fanout:
         meanwhile: Callable[[], None] | None = None,
     ) -> Replies:
         """See `Platform.invoke_many`."""
-        letters = self.exchange.lay_out(calls, shared)
+        encoded_calls = self.call_buffers.lay_out(calls, shared)
         while len(self._buffers) < len(calls):
             self._buffers.append(memoryview(mmap.mmap(-1, frame.BUFFER)))
         replies = Replies(len(calls))
         try:
-            pending = [Pending(i, call.function, letters[i], call.work) for i, call in enumerate(calls)]
+            pending = [Pending(i, call.function, encoded_calls[i], call.work) for i, call in enumerate(calls)]
             self._dispatch(pending, ANY if meanwhile else _sched_getcpu())
             if meanwhile is not None:
                 self._request(max(0.0, deadline - time.monotonic()))
@@ -104,7 +104,7 @@ class Fanout:
                 patient = self._collect(next(reversed(self._pending)), replies)
             else:
                 if not looked:
-                    self._time.begin(self.exchange.laid_out)
+                    self._time.begin(self.call_buffers.laid_out)
                     looked = True
                 self._relieve()
                 self._progress(deadline, replies)
@@ -116,17 +116,17 @@ class Fanout:
             connection.bind(core, self._cores)
 
     def _send(self, pending: Pending, connection: Connection) -> bool:
-        letter = pending.letter
-        fds = self.exchange.introduce(connection.generation) if letter.uses_segments else ()
+        encoded = pending.encoded
+        fds = self.call_buffers.introduce(connection.generation) if encoded.uses_segments else ()
         try:
-            head = frame.pack_call(letter.header, bool(fds))
-            self.exchange.sent += frame.send_call(connection.socket, head, letter.inline, fds)
+            head = frame.pack_call(encoded.header, bool(fds))
+            self.call_buffers.sent += frame.send_call(connection.socket, head, encoded.inline, fds)
         except Lost as error:
             pending.cause = f"its instance went away: {error}"
             connection.close()
             return False
         if fds:
-            connection.generation = self.exchange.generation
+            connection.generation = self.call_buffers.generation
         pending.connection = connection
         self._pending[connection.fd] = pending
         return True
@@ -212,7 +212,7 @@ class Fanout:
             self._again(pending, connection.path)
             return True
         del self._pending[fd]
-        self.exchange.received += end
+        self.call_buffers.received += end
         connection.thread = answer.thread
         if answer.status > Status.STORED:
             connection.close()
@@ -221,7 +221,7 @@ class Fanout:
         stored = answer.status == Status.STORED
         at = pending.index
         replies.data[at] = (
-            self.exchange.stored(pending.letter, answer.length) if stored else buffer[frame.HEADER : end]
+            self.call_buffers.stored(pending.encoded, answer.length) if stored else buffer[frame.HEADER : end]
         )
         busy = answer.busy / 1e9
         replies.busy[at], replies.memory[at] = busy, connection.memory
@@ -259,14 +259,14 @@ class Fanout:
             if pending.connection:
                 pending.connection.close()
                 if late:
-                    waited = time.monotonic() - self.exchange.laid_out
+                    waited = time.monotonic() - self.call_buffers.laid_out
                     self._activator.report_stuck(pending.connection.path, 0.9 * waited)
         self._pending.clear()
         self._waiting.abandon()
-        self.exchange.renew()
+        self.call_buffers.renew()
 
     def close(self) -> None:
         """Close everything. May be called twice."""
         self._connections.close()
         self._activator.close()
-        self.exchange.renew()
+        self.call_buffers.renew()

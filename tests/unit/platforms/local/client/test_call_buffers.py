@@ -22,16 +22,16 @@ EITHER = SMALL | st.integers(MAX_INLINE - 2, MAX_INLINE + 300) | st.just(3 * MAX
 
 @contextmanager
 def exchanging() -> Iterator[CallBuffers]:
-    exchange = CallBuffers()
+    buffers = CallBuffers()
     try:
-        yield exchange
+        yield buffers
     finally:
-        exchange.renew()
+        buffers.renew()
 
 
-def mapped(exchange: CallBuffers) -> tuple[Mapping, Mapping]:
+def mapped(buffers: CallBuffers) -> tuple[Mapping, Mapping]:
     """Both segments, as an instance sees them."""
-    requests, replies = exchange.introduce(0)
+    requests, replies = buffers.introduce(0)
     return Mapping(os.dup(requests), writable=False), Mapping(os.dup(replies), writable=True)
 
 
@@ -48,16 +48,16 @@ def disjoint(places: list[tuple[int, int]]) -> bool:
 
 @given(st.lists(st.tuples(SMALL, st.integers(0, MAX_INLINE)), max_size=5))
 def test_small_calls_stay_in_frames(sizes: list[tuple[int, int]]) -> None:
-    exchange = CallBuffers()
+    buffers = CallBuffers()
     calls = [Call("f", payload(i, length), reply) for i, (length, reply) in enumerate(sizes)]
-    letters = exchange.lay_out(calls, None)
-    assert len(letters) == len(calls)
-    for call, letter, (length, _) in zip(calls, letters, sizes, strict=True):
-        assert letter.header == Header(INLINE, length, 0, 0, 0, 0)
-        assert letter.inline == call.payload
-        assert not letter.uses_segments
-    assert exchange.shared == 0
-    assert exchange.introduce(0) == ()
+    encoded_calls = buffers.lay_out(calls, None)
+    assert len(encoded_calls) == len(calls)
+    for call, encoded, (length, _) in zip(calls, encoded_calls, sizes, strict=True):
+        assert encoded.header == Header(INLINE, length, 0, 0, 0, 0)
+        assert encoded.inline == call.payload
+        assert not encoded.uses_segments
+    assert buffers.shared == 0
+    assert buffers.introduce(0) == ()
 
 
 @settings(max_examples=50)
@@ -65,22 +65,22 @@ def test_small_calls_stay_in_frames(sizes: list[tuple[int, int]]) -> None:
 def test_everything_is_where_the_letters_say(sizes: list[tuple[int, int]], shared_length: int | None) -> None:
     shared = None if shared_length is None else os.urandom(shared_length)
     calls = [Call("f", payload(i, length), reply) for i, (length, reply) in enumerate(sizes)]
-    with exchanging() as exchange:
-        letters = exchange.lay_out(calls, shared)
+    with exchanging() as buffers:
+        encoded_calls = buffers.lay_out(calls, shared)
         large = shared is not None or any(max(size) > MAX_INLINE for size in sizes)
-        assert [letter.uses_segments for letter in letters] == [large] * len(calls)
+        assert [encoded.uses_segments for encoded in encoded_calls] == [large] * len(calls)
         if not large:
             return
-        requests, replies = mapped(exchange)
+        requests, replies = mapped(buffers)
         written, areas = [], []
-        for call, letter, (length, reply) in zip(calls, letters, sizes, strict=True):
-            header, whole = letter.header, b"".join(call.payload)
+        for call, encoded, (length, reply) in zip(calls, encoded_calls, sizes, strict=True):
+            header, whole = encoded.header, b"".join(call.payload)
             assert header.payload_length == length
             assert (header.payload_at == INLINE) == (length <= MAX_INLINE)
             if header.payload_at == INLINE:
-                assert b"".join(letter.inline) == whole
+                assert b"".join(encoded.inline) == whole
             else:
-                assert not letter.inline
+                assert not encoded.inline
                 assert requests.slice(header.payload_at, length) == whole
                 written.append((header.payload_at, length))
             assert header.shared_length == (shared_length or 0)
@@ -88,9 +88,9 @@ def test_everything_is_where_the_letters_say(sizes: list[tuple[int, int]], share
             assert header.reply_length == (reply if reply > MAX_INLINE else 0)
             assert len(replies.slice(header.reply_at, header.reply_length)) == header.reply_length
             areas.append((header.reply_at, header.reply_length))
-        assert len({letter.header.shared_at for letter in letters}) <= 1
-        if letters:
-            written.append((letters[0].header.shared_at, shared_length or 0))
+        assert len({encoded.header.shared_at for encoded in encoded_calls}) <= 1
+        if encoded_calls:
+            written.append((encoded_calls[0].header.shared_at, shared_length or 0))
         assert disjoint(written)
         assert disjoint(areas)
 
@@ -98,86 +98,86 @@ def test_everything_is_where_the_letters_say(sizes: list[tuple[int, int]], share
 def test_a_buffer_is_shared_once_whatever_the_number_of_calls() -> None:
     shared = os.urandom(100_000)
     calls = [Call("f", payload(i, 50 if i else 40_000)) for i in range(5)]
-    with exchanging() as exchange:
-        exchange.lay_out(calls, shared)
-        assert exchange.shared == padded(100_000) + padded(40_000)
-        exchange.lay_out(calls[1:], shared)
-        assert exchange.shared == 2 * padded(100_000) + padded(40_000)
+    with exchanging() as buffers:
+        buffers.lay_out(calls, shared)
+        assert buffers.shared == padded(100_000) + padded(40_000)
+        buffers.lay_out(calls[1:], shared)
+        assert buffers.shared == 2 * padded(100_000) + padded(40_000)
 
 
 def test_segments_are_kept_until_they_are_too_small() -> None:
-    with exchanging() as exchange:
-        first = exchange.lay_out([Call("f", [b"a" * 40_000])], None)
-        generation, fds = exchange.generation, exchange.introduce(0)
+    with exchanging() as buffers:
+        first = buffers.lay_out([Call("f", [b"a" * 40_000])], None)
+        generation, fds = buffers.generation, buffers.introduce(0)
         assert len(set(fds)) == 2
-        assert exchange.introduce(generation) == ()
-        again = exchange.lay_out([Call("f", [b"b" * 40_000])], None)
-        assert (exchange.generation, exchange.introduce(0)) == (generation, fds)
+        assert buffers.introduce(generation) == ()
+        again = buffers.lay_out([Call("f", [b"b" * 40_000])], None)
+        assert (buffers.generation, buffers.introduce(0)) == (generation, fds)
         assert again[0].header == first[0].header  # the batch before is gone
-        assert mapped(exchange)[0].slice(0, 40_000) == b"b" * 40_000
-        exchange.lay_out([Call("f", [b""], reply_bytes=(1 << 20) + 1)], None)
-        assert exchange.generation != generation
-        requests, replies = mapped(exchange)
+        assert mapped(buffers)[0].slice(0, 40_000) == b"b" * 40_000
+        buffers.lay_out([Call("f", [b""], reply_bytes=(1 << 20) + 1)], None)
+        assert buffers.generation != generation
+        requests, replies = mapped(buffers)
         assert len(replies.view) > 1 << 20
         assert requests.slice(0, 3) == b"\0\0\0"  # nothing of earlier batches
 
 
 def test_after_renewal_others_no_longer_see_what_is_written() -> None:
-    with exchanging() as exchange:
-        exchange.lay_out([Call("f", [b"a" * 40_000])], None)
-        generation = exchange.generation
-        late = mapped(exchange)[0]
-        exchange.renew()
-        assert exchange.generation > generation
-        assert exchange.introduce(generation) == ()  # there are none yet
-        exchange.lay_out([Call("f", [b"b" * 40_000])], None)
-        assert exchange.generation > generation
-        assert len(exchange.introduce(generation)) == 2
-        assert mapped(exchange)[0].slice(0, 1) == b"b"
+    with exchanging() as buffers:
+        buffers.lay_out([Call("f", [b"a" * 40_000])], None)
+        generation = buffers.generation
+        late = mapped(buffers)[0]
+        buffers.renew()
+        assert buffers.generation > generation
+        assert buffers.introduce(generation) == ()  # there are none yet
+        buffers.lay_out([Call("f", [b"b" * 40_000])], None)
+        assert buffers.generation > generation
+        assert len(buffers.introduce(generation)) == 2
+        assert mapped(buffers)[0].slice(0, 1) == b"b"
         assert late.slice(0, 40_000) == b"a" * 40_000
 
 
 def test_renewing_closes_the_old_descriptors() -> None:
-    exchange = CallBuffers()
-    exchange.lay_out([], b"shared")
-    fds = exchange.introduce(0)
-    exchange.renew()
+    buffers = CallBuffers()
+    buffers.lay_out([], b"shared")
+    fds = buffers.introduce(0)
+    buffers.renew()
     for fd in fds:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
-    exchange.renew()  # twice is fine
+    buffers.renew()  # twice is fine
 
 
 def test_stored_replies_are_read_from_their_places() -> None:
-    with exchanging() as exchange:
-        letters = exchange.lay_out([Call("f", [b""], 40_000), Call("f", [b""], 50_000)], None)
-        replies = mapped(exchange)[1]
-        for letter, text in zip(letters, (b"first", b"second"), strict=True):
-            replies.slice(letter.header.reply_at, len(text))[:] = text
-        assert exchange.stored(letters[0], 5) == b"first"
-        assert exchange.stored(letters[1], 6) == b"second"
-        assert len(exchange.stored(letters[1], 50_000)) == 50_000
+    with exchanging() as buffers:
+        encoded_calls = buffers.lay_out([Call("f", [b""], 40_000), Call("f", [b""], 50_000)], None)
+        replies = mapped(buffers)[1]
+        for encoded, text in zip(encoded_calls, (b"first", b"second"), strict=True):
+            replies.slice(encoded.header.reply_at, len(text))[:] = text
+        assert buffers.stored(encoded_calls[0], 5) == b"first"
+        assert buffers.stored(encoded_calls[1], 6) == b"second"
+        assert len(buffers.stored(encoded_calls[1], 50_000)) == 50_000
 
 
 @given(st.integers(40_001, 2**64 - 1))
 def test_a_stored_reply_longer_than_its_room_is_refused(length: int) -> None:
-    with exchanging() as exchange:
-        (letter,) = exchange.lay_out([Call("f", [b""], 40_000)], None)
+    with exchanging() as buffers:
+        (encoded,) = buffers.lay_out([Call("f", [b""], 40_000)], None)
         with pytest.raises(PayloadError, match=f"a reply of {length} bytes in a room of 40000"):
-            exchange.stored(letter, length)
+            buffers.stored(encoded, length)
 
 
 def test_a_stored_reply_to_a_small_call_is_refused() -> None:
-    exchange = CallBuffers()
-    (letter,) = exchange.lay_out([Call("f", [b"small"])], None)
+    buffers = CallBuffers()
+    (encoded,) = buffers.lay_out([Call("f", [b"small"])], None)
     with pytest.raises(PayloadError, match="in a room of 0"):
-        exchange.stored(letter, 1)
+        buffers.stored(encoded, 1)
 
 
 def test_a_batch_too_large_for_a_segment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGEST", 100_000)
-    with exchanging() as exchange:
+    with exchanging() as buffers:
         for calls in ([Call("f", [bytes(50_000)])] * 3, [Call("f", [b""], 50_000)] * 3):
             with pytest.raises(PayloadError, match="100000 are the limit"):
-                exchange.lay_out(calls, None)
-        assert len(exchange.lay_out([Call("f", [bytes(50_000)])], None)) == 1
+                buffers.lay_out(calls, None)
+        assert len(buffers.lay_out([Call("f", [bytes(50_000)])], None)) == 1
