@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from faasmoe.errors import DeadlineExceeded, PlatformError
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
@@ -25,6 +25,7 @@ class Pending:
     function: str
     encoded: EncodedCall
     work: float
+    _: KW_ONLY
     connection: Connection | None = None
     attempts: int = 1
     loads: int = 0

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from socket import gethostname
 
 from faasmoe.platforms.base import FunctionSpec, FunctionStatus, Instance, PoolStatus, PoolTotals
@@ -32,6 +32,7 @@ class InstanceState:
     path: str  # of its socket
     record: InstanceStats
     kept: bool  # one of the function's minimum
+    _: KW_ONLY
     number: int = -1  # the zygote's, once it is told to fork it
     pid: int | None = None  # once it is forked
     draining: bool = False
