@@ -48,7 +48,7 @@ class FailureLog:
             return
         times = f" ({last.left_out + 1} times)" if last is not None and last.left_out else ""
         self._logged[line] = _Logged(now)
-        defect = error if isinstance(error, Exception) and not isinstance(error, (FaasmoeError, OSError)) else None
+        defect = None if isinstance(error, (str, FaasmoeError, OSError)) else error
         self._log.log(self._level, "%s%s", line, times, exc_info=defect)
 
     def succeeded(self) -> None:

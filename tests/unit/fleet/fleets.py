@@ -1,4 +1,4 @@
-"""A fleet whose orchestrators are played, with a clock that is set."""
+"""A fleet whose orchestrators are played, with a clock that is set, in virtual time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from faasmoe.fleet.fleet import Fleet
 from faasmoe.protocol.config import About, FleetOptions
 from faasmoe.protocol.request import GenerationRequest
 from faasmoe.protocol.stats import EngineStats
+from tests.unit.clocks import run as run_in_virtual_time
 
 ABOUT = About("arch", 1, 2, 3, 40)
 
@@ -144,4 +145,4 @@ def play(
         assert not played.launcher.alive()
         assert not played.launcher.running
 
-    asyncio.run(run())
+    run_in_virtual_time(run())
