@@ -12,10 +12,10 @@ from functools import lru_cache
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Buffer, Call, Replies
-from faasmoe.platforms.local.client.attempt import TICK, AwakeTime, Pending, too_late
 from faasmoe.platforms.local.client.call_buffers import CallBuffers
 from faasmoe.platforms.local.client.connections import Connection, Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
+from faasmoe.platforms.local.client.pending_call import TICK, AwakeTime, PendingCall, too_late
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
 from faasmoe.platforms.local.client.waiting_calls import EARLY, WaitingCalls
 from faasmoe.platforms.local.protocol import frame
@@ -40,7 +40,7 @@ class Fanout:
         self._connections = Connections()
         self._cores = tuple(sorted(os.sched_getaffinity(0)))
         self._buffers: list[memoryview] = []  # for the replies of a batch
-        self._pending: dict[int, Pending] = {}  # by descriptor: sent
+        self._pending: dict[int, PendingCall] = {}  # by descriptor: sent
         self._asked = self._waiting.calls  # by index: an instance was asked for
         self._time = AwakeTime()
 
@@ -57,7 +57,7 @@ class Fanout:
             self._buffers.append(memoryview(mmap.mmap(-1, frame.BUFFER)))
         replies = Replies(len(calls))
         try:
-            pending = [Pending(i, call.function, encoded_calls[i], call.work) for i, call in enumerate(calls)]
+            pending = [PendingCall(i, call.function, encoded_calls[i], call.work) for i, call in enumerate(calls)]
             self._dispatch(pending, ANY if meanwhile else _sched_getcpu())
             if meanwhile is not None:
                 self._request(max(0.0, deadline - time.monotonic()))
@@ -68,12 +68,12 @@ class Fanout:
             raise
         return replies
 
-    def _dispatch(self, calls: Sequence[Pending], own_core: int) -> None:
+    def _dispatch(self, calls: Sequence[PendingCall], own_core: int) -> None:
         """Send calls over idle connections, spread over the cores; ask for instances where there are none.
 
         `own_core`: the core on which this thread will wait, or `ANY` if it has work in the meantime.
         """
-        warm: list[tuple[Pending, Connection]] = []
+        warm: list[tuple[PendingCall, Connection]] = []
         for pending in calls:
             if connection := self._connections.take(pending.function):
                 warm.append((pending, connection))
@@ -115,7 +115,7 @@ class Fanout:
         for connection, core in zip(connections, relieve(bound, self._cores), strict=True):
             connection.bind(core, self._cores)
 
-    def _send(self, pending: Pending, connection: Connection) -> bool:
+    def _send(self, pending: PendingCall, connection: Connection) -> bool:
         encoded = pending.encoded
         fds = self.call_buffers.introduce(connection.generation) if encoded.uses_segments else ()
         try:
@@ -232,7 +232,7 @@ class Fanout:
             self._connections.keep(pending.function, connection)
         return True
 
-    def _refused(self, pending: Pending, connection: Connection, status: int, reply: bytes) -> None:
+    def _refused(self, pending: PendingCall, connection: Connection, status: int, reply: bytes) -> None:
         if status != Status.DRAINING:
             failure = read_failure(reply)
             if status == Status.FAILED:
@@ -240,7 +240,7 @@ class Fanout:
             pending.not_loaded(str(failure))
         self._waiting.add(pending, connection.path)
 
-    def _again(self, pending: Pending, lost: str) -> None:
+    def _again(self, pending: PendingCall, lost: str) -> None:
         """Try a call on another instance, unless it was tried too often."""
         pending.try_again()
         self._waiting.add(pending, lost)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from faasmoe.platforms.local.client.attempt import Pending
 from faasmoe.platforms.local.client.control import Activator
+from faasmoe.platforms.local.client.pending_call import PendingCall
 from faasmoe.platforms.local.protocol.messages import Activated, NotActivated, Wanted
 
 EARLY = 1.0  # seconds; a daemon that gives up so much before a caller's deadline did not know of it
@@ -13,7 +13,7 @@ class WaitingCalls:
     """Has the daemon activate an instance for each; another daemon is asked again for all. For one thread."""
 
     def __init__(self, activator: Activator) -> None:
-        self.calls: dict[int, Pending] = {}  # by index
+        self.calls: dict[int, PendingCall] = {}  # by index
         self._unasked: dict[int, Wanted] = {}  # of these, those that the daemon was not asked for
         self._activator = activator
 
@@ -26,7 +26,7 @@ class WaitingCalls:
         """Readable when there is an answer. -1 while there is no connection."""
         return self._activator.fileno()
 
-    def add(self, pending: Pending, lost: str | None) -> None:
+    def add(self, pending: PendingCall, lost: str | None) -> None:
         """A call needs an instance. `lost`: the path of the one that it has lost."""
         pending.connection, pending.waited, pending.patience = None, 0.0, 0.0
         self.calls[pending.index] = pending
@@ -46,7 +46,7 @@ class WaitingCalls:
         self._ask_again()
         return not self._activator.exhausted
 
-    def answer(self) -> tuple[Pending, Activated | NotActivated] | None:
+    def answer(self) -> tuple[PendingCall, Activated | NotActivated] | None:
         """The next call that waits no more, and the answer to it; None if the daemon was lost."""
         answer = self._activator.answer()
         if answer is None:
@@ -54,7 +54,7 @@ class WaitingCalls:
             return None
         return self.calls.pop(answer.number), answer
 
-    def suspect(self, pending: Pending) -> None:
+    def suspect(self, pending: PendingCall) -> None:
         """Tell the daemon that the instance of a call, which is not one of these, may hang."""
         if pending.connection is not None:
             expected = pending.connection.seconds(pending.work)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe.platforms.local.client.attempt import Pending
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
 from faasmoe.platforms.local.client.control import Activator
+from faasmoe.platforms.local.client.pending_call import PendingCall
 from faasmoe.platforms.local.client.waiting_calls import WaitingCalls
 from faasmoe.platforms.local.protocol.frame import Header
 from faasmoe.platforms.local.protocol.messages import Activated, Activation, Wanted
@@ -51,8 +51,8 @@ class Daemon(Activator):
         self.lives = True
 
 
-def call(index: int) -> Pending:
-    return Pending(index, f"f{index}", EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0)
+def call(index: int) -> PendingCall:
+    return PendingCall(index, f"f{index}", EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0)
 
 
 def test_a_daemon_is_asked_once_and_a_little_before_the_deadline() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from faasmoe.errors import PlatformError
-from faasmoe.platforms.local.client.attempt import AwakeTime, Pending, too_late
 from faasmoe.platforms.local.client.call_buffers import EncodedCall
+from faasmoe.platforms.local.client.pending_call import AwakeTime, PendingCall, too_late
 from faasmoe.platforms.local.protocol.frame import Header
 from tests.unit.clocks import Clock
 
 
-def call(function: str = "f", attempts: int = 1) -> Pending:
-    return Pending(0, function, EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0, attempts=attempts)
+def call(function: str = "f", attempts: int = 1) -> PendingCall:
+    return PendingCall(0, function, EncodedCall(Header(0, 0, 0, 0, 0, 0), (), False), 1.0, attempts=attempts)
 
 
 def test_an_instance_is_suspected_again_after_twice_as_long() -> None:
@@ -58,5 +58,5 @@ def test_a_function_that_cannot_be_loaded_is_tried_three_times() -> None:
         ([call("f"), call("g", attempts=3)], "g.*after 3 attempts: it waits for an instance"),
     ],
 )
-def test_the_deadline_of_a_batch_names_the_worst_call(waiting: list[Pending], message: str) -> None:
+def test_the_deadline_of_a_batch_names_the_worst_call(waiting: list[PendingCall], message: str) -> None:
     assert re.search(message, str(too_late(waiting)))

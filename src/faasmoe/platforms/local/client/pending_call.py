@@ -18,7 +18,7 @@ TICK = 0.25  # seconds; the longest wait between two looks at all calls
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingCall:
     """A call, and its current attempt."""
 
     index: int
@@ -56,7 +56,7 @@ class Pending:
             raise PlatformError(NAME, self.function, f"{self.cause} ({self.loads} attempts)")
 
 
-def too_late(waiting: Sequence[Pending]) -> DeadlineExceeded:
+def too_late(waiting: Sequence[PendingCall]) -> DeadlineExceeded:
     """The error of a batch in which these calls have no reply at the deadline."""
     worst = max(waiting, key=lambda pending: pending.attempts)
     cause = worst.cause or ("it has not answered" if worst.connection else "it waits for an instance")
