@@ -144,7 +144,7 @@ def test_the_state_of_this_process() -> None:
     assert state.faults >= 0
 
 
-def test_nobody_has_no_state() -> None:
+def test_a_process_that_does_not_exist_has_no_state() -> None:
     assert read_state(NO_PROCESS) is None
 
 
