@@ -27,7 +27,7 @@ from faasmoe.protocol.messages import (
     read_answer,
 )
 from faasmoe.protocol.stats import EngineStats
-from faasmoe.util.liveness import HeartbeatMonitor
+from faasmoe.util.liveness import TICK, HeartbeatMonitor
 
 
 class Link:
@@ -43,7 +43,7 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._monitor = monitor or HeartbeatMonitor()
-        self._ticking = asyncio.get_running_loop().call_later(self._monitor.interval, self._tick)
+        self._ticking = asyncio.get_running_loop().call_later(TICK, self._tick)
         self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `StatsReport.busy`
         self._inboxes: dict[str, Inbox] = {}  # by request id, until the last piece is received
         self._cancelled: set[str] = set()  # of these
@@ -178,7 +178,7 @@ class Link:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._ticking = loop.call_later(self._monitor.interval, self._tick)
+        self._ticking = loop.call_later(TICK, self._tick)
         loop.call_soon(self._judge)  # after `receive` has been given what has come
 
     def _judge(self) -> None:

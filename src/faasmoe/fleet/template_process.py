@@ -12,7 +12,7 @@ from faasmoe.protocol.config import About
 from faasmoe.protocol.errors import error_of
 from faasmoe.protocol.messages import Start, encode, read_about, read_failure
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
-from faasmoe.util.liveness import HeartbeatMonitor, SilenceLimits
+from faasmoe.util.liveness import TICK, HeartbeatMonitor, SilenceLimits
 from faasmoe.util.processes import ROLE
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class TemplateProcess:
         self._loop = asyncio.get_running_loop()
         self._monitor.watch(self.pid)
         self._monitor.expect(_LOADING)
-        self._ticking = self._loop.call_later(self._monitor.interval, self._tick)
+        self._ticking = self._loop.call_later(TICK, self._tick)
         self._server.load(encode(start))
 
     @property
@@ -94,7 +94,7 @@ class TemplateProcess:
     def _tick(self) -> None:
         if not self.running:
             return
-        self._ticking = self._loop.call_later(self._monitor.interval, self._tick)
+        self._ticking = self._loop.call_later(TICK, self._tick)
         if self._server.awaited and (lost := self._monitor.tick()):
             log.error("the template %s", lost)
             self.end(ProcessLost(f"the template {lost}"))

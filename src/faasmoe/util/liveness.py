@@ -190,11 +190,7 @@ class HeartbeatMonitor:
     no process is lost while a message of it is unread.
     """
 
-    def __init__(
-        self, limits: SilenceLimits = _SILENCE_LIMITS, *, read: ReadState = read_state, interval: float = TICK
-    ) -> None:
-        """`interval`: seconds between calls of `tick`."""
-        self.interval = interval
+    def __init__(self, limits: SilenceLimits = _SILENCE_LIMITS, read: ReadState = read_state) -> None:
         self._read = read
         self._pid: int | None = None
         self.expect(limits)
@@ -215,9 +211,9 @@ class HeartbeatMonitor:
         self._worked = 0  # tick of that
 
     def tick(self) -> str:
-        """An interval has passed. Returns what to say of a process that is lost, "" while it is not."""
+        """To be called every `TICK`. Returns what to say of a process that is lost, "" while it is not."""
         self._ticks += 1
-        silent, limits = self._ticks * self.interval, self._limits
+        silent, limits = self._ticks * TICK, self._limits
         if silent < min(limits.stopped, limits.asleep):
             return ""
         state = None if self._pid is None else self._read(self._pid, False)
@@ -225,7 +221,7 @@ class HeartbeatMonitor:
             return f"was stopped, and silent for {silent:g} s"
         if state and state.worked_since(self._seen):
             self._seen, self._worked = state, self._ticks
-        idle = (self._ticks - self._worked) * self.interval
+        idle = (self._ticks - self._worked) * TICK
         if silent >= limits.working or (silent >= limits.asleep and idle >= limits.asleep - limits.stopped):
             return f"was silent for {silent:g} s"
         return ""

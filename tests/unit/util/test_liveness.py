@@ -163,22 +163,22 @@ def working(looks: int = 10**9) -> Iterator[ProcessState | None]:
     yield from always(ProcessState(False, False, float(looks)))
 
 
-def monitor(states: Iterator[ProcessState | None], interval: float = 1) -> HeartbeatMonitor:
-    it = HeartbeatMonitor(SILENCE, read=read_of(states), interval=interval)
+def monitor(states: Iterator[ProcessState | None]) -> HeartbeatMonitor:
+    it = HeartbeatMonitor(SILENCE, read_of(states))
     it.watch(7)
     return it
 
 
-def lost_after(it: HeartbeatMonitor, most: int = 100) -> tuple[int, str]:
-    """Ticks until it is lost, and what is said of it."""
+def lost_after(it: HeartbeatMonitor, most: int = 200) -> tuple[float, str]:
+    """Seconds until it is lost, and what is said of it."""
     for tick in range(1, most + 1):
         if lost := it.tick():
-            return tick, lost
+            return tick * TICK, lost
     raise AssertionError(f"not lost after {most} ticks")
 
 
 def test_one_that_is_stopped_and_silent_is_lost_soon() -> None:
-    assert lost_after(monitor(always(STOPPED), 0.5)) == (6, "was stopped, and silent for 3 s")
+    assert lost_after(monitor(always(STOPPED))) == (3, "was stopped, and silent for 3 s")
 
 
 @pytest.mark.parametrize("state", [IDLE, None])
@@ -187,7 +187,7 @@ def test_one_of_which_nothing_moves_is_lost_later(state: ProcessState | None) ->
 
 
 def test_one_whose_process_is_unknown_counts_as_asleep() -> None:
-    assert lost_after(HeartbeatMonitor(SILENCE, interval=1)) == (9, "was silent for 9 s")
+    assert lost_after(HeartbeatMonitor(SILENCE)) == (9, "was silent for 9 s")
 
 
 def test_one_that_works_gets_more_time() -> None:
@@ -195,27 +195,27 @@ def test_one_that_works_gets_more_time() -> None:
 
 
 def test_one_that_stops_working_is_lost_when_it_has_slept() -> None:
-    assert lost_after(monitor(working(10)))[0] == 3 + 10 + 6
+    assert lost_after(monitor(working(10)))[0] == 3 + 10 * TICK + 6
 
 
 def test_a_heartbeat_begins_anew() -> None:
     it = monitor(always(IDLE))
     for _ in range(20):
-        assert [it.tick() for _ in range(8)] == [""] * 8
+        assert [it.tick() for _ in range(17)] == [""] * 17
         it.beat()
     assert lost_after(it)[0] == 9
 
 
 def test_other_limits_begin_anew() -> None:
     it = monitor(always(IDLE))
-    assert [it.tick() for _ in range(8)] == [""] * 8
+    assert [it.tick() for _ in range(17)] == [""] * 17
     it.expect(SilenceLimits(stopped=1, asleep=4, working=5))
     assert lost_after(it)[0] == 4
 
 
 def test_nobody_is_looked_at_who_is_not_silent() -> None:
     it = monitor(iter(()))
-    assert [it.tick(), it.tick()] == ["", ""]
+    assert [it.tick() for _ in range(5)] == [""] * 5
 
 
 async def never() -> int:
