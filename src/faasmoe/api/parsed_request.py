@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from faasmoe.errors import RequestError
+from faasmoe.errors import MessageError, RequestError
 from faasmoe.protocol.request import SamplingParams
 
 EndpointName = str  # name of an API's endpoint
@@ -28,8 +28,14 @@ class ParsedRequest(Generic[Own]):
     own: Own  # the API's own fields: what its responses need to know of the body
 
     def typed(self, own: type[T]) -> ParsedRequest[T]:
-        """The same request with `own` as an instance of this dataclass: from another process it arrives as a dict."""
-        return replace(self, own=msgspec.convert(self.own, own))  # type: ignore[arg-type, return-value]
+        """The same request with `own` as an instance of this dataclass: from another process it arrives as a dict.
+
+        Raises `MessageError` if the fields are not those of the dataclass.
+        """
+        try:
+            return replace(self, own=msgspec.convert(self.own, own))  # type: ignore[arg-type, return-value]
+        except msgspec.ValidationError as error:
+            raise MessageError(f"a parsed request with other fields than {own.__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
