@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.interface import Failure, Head, RateLimit, Routes, Usage
+from faasmoe.api.interface import ErrorInfo, Head, RateLimit, Routes, Usage
 from faasmoe.api.openai.api import OPENAI
 from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.api.registry import Registry
@@ -56,8 +56,8 @@ class Lines:
     def end(self, usage: Usage) -> bytes:
         return f"event: end {usage.completion_tokens}\n\n".encode()
 
-    def error(self, failure: Failure) -> bytes:
-        return f"event: failed {failure.code}\n\n".encode()
+    def error(self, error: ErrorInfo) -> bytes:
+        return f"event: failed {error.code}\n\n".encode()
 
     def body(self, usage: Usage) -> bytes:
         said = {"said": "".join(self._texts), "tokens": usage.completion_tokens}
@@ -100,11 +100,11 @@ class SayAPI:
     def rate_headers(self, limits: Sequence[RateLimit]) -> Mapping[str, str]:
         return {f"say-left-{each.kind}": str(each.remaining) for each in limits}
 
-    def error_body(self, failure: Failure) -> Mapping[str, Any]:
-        return {"wrong": failure.message, "field": failure.param}
+    def error_body(self, error: ErrorInfo) -> Mapping[str, Any]:
+        return {"wrong": error.message, "field": error.param}
 
-    def error_headers(self, failure: Failure) -> Mapping[str, str]:
-        return {"say-again": str(failure.retry).lower()}
+    def error_headers(self, error: ErrorInfo) -> Mapping[str, str]:
+        return {"say-again": str(error.retry).lower()}
 
 
 BOTH = Registry(OPENAI, SayAPI())

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from faasmoe.api import request_log
 from faasmoe.api.bodies.validation_errors import refusal_of
-from faasmoe.api.interface import API, Failure
+from faasmoe.api.interface import API, ErrorInfo
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.errors import (
     DatabaseError,
@@ -54,22 +54,22 @@ _LONGEST = 300  # characters of such a message
 _TEMPORARY = (EngineBusy, EngineStopped, DatabaseError, PlatformError)
 
 
-def describe(error: Exception) -> Failure:
-    """The failure that clients are told of. The message of an error in the server itself is logged and not sent."""
+def describe(error: Exception) -> ErrorInfo:
+    """Describe an error for clients. The message of an error in the server itself is logged and not sent."""
     if isinstance(error, RequestError):
         status = 404 if error.code == "model_not_found" else 400
-        return failure(status, str(error), param=error.param, code=error.code)
+        return error_info(status, str(error), param=error.param, code=error.code)
     if isinstance(error, LimitExceeded):
         retry = error.retry_after is not None and error.code != "insufficient_quota"
         wait = _retry_after(error)
-        return failure(429, str(error), code=error.code, limit=error.limit, retry_after=wait, retry=retry)
+        return error_info(429, str(error), code=error.code, limit=error.limit, retry_after=wait, retry=retry)
     for kinds, status, code in _REFUSALS:
         if isinstance(error, kinds):
-            return failure(status, str(error), code=code, retry_after=_retry_after(error))
+            return error_info(status, str(error), code=code, retry_after=_retry_after(error))
     return _outage(error)
 
 
-def failure(
+def error_info(
     status: int,
     message: str,
     *,
@@ -78,17 +78,17 @@ def failure(
     limit: str | None = None,
     retry_after: int | None = None,
     retry: bool = True,
-) -> Failure:
-    """Make a failure, and note it for the request log. `message` may quote lone surrogates."""
+) -> ErrorInfo:
+    """Make the description of an error, and note it for the request log. `message` may quote lone surrogates."""
     request_log.note(status, code)
     text = message.encode(errors="backslashreplace").decode()
-    return Failure(
+    return ErrorInfo(
         status=status, message=text, param=param, code=code, limit=limit, retry_after=retry_after, retry=retry
     )
 
 
-def _outage(error: Exception) -> Failure:
-    """The failure for an error in the server itself. Its message may name files and addresses, so it is not sent."""
+def _outage(error: Exception) -> ErrorInfo:
+    """Describe an error in the server itself. Its message may name files and addresses, so it is not sent."""
     status, code, text = next(answer[1:] for answer in _OUTAGES if isinstance(error, answer[0]))
     message = str(error)
     if type(error) in _PUBLIC and len(message) <= _LONGEST and "/" not in message:
@@ -97,7 +97,7 @@ def _outage(error: Exception) -> Failure:
         log.error("%s: %s", type(error).__name__, message, extra=request_log.log_fields())
     else:  # not the message: it may quote a tenant's text
         log.error("unexpected %s", type(error).__name__, extra=request_log.log_fields())
-    return failure(status, text, code=code, retry_after=_retry_after(error))
+    return error_info(status, text, code=code, retry_after=_retry_after(error))
 
 
 def _retry_after(error: Exception) -> int | None:
@@ -107,8 +107,8 @@ def _retry_after(error: Exception) -> int | None:
     return RETRY_AFTER if isinstance(error, _TEMPORARY) else None
 
 
-def respond(api: API, told: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The HTTP response to a failure, in the shape of `api`."""
+def respond(api: API, told: ErrorInfo, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The HTTP response for an error, in the shape of `api`."""
     when = {} if told.retry_after is None else {"Retry-After": str(told.retry_after)}
     return JSONResponse(api.error_body(told), told.status, {**when, **api.error_headers(told), **(headers or {})})
 
@@ -116,7 +116,7 @@ def respond(api: API, told: Failure, headers: Mapping[str, str] | None = None) -
 def install(app: FastAPI, apis: Registry = APIS) -> None:
     """Add exception handlers to `app` that respond in the shape of the API that was called."""
 
-    def shaped(request: Request, told: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    def shaped(request: Request, told: ErrorInfo, headers: Mapping[str, str] | None = None) -> JSONResponse:
         return respond(apis.shape(request.url.path), told, headers)
 
     @app.exception_handler(RequestValidationError)
@@ -125,7 +125,7 @@ def install(app: FastAPI, apis: Registry = APIS) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        told = failure(error.status_code, str(error.detail))
+        told = error_info(error.status_code, str(error.detail))
         return shaped(request, told, error.headers)
 
     @app.exception_handler(FaasmoeError)

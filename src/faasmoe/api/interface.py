@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ErrorInfo:
     """An error as every API can tell it: the HTTP status, and a message that clients may read."""
 
     status: int
@@ -88,7 +88,7 @@ class ResponseStream(Protocol):
     def end(self, usage: Usage) -> bytes:
         """Events after the last piece of the last response."""
 
-    def error(self, failure: Failure) -> bytes:
+    def error(self, error: ErrorInfo) -> bytes:
         """The last event of a stream that fails."""
 
 
@@ -166,8 +166,8 @@ class API(Protocol):
     def rate_headers(self, limits: Sequence[RateLimit]) -> Mapping[str, str]:
         """Response headers with the tenant's limits and what is left of them."""
 
-    def error_body(self, failure: Failure) -> Mapping[str, Any]:
+    def error_body(self, error: ErrorInfo) -> Mapping[str, Any]:
         """The body of an error response, for JSON."""
 
-    def error_headers(self, failure: Failure) -> Mapping[str, str]:
+    def error_headers(self, error: ErrorInfo) -> Mapping[str, str]:
         """Headers of an error response besides `Retry-After`."""

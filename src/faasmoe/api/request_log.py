@@ -26,7 +26,7 @@ _UNKNOWN = "-"
 
 @dataclass
 class Entry:
-    """The id of the running request, and the reason for its failure."""
+    """The id of the running request, and the reason for its error."""
 
     id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex}")
     reason: str | None = None  # of the error that was answered

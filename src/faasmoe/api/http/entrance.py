@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from faasmoe.api.errors import failure, respond
+from faasmoe.api.errors import error_info, respond
 from faasmoe.api.http.health import Health
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.api.request_log import RequestLog
@@ -83,7 +83,7 @@ class Entrance:
 
     def _tell(self, path: str, method: str) -> JSONResponse:
         if method != "GET":
-            told = failure(405, "Method Not Allowed")
+            told = error_info(405, "Method Not Allowed")
             return respond(self._apis.shape(path), told, {"Allow": "GET, HEAD"})
         well = self._health.ready
         report: dict[str, Any] = self._health.report()
@@ -96,5 +96,5 @@ class Entrance:
         seconds = _LOADING_SECONDS if health.stopping is None else _STOPPING_SECONDS
         code = "engine_stopped" if health.stopping else "engine_starting"
         text = f"{health.stopping or health.stage}; try again"
-        told = failure(503, text, code=code, retry_after=seconds)
+        told = error_info(503, text, code=code, retry_after=seconds)
         return respond(self._apis.shape(path), told, {"Connection": "close"})

@@ -13,7 +13,7 @@ from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from faasmoe.api.disconnect import LAST_LOOK
-from faasmoe.api.errors import failure
+from faasmoe.api.errors import error_info
 from faasmoe.api.http.strict import StrictConnection, path_of
 from faasmoe.api.registry import APIS, Registry
 
@@ -109,7 +109,7 @@ class HeadLimit(H11Protocol):
             "request refused",
             extra={"status": status.value, "reason": status.name.lower(), "client": self._address},
         )
-        api, told = self.apis.shape(path), failure(status.value, message)
+        api, told = self.apis.shape(path), error_info(status.value, message)
         body = json.dumps(api.error_body(told)).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
         headers |= api.error_headers(told)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.api.interface import Endpoint, Failure, RateLimit, Routes
+from faasmoe.api.interface import Endpoint, ErrorInfo, RateLimit, Routes
 from faasmoe.api.openai.endpoints import CHAT, COMPLETION
 from faasmoe.api.openai.errors import error_body, error_headers
 from faasmoe.api.openai.responses import ResponseFields
@@ -53,13 +53,13 @@ class OpenAI:
             found[f"x-ratelimit-reset-{each.kind}"] = duration(each.reset)
         return found
 
-    def error_body(self, failure: Failure) -> Mapping[str, Any]:
+    def error_body(self, error: ErrorInfo) -> Mapping[str, Any]:
         """See `errors.error_body`."""
-        return error_body(failure)
+        return error_body(error)
 
-    def error_headers(self, failure: Failure) -> Mapping[str, str]:
+    def error_headers(self, error: ErrorInfo) -> Mapping[str, str]:
         """See `errors.error_headers`."""
-        return error_headers(failure)
+        return error_headers(error)
 
 
 def duration(seconds: float) -> str:

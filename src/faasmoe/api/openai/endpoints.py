@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.interface import Failure, Head, ResponseStream, Usage, WholeResponse
+from faasmoe.api.interface import ErrorInfo, Head, ResponseStream, Usage, WholeResponse
 from faasmoe.api.openai.errors import error_body
 from faasmoe.api.openai.logprobs import Collected
 from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseFields
@@ -52,9 +52,9 @@ class Stream:
             return _DONE
         return _event({**self._head, "choices": [], "usage": _usage(usage)}) + _DONE
 
-    def error(self, failure: Failure) -> bytes:
+    def error(self, error: ErrorInfo) -> bytes:
         """The error in the shape of error responses."""
-        return _event(error_body(failure))
+        return _event(error_body(error))
 
 
 class Whole:

@@ -31,7 +31,7 @@ NO_RETRY = {"x-should-retry": "false"}
 def test_errors_have_the_type_that_openais_clients_know(
     error: Exception, kind: str, code: str | None, headers: dict[str, str]
 ) -> None:
-    failure = describe(error)
-    told = error_body(failure)["error"]
-    assert (told["type"], told["code"], error_headers(failure)) == (kind, code, headers)
+    info = describe(error)
+    told = error_body(info)["error"]
+    assert (told["type"], told["code"], error_headers(info)) == (kind, code, headers)
     assert set(told) == {"message", "type", "param", "code"}
