@@ -44,7 +44,7 @@ class ServedModel:
         about = self.fleet.about
         return Bounds(self.name, about.vocabulary, about.max_model_len)
 
-    async def answer(self, request: Request, endpoint: Endpoint[Any]) -> Response:
+    async def respond(self, request: Request, endpoint: Endpoint[Any]) -> Response:
         """Read the body of `request` and generate, whole or as a stream, until the client disconnects."""
         caller: Caller = request.state.caller
         reading = self.reader.read(endpoint.name, caller.name, await body_of(request))
@@ -110,7 +110,7 @@ def create_app(
 def _add_endpoint(app: FastAPI, served: ServedModel, endpoint: Endpoint[Any]) -> None:
     @app.post(endpoint.path, name=endpoint.name)
     async def generate(request: Request) -> Response:
-        return await served.answer(request, endpoint)
+        return await served.respond(request, endpoint)
 
 
 _REFERENCE = "#/components/schemas/{model}"

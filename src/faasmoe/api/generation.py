@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
@@ -50,7 +51,7 @@ class Generation:
         self._parsed = parsed
         self._caller = caller
         self._fleet = fleet
-        self._requests = self._split_up(parsed)
+        self._requests = self._requests_of(parsed)
         self._streams: list[PieceStream] = []
         self._starting: asyncio.Task[None] | None = None
         lengths = list(map(len, parsed.prompts))
@@ -61,15 +62,20 @@ class Generation:
             meters, caller=caller, request_id=self._id, model=model, prompts=lengths, choices=parsed.choices
         )
 
-    def _split_up(self, parsed: ParsedRequest[Any]) -> list[GenerationRequest]:
-        """One request for each response."""
+    def _requests_of(self, parsed: ParsedRequest[Any]) -> list[GenerationRequest]:
+        """One request to the orchestrator for each response."""
         each = [parsed.params.choice(i) for i in range(parsed.choices)]
         caller = self._caller
         return [
             GenerationRequest(
-                f"{self._id}-{i}", *one, tenant=caller.name, weight=caller.weight, priority=parsed.priority
+                f"{self._id}-{i}",
+                prompt,
+                params,
+                tenant=caller.name,
+                weight=caller.weight,
+                priority=parsed.priority,
             )
-            for i, one in enumerate((prompt, its) for prompt in parsed.prompts for its in each)
+            for i, (prompt, params) in enumerate(product(parsed.prompts, each))
         ]
 
     async def start(self) -> None:
@@ -79,7 +85,7 @@ class Generation:
             most = self._meter.admit(parsed.params.max_tokens, parsed.limited)
             if most < parsed.params.max_tokens:  # responses whose length was not stated end at the tenant's limits
                 parsed = replace(parsed, params=replace(parsed.params, max_tokens=most))
-                self._requests = self._split_up(parsed)
+                self._requests = self._requests_of(parsed)
             try:
                 self._streams = await self._fleet.submit(self._requests)
             except BaseException as error:
@@ -97,13 +103,13 @@ class Generation:
         return bool(self._streams)
 
     @cached_property
-    def _events(self) -> ResponseStream:
+    def _response_stream(self) -> ResponseStream:
         return self._endpoint.stream(self._head)
 
     def keep_alive(self) -> bytes:
         """The bytes of a keep-alive message in its stream."""
         awaited = "the next token is computed" if self._streams else self._fleet.awaited(self._caller.name)
-        return self._events.keep_alive(awaited)
+        return self._response_stream.keep_alive(awaited)
 
     async def close(self) -> None:
         """Cancel what still runs. May be called at any time, and twice."""
@@ -129,7 +135,7 @@ class Generation:
 
     async def events(self) -> AsyncGenerator[bytes]:
         """Server-sent events of the response, after `begin`. If the response fails, an error is the last event."""
-        stream = self._events
+        stream = self._response_stream
         try:
             if self._starting is not None:
                 await self._starting
