@@ -32,7 +32,7 @@ VERSION = 4
 
 @dataclass(frozen=True, slots=True)
 class ExpertLocations:
-    """Where one expert's weights lie; the fields are those of `kernels.ExpertWeights`."""
+    """The locations of one expert's weights; the fields are those of `kernels.ExpertWeights`."""
 
     first: tuple[MatrixLocation, ...]
     down: MatrixLocation
@@ -41,12 +41,12 @@ class ExpertLocations:
 
     @property
     def matrices(self) -> tuple[MatrixLocation, ...]:
-        """Of both layers, in order."""
+        """The matrices of both layers, in order."""
         return (*self.first, self.down)
 
     @property
     def biases(self) -> tuple[TensorLocation, ...]:
-        """Of both layers, as many as there are."""
+        """The biases of both layers, if they have some."""
         return (*self.first_bias, *((self.down_bias,) if self.down_bias else ()))
 
     def __iter__(self) -> Iterator[TensorLocation]:

@@ -1,4 +1,4 @@
-"""Which file a path names, and whether it is still the one that was read before."""
+"""The state of a file, by which a later look tells whether it is still the same file with the same content."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class FileState:
 
     @classmethod
     def of(cls, found: os.stat_result) -> FileState:
-        """From the answer of `stat` or `fstat`."""
+        """The state in the result of `stat` or `fstat`."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @classmethod
     def read(cls, file: Path) -> FileState:
-        """Of the file at a path. Raises `OSError`, also for what is no regular file."""
+        """The state of the file at a path. Raises `OSError`, also if it is no regular file."""
         found = file.stat()
         _check_kind(found)
         return cls.of(found)
@@ -44,7 +44,7 @@ class FileState:
         return (self.device, self.inode) == (other.device, other.inode)
 
     def difference(self, now: FileState) -> str:
-        """What has happened to the file, as the end of a sentence; empty if nothing has."""
+        """The difference between two states, as the end of a sentence; empty if there is none."""
         if not self.same_file(now):
             return "was replaced by another file"
         if self.size != now.size:
@@ -55,7 +55,7 @@ class FileState:
 def open_regular(file: Path) -> tuple[int, FileState]:
     """A descriptor of `file` for reading, and the state of exactly that file. The caller closes it.
 
-    Never waits, as opening a named pipe would. Raises `OSError`, also for what is no regular file.
+    Never waits, as opening a named pipe would. Raises `OSError`, also if it is no regular file.
     """
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:

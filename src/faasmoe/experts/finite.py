@@ -1,4 +1,4 @@
-"""Whether all numbers of an array are finite: no NaN, no infinity."""
+"""A check that all numbers of an array are finite: no NaN, no infinity."""
 
 from __future__ import annotations
 

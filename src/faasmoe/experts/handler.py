@@ -111,7 +111,7 @@ class ExpertBlock:
 
 
 def _most_slots(request: Request) -> int:
-    """Of one expert."""
+    """The number of slots of the expert that has most."""
     return 1 if request.expert.numel() == 1 else int(request.expert.bincount(minlength=1).max())
 
 
@@ -153,7 +153,7 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
 @KERNELS.told()
 def warm_up() -> None:
     """Use once what every call uses, so that a process that forks instances has it initialised for all of them."""
-    formats()  # are imported
+    formats()  # so that they are imported
     form, side = ExpertForm(Gate("glu", "silu")), 64
     with TemporaryMemory(bytes(4 * side * side)) as weights:
         for name in ("F32", "BF16"):

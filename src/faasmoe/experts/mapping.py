@@ -19,7 +19,7 @@ from faasmoe.experts.file_state import FileState, changed, open_regular
 
 @dataclass(frozen=True, slots=True)
 class TensorLocation:
-    """Where a tensor's bytes lie: a row-major array in a file, from `offset` on.
+    """The location of a tensor's bytes: a row-major array in a file, from `offset` on.
 
     `state` is that of the file that was indexed; None if the file has not been written yet. It is also the
     `MatrixLocation` (`formats.base`) of a weight that is not quantised.

@@ -46,7 +46,7 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """T."""
+        """T, the number of tokens."""
         return len(self.rows if self.picked is None else self.picked)
 
 
@@ -107,7 +107,7 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     magic, version, dtype, uses_shared, layer, tokens, width, slots = _REQUEST.unpack_from(data)
     _check_kind(magic, _REQUEST_MAGIC, version)
     if dtype >= len(_DTYPES) or uses_shared > 1:
-        raise PayloadError(f"unknown dtype {dtype} or place of rows {uses_shared}")
+        raise PayloadError(f"the header has dtype {dtype} and shared flag {uses_shared}, of which one is unknown")
     kind = BY_NAME[_DTYPES[dtype]]
     row_bytes = 4 * tokens if uses_shared else tokens * width * kind.itemsize
     row_bytes += -row_bytes % 4

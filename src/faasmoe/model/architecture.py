@@ -1,4 +1,4 @@
-"""Which transformers class runs a checkpoint, and whether it can be served in blocks.
+"""The transformers class that runs a checkpoint, and a check that it can be served in blocks.
 
 Nothing here knows model names. A model can be served if transformers dispatches its experts through
 `ALL_EXPERTS_FUNCTIONS` (`use_experts_implementation` leaves flags on such modules) and its attention through
@@ -77,9 +77,9 @@ class Architecture:
 
     @property
     def context_length(self) -> int:
-        """How many tokens a sequence may have; 2,048 if the config does not say.
+        """The most tokens of a sequence; 2,048 if the config does not say.
 
-        Where rotary embeddings would change beyond the original context, that is the limit.
+        It is the original context, if rotary embeddings would change beyond that.
         """
         positions = int(getattr(self.text_config, "max_position_embeddings", None) or 2048)
         return context_of(positions, getattr(self.text_config, "rope_parameters", None))
@@ -88,7 +88,7 @@ class Architecture:
 def read_config(folder: Path) -> PretrainedConfig:
     """The model's config. Raises `CheckpointError` or `UnsupportedModel`.
 
-    Code that comes with a checkpoint is never run, whatever its config asks for.
+    Code that comes with a checkpoint is never run, even if its config names some.
     """
     file = config_file(folder)
     plain = read_json(file, LARGEST_CONFIG)
@@ -115,7 +115,7 @@ def _unknown(file: Path, name: object, config: Mapping[str, Any]) -> Unsupported
 
 
 def layers_of(config: PretrainedConfig) -> int:
-    """How many layers it announces, of any part."""
+    """The number of layers that a config announces, in the part that has most."""
     parts = [config, *(part for part in vars(config).values() if isinstance(part, PretrainedConfig))]
     counts = [getattr(part, "num_hidden_layers", 0) for part in parts]
     return max(count for count in [0, *counts] if isinstance(count, int))
@@ -124,7 +124,7 @@ def layers_of(config: PretrainedConfig) -> int:
 def inspect_architecture(config: PretrainedConfig) -> Architecture:
     """Build the model on the meta device and find its experts.
 
-    Raises `UnsupportedModel`, naming the architecture and what is in the way.
+    Raises `UnsupportedModel`, naming the architecture and the obstacle.
     """
     name = config.model_type
     quantization = quantization_of(name, config)
@@ -151,7 +151,7 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
         raise _no_experts(name, model_class.__name__, config)
     _check_top_k(name, config, experts)
     if len({e.layer for e in experts}) != len(experts):
-        raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which are not told apart yet")
+        raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which is not served yet")
     return Architecture(config, model_class, meta_model, experts, quantization)
 
 

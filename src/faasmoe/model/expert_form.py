@@ -28,10 +28,10 @@ def recognise(architecture: str, experts: nn.Module) -> ExpertForm:
     try:
         flags = ExpertsFlags.of(experts)
         if flags.has_post_expert_norm:
-            raise UnsupportedModel(f"{architecture}: its experts end in a norm, which no function here computes")
+            raise UnsupportedModel(f"{architecture}: its experts end in a norm, which the kernels do not compute")
         gate = _recognise_gate(experts, flags)
         if gate is None:
-            raise UnsupportedModel(f"{architecture}: its experts use a gate that no function here computes")
+            raise UnsupportedModel(f"{architecture}: its experts use a gate that the kernels do not compute")
         interleaved = flags.has_gate and not flags.is_concatenated
         form = ExpertForm(gate, transposed=flags.is_transposed, interleaved=interleaved)
         same = _computes_the_same(experts, flags, form)
@@ -40,7 +40,7 @@ def recognise(architecture: str, experts: nn.Module) -> ExpertForm:
     except Exception as error:  # a foreign class may fail in any way when probed
         raise UnsupportedModel(f"{architecture}: its experts cannot be probed: {error!r}") from error
     if not same:
-        raise UnsupportedModel(f"{architecture}: its experts compute something that no function here computes")
+        raise UnsupportedModel(f"{architecture}: its experts compute something that the kernels do not")
     return form
 
 

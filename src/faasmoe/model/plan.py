@@ -1,4 +1,4 @@
-"""A checkpoint made ready to serve, with nothing started: what it is, its blocks, and what memory to expect."""
+"""The plan of serving a checkpoint, with nothing started: architecture, blocks, and the memory that it will take."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from faasmoe.model.weights.quantised import QuantisedCopy, plan_copy
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """Everything that is known about a model before it is loaded."""
+    """A model before it is loaded."""
 
     source: ModelSource
     architecture: Architecture
@@ -75,9 +75,9 @@ def make_plan(
 ) -> ModelPlan:
     """Check the model and cut it into blocks.
 
-    With `quantize` its large matrices are used in that format, and all else in bfloat16. Raises `UserError` if
-    its files are damaged, it cannot be served, or an option is out of range. All is checked here that takes no weights:
-    whether they are finite, and one token can be run with them, is known when they are loaded (`DenseModel.load`).
+    With `quantize` its large matrices are converted to that format, and all other weights are in bfloat16. Raises
+    `UserError` if its files are damaged, it cannot be served, or an option is out of range. No weight is read here:
+    `DenseModel.load` checks that they are finite and that a token can be run with them.
     """
     check_types(dtype, quantize)
     check_folder(source.folder)
@@ -117,7 +117,7 @@ def _copy(
 
 
 def describe(folder: Path) -> tuple[Architecture, Tokenizer]:
-    """What is known before there are weights. Raises `UserError` if it cannot be served, whatever they are."""
+    """Architecture and tokenizer, which need no weights. Raises `UserError` if the model cannot be served."""
     CheckpointFiles.of(folder)
     return _described(folder, read_config(folder))
 

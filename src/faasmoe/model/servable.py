@@ -1,8 +1,7 @@
-"""A process that tells whether the config and tokenizer in a folder can be served.
+"""A process that checks whether the config and tokenizer in a folder can be served.
 
-For those who have to know before they fetch the weights, and go without torch (`model.checkpoint.hub`). Called with the
-folder and its parent's process id, it writes one line of JSON: the name of the error and its message, or null and
-nothing.
+`model.checkpoint.hub`, which imports no torch, runs it before weights are fetched. Called with the folder and its
+parent's process id, it writes one line of JSON: the name of the error and its message, or null and an empty text.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from faasmoe.util.processes import die_with_parent, leave_signals_to_parent
 
 
 def main() -> None:
-    """Look into the folder that is named, and tell."""
+    """Check the folder on the command line, and write the result."""
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
     leave_signals_to_parent()

@@ -54,7 +54,7 @@ def test_a_new_class_that_computes_something_known_is_served() -> None:
 @pytest.mark.parametrize(
     ("twist", "said"),
     [
-        ({"scale": 2.0}, "compute something that no function"),
+        ({"scale": 2.0}, "compute something that the kernels do not"),
         ({"norm": True}, "end in a norm"),
         ({"gate": lambda _, both: both.chunk(2, -1)[0].cosh() * both.chunk(2, -1)[1]}, "gate"),
         ({"gate": lambda _, both: both.no_such_method()}, "cannot be probed"),

@@ -55,7 +55,7 @@ Matrix = Tensor | QuantisedMatrix
 
 
 class MatrixLocation(Protocol):
-    """Where the arrays of one weight lie in files. A `TensorLocation` is one of the format `dense`."""
+    """The location of one weight's arrays in files. A `TensorLocation` is one of the format `dense`."""
 
     @property
     def format(self) -> str:
@@ -63,7 +63,7 @@ class MatrixLocation(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the weight, whatever the shapes of its arrays."""
+        """Shape of the weight, which need not be that of one of its arrays."""
 
     @property
     def parts(self) -> tuple[TensorLocation, ...]:
@@ -92,14 +92,14 @@ class BlockKernel(Protocol):
 
     @staticmethod
     def supports(experts: Any, form: Any) -> bool:
-        """Whether it takes experts of these `ExpertWeights` and this `ExpertForm`."""
+        """Whether the kernel takes experts of these `ExpertWeights` and this `ExpertForm`."""
 
     def forward(self, request: Any, sums: Tensor) -> None:
         """Add each row's weighted sum over the experts to `sums` `[T, H]` float32, for a `Request` in bfloat16."""
 
 
 class WeightFormat(ABC):
-    """How the weights of one format are recognised, found, loaded, computed with and made."""
+    """A weight format: it recognises, locates, loads, multiplies by and makes the weights of its kind."""
 
     name: ClassVar[str]
     """In artifacts, and as the value of `--quantize`."""
@@ -113,7 +113,7 @@ class WeightFormat(ABC):
     def declared(self, settings: Mapping[str, Any]) -> bool:
         """Whether a config's `quantization_config` says that the weights are in this format.
 
-        Whoever wrote `settings` is not trusted: a value may have any type.
+        `settings` is not trusted: a value may have any type.
         """
         return False
 

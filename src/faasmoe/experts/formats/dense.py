@@ -49,7 +49,7 @@ class DenseFormat(WeightFormat):
 
 @contextmanager
 def linear_backend(rows: int) -> Iterator[None]:
-    """While it is entered, torch's linear layers use the faster kernel for `rows` rows.
+    """In this context torch's linear layers use the faster kernel for `rows` rows.
 
     For one row torch's own dot kernel reads weights half as fast again as oneDNN on one server with AVX-512, and a
     sixth slower on another, with arithmetic in bfloat16; from two rows up oneDNN wins (`python -m benchmarks.linear`).

@@ -64,7 +64,7 @@ class Int8Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Int8Location:
-    """Where an int8 weight lies."""
+    """The location of an int8 weight."""
 
     format: ClassVar[str] = "int8"
 
@@ -87,7 +87,7 @@ class Int8Location:
         return self.values.nbytes + self.scale.nbytes
 
     def memory(self, width: int) -> int:
-        """See `MatrixLocation`: weights stay in int8, whatever the model computes in."""
+        """See `MatrixLocation`: weights stay in int8 in a model of any dtype."""
         return self.nbytes
 
     def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> Int8Matrix:
@@ -122,7 +122,7 @@ class Int8Format(WeightFormat):
         return Int8Matrix.nearest(weight)
 
     def addresses(self, matrix: Int8Matrix) -> Addresses | None:
-        """In memory, columns a multiple of `MULTIPLE`, rows contiguous."""
+        """See `WeightFormat`: matrices in memory with contiguous rows of a multiple of `MULTIPLE` columns."""
         values, scale = matrix.values, matrix.scale
         if (
             values.dtype == torch.int8

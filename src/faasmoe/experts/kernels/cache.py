@@ -1,7 +1,7 @@
-"""Where compiled kernels are kept from one start to the next, and what the log says of it.
+"""The cache of compiled kernels, which are kept from one start to the next, and log lines about compiling.
 
-Kept code is run by whoever reads it, so it lies in a folder that only this user can write to. numba takes what it has
-kept for a function as long as that function's file is the same, whatever has become of the functions that it calls: so
+A process runs the code that it reads there, so it lies in a folder that only this user can write to. numba uses kept
+code of a function as long as the file of that function is the same, even if functions that it calls have changed. So
 the folder's name has a digest of all files of `experts`, and code outside calls compiled code of this package only.
 """
 
@@ -47,7 +47,7 @@ class KernelCache:
 
     @classmethod
     def open(cls) -> KernelCache:
-        """Make the folder, if it can be made and nobody else can put code into it."""
+        """Make the folder, if it can be made and no other user can write to it."""
         try:
             kernels = user_cache() / "kernels"
             folder = kernels / _digest(Path(__file__).parents[1])
@@ -87,7 +87,7 @@ class _Compiling(event.TimingListener):  # type: ignore[misc]  # numba has no ty
 
 
 def _digest(folder: Path) -> str:
-    """Of the sources in a folder and below it."""
+    """A digest of the sources in a folder and below it."""
     found = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
         found.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())

@@ -1,4 +1,4 @@
-"""What all compiled code shares: how it is compiled, addresses, and bfloat16, which numpy does not have.
+"""The basis of all compiled code: compilation, addresses, and bfloat16, which numpy does not have.
 
 A bfloat16 is the upper half of a float32, so compiled code sees its bits, as uint16.
 """

@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How an expert turns its first layer's output into its second layer's input.
+    """The function from an expert's first layer to its second.
 
     Kinds: `none` act(x), without a gate; `glu` act(gate) · up; `clamped_in` the same with gate clamped above
     and up clamped to both sides by `limit` first; `clamped_out` with act(gate) clamped above instead;
@@ -84,7 +84,7 @@ class ExpertWeights:
 
 @dataclass(frozen=True, slots=True)
 class ExpertForm:
-    """What all experts of a model have in common."""
+    """The form that all experts of a model share."""
 
     gate: Gate
     transposed: bool = False  # matrices are [in, out]

@@ -144,7 +144,7 @@ class FusedExperts:
 
     @staticmethod
     def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
-        """Whether it takes them: matrices in bfloat16 or all in int8, biases in bfloat16.
+        """Whether the kernel takes the experts: matrices all in bfloat16 or all in int8, biases in bfloat16.
 
         All lie in memory, both widths are multiples of 16, rows contiguous.
         """
@@ -174,7 +174,7 @@ class FusedExperts:
 
 
 def _addresses(expert: ExpertWeights, form: ExpertForm) -> list[int]:
-    """Of gate, up and down, then of the scales of these, then of their biases; 0 for what there is not."""
+    """Addresses of gate, up and down, then of their scales, then of their biases; 0 for each that is missing."""
     inner = expert.down.shape[1]
     firsts, biases = list(expert.first), list(expert.first_bias)
     if len(firsts) == 1 and form.gate.kind != "none":  # gate and up in one

@@ -20,7 +20,7 @@ _PIECE_OUTS = 48  # a piece is a multiple of it, which the kernel has no rest of
 
 
 class Layers:
-    """Keeps alive what it has addresses of."""
+    """A group of linear layers. Keeps alive the tensors whose addresses it holds."""
 
     def __init__(self, *layers: tuple[Matrix, Tensor | None]) -> None:
         """Weights `[out, in]` and biases `[out]`. Raises `ValueError` for what `fit` refuses."""

@@ -90,7 +90,7 @@ def _several(
 
 @compiled
 def _single(w: int, scale: int, x: int, to: int, ins: int, columns: int, count: int) -> None:
-    """The tile of one weight row, for those that are left."""
+    """The tile of one weight row, for rows that fill no tile of several."""
     if count == 1:
         _ONE_OF_ONE(w, scale, x, to, ins, columns, 0)
     elif count == 2:
@@ -171,7 +171,7 @@ def _tiles(
 def products(w: int, scale: int, x: Any, sums: Any) -> None:
     """All products of a matrix's rows with those of x, to `sums` `[rows, outs]`.
 
-    `x` `[rows, ins]` is what `unpack` made ready for the matrix's format; both arrays are float32 in row-major order.
+    `x` `[rows, ins]` was laid out by `unpack` for the matrix's format; both arrays are float32 in row-major order.
     """
     (rows, ins), outs = x.shape, sums.shape[1]
     line = ins if scale else 2 * ins
@@ -196,7 +196,7 @@ def linear_part(
 ) -> None:
     """Columns `first` to `last` of `y = x w^T + bias`, `[rows, outs]` bfloat16.
 
-    The first five are addresses, x of what `unpack` gave; `bias` is 0 if there is none.
+    The first five are addresses, x of the array that `unpack` filled; `bias` is 0 if there is none.
     """
     unpacked = carray(pointer(x), (rows, ins), np.float32)
     sums = np.empty((rows, last - first), np.float32)
@@ -232,7 +232,7 @@ def readable_bias(bias: Tensor | None, weight: Matrix) -> bool:
 
 
 class Operands:
-    """A linear layer over `rows` rows as compiled code takes it. Keeps alive what it has addresses of.
+    """A linear layer over `rows` rows as compiled code takes it. Keeps alive the tensors whose addresses it holds.
 
     Raises `ValueError` for what `supports` refuses.
     """
@@ -257,7 +257,7 @@ class Operands:
         return (self._unpacked.ctypes.data, self.w, self.scale, bias, self.y.data_ptr(), *sizes)
 
     def unpack(self) -> None:
-        """To be done before any part."""
+        """Prepare x. Must be called before any part is computed."""
         unpack(self._x.data_ptr(), self._unpacked, self.scale)
 
 

@@ -15,7 +15,7 @@ MOST_ROWS = 6  # rows of x that go through a tile at once
 
 @compiled
 def group(rows: int, row: int) -> tuple[int, int]:
-    """Which rows of x go through a tile together with `row`: the first of them, and how many they are."""
+    """The rows of x that go through a tile together with `row`: the first of them, and their number."""
     rest = rows % MOST_ROWS
     if rest == 2 and rows > 2:  # twice four are quicker than six and two
         rest = 8

@@ -97,7 +97,7 @@ def _take_pieces(board: Any) -> None:
 
 @compiled
 def _help(board: Any, spins: int) -> None:
-    """Take part in every job that opens, for ever; sleep when none has for `spins` looks. Nothing if these are 0."""
+    """Take part in every job, without end; sleep if no job opens for `spins` looks. Returns at once if that is 0."""
     at = board.ctypes.data
     left, seen = spins, 0
     while spins:
@@ -195,6 +195,6 @@ class Team:
         return [part.view(rows, outs) for part, outs in zip(parts, layers.outs, strict=True)]
 
     def rest(self) -> None:
-        """Send the helpers to sleep until the next layers: somebody else needs their cores now."""
+        """Send the helpers to sleep until the next layers, because experts need the cores."""
         with self._turn:
             self._board[_OPEN] = _REST

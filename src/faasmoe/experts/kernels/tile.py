@@ -32,7 +32,7 @@ _BYTES, _WORDS, _FLOATS = (ir.VectorType(one, LANES) for one in (BYTE, _WORD, FL
 
 @dataclass(frozen=True)
 class _Format:
-    """How weights lie in memory. Of a step first one half of the columns is multiplied at once, then the other."""
+    """The layout of weights in memory. The columns of a step are multiplied in two halves, one after the other."""
 
     width: int  # bytes of a weight
     read: Callable[[Any, Any], tuple[Any, Any]]  # builder, address: the weights of one step in float32, in halves
@@ -106,7 +106,7 @@ def _pass(
 
 @dataclass(frozen=True)
 class _Places:
-    """Of a tile, as values of the code that is being built."""
+    """Addresses and sizes of a tile, as values of the code that is being built."""
 
     w: Any
     x: Any

@@ -17,7 +17,7 @@ def is_experts(module: nn.Module) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertsFlags:
-    """What the decorator knows about a class."""
+    """The arguments with which the decorator was applied to a class."""
 
     has_gate: bool
     has_bias: bool
@@ -27,7 +27,7 @@ class ExpertsFlags:
 
     @classmethod
     def of(cls, experts: nn.Module) -> ExpertsFlags:
-        """Raises `AttributeError` for a module that is no experts module."""
+        """The flags of a module. Raises `AttributeError` if it is no experts module."""
         module: Any = experts
         return cls(
             has_gate=module.has_gate,
@@ -39,14 +39,14 @@ class ExpertsFlags:
 
 
 def gated(experts: nn.Module, x: Tensor) -> Tensor:
-    """What the class's own gate makes of the first layer's output `[n, 2I]`, or its activation of `[n, I]`."""
+    """The class's own gate applied to the first layer's output `[n, 2I]`, or its activation to `[n, I]`: `[n, I]`."""
     module: Any = experts
     result: Tensor = module._apply_gate(x) if module.has_gate else module.act_fn(x)
     return result
 
 
 def own_forward(experts: nn.Module, rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """The class's forward as it is written, whatever implementation is chosen.
+    """The class's forward as it is written, instead of the chosen implementation.
 
     `rows` `[T, H]`, `index` and `weights` `[T, K]` to `[T, H]`.
     """

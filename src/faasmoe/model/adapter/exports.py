@@ -1,6 +1,6 @@
-"""What the packages of transformers export, kept in a file.
+"""The names that the packages of transformers export, kept in a file.
 
-To find it, each process that imports transformers reads the source of all models, 45 MB in 2,500 files: 0.27 s of
+To find them, each process that imports transformers reads the source of all models, 45 MB in 2,500 files: 0.27 s of
 CPU time, and more where the kernel does not have them in memory.
 """
 
@@ -29,10 +29,10 @@ Find = Callable[[Any, str | None], Structure]
 
 
 class Exports:
-    """Structures that were found, by the path and the prefix that they were asked for with."""
+    """Structures that were found, by the path and the prefix that they are asked for."""
 
     def __init__(self, file: Path, package: str) -> None:
-        """`package` names the installation, and the state of its files: what `file` has of another is not used."""
+        """`package` names the installation and the state of its files. Structures of another one are not used."""
         self._file = file
         self._package = package
         self._known: dict[str, Any] = {}
@@ -47,7 +47,7 @@ class Exports:
             log.warning("%s cannot be read and is made again: %s", file.name, type(error).__name__)
 
     def known(self, find: Find) -> Find:
-        """`find`, which is asked only for what is not known yet."""
+        """A function like `find`, which calls it only for structures that are not known yet."""
 
         def structure(path: Any, prefix: str | None = None) -> Structure:
             key = f"{path}:{prefix or ''}"
@@ -59,7 +59,7 @@ class Exports:
         return structure
 
     def keep(self) -> None:
-        """Write down what was found since. Without a place for that, the next process finds it again."""
+        """Write new structures to the file. If it cannot be written, the next process finds them again."""
         if not self._new:
             return
         draft = self._file.with_suffix(f".{os.getpid()}")
@@ -83,7 +83,7 @@ def _sets(modules: dict[str, list[str]]) -> dict[str, set[str]]:
 
 @contextmanager
 def exports_kept(file: Path) -> Iterator[None]:
-    """While this is entered, transformers may be imported; what that finds is in `file` for the next process."""
+    """In this context transformers can be imported: exports are read from `file`, and new ones are written to it."""
     spec = PathFinder.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No module named {_PACKAGE!r}", name=_PACKAGE)

@@ -1,4 +1,4 @@
-"""A module's forward with another function in the place of one that it calls by a name of its own module."""
+"""A copy of a module's forward that calls another function instead of a global one of its Python module."""
 
 from __future__ import annotations
 

@@ -45,12 +45,12 @@ def import_transformers(exports: Path | None = None) -> None:
 
 @contextmanager
 def without_values() -> Iterator[None]:
-    """For building a model that takes no memory: weights lie on the meta device, however their class makes them.
+    """In this context a model can be built that takes no memory: its weights lie on the meta device.
 
-    Initial values of weights are not computed, and weights are not tied: whoever builds the model does that. What is
-    not filled in yet has no values, nor has what is filled with one number or with random ones if it is large: some
-    classes make parameters so. All else is computed, since torch's kernels for the meta device are partly written in
-    Python, and bring the compiler.
+    Initial values of weights are not computed, and weights are not tied; the caller does that. Tensors without values
+    are on the meta device, and so are large tensors of one number or of random ones, of which some classes make
+    parameters. All other tensors are computed, since torch's kernels for the meta device are partly written in Python,
+    and import the compiler.
     """
     import torch  # noqa: PLC0415
     from transformers.initialization import no_init_weights  # noqa: PLC0415
@@ -81,7 +81,7 @@ def _hollow(factory: Callable[..., Any], empty: Callable[..., Any], least: int) 
 
 
 def _split(size: Any, args: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[Any, ...]]:
-    """The size that a factory is asked for, whether by name, as one argument or as several, and other arguments."""
+    """The size in the arguments of a factory (by name, as one argument or as several), and the other arguments."""
     if size is not None:
         return tuple(size), args
     if args and not hasattr(args[0], "__index__"):
@@ -91,7 +91,7 @@ def _split(size: Any, args: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[Any
 
 @contextmanager
 def _without_compiler() -> Iterator[None]:
-    """While this is entered, what the compiler has to offer is nothing but marks."""
+    """In this context torch's compiler is a module of decorators that do nothing."""
     import torch  # noqa: PLC0415
 
     compiler, indexing = ModuleType(_COMPILER), ModuleType(_INDEXING)

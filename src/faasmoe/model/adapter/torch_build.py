@@ -1,4 +1,4 @@
-"""Which build of torch is installed, read from its files: the gateway never imports torch, which takes seconds."""
+"""The installed build of torch, read from its files: the gateway never imports torch, which takes seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TorchBuild:
 
 
 def installed() -> TorchBuild | None:
-    """The build that `import torch` finds; None if there is none, or it does not say what it is."""
+    """The build that `import torch` finds; None if torch is not installed, or its version file has no version."""
     spec = PathFinder.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -45,7 +45,7 @@ def warn() -> None:
 
 
 def complaint(build: TorchBuild | None, devices: Path) -> str | None:
-    """What is wrong with a build on a machine with these `devices`. Sizes are of 2.13.0+cu130 beside 2.13.0+cpu."""
+    """The warning for a build on a machine with these `devices`. Sizes are of 2.13.0+cu130 beside 2.13.0+cpu."""
     if build is None or build.library is None or any(any(devices.glob(name)) for name in _GPUS):
         return None
     release = build.version.partition("+")[0]

@@ -1,1 +1,1 @@
-"""A checkpoint's files: source, folder, headers, index, and JSON that nobody trusts."""
+"""A checkpoint's files: source, folder, headers, index, and JSON from untrusted sources."""

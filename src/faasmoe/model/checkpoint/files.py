@@ -21,12 +21,12 @@ _RECORD = "checkpoint.json"
 
 
 def read_by_loading(folder: Path) -> list[Path]:
-    """All that loading may read there: files, and whatever else has such a name."""
+    """Paths in `folder` that loading may read, by their names. They need not be files."""
     return sorted({file for pattern in _READ for file in folder.glob(pattern)})
 
 
 class CheckpointFiles:
-    """Files and their states. What is found to have changed is logged once, with its folder."""
+    """Files and their states. The first file that is found to have changed is logged, with its folder."""
 
     def __init__(self, states: Mapping[Path, FileState]) -> None:
         self.states = states
@@ -36,8 +36,7 @@ class CheckpointFiles:
     def of(cls, folder: Path) -> CheckpointFiles:
         """All files of a checkpoint that loading it may read, as they are now.
 
-        Raises `CheckpointError` for what looks like one of them and is no file: reading a named pipe could take for
-        ever.
+        Raises `CheckpointError` if such a path is no regular file: reading a named pipe could wait without end.
         """
         states = {}
         for file in read_by_loading(folder):
@@ -74,8 +73,7 @@ class CheckpointFiles:
     def check_mapped(self) -> None:
         """As `check`, but only for files that were changed in place: memory that is mapped from them has changed too.
 
-        A file that was replaced or removed goes on as it was for those who have mapped it. For a check now and then:
-        takes 2 µs a file.
+        A process that has mapped a file keeps its content if the file is replaced or removed. Takes 2 µs a file.
         """
         for file, before in self.states.items():
             self._check(file, before, elsewhere=False)

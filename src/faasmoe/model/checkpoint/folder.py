@@ -1,7 +1,7 @@
-"""Whether a folder, or a repository of the hub, is a checkpoint in the layout that is served, and if not, what it is.
+"""Check that a folder, or a repository of the hub, is a checkpoint in the layout that is served.
 
-Without torch, and by names of files and their first bytes alone: common mistakes are told before anything is imported,
-downloaded or loaded.
+If it is none, the error says what the folder holds. Without torch, and by names of files and their first bytes alone:
+common mistakes are reported before anything is imported, downloaded or loaded.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _OTHERS = (  # what has no config: a file that shows it, and what it is
 
 
 def check_folder(folder: Path, *, weights: bool = True) -> None:
-    """Raises `UserError` if `folder` is no checkpoint, or one in a format that is not served, and says what it is.
+    """Raises `UserError` if `folder` holds no checkpoint, or one in a format that is not served, and says which.
 
-    Without `weights`, only its config and what lies beside it must be there.
+    Without `weights`, only the config and the files beside it have to be there.
     """
     config_file(folder)
     check_adapter(folder)
@@ -80,7 +80,7 @@ def vocabularies(folder: Path) -> list[str]:
 
 
 def config_file(folder: Path) -> Path:
-    """Where a checkpoint has its config. Raises `CheckpointError` if there is none, or it is no file."""
+    """The path of a checkpoint's config. Raises `CheckpointError` if there is none, or it is no file."""
     file = folder / CONFIG_FILE
     if not folder.is_dir():
         raise CheckpointError(f"no such folder: {folder}")

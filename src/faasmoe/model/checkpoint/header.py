@@ -1,8 +1,8 @@
 """The header of a safetensors file: which tensors it holds, and where.
 
 The format is described at https://github.com/huggingface/safetensors: eight bytes of header length, a JSON header,
-then the data, without holes and to the end of the file. Whoever wrote the file is not trusted: what is read takes
-time and memory in proportion to its header, which has at most `LARGEST_HEADER` bytes.
+then the data, without holes and to the end of the file. The file is not trusted: reading it takes time and
+memory in proportion to its header, which has at most `LARGEST_HEADER` bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LARGEST_SIZE = 1 << 48  # of one dimension: more bytes than any file has
 
 
 def read_header(file: Path) -> dict[str, TensorLocation]:
-    """The tensors of one safetensors file. Raises `CheckpointError` naming the file and what is wrong."""
+    """The tensors of one safetensors file. Raises `CheckpointError` naming the file and the fault."""
     try:
         fd, state = open_regular(file)
         with os.fdopen(fd, "rb") as stream:
@@ -109,7 +109,7 @@ def _locations(
 
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
-    """Dtype, shape and offsets of a tensor's entry. Raises `ValueError` with what is wrong."""
+    """Dtype, shape and offsets of a tensor's entry. Raises `ValueError` naming the fault."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError("no entry of dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

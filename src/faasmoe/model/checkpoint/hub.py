@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: what is small comes first, weights when it is known that they can be served.
+"""Models of the Hugging Face hub: small files are fetched first, weights only if the model can be served.
 
 Of the weights exactly the files that will be loaded are fetched: not those of other formats, precisions and layouts
 that lie beside them. All of it is of one commit.
@@ -34,8 +34,8 @@ _TELLTALES = ["*.gguf", "*.bin", "*.pth", "*.h5", "*.msgpack", "*.onnx", "consol
 def fetch(model: str, *, config_only: bool) -> Path:
     """The folder of the hub's `model` in the local cache; without weights if `config_only`.
 
-    Files that are there are not fetched again, and without a network those are what there is. Raises `UserError` if
-    it cannot be had, or its config, tokenizer or layout cannot be served: then no weights were fetched.
+    Files in the cache are not fetched again; without a network the model is what the cache holds. Raises `UserError` if
+    the model cannot be fetched, or its config, tokenizer or layout cannot be served: then no weights were fetched.
     """
     with _explained(model):
         folder = _snapshot(model, [CONFIG_FILE] if config_only else BESIDE_WEIGHTS)
@@ -89,9 +89,9 @@ def _weights(model: str, folder: Path, named: str | None) -> list[str]:
 
 
 def _check_servable(folder: Path) -> None:
-    """Have another process tell from config and tokenizer: it takes torch, which the caller may be without.
+    """Check config and tokenizer in another process, which imports torch: the caller may run without it.
 
-    Raises the `UserError` that it found.
+    Raises the `UserError` of that process.
     """
     with processes.start(
         "faasmoe.model.servable", [str(folder), str(os.getpid())], stdout=subprocess.PIPE

@@ -21,7 +21,7 @@ from faasmoe.model.checkpoint.weight_files import weight_files
 class Checkpoint:
     """All tensors of a checkpoint folder, by name, with their bytes left on disk.
 
-    After `recognised`, weights that are quantised are there by one name each, and their arrays no longer.
+    After `recognised`, each quantised weight is one entry, and its arrays are no entries any more.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Checkpoint:
         return cls(folder, tensors)
 
     def recognised(self, settings: Mapping[str, Any]) -> Checkpoint:
-        """The checkpoint with the tensors put together that a registered weight format recognises.
+        """The same checkpoint, in which tensors that a registered weight format recognises are weights.
 
         `settings` are the config's (`model.config.quantization`). Raises `CheckpointError` if they declare a format
         and no weight is in it, or a format finds that tensors do not go together.
@@ -84,16 +84,16 @@ class Checkpoint:
         return len(self._tensors) + len(self._quantised)
 
     def location(self, name: str) -> MatrixLocation:
-        """Where the weight or tensor `name` lies. Raises `CheckpointError` if there is none."""
+        """The location of the weight or tensor `name`. Raises `CheckpointError` if there is none."""
         return self._quantised[name] if name in self._quantised else self.plain(name)
 
     def plain(self, name: str) -> TensorLocation:
-        """Where the tensor `name` lies. Raises `CheckpointError` if there is none that is not quantised."""
+        """The location of the plain tensor `name`. Raises `CheckpointError` if there is none."""
         try:
             return self._tensors[name]
         except KeyError:
             raise CheckpointError(f"{self.folder} holds no tensor {name}") from None
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor `name`, mapped read-only. Raises `CheckpointError` if there is none that is not quantised."""
+        """The plain tensor `name`, mapped read-only. Raises `CheckpointError` if there is none."""
         return map_tensor(self.plain(name))

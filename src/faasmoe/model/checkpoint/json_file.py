@@ -1,4 +1,4 @@
-"""JSON files by people who are not trusted. Without torch: some are read before it is imported."""
+"""JSON files that are not trusted. Without torch: some are read before it is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model comes from: the bundled demo, a folder, or the Hugging Face hub. Without torch."""
+"""Sources of models: the bundled demo, a folder, or the Hugging Face hub. Without torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ModelSource:
 
 
 def is_hub_id(model: str | None) -> bool:
-    """Whether `model` is to be looked for on the hub: it is nothing here, and has the form of an id."""
+    """Whether `model` has the form of a hub id and names no path of this machine."""
     if model is None or Path(model).expanduser().exists():
         return False
     return model.count("/") == 1 and not model.startswith((".", "/", "~"))

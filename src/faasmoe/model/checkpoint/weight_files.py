@@ -1,4 +1,4 @@
-"""Which files hold a checkpoint's weights, where a folder holds several sets of them. Without torch.
+"""The files that hold a checkpoint's weights, chosen if a folder holds several sets of them. Without torch.
 
 The order is transformers' (`modeling_utils._get_resolved_checkpoint_files`, 5.23): the file that the config names as
 `transformers_weights`, model.safetensors, the shards of model.safetensors.index.json. Only where two whole sets lie

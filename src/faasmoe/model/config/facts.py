@@ -1,7 +1,7 @@
-"""What can be refused by config.json and the command line alone, before torch is imported and anything starts.
+"""Checks of options against config.json alone, before torch is imported and anything starts.
 
-Only what a config spells out is taken from it. Its model's classes, which know defaults and have the last word, are
-asked later (`model.architecture`), and refuse in the same words.
+Only values that a config spells out are used. The model's classes, which know the defaults and decide, are asked later
+(`model.architecture`), and refuse in the same words.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ConfigFacts:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ConfigFacts:
-        """From the contents of a config."""
+        """The facts in the content of a config."""
         part = config.get("text_config")
         text = part if isinstance(part, Mapping) else config
         experts = max(_experts(text), default=None)
@@ -45,7 +45,7 @@ class ConfigFacts:
 
     @classmethod
     def read(cls, folder: Path) -> ConfigFacts:
-        """From a checkpoint's config.json. One that cannot be read has no facts: `read_config` says what is wrong."""
+        """The facts in a checkpoint's config.json; none if it cannot be read, which `read_config` reports."""
         try:
             return cls.of(read_json(config_file(folder), LARGEST_CONFIG))
         except UserError:
@@ -58,7 +58,7 @@ class ConfigFacts:
         max_tokens: int = 0,
         option: str = "--max-tokens",
     ) -> None:
-        """Raises `OptionError` for what such a model cannot have. An answer has `max_tokens`, as `option` says."""
+        """Raises `OptionError` for values that the model cannot have. `max_tokens` is that of the option `option`."""
         if block_size is not None and self.experts is not None:
             check_block_size(block_size, self.experts)
         if self.context is None:
@@ -71,7 +71,7 @@ class ConfigFacts:
 
 
 def check_types(dtype: str, quantize: str | None) -> None:
-    """Raises `OptionError` if there are no such types, or they do not go together."""
+    """Raises `OptionError` if a type is unknown, or the two cannot be combined."""
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}: must be {', '.join(DTYPES)}")
     if quantize is not None and quantize not in conversions():
@@ -81,19 +81,19 @@ def check_types(dtype: str, quantize: str | None) -> None:
 
 
 def check_block_size(asked: int, experts: int) -> None:
-    """Raises `OptionError` if no layer has so many experts."""
+    """Raises `OptionError` if `asked` is not 1 to `experts`, the experts of a layer."""
     if not 1 <= asked <= experts:
         raise OptionError(f"--block-size {asked}: must be 1 to {experts}, the experts of a layer")
 
 
 def check_context(asked: int, context: int) -> None:
-    """Raises `OptionError` if the model was not made for so many tokens."""
+    """Raises `OptionError` if `asked` is not 2 to `context`, the tokens that the model was made for."""
     if not 2 <= asked <= context:
         raise OptionError(f"--max-model-len {asked}: must be 2 to {context}, the model's context")
 
 
 def context_of(positions: int, rope: Any) -> int:
-    """How many tokens a sequence may have: where rotary embeddings would change beyond the original context, that."""
+    """The most tokens of a sequence: the original context, if rotary embeddings would change beyond it."""
     limits = [positions]
     rope = rope if isinstance(rope, Mapping) else {}
     for entry in [rope, *(value for value in rope.values() if isinstance(value, Mapping))]:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's generation_config.json, which few have and none needs, can be read."""
+"""A check of generation_config.json, which a checkpoint need not have."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def without_quantization(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def _parts(config: PretrainedConfig | dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The values of a config and of all of its parts, also of those parts that its class takes for plain values."""
+    """The values of a config and of all of its parts, also of parts that its class holds as dictionaries."""
     own = config if isinstance(config, dict) else vars(config)
     yield own
     for part in own.values():

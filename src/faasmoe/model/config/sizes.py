@@ -1,4 +1,4 @@
-"""Whether the sizes in a config are those of a model, before a model is built from them."""
+"""A check of the sizes in a config, before a model is built from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDEST = 1 << 20  # anything else, of which tables may be computed; the widest 
 
 
 def check_sizes(file: Path, config: Mapping[str, Any]) -> None:
-    """Raises `CheckpointError` if a size in `file` would have a model built that takes for ever, or all memory."""
+    """Raises `CheckpointError` if a model with the sizes in `file` could not be built in time, or in memory."""
     for key, value in config.items():
         if isinstance(value, dict):
             check_sizes(file, value)

@@ -39,7 +39,7 @@ class Span:
 
 @dataclass
 class FlatRow:
-    """What the row of the current step holds. One object per model, which every module can reach."""
+    """The sequences in the row of the current step. One object per model, which every module can reach."""
 
     spans: list[Span] = field(default_factory=list)
     windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
@@ -74,7 +74,7 @@ def flat_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    **_: Any,  # what other attentions need: dropout, cache positions, ...
+    **_: Any,  # arguments of other attentions: dropout, cache positions, ...
 ) -> tuple[Tensor, None]:
     """`query`, `key`, `value` `[1, heads, T, dim]` to `[1, T, heads, dim]`, as transformers wants it."""
     owner: Any = module
@@ -168,7 +168,7 @@ def window_mask(
 ) -> Tensor | None:
     """Stands in for a mask: None in a step; in the probe the width of the window as `[]` int64.
 
-    0 is for everything before a token, `_NO_WINDOW` for what is no causal window (an error if a layer uses it).
+    0 means all positions before a token, `_NO_WINDOW` a mask that is no causal window (an error if a layer uses it).
     """
     if attention_mask is None:
         return None

@@ -25,7 +25,7 @@ _SEEN_AS = {torch.float32: np.empty(0, np.float32), torch.bfloat16: np.empty(0, 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a layer attends."""
+    """Parameters of a layer's attention."""
 
     scale: float
     window: int = 0  # how many of the last positions are seen; 0: all

@@ -31,7 +31,7 @@ class Crew:
         )
 
     def start(self, threads: int) -> None:
-        """Have so many threads from now on. Until then there is the caller's alone, and the process may be forked."""
+        """Use so many threads from now on. Until then there is only the caller's, so the process may be forked."""
         self._threads = threads
         self.team = Team(threads)
 
@@ -42,7 +42,7 @@ class Crew:
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """While it is entered layers run on the calling thread alone: others need the cores."""
+        """In this context layers run on the calling thread alone, because experts need the cores."""
         self.team.rest()
         self.alone = True
         try:
@@ -52,7 +52,7 @@ class Crew:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """The model runs once while it is entered: layers called one after the other with the same x form groups."""
+        """In this context the model runs once: layers that it calls one after the other with the same x form groups."""
         calls: list[tuple[StepLinear, Tensor, Tensor]] = []
         self.calls = calls
         try:

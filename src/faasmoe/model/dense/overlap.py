@@ -82,7 +82,7 @@ class Overlapped(nn.Module):
             self._probed = hidden
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As the shared expert's own, or a promise of it."""
+        """The shared expert's result, or a `LazyTensor` of it."""
         self._calls += 1
         ahead, self._ahead = self._ahead, None
         if kwargs or len(args) != 1:
@@ -99,7 +99,7 @@ class Overlapped(nn.Module):
         return self.inner(x)
 
     def run(self, hidden: Tensor) -> None:
-        """Compute now, while the routed experts run. `hidden` `[T, H]` is what they were given."""
+        """Compute the result now, while the routed experts run on `hidden` `[T, H]`."""
         later, self._later = self._later, None
         if later is not None:
             later.get()
@@ -112,7 +112,7 @@ def _same_rows(a: Tensor, b: Tensor) -> bool:
 
 
 def overlap(block: nn.Module, experts: nn.Module) -> list[Overlapped]:
-    """Put an `Overlapped` in the place of every shared expert of an MoE block: what has linear layers inside it."""
+    """Put an `Overlapped` in the place of every shared expert of an MoE block: a child that has linear layers."""
     stand_ins = []
     for name, child in list(block.named_children()):
         if child is not experts and any(isinstance(inner, nn.Linear | FormatLinear) for inner in child.children()):

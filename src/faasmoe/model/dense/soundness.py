@@ -1,4 +1,4 @@
-"""Whether the dense part's weights are finite: a NaN among them makes nonsense of every answer, without an error."""
+"""Checks that the dense part's weights are finite: a NaN among them spoils every answer without an error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SMALL = 1 << 18  # numbers: norms, biases and routers, which are read in no tim
 def check_small(model: nn.Module) -> None:
     """Raises `CheckpointError` for a small tensor that holds a number that is not finite.
 
-    Among them are those that choose experts: what comes of a choice by NaN is finite. Large ones show in the model's
-    output (`blame`).
+    Routers are small, and their output is finite even if they choose by NaN. A NaN in a large tensor shows in the
+    model's output (`blame`).
     """
     _check((name, tensor) for name, tensor in _tensors(model) if tensor.numel() <= _SMALL)
 
@@ -28,7 +28,7 @@ def blame(model: nn.Module) -> None:
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """All that a checkpoint has: parameters and the buffers that are stored. Names are the model's."""
+    """Parameters and stored buffers, by their names in the model."""
     yield from model.state_dict().items()
     for name, module in model.named_modules():
         # a quantised weight is no parameter

@@ -139,7 +139,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 
 
 def sizes_of(name: str, layers: int | None = None, vocab: int | None = None) -> dict[str, Any]:
-    """What the config of a geometry says, with as many layers and tokens. Raises `OptionError` if it cannot."""
+    """The config of a geometry, with so many layers and tokens. Raises `OptionError` if it cannot have them."""
     if name not in GEOMETRIES:
         raise OptionError(f"{name}: no such geometry; there are {', '.join(GEOMETRIES)}")
     sizes = dict(GEOMETRIES[name])
@@ -153,7 +153,7 @@ def sizes_of(name: str, layers: int | None = None, vocab: int | None = None) -> 
 
 
 def is_geometry(model: str) -> bool:
-    """Whether `model` names a published geometry, and no folder."""
+    """Whether `model` names a published geometry and no folder."""
     return model in GEOMETRIES and not Path(model).is_dir()
 
 

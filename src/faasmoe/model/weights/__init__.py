@@ -1,1 +1,1 @@
-"""Where a model's weights lie in its checkpoint: layout, blocks, completeness, quantised copies."""
+"""The weights of a model in its checkpoint: layout, blocks, completeness, quantised copies."""

@@ -16,7 +16,7 @@ DEFAULT_BLOCK_SIZE = 10
 
 @dataclass(frozen=True)
 class Block:
-    """A function to be: its name and what it is made of."""
+    """A function before it is deployed: its name and its artifact."""
 
     name: str  # e.g. layer-03-block-05
     artifact: Artifact

@@ -1,7 +1,7 @@
-"""Whether a checkpoint's tensors are those of the model: none is missing, and none means another model.
+"""A check that the tensors of a checkpoint are those of the model: none is missing, and none is left over.
 
-transformers only warns of either. But what a missing weight stands for would be random, and a weight for which the
-model has no place would have changed what its module computes: a scale, a bias, an expert's norm.
+transformers only warns of either. But a missing weight would be random, and a tensor for which a module has no place
+(a scale, a bias, an expert's norm) would have changed what the module computes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check_complete(architecture: Architecture, layout: Layout, checkpoint: Check
 
 
 def _missing(architecture: Architecture, layout: Layout) -> set[str]:
-    """Names in the model of what has to be stored and is not."""
+    """Parameters and buffers that a checkpoint has to hold and this one does not."""
     model = architecture.meta_model
     elsewhere = {
         f"{module.name}.{parameter}" for module in architecture.experts for parameter in module.parameters
@@ -80,6 +80,6 @@ def _misplaced(architecture: Architecture, checkpoint: Checkpoint, name: str) ->
             "(quantization_config); only plain weights are served"
         )
     return CheckpointError(
-        f"{file}: tensor {name} has no place in {architecture.name} with this config, which is that of "
-        "another model"
+        f"{file}: tensor {name} has no place in {architecture.name} with this config, so the config "
+        "is that of another model"
     )

@@ -1,4 +1,4 @@
-"""Where the weights of every routed expert lie in a checkpoint, and which weights belong to the dense part.
+"""The layout of a checkpoint: where each routed expert's weights lie, and which weights are the dense part's.
 
 transformers' own table of checkpoint conversions says which tensors make up an experts module's parameters.
 Two layouts can be mapped as they are: one matrix per expert, and all experts' matrices in one tensor. A model
@@ -106,7 +106,7 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
 
 
 def _made(target: str, converter: WeightConverter) -> set[str]:
-    """All that `converter` makes of what it takes for `target`."""
+    """Parameters that `converter` makes of the tensors from which it makes `target`."""
     first = converter.target_patterns[0]
     return {target.replace(first, pattern) for pattern in converter.target_patterns}
 
@@ -136,7 +136,7 @@ def _transposed(module: ExpertsModule, parameter: str) -> bool:
 
 
 def _stored(shape: tuple[int, ...], location: MatrixLocation, transposed: bool) -> tuple[int, ...]:
-    """The shape that a weight of the model has in files: quantised matrices are `[out, in]`, whatever the model's."""
+    """The shape of a weight in files: quantised matrices are `[out, in]`, even if the model's are not."""
     if not transposed or format_of(location) is DENSE:
         return shape
     *stack, ins, outs = shape
@@ -185,7 +185,7 @@ def dense_tensors(layout: Layout, replaced: Container[str]) -> list[str]:
 def locate_experts(
     module: ExpertsModule, sources: dict[str, Source], checkpoint: Checkpoint
 ) -> tuple[ExpertLocations, ...]:
-    """Where each expert of a module lies.
+    """The locations of the weights of each expert of a module.
 
     Raises `CheckpointError` if there are too few tensors, or one has the wrong shape.
     """
@@ -206,7 +206,7 @@ def locate_experts(
 
 
 def stored_form(module: ExpertsModule, experts: Sequence[ExpertLocations]) -> ExpertForm:
-    """The form of experts with these weights: quantised matrices are `[out, in]`, whatever the module's own are.
+    """The form of experts with these weights: quantised matrices are `[out, in]`, even if the module's are not.
 
     Raises `UnsupportedModel` if only some of the matrices are quantised and the module's own are not `[out, in]`.
     """

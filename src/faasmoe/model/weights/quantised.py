@@ -70,8 +70,8 @@ class QuantisedCopy:
 
         Copies of checkpoints that are no longer there go first.
 
-        `advance` is told of progress; without it the log is. Raises `OptionError` if there is no room for them,
-        `CheckpointError` if the checkpoint holds a weight that is not finite.
+        `advance` is called with progress; without it progress is logged. Raises `OptionError` if there is no room for
+        the files, `CheckpointError` if the checkpoint holds a weight that is not finite.
         """
         if not self.missing:
             return
@@ -96,7 +96,7 @@ class QuantisedCopy:
             ) from error
 
     def use(self) -> IO[bytes]:
-        """Keep it, once it is made, from being removed while what is returned is open."""
+        """A stream that keeps the copy, which must have been made, from being removed while it is open."""
         return quantised_cache.use(self.folder)
 
     def _write(self, advance: Advance | None) -> None:
@@ -154,7 +154,7 @@ def plan_copy(
 def _linears(architecture: Architecture, layout: Layout, multiple: int) -> dict[str, str]:
     """Linear layers of the dense part that are quantised, and the checkpoint's tensor of each one's weight.
 
-    Not those that choose or weigh experts: layers with no more outputs than there are experts, which are small.
+    Routers and gates of shared experts stay as they are: layers with no more outputs than there are experts.
     """
     model = architecture.meta_model
     least = max(module.num_experts for module in architecture.experts)
@@ -196,7 +196,7 @@ def _check_sizes(architecture: str, expert: ExpertLocations, module: ExpertsModu
 
 
 def _identity(sources: Sequence[quantised_cache.State]) -> str:
-    """Of a checkpoint's files: another one when any of them is replaced or written to."""
+    """A digest of the states of a checkpoint's files: another one if any of them is replaced or written to."""
     return hashlib.sha256(json.dumps([_FORMAT, sources]).encode()).hexdigest()[:16]
 
 
@@ -227,7 +227,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _logged(name: str, folder: Path, needed: int) -> Advance:
-    """Tells the log of progress."""
+    """A function that logs progress."""
     log.info("writing %s weights to %s: %.2f GB, once for this checkpoint", name, folder, needed / 1e9)
     lock, done, said = threading.Lock(), 0, time.monotonic()
 

@@ -1,8 +1,8 @@
-"""Which copies of weights are still of use: those of checkpoints that are as they were. The others go.
+"""The cache of converted weights: copies are removed when their checkpoints are gone or have changed.
 
-A copy is a folder with a manifest, which says what it was made from and which files it consists of. The folder gets its
-name when the manifest is in it; a folder without one is not a copy, whatever its name, and is never removed. Of a copy
-only the files that the manifest names are removed.
+A copy is a folder with a manifest, which names the files of the checkpoint and those of the copy. The folder gets its
+name when the manifest is in it; a folder without one is no copy and is never removed. Only the files of a copy that its
+manifest names are removed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from faasmoe.util.folders import own_folders
 
 log = logging.getLogger(__name__)
 
-LOCK = "lock"  # held by who writes the copy
+LOCK = "lock"  # held by the process that writes the copy
 _MANIFEST, _USED = "copy.json", "used"
 _KIND = "FaaSMoE copy of weights, version 1"
 PARTIAL = ".partial"  # suffix of a file that is being written
@@ -40,7 +40,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 def state(file: Path) -> State:
-    """Of a checkpoint's file as it is now. Raises `OSError`."""
+    """The state of a checkpoint's file now. Raises `OSError`."""
     found = file.stat()
     return str(file), found.st_size, found.st_mtime_ns
 
@@ -70,7 +70,7 @@ def create(folder: Path, sources: Sequence[State], files: Sequence[str]) -> None
 
 
 def use(folder: Path) -> IO[bytes]:
-    """Keep the copy from being removed while what is returned is open, here or in a process forked from this one."""
+    """A stream that keeps the copy from being removed while it is open, here or in a process forked from this one."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     stream = open(os.open(folder / _USED, flags, 0o666), "rb")  # noqa: SIM115 - it is the caller's
     fcntl.flock(stream, fcntl.LOCK_SH)
@@ -78,14 +78,14 @@ def use(folder: Path) -> IO[bytes]:
 
 
 def sweep(base: Path) -> None:
-    """Remove copies in `base` whose checkpoints are gone or have changed, unless somebody uses them."""
+    """Remove copies in `base` whose checkpoints are gone or have changed, unless a process uses them."""
     for folder in own_folders.folders(base):
         try:
             manifest = _manifest(folder)
             if manifest and not _current(manifest):
                 _remove(folder, manifest)
         except OSError as error:  # of the checkpoint's file system, or of the copy's
-            log.warning("%s stays, whether or not it is of use: %s", folder, error)
+            log.warning("cannot tell whether %s is still needed, so it is kept: %s", folder, error)
 
 
 def _manifest(folder: Path) -> _Manifest | None:
@@ -123,7 +123,7 @@ def _remove(folder: Path, manifest: _Manifest) -> None:
         log.info("removing %s, %.2f GB: its checkpoint is gone or has changed", folder, nbytes / 1e9)
         for file in files:
             file.unlink()
-        with suppress(OSError):  # what somebody else has put there stays, and the folder with it
+        with suppress(OSError):  # the folder stays if it holds other files
             folder.rmdir()
     except BlockingIOError:
         return  # it is used

@@ -24,7 +24,7 @@ from faasmoe.model.weights.quantised_cache import PARTIAL
 _ALIGNMENT = 64  # bytes, of where the data of a file begins
 _PIECE = 4 << 20  # weights that are in memory at once
 
-Advance = Callable[[int], object]  # told how many bytes were written since the last time
+Advance = Callable[[int], object]  # called with the number of bytes written since the last call
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class QuantisedFile:
         self.nbytes = len(self._header) + at
 
     def locations(self) -> Iterator[MatrixLocation]:
-        """Where each matrix lies."""
+        """The location of each matrix, in order."""
         at = len(self._header)
         for matrix in self._matrices:
             parts = []
