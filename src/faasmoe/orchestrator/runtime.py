@@ -30,7 +30,7 @@ def install(model: LoadedModel, platform: Platform) -> None:
 
 def demand(plan: ModelPlan, orchestrators: int = 1, requests: int = 0) -> Demand:
     """The demand of a model that `orchestrators` processes serve, with `requests` connections of HTTP clients."""
-    dense = len(plan.layout.dense) + len(plan.linears)  # in eight bits there are scales as well
+    dense = len(plan.layout.dense) + sum(len(weight.parts) - 1 for weight in plan.linears.values())
     its = max(sum(1 for expert in block.artifact.weights for _ in expert) for block in plan.blocks)
     return Demand(
         functions=len(plan.blocks),
