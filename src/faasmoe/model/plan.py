@@ -96,7 +96,6 @@ def make_plan(
     check_complete(architecture, layout, checkpoint)
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
     quantised = _copy(source, quantize, architecture, layout, checkpoint) if quantize else None
-    blocks = cut(architecture, layout, checkpoint, size, NAME_OF[chosen], quantised)
     return ModelPlan(
         source=source,
         architecture=architecture,
@@ -105,7 +104,7 @@ def make_plan(
         layout=layout,
         block_size=size,
         dtype=chosen,
-        blocks=tuple(blocks),
+        blocks=tuple(cut(architecture, layout, checkpoint, size, NAME_OF[chosen], quantised)),
         quantised=quantised,
     )
 

@@ -80,18 +80,17 @@ def flat_attention(
     owner: Any = module
     layer: int = owner.layer_idx
     row: FlatRow = owner.flat_row
-    if attention_mask is not None:  # the probe
-        row.note_window(layer, int(attention_mask))
-        row.note_state(layer, KVCacheSpec.like(key[0], value[0]))
-        decode_kernel.warm_up(key.dtype)
+    if attention_mask is not None:
+        _probe(row, layer, int(attention_mask), key[0], value[0])
     rule = Rule(
         query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         row.windows.get(layer) or sliding_window or 0,
         softcap or 0.0,
         s_aux if s_aux is not None else getattr(module, "sinks", None),
     )
-    one_dtype = query.dtype == key.dtype == value.dtype
-    compiled = attention_mask is None and one_dtype and decode_kernel.supports(key.dtype)
+    compiled = (
+        attention_mask is None and query.dtype == key.dtype == value.dtype and decode_kernel.supports(key.dtype)
+    )
     start, decodes, whole = 0, {}, {}
     for span in row.spans:
         cache = span.state.layers[layer]
@@ -112,6 +111,13 @@ def flat_attention(
         rows = torch.tensor(list(decodes))
         out[rows] = decode_kernel.attend(list(decodes.values()), q[rows], k[rows], v[rows], rule)
     return out[None], None
+
+
+def _probe(row: FlatRow, layer: int, window: int, key: Tensor, value: Tensor) -> None:
+    """Note what a layer sees and keeps, and compile its kernel. `key` and `value` are `[heads, T, dim]`."""
+    row.note_window(layer, window)
+    row.note_state(layer, KVCacheSpec.like(key, value))
+    decode_kernel.warm_up(key.dtype)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
