@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.formats import REGISTERED, Registered, conversions, registry
+from faasmoe.experts.formats.base import WeightFormat
 from faasmoe.experts.handler import load
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
@@ -19,6 +21,13 @@ from tests.unit.experts.formats import made_up
 def test_every_format_has_the_name_of_its_line() -> None:
     assert [format.name for format in registry.formats()] == list(REGISTERED)
     assert registry.format_of(torch.ones(2, 2)) is registry.DENSE
+
+
+def test_the_document_names_the_whole_protocol() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "formats.md").read_text()
+    named = {name for row in re.findall(r"^\| [^|]+ \| (`[^|]+`) \|", text, re.MULTILINE)
+             for name in re.findall(r"`(\w+)`", row)}  # fmt: skip
+    assert named == {name for name in (*vars(WeightFormat), *WeightFormat.__annotations__) if name[0] != "_"}
 
 
 def test_every_conversion_that_is_offered_can_be_done() -> None:
