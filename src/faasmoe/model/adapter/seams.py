@@ -17,7 +17,7 @@ class Seam:
     where: str  # module:name, below faasmoe
     touches: tuple[str, ...] = ()  # as the sources have it; empty: nothing there shows that it is a seam
     relies_on: str  # sentences, with code in backticks
-    since: str  # the oldest version known to have it so; for torch the oldest that was tried
+    since: str  # the oldest version whose sources were seen to have the names; of torch the oldest that was tried
     test: str  # file::function, below tests
 
 
