@@ -38,5 +38,10 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _check(tensors: Iterator[tuple[str, Tensor]]) -> None:
     for name, tensor in tensors:
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not tensor.is_floating_point():
+            continue
+        numbers = (
+            tensor.float() if tensor.itemsize == 1 else tensor
+        )  # torch cannot tell for each type of eight bits
+        if not numbers.isfinite().all():
             raise CheckpointError(f"the tensor {name} holds a non-finite weight (NaN or infinity)")
