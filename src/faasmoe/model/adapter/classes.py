@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,28 +23,20 @@ def causal_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:
 
 
 def built_on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
-    """The model on the meta device. Raises whatever its class raises."""
+    """The model on the meta device, where tensors have no memory. Raises any exception of its class."""
     with without_values():
         model = model_class(config)
     model.tie_weights(recompute_mapping=False)  # the other half of transformers' `init_weights`
     return model
 
 
-@dataclass(frozen=True)
-class LoadResult:
-    """A model with weights, and what transformers reports about them: names in the model."""
-
-    model: PreTrainedModel
-    missing: Collection[str]
-    mismatched: Collection[Any]  # with the shapes
-
-
 def load(
     model_class: type[PreTrainedModel], config: PretrainedConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
-) -> LoadResult:
-    """A model with the tensors of a checkpoint, which are copied only if their dtype or layout must change.
+) -> tuple[PreTrainedModel, set[str]]:
+    """A model with the tensors of a checkpoint, and the names of the weights that it lacks.
 
-    Raises whatever transformers' conversions raise.
+    Tensors are copied only if their dtype or layout must change. Raises any exception of transformers' conversions,
+    also for tensors of the wrong shape.
     """
     transformers_logging.set_verbosity_error()  # what is missing is said by the caller
     transformers_logging.disable_progress_bar()
@@ -57,7 +48,7 @@ def load(
         output_loading_info=True,
         trust_remote_code=False,
     )
-    return LoadResult(model, report["missing_keys"], report["mismatched_keys"])
+    return model, set(report["missing_keys"])
 
 
 def optional_weights(model: PreTrainedModel) -> Sequence[str]:

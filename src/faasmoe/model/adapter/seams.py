@@ -91,7 +91,7 @@ SEAMS = (
         where="model.adapter.classes:load",
         touches=("transformers.utils.logging",),
         relies_on="`from_pretrained(None, state_dict=...)` takes tensors as they are, without copying those that "
-        "need no conversion, and reports `missing_keys` and `mismatched_keys`.",
+        "need no conversion, reports `missing_keys`, and raises for tensors of another shape.",
         since="transformers 5.0",
         test=_BUILT,
     ),

@@ -34,7 +34,7 @@ EXPERTS_NAME = "faasmoe_functions"
 
 
 class RoutedExperts(Protocol):
-    """Runs the routed experts of a layer, wherever they are."""
+    """Runs the routed experts of a layer."""
 
     def __call__(
         self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
@@ -82,21 +82,18 @@ class DenseModel:
         tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
         hollow = hollow_class(architecture.model_class, is_experts, quantised)
         try:
-            loaded = load(hollow, architecture.config, tensors, dtype)
+            model, lacking = load(hollow, architecture.config, tensors, dtype)
         except Exception as error:  # conversions raise whatever they run into
             raise CheckpointError(
                 f"{checkpoint.folder}: its weights do not make a {architecture.name}: {brief(error)}"
             ) from error
         prefixes = tuple(f"{experts.name}." for experts in architecture.experts)
         elsewhere = {f"{name}.weight" for name in quantised}
-        missing = sorted(key for key in set(loaded.missing) - elsewhere if not key.startswith(prefixes))
+        missing = sorted(key for key in lacking - elsewhere if not key.startswith(prefixes))
         if missing:
             raise CheckpointError(
                 f"{checkpoint.folder} lacks {len(missing)} tensors of the dense part, the first is {missing[0]}"
             )
-        if loaded.mismatched:
-            raise CheckpointError(f"{checkpoint.folder}: wrong shape of {min(loaded.mismatched)}")
-        model = loaded.model
         check_small(model)
         model.eval().requires_grad_(False)
         model.set_attn_implementation(attention.NAME)
@@ -133,7 +130,7 @@ class DenseModel:
 
     @torch.inference_mode()
     def _probe(self) -> None:
-        """Run one token without experts: what each layer may see is noted, and nothing must go past us.
+        """Run one token without experts, to learn each layer's window, and that all calls go through the registries.
 
         Raises `UnsupportedModel` if a layer's attention or experts were not called through the registries, or the
         token cannot be run; `CheckpointError` if NaN comes of it.
@@ -181,7 +178,7 @@ class DenseModel:
     def forward(self, tokens: list[int], positions: list[int], spans: list[Span], wanted: list[int]) -> Tensor:
         """Run a flat row of T tokens of several sequences.
 
-        `spans` says in order whose tokens they are; the sequences' states are extended. Returns the logits of the
+        `spans` divides the row into sequences, in order; their states are extended. Returns the logits of the
         rows `wanted`, `[len(wanted), vocabulary]` float32.
         """
         self._row.spans = spans
@@ -206,7 +203,7 @@ class DenseModel:
 
     @property
     def state_spec(self) -> StateSpec:
-        """What a sequence keeps in each layer."""
+        """The kinds of state that a sequence keeps, by layer."""
         return StateSpec(self._row.kinds)
 
 
