@@ -36,6 +36,7 @@ from faasmoe.util.forkserver.messages import (
     Event,
     Fork,
     Forked,
+    ForkFailed,
     Kill,
     Killed,
     Load,
@@ -160,7 +161,7 @@ def test_one_that_does_not_end_by_itself_is_killed(template: Template) -> None:
 def test_a_fork_whose_connection_did_not_arrive_fails_alone(template: Template) -> None:
     """The kernel drops it where the template has no descriptor left."""
     template.send(packet(Fork(99)))
-    assert template.receive() == Ended(99, 1)
+    assert template.receive() == ForkFailed(99, "Too many open files")
     with template.fork() as link:
         link.shutdown(socket.SHUT_WR)
         assert template.status() == 0
