@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from faasmoe.cli.evaluation.base import base_of
+from faasmoe.cli.evaluation.base import ServedParameters, base_of
 
 
 def made(platform: str, option: list[str] | None) -> tuple[dict, tuple[str, ...]]:
-    base = base_of(None, {"tenants": 2}, 1, 0, None, None, "auto", platform, option)
+    served = ServedParameters(platform=platform, platform_option=option)
+    base = base_of(None, {"tenants": 2}, trials=1, served=served, seed=0)
     return dict(base.settings), base.orders.platform_option
 
 
