@@ -16,6 +16,7 @@ from typing import IO
 
 from faasmoe.platforms.local.platform import LocalPlatform
 from tests import processes
+from tests.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,40 @@ def _served(
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd, env=environment)
     assert process.stdout is not None
     try:
-        greeting = ""
-        while "curl" not in greeting:
-            line = process.stdout.readline()
-            assert line, f"the server ended with {process.wait()} before it was ready"
-            greeting += line
-        found = re.search(r"at (http://[\d.]+:\d+)\n", greeting)
+        greeting = _logged_greeting(process, stderr) if "json" in arguments else _printed_greeting(process)
+        found = re.search(r"(http://[\d.]+:\d+)", greeting)
         assert found
         yield Server(found[1], process, greeting)
     finally:
         process.send_signal(end)
         try:
             process.wait(timeout=30)
+            assert "json" not in arguments or process.stdout.read() == "", "all lines of such a server are JSON"
         finally:
             process.kill()
             process.stdout.close()
+
+
+def _printed_greeting(process: subprocess.Popen[str]) -> str:
+    """The lines on standard output until the server is ready."""
+    assert process.stdout is not None
+    greeting = ""
+    while "curl" not in greeting:
+        line = process.stdout.readline()
+        assert line, f"the server ended with {process.wait()} before it was ready"
+        greeting += line
+    return greeting
+
+
+def _logged_greeting(process: subprocess.Popen[str], stderr: IO[str] | None) -> str:
+    """The line that `--log-format json` writes when the server is ready. `stderr` is a file."""
+    assert stderr is not None
+    lines: list[str] = []
+
+    def ready() -> bool:
+        lines[:] = [line for line in Path(stderr.name).read_text().splitlines() if '"message": "ready"' in line]
+        return bool(lines) or process.poll() is not None
+
+    assert wait_until(ready, 120)
+    assert lines, f"the server ended with {process.returncode} before it was ready"
+    return lines[0]

@@ -127,6 +127,7 @@ def test_no_text_of_tenants_is_logged_and_each_request_is_one_line(server: Serve
     assert marker not in logged
     assert text.removeprefix(f"{PROMPT} {marker}").strip()[:20] not in logged
     lines = [json.loads(line) for line in logged.splitlines()]  # nothing else is printed
+    assert next(line for line in lines if line["message"] == "ready")["url"] == server.url
     assert all({"time", "level", "process", "logger", "message"} <= line.keys() for line in lines)
     assert {"gateway", "template"} <= {line["process"] for line in lines}
     ended = [line for line in lines if line["message"] == "request ended"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -81,6 +82,11 @@ def refusal(error: typer.TyperException) -> str:
 
 
 def _fail(text: str, status: int) -> None:
+    from faasmoe.util import logs
+
+    if logs.are_json():
+        logging.getLogger("faasmoe.cli").error(text)
+        sys.exit(status)
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(text)}", highlight=False)
     sys.exit(status)
 

@@ -45,6 +45,11 @@ def inherit(role: str) -> None:
     logging.getLogger("faasmoe").setLevel(level.upper())
 
 
+def are_json() -> bool:
+    """Whether this process writes log lines as JSON."""
+    return any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers)
+
+
 class _Limited(logging.StreamHandler[TextIO]):
     """Writes to standard error what a limit lets through."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -13,24 +12,23 @@ from typing import TYPE_CHECKING, Any
 from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.health import Health, Parts
 from faasmoe.api.http.server import REASON, HttpServer
-from faasmoe.cli.server.access import is_loopback, url_of, who_may
+from faasmoe.cli.server.access import url_of
+from faasmoe.cli.server.announcer import Announcer, Ready
 from faasmoe.cli.server.in_time import in_time, on_thread
 from faasmoe.cli.server.last_resort import LONGEST_CLOSE, kill_children
 from faasmoe.util.gc_freeze import importing
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from starlette.types import ASGIApp
 
     from faasmoe.api.metering.request_meter import RequestMeters
-    from faasmoe.cli.progress import Stages
     from faasmoe.cli.server.service_manager import ServiceManager
     from faasmoe.cli.server.signals import EndedBySignals
     from faasmoe.fleet.fleet import Fleet
     from faasmoe.fleet.launcher import TemplateClient
     from faasmoe.platforms.base import Platform
     from faasmoe.platforms.registry import PlatformEntry
-    from faasmoe.protocol.config import About, FleetOptions, ServingConfig
+    from faasmoe.protocol.config import FleetOptions, ServingConfig
     from faasmoe.readers.pool import Readers
     from faasmoe.tenancy.service import TenancyService
 
@@ -71,10 +69,9 @@ class Gateway:
     """A server from its start to its end."""
 
     def __init__(
-        self, console: Console, stages: Stages, manager: ServiceManager, settings: GatewaySettings, doors: Doors
+        self, announcer: Announcer, manager: ServiceManager, settings: GatewaySettings, doors: Doors
     ) -> None:
-        self._console = console
-        self._stages = stages
+        self._announcer = announcer
         self._manager = manager
         self._settings = settings
         self._doors = doors
@@ -89,12 +86,21 @@ class Gateway:
             serving = await stack.enter_async_context(self._http(server))
             beating = asyncio.create_task(self._manager.beat())
             stack.callback(beating.cancel)
-            self._stages.begin(f"listening at {url_of(self._doors.listener)}; looking for the model")
+            self._announcer.stage(f"listening at {url_of(self._doors.listener)}; looking for the model")
             config = await asyncio.to_thread(self._settings.config)
             fleet, tenancy = await self._start(stack, config)
             with ended.by(lambda: self._end(server), self._settings.drain):
                 self._manager.ready()
-                self._greet(config.name, fleet.about, tenancy)
+                doors = self._doors
+                self._announcer.ready(
+                    Ready(
+                        model=config.name,
+                        about=fleet.about,
+                        listener=doors.listener,
+                        admin=doors.admin,
+                        tenancy=tenancy,
+                    )
+                )
                 await serving
             await self._settle()
 
@@ -200,28 +206,7 @@ class Gateway:
     def _stage(self, text: str) -> None:
         self._health.stage = text
         self._manager.status(text)
-        self._stages.begin(text)
-
-    def _greet(self, name: str, about: About, tenancy: TenancyService) -> None:
-        doors, console, url = self._doors, self._console, url_of(self._doors.listener)
-        after = f"after {self._stages.seconds:.1f} s"
-        key = "" if tenancy.authentication.open else " -H 'Authorization: Bearer KEY'"
-        body = json.dumps(
-            {"model": name, "prompt": "It was a dark night, and", "max_tokens": 60, "temperature": 0.6}
-        )
-        console.print(
-            f"[bold green]ready[/] {after}: {name} ({about.architecture}) at [bold]{url}[/]\n"
-            f"{about.layers} layers of experts in {about.functions} functions, none running yet; "
-            f"a context of {about.max_model_len} tokens"
-        )
-        if doors.admin is not None:
-            console.print(f"the admin API is at {url_of(doors.admin)}")
-        style = "" if is_loopback(doors.listener) or not tenancy.authentication.open else "yellow"
-        console.print(who_may(tenancy, doors.listener), style=style)
-        console.print("try it:")
-        console.print(
-            f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False
-        )
+        self._announcer.stage(text)
 
 
 _UNWRITTEN = "what requests use cannot be written to the ledger now; it is kept until it can"

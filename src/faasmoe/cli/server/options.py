@@ -18,6 +18,8 @@ from faasmoe.protocol.config import (
     EngineOptions,
     FleetOptions,
 )
+from faasmoe.util import logs
+from faasmoe.util.logs import Format
 
 _ENGINE = EngineOptions()
 
@@ -109,7 +111,23 @@ DrainSeconds = Annotated[
         "The server is gone 5 seconds later at most, and a second signal ends it at once.",
     ),
 ]
-LogFormat = Annotated[Literal["text", "json"], typer.Option(help="Form of log lines, which go to standard error.")]
+
+
+def _log_as(form: Format) -> Format:
+    """Called before other options are checked, so that errors about these are JSON as well."""
+    if form == "json":
+        logs.configure("gateway", form, "info")
+    return form
+
+
+LogFormat = Annotated[
+    Format,
+    typer.Option(
+        help="Form of log lines, which go to standard error. With json, stages of the start and errors are log lines.",
+        is_eager=True,
+        callback=_log_as,
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     typer.Option(help="Least severity of log lines. At info there is one for each request."),

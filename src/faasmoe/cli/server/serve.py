@@ -7,12 +7,10 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from faasmoe.cli.options import Model
 from faasmoe.cli.parameters import ServingParameters, grouped
-from faasmoe.cli.progress import Stages
 from faasmoe.cli.server.access import Terms, bind, open_tenancy
+from faasmoe.cli.server.announcer import Announcer
 from faasmoe.cli.server.last_resort import LastResort
 from faasmoe.cli.server.options import (
     AdminParameters,
@@ -59,15 +57,14 @@ def serve(
 
     logs.configure("gateway", log_format, log_level)
     manager = ServiceManager.take(os.environ)
-    console = Console(soft_wrap=True, highlight=False)
     entry = find(serving.platform)
     entry.require_connect("a server")
     options, engine_options, fleet_options = serving.platform_options(entry), engine.options(), fleet.options()
     terms = _check(model, serving, tenancy)
     resort = LastResort(ENDING)
     resort.start()
-    stages = Stages(console)
-    stages.begin("starting")  # before there is a port: who connects to that gets an answer at once
+    announcer = Announcer(log_format)
+    announcer.stage("starting")  # before there is a port: who connects to that gets an answer at once
     from faasmoe.cli.server.gateway import Doors, Gateway, GatewaySettings
 
     def config() -> ServingConfig:
@@ -89,7 +86,7 @@ def serve(
             drain=drain_seconds,
         )
         ended = EndedBySignals(resort)
-        ended.run(_serve(Gateway(console, stages, manager, settings, doors), ended, resort, console))
+        ended.run(_serve(Gateway(announcer, manager, settings, doors), ended, resort, announcer))
 
 
 def _check(model: str | None, serving: ServingParameters, tenancy: TenancyParameters) -> Terms:
@@ -122,11 +119,11 @@ def _config(model: str | None, serving: ServingParameters, engine: EngineOptions
     )
 
 
-async def _serve(gateway: Gateway, ended: EndedBySignals, resort: LastResort, console: Console) -> None:
+async def _serve(gateway: Gateway, ended: EndedBySignals, resort: LastResort, announcer: Announcer) -> None:
     try:
         await gateway.run(ended)
     except asyncio.CancelledError:
         resort.closed(ended.status)  # a download may go on in a thread
         raise
-    console.print("stopped")
+    announcer.stopped()
     resort.closed(0)
