@@ -13,7 +13,7 @@ from faasmoe.readers.launcher import Reader, ReaderLauncher
 from faasmoe.readers.messages import Answer, Done, Job, frame
 from faasmoe.readers.queue import FairQueue
 from faasmoe.util.backoff import Backoff
-from faasmoe.util.liveness import Overdue, Stalled, watched
+from faasmoe.util.watchdog import Overdue, Stalled, watched
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from faasmoe.readers.messages import (
 )
 from faasmoe.util.failure_log import reason_of
 from faasmoe.util.forkserver.client import ForkServerClient, spawn
-from faasmoe.util.liveness import Overdue, Stalled, watched
+from faasmoe.util.watchdog import Overdue, Stalled, watched
 
 log = logging.getLogger(__name__)
 

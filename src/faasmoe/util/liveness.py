@@ -9,20 +9,15 @@ process looks dead to every other. So two judges count what they see, not the ti
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 TICK = 0.5  # seconds between two looks, or two ticks
 LATE = 4 * TICK  # a watcher that looks after more than this did not run, as maybe no other process did
 _CLOCK_TICKS = 100.0  # USER_HZ, the same on every Linux (proc(5))
 _STATE, _MAJOR_FAULTS, _USER, _SYSTEM = 0, 9, 11, 12  # fields of /proc/PID/stat after the command's name
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,46 +123,6 @@ class HangJudge:
         if self._owed_at is not None and cpu - self._owed_at >= self._limits.cpu_seconds:
             return f"it has computed for {cpu - self._owed_at:.0f} s and does not answer"
         return ""
-
-
-_WORKING = HangLimits(idle_looks=6, cpu_seconds=math.inf)  # of a process whose work has a time limit anyway
-
-
-class Stalled(Exception):
-    """A process hangs while something waits for its work. The message says how."""
-
-
-class Overdue(Exception):
-    """A process has not done its work in time, though it does not hang."""
-
-
-async def watched(
-    work: Coroutine[None, None, _T],
-    pid: Callable[[], int | None],
-    seconds: float,
-    limits: HangLimits = _WORKING,
-    read: ReadState = read_state,
-) -> _T:
-    """Return what `work` returns, which waits for what the process `pid` does.
-
-    Raises `Stalled` if the process hangs meanwhile, and `Overdue` after `seconds`.
-    """
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-    end = loop.time() + seconds
-    judge = HangJudge(limits, loop.time)
-    try:
-        while True:
-            done, _ = await asyncio.wait([task], timeout=TICK)
-            if done:
-                return task.result()
-            process = pid()
-            if cause := judge.check(None if process is None else read(process, False), owes=True):
-                raise Stalled(cause)
-            if loop.time() >= end:
-                raise Overdue(f"not done within {seconds:g} s")
-    finally:
-        task.cancel()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

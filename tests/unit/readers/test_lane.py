@@ -15,7 +15,7 @@ from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.lane import Lane, asked_by, cpu_seconds
 from faasmoe.readers.messages import Answer, Done, Job, Refused
 from faasmoe.readers.queue import MOST_EACH
-from faasmoe.util.liveness import Overdue, Stalled
+from faasmoe.util.watchdog import Overdue, Stalled
 
 ASKED = ParsedRequest(prompts=((1,),), params=SamplingParams(), own=None)
 DONE = Done(ASKED, last=False)

@@ -25,7 +25,7 @@ from faasmoe.readers.messages import (
     read_setup,
 )
 from faasmoe.util.forkserver.messages import Ended, Fork, Forked, Kill, Killed, Load, Loaded, LoadFailed
-from faasmoe.util.liveness import Overdue, Stalled
+from faasmoe.util.watchdog import Overdue, Stalled
 from tests.unit.util.forkserver.played import PlayedServer, settle
 
 SETUP = ReaderSetup("/tokenizer", Bounds("m", 100, 200), control=False)
@@ -37,7 +37,7 @@ def play(
     test: Callable[[ReaderLauncher, Servers], Awaitable[None]],
     watched: Callable[..., Any] | None = None,
 ) -> None:
-    """`watched`: what is done in place of `liveness.watched`, by default nothing but waiting."""
+    """`watched`: what is done in place of `watchdog.watched`, by default nothing but waiting."""
 
     async def wait(work: Coroutine[Any, Any, Any], *_: object) -> Any:
         return await work

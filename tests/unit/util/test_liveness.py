@@ -1,8 +1,7 @@
-"""Evidence that a process hangs: judged by looks, by ticks, and while something waits for its work. No time passes."""
+"""Evidence that a process hangs, judged by looks and by ticks. No time passes."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 
@@ -15,14 +14,11 @@ from faasmoe.util.liveness import (
     HangJudge,
     HangLimits,
     HeartbeatMonitor,
-    Overdue,
     ProcessState,
     SilenceLimits,
-    Stalled,
     read_state,
-    watched,
 )
-from tests.unit.clocks import Clock, run
+from tests.unit.clocks import Clock
 
 STOPPED = ProcessState(True, False, 1.0)
 IDLE = ProcessState(False, False, 1.0)
@@ -216,35 +212,3 @@ def test_other_limits_begin_anew() -> None:
 def test_nobody_is_looked_at_who_is_not_silent() -> None:
     it = monitor(iter(()))
     assert [it.tick() for _ in range(5)] == [""] * 5
-
-
-async def never() -> int:
-    return await asyncio.get_running_loop().create_future()
-
-
-def test_what_is_done_is_returned_and_what_is_raised_is_raised() -> None:
-    async def done() -> int:
-        return 5
-
-    async def failed() -> int:
-        raise KeyError
-
-    assert run(watched(done(), lambda: 1, 1)) == 5
-    with pytest.raises(KeyError):
-        run(watched(failed(), lambda: 1, 1))
-
-
-@pytest.mark.parametrize(
-    ("state", "looks", "cause"), [(STOPPED, 2, "it was stopped"), (IDLE, 7, "it does nothing")]
-)
-def test_work_of_a_process_that_hangs_has_stalled(state: ProcessState, looks: int, cause: str) -> None:
-    seen = iter([state] * looks)
-    with pytest.raises(Stalled, match=cause):
-        run(watched(never(), lambda: 1, 60, read=read_of(seen)))
-    assert next(seen, None) is None
-
-
-@pytest.mark.parametrize("pid", [None, 1])
-def test_work_of_one_that_does_not_hang_has_until_its_time_is_over(pid: int | None) -> None:
-    with pytest.raises(Overdue, match="not done within 60 s"):
-        run(watched(never(), lambda: pid, 60, read=read_of(working())))
