@@ -13,38 +13,30 @@ PACKAGE = ROOT / "src" / "faasmoe"
 
 # Words that are no nouns: verbs, participles, adjectives, prepositions.
 NO_NOUNS = """
-    about accepted activate activated answered asked by cancel causal changed closeable collected commented compiled
-    completed deploy deployed done encoded ended evaluate exceeded failed finite fits freeze generate identify
-    import in inspect kill killed known lazy left light load lost measured measuring new no not numeric only
-    overdue overlapped own passed pending play played prefork preforked prewarm reading ready refused remove
-    scheduled scored seen serve serving shown simulated small spent stalled starting stop stopped stored strict
-    stuck submit such suspect taken temporary too unauthenticated unknown unsupported untouched wanted whole wrong
+    about accepted activate activated alone answered by cancel changed closeable collected compiled completed deploy
+    deployed done encoded ended evaluate exceeded failed finite fits freeze generate identify import in inspect kill
+    killed known lazy left light load lost measured measuring new no not numeric overdue overlapped own passed
+    pending play played prefork prewarm ready recorded refused registered remove scheduled scored seen sent serve
+    serving shown simulated small spent stalled starting stop stopped stored strict stuck submit such suspect taken
+    temporary too unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.
 PLAIN_NOUNS = """
-    address app base bound chat child cli client count decoder entry env error event faasmoe gc http identity
-    job json kind line listener main message module name number openai option outcome output packet param process
-    protocol range room runner size status sum table unit user util
+    address app base bound chat child class cli client clock command count decoder entry env event faasmoe field
+    flag gc http identity info job json kind line listener lock main message module msgpack name number openai
+    option outcome output packet param process protocol query range room runner setup size status table unit user
+    util
 """
 
 # Classes that are one idea on two sides of a socket or a boundary.
 ONE_IDEA = {
     "Connection": "one end of a socket to another process",
-    "Ended": "the event of a fork server: a child has ended",
-    "Failed": "the message of a process that cannot start",
-    "Failure": "an error as a value: from the orchestrator, and to the client",
-    "Fork": "the order to a fork server: fork a child",
-    "Forked": "the event of a fork server: a child runs",
+    "Health": "what a process says of itself: the server over HTTP, the daemon to its supervisor",
     "Instance": "an instance as itself, and as its platform's status tells of it",
-    "Kill": "the order to a fork server: kill a child",
-    "Load": "the order to a fork server: load what children share",
-    "Loaded": "the event of a fork server: children can be forked",
-    "Lost": "the other side of a socket is gone",
     "Message": "the base of a protocol's messages; in a chat, a message of the conversation",
-    "Nursery": "the nursery as itself, and as its user sees it",
+    "Ready": "the message of a process that takes requests from now on",
     "Refused": "the reply to a request that is not run",
-    "Zygote": "the zygote as itself, and as its user sees it",
 }
 
 
