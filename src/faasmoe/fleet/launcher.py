@@ -1,4 +1,4 @@
-"""What orchestrators are launched with: a template, which is started when it is needed, and again when it was lost."""
+"""Launches orchestrators: has a template, which it starts when one is needed and none runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from faasmoe.protocol.messages import Start
 
 
 class TemplateClient:
-    """For one asyncio loop. Nothing runs before `ready` or `launch`, and after `close` until the next of these."""
+    """For one asyncio loop. No template runs before `begin`, `ready` or `launch`, nor after `close`."""
 
     def __init__(self, start: Start) -> None:
         self._start = start
@@ -25,29 +25,29 @@ class TemplateClient:
 
     @property
     def running(self) -> bool:
-        """Whether there is a process, ready or not."""
+        """Whether there is a template, ready or not."""
         return self._process is not None and self._process.running
 
     @property
     def loading(self) -> bool:
-        """Whether there is a process that has not loaded the model yet."""
+        """Whether there is a template that has not loaded the model yet."""
         return self._process is not None and self._process.running and not self._process.about.done()
 
     def begin(self) -> None:
-        """Have the model loaded, if it is not. Does not wait. What is in the way is raised by `ready`."""
+        """Start a template, if none runs. Does not wait. `ready` raises the error of a start that fails."""
         with suppress(OSError):  # `ready` tries again
             self._template()
 
     async def ready(self) -> About:
-        """Returns when orchestrators can be forked.
+        """Return when orchestrators can be forked.
 
-        Raises the `UserError` or `EngineStopped` that is in the way; after `ProcessLost` or `OSError` another try may
-        help.
+        Raises the `UserError` or `EngineStopped` of a model that cannot be loaded; after `ProcessLost` or `OSError`
+        another try may help.
         """
         return await asyncio.shield(self._template().about)
 
     async def launch(self) -> ReplicaProcess:
-        """An orchestrator that takes requests. Raises what it cannot start for.
+        """Return an orchestrator that takes requests. Raises as `ready` does.
 
         The pool that it will need is woken at once, to start while the model is loaded.
         """
@@ -76,12 +76,12 @@ class TemplateClient:
         return child
 
     def close(self) -> None:
-        """End the template, and with it whatever it has forked. May be called twice."""
+        """End the template and all its orchestrators. May be called twice."""
         if self._process is not None:
             self._process.end(EngineStopped("the template was ended"))
 
     def _template(self) -> TemplateProcess:
-        """The one that runs, or a new one. Raises `OSError` if none can be started."""
+        """The template that runs, or a new one. Raises `OSError` if none can be started."""
         if self._process is None or not self._process.running:
             self._process = TemplateProcess(self._start)
         return self._process

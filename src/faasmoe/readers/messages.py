@@ -20,7 +20,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class ReaderSetup(Message, frozen=True):
-    """What readers' fork server is to load: the payload of `Load`."""
+    """The payload of `Load` for the readers' fork server."""
 
     folder: str  # of the tokenizer, as `Tokenizer.save` has written it
     bounds: Bounds
@@ -28,13 +28,13 @@ class ReaderSetup(Message, frozen=True):
 
 
 class SetupFailed(Message, frozen=True):
-    """Why the tokenizer cannot be used: the payload of `LoadFailed`."""
+    """The payload of `LoadFailed`: the tokenizer cannot be used."""
 
     message: str
 
 
 class ReaderOptions(Message, frozen=True):
-    """What is different between readers: the payload of `Fork`."""
+    """The payload of `Fork`: options of one reader."""
 
     niceness: int  # more than that of the fork server
 

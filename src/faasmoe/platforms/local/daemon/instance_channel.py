@@ -1,4 +1,4 @@
-"""What ties the daemon to an instance: a socket of which each side notices the other's end, and a page of figures."""
+"""The channel between the daemon and an instance: a socket that tells each of the other's end, and a stats page."""
 
 from __future__ import annotations
 

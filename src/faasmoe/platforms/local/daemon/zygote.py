@@ -1,4 +1,4 @@
-"""What the daemon needs of a zygote, and how a daemon gets one."""
+"""The interface between the daemon and its zygote."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.util.forkserver.messages import Ended, Forked, ForkFailed
 
 ChildEvent = Forked | ForkFailed | Ended
-# hears of each event of a child, and None when a zygote that was ready has ended
+# called with each event of a child, and with None when a zygote that was ready has ended
 Listener = Callable[[ChildEvent | None], None]
 
 
@@ -22,10 +22,10 @@ class Zygote(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Of its process."""
+        """Process id of the zygote, None if there is none."""
 
     async def ready(self) -> None:
-        """Returns when orders are taken. Raises `ZygoteFailed`."""
+        """Return when the zygote takes orders. Raises `ZygoteFailed`."""
 
     def start(self, duty: Duty, descriptors: Sequence[int]) -> int:
         """Have an instance forked. Returns the number that events have. Raises `OSError`."""

@@ -1,4 +1,4 @@
-"""What the daemon tells the zygote beside orders: payloads of the fork server's messages, as MessagePack."""
+"""Payloads of the messages between daemon and zygote (`util.forkserver.messages`), as MessagePack."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ class ZygotePayload(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Preload(ZygotePayload, frozen=True):
-    """What the zygote prepares: the payload of `Load`."""
+    """The payload of `Load`: how the zygote prepares itself."""
 
     modules: tuple[str, ...]  # that functions need
     prefork: int  # workers that wait for an assignment
 
 
 class PreloadFailed(ZygotePayload, frozen=True):
-    """Why no instance can ever be forked: the payload of `LoadFailed`."""
+    """The payload of `LoadFailed`: a module cannot be imported."""
 
     cause: str
 
 
 class Duty(ZygotePayload, frozen=True, kw_only=True):
-    """What an instance is to be: the payload of `Fork`. The descriptors are listener, lifeline and stats table."""
+    """The payload of `Fork`: the function of an instance. Descriptors: listener, lifeline, stats table."""
 
     slot: int  # of its record in the table
     handler: str  # `module:attribute`

@@ -1,4 +1,4 @@
-"""What a client may read of an error: anything but where files lie on this machine."""
+"""Texts of errors for clients, without the folders of this machine."""
 
 from __future__ import annotations
 

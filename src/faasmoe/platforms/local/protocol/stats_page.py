@@ -1,4 +1,4 @@
-"""What an instance tells about itself: a page of memory that it shares with the daemon.
+"""The stats page of an instance: memory that it shares with the daemon.
 
 Only the instance writes, but for `report`; numbers are read while they are written, which is good enough for
 deciding and for looking.
