@@ -24,9 +24,8 @@ import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -38,13 +37,11 @@ from benchmarks.figures import machine
 from faasmoe.evaluation.meters.processes import Family
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.platforms.registry import PlatformEntry
 
 # seconds; those of the pool are more than the template needs to load the model, as they are by default
 INSTANCES, POOL, ORCHESTRATOR = 1.0, 6.0, 16.0  # the pool is gone 11 s after a request
 PROMPT, ANSWER = 8, 4  # tokens
 PATIENCE = 300.0
-_POOL_SECONDS = "FAASMOE_BENCHMARK_POOL"  # how the server is told
 TICKS = os.sysconf("SC_CLK_TCK")
 COLUMNS = ("daemon", "functions", "template", "orchestrator", "first_byte", "first_token")
 
@@ -182,24 +179,7 @@ def table(found: dict[str, list[Row]]) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(f"{row[c]:.2f}" if c in row else "" for c in (*COLUMNS, "worst")) + " |"
 
 
-def serve_briefly(pool: float) -> None:
-    """`faasmoe serve`, whose daemon and zygote end after `pool` idle seconds, for which there is no option."""
-    from faasmoe.cli.main import app  # noqa: PLC0415
-    from faasmoe.cli.parameters import ServingParameters  # noqa: PLC0415
-
-    options = ServingParameters.platform_options
-
-    def short(self: ServingParameters, entry: PlatformEntry) -> Any:
-        return replace(options(self, entry), zygote_keep_alive=pool)
-
-    ServingParameters.platform_options = short  # type: ignore[method-assign]
-    app()
-
-
 def main() -> None:
-    if sys.argv[1:2] == ["serve"]:
-        serve_briefly(float(os.environ[_POOL_SECONDS]))
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a folder with a checkpoint; default: the demo model")
     parser.add_argument("--rounds", type=int, default=5)
@@ -213,8 +193,8 @@ def main() -> None:
     folder = resolve(args.model).folder
     instances, orchestrator = INSTANCES * args.idle, ORCHESTRATOR * args.idle
     options = [str(folder), "--keep-alive", str(instances), "--orchestrator-keep-alive", str(orchestrator)]
-    os.environ[_POOL_SECONDS] = str(POOL * args.idle)
-    with serve(*options, "--log-level", "warning", module="benchmarks.zero") as server:
+    options += ["--platform-option", f"zygote_keep_alive={POOL * args.idle}", "--log-level", "warning"]
+    with serve(*options) as server:
         found = measure(Asked(server, folder), cases, args.rounds)
     print(*table(found), sep="\n")
     if args.json:

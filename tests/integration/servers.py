@@ -58,22 +58,17 @@ def serve(
     end: signal.Signals = signal.SIGINT,
     runtime: Path | None = None,
     stderr: IO[str] | None = None,
-    module: str = "faasmoe.cli.main",
 ) -> Iterator[Server]:
-    """`runtime` is where it makes its run folders. Its database is new and empty, unless `arguments` name one.
-
-    `module` is run as the command.
-    """
+    """`runtime` is where it makes its run folders. Its database is new and empty, unless `arguments` name one."""
     with (
         tempfile.TemporaryDirectory(prefix="data-") as data,
-        _served(module, arguments, cwd, end, runtime, stderr, data) as server,
+        _served(arguments, cwd, end, runtime, stderr, data) as server,
     ):
         yield server
 
 
 @contextmanager
 def _served(
-    module: str,
     arguments: Sequence[str],
     cwd: Path | None,
     end: signal.Signals,
@@ -81,7 +76,7 @@ def _served(
     stderr: IO[str] | None,
     data: str,
 ) -> Iterator[Server]:
-    command = [sys.executable, "-m", module, "serve", "--port", "0"]
+    command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0"]
     command += ["--drain-seconds", "5", *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     environment["FAASMOE_DATABASE"] = f"sqlite:///{data}/tenants.db"
