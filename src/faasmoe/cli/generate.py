@@ -31,7 +31,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParameters:
-    """How the text goes on."""
+    """Options for sampling the text."""
 
     max_tokens: Annotated[int, whole(1, MOST_TOKENS, help="Most tokens to add.")] = 100
     temperature: Annotated[float, real(0, 2, help="0 picks the likeliest token; higher is more random.")] = 0.8
@@ -130,7 +130,7 @@ class _Answer:
 
 
 def _answer(serving: Runtime, prompt: str, params: SamplingParams, aloud: bool) -> _Answer:
-    """What the model adds to `prompt`; printed as it comes, after the prompt, if `aloud`."""
+    """The text that the model adds to `prompt`. If `aloud`, prompt and text are printed, piece by piece."""
     from faasmoe.protocol.request import GenerationRequest
 
     request = GenerationRequest("generate", tuple(serving.tokenizer.encode(prompt)), params)

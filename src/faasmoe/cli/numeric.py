@@ -1,4 +1,4 @@
-"""Options that are numbers: each says what it takes, and all else is refused in one line before anything runs.
+"""Options that are numbers: each states its range, and a value out of range is refused before anything runs.
 
 An option that is a number is made by `whole`, `real` or `size`; a test finds those that are not.
 """
@@ -78,7 +78,7 @@ class Size:
 
 
 def is_technical(bound: float) -> bool:
-    """Whether a bound only catches slips of the keyboard, so that the help need not show it."""
+    """True for a bound that only catches typing errors, so that the help need not show it."""
     return abs(bound) >= MOST_COUNT
 
 

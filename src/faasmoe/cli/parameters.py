@@ -60,7 +60,7 @@ def _fields_of(kind: Any) -> Iterator[inspect.Parameter]:
 
 @dataclass(frozen=True, kw_only=True)
 class ServingParameters:
-    """How a model is served, by `faasmoe serve` as by `faasmoe generate`."""
+    """Options of `faasmoe serve` and `faasmoe generate` that say how a model is served."""
 
     block_size: BlockSize = None
     platform: PlatformName = "local"
@@ -73,7 +73,7 @@ class ServingParameters:
     release_page_cache: ReleasePageCache = False
 
     def platform_options(self, entry: PlatformEntry) -> Any:
-        """As `platforms.platform_options`, which raises `OptionError`."""
+        """The options of the platform. Raises `OptionError` as `platforms.platform_options` does."""
         return platform_options(
             entry, self.platform_option, self.keep_alive, self.memory_budget, self.release_page_cache
         )

@@ -126,7 +126,7 @@ def _row(prediction: Prediction) -> dict[str, Any]:
 
 
 def _known(facts: dict[str, Any]) -> dict[str, Any]:
-    """Without numbers that JSON does not have: what is infinite or unknown becomes null."""
+    """The facts with null for numbers that JSON does not have: infinity and NaN."""
     return {
         name: _known(value) if isinstance(value, dict) else None if value in (math.inf, -math.inf) else value
         for name, value in facts.items()
@@ -161,7 +161,10 @@ def _show(
 
 
 def _commands(model: str | None, layers: int | None, best: Prediction) -> list[str]:
-    """What serves the model so. A published geometry is no checkpoint: one of random weights is made first."""
+    """The commands that serve the model with these settings.
+
+    A published geometry has no checkpoint: the first command makes one of random weights.
+    """
     from faasmoe.model.synthesis.geometries import GEOMETRIES
 
     if model not in GEOMETRIES:

@@ -103,7 +103,7 @@ class SettingParameters:
         return self.keep_alive or [10.0, 60.0, 300.0]
 
     def settings(self, shape: ModelShape) -> list[Setting]:
-        """All combinations."""
+        """Every combination of strategies, block sizes and keep-alives."""
         from faasmoe.planner.plan import usual_block_sizes
         from faasmoe.planner.prediction import Setting
 

@@ -49,7 +49,7 @@ class PlatformCommand(TyperCommand):
 
 
 def own_options() -> list[tuple[str, str]]:
-    """NAME=DEFAULT of each platform's own options, and what they mean. Says so of a platform that is broken."""
+    """NAME=DEFAULT and help text of each platform's own options; for a platform that is broken, the error."""
     from faasmoe.platforms import registry
     from faasmoe.platforms.options import own_options as own
 
@@ -88,7 +88,7 @@ def platform_options(
 def given_options(
     keep_alive: float | None, memory_budget: int | None, release_page_cache: bool = False
 ) -> dict[str, object]:
-    """Those of the options for all platforms that the user has given."""
+    """The options common to all platforms, without those that the user has not given."""
     options = {
         "keep_alive": keep_alive,
         "memory_budget": memory_budget,

@@ -26,14 +26,14 @@ class Stages:
         return time.monotonic() - self._began
 
     def begin(self, text: str) -> None:
-        """`text` says what is done from now on."""
+        """Print the line of a stage that begins now."""
         if not self._console.stderr or self._console.is_terminal:
             self._console.print(f"{self.seconds:5.1f} s  {text}", markup=False)
 
 
 @contextmanager
 def writing(what: str, nbytes: int) -> Iterator[Callable[[int], None]]:
-    """Shown on standard error while it is entered. Yields what is to be told how many bytes have been written."""
+    """Show a bar on standard error. Yields a function that takes the number of bytes just written."""
     columns = (TextColumn(f"writing {what}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=nbytes)

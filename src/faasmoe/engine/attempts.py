@@ -32,7 +32,7 @@ Again = Callable[[Batch, Sequence[int]], Batch | None]
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a request has to pay for a step: `costs` as `COSTS`, and seconds of the orchestrator's CPU time."""
+    """A request's part of the costs of a step: `costs` as `COSTS`, and seconds of the orchestrator's CPU time."""
 
     running: RequestState
     costs: NDArray[np.float64]
@@ -41,7 +41,7 @@ class Bill:
 
 @dataclass(slots=True)
 class StepOutcome:
-    """What has come of a step: parts of it with their logits, who has failed and why, and what it has cost."""
+    """The outcome of a step: its parts with their logits, the requests that failed with their errors, and the costs."""
 
     done: list[tuple[Batch, Tensor]] = field(default_factory=list)
     failed: list[tuple[RequestState, Exception]] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Attempts:
         return self._outcome
 
     def _divided(self, part: Batch, error: Exception, seconds: float, others: list[Batch]) -> list[Batch]:
-        """What is to be run after `part` has failed: others, and parts of it."""
+        """The parts to run after `part` has failed."""
         self._slow += seconds >= _SLOW_SECONDS
         first = self._first = self._clock() if self._first is None else self._first
         everybody = range(len(part.members))

@@ -68,7 +68,7 @@ class Batch:
                 sequence.computed = left
 
     def part(self, members: Collection[int]) -> Batch:
-        """Of a batch that was restored, the members at these places, up to the same tokens.
+        """The members at `places` of a batch that was restored, with the same tokens.
 
         Tokens that `restore` has lost are run in the same step, so that a token that the model cannot run is in it.
         """

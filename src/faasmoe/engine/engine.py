@@ -69,7 +69,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether requests are still taken."""
+        """True while requests are taken."""
         return self._thread.is_alive() and not self._stopping
 
     def load(self) -> tuple[int, int]:
@@ -230,7 +230,7 @@ class Engine:
             return batch.part(left) if left else None
 
     def _runs(self, running: RequestState) -> bool:
-        """Whether it has neither ended nor been cancelled."""
+        """True if the request has neither ended nor been cancelled."""
         return self._requests.get(running.request.id) is running
 
     def _charge(self, bills: Many[Bill]) -> None:

@@ -39,20 +39,20 @@ class FairShare:
         return self._tags[tenant]
 
     def join(self, tenant: str) -> None:
-        """It has work again, after all that it had was served."""
+        """`tenant` has work again."""
         self._tags[tenant] = max(self._tags.get(tenant, 0.0), self._now)
 
     def leave(self, tenant: str) -> None:
-        """It has no more work. Its weight is forgotten, what it was served beyond virtual time is remembered."""
+        """`tenant` has no more work. Its weight is forgotten; a start tag beyond virtual time is kept."""
         self._weights.pop(tenant, None)
         if self._tags.get(tenant, 0.0) <= self._now:
             self._tags.pop(tenant, None)
 
     def serve(self, tenant: str, tokens: int) -> None:
-        """It got `tokens`."""
+        """`tenant` was served `tokens`."""
         self._now = max(self._now, self._tags[tenant])
         self._tags[tenant] += tokens / self.weight(tenant)
 
     def refund(self, tenant: str, tokens: int) -> None:
-        """It did not get `tokens` after all."""
+        """Take back `tokens` that `tenant` was not served after all."""
         self._tags[tenant] -= tokens / self.weight(tenant)

@@ -47,7 +47,7 @@ class RequestState:
         self._scores: list[TokenLogprob] = []  # of tokens since the last piece
 
     def wanted(self, work: ScheduledTokens) -> Many[int]:
-        """For which of the step's tokens of this sequence logits are needed: offsets below `work.count`."""
+        """Offsets, below `work.count`, of the step's tokens of this sequence whose logits are needed."""
         prompt = self._echo.wanted(work.sequence.computed, work.count) if self._echo else ()
         self._samples = work.completes
         return [*prompt, work.count - 1] if self._samples else prompt
@@ -65,7 +65,7 @@ class RequestState:
         self._tell("", error=message)
 
     def cancel(self) -> None:
-        """Tell the listener what was used by a request that nobody wants any more."""
+        """Send the last piece of a cancelled request, with its usage."""
         self._scores.clear()
         self._tell("", "cancelled")
 
@@ -87,7 +87,7 @@ class RequestState:
         )
 
     def _next(self, logits: Tensor) -> bool:
-        """Pick the next token and say what has become certain. Returns whether it was the last."""
+        """Pick the next token and send the text that is certain. Returns True if the token was the last."""
         shown = self._opening()
         reason: str | None = "length"
         if self.request.params.max_tokens > 0:  # 0: only the prompt was asked for

@@ -29,13 +29,13 @@ class ScheduledTokens:
 
     @property
     def completes(self) -> bool:
-        """Whether a token can be picked after it: all pending tokens are in."""
+        """True if all pending tokens are included, so that a token can be picked after the step."""
         return self.count == self.sequence.pending
 
 
 @dataclass(slots=True)
 class _TenantQueue:
-    """A tenant's sequences, each list by rank: those that have memory, and those that wait for it."""
+    """A tenant's running sequences, which have memory, and waiting ones, which have none; each list ordered by rank."""
 
     tenant: str
     started: list[Sequence] = field(default_factory=list)
@@ -51,7 +51,7 @@ class _TenantQueue:
 
     @property
     def next(self) -> Sequence | None:
-        """The next of those that have memory; None if one that waits goes before it and may be tried."""
+        """The next running sequence; None if a waiting sequence precedes it and may be tried."""
         sequence = self.started[self.cursor] if self.cursor < len(self.started) else None
         if self.blocked or not self.waiting:
             return sequence
@@ -251,7 +251,7 @@ class Scheduler:
         return bool(victims)
 
     def _victims(self, sequence: Sequence, tokens: int, missing: int, oldest: int) -> list[Sequence]:
-        """Who has to go so that `sequence` gets the memory that is missing, empty if too few may be taken.
+        """The sequences to preempt so that `sequence` gets the missing memory; empty if that is not possible.
 
         One after the other the last of the tenant that is furthest over its share then. Another tenant's goes
         only if that tenant keeps as large a part, or has more than twice as much: two tenants must not take the

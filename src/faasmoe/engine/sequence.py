@@ -33,7 +33,7 @@ class Sequence:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Its place among its tenant's: those of a higher priority first, then in the order of arrival."""
+        """The sort key among the tenant's sequences: higher priority first, then the order of arrival."""
         return -self.priority, self.arrival
 
     @property
@@ -48,7 +48,7 @@ class Sequence:
 
     @property
     def queue_seconds(self) -> float:
-        """From submission to the first step that it took part in; 0 until then."""
+        """Seconds from submission to the first step of the sequence; 0 until then."""
         return 0.0 if self.started is None else self.started - self.submitted
 
     def advance(self, count: int) -> None:

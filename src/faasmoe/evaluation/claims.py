@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A claim beside what was found, with which model, in which file of results.
+    """A claim, the figure that was measured, the model, and the file of results.
 
     `estimate` is None if the claim was not measured; `why` says what is missing then.
     """
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the figure meets the bound; None without a figure."""
+        """True if the figure meets the bound; None without a figure."""
         if self.estimate is None:
             return None
         value, bound = self.estimate.value, self.claim.bound
@@ -195,7 +195,7 @@ def _judge(claim: Claim, several: Mapping[str, Results]) -> Verdict:
 
 
 def _missing(claim: Claim, runs: Sequence[Run]) -> str:
-    """What keeps a claim from being measured, in words."""
+    """The reason why a claim is not measured, as text."""
     its = [run for run in runs if (run.experiment, run.workload) == (claim.experiment, claim.workload)]
     if not its:
         workload = (
@@ -228,7 +228,7 @@ def _ratio(figure: Callable[[Run], float], above: dict[int, Run], below: dict[in
 
 
 def _runs(claim: Claim, strategy: str, results: Results) -> dict[int, Run]:
-    """By trial."""
+    """The runs of a claim by trial."""
     return {
         run.trial: run
         for run in results.runs

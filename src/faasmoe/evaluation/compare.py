@@ -23,12 +23,12 @@ class Difference:
 
     @property
     def distinct(self) -> bool:
-        """Whether the ratio's interval excludes 1."""
+        """True if the ratio's interval excludes 1."""
         return self.ratio is not None and (self.ratio.low > 1 or self.ratio.high < 1)
 
 
 def compare(before: Results, after: Results) -> list[Difference]:
-    """All figures of the kinds of runs that both have."""
+    """The differences of all figures, for the kinds of runs that both results have."""
     new = {group.kind: group for group in groups_of(after)}
     return [
         difference

@@ -45,7 +45,7 @@ class Outcome:
 
 
 class _Play:
-    """A workload while it is played: what was asked, and what has come."""
+    """A workload that is being played: the requests sent and the outcomes so far."""
 
     def __init__(self, submit: Submit, encode: Encode) -> None:
         self.outcomes: list[Outcome] = []

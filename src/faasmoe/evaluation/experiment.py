@@ -57,7 +57,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """For a person who waits for it."""
+        """The name of the case on a progress bar."""
         return f"{self.orders.strategy}, {self.workload.name}"
 
     def asks(self, seed: int) -> list[Ask]:

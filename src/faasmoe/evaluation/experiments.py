@@ -1,4 +1,4 @@
-"""The experiments: which cases each has, and in what they differ."""
+"""The experiments: the cases of each, and the settings in which cases differ."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Base:
         return sum(file.stat().st_size for file in Path(self.orders.model).glob("*.safetensors"))
 
     def case(self, strategy: str, workload: WorkloadOf, tenants: int, **changes: float) -> Case:
-        """With other block sizes and so on, which are among the settings as well. Raises `OptionError`."""
+        """One case. `changes` are settings that differ from `orders`. Raises `OptionError` for an unknown strategy."""
         if strategy not in STRATEGIES:
             raise OptionError(f"--strategy {strategy}: there are {', '.join(STRATEGIES)}")
         its = workload(tenants)
@@ -44,7 +44,7 @@ class Base:
         return Case(orders, its, {**self.settings, **changes})
 
     def fitted(self, cases: Iterable[Case]) -> list[Case]:
-        """All of them. Raises `OptionError` if memory cannot hold one."""
+        """All cases. Raises `OptionError` if memory cannot hold one."""
         return [fitted(case, self.model_bytes, self.extrapolate) for case in cases]
 
 

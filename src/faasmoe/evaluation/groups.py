@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the trial, and what they say together."""
+"""Groups of runs that differ in nothing but the trial, and their figures."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class Kind(NamedTuple):
 
     @property
     def place(self) -> tuple[str, str]:
-        """Experiment and workload: what is shown together."""
+        """Experiment and workload. Groups of one place are shown together."""
         return self.experiment, self.workload
 
 
 @dataclass(frozen=True, slots=True)
 class RunGroup:
-    """All trials of a kind."""
+    """All runs of a kind, one for each trial."""
 
     kind: Kind
     runs: tuple[Run, ...]
 
     @property
     def extrapolated(self) -> bool:
-        """Whether figures are extrapolated from fewer tenants."""
+        """True if figures are extrapolated from fewer tenants."""
         return any(run.extrapolated for run in self.runs)
 
     def samples(self, figure: str) -> list[float] | None:

@@ -76,7 +76,7 @@ def join(group: str) -> None:
 
 
 def _places(root: Path) -> tuple[Path, str, str]:
-    """Where groups are made, and the names of the limit and of the most memory used: version 2, or 1."""
+    """The folder for new control groups, and the names of the files with the limit and the peak (version 2 or 1)."""
     with suppress(OSError):
         if "memory" in (root / "cgroup.subtree_control").read_text().split():
             return root, "memory.max", "memory.peak"
@@ -86,7 +86,7 @@ def _places(root: Path) -> tuple[Path, str, str]:
 
 
 def forget_files(model: Path) -> None:
-    """Have the kernel forget what it can of a model's files and of the libraries beside this Python.
+    """Drop a model's files and the libraries beside this Python from the page cache, as far as the kernel can.
 
     Pages that a process has mapped stay.
     """

@@ -8,7 +8,7 @@ from faasmoe.evaluation.results import Run
 
 
 def milliseconds_a_token(run: Run) -> dict[str, float]:
-    """By part of a step; of a completion token. Raises `ZeroDivisionError` if there is none."""
+    """Milliseconds for each completion token, by part of a step. Raises `ZeroDivisionError` if there is no token."""
     return {part: 1000 * seconds / run.tokens for part, seconds in run.phases.items()}
 
 

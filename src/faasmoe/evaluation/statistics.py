@@ -23,7 +23,7 @@ Samples = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and what is known of it. `low` and `high` are NaN where trials do not tell."""
+    """A figure and its confidence interval. `low` and `high` are NaN with too few trials."""
 
     value: float
     low: float

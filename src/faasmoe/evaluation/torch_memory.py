@@ -56,7 +56,7 @@ def beyond_cpu_build() -> Taken:
 
 
 def _now() -> Taken:
-    """Of this process. Source: proc(5), smaps_rollup."""
+    """The memory of this process. Source: proc(5), smaps_rollup."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     sizes = {name.rstrip(":"): int(size) << 10 for name, size, *_ in map(str.split, lines)}
     return Taken(sizes["Anonymous"], sizes["Rss"] - sizes["Anonymous"])

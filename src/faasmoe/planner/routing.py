@@ -26,7 +26,7 @@ _TRUSTED = 4  # windows of the trace's length over this are taken from it, longe
 
 @dataclass(frozen=True)
 class Untouched:
-    """Expected figures of what is not touched, at each n of `GRID`."""
+    """Expected numbers of untouched experts and functions, at each n of `GRID`."""
 
     apart: Array  # functions, by n tokens of different texts
     together: Array  # functions, by n consecutive tokens of one text
@@ -44,7 +44,7 @@ class Untouched:
 
 @lru_cache(maxsize=64)
 def untouched(shape: ModelShape, block_size: int, activations: RecordedActivations | None = None) -> Untouched:
-    """For all layers together. Without `activations` every expert is as likely as any other."""
+    """The curves of all layers together. Without `activations` all experts are equally likely."""
     total = [np.zeros_like(GRID) for _ in range(3)]
     for number, layer in enumerate(shape.layers):
         sizes = np.array(shape.block_sizes(layer, block_size))

@@ -234,7 +234,7 @@ def _advance(  # type: ignore[no-untyped-def]
 
 
 def recent_tokens(run: SimulatedRun, keep_alive: float, horizon: float) -> tuple[Array, Array]:
-    """Tokens computed within the last `keep_alive` seconds: when that changes, and what it is from then on."""
+    """Tokens computed in the last `keep_alive` seconds: the instants at which the number changes, and its values."""
     changes = np.concatenate([run.step_end, run.step_end + keep_alive])
     amounts = np.concatenate([run.step_tokens, -run.step_tokens])
     order = np.argsort(changes, kind="stable")

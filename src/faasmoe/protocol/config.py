@@ -17,7 +17,7 @@ MOST_ORCHESTRATORS = 1000
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine may use, and how much it does at once.
+    """Memory of an engine, and the sizes of its steps and queue.
 
     `max_prompt_tokens` bounds how long a step with decodes can last, as in Sarathi-Serve (Agrawal et al., OSDI
     2024). 64 tokens touch 59 of 60 experts (DESIGN's table for Qwen1.5-MoE), so from there on a step costs one
@@ -56,7 +56,7 @@ class ServingConfig:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a model once it is loaded."""
+    """Facts of a loaded model."""
 
     architecture: str
     layers: int  # with routed experts
@@ -67,7 +67,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """Who gets an orchestrator, and for how long. Raises `OptionError` naming the option if one is out of range."""
+    """The strategy and the life of orchestrators. Raises `OptionError` naming the option that is out of range."""
 
     strategy: Strategy = "shared"
     keep_alive: float = DEFAULT_KEEP_ALIVE  # idle seconds; infinity: it stays
@@ -81,7 +81,7 @@ class FleetOptions:
 
     @property
     def orchestrators(self) -> int:
-        """How many run at most."""
+        """The most orchestrators that run at a time."""
         return 1 if self.strategy == "shared" else self.most
 
     def of(self, tenant: str) -> str:

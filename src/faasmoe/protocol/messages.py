@@ -62,7 +62,7 @@ class Ready(Message, frozen=True):
 
 
 class Failed(Message, frozen=True):
-    """To the gateway: who sends this cannot start, and ends after it."""
+    """To the gateway: the orchestrator cannot start, and ends after this message."""
 
     error: SentError
 
@@ -81,7 +81,7 @@ class Refused(Message, frozen=True):
 
 
 class Pieces(Message, frozen=True):
-    """To the gateway: what a step brought, each piece with its request's id."""
+    """To the gateway: the pieces of a step, each with the id of its request."""
 
     pieces: tuple[tuple[str, Piece], ...]
 
@@ -123,7 +123,7 @@ def pack(message: Message) -> bytes:
 
 
 def body_length(header: bytes) -> int:
-    """How many bytes follow a header. Raises `MessageError` if it is of another version or announces too many."""
+    """Length of the body after a header, in bytes. Raises `MessageError` for another version or too long a body."""
     version, length = HEADER.unpack(header)
     if version != VERSION:
         raise MessageError(f"a message of version {version}; this is version {VERSION}")

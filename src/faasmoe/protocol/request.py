@@ -1,4 +1,4 @@
-"""What a client asks of the orchestrator, and what it gets back, piece by piece."""
+"""Requests to an orchestrator, and the pieces of its responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANGES: dict[str, tuple[float, float]] = {  # least and greatest value
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are picked, and what is told of them.
+    """Sampling parameters, and the log-probabilities to return.
 
     Names and meanings are those of OpenAI's API (https://platform.openai.com/docs/api-reference), and of vLLM's
     `SamplingParams` where OpenAI has none (`top_k`, `min_p`, `repetition_penalty`, `ignore_eos`). `Sampler` says what
@@ -97,7 +97,7 @@ class GenerationRequest:
 
     @property
     def needs_all_logits(self) -> bool:
-        """Whether the model has to see every token of the prompt anew: each one's log-probability is asked for."""
+        """True if the logits of every token of the prompt are needed, so that no KV cache can be reused."""
         return self.params.echo and self.params.logprobs is not None
 
 
@@ -121,7 +121,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """What a request has used. A step or call that served several is split between them by tokens."""
+    """The usage of a request. The cost of a step or call that served several requests is split by tokens."""
 
     invocations: float = 0.0  # of functions
     expert_seconds: float = 0.0  # that functions computed
@@ -146,5 +146,5 @@ class Piece:
 
     @property
     def last(self) -> bool:
-        """Whether nothing follows."""
+        """True for the last piece of a request."""
         return self.finish_reason is not None or self.error is not None

@@ -1,4 +1,4 @@
-"""What an orchestrator counts while it runs, in the form in which the gateway gets it."""
+"""Stats of an orchestrator, as the gateway gets them."""
 
 from __future__ import annotations
 

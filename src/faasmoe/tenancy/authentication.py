@@ -81,7 +81,7 @@ class Authentication:
 
     @property
     def open(self) -> bool:
-        """Whether requests need no key."""
+        """True while requests need no key."""
         now = self._known.now
         if self._added is not None and (now.tenants or now.added > self._added):
             self._added = None
@@ -132,7 +132,7 @@ class Authentication:
 
 
 def is_loopback_host(text: str) -> bool:
-    """Whether a `Host` header names this machine as only this machine can: `localhost`, 127.0.0.0/8 or `[::1]`."""
+    """True if a `Host` header has a loopback name: `localhost`, 127.0.0.0/8 or `[::1]`."""
     found = _HOST.fullmatch(text.strip())
     if found is None:
         return False

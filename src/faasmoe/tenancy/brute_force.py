@@ -1,4 +1,4 @@
-"""Wrong keys: who tries too many is told to wait. A plain data structure for one thread, with a clock given to it."""
+"""A limit on wrong keys from one address. A plain data structure for one thread, with a clock given to it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """From `5000000tokens` or `25.50USD`. Raises `TenancyError`, also without a unit."""
+        """Parse `5000000tokens` or `25.50USD`. Raises `TenancyError`, also without a unit."""
         found = _FORM.fullmatch(text.strip()) if len(text) <= _LONGEST else None
         try:
             amount = Decimal(found[1]) if found else Decimal(0)

@@ -34,7 +34,7 @@ class Calendar:
         self._off, self._since = 0.0, self._when  # by how much the source differs, and since when
 
     def __call__(self) -> float:
-        """What time it is."""
+        """The time, in seconds since the epoch."""
         with self._lock:
             told, now = self._source(), self._clock()
             expected = self._at + now - self._when

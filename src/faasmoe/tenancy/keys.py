@@ -46,15 +46,15 @@ class Key:
 
     @property
     def admin(self) -> bool:
-        """Whether the key is for admin routes only."""
+        """True if the key is for admin routes only."""
         return self.tenant is None
 
     def good(self, now: float) -> bool:
-        """Whether the key is valid now."""
+        """True if the key is valid now."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
     def facts(self) -> dict[str, Any]:
-        """For JSON."""
+        """The key as JSON: neither the key itself nor its hash."""
         return {**asdict(self), "admin": self.admin}
 
 
@@ -122,7 +122,7 @@ def id_of(text: str) -> str:
 
 
 def matches(text: str, stored: StoredKey | None) -> bool:
-    """Whether `text` is the stored key. Takes the same time for every text, and also if there is no key."""
+    """True if `text` is the stored key. Takes the same time for every text, and also if there is no key."""
     digest = _NOBODYS if stored is None else stored.digest
     return hmac.compare_digest(_digest(text), digest)
 

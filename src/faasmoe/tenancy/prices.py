@@ -1,4 +1,4 @@
-"""The price table: what a tenant pays for what it has used."""
+"""The price table: prices of the quantities that tenants use."""
 
 from __future__ import annotations
 

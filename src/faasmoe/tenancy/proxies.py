@@ -23,7 +23,7 @@ class TrustedProxies:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """From networks or addresses, separated by commas: `10.0.0.0/8,::1`. Raises `OptionError`."""
+        """Parse networks or addresses, separated by commas: `10.0.0.0/8,::1`. Raises `OptionError`."""
         found = []
         for part in (text or "").split(","):
             if not part.strip():

@@ -1,4 +1,4 @@
-"""All of tenancy for one server: who may ask, how much, and where it is written down."""
+"""Tenancy of one server: authentication, limits and the ledger."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ class TenancyService:
         return self
 
     def warn(self) -> None:
-        """Say in the log who is let in, if that may surprise: to be called when requests are taken."""
+        """Log a warning if the server lets in other clients than its operator may expect.
+
+        Call it when requests are taken.
+        """
         if self.authentication.open:
             log.warning("the server is open: there are no tenants, and no key is needed")
         elif self._chosen_open:

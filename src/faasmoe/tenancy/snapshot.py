@@ -25,7 +25,7 @@ _LAST_SECONDS = 0.5  # that `close` waits for a look that is being taken
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All tenants by name and all keys by id, as they were at one moment."""
+    """All tenants by name and all keys by id, at one moment."""
 
     tenants: dict[str, Tenant]
     keys: dict[str, StoredKey]

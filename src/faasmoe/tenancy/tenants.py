@@ -47,7 +47,7 @@ class Tenant:
                 raise TenancyError(f"{field} {value}: must be at least 1; leave it out for no limit")
 
     def facts(self) -> dict[str, Any]:
-        """For JSON."""
+        """The tenant as JSON."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**facts, "budget": None if self.budget is None else str(self.budget)}
 
@@ -81,7 +81,7 @@ def add_tenant(database: Database, tenant: Tenant) -> Tenant:
 
 
 def list_tenants(database: Database) -> list[Tenant]:
-    """All that are there, by name."""
+    """All tenants, ordered by name."""
     with database.read() as connection:
         return read_tenants(connection)
 
@@ -126,7 +126,7 @@ def _has_records(connection: Connection, name: str) -> bool:
 
 
 def read_tenants(connection: Connection) -> list[Tenant]:
-    """All that are there, by name."""
+    """All tenants, ordered by name."""
     wanted = select(tables.tenants).where(tables.tenants.c.removed.is_(None)).order_by(tables.tenants.c.name)
     return [_tenant(row) for row in connection.execute(wanted)]
 
@@ -152,7 +152,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def _whole(seconds: float) -> float:
-    """As it is read back."""
+    """The tenant as the database has it."""
     return milliseconds(seconds) / 1000
 
 

@@ -1,4 +1,4 @@
-"""Sums of what was used."""
+"""Sums of usage."""
 
 from __future__ import annotations
 

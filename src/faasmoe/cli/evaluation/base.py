@@ -1,4 +1,4 @@
-"""What all cases of an experiment have in common: options of `faasmoe evaluate`, and what follows from them."""
+"""Options that all cases of an experiment share, and the settings that follow from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Extrapolate = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ServedParameters:
-    """How the model of an experiment is served."""
+    """Options that say how the model of an experiment is served."""
 
     block_size: BlockSize = None
     platform: PlatformName = "local"
@@ -48,7 +48,7 @@ class ServedParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedAloneParameters(ServedParameters):
-    """With one expert in a function, so that as little as possible is in memory."""
+    """The same options, with one expert in a function, so that as little as possible is in memory."""
 
     block_size: BlockSize = 1
 

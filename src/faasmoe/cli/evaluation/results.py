@@ -133,7 +133,7 @@ def show(results: Results, as_json: bool) -> None:
 
 
 def _tell_cost(console: Console, several: Mapping[str, Results]) -> None:
-    """What measuring took, of each file."""
+    """Print the cost of measuring, for each file."""
     from faasmoe.evaluation.report.measuring import cost_of_measuring
 
     for name, results in several.items():
@@ -148,7 +148,7 @@ def _load(files: Sequence[Path]) -> list[Results]:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """What files are called in a report. Raises `OptionError` if two would be called the same."""
+    """The name of each file in a report. Raises `OptionError` if two files have the same name."""
     names = [file.stem for file in files]
     for name in names:
         if names.count(name) > 1:

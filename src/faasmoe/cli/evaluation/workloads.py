@@ -103,7 +103,7 @@ class PaperParameters:
     max_tokens: MaxTokens = 32
 
     def requests(self) -> Requests:
-        """As `requests`."""
+        """The requests of this workload. Raises as `requests` does."""
         return requests("paper", rounds=self.rounds, max_tokens=self.max_tokens)
 
 
@@ -117,7 +117,7 @@ class ClockParameters:
     max_tokens: MaxTokens = 32
 
     def requests(self, name: Name, replay: Path | None, rounds: int = 1) -> Requests:
-        """As `requests`."""
+        """The requests of this workload. Raises as `requests` does."""
         return requests(
             name,
             replay,

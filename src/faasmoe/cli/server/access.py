@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """Who may use a server: its tenants' database, their prices, and clients without a tenant."""
+    """The terms of access to a server: database, prices, trusted proxies, and `--open`."""
 
     database: str | None
     prices: Prices | None
@@ -90,7 +90,7 @@ def open_tenancy(terms: Terms, listener: socket.socket) -> Iterator[TenancyServi
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Whether the address can be reached from this machine only."""
+    """True if only this machine can reach the address."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 

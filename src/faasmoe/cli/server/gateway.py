@@ -38,7 +38,7 @@ _HTTP, _METERS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8
 
 @dataclass(frozen=True)
 class Doors:
-    """Where a server is reached, and who will watch the doors."""
+    """The listening sockets of a server, and the tenancy that guards them."""
 
     listener: socket.socket
     admin: socket.socket | None
@@ -46,7 +46,7 @@ class Doors:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """All that listen."""
+        """All listening sockets."""
         return [each for each in (self.listener, self.admin) if each]
 
 
@@ -197,7 +197,7 @@ class Gateway:
         )
 
     async def _settle(self) -> None:
-        """What requests have used is written down, as far as it is known by now."""
+        """Write the usage of requests to the ledger, as far as it is known."""
         if self._meters is not None:
             with suppress(TimeoutError):  # what is still unknown is recorded when orchestrators have ended
                 async with asyncio.timeout(_METERS):
@@ -227,7 +227,7 @@ class _Made(AbstractContextManager["Platform"]):
 
 
 def _imports() -> None:
-    """What takes long to import."""
+    """Import the modules that take long."""
     with importing():
         from faasmoe.api import admin, app
         from faasmoe.fleet import fleet

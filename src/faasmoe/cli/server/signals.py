@@ -16,7 +16,7 @@ _IMPATIENT = 3  # signals after which a command that cleans up is ended as it is
 
 
 def unwind() -> None:
-    """From now on the first signal raises `SystemExit`; later ones do not disturb the cleaning up, but for the third.
+    """Have the first signal raise `SystemExit`, the second ignored while the process cleans up, and the third end it.
 
     SIGINT and SIGTERM do so also where they were ignored: shells have it so in the background. SIGHUP stays ignored
     for those who have asked for it, with nohup.

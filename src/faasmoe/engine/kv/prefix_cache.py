@@ -122,7 +122,7 @@ class PrefixCache:
             del self._roots[prefix.tenant]
 
     def touch(self, prefix: Prefix) -> None:
-        """It was used just now."""
+        """Mark the entry as used now."""
         self._by_use.move_to_end(prefix)
 
     def evict(self) -> int:
@@ -138,7 +138,7 @@ class PrefixCache:
 
 
 def _follow(root: _Node, tokens: Tokens) -> tuple[_Node, int, int]:
-    """How far `tokens` lead: the node at the end of the last edge, how many led there, and how many on that edge."""
+    """The path of `tokens`: the node at the end of the last edge, the tokens up to that edge, and the tokens on it."""
     node, common, within = root, 0, 0
     while common < len(tokens) and (child := node.children.get(int(tokens[common]))) is not None:
         within = common_length(child.edge, tokens[common:])
@@ -165,7 +165,7 @@ def _bypass(node: _Node) -> None:
 
 
 def common_length(one: Tokens, other: Tokens) -> int:
-    """How many tokens both start with."""
+    """The length of the common prefix, in tokens."""
     length = min(len(one), len(other))
     differing = np.flatnonzero(one[:length] != other[:length])
     return int(differing[0]) if len(differing) else length

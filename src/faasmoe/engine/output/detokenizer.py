@@ -1,4 +1,4 @@
-"""From token ids to text that may be shown: whole characters, and nothing that a stop string may swallow."""
+"""Token ids to text: whole characters, and no text that may turn out to begin a stop string."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class Detokenizer:
         return self._release(self._held + now[len(before) :])
 
     def flush(self) -> str:
-        """What was held back. No tokens follow."""
+        """The text that was held back. Call it after the last token."""
         rest = self._held + self._decode(self._tokens[self._start :])[len(self._taken()) :]
         released = "" if self.stopped else self._release(rest)
         held, self._held = self._held, ""
         return released if self.stopped else released + held
 
     def _beginning(self) -> int:
-        """How many of the last tokens may be the beginning of a character."""
+        """The number of last tokens that may be the beginning of a character."""
         decoder = getincrementaldecoder("utf-8")("replace")
         last = [self._tokenizer.token_bytes(token) for token in self._tokens[-_LONGEST_CHARACTER:]]
         decoder.decode(b"".join(last))
@@ -97,5 +97,5 @@ class Detokenizer:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How much of the end of `text` is the beginning of `stop`."""
+    """Characters at the end of `text` that are the beginning of `stop`."""
     return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)

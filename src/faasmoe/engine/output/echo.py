@@ -29,7 +29,7 @@ class Echo:
             self._add(scorer.unpredicted(prompt[0]))
 
     def wanted(self, start: int, count: int) -> range:
-        """For which of the `count` tokens from place `start` on `take` needs logits: offsets below `count`.
+        """Offsets, below `count`, of the tokens from place `start` on whose logits `take` needs.
 
         None for which it had them already, should the model have to see tokens again.
         """

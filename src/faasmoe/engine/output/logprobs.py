@@ -1,4 +1,4 @@
-"""How likely the model held the tokens of a text.
+"""Log-probabilities of tokens.
 
 Log-probabilities are those of the model's own distribution, the log-softmax of its logits, before temperature, biases,
 penalties and cuts.

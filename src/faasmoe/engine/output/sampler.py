@@ -47,7 +47,7 @@ class Sampler:
         return token
 
     def distribution(self, logits: Tensor) -> tuple[Tensor | None, Tensor]:
-        """What is drawn from: token ids `[n]` (None: all) and their probabilities `[n]`, at a temperature above 0."""
+        """The candidates: token ids `[n]` (None: all) and their probabilities `[n]`, at a temperature above 0."""
         params = self._params
         scores = self._adjusted(logits)
         scores = (scores - scores.max()) / params.temperature  # at most 0, so that nothing overflows

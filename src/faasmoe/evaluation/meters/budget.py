@@ -1,4 +1,4 @@
-"""CPU time that measuring may take from what it measures."""
+"""The CPU time that measuring may take."""
 
 from __future__ import annotations
 

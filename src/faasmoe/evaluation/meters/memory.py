@@ -35,7 +35,7 @@ Members = Mapping[str, Sequence[Seen]]  # by role
 
 @dataclass(slots=True)
 class _Walk:
-    """What one through the page tables of a process has told."""
+    """The result of one walk through the page tables of a process."""
 
     at: float  # seconds
     cost: float  # seconds of CPU time
@@ -98,7 +98,7 @@ class Memory:
         return self._by_role(there)
 
     def _walk(self, one: _MemoryMember) -> float:
-        """Returns what it took."""
+        """Measure one process. Returns the CPU seconds that this took."""
         begun, self.walks = self._cpu(), self.walks + 1
         found = self._footprint_of(one.key[0])
         self._last[one.key] = walk = _Walk(self._wall(), self._cpu() - begun, found, one.relatives)
@@ -126,7 +126,7 @@ class Memory:
 
 
 def _members(members: Members) -> list[_MemoryMember]:
-    """Without those that have ended and are not waited for yet: they have no memory, and share none."""
+    """The processes that have memory: zombies have none, and share none."""
     there = [(role, one) for role, its in members.items() for one in its if one.rss]
     families = Counter(fork_family(role) for role, _ in there)
     return [

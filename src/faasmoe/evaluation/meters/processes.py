@@ -131,7 +131,7 @@ def role_of_child(parent: str) -> str:
 
 
 def fork_family(role: str) -> str:
-    """The role of what has forked processes of `role`, with which and with each other they share memory."""
+    """The role of the process that forks processes of `role`. They share memory with it and with each other."""
     return _PARENTS.get(role, role)
 
 

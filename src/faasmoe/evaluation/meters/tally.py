@@ -52,7 +52,7 @@ class CpuTally:
         self._begun = False
 
     def add(self, members: dict[str, list[Seen]]) -> None:
-        """Everybody who is there now, by role."""
+        """Update the tally with the processes that run now, by role."""
         there = {one.pid: (role, one) for role, its in members.items() for one in its}
         for pid in self._ended(there):
             gone = self._members.pop(pid)
@@ -68,7 +68,7 @@ class CpuTally:
         self._begun = True
 
     def _ended(self, there: dict[int, tuple[str, Seen]]) -> list[int]:
-        """Who is not there any more, children before parents."""
+        """Ids of the processes that have ended, children before parents."""
         ended = [
             pid
             for pid, member in self._members.items()

@@ -59,7 +59,7 @@ class Chapter:
 
 
 def chapters_of(several: Mapping[str, Results]) -> list[Chapter]:
-    """By the names of their files."""
+    """The chapters of a report by the name of their file."""
     return [Chapter(name, results, tuple(sections_of(results))) for name, results in several.items()]
 
 
@@ -78,7 +78,7 @@ def write(several: Mapping[str, Results], folder: Path) -> list[Path]:
 
 
 def charts_of(chapters: Sequence[Chapter]) -> dict[str, Chart]:
-    """All charts, by names that suit files and links."""
+    """All charts by a name that suits files and links."""
     return {
         slug(chapter.name, section.name, chart.name): chart
         for chapter in chapters
@@ -103,7 +103,7 @@ def page(chapters: Sequence[Chapter], verdicts: Sequence[Verdict], drawings: Map
 
 
 def tables(chapters: Sequence[Chapter], verdicts: Sequence[Verdict]) -> str:
-    """All of them, as Markdown."""
+    """All tables, as Markdown."""
     parts = ["## Claims", claims_table(verdicts, several=len(chapters) > 1).markdown()]
     parts += ["Where the bounds come from:", bounds_table([one.claim for one in verdicts]).markdown()]
     for chapter in chapters:

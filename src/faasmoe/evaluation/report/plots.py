@@ -1,4 +1,4 @@
-"""From groups of runs to charts with captions that say what to see."""
+"""Charts of groups of runs, with captions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bars(figure: str, named: Mapping[str, RunGroup]) -> list[Chart]:
 def along(
     axis: str, where: Where, groups: Sequence[RunGroup], figures: Sequence[str], doubling: bool
 ) -> list[Chart]:
-    """Figures at points of an axis; those that no group has are left out."""
+    """A chart for each figure at points of an axis. Figures that no group has are left out."""
     drawn = []
     for figure in figures:
         if series := series_of(figure, groups, where):
@@ -95,7 +95,7 @@ def mark_of(group: RunGroup, figure: str) -> Mark | None:
 
 
 def series_of(figure: str, groups: Sequence[RunGroup], where: Where) -> dict[str, list[tuple[float, Mark]]]:
-    """By strategy, in order of where points are."""
+    """The series of each strategy, ordered by the place of their points."""
     series: dict[str, list[tuple[float, Mark]]] = {}
     for group in sorted(groups, key=where):
         if mark := mark_of(group, figure):
@@ -111,7 +111,7 @@ def _extremes(marks: Mapping[str, Mark], unit: str) -> str:
 
 
 def _trend(series: Mapping[str, Sequence[tuple[float, Mark]]], unit: str) -> str:
-    """From the first point to the last."""
+    """The change from the first point to the last, as text."""
     ends = [(name, points[0], points[-1]) for name, points in series.items()]
     return "; ".join(f"{name} from {_at(*first, unit)} to {_at(*last, unit)}" for name, first, last in ends) + "."
 

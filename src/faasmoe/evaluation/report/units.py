@@ -21,7 +21,7 @@ class Shown:
 
     @property
     def heading(self) -> str:
-        """With its unit."""
+        """The title with its unit."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
@@ -69,7 +69,7 @@ def places_of(value: float) -> int:
 
 
 def interval(estimate: Estimate | None, places: int = 3) -> str:
-    """Its bounds; empty if trials do not tell."""
+    """The bounds of the interval as text; empty if there are too few trials."""
     if estimate is None or not math.isfinite(estimate.high - estimate.low):
         return ""
     return f"{estimate.low:.{places}f} to {estimate.high:.{places}f}"

@@ -32,7 +32,7 @@ _OWN_BYTES = 362 << 20  # of an orchestrator beside its weights, with torch's bu
 
 @contextmanager
 def serve(orders: Orders) -> Iterator[Player]:
-    """What plays workloads while it is entered. Raises what loading a model raises."""
+    """A player of workloads, in this process. Raises what loading a model raises."""
     plan = make_plan(resolve(orders.model), _block_size(orders), orders.dtype)
     whole = orders.strategy == SHARED_FULL
     model = LoadedModel(plan, Path(orders.artifacts)) if orders.artifacts else plan

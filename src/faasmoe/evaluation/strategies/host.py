@@ -33,7 +33,7 @@ class Host:
 
     @property
     def pid(self) -> int:
-        """Of the process, all of whose descendants belong to the strategy."""
+        """The process id. All descendants of the process belong to the strategy."""
         return self._process.pid
 
     def play(self, asks: Sequence[Ask]) -> Played:
@@ -131,7 +131,7 @@ def one_for_each(tenants: Sequence[str], orders: Orders) -> Iterator[dict[str, H
 
 
 def play_on_each(hosts: Mapping[str, Host], asks: Sequence[Ask]) -> Played:
-    """Have every tenant's process play what is the tenant's, all at the same time."""
+    """Have each tenant's process play the tenant's own requests, all processes at the same time."""
     for tenant, host in hosts.items():
         host.begin([ask for ask in asks if ask.tenant == tenant])
     played = [host.end() for host in hosts.values()]

@@ -1,4 +1,4 @@
-"""What `faasmoe serve --strategy private` starts, without its HTTP server (`faasmoe-private`).
+"""The processes of `faasmoe serve --strategy private`, without its HTTP server (`faasmoe-private`).
 
 This process is the gateway: it has the model's tokenizer and no torch. The template that it starts loads the model and
 forks an orchestrator for each tenant; they stay until the end.

@@ -1,4 +1,4 @@
-"""The process in which a strategy runs; `protocol` is what it reads and writes. It ends when its input does.
+"""The process in which a strategy runs. It reads and writes messages of `protocol`, and ends when its input ends.
 
 python -m faasmoe.evaluation.strategies.process
 """

@@ -1,4 +1,4 @@
-"""What is said to the process in which a strategy runs, and what it answers: a line of JSON each."""
+"""Messages to and from the process in which a strategy runs: a line of JSON each."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, outcome: Outcome) -> Answered:
-        """What became of a request, without the numbers that JSON does not have."""
+        """The outcome of a request, with None for NaN, which JSON does not have."""
         first, end = (None if math.isnan(instant) else instant for instant in (outcome.first, outcome.end))
         return cls(
             tenant=outcome.tenant,

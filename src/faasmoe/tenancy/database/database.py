@@ -101,7 +101,7 @@ def parse_url(url: str | None) -> URL:
 
 
 def _without_password(url: str) -> str:
-    """What of a malformed URL may be shown: nothing before the host."""
+    """The part of a malformed URL that may be shown: nothing before the host."""
     scheme, found, rest = url.partition("://")
     return f"{scheme}://***@{rest.rpartition('@')[2]}" if found and "@" in rest else url
 

@@ -216,7 +216,7 @@ class Ledger(Closeable):
 
 
 def _of_a_record(cause: BaseException | None) -> bool:
-    """Whether it is a record that is wrong, and not the database."""
+    """True if the error is due to a record and not to the database."""
     if isinstance(cause, DBAPIError):
         return isinstance(cause, (DataError, IntegrityError))
     return isinstance(cause, StatementError)
@@ -230,6 +230,6 @@ def _insert(connection: Connection, batch: Sequence[Entry]) -> None:
 
 
 def _unless_there(connection: Connection, table: Table) -> Any:
-    """An insert that leaves what is there: a commit that seemed to fail may have happened."""
+    """An insert that leaves existing rows: a commit that seemed to fail may have happened."""
     made = sqlite if connection.dialect.name == "sqlite" else postgresql
     return made.insert(table).on_conflict_do_nothing(index_elements=["id"])

@@ -27,14 +27,14 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From the first to the last day, both included, in UTC."""
+    """Days from the first to the last, both included, in UTC."""
 
     first: date
     last: date
 
     @classmethod
     def parse(cls, first: str | None, last: str | None) -> Period:
-        """From dates such as 2026-11-30; without them, from the 1st of this month to today. Raises `TenancyError`."""
+        """Parse dates such as 2026-11-30. The default is the 1st of this month to today. Raises `TenancyError`."""
         today = datetime.now(UTC).date()
         end = today if last is None else _date("to", last)
         begin = end.replace(day=1) if first is None else _date("from", first)
@@ -57,7 +57,7 @@ class Line:
     totals: Totals
 
     def facts(self, prices: Prices | None, by: By | None) -> dict[str, Any]:
-        """For JSON and CSV."""
+        """The row as JSON and CSV have it."""
         facts: dict[str, Any] = {"tenant": self.tenant}
         if by is not None:
             facts[by] = self.group
@@ -105,7 +105,7 @@ def sums_on(connection: Connection, begin: float) -> dict[str, Totals]:
 
 
 def written(connection: Connection, entries: Sequence[Entry]) -> set[str]:
-    """The ids of those that are in the ledger."""
+    """The ids that are in the ledger, out of those given."""
     found = set[str]()
     for table, kind in ((tables.requests, Record), (tables.idle, Idle)):
         ids = [entry.id for entry in entries if isinstance(entry, kind)]
@@ -116,7 +116,7 @@ def written(connection: Connection, entries: Sequence[Entry]) -> set[str]:
 
 
 def total_of(lines: Iterable[Line]) -> Totals:
-    """All of them together."""
+    """The sum of all."""
     total = Totals()
     for line in lines:
         total += line.totals

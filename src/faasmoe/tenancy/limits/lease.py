@@ -20,7 +20,7 @@ class LeaseRequest:
     stated: bool = True  # the client has said so; else it is what the context has room for
 
     def tokens(self, each: int) -> int:
-        """All of them, if answers have `each`."""
+        """Tokens of the prompt and of all choices, if each choice has `each`."""
         return self.prompt_tokens + self.answers * each
 
 

@@ -38,7 +38,7 @@ class Spent(Protocol):
     """A source of budget usage: the amount used this month, and the amount that a request takes."""
 
     def priced(self, budget: Budget) -> bool:
-        """Whether the budget's unit has a price."""
+        """True if the budget's unit has a price."""
 
     def left(self, tenant: str, budget: Budget) -> Decimal:
         """The rest of a priced budget, in its unit."""
@@ -48,7 +48,7 @@ class Spent(Protocol):
 
 
 class Limits:
-    """All tenants' limits in one server. `clock` never goes back, `calendar` is seconds since the epoch."""
+    """The limits of all tenants in one server. `clock` is monotonic seconds, `calendar` seconds since the epoch."""
 
     def __init__(self, spent: Spent, clock: Callable[[], float], calendar: Callable[[], float]) -> None:
         self._spent = spent
@@ -57,7 +57,7 @@ class Limits:
         self._tenants: dict[str, LeaseMeter] = {}
 
     def restore(self, used: Iterable[Recent]) -> None:
-        """Count what was used in the minute before this server has started. Before anything else."""
+        """Count the usage of the minute before this server started. Call it before anything else."""
         now = self._clock()
         events = sorted(
             (now - age, each.tenant, requests, tokens)
@@ -212,7 +212,7 @@ class Arrival:
             self._charge(self._limits._clock())
 
     def _charge(self, now: float) -> None:
-        """It is not run: what was set aside for its body counts as used."""
+        """Count the tokens reserved for the body of a request that is not run."""
         if self._estimate:
             self._meter.reserved -= self._estimate
             self._meter.tokens.add(self._estimate, now)
@@ -221,7 +221,7 @@ class Arrival:
 
 @contextmanager
 def _no_sooner_than_a_request(tenant: Tenant, meter: LeaseMeter, now: float) -> Iterator[None]:
-    """Whatever refuses it: it is told to come again no sooner than it may by the number of requests."""
+    """Raise the `retry_after` of any refusal to the time at which the limit on requests permits another one."""
     try:
         yield
     except LimitExceeded as error:

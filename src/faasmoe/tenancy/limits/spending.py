@@ -90,7 +90,7 @@ class Spending:
                     self._meanwhile[entry.id] = entry
 
     def priced(self, budget: Budget) -> bool:
-        """Whether the usage of a budget is known: a budget of money needs prices in its currency."""
+        """True if the usage of a budget is known: a budget of money needs prices in its currency."""
         return budget.currency is None or (self._prices is not None and self._prices.currency == budget.currency)
 
     def left(self, tenant: str, budget: Budget) -> Decimal:
