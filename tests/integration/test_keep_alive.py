@@ -15,7 +15,7 @@ from faasmoe.api import generation
 from faasmoe.errors import EngineStopped
 from tests.integration.test_http_server import served
 from tests.streams import data_of
-from tests.unit.api.test_app import ANSWER, BODY, Slow, app_of
+from tests.unit.api.apps import ANSWER, BODY, Slow, app_of
 
 
 @pytest.fixture(autouse=True)

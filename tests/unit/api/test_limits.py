@@ -16,7 +16,7 @@ from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.ledger.ledger import Entry, Record
 from faasmoe.tenancy.tenants import Tenant
 from tests.tenancies import PlayedTenancy, bearer
-from tests.unit.api.test_app import BODY, Orchestrator, Stream, app_of, post
+from tests.unit.api.apps import BODY, Orchestrator, Stream, app_of, post
 from tests.unit.api.test_tenants import LAST, get, turns
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "abc"}]}

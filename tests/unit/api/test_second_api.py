@@ -26,7 +26,7 @@ from faasmoe.protocol.request import Piece
 from faasmoe.tenancy.tenants import Tenant
 from tests.second_api import BOTH, BothReader
 from tests.tenancies import PlayedTenancy
-from tests.unit.api.test_app import ANSWER, Orchestrator, Slow
+from tests.unit.api.apps import ANSWER, Orchestrator, Slow
 
 CORE = Path(faasmoe.api.__file__).parent
 FOLDERS = (CORE, *(CORE / name for name in ("bodies", "http", "metering", "metrics")))

@@ -18,7 +18,7 @@ from faasmoe.tenancy.ledger.ledger import Record
 from faasmoe.tenancy.proxies import TrustedProxies
 from faasmoe.tenancy.tenants import Tenant
 from tests.tenancies import PlayedTenancy, bearer
-from tests.unit.api.test_app import ANSWER, BODY, Orchestrator, app_of, events, post
+from tests.unit.api.apps import ANSWER, BODY, Orchestrator, app_of, events, post
 
 ACME = Tenant("acme", weight=3.0)
 USED = ResourceUsage(2.5, 0.5, 0.25, 1.0, 0.125)

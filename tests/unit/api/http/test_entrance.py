@@ -10,7 +10,7 @@ import pytest
 from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.health import Health, Parts
 from tests.tenancies import PlayedTenancy
-from tests.unit.api.test_app import Orchestrator, app_of
+from tests.unit.api.apps import Orchestrator, app_of
 
 LEDGER = "the ledger is full"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from faasmoe.platforms.base import FileRange, FunctionSpec
-from faasmoe.platforms.local.daemon.pool import FunctionState, InstanceState, Pool, resolved
+from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, FunctionState, InstanceState, Pool, resolved
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 MIB = 1 << 20
@@ -20,6 +20,7 @@ SPEC = FunctionSpec(
     memory=10 * MIB,
     files=(FileRange(Path("/weights/a"), 64, 4096),),
 )
+CHARGE = SPEC.memory + INSTANCE_BYTES  # of an instance of `SPEC`
 
 
 def function_spec(name: str = "f", **changes: Any) -> FunctionSpec:

@@ -28,10 +28,9 @@ from faasmoe.platforms.local.protocol.messages import (
 )
 from faasmoe.platforms.local.protocol.supervision import AskHealth
 from tests.unit.clocks import VirtualLoop
-from tests.unit.platforms.local.daemon.pools import MIB, SPEC, function_spec
+from tests.unit.platforms.local.daemon.pools import CHARGE, SPEC, function_spec
 from tests.unit.platforms.local.daemon.world import FakeZygote
 
-CHARGE = 10 * MIB + INSTANCE_BYTES  # of an instance of `SPEC`
 F = function_spec("f")
 
 

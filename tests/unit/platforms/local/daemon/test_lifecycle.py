@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from faasmoe.platforms.local.daemon import hibernation
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, Pool
+from faasmoe.platforms.local.daemon.pool import Pool
 from faasmoe.platforms.local.protocol.messages import NotDeployed, PlatformFailed, RequestRefused
-from tests.unit.platforms.local.daemon.pools import MIB, function_spec, pool_of
+from tests.unit.platforms.local.daemon.pools import CHARGE, function_spec, pool_of
 from tests.unit.platforms.local.daemon.world import LOAD_SECONDS, START_SECONDS, STOPPED, World
-
-CHARGE = 10 * MIB + INSTANCE_BYTES  # of an instance of `function_spec`
 
 
 def test_a_first_call_starts_the_zygote_and_an_instance() -> None:
@@ -129,67 +127,6 @@ def test_who_prewarms_hears_of_an_instance_that_died_too() -> None:
     World(function_spec()).run(story)
 
 
-# Memory
-
-
-def test_the_least_valuable_idle_instance_makes_room() -> None:
-    async def story(world: World) -> None:
-        for name, calls in (("often", 5), ("seldom", 1)):
-            process = world.process(await world.loaded(name))
-            for _ in range(calls):
-                process.begin()
-                process.answer()
-        await world.loaded("new")
-        assert world.counts("seldom") == {"cold_starts": 1, "invocations": 1, "evictions": 1}
-        assert "evictions" not in world.counts("often")
-
-    two = 2 * CHARGE + 2 * INSTANCE_BYTES  # and the zygote's pre-forked workers
-    World(*map(function_spec, ("often", "seldom", "new")), budget=two).run(story)
-
-
-def test_who_waits_for_memory_gets_it_when_a_call_is_answered() -> None:
-    async def story(world: World) -> None:
-        process = world.process(await world.loaded("busy"))
-        process.begin()
-        waiting = asyncio.ensure_future(world.life.obtain("new"))
-        await asyncio.sleep(11)  # between two looks that no report asks for
-        assert not waiting.done()
-        assert world.pool.waiting == 1
-        answered = world.loop.now
-        process.answer()
-        assert (await waiting).function.spec.name == "new"
-        assert world.loop.now == answered  # the instance was asked to report
-        assert world.pool.waiting == 0
-        assert world.counts("busy")["evictions"] == 1
-
-    World(function_spec("busy"), function_spec("new"), budget=CHARGE + 2 * INSTANCE_BYTES).run(story)
-
-
-def test_who_waits_for_memory_in_vain_leaves_nothing_behind() -> None:
-    async def story(world: World) -> None:
-        process = world.process(await world.loaded("busy"))
-        process.begin()
-        begun = world.loop.now
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(5):
-                await world.life.obtain("new")
-        assert world.loop.now - begun == pytest.approx(5)
-        assert world.pool.waiting == 0
-        assert not process.record.report
-        assert "cold_starts" not in world.counts("new")
-        process.answer()
-
-    World(function_spec("busy"), function_spec("new"), budget=CHARGE + 2 * INSTANCE_BYTES).run(story)
-
-
-def test_a_function_that_can_never_fit_is_refused_at_once() -> None:
-    async def story(world: World) -> None:
-        with pytest.raises(RequestRefused, match="but the memory budget is"):
-            await world.life.obtain("f")
-
-    World(function_spec(), budget=CHARGE).run(story)
-
-
 # Ends that are intended
 
 
@@ -263,55 +200,6 @@ def test_one_call_within_that_time_begins_it_anew() -> None:
         assert len(world.unneeded) == 1
 
     World(function_spec(keep_alive=10.0), zygote_keep_alive=300.0).run(story)
-
-
-# Minimum of instances
-
-
-def test_a_minimum_is_started_and_lives_on() -> None:
-    async def story(world: World) -> None:
-        await world.until(lambda: len(world.pool.functions["f"].live) == 2)
-        await asyncio.sleep(1000)
-        assert len(world.pool.functions["f"].live) == 2
-        assert world.counts("f") == {"cold_starts": 2}
-
-    World(function_spec(min_instances=2, max_instances=2)).run(story)
-
-
-def test_kept_instances_that_die_are_replaced_after_growing_pauses() -> None:
-    async def story(world: World) -> None:
-        pauses = []
-        for _ in range(6):
-            await world.until(lambda: any(r.pid for r in world.pool.instances.values()))
-            (running,) = world.pool.instances.values()
-            died = world.loop.now
-            world.process(running).end(1)
-            await world.until(lambda: bool(world.pool.instances))
-            pauses.append(world.loop.now - died)
-        assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4], abs=0.02)
-        assert world.counts("f") == {"cold_starts": 7, "deaths": 6}
-
-    World(function_spec(min_instances=1)).run(story)
-
-
-def test_a_minimum_is_not_exceeded_when_its_instances_cannot_be_forked_at_first() -> None:
-    async def story(world: World) -> None:
-        world.zygote.refuses = ["no process can be forked"] * 3
-        await asyncio.sleep(120)
-        assert [running.kept for running in world.pool.instances.values()] == [True]
-
-    World(function_spec(min_instances=1)).run(story)
-
-
-def test_a_minimum_is_not_exceeded_after_it_was_deployed_with_another_spec() -> None:
-    async def story(world: World) -> None:
-        await world.until(lambda: any(r.record.mapped for r in world.pool.instances.values()))
-        await world.life.install([function_spec(min_instances=1, concurrency=3)])
-        await asyncio.sleep(120)
-        (running,) = world.pool.instances.values()
-        assert (running.kept, running.function.spec.concurrency) == (True, 3)
-
-    World(function_spec(min_instances=1)).run(story)
 
 
 # Another spec
