@@ -38,7 +38,7 @@ class Base:
     def case(self, strategy: str, workload: WorkloadOf, tenants: int, **changes: float) -> Case:
         """One case. `changes` are settings that differ from `orders`. Raises `OptionError` for an unknown strategy."""
         if strategy not in STRATEGIES:
-            raise OptionError(f"--strategy {strategy}: there are {', '.join(STRATEGIES)}")
+            raise OptionError(f"--strategy {strategy}: must be one of {', '.join(STRATEGIES)}")
         its = workload(tenants)
         orders = msgspec.structs.replace(self.orders, strategy=strategy, tenants=tuple(its.tenants), **changes)
         return Case(orders, its, {**self.settings, **changes})
@@ -104,7 +104,7 @@ def _limited(base: Base, percents: Sequence[int], chosen: Sequence[str], ask: As
         workload = Workload(f"{percent} %", [ask.tenant], lambda seed: [ask], warm_up=[warm_up])
         for strategy in chosen:
             if strategy not in PRESSURE:
-                raise OptionError(f"--strategy {strategy}: there are {', '.join(PRESSURE)}")
+                raise OptionError(f"--strategy {strategy}: must be one of {', '.join(PRESSURE)}")
             orders = msgspec.structs.replace(
                 base.orders, strategy=strategy, tenants=(ask.tenant,), memory_limit=limit
             )

@@ -51,7 +51,7 @@ class MemoryLimit:
                     (self.folder / swap).write_text("0" if swap.endswith("max") else f"{self._nbytes}")
         except OSError as error:
             self.folder.rmdir()
-            raise MeasurementError(f"{self.folder}: takes no limit: {error.strerror}") from error
+            raise MeasurementError(f"{self.folder}: the memory limit cannot be set: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class MemoryLimit:
             if os.path.samestat(self._made, self.folder.lstat()):  # else it is not the group that was made
                 self.folder.rmdir()
         except OSError as failure:  # a process that is about to end
-            log.warning("%s: this control group is left: %s", self.folder, failure.strerror)
+            log.warning("%s: this control group cannot be removed: %s", self.folder, failure.strerror)
 
     def most(self) -> int | None:
         """Most bytes that were charged so far; None if the kernel does not tell."""

@@ -151,7 +151,7 @@ def page_cache_mean(run: Run) -> float:
     """Bytes of weights that the kernel kept of files, averaged over time. Raises `ValueError` if it does not tell."""
     columns, times = [column for column in run.usage.resident.values() if column], run.usage.resident_times
     if not columns:
-        raise ValueError("the page cache was not looked at")
+        raise ValueError("the page cache was not measured")
     seconds = times[-1] - times[0]
     return sum(integral(times, column) / seconds if seconds else fmean(column) for column in columns)
 

@@ -30,7 +30,9 @@ def test_strategies_differ_in_nothing_else(base: Base) -> None:
     assert [case.orders.strategy for case in found.cases] == list(STRATEGIES)
     assert {case.tenants for case in found.cases} == {6}
     assert {case.orders.tenants for case in found.cases} == {tuple(f"t{n}" for n in range(6))}
-    with pytest.raises(OptionError, match="--strategy magic: there are baseline, shared-full, local-distribution"):
+    with pytest.raises(
+        OptionError, match="--strategy magic: must be one of baseline, shared-full, local-distribution"
+    ):
         experiments.strategies(base, ["magic"], paper, 6)
 
 

@@ -97,4 +97,4 @@ def test_a_group_that_is_left_is_told(tmp_path: Path, caplog: pytest.LogCaptureF
     version_1(tmp_path)
     with MemoryLimit(LIMIT, tmp_path) as limit:  # here the kernel's files keep the folder
         pass
-    assert f"{limit.folder}: this control group is left: Directory not empty" in caplog.text
+    assert f"{limit.folder}: this control group cannot be removed: Directory not empty" in caplog.text

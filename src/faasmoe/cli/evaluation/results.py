@@ -152,7 +152,7 @@ def _names(files: Sequence[Path]) -> list[str]:
     names = [file.stem for file in files]
     for name in names:
         if names.count(name) > 1:
-            raise OptionError(f"several files of results are called {name}; a report needs them apart")
+            raise OptionError(f"two files of results are named {name}: rename one of them")
     return names
 
 

@@ -87,7 +87,7 @@ def kill_all(status: int) -> None:
     try:
         kill_children()
         if status == LATE:  # last, since whoever reads the log may be what hangs
-            log.critical("the server has not ended in time; it and its processes are killed")
+            log.critical("the server has not ended in time; it is killed with its processes")
     finally:
         os._exit(status)
 

@@ -77,5 +77,5 @@ class ServiceManager:
                 sender.sendto("\n".join(lines).encode(), address)
         except (OSError, ValueError) as error:  # the service goes on; systemd does what its unit says
             if not self._complained:
-                log.warning("the service manager cannot be told: %s", type(error).__name__)
+                log.warning("the service manager cannot be notified: %s", type(error).__name__)
             self._complained = True

@@ -118,7 +118,7 @@ class KVAllocator:
         try:
             return sequence.state.copy_from(state, tokens)
         except (MemoryError, RuntimeError) as error:  # the kernel gives less than was counted on
-            log.warning("a KV cache cannot be copied, and is computed: %s", brief(error))
+            log.warning("a KV cache cannot be copied and is computed again: %s", brief(error))
             capacity, sequence.state = sequence.capacity, self.spec.allocate()
             sequence.state.reserve(capacity)
             return 0

@@ -42,7 +42,9 @@ def joined(ranges: Iterable[Range]) -> list[Range]:
 
 def _resident(file: str, offset: int, length: int) -> int:
     if not os.access(file, os.W_OK):
-        raise MeasurementError(f"{file}: cannot be written, so the kernel does not tell what it keeps of it")
+        raise MeasurementError(
+            f"{file}: is not writable, so the kernel does not tell which of its pages are in the page cache"
+        )
     start = offset // mmap.PAGESIZE * mmap.PAGESIZE
     size = min(offset + length, Path(file).stat().st_size) - start
     if size <= 0:

@@ -53,7 +53,7 @@ class ResourceSampler:
         """Look at everything, and then for the first time. Raises `MeasurementError` if the kernel does not tell."""
         members = self._family.look()
         if not members:
-            raise MeasurementError("what is to be measured does not run")
+            raise MeasurementError("the process to measure does not run")
         self._memory.look(members)
         self._look_at_files(0.0)
         self._budget = MeterBudget(self._share, MOST_SAVED)

@@ -86,7 +86,7 @@ def write(folder: Path, path: Path, kind: gguf.GGMLQuantizationType) -> None:
 
 def _write_config(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     if config["model_type"] != "qwen2_moe":
-        raise OptionError(f"--strategy llama.cpp: writes qwen2_moe only, not {config['model_type']}")
+        raise OptionError(f"--strategy llama.cpp: supports qwen2_moe only, not {config['model_type']}")
     rope = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])

@@ -108,7 +108,7 @@ class Host:
                     raise MeasurementError(f"{self._orders.strategy} has not answered within {seconds:.0f} s")
                 part = pipe.read1(1 << 20)  # type: ignore[attr-defined]
                 if not part:
-                    raise MeasurementError(f"{self._orders.strategy} has died; its last words are above")
+                    raise MeasurementError(f"{self._orders.strategy} has died; its error output is above")
                 line += part
         return msgspec.json.decode(line, type=kind)
 

@@ -212,7 +212,7 @@ class Ledger(Closeable):
         now = time.monotonic()
         if count and now - self._complained > _COMPLAIN_SECONDS:
             self._complained = now
-            log.error("records of requests are lost, %d by now: %d wait already", self.dropped, len(self._waiting))
+            log.error("records of requests are lost, %d so far: %d wait already", self.dropped, len(self._waiting))
 
 
 def _of_a_record(cause: BaseException | None) -> bool:

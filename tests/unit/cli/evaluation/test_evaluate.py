@@ -64,7 +64,7 @@ def test_compare(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     ("arguments", "said"),
     [
         (["claims", "/gone"], "/gone: cannot be read"),
-        (["strategies", "--strategy", "magic", "--out", "/gone"], "--strategy magic: there are"),
+        (["strategies", "--strategy", "magic", "--out", "/gone"], "--strategy magic: must be one of"),
         (["strategies", "--workload", "poisson", "--rate", "1e-6", "--out", "/gone"], "has no request"),
     ],
 )

@@ -36,5 +36,5 @@ def test_neighbours_are_asked_for_at_once() -> None:
 
 def test_files_of_which_the_kernel_tells_nothing_are_refused(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(MeasurementError, match="cannot be written"):
+    with pytest.raises(MeasurementError, match="is not writable"):
         resident_bytes([(file, 0, PAGE)])
