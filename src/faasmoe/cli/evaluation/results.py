@@ -134,7 +134,7 @@ def show(results: Results, as_json: bool) -> None:
 
 def _tell_cost(console: Console, several: Mapping[str, Results]) -> None:
     """Print the cost of measuring, for each file."""
-    from faasmoe.evaluation.report.measuring import cost_of_measuring
+    from faasmoe.evaluation.report.tables import cost_of_measuring
 
     for name, results in several.items():
         where = f"{Path(name).stem}: " if len(several) > 1 else ""

@@ -13,10 +13,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from faasmoe.evaluation.claims import Verdict, judge
-from faasmoe.evaluation.report.measuring import cost_of_measuring
 from faasmoe.evaluation.report.plots import Chart
 from faasmoe.evaluation.report.sections import Section, sections_of
-from faasmoe.evaluation.report.tables import bounds_table, claims_table
+from faasmoe.evaluation.report.tables import bounds_table, claims_table, cost_of_measuring
 from faasmoe.evaluation.results import Results
 
 PAGE, TABLES = "report.html", "report.md"

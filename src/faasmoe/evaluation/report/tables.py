@@ -1,13 +1,16 @@
-"""Results as tables, for a terminal, a page, or Markdown."""
+"""Results as tables with notes, for a terminal, a page, or Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from faasmoe.evaluation.claims import Claim, Verdict
 from faasmoe.evaluation.groups import RunGroup
+from faasmoe.evaluation.meters.budget import LIMIT
 from faasmoe.evaluation.report.units import EXTRAPOLATED, NOTE, SHOWN, interval, written
+from faasmoe.evaluation.results import Run
 
 USUAL = (
     "memory_mean_bytes", "memory_peak_bytes", "page_cache_bytes", "cpu_seconds_per_token", "tokens_per_second",
@@ -86,3 +89,17 @@ def bounds_table(claims: Sequence[Claim]) -> Table:
     """The sources of the claims' bounds."""
     rows = tuple((f"`{claim.key}`", f"{claim.bound:.3g}", claim.source) for claim in claims)
     return Table(("key", "bound", "why"), rows, 3)
+
+
+def cost_of_measuring(runs: Sequence[Run]) -> str:
+    """The cost of measuring beside its limit, as a note: a sentence without its full stop."""
+    shares = [run.usage.meter_share for run in runs if run.usage.seconds > 0]
+    if not shares:
+        return "nothing was measured"
+    mean, most = fmean(shares), max(shares)
+    limit = f"{'within' if most <= LIMIT else 'beyond'} the limit of {LIMIT:.1%}"
+    missed, samples = (sum(getattr(run.usage.meter, name) for run in runs) for name in ("missed", "samples"))
+    return (
+        f"the meter took {mean:.1%} of a core on average and {most:.1%} at most, {limit}, "
+        f"and left out {missed:,} of {samples + missed:,} samples"
+    ).replace("%", " %")
