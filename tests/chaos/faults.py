@@ -36,7 +36,7 @@ Kind = Literal[
     "end",
     "replaced",
 ]
-KILLED_UNSEEN: frozenset[Role] = frozenset({"instance", "spare", "zygote", "daemon"})  # no request may fail of it
+KILLED_UNSEEN: frozenset[Role] = frozenset({"instance", "worker", "zygote", "daemon"})  # no request may fail of it
 STORM_RATE = 20  # kills a second
 _ROLE_SECONDS = 10.0  # that a process of a role may take to be there
 _HEED_SECONDS = 1.0  # that a signal may take to have an effect

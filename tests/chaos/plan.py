@@ -68,8 +68,8 @@ def covering() -> Iterator[Batch]:
 
     What recovers apart from each other is done together. The first and the third batch must not be noticed.
     """
-    yield [Fault("kill", "instance"), Fault("kill", "spare"), Fault("kill", "zygote")]
-    yield [Fault("stop", "instance", all=True), Fault("stop", "spare"), Fault("stop", "orchestrator"),
+    yield [Fault("kill", "instance"), Fault("kill", "worker"), Fault("kill", "zygote")]
+    yield [Fault("stop", "instance", all=True), Fault("stop", "worker"), Fault("stop", "orchestrator"),
            Fault("stop", "reader", all=True)]  # fmt: skip
     yield [Fault("term"), Fault("kill", "daemon"), Fault("storm", seconds=1.5)]
     yield [Fault("stop", "zygote"), COLD, Fault("kill", "template"), Fault("kill", "fork server")]

@@ -16,7 +16,7 @@ Role = Literal[
     "gateway",
     "daemon",
     "zygote",
-    "spare",
+    "worker",
     "instance",
     "template",
     "orchestrator",
@@ -33,7 +33,7 @@ _MODULES: dict[str, Role] = {
     "faasmoe.readers.fork_server": "fork server",
 }
 _FORKED: dict[Role, Role] = {"template": "orchestrator", "fork server": "reader"}
-_RECORDS = "/memfd:faasmoe-records"  # the daemon's page of figures: instances map it, spare children do not
+_RECORDS = "/memfd:faasmoe-records"  # the daemon's page of figures: instances map it, waiting workers do not
 
 
 class Process(NamedTuple):
@@ -90,7 +90,7 @@ def _role(process: psutil.Process, parent: Role) -> Role:
     if parent in _FORKED:
         return _FORKED[parent]
     if parent == "zygote":
-        return "instance" if _has_duty(process.pid) else "spare"
+        return "instance" if _has_duty(process.pid) else "worker"
     return next((_MODULES[word] for word in command(process) if word in _MODULES), "other")
 
 

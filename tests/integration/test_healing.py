@@ -64,7 +64,7 @@ def zygote(platform: LocalPlatform) -> int:
     return int(daemon.children()[0].pid)
 
 
-def spares(platform: LocalPlatform) -> list[int]:
+def preforked(platform: LocalPlatform) -> list[int]:
     used = {int(each.id) for status in platform.status().functions for each in status.instances}
     return [child.pid for child in psutil.Process(zygote(platform)).children() if child.pid not in used]
 
@@ -81,14 +81,14 @@ def test_whatever_is_stopped_is_replaced_and_calls_are_answered(platform: LocalP
     ask(platform, "f0", "f1")
     victims: dict[str, Callable[[], Sequence[int]]] = {
         "an instance between calls": lambda: [instance(platform, "f0")],
-        "the spares": lambda: spares(platform),
+        "the pre-forked workers": lambda: preforked(platform),
         "the zygote": lambda: [zygote(platform)],
         "the daemon": lambda: platform.processes()[:1],
         "daemon and zygote": lambda: platform.processes()[:2],
     }
     took = {}
     for number, (what, find) in enumerate(victims.items(), 2):
-        assert wait_until(lambda: len(spares(platform)) == 2)
+        assert wait_until(lambda: len(preforked(platform)) == 2)
         pids = find()
         stop(*pids)
         took[what] = ask(platform, "f0", f"f{number}")  # a warm one and a cold one
@@ -113,7 +113,7 @@ def test_nobody_is_killed_after_all_were_frozen(artifact: Path) -> None:
         family = psutil.Process(owner.pid)
         assert wait_until(
             lambda: len(family.children(recursive=True)) == 5
-        )  # daemon, zygote, instance, two spares
+        )  # daemon, zygote, instance, two pre-forked workers
         pids = [owner.pid, *(child.pid for child in family.children(recursive=True))]
         stop(*pids)
         time.sleep(3.5)  # longer than the deadline of a call

@@ -42,7 +42,7 @@ def test_the_readme_says_how_torch_comes_without_cuda():
 
 def test_the_readme_calls_the_command_in_one_way_only():
     for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        assert not re.search(r"(?<!ExecStart=/opt/faasmoe/)\.venv/bin/faasmoe ", file.read_text()), file
+        assert not re.search(r"(?<!/opt/faasmoe/)\.venv/bin/faasmoe ", file.read_text()), file
 
 
 def test_what_examples_import_is_said_where_they_are_named():

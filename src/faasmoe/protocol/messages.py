@@ -87,7 +87,7 @@ class Pieces(Message, frozen=True):
 
 
 class StatsReport(Message, frozen=True):
-    """To the gateway, once a second and when asked: stats, and a sign of life."""
+    """To the gateway, once a second and when asked: stats, which are a heartbeat as well."""
 
     stats: EngineStats
     busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`ResourceUsage.gb_seconds`)

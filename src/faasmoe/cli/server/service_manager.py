@@ -20,7 +20,7 @@ _PATIENCE = 30.0  # seconds that each of them gives it
 class ServiceManager:
     """Whoever has started this process and wants to know its state; or nobody, and then nothing is done.
 
-    `watchdog` is after how many seconds without a sign of life the manager restarts it, None for never.
+    `watchdog` is after how many seconds without a heartbeat the manager restarts it, None for never.
     """
 
     def __init__(self, address: str | None = None, watchdog: float | None = None) -> None:

@@ -34,7 +34,7 @@ class Zygote(Protocol):
         """Have an instance killed. One that has ended is fine."""
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Ask for a heartbeat."""
 
     def memory(self) -> int:
         """Bytes that the zygote and the daemon have in memory."""

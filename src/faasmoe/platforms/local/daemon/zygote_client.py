@@ -57,7 +57,7 @@ class ZygoteClient:
     ) -> None:
         self.trouble = ""  # why the last one ended or did not start; empty once one is ready
         self.up = False  # orders are taken
-        self.owes = False  # it was asked for a sign of life that has not come
+        self.owes = False  # it was asked for a heartbeat that has not come
         self._preload = encode(Preload(tuple(modules), PREFORKED))
         self._listener = listener
         self._spawn = spawn
@@ -120,7 +120,7 @@ class ZygoteClient:
             self._server.kill(number)
 
     def ping(self) -> None:
-        """Ask for a sign of life: `owes` until it has come."""
+        """Ask for a heartbeat: `owes` until it has come."""
         if self._server is not None and self.up and not self.owes:
             self.owes = True
             self._server.ping()
