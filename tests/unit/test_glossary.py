@@ -32,7 +32,6 @@ PLAIN_NOUNS = """
 # Classes that are one idea on two sides of a socket or a boundary.
 ONE_IDEA = {
     "Connection": "one end of a socket to another process",
-    "Health": "what a process says of itself: the server over HTTP, the daemon to its supervisor",
     "Instance": "an instance as itself, and as its platform's status tells of it",
     "Message": "the base of a protocol's messages; in a chat, a message of the conversation",
     "Ready": "the message of a process that takes requests from now on",

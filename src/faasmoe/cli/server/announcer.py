@@ -25,8 +25,8 @@ _PROMPT = "It was a dark night, and"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """A server that takes requests."""
+class Greeting:
+    """A server that takes requests from now on."""
 
     model: str
     about: About
@@ -50,12 +50,12 @@ class Announcer:
         else:
             self._stages.begin(text)
 
-    def ready(self, ready: Ready) -> None:
+    def ready(self, greeting: Greeting) -> None:
         """Requests are taken from now on."""
         if self._logs:
-            self._log_ready(ready)
+            self._log_ready(greeting)
         else:
-            self._print_ready(ready)
+            self._print_ready(greeting)
 
     def stopped(self) -> None:
         """The server has ended."""
@@ -64,36 +64,36 @@ class Announcer:
         else:
             self._console.print("stopped")
 
-    def _log_ready(self, ready: Ready) -> None:
+    def _log_ready(self, greeting: Greeting) -> None:
         log.info(
             "ready",
             extra={
                 "seconds": round(self._stages.seconds, 1),
-                "model": ready.model,
-                "architecture": ready.about.architecture,
-                "url": url_of(ready.listener),
-                "admin_url": None if ready.admin is None else url_of(ready.admin),
-                "functions": ready.about.functions,
-                "max_model_len": ready.about.max_model_len,
-                "access": who_may(ready.tenancy, ready.listener),
+                "model": greeting.model,
+                "architecture": greeting.about.architecture,
+                "url": url_of(greeting.listener),
+                "admin_url": None if greeting.admin is None else url_of(greeting.admin),
+                "functions": greeting.about.functions,
+                "max_model_len": greeting.about.max_model_len,
+                "access": who_may(greeting.tenancy, greeting.listener),
             },
         )
 
-    def _print_ready(self, ready: Ready) -> None:
-        console, about, url = self._console, ready.about, url_of(ready.listener)
+    def _print_ready(self, greeting: Greeting) -> None:
+        console, about, url = self._console, greeting.about, url_of(greeting.listener)
         console.print(
             f"[bold green]ready[/] after {self._stages.seconds:.1f} s: "
-            f"{ready.model} ({about.architecture}) at [bold]{url}[/]\n"
+            f"{greeting.model} ({about.architecture}) at [bold]{url}[/]\n"
             f"{about.layers} layers of experts in {about.functions} functions, none running yet; "
             f"a context of {about.max_model_len} tokens"
         )
-        if ready.admin is not None:
-            console.print(f"the admin API is at {url_of(ready.admin)}")
-        keyless = ready.tenancy.authentication.open
-        exposed = keyless and not is_loopback(ready.listener)
-        console.print(who_may(ready.tenancy, ready.listener), style="yellow" if exposed else "")
+        if greeting.admin is not None:
+            console.print(f"the admin API is at {url_of(greeting.admin)}")
+        keyless = greeting.tenancy.authentication.open
+        exposed = keyless and not is_loopback(greeting.listener)
+        console.print(who_may(greeting.tenancy, greeting.listener), style="yellow" if exposed else "")
         key = "" if keyless else " -H 'Authorization: Bearer KEY'"
-        body = json.dumps({"model": ready.model, "prompt": _PROMPT, "max_tokens": 60, "temperature": 0.6})
+        body = json.dumps({"model": greeting.model, "prompt": _PROMPT, "max_tokens": 60, "temperature": 0.6})
         console.print("try it:")
         console.print(
             f"curl {url}/v1/completions{key} -H 'Content-Type: application/json' -d '{body}'", markup=False

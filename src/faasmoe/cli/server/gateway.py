@@ -13,7 +13,7 @@ from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.health import Health, Parts
 from faasmoe.api.http.server import REASON, HttpServer
 from faasmoe.cli.server.access import url_of
-from faasmoe.cli.server.announcer import Announcer, Ready
+from faasmoe.cli.server.announcer import Announcer, Greeting
 from faasmoe.cli.server.in_time import in_time, on_thread
 from faasmoe.cli.server.last_resort import LONGEST_CLOSE, kill_children
 from faasmoe.util.gc_freeze import importing
@@ -93,7 +93,7 @@ class Gateway:
                 self._manager.ready()
                 doors = self._doors
                 self._announcer.ready(
-                    Ready(
+                    Greeting(
                         model=config.name,
                         about=fleet.about,
                         listener=doors.listener,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from faasmoe.cli.server import announcer as module
-from faasmoe.cli.server.announcer import Announcer, Ready
+from faasmoe.cli.server.announcer import Announcer, Greeting
 from faasmoe.protocol.config import About
 
 
@@ -26,11 +26,11 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
     return request.param
 
 
-def ready(*, admin: Any = None, keyless: bool = True) -> Ready:
+def greeting(*, admin: Any = None, keyless: bool = True) -> Greeting:
     tenancy: Any = PlayedTenancy(keyless)
     listener: Any = 1
     about = About("qwen", 2, 7, 40, 2048)
-    return Ready(model="m", about=about, listener=listener, admin=admin, tenancy=tenancy)
+    return Greeting(model="m", about=about, listener=listener, admin=admin, tenancy=tenancy)
 
 
 def test_text_is_printed_and_json_is_logged_but_never_both(
@@ -39,7 +39,7 @@ def test_text_is_printed_and_json_is_logged_but_never_both(
     caplog.set_level(logging.INFO)
     announcer = Announcer(form)
     announcer.stage("loading m")
-    announcer.ready(ready(admin=2))
+    announcer.ready(greeting(admin=2))
     announcer.stopped()
     printed, logged = capsys.readouterr().out, [record.getMessage() for record in caplog.records]
     if form == "json":
@@ -63,7 +63,7 @@ def test_the_printed_command_has_a_key_if_one_is_needed(
     monkeypatch.setattr(module, "url_of", lambda _: "http://host")
     monkeypatch.setattr(module, "is_loopback", lambda _: True)
     monkeypatch.setattr(module, "who_may", lambda *_: "who may use it")
-    Announcer("text").ready(ready(keyless=keyless))
+    Announcer("text").ready(greeting(keyless=keyless))
     command = capsys.readouterr().out.splitlines()[-1]
     assert command.startswith("curl http://host/v1/completions")
     assert ("Authorization: Bearer KEY" in command) == (not keyless)

@@ -94,7 +94,7 @@ class Daemon:
             if packet := self._supervisor.recv(supervision.LARGEST_PACKET):
                 supervision.read_request(packet)
                 trouble = " ".join(self._life.trouble.split())[:_LONGEST_TROUBLE]
-                self._supervisor.send(supervision.pack(supervision.Health(trouble)))
+                self._supervisor.send(supervision.pack(supervision.HealthReport(trouble)))
                 return
         except BlockingIOError:  # it does not read what it asks for
             return

@@ -1,7 +1,7 @@
 """Messages between the supervisor and its daemon, as MessagePack.
 
 Each is a packet of the SOCK_SEQPACKET socket that is the daemon's standard input. The daemon says `Ready` once and
-first, and answers each `AskHealth` by `Health`.
+first, and answers each `AskHealth` by `HealthReport`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Ready(SupervisionMessage, frozen=True):
     """From the daemon: it takes connections."""
 
 
-class Health(SupervisionMessage, frozen=True):
+class HealthReport(SupervisionMessage, frozen=True):
     """From the daemon: it lives."""
 
     trouble: str  # why it cannot start instances now; empty if it can
@@ -33,7 +33,7 @@ class Health(SupervisionMessage, frozen=True):
 
 pack = msgspec.msgpack.Encoder().encode
 _request: msgspec.msgpack.Decoder[AskHealth] = msgspec.msgpack.Decoder(AskHealth)
-_report: msgspec.msgpack.Decoder[Ready | Health] = msgspec.msgpack.Decoder(Ready | Health)
+_report: msgspec.msgpack.Decoder[Ready | HealthReport] = msgspec.msgpack.Decoder(Ready | HealthReport)
 
 
 def read_request(packet: bytes) -> AskHealth:
@@ -41,6 +41,6 @@ def read_request(packet: bytes) -> AskHealth:
     return decode(_request, packet)
 
 
-def read_report(packet: bytes) -> Ready | Health:
+def read_report(packet: bytes) -> Ready | HealthReport:
     """A message from the daemon. Raises `MessageError`."""
     return decode(_report, packet)

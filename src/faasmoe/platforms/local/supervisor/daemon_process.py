@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from faasmoe.errors import MessageError
-from faasmoe.platforms.local.protocol.supervision import LARGEST_PACKET, AskHealth, Health, pack, read_report
+from faasmoe.platforms.local.protocol.supervision import LARGEST_PACKET, AskHealth, HealthReport, pack, read_report
 from faasmoe.util.liveness import TICK, HangJudge, ReadState, read_state
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class DaemonProcess:
             self.gone = True  # nothing that it says can be believed
             return False
         self.ready = True
-        if isinstance(report, Health):
+        if isinstance(report, HealthReport):
             self.trouble, self.lives, self._asked = report.trouble, True, False
         return True
 

@@ -278,7 +278,7 @@ def health(server: Server) -> str:
     server.supervisor.send(supervision.pack(AskHealth()))
     server.daemon._asked()
     report = supervision.read_report(server.supervisor.recv(supervision.LARGEST_PACKET))
-    assert isinstance(report, supervision.Health)
+    assert isinstance(report, supervision.HealthReport)
     return report.trouble
 
 

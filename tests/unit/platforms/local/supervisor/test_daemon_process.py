@@ -13,7 +13,7 @@ import pytest
 from faasmoe.platforms.local.protocol.supervision import (
     LARGEST_PACKET,
     AskHealth,
-    Health,
+    HealthReport,
     Ready,
     pack,
     read_request,
@@ -50,7 +50,7 @@ class Played:
         self.killed = True
         self.status = -9
 
-    def say(self, message: Ready | Health | bytes) -> bool:
+    def say(self, message: Ready | HealthReport | bytes) -> bool:
         """Returns whether the supervisor has heard a message."""
         self.socket.send(message if isinstance(message, bytes) else pack(message))
         return self.held.hear()
@@ -88,7 +88,7 @@ def test_a_daemon_is_asked_once_it_is_ready_and_again_when_it_has_answered(daemo
             assert daemon.check() == ""
         assert daemon.asked()
         assert not daemon.asked()
-        assert daemon.say(Health(trouble))
+        assert daemon.say(HealthReport(trouble))
         assert (held.lives, held.trouble) == (True, trouble)
     assert not held.gone
 
