@@ -149,7 +149,7 @@ def _show(
     console.print(WholeTable(table))
     hidden = len(order) - _SHOWN
     console.print(
-        "[dim]GB: memory on average; calls: invocations for each token of an answer; cold: cold starts for each "
+        "[dim]GB: memory on average; calls: invocations for each completion token; cold: cold starts for each "
         f"request; load: share of time with work.{f' {hidden} more are in --json.' if hidden > 0 else ''}[/]"
     )
     if result.best is None:

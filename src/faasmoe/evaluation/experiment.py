@@ -26,7 +26,7 @@ from faasmoe.evaluation.workloads.ask import Ask
 
 Settings = Mapping[str, str | int | float | None]
 
-_WARM_UP_TOKENS = 4  # of an answer that does not count: a process's first step takes seconds
+_WARM_UP_TOKENS = 4  # of a completion that does not count: a process's first step takes seconds
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from faasmoe.protocol.config import EngineOptions
 log = logging.getLogger(__name__)
 
 _RECORD = "kv-cache-memory"  # file in the folder that a gateway shares with its templates
-_LEAST = 2  # tokens: one of a prompt, and one of an answer
+_LEAST = 2  # tokens: one of a prompt, and one of a completion
 _MIB = 1 << 20
 
 

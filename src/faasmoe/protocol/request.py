@@ -112,7 +112,7 @@ class ScoredToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token of an answer, and what else could have stood there."""
+    """A token of a completion, and what else could have stood there."""
 
     chosen: ScoredToken
     top: tuple[ScoredToken, ...]  # the likeliest, most likely first

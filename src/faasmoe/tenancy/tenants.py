@@ -30,7 +30,7 @@ class Tenant:
     _: KW_ONLY
     weight: float = 1.0  # share of tokens beside others'
     rpm: int | None = None  # requests in any 60 seconds
-    tpm: int | None = None  # tokens in any 60 seconds, of prompts and answers
+    tpm: int | None = None  # tokens in any 60 seconds, of prompts and completions
     concurrency: int | None = None  # requests at the same time
     budget: Budget | None = None
     created: float = 0.0  # seconds since the epoch

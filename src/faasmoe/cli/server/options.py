@@ -40,7 +40,7 @@ KvCacheMemory = Annotated[
 MaxSequences = Annotated[
     int, whole(1, MOST_COUNT, help="Most sequences in one step; others take turns with them.")
 ]
-MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and answers.")]
+MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and completions.")]
 Strategy = Annotated[
     Literal["shared", "private"],
     typer.Option(

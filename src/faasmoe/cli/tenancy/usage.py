@@ -25,7 +25,7 @@ _COLUMNS = {  # of the table for people; CSV and JSON have all
     "failed": "failed",
     "prompt_tokens": "prompt",
     "cached_tokens": "cached",
-    "completion_tokens": "answer",
+    "completion_tokens": "completion",
     "invocations": "calls",
     "cold_starts": "cold",
     "expert_seconds": "expert s",

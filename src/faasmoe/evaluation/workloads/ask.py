@@ -21,7 +21,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of prompts and answers: log-normal with these medians, or all alike if `spread` is 0.
+    """Tokens of prompts and completions: log-normal with these medians, or all alike if `spread` is 0.
 
     `spread` is the standard deviation of the logarithm. Raises `OptionError` naming what is out of range.
     """
