@@ -40,7 +40,9 @@ _MOST = 10**12
 Rpm = Annotated[int | None, whole(0, _MOST, help=f"Most requests in 60 seconds. {_NO_LIMIT}", show_default=False)]
 Tpm = Annotated[
     int | None,
-    whole(0, _MOST, help=f"Most tokens in 60 seconds, of prompts and completions. {_NO_LIMIT}", show_default=False),
+    whole(
+        0, _MOST, help=f"Most tokens in 60 seconds, of prompts and completions. {_NO_LIMIT}", show_default=False
+    ),
 ]
 Concurrency = Annotated[
     int | None, whole(0, _MOST, help=f"Most requests at the same time. {_NO_LIMIT}", show_default=False)
