@@ -86,7 +86,7 @@ CLAIMS = (
     ),
     Claim(
         key="memory_vs_local_distribution",
-        says="memory over a dense part for each tenant with one server of all experts",
+        says="memory over a dense part for each tenant beside one server that always holds all experts",
         figure="memory_mean_bytes",
         strategy=OURS,
         over="local-distribution",

@@ -54,8 +54,8 @@ OrchestratorKeepAlive = Annotated[
     real(
         0,
         math.inf,
-        help="Seconds without a request after which an orchestrator is stopped, and as many more after which the "
-        "model is unloaded; inf: never.",
+        help="Seconds without a request after which an orchestrator is stopped. The template, the process that "
+        "holds the model, is stopped after the same time again. inf: never.",
     ),
 ]
 MaxOrchestrators = Annotated[
@@ -63,8 +63,9 @@ MaxOrchestrators = Annotated[
     whole(
         1,
         MOST_ORCHESTRATORS,
-        help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. One more "
-        f"takes the place of one that idles, or waits. Default: {DEFAULT_MOST}.",
+        help="With --strategy private, most orchestrators at a time; they share --kv-cache-memory. At the limit, a "
+        "new tenant's orchestrator replaces the one that has idled longest; if none idles, requests wait. "
+        f"Default: {DEFAULT_MOST}.",
         show_default=False,
     ),
 ]
@@ -72,8 +73,8 @@ Open = Annotated[
     bool,
     typer.Option(
         "--open",
-        help="Without any tenant, let everybody in who reaches the server. Not needed on loopback, as long as the "
-        "database never had a tenant. The first tenant closes the server.",
+        help="Take requests without a key while there is no tenant. Not needed on loopback, as long as the database "
+        "never had a tenant. Once there is a tenant, every request needs a key.",
     ),
 ]
 TrustedProxies = Annotated[
