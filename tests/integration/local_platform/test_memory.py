@@ -25,6 +25,8 @@ from tests.integration.local_platform.conftest import ask
 from tests.tools import tool
 from tests.waiting import wait_until
 
+_WEIGHTS = 64 << 20  # bytes
+
 
 def own_bytes(spec: FunctionSpec) -> int:
     """What daemon and zygote count for in a budget."""
@@ -35,10 +37,15 @@ def own_bytes(spec: FunctionSpec) -> int:
         return status.memory_used - sum(function.memory for function in status.functions)
 
 
+def heavy(name: str, handler: str, artifact: Path) -> FunctionSpec:
+    """A function beside whose memory that of daemon and zygote, which varies, is small."""
+    return spec(name, handler, artifact, memory=_WEIGHTS)
+
+
 @pytest.fixture
 def tight(artifact: Path) -> Iterator[LocalPlatform]:
-    """A pool that has room for two instances."""
-    budget = own_bytes(spec("f", "echo", artifact)) * 11 // 10 + 2 * INSTANCE_BYTES
+    """A pool that has room for two instances of heavy functions."""
+    budget = own_bytes(spec("f", "echo", artifact)) + 5 * (_WEIGHTS + INSTANCE_BYTES) // 2
     with LocalPlatform(LocalOptions(memory_budget=budget)) as running:
         yield running
 
@@ -48,7 +55,7 @@ def instances(platform: LocalPlatform) -> list[int]:
 
 
 def test_a_fan_out_wider_than_the_budget_is_run_in_turns(tight: LocalPlatform, artifact: Path) -> None:
-    tight.deploy([spec(f"f{i}", "echo", artifact) for i in range(6)])
+    tight.deploy([heavy(f"f{i}", "echo", artifact) for i in range(6)])
     assert ask(tight, *(f"f{i}" for i in range(6)), payload=b"x") == [b"A:x"] * 6
     status = tight.status()
     assert status.memory_budget is not None
@@ -58,7 +65,7 @@ def test_a_fan_out_wider_than_the_budget_is_run_in_turns(tight: LocalPlatform, a
 
 
 def test_the_least_valuable_instance_makes_room(tight: LocalPlatform, artifact: Path) -> None:
-    tight.deploy([spec(name, "echo", artifact) for name in ("often", "once", "new")])
+    tight.deploy([heavy(name, "echo", artifact) for name in ("often", "once", "new")])
     for _ in range(20):
         ask(tight, "often")
     ask(tight, "once")
@@ -68,8 +75,8 @@ def test_the_least_valuable_instance_makes_room(tight: LocalPlatform, artifact: 
 
 def test_a_call_waits_for_memory_and_then_says_so(tight: LocalPlatform, artifact: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    tight.deploy([spec(f"busy{i}", "patient", tmp_path / "pipe") for i in range(2)])
-    tight.deploy([spec("f", "echo", artifact)])
+    tight.deploy([heavy(f"busy{i}", "patient", tmp_path / "pipe") for i in range(2)])
+    tight.deploy([heavy("f", "echo", artifact)])
     with LocalPlatform(folder=tight.folder) as other:
         waiting = threading.Thread(target=ask, args=(other, "busy0", "busy1"))
         waiting.start()
@@ -86,7 +93,7 @@ def test_a_call_waits_for_memory_and_then_says_so(tight: LocalPlatform, artifact
 
 
 def test_instances_that_nobody_calls_make_room(tight: LocalPlatform, artifact: Path) -> None:
-    tight.deploy([spec(name, "echo", artifact) for name in ("a", "b", "c", "d", "e")])
+    tight.deploy([heavy(name, "echo", artifact) for name in ("a", "b", "c", "d", "e")])
     tight.prewarm(["a", "b"])
     assert ask(tight, "c", "d", seconds=20) == [b"A:"] * 2
     dreamer = Activator(tight.folder)
@@ -99,8 +106,8 @@ def test_instances_that_nobody_calls_make_room(tight: LocalPlatform, artifact: P
 def test_who_waits_for_memory_gets_what_is_deployed_by_then(tight: LocalPlatform, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "new").write_text("B:")
-    tight.deploy([spec(name, "patient", tmp_path / "pipe") for name in ("busy0", "busy1")])
-    tight.deploy([spec(name, "echo", tmp_path / "gone") for name in ("f", "g", "h")])
+    tight.deploy([heavy(name, "patient", tmp_path / "pipe") for name in ("busy0", "busy1")])
+    tight.deploy([heavy(name, "echo", tmp_path / "gone") for name in ("f", "g", "h")])
     with ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(4))
         clients = [stack.enter_context(LocalPlatform(folder=tight.folder)) for _ in range(3)]
@@ -113,7 +120,7 @@ def test_who_waits_for_memory_gets_what_is_deployed_by_then(tight: LocalPlatform
         assert wait_until(lambda: tight.status().waiting == 3)
         given_up.close()
         assert wait_until(lambda: tight.status().waiting == 2)
-        tight.deploy([spec("f", "echo", tmp_path / "new")])
+        tight.deploy([heavy("f", "echo", tmp_path / "new")])
         tight.remove(["g"])
         with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
             pipe.write(b"..")
@@ -125,7 +132,7 @@ def test_who_waits_for_memory_gets_what_is_deployed_by_then(tight: LocalPlatform
 
 def test_a_budget_that_can_never_do_is_refused(tight: LocalPlatform, artifact: Path) -> None:
     tight.deploy(
-        [spec(f"f{i}", "echo", artifact) for i in range(3)] + [spec("big", "echo", artifact, memory=1 << 40)]
+        [heavy(f"f{i}", "echo", artifact) for i in range(3)] + [spec("big", "echo", artifact, memory=1 << 40)]
     )
     tight.check_fits(["f0", "f1"])
     with pytest.raises(OptionError, match=r"memory budget is too small: a single token needs [0-9]+ MiB"):
