@@ -167,6 +167,9 @@ class EngineBusy(ServingError):
         self.retry_after = retry_after
 
 
+SHUTTING_DOWN = "the server is shutting down"
+
+
 class EngineStopped(ServingError):
     """The orchestrator is shutting down, or has failed."""
 

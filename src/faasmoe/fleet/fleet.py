@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from faasmoe.errors import EngineStopped, FaasmoeError, ProcessLost
+from faasmoe.errors import SHUTTING_DOWN, EngineStopped, FaasmoeError, ProcessLost
 from faasmoe.fleet.replica import PATIENCE, PAUSES, OrchestratorReplica, State
 from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.fleet.stream import PieceStream
@@ -26,7 +26,6 @@ _LOOK_SECONDS = 1.0  # between looks for idle orchestrators
 _END_SECONDS = 1.5  # in which orchestrators end by themselves when the server does
 _START_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _IDLED = "the orchestrator has ended after being idle; try again"
-_ENDING = "the server is shutting down"
 
 
 class Launcher(Protocol):
@@ -109,11 +108,11 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends all orchestrators and what they run, within 2 s, whatever state their processes are in."""
-        self.refuse(_ENDING)
+        self.refuse(SHUTTING_DOWN)
         self._loading.cancel()
         self._looking.cancel()
         for tenant in list(self._replicas):
-            self._retire(tenant, _ENDING)
+            self._retire(tenant, SHUTTING_DOWN)
         try:
             if self._leaving:
                 await asyncio.wait(self._leaving, timeout=_END_SECONDS)
@@ -137,7 +136,7 @@ class Fleet:
             return await asyncio.shield(self._loading)
         except asyncio.CancelledError:
             if self._loading.cancelled():
-                raise EngineStopped(self._refused or _ENDING) from None
+                raise EngineStopped(self._refused or SHUTTING_DOWN) from None
             raise
 
     @property

@@ -27,7 +27,7 @@ from faasmoe.planner.simulation import (
 from faasmoe.planner.timeline import average_and_peak, running
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import Overheads
-from faasmoe.protocol.config import DEFAULT_KEEP_ALIVE
+from faasmoe.protocol.config import DEFAULT_ORCHESTRATOR_KEEP_ALIVE
 from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
 
@@ -57,7 +57,7 @@ class Conditions:
     limits: SimulationLimits = field(default_factory=SimulationLimits)
     overheads: Overheads = field(default_factory=lambda: registry.find(registry.DEFAULT).overheads)
     prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
-    orchestrator_keep_alive: float = DEFAULT_KEEP_ALIVE  # seconds, of one without requests
+    orchestrator_keep_alive: float = DEFAULT_ORCHESTRATOR_KEEP_ALIVE  # seconds, of one without requests
     count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
 
 

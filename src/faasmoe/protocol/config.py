@@ -10,7 +10,7 @@ from faasmoe.errors import OptionError
 
 Strategy = Literal["shared", "private"]
 
-DEFAULT_KEEP_ALIVE = 300.0
+DEFAULT_ORCHESTRATOR_KEEP_ALIVE = 300.0
 DEFAULT_MOST = 8
 MOST_ORCHESTRATORS = 1000
 
@@ -70,7 +70,7 @@ class FleetOptions:
     """The strategy and the life of orchestrators. Raises `OptionError` naming the option that is out of range."""
 
     strategy: Strategy = "shared"
-    keep_alive: float = DEFAULT_KEEP_ALIVE  # idle seconds; infinity: it stays
+    keep_alive: float = DEFAULT_ORCHESTRATOR_KEEP_ALIVE  # idle seconds; infinity: it stays
     most: int = DEFAULT_MOST  # orchestrators at a time, where each tenant has one
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 
 from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.head_limit import HeadLimit
+from faasmoe.errors import SHUTTING_DOWN
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,6 @@ BACKLOG = 2048  # connections that may wait to be accepted
 _AT_ONCE = 16  # connections that are accepted in one iteration of the event loop
 LAST_WORDS = 1.0  # seconds for the error responses of requests that the shutdown ends
 _LONGEST_END = 2  # seconds after which uvicorn would cancel requests, with a traceback for each
-REASON = "the server is shutting down"
 
 
 class HttpServer(uvicorn.Server):
@@ -52,7 +52,7 @@ class HttpServer(uvicorn.Server):
     def end(self) -> None:
         """Refuse new requests, and stop when none runs. Called again: stop now."""
         if self._draining is None:
-            self._entrance.close(REASON)
+            self._entrance.close(SHUTTING_DOWN)
             self._draining = asyncio.create_task(self._drain())
         else:
             self._hurry.set()
@@ -91,5 +91,5 @@ class HttpServer(uvicorn.Server):
                 each.cancel()
         if left := self._entrance.running:
             log.warning("requests are cut off by the end of the server", extra={"requests": left})
-            self._entrance.cut(REASON)
+            self._entrance.cut(SHUTTING_DOWN)
         self.should_exit = True

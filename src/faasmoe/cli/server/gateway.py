@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.health import Health, Parts
-from faasmoe.api.http.server import REASON, HttpServer
+from faasmoe.api.http.server import HttpServer
 from faasmoe.cli.server.access import url_of
 from faasmoe.cli.server.announcer import Announcer, Greeting
 from faasmoe.cli.server.in_time import in_time, on_thread
 from faasmoe.cli.server.last_resort import LONGEST_CLOSE, kill_children
+from faasmoe.errors import SHUTTING_DOWN
 from faasmoe.util.gc_freeze import importing
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Gateway:
         try:
             yield serving
         finally:
-            self._entrance.close(REASON)
+            self._entrance.close(SHUTTING_DOWN)
             server.should_exit = True
             await asyncio.wait([serving], timeout=_HTTP)
 

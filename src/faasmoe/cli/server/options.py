@@ -12,8 +12,8 @@ from faasmoe.cli.numeric import MOST_COUNT, real, size, whole
 from faasmoe.cli.options import Database, Prices
 from faasmoe.errors import OptionError
 from faasmoe.protocol.config import (
-    DEFAULT_KEEP_ALIVE,
     DEFAULT_MOST,
+    DEFAULT_ORCHESTRATOR_KEEP_ALIVE,
     MOST_ORCHESTRATORS,
     EngineOptions,
     FleetOptions,
@@ -155,7 +155,7 @@ class FleetParameters:
     """The orchestrators."""
 
     strategy: Strategy = "shared"
-    orchestrator_keep_alive: OrchestratorKeepAlive = DEFAULT_KEEP_ALIVE
+    orchestrator_keep_alive: OrchestratorKeepAlive = DEFAULT_ORCHESTRATOR_KEEP_ALIVE
     max_orchestrators: MaxOrchestrators = None
 
     def options(self) -> FleetOptions:

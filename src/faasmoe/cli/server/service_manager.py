@@ -10,9 +10,11 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Self
 
+from faasmoe.errors import SHUTTING_DOWN
+
 log = logging.getLogger(__name__)
 
-_START_SECONDS = 10.0  # between signs of life while the service starts
+_START_SECONDS = 10.0  # between heartbeats while the service starts
 _TELL_SECONDS = 1.0  # that a manager may take to make room for a message
 _PATIENCE = 30.0  # seconds that each of them gives it
 
@@ -52,7 +54,7 @@ class ServiceManager:
     def stopping(self, seconds: float) -> None:
         """Announce that the service ends within `seconds`."""
         self._started = True
-        self._tell("STOPPING=1", "STATUS=the server is shutting down", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+        self._tell("STOPPING=1", f"STATUS={SHUTTING_DOWN}", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
 
     async def beat(self) -> None:
         """Give signs of life, for ever. Runs in the loop that is watched, so that one that is stuck gives none."""
