@@ -133,7 +133,9 @@ def test_files_of_one_name_are_told_apart(
         results().save(tmp_path / folder / "results.json")
     files = [str(tmp_path / folder / "results.json") for folder in ("a", "b")]
     assert faasmoe(monkeypatch, "evaluate", "report", *files, "--out", str(tmp_path)) == 2
-    assert "two files of results are named results: rename one of them" in " ".join(capsys.readouterr().err.split())
+    assert "two files of results are named results: rename one of them" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
