@@ -58,7 +58,10 @@ class PlatformEntry:
         for option in given:
             if not self.takes(option):
                 raise OptionError(f"--platform {self.name}: does not take --{option.replace('_', '-')}")
-        return self.options(**given)
+        try:
+            return self.options(**given)
+        except OptionError as error:
+            raise OptionError(f"--platform {self.name}: {error}") from error
 
     def check_demand(self, demand: Demand) -> None:
         """Have the platform log limits that are too low for `demand`. Raises `OptionError` if nothing can be served."""

@@ -75,7 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ),
         (
             ["generate", "--prompt", "x", "--platform-option", "zygote_keep_alive=-1"],
-            "zygote_keep_alive is -1.0: must be at least 0 seconds",
+            "--platform local: zygote_keep_alive is -1.0: must be at least 0 seconds",
         ),
         (
             ["evaluate", "overhead", "--out", "x", "--platform-option", "keep_alive=3"],
