@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
 from socket import gethostname
 
 from faasmoe.platforms.base import FunctionSpec, FunctionStatus, Instance, PoolStatus, PoolTotals
@@ -17,6 +19,11 @@ from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 _NODE = gethostname()
+_HANDLER = re.compile(
+    r"[\w.]{1,500}:\w{1,500}"
+)  # names of Python, in an order to the zygote that has room for them
+_LONGEST_SHOWN = 100  # characters
+_LONGEST_PATH = 4095  # bytes, PATH_MAX without the final zero
 # What an instance takes beside its weights: 3 MB of its own, and room for the rows it computes on.
 INSTANCE_BYTES = 6 << 20
 PROMISE_NS = 2_000_000_000  # an instance that was handed out is called within this, or it counts as idle again
@@ -274,10 +281,20 @@ def resolved(spec: FunctionSpec, keep_alive: float) -> FunctionSpec:
     """Return the spec with the pool's `keep_alive` if it has none of its own. Raises `ValueError` if it is invalid."""
     if spec.keep_alive is None:
         spec = replace(spec, keep_alive=keep_alive)
-    if ":" not in spec.handler:
-        raise ValueError(f"handler {spec.handler!r} of {spec.name} is not module:attribute")
+    if not _HANDLER.fullmatch(spec.handler):
+        raise ValueError(f"handler {spec.handler[:_LONGEST_SHOWN]!r} of {spec.name} is not module:attribute")
+    if not 0 < len(_encoded(spec.artifact)) <= _LONGEST_PATH:
+        raise ValueError(f"the artifact of {spec.name} is no path of 1 to {_LONGEST_PATH} bytes")
     if not 0 <= spec.min_instances <= spec.max_instances or spec.max_instances < 1:
         raise ValueError(f"{spec.name}: from {spec.min_instances} to {spec.max_instances} instances is no range")
     if spec.concurrency < 1 or not (spec.keep_alive or 0.0) >= 0 or spec.memory < 0:
         raise ValueError(f"{spec.name}: concurrency is at least 1, keep-alive and memory at least 0")
     return spec
+
+
+def _encoded(path: Path) -> bytes:
+    """The path as the file system has it; b"" if it cannot have it."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        return b""

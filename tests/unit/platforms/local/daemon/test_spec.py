@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,10 @@ def test_a_spec_without_a_keep_alive_gets_the_pools() -> None:
     ("changes", "words"),
     [
         ({"handler": "module.attribute"}, "is not module:attribute"),
+        ({"handler": "module:attribute" * 9000}, "is not module:attribute"),
+        ({"handler": "module:\ud800"}, "is not module:attribute"),
+        ({"artifact": Path("/\ud800")}, "artifact of layer3.block1 is no path"),
+        ({"artifact": Path("/" + "a" * 4095)}, "artifact of layer3.block1 is no path"),
         ({"min_instances": 2, "max_instances": 1}, "from 2 to 1 instances"),
         ({"min_instances": -1}, "from -1 to 1 instances"),
         ({"max_instances": 0}, "from 0 to 0 instances"),
