@@ -60,6 +60,13 @@ print(json.dumps([name for name in ("torch", "transformers") if name in sys.modu
 """
 
 
+FORKS = """
+import json, sys
+import faasmoe.platforms.local.instance.zygote
+print(json.dumps([name for name in ("asyncio", "psutil", "torch") if name in sys.modules]))
+"""
+
+
 def said(code: str, *arguments: str) -> list[Any]:
     """What a process prints that runs `code` on the demo model, by line."""
     command = [sys.executable, "-c", code, str(resolve(None).folder), *arguments]
@@ -81,6 +88,11 @@ def lean(exports: str) -> list[Any]:
 
 def test_a_model_is_looked_at_without_torch() -> None:
     assert said(LOOKS) == [[]]
+
+
+def test_a_zygote_holds_nothing_that_no_instance_needs() -> None:
+    """Before it imports what functions ask for: asyncio alone is 5 MB of every pool."""
+    assert said(FORKS) == [[]]
 
 
 def test_a_model_is_loaded_without_the_compiler(lean: list[Any]) -> None:
