@@ -25,7 +25,7 @@ _VARIABLE = "FAASMOE_LOG"  # how a process tells those that it starts: FORMAT:LE
 _PLAIN = "text:warning"
 _MOST_FRAMES = 20  # of an error, the innermost
 _MOST_CAUSES = 5
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "role"}
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -39,10 +39,20 @@ def configure(role: str, form: Format, level: Level) -> None:
 def inherit(role: str) -> None:
     """Set this process's logging as the one that started it has it."""
     form, _, level = os.environ.get(_VARIABLE, _PLAIN).partition(":")
-    handler = _Limited(LogRateLimit())
-    handler.setFormatter(_Json(role) if form == "json" else _Text(role))
+    handler = _Limited(role)
+    handler.setFormatter(_Json() if form == "json" else _Text())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("faasmoe").setLevel(level.upper())
+
+
+def rename(role: str) -> None:
+    """Have log lines of this process, which was forked, name it `role`, and count its own repeated lines.
+
+    Nothing else changes: setting a level writes to every logger that there is, and so to pages that the process shares.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Limited):
+            handler.begin(role)
 
 
 def are_json() -> bool:
@@ -53,15 +63,24 @@ def are_json() -> bool:
 class _Limited(logging.StreamHandler[TextIO]):
     """Writes to standard error what a limit lets through."""
 
-    def __init__(self, limit: LogRateLimit) -> None:
+    def __init__(self, role: str) -> None:
         super().__init__()
-        self._limit = limit
+        self.begin(role)
+
+    def begin(self, role: str) -> None:
+        """Write for this process, which lines call `role`."""
+        self._role = role
+        self._limit = LogRateLimit()
         self._process = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`, which calls it with its lock."""
         for each in self._limit.take(record):
-            super().emit(each)
+            self._write(each)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        record.role = self._role
+        super().emit(record)
 
     def close(self) -> None:
         """Write what was left out, unless it is for the process that has forked this one to say."""
@@ -69,7 +88,7 @@ class _Limited(logging.StreamHandler[TextIO]):
             self.acquire()
             try:
                 for each in self._limit.rest():
-                    super().emit(each)
+                    self._write(each)
             finally:
                 self.release()
         super().close()
@@ -92,8 +111,8 @@ class _Common(logging.Formatter):
 class _Text(_Common):
     """`TIME LEVEL ROLE LOGGER: MESSAGE key=value ...`."""
 
-    def __init__(self, role: str) -> None:
-        super().__init__(f"%(asctime)s %(levelname)s {role} %(name)s: %(message)s")
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(role)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         more = {key: value for key, value in vars(record).items() if key not in _USUAL and value not in (None, "")}
@@ -103,12 +122,17 @@ class _Text(_Common):
 class _Json(_Common, JsonFormatter):
     """One object a line, with what was given as `extra` among its members."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self) -> None:
         JsonFormatter.__init__(
             self,
-            "%(asctime)s %(levelname)s %(name)s %(message)s",
-            rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "exc_info": "raised"},
-            static_fields={"process": role},
+            "%(asctime)s %(levelname)s %(name)s %(message)s %(role)s",
+            rename_fields={
+                "asctime": "time",
+                "levelname": "level",
+                "name": "logger",
+                "role": "process",
+                "exc_info": "raised",
+            },
         )
 
 

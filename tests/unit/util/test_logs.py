@@ -76,6 +76,24 @@ def test_a_process_logs_as_the_one_that_started_it(capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().err)["process"] == "platform"
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_forked_process_has_a_name_and_counts_of_its_own(
+    capsys: pytest.CaptureFixture[str], form: logs.Format
+) -> None:
+    logs.configure("zygote", form, "debug")
+    for _ in range(1000):
+        log.warning("again and again")
+    said = len(capsys.readouterr().err.splitlines())
+    logs.rename("instance")
+    for _ in range(1000):
+        log.warning("again and again")
+    log.debug("levels stay")
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == said < 100
+    assert all("instance" in line and "zygote" not in line for line in [*lines, last])
+    assert "levels stay" in last
+
+
 def test_without_one_only_warnings_are_logged(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,7 +160,7 @@ class ForkServer:
                 sibling.close()
             close_all(fds)  # its own come with its assignment
             set_name(self._role)
-            logs.inherit(self._role)
+            logs.rename(self._role)
             status = self._work(partial(wait_for_assignment, channel))
         except ClientLeft:
             status = 0  # the server has no use for this one

@@ -90,7 +90,7 @@ def test_a_child_does_its_work_and_exits(
 
     monkeypatch.setattr(server, "die_with_parent", lambda parent: done.append(("parent", parent)))
     monkeypatch.setattr(server, "set_name", lambda name: done.append(("name", name)))
-    monkeypatch.setattr(server.logs, "inherit", lambda name: done.append(("log", name)))
+    monkeypatch.setattr(server.logs, "rename", lambda name: done.append(("log", name)))
     monkeypatch.setattr(os, "_exit", leave)
     script = Script()
     made = ForkServer(script, "worker", work, children=script.children)
