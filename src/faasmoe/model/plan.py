@@ -19,7 +19,6 @@ from faasmoe.model.checkpoint.folder import check_folder
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.config.facts import check_context, check_types
-from faasmoe.model.config.generation import check_generation
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.model.weights.blocks import Block, check_block_size, cut
 from faasmoe.model.weights.completeness import check_complete
@@ -131,7 +130,6 @@ def context_length(plan: ModelPlan, asked: int | None) -> int:
 
 
 def _described(folder: Path, config: PretrainedConfig) -> tuple[Architecture, Tokenizer]:
-    check_generation(folder)
     return inspect_architecture(config), Tokenizer.load(folder, config)
 
 

@@ -22,9 +22,8 @@ NAMES = {"from_pretrained", "from_config", "_from_config"}
 WITHOUT = {  # calls that take no such argument, and why they run no code of a checkpoint's
     (
         "model/config/generation.py",
-        "GenerationConfig.from_pretrained",
+        "transformers.GenerationConfig.from_pretrained",
     ): "reads one JSON file into plain attributes",
-    ("model/text/tokenizer.py", "transformers.GenerationConfig.from_pretrained"): "the same",
 }
 
 
@@ -42,7 +41,7 @@ def distrusts(call: ast.Call) -> bool:
 
 def test_every_call_says_that_code_is_not_trusted() -> None:
     found = list(calls())
-    assert len(found) >= 6
+    assert len(found) >= 5
     trusting = {(file, ast.unparse(call.func)) for file, call in found if not distrusts(call)}
     assert trusting == set(WITHOUT)
 

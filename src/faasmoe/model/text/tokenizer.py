@@ -12,6 +12,7 @@ import transformers  # its names are looked up where they are used: most of them
 from faasmoe.errors import CheckpointError, brief
 from faasmoe.model.checkpoint.folder import check_vocabulary, vocabularies
 from faasmoe.model.checkpoint.json_file import read_json
+from faasmoe.model.config import generation
 from faasmoe.model.text.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
@@ -96,17 +97,7 @@ def _decoder(tokenizer: Any) -> Callable[[list[int], bool], str]:
 
 
 def _end_tokens(folder: Path, config: PretrainedConfig, tokenizer: Any) -> set[int]:
-    sources: list[Any] = [getattr(config, "eos_token_id", None), tokenizer.eos_token_id]
-    if (folder / "generation_config.json").exists():
-        sources.append(_generation_config(folder).eos_token_id)
-    ends: set[int] = set()
-    for source in sources:
+    ends = set(generation.end_tokens(folder))
+    for source in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
         ends.update(source if isinstance(source, list) else [] if source is None else [source])
     return ends
-
-
-def _generation_config(folder: Path) -> Any:
-    try:
-        return transformers.GenerationConfig.from_pretrained(folder)
-    except Exception as error:  # what is no object, or of other types, fails in many ways
-        raise CheckpointError(f"{folder / 'generation_config.json'} cannot be used: {brief(error)}") from error

@@ -36,7 +36,7 @@ def test_a_generation_config_that_is_none_is_named(tmp_path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "generation_config.json").write_text("[1]")
-    with pytest.raises(CheckpointError, match=r"generation_config\.json cannot be used"):
+    with pytest.raises(CheckpointError, match=r"generation_config\.json should hold a JSON object, not a list"):
         Tokenizer.load(tmp_path, AutoConfig.from_pretrained(folder))
 
 
