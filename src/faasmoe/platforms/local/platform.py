@@ -99,11 +99,6 @@ class LocalPlatform(Closeable):
         rest = hibernation.status(self.folder)
         return rest or self._control.ask(messages.AskStatus(), messages.PoolReport).pool
 
-    def copied_bytes(self) -> int:
-        """Bytes copied by this client's calls: twice through sockets, once into shared memory."""
-        buffers = self._fanout.call_buffers
-        return 2 * (buffers.sent + buffers.received) + buffers.shared
-
     @property
     def state(self) -> State:
         """See `Platform.state`."""

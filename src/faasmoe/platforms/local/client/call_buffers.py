@@ -23,12 +23,11 @@ class EncodedCall:
 
 
 class CallBuffers:
-    """A client's two segments of shared memory, and the bytes that have passed through them and through sockets."""
+    """A client's two segments of shared memory: one for payloads, one for replies."""
 
     def __init__(self) -> None:
         self.generation = 1  # of the segments; an instance that knows an older one must be sent the new ones
         self.laid_out = 0.0  # when the current batch was, in `time.monotonic`
-        self.sent = self.received = self.shared = 0
         self._requests: Segment | None = None
         self._replies: Segment | None = None
 
@@ -49,7 +48,6 @@ class CallBuffers:
             place = requests.write(call.payload) if length > MAX_INLINE else (INLINE, length)
             inline = call.payload if place[0] == INLINE else ()
             encoded_calls.append(EncodedCall(Header(*place, at, shared_length, *area), inline, True))
-        self.shared += out
         return encoded_calls
 
     def _segments(self, out: int, back: int) -> tuple[Segment, Segment]:

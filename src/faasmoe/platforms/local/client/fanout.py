@@ -120,7 +120,7 @@ class Fanout:
         fds = self.call_buffers.introduce(connection.generation) if encoded.uses_segments else ()
         try:
             head = frame.pack_call(encoded.header, bool(fds))
-            self.call_buffers.sent += frame.send_call(connection.socket, head, encoded.inline, fds)
+            frame.send_call(connection.socket, head, encoded.inline, fds)
         except Lost as error:
             pending.cause = f"its instance went away: {error}"
             connection.close()
@@ -212,7 +212,6 @@ class Fanout:
             self._again(pending, connection.path)
             return True
         del self._pending[fd]
-        self.call_buffers.received += end
         connection.thread = answer.thread
         if answer.status > Status.STORED:
             connection.close()

@@ -56,7 +56,6 @@ def test_small_calls_stay_in_frames(sizes: list[tuple[int, int]]) -> None:
         assert encoded.header == Header(INLINE, length, 0, 0, 0, 0)
         assert encoded.inline == call.payload
         assert not encoded.uses_segments
-    assert buffers.shared == 0
     assert buffers.introduce(0) == ()
 
 
@@ -99,10 +98,12 @@ def test_a_buffer_is_shared_once_whatever_the_number_of_calls() -> None:
     shared = os.urandom(100_000)
     calls = [Call("f", payload(i, 50 if i else 40_000)) for i in range(5)]
     with exchanging() as buffers:
-        buffers.lay_out(calls, shared)
-        assert buffers.shared == padded(100_000) + padded(40_000)
-        buffers.lay_out(calls[1:], shared)
-        assert buffers.shared == 2 * padded(100_000) + padded(40_000)
+        for batch in (calls, calls[::-1], calls[1:]):
+            headers = [encoded.header for encoded in buffers.lay_out(batch, shared)]
+            assert {(header.shared_at, header.shared_length) for header in headers} == {(0, 100_000)}
+            behind = [header.payload_at for header in headers if header.payload_at != INLINE]
+            assert behind == [padded(100_000)] * (calls[0] in batch)
+            assert mapped(buffers)[0].slice(0, 100_000) == shared
 
 
 def test_segments_are_kept_until_they_are_too_small() -> None:
