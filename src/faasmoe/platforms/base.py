@@ -95,6 +95,15 @@ class Capabilities:
     isolation: bool = True  # an instance may die, hang or run out of memory, and nothing else is harmed
     parallelism: int = 1  # calls that compute side by side; callers divide their work into as many
 
+    def missing(self) -> list[str]:
+        """A sentence for the operator of a server about each ability that harms the service if it is missing."""
+        sentences = {
+            "idle functions keep their memory: this platform does not scale functions to zero": self.autoscaling,
+            "a function that dies, hangs or takes all memory may end the server: this platform does not isolate "
+            "functions": self.isolation,
+        }
+        return [sentence for sentence, given in sentences.items() if not given]
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:

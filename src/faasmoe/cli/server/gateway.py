@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from faasmoe.protocol.config import FleetOptions, ServingConfig
     from faasmoe.readers.pool import Readers
     from faasmoe.tenancy.service import TenancyService
+
+log = logging.getLogger(__name__)
 
 # seconds that parts may take to close; `last_resort.CLOSE_SECONDS` is for all of them
 _HTTP, _METERS, _IDLE, _FLEET, _READERS, _OFFICE, _PLATFORM = 3.0, 0.4, 0.4, 1.8, 0.5, 1.5, 1.2
@@ -135,6 +138,8 @@ class Gateway:
         settings = self._settings
         made = _Made(lambda: settings.platform.start(settings.platform_options, PRELOAD))
         platform = await stack.enter_async_context(on_thread("the platform", _PLATFORM, made, kill_children))
+        for sentence in platform.capabilities.missing():
+            log.warning("--platform %s: %s", settings.platform.name, sentence)
         self._stage(f"loading {config.name}")
         start = Start(config, settings.platform.name, platform.address, str(folder), settings.fleet.orchestrators)
         launcher = TemplateClient(start)
