@@ -24,9 +24,7 @@ from faasmoe.util.forkserver.worker import Assignment, Worker, wait_for_assignme
 def live(wait: Callable[[], Assignment], sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]) -> int:
     """The work of a child of the zygote. Returns its exit status. `wait` returns its duty."""
     try:
-        _rehearse()
-        for function in warm_up:
-            function()
+        rehearse(warm_up)
         sandbox.enter()
         _become(wait)
     except NoRoom:
@@ -52,8 +50,17 @@ def _rehearsal(wait: Callable[[], Assignment]) -> None:
         _become(wait)
 
 
-def _rehearse() -> None:
-    """Live a whole life once: what every instance writes to on its way becomes this process's own beforehand."""
+def rehearse(warm_up: Sequence[Callable[[], None]]) -> None:
+    """Live a whole life once, and do `warm_up`. Raises `NoRoom`.
+
+    A worker does it so that the pages to which every instance writes are its own before it has an assignment.
+    """
+    _live_once()
+    for function in warm_up:
+        function()
+
+
+def _live_once() -> None:
     table, listener = os.memfd_create("faasmoe-rehearsal", os.MFD_CLOEXEC), socket.socket(socket.AF_UNIX)
     os.ftruncate(table, mmap.PAGESIZE)
     listener.bind("")  # a name of the kernel's choice

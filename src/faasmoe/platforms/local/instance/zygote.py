@@ -11,12 +11,12 @@ from __future__ import annotations
 import ctypes
 import importlib
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from faasmoe.errors import brief
-from faasmoe.platforms.local.instance.prefork import live
+from faasmoe.platforms.local.instance.instance import NoRoom
+from faasmoe.platforms.local.instance.prefork import live, rehearse
 from faasmoe.platforms.local.instance.sandbox import prepare
 from faasmoe.platforms.local.protocol.payloads import PreloadFailed, encode, read_preload
 from faasmoe.platforms.local.protocol.public_text import public
@@ -28,6 +28,9 @@ from faasmoe.util.gc_freeze import importing, keep_imported
 log = logging.getLogger("faasmoe.platforms.local.instance.zygote")  # it is run as __main__
 
 ROLE = "instance"
+# Python counts the first uses of a function in the function's own bytes, and then adapts its code. What is adapted here
+# is shared by all instances; what is not, each instance adapts in pages of its own. CPython 3.11 counts to 8.
+_REHEARSALS = 9
 _MADV_COLLAPSE = 25  # linux/mman.h
 _HUGE = 2 << 20
 
@@ -52,7 +55,6 @@ def main() -> None:
 
 def _serve(daemon: Connection) -> None:
     preload = read_preload(daemon.load())
-    warm_up: list[Callable[[], None]] = []
     with importing():
         try:
             modules = [importlib.import_module(name) for name in preload.modules]
@@ -61,10 +63,14 @@ def _serve(daemon: Connection) -> None:
             daemon.send(LoadFailed(encode(PreloadFailed(public(brief(error))))))
             return
         keep_imported()
-        for module in modules:
-            if hasattr(module, "warm_up"):
-                module.warm_up()
-                warm_up.append(module.warm_up)
+        warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
+        for function in warm_up:
+            function()
+        try:
+            for _ in range(_REHEARSALS):
+                rehearse(warm_up)
+        except NoRoom:
+            log.warning("no thread or descriptor for a rehearsal; each instance takes more memory")
     join_pages()
     work = partial(live, sandbox=prepare(), warm_up=warm_up)
     server = ForkServer(daemon, ROLE, work, prefork=preload.prefork)

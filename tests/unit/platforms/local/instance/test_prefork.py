@@ -26,7 +26,7 @@ class Life:
             assert (payload, descriptors) == (b"duty", [3, 4, 5])
             return self
 
-        monkeypatch.setattr(prefork, "_rehearse", lambda: self.step("rehearse"))
+        monkeypatch.setattr(prefork, "_live_once", lambda: self.step("rehearse"))
         monkeypatch.setattr(Instance, "assigned", assigned)
 
     def step(self, name: str) -> None:

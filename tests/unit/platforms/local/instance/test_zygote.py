@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from faasmoe.platforms.local.instance import zygote
+from faasmoe.platforms.local.instance import prefork, zygote
+from faasmoe.platforms.local.instance.instance import NoRoom
 from faasmoe.platforms.local.instance.sandbox import Sandbox
 from faasmoe.platforms.local.protocol.payloads import Preload, encode, read_preload_failed
 from faasmoe.util.forkserver.connection import Connection
@@ -34,6 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     monkeypatch.setattr(zygote, "ForkServer", Server)
     monkeypatch.setattr(zygote, "prepare", lambda: Sandbox(()))
     monkeypatch.setattr(zygote, "join_pages", lambda: None)
+    monkeypatch.setattr(prefork, "_live_once", lambda: None)  # it leaves a process with other settings
     return servers
 
 
@@ -54,10 +57,19 @@ def test_modules_are_imported_and_warmed_up_here_and_in_each_child(
     monkeypatch.setitem(sys.modules, "warm", warm)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "cold", SimpleNamespace())  # type: ignore[arg-type]
     assert serve("warm", "cold") == Loaded()
-    assert warmed == ["warm"]
+    assert warmed == ["warm"] * (1 + zygote._REHEARSALS)
     ((role, work, prefork),) = made
     assert (role, prefork) == ("instance", 2)
     assert work.keywords == {"sandbox": Sandbox(()), "warm_up": [warm.warm_up]}  # type: ignore[attr-defined]
+
+
+def test_without_room_for_a_rehearsal_instances_are_forked_nevertheless(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(zygote, "rehearse", Mock(side_effect=NoRoom))
+    assert serve() == Loaded()
+    assert len(made) == 1
+    assert "each instance takes more memory" in caplog.text
 
 
 def test_a_module_that_cannot_be_imported_is_told(made: Made) -> None:
