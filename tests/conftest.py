@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -24,13 +26,15 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests keep out of the user's cache, except for compiled kernels, which processes that tests start shall find."""
     folder = tmp_path_factory.mktemp("cache")
     if KERNELS.folder:
         (folder / "kernels").symlink_to(KERNELS.folder.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE, str(folder))
+        root = str(Path(__file__).parents[1])
+        patch.setenv("PYTHONPATH", root, prepend=os.pathsep)  # where instances find the functions of tests
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,17 @@ def test_it_is_not_run_and_the_reason_is_told(hostile: Path, tmp_path: Path) -> 
         assert "Traceback" not in said
     assert not (tmp_path / "ran").exists()
     assert not (hostile / "ran").exists()
+
+
+def test_files_of_the_current_folder_are_not_taken_for_modules(tmp_path: Path) -> None:
+    """Who serves the folder that a shell is in has a checkpoint's files there, such as `random.py`."""
+    save_tiny("qwen2_moe", tmp_path)
+    for name in ("random", "h2", "torch", "numba", "transformers", "msgspec", "encodings", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
+    command = [Path(sys.executable).with_name("faasmoe"), "generate", ".", "--prompt", "x", "--max-tokens", "2"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()

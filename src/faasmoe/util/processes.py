@@ -37,12 +37,14 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Run a module of ours in a process of its own, with `environment()` and what `more` adds. Raises `OSError`.
 
-    Signals that end processes wait until the child has called `leave_signals_to_parent`.
+    The process imports nothing from the current folder, which may be a checkpoint's: a file there that is named like a
+    module would be run in its place. Signals that end processes wait until the child has called
+    `leave_signals_to_parent`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             stdin=stdin,
             stdout=stdout,
             pass_fds=descriptors,

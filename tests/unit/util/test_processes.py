@@ -72,7 +72,7 @@ def test_no_signal_reaches_a_child_before_it_can_ignore_it(monkeypatch: pytest.M
     start("some.module", ["argument"], more={"OMP_NUM_THREADS": "1"})
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= seen["blocked"]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
-    assert seen["command"][1:] == ["-m", "some.module", "argument"]
+    assert seen["command"][1:] == ["-P", "-m", "some.module", "argument"]
     assert seen["env"]["OMP_NUM_THREADS"] == "1"
     assert seen["stdin"] == subprocess.DEVNULL
 
