@@ -235,7 +235,16 @@ def test_kills_in_a_row_under_load(server: Server) -> None:
     assert complete(server, max_tokens=40).json()["choices"][0]["text"] == wanted
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Processes end of SIGHUP, also under `nohup`, from which they would inherit that it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.usefixtures("hangup")
 def test_a_server_that_is_ended_while_it_starts_leaves_nothing(runtime: Path, end: signal.Signals) -> None:
     command = [sys.executable, "-m", "faasmoe.cli.main", "serve", "--port", "0"]
     process = subprocess.Popen(
