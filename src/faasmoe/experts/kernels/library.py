@@ -1,4 +1,4 @@
-"""The library of compiled kernels: one shared object for each instruction set, built with the package.
+"""The library of compiled kernels: one shared object for each instruction set, made by hatch_build.py.
 
 Calls run without Python's lock. C cannot check what an address points to, so callers check shapes and dtypes.
 """
@@ -7,76 +7,95 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from faasmoe.errors import OptionError
+from faasmoe.errors import OptionError, UserError, brief
+from faasmoe.experts.kernels.cpu import Cpu
 
-VARIABLE = "FAASMOE_KERNELS"  # environment variable: the instruction set to use
+VARIABLE = "FAASMOE_KERNELS"  # environment variable: the instruction set to use, or a path of a shared object
 ADDRESS = ctypes.c_void_p
 INT = ctypes.c_int64
 FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
+TEXT = ctypes.c_char_p
 
-# Instruction sets by architecture, the best first, and the flags of /proc/cpuinfo that each needs
-_SETS: dict[str, dict[str, frozenset[str]]] = {
+_AGAIN = "install the package again; in a checkout run: python hatch_build.py"
+# Flags of /proc/cpuinfo. The first two are what compilers call x86-64-v3 and v4.
+_AVX2 = frozenset({"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"})
+_AVX512 = _AVX2 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
+_NEEDED = {  # by architecture and instruction set, the best first, as in hatch_build.py
     "x86_64": {
-        "avx512bf16": frozenset(
-            {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512_bf16", "avx512_vnni", "fma"}
-        ),
-        "avx512": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma"}),
-        "avx2": frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe"}),
-        "baseline": frozenset(),
+        "avx512bf16": _AVX512 | {"avx512_bf16", "avx512_vnni"},
+        "avx512": _AVX512,
+        "avx2": _AVX2,
+        "baseline": frozenset[str](),
     },
-    "aarch64": {"bf16": frozenset({"bf16", "i8mm", "asimddp"}), "baseline": frozenset()},
+    "aarch64": {"bf16": frozenset({"asimddp", "bf16", "i8mm"}), "baseline": frozenset[str]()},
 }
 
 
-def instruction_sets() -> list[str]:
-    """Those that this machine's CPU has and this package was built with, the best first."""
-    flags = _cpu_flags()
-    wanted = _SETS.get(platform.machine(), {})
-    return [name for name, needed in wanted.items() if needed <= flags and _file(name).exists()]
+class InstructionSet(NamedTuple):
+    """Instructions that kernels are compiled for."""
+
+    name: str
+    file: str  # the shared object
+    built: bool  # it is there
+    lacking: tuple[str, ...]  # flags that this CPU would have to have
+
+    @property
+    def runs(self) -> bool:
+        """Whether this machine can run the kernels."""
+        return self.built and not self.lacking
 
 
-def _cpu_flags() -> frozenset[str]:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
-
-
-def _file(instruction_set: str) -> Path:
-    return Path(__file__).with_name(f"kernels-{platform.machine()}-{instruction_set}.so")
+def instruction_sets(cpu: Cpu, folder: str = os.path.dirname(__file__)) -> list[InstructionSet]:
+    """Those of an architecture, the best first. None for an architecture that has no kernels."""
+    found = []
+    for name, needed in _NEEDED.get(cpu.architecture, {}).items():
+        file = os.path.join(folder, f"kernels-{cpu.architecture}-{name}.so")
+        found.append(InstructionSet(name, file, os.path.exists(file), tuple(sorted(needed - cpu.flags))))
+    return found
 
 
 class Library:
-    """The kernels for one instruction set."""
+    """The kernels for one instruction set. Raises `UserError` if `file` cannot be loaded."""
 
-    def __init__(self, instruction_set: str) -> None:
+    def __init__(self, instruction_set: str, file: str) -> None:
         self.instruction_set = instruction_set
-        self._functions = ctypes.CDLL(str(_file(instruction_set)))
+        self._file = file
+        try:
+            self._functions = ctypes.CDLL(file)
+        except OSError as error:
+            raise UserError(f"kernels cannot be loaded: {brief(error)}; {_AGAIN}") from error
 
     @classmethod
-    def chosen(cls) -> Library:
-        """The best that this machine can run, or the one that `VARIABLE` names. Raises `OptionError`."""
-        found, wanted = instruction_sets(), os.environ.get(VARIABLE)
-        if not found:
-            raise OptionError(
-                f"the kernels of this package were not built for {platform.machine()}; install it again with pip"
-            )
-        if wanted and wanted not in found:
-            raise OptionError(f"{VARIABLE}={wanted}: must be one of {', '.join(found)}")
-        return cls(wanted or found[0])
+    def chosen(cls, there: list[InstructionSet], wanted: str | None) -> Library:
+        """The best that runs here, or the one that is `wanted`, by its name or the path of a shared object.
+
+        Raises `OptionError` for another one, and `UserError` if there is none.
+        """
+        if wanted and "/" in wanted:
+            return cls(os.path.basename(wanted).removesuffix(".so").rpartition("-")[2], wanted)
+        running = {each.name: each.file for each in there if each.runs}
+        if not running:
+            raise UserError(f"this package has no kernels for the architecture {os.uname().machine}; {_AGAIN}")
+        if wanted and wanted not in running:
+            raise OptionError(f"{VARIABLE}={wanted}: must be one of {', '.join(running)}, which run here")
+        name = wanted or next(iter(running))
+        return cls(name, running[name])
 
     def function(self, name: str, *arguments: Any, result: Any = None) -> Callable[..., Any]:
-        """The C function `name`. `arguments` and `result`: ctypes' types of its parameters and of what it returns."""
-        function = self._functions[name]
+        """The C function `name`. `arguments` and `result`: ctypes' types of its parameters and of what it returns.
+
+        Raises `UserError` if there is none, because kernels are older than the code that calls them.
+        """
+        try:
+            function = self._functions[name]
+        except AttributeError:
+            raise UserError(f"{self._file} has no kernel {name}; {_AGAIN}") from None
         function.argtypes, function.restype = arguments, result
         return function
 
 
-LIBRARY = Library.chosen()
+LIBRARY = Library.chosen(instruction_sets(Cpu.here()), os.environ.get(VARIABLE))
