@@ -11,7 +11,8 @@ from pathlib import Path
 from faasmoe.model.adapter.torch_build import CPU_INDEX
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
 
 
 def name_of(requirement: str) -> str:
@@ -22,6 +23,7 @@ def name_of(requirement: str) -> str:
 
 def test_every_direct_dependency_has_a_version_that_the_tests_ran_with():
     listed = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+    listed += SETTINGS["build-system"]["requires"]
     wanted = {name_of(requirement) for requirement in listed} - {"faasmoe"}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {name_of(line) for line in lines if re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", line)}
