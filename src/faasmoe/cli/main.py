@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import functions, generate, inspect, models, plan
+from faasmoe.cli import functions, generate, inspect, kernels, models, plan
 from faasmoe.cli.evaluation import evaluate
 from faasmoe.cli.platforms import PlatformCommand
 from faasmoe.cli.server import serve, signals
@@ -30,6 +30,7 @@ app.command("generate", cls=PlatformCommand)(generate.generate)
 app.command("inspect")(inspect.inspect)
 app.command("functions", cls=PlatformCommand)(functions.functions)
 app.command("plan")(plan.plan)
+app.command("kernels")(kernels.kernels)
 app.command("usage")(usage.usage)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")

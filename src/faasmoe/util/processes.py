@@ -14,7 +14,7 @@ from contextlib import suppress
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 ROLE = "FAASMOE_ROLE"  # environment variable of a process: its role in measurements, such as "daemon"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_OURS = frozenset({"FAASMOE_LOG", "FAASMOE_CACHE"})  # what children read
+_OURS = frozenset({"FAASMOE_LOG", "FAASMOE_CACHE", "FAASMOE_KERNELS"})  # what children read
 _SECRET = re.compile(
     r"FAASMOE_.*|PG(PASS|SERVICE|SSL).*|.*(PASSWORD|PASSWD|SECRET|TOKEN|_KEY|CREDENTIALS|DATABASE_URL)",
     re.IGNORECASE,

@@ -52,7 +52,7 @@ def test_children_get_no_secrets(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["FAASMOE_CACHE", "FAASMOE_LOG", "PATH", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HF_HOME", "TMPDIR"],
+    ["FAASMOE_CACHE", "FAASMOE_KERNELS", "FAASMOE_LOG", "PATH", "OMP_WAIT_POLICY", "HF_HOME", "TMPDIR"],
 )
 def test_children_get_what_they_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "told")
