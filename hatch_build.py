@@ -4,15 +4,15 @@ The compiler is clang as `ziglang` packs it, a build requirement from PyPI, or t
 CC. FAASMOE_ARCHITECTURE names another processor than this machine's: x86_64 or aarch64.
 
 Nothing is linked but the kernels. What they call of C's library (`LIBC`) they find in the process that loads them, be
-its library glibc or musl, so one shared object serves both. Nothing of it computes: no number depends on its version.
-And linking takes no time, whereas `ziglang` would compile a C library first, for twenty seconds.
+its library glibc or musl, so one shared object serves both. And linking takes no time, whereas `ziglang` would compile
+a C library first, for ten seconds.
 
-python hatch_build.py [FLAG ...]                  compiles in place, for whoever changes the sources
-python hatch_build.py --into FOLDER [FLAG ...]    elsewhere, such as with -fsanitize=undefined
+python hatch_build.py    compiles in place, for whoever changes the sources; --help lists what else it can do
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import platform
@@ -45,7 +45,10 @@ SETS = {
         "baseline": ("generic", ["-march=armv8-a", "-mno-outline-atomics"]),
     },
 }
-LIBC = {"memcmp", "memcpy", "memmove", "memset", "sched_yield", "sem_post", "sem_wait", "syscall"}
+# Functions of C's library and its mathematics that a Python process has, and that are called alike in glibc and musl.
+LIBC = {"__tls_get_addr", "aligned_alloc", "clock_gettime", "erff", "free", "memcmp", "memcpy", "memmove", "memset",
+        "pthread_create", "pthread_detach", "pthread_key_create", "pthread_once", "pthread_setspecific",
+        "pthread_sigmask", "sched_yield", "sem_init", "sem_post", "sem_wait", "sigfillset", "syscall", "tanhf"}  # fmt: skip
 _DYNAMIC_SYMBOLS = 11  # a section's type, elf(5)
 
 
@@ -53,30 +56,24 @@ class Build:
     """The kernels for one architecture, compiled with `more` flags than `FLAGS`."""
 
     def __init__(self, architecture: str, more: Sequence[str] = ()) -> None:
+        if architecture not in SETS:
+            sys.exit(f"no kernels for {architecture}: FAASMOE_ARCHITECTURE must be one of {', '.join(SETS)}")
         self.architecture = architecture
         self._sets = SETS[architecture]
         self._more = list(more)
-
-    @classmethod
-    def chosen(cls, more: Sequence[str] = ()) -> Build:
-        """For FAASMOE_ARCHITECTURE, or for this machine."""
-        architecture = os.environ.get("FAASMOE_ARCHITECTURE", platform.machine())
-        if architecture not in SETS:
-            sys.exit(f"no kernels for {architecture}: FAASMOE_ARCHITECTURE must be one of {', '.join(SETS)}")
-        return cls(architecture, more)
 
     @property
     def tag(self) -> str:
         """Of a wheel. The kernels are loaded by ctypes, so any Python will do."""
         return f"py3-none-manylinux_2_17_{self.architecture}.musllinux_1_1_{self.architecture}"
 
-    def run(self, folder: Path) -> list[Path]:
-        """Compile all instruction sets into `folder`. An error is told as the compiler tells it, and exits."""
+    def run(self, folder: Path, only: str | None = None) -> list[Path]:
+        """Compile all instruction sets, or one, into `folder`. An error is told as the compiler tells it, and exits."""
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = {
                 name: [pool.submit(self._compile, name, source, Path(scratch)) for source in sources()]
-                for name in self._sets
+                for name in ([only] if only else self._sets)
             }
             try:
                 return [self._link(name, [each.result() for each in objects[name]], folder) for name in objects]
@@ -121,6 +118,11 @@ class Build:
             sys.exit(f"{done.stderr}\n{shlex.join(command)}\nended with status {done.returncode}")
 
 
+def architecture() -> str:
+    """The one to compile for."""
+    return os.environ.get("FAASMOE_ARCHITECTURE") or platform.machine()
+
+
 def sources() -> list[Path]:
     """What is compiled."""
     return sorted(SOURCES.glob("*.c"))
@@ -159,7 +161,7 @@ else:
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             """Compile: beside the sources for an editable installation, else into the wheel."""
-            build = Build.chosen()
+            build = Build(architecture())
             build_data["pure_python"] = False
             build_data["tag"] = build.tag
             if version == "editable":
@@ -169,9 +171,17 @@ else:
             build_data["force_include"] |= {str(file): f"faasmoe/experts/kernels/{file.name}" for file in files}
 
 
+def main() -> None:
+    """Compile without installing."""
+    parser = argparse.ArgumentParser(
+        description="Compile the kernels. Other options are flags for the compiler, such as -fsanitize=undefined.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--into", metavar="FOLDER", type=Path, default=KERNELS, help="not beside the sources")
+    parser.add_argument("--only", metavar="SET", choices=SETS.get(architecture()), help="this instruction set")
+    options, flags = parser.parse_known_args()
+    Build(architecture(), flags).run(options.into, options.only)
+
+
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    into = KERNELS
-    if arguments[:1] == ["--into"]:
-        into, arguments = Path(arguments[1]), arguments[2:]
-    Build.chosen(arguments).run(into)
+    main()
