@@ -31,6 +31,13 @@ def test_every_direct_dependency_has_a_version_that_the_tests_ran_with():
     assert wanted - pinned == set()
 
 
+def test_the_function_alone_is_built_from_the_same_requirements():
+    function = tomllib.loads((ROOT / "function" / "pyproject.toml").read_text())
+    assert function["build-system"] == SETTINGS["build-system"]
+    assert function["project"]["requires-python"] == PROJECT["requires-python"]
+    assert function["project"]["dependencies"] == [each for each in PROJECT["dependencies"] if each[:5] == "numpy"]
+
+
 def test_the_readme_says_how_torch_comes_without_cuda():
     start = (ROOT / "README.md").read_text().split("## Your model")[0]
     (pinned,) = (
