@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.library import TEXT, Library, instruction_sets
+from faasmoe.experts.kernels.library import TEXT, Library, known
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +23,7 @@ def hatch_build() -> SimpleNamespace:
 
 def test_kernels_are_those_of_the_sources(hatch_build: SimpleNamespace) -> None:
     digests = {
-        each.name: Library(each.name, each.file).function("digest", result=TEXT)()
-        for each in instruction_sets(Cpu.here())
-        if each.runs
+        each.name: Library(each.name).function("digest", result=TEXT)() for each in known(Cpu.here()) if each.runs
     }
     assert digests == dict.fromkeys(digests, hatch_build.digest().encode()), "run: python hatch_build.py"
 
@@ -33,11 +31,11 @@ def test_kernels_are_those_of_the_sources(hatch_build: SimpleNamespace) -> None:
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
 def test_all_sets_that_are_looked_for_are_compiled(hatch_build: SimpleNamespace, architecture: str) -> None:
     cpu = Cpu(architecture, "", frozenset())
-    assert [each.name for each in instruction_sets(cpu)] == list(hatch_build.SETS[architecture])
+    assert [each.name for each in known(cpu)] == list(hatch_build.SETS[architecture])
 
 
 def test_kernels_call_nothing_that_a_process_may_lack(hatch_build: SimpleNamespace) -> None:
-    for each in instruction_sets(Cpu.here()):
+    for each in known(Cpu.here()):
         assert hatch_build.undefined(Path(each.file).read_bytes()) <= hatch_build.LIBC
     assert "memcpy" in hatch_build.undefined(Path(_ctypes.__file__).read_bytes())  # of one that does call
 

@@ -17,15 +17,16 @@ from faasmoe.cli.tables import WholeTable
 def kernels(as_json: Json = False) -> None:
     """Show which instruction sets there are kernels for, and which of them this machine computes with."""
     from faasmoe.experts.kernels.cpu import Cpu
-    from faasmoe.experts.kernels.library import VARIABLE, Library, instruction_sets
+    from faasmoe.experts.kernels.library import VARIABLE, Library, known
 
     cpu, wanted = Cpu.here(), os.environ.get(VARIABLE)
-    there = instruction_sets(cpu)
-    chosen = Library.chosen(there, wanted).instruction_set
+    chosen = Library.chosen().instruction_set
     facts: dict[str, Any] = {
         "architecture": cpu.architecture,
         "cpu": cpu.model,
-        "instruction_sets": [{"name": each.name, "built": each.built, "lacking": each.lacking} for each in there],
+        "instruction_sets": [
+            {"name": each.name, "built": each.built, "lacking": each.lacking} for each in known(cpu)
+        ],
         "chosen": chosen,
         "reason": f"{VARIABLE}={wanted}" if wanted else "the best that runs here",
     }

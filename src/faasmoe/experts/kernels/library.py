@@ -20,6 +20,7 @@ FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
 TEXT = ctypes.c_char_p
 
+_FOLDER = os.path.dirname(__file__)
 _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
 # Flags of /proc/cpuinfo. The first two are what compilers call x86-64-v3 and v4.
 _AVX2 = frozenset({"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"})
@@ -49,7 +50,7 @@ class InstructionSet(NamedTuple):
         return self.built and not self.lacking
 
 
-def instruction_sets(cpu: Cpu, folder: str = os.path.dirname(__file__)) -> list[InstructionSet]:
+def known(cpu: Cpu, folder: str = _FOLDER) -> list[InstructionSet]:
     """Those of an architecture, the best first. None for an architecture that has no kernels."""
     found = []
     for name, needed in _NEEDED.get(cpu.architecture, {}).items():
@@ -58,32 +59,39 @@ def instruction_sets(cpu: Cpu, folder: str = os.path.dirname(__file__)) -> list[
     return found
 
 
-class Library:
-    """The kernels for one instruction set. Raises `UserError` if `file` cannot be loaded."""
+def instruction_sets() -> list[str]:
+    """What `Library` takes here, the best first: names, or the path of a shared object if `VARIABLE` has one."""
+    wanted = os.environ.get(VARIABLE, "")
+    return [wanted] if "/" in wanted else [each.name for each in known(Cpu.here()) if each.runs]
 
-    def __init__(self, instruction_set: str, file: str) -> None:
+
+class Library:
+    """The kernels for one instruction set, by its name or in the shared object of a path.
+
+    Raises `UserError` if they cannot be loaded.
+    """
+
+    def __init__(self, instruction_set: str) -> None:
         self.instruction_set = instruction_set
-        self._file = file
+        files = {each.name: each.file for each in known(Cpu.here())}
+        self._file = files.get(instruction_set, instruction_set)
         try:
-            self._functions = ctypes.CDLL(file)
+            self._functions = ctypes.CDLL(self._file)
         except OSError as error:
             raise UserError(f"kernels cannot be loaded: {brief(error)}; {_AGAIN}") from error
 
     @classmethod
-    def chosen(cls, there: list[InstructionSet], wanted: str | None) -> Library:
-        """The best that runs here, or the one that is `wanted`, by its name or the path of a shared object.
+    def chosen(cls) -> Library:
+        """The best that this machine can run, or the one that `VARIABLE` names.
 
-        Raises `OptionError` for another one, and `UserError` if there is none.
+        Raises `OptionError` for a name that there is none of, and `UserError` if there is none at all.
         """
-        if wanted and "/" in wanted:
-            return cls(os.path.basename(wanted).removesuffix(".so").rpartition("-")[2], wanted)
-        running = {each.name: each.file for each in there if each.runs}
-        if not running:
+        found, wanted = instruction_sets(), os.environ.get(VARIABLE)
+        if not found:
             raise UserError(f"this package has no kernels for the architecture {os.uname().machine}; {_AGAIN}")
-        if wanted and wanted not in running:
-            raise OptionError(f"{VARIABLE}={wanted}: must be one of {', '.join(running)}, which run here")
-        name = wanted or next(iter(running))
-        return cls(name, running[name])
+        if wanted and wanted not in found:
+            raise OptionError(f"{VARIABLE}={wanted}: must be one of {', '.join(found)}, which run here")
+        return cls(wanted or found[0])
 
     def function(self, name: str, *arguments: Any, result: Any = None) -> Callable[..., Any]:
         """The C function `name`. `arguments` and `result`: ctypes' types of its parameters and of what it returns.
@@ -98,4 +106,4 @@ class Library:
         return function
 
 
-LIBRARY = Library.chosen(instruction_sets(Cpu.here()), os.environ.get(VARIABLE))
+LIBRARY = Library.chosen()

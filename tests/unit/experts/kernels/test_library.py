@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from faasmoe.errors import OptionError, UserError
+from faasmoe.experts.kernels import library
 from faasmoe.experts.kernels.cpu import Cpu
 from faasmoe.experts.kernels.library import (
     ADDRESS,
@@ -15,22 +16,22 @@ from faasmoe.experts.kernels.library import (
     INT,
     LIBRARY,
     TEXT,
+    VARIABLE,
     InstructionSet,
     Library,
     instruction_sets,
+    known,
 )
 
-HERE = instruction_sets(Cpu.here())
-RUNNING = [each for each in HERE if each.runs]
 V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
 V4 = f"{V3} avx512f avx512bw avx512cd avx512dq avx512vl"
 
 
 def running(architecture: str, flags: str, folder: Path) -> list[str]:
     cpu = Cpu(architecture, "", frozenset(flags.split()))
-    for each in instruction_sets(cpu, str(folder)):
+    for each in known(cpu, str(folder)):
         Path(each.file).touch()
-    return [each.name for each in instruction_sets(cpu, str(folder)) if each.runs]
+    return [each.name for each in known(cpu, str(folder)) if each.runs]
 
 
 @pytest.mark.parametrize(
@@ -59,49 +60,63 @@ def test_a_cpu_runs_what_it_has_all_flags_of_the_best_first(
 def test_what_is_not_built_does_not_run_and_what_is_lacking_is_told(tmp_path: Path) -> None:
     cpu = Cpu("x86_64", "", frozenset(V3.split()) - {"fma"})
     (tmp_path / "kernels-x86_64-avx2.so").touch()
-    found = {each.name: each for each in instruction_sets(cpu, str(tmp_path))}
+    found = {each.name: each for each in known(cpu, str(tmp_path))}
     assert (found["avx2"].built, found["avx2"].lacking, found["avx2"].runs) == (True, ("fma",), False)
     assert (found["baseline"].built, found["baseline"].lacking, found["baseline"].runs) == (False, (), False)
 
 
-def test_the_best_is_taken_unless_another_is_wanted() -> None:
-    assert Library.chosen(HERE, None).instruction_set == RUNNING[0].name
-    assert Library.chosen(HERE, "").instruction_set == RUNNING[0].name
-    assert Library.chosen(HERE, "baseline").instruction_set == "baseline"
+def test_the_best_is_taken_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wanted, taken in {"": known_here()[0], "baseline": "baseline"}.items():
+        monkeypatch.setenv(VARIABLE, wanted)
+        assert Library.chosen().instruction_set == taken
 
 
-def test_a_path_names_kernels_that_lie_elsewhere(tmp_path: Path) -> None:
-    file = shutil.copy(RUNNING[-1].file, tmp_path)
-    assert Library.chosen([], str(file)).instruction_set == "baseline"
+def known_here() -> list[str]:
+    return [each.name for each in known(Cpu.here()) if each.runs]
+
+
+def test_a_path_names_kernels_that_lie_elsewhere_and_no_others_are_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = shutil.copy(known(Cpu.here())[-1].file, tmp_path)
+    monkeypatch.setenv(VARIABLE, str(file))
+    assert instruction_sets() == [str(file)]
+    Library.chosen().function("all_finite")
 
 
 @pytest.mark.parametrize("wanted", ["avx1024", "avx2"])
-def test_one_that_does_not_run_here_is_refused_with_those_that_do(wanted: str) -> None:
+def test_one_that_does_not_run_here_is_refused_with_those_that_do(
+    monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
     there = [InstructionSet("avx2", "", True, ("fma",)), InstructionSet("baseline", "", True, ())]
+    monkeypatch.setattr(library, "known", lambda _: there)
+    monkeypatch.setenv(VARIABLE, wanted)
     with pytest.raises(OptionError, match=rf"^FAASMOE_KERNELS={wanted}: must be one of baseline, which run here$"):
-        Library.chosen(there, wanted)
+        Library.chosen()
 
 
-def test_a_package_without_kernels_says_what_makes_them() -> None:
+def test_a_package_without_kernels_says_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(library, "known", lambda _: [InstructionSet("baseline", "", False, ())])
     with pytest.raises(UserError, match=r"no kernels for the architecture \w+; install the package again; in a "):
-        Library.chosen([InstructionSet("baseline", "", False, ())], None)
+        Library.chosen()
 
 
 def test_kernels_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
     file = tmp_path / "kernels-x86_64-baseline.so"
     file.write_bytes(b"no shared object")
     with pytest.raises(UserError, match=rf"kernels cannot be loaded: {file}: .*python hatch_build.py"):
-        Library("baseline", str(file))
+        Library(str(file))
 
 
 def test_kernels_older_than_their_callers_are_named() -> None:
-    with pytest.raises(UserError, match=r"kernels-.*\.so has no kernel of_tomorrow; .*python hatch_build.py"):
+    with pytest.raises(UserError, match=r"\.so has no kernel of_tomorrow; .*python hatch_build.py"):
         LIBRARY.function("of_tomorrow")
 
 
-@pytest.mark.parametrize("each", RUNNING, ids=lambda each: each.name)
-def test_functions_of_every_set_can_be_called(each: InstructionSet) -> None:
-    finite = Library(each.name, each.file).function("all_finite", ADDRESS, INT, result=BOOL)
+@pytest.mark.parametrize("name", instruction_sets())
+def test_functions_of_every_set_can_be_called(name: str) -> None:
+    finite = Library(name).function("all_finite", ADDRESS, INT, result=BOOL)
     values = np.ones(37, np.float32)
     assert finite(values.ctypes.data, values.size) is True
     values[36] = np.inf
