@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import numpy
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXPERTS = ROOT / "src" / "faasmoe" / "experts"
 HERE = os.uname().machine
 
 pytestmark = pytest.mark.skipif(
@@ -71,9 +69,8 @@ def test_what_is_wrong_with_a_wheel_is_found(
 
 
 def test_an_empty_environment_with_numpy_runs_the_function(built: dict[str, Path], tmp_path: Path) -> None:
-    uses = re.compile(r"^\s*(?:from|import) (torch|numba|llvmlite)\b", re.MULTILINE)
-    if found := sorted({name for file in EXPERTS.rglob("*.py") for name in uses.findall(file.read_text())}):
-        pytest.skip(f"experts/ imports {', '.join(found)}")
+    if "import torch" in (ROOT / "src/faasmoe/experts/handler.py").read_text():
+        pytest.skip("faasmoe.experts.handler imports torch")
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     (packages,) = (tmp_path / "venv/lib").glob("python3*/site-packages")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", packages]
