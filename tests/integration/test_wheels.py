@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tarfile
 import venv
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,17 @@ def test_the_function_alone_is_small_and_for_its_architecture(
     wheels: SimpleNamespace, built: dict[str, Path], architecture: str
 ) -> None:
     assert list(wheels.faults(built[architecture], architecture)) == []
+
+
+def test_the_source_distribution_has_what_kernels_are_compiled_from(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True, timeout=120)
+    (file,) = tmp_path.iterdir()
+    with tarfile.open(file) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {str(each.relative_to(ROOT)) for each in (ROOT / "src/faasmoe/experts/kernels/c").iterdir()}
+    assert {"hatch_build.py", "pyproject.toml", "src/faasmoe/__init__.py", *sources} <= names
+    assert not [name for name in names if name.endswith(".so") or name.startswith(("build", "function", "tests"))]
 
 
 def test_what_is_wrong_with_a_wheel_is_found(
