@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels.matvec import linear_rows
+from faasmoe.model.tensors import as_array, as_tensor
 
 SHAPE = (5632, 2048)  # Qwen1.5-MoE's shared expert
 COPIES = 6  # 138 MB, so that no weight is still in a cache when its turn comes again
@@ -50,7 +51,7 @@ def read(_: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def torch_int8(x: torch.Tensor, weight: Int8Matrix) -> torch.Tensor:
-    return torch._weight_int8pack_mm(x, weight.values, weight.scale.bfloat16())
+    return torch._weight_int8pack_mm(x, as_tensor(weight.values), as_tensor(weight.scale).bfloat16())
 
 
 def in_bfloat16(kernel: Kernel) -> Callable[[torch.Tensor, Weight], torch.Tensor]:
@@ -100,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     plain = [torch.randn(SHAPE).bfloat16() for _ in range(COPIES)]
-    weights = [(weight, Int8Matrix.nearest(weight)) for weight in plain]
+    weights = [(weight, Int8Matrix.nearest(as_array(weight))) for weight in plain]
     figures = {rows: measure(rows, weights, options.rounds) for rows in ROWS}
     table = Table("rows", *KERNELS, title=f"GB/s as if in bfloat16, {options.threads} threads")
     for rows, rates in figures.items():

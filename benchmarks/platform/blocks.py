@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, encode_request
+from faasmoe.model.tensors import as_array
 from faasmoe.model.weights.blocks import Block
 
 HIDDEN, INNER = 2048, 1408  # Qwen1.5-MoE's experts
@@ -29,7 +31,7 @@ def make_blocks(folder: Path, count: int, inner: int = INNER, block_size: int = 
     file, size = folder / f"weights-{count}-{inner}", inner * HIDDEN * 2
     with file.open("wb") as stream:
         for _ in range(3 * count):
-            stream.write((torch.randn(inner * HIDDEN) / 50).bfloat16().view(torch.int16).numpy().tobytes())
+            stream.write(as_array((torch.randn(inner * HIDDEN) / 50).bfloat16()).data)
         os.fsync(stream.fileno())  # what is not on the disk cannot be dropped from the page cache
 
     def at(index: int, *shape: int) -> TensorLocation:
@@ -50,8 +52,8 @@ def make_blocks(folder: Path, count: int, inner: int = INNER, block_size: int = 
 
 
 def token() -> list[bytes | bytearray | memoryview]:
-    index = torch.zeros(1, dtype=torch.int32)
-    return encode_request(Request(0, torch.randn(1, HIDDEN).bfloat16(), index, index, torch.ones(1)))
+    index, rows = np.zeros(1, np.int32), as_array(torch.randn(1, HIDDEN).bfloat16())
+    return encode_request(Request(0, rows, index, index, np.ones(1, np.float32)))
 
 
 def median_of(act: Callable[[], object], times: int, scale: float) -> float:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.experts import payload
@@ -57,13 +57,12 @@ def bodies() -> Iterator[bytes]:
 
 
 def envelopes() -> Iterator[bytes]:
-    for dtype in (torch.float32, torch.bfloat16):
-        for picked in (None, torch.tensor([1, 0], dtype=torch.int32)):
-            rows = torch.ones(2, 4, dtype=dtype)
-            row, expert = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 2], dtype=torch.int32)
-            asked = Request(1, rows, row, expert, torch.tensor([0.5, 0.5]), picked)
+    for rows in (np.ones((2, 4), np.float32), np.full((2, 4), 0x3F80, np.uint16)):
+        for picked in (None, np.array([1, 0], np.int32)):
+            row, expert = np.array([0, 1], np.int32), np.array([0, 2], np.int32)
+            asked = Request(1, rows, row, expert, np.full(2, 0.5, np.float32), picked)
             yield b"\x09" + b"".join(map(bytes, payload.encode_request(asked)))
-    yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(torch.ones(2, 3).numpy()))))
+    yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(np.ones((2, 3), np.float32)))))
     yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(None, error="PayloadError: short"))))
 
 

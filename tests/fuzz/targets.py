@@ -19,8 +19,8 @@ import faasmoe.model
 from faasmoe.api.parsed_request import Bounds, EndpointName
 from faasmoe.errors import CheckpointError, MessageError, PayloadError, RequestError
 from faasmoe.experts import payload
-from faasmoe.experts.mapping import map_tensor
 from faasmoe.model.checkpoint.index import read_header
+from faasmoe.model.tensors import map_tensor
 from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.platforms.local.protocol import frame, payloads, wire
 from faasmoe.platforms.local.protocol import messages as local
@@ -55,7 +55,7 @@ def envelopes(data: bytes) -> None:
     envelope = bytearray(data[1:])
     with suppress(PayloadError):
         request = payload.decode_request(envelope, shared)
-        assert request.row.numel() == request.expert.numel() == request.weight.numel()
+        assert request.row.size == request.expert.size == request.weight.size
         assert sum(map(len, payload.encode_request(request))) == len(envelope)
     with suppress(PayloadError):
         reply = payload.decode_reply(envelope)

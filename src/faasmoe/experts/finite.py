@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from torch import Tensor
+from numpy.typing import NDArray
 
 from faasmoe.experts.kernels.compiled import compiled, pointer
 
@@ -22,9 +22,9 @@ def _all_finite(address: Any, count: int) -> Any:
     return largest != _EXPONENT
 
 
-def all_finite(sums: Tensor) -> bool:
-    """For a contiguous float32 tensor in memory. Takes 0.7 µs for [4, 2048]; torch's own checks take three times that.
+def all_finite(sums: NDArray[np.float32]) -> bool:
+    """For a contiguous array. Takes 0.7 µs for [4, 2048].
 
     Looks at bits, so that large finite numbers do not overflow into a false alarm.
     """
-    return bool(_all_finite(sums.data_ptr(), sums.numel()))
+    return bool(_all_finite(sums.ctypes.data, sums.size))

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts.artifact import Artifact, ExpertLocations
-from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.dtypes import BY_NAME, widened
 from faasmoe.experts.finite import all_finite
 from faasmoe.experts.formats.registry import block_kernel, formats
 from faasmoe.experts.kernels.compiled import KERNELS
-from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward, own_kernel
+from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import (
     Buffer,
@@ -41,11 +41,10 @@ class ExpertBlock:
 
     def __init__(self, artifact: Artifact, experts: Sequence[ExpertWeights]) -> None:
         self.artifact = artifact
-        self.dtype = BY_NAME[artifact.dtype]
         self._experts = experts
         down = experts[0].down
         self._width = down.shape[1 if artifact.form.transposed else 0]
-        kernel = block_kernel(down)
+        kernel = block_kernel(down) if artifact.dtype == "BF16" else None
         self._fused = (
             kernel(experts, artifact.form) if kernel and kernel.supports(experts, artifact.form) else None
         )
@@ -53,8 +52,7 @@ class ExpertBlock:
     @classmethod
     def load(cls, artifact: Artifact) -> ExpertBlock:
         """Map the weights. Raises `CheckpointError` if they are not there."""
-        dtype = BY_NAME[artifact.dtype]
-
+        dtype = artifact.dtype
         experts = [
             ExpertWeights(
                 first=tuple(location.map(dtype, read_ahead=True) for location in expert.first),
@@ -66,33 +64,32 @@ class ExpertBlock:
         ]
         return cls(artifact, experts)
 
-    def forward(self, request: Request, sums: Tensor) -> None:
-        """Add each row's sum over this block's experts, weighted by the router, to `sums` `[T, H]` float32.
+    def forward(self, request: Request, sums: NDArray[np.float32]) -> None:
+        """Add each row's sum over this block's experts, weighted by the router, to `sums` `[T, H]`.
 
         Raises `PayloadError` if the request is for other experts, another layer or another width, or holds a number
         that is not finite; `CheckpointError` if the sums are not finite for another reason.
         """
         self._check(request)
-        if self._fused and request.rows.dtype == self.dtype and own_kernel(_most_slots(request)):
+        if self._fused and request.dtype == "BF16":
             self._fused.forward(request, sums)
         else:
-            self._forward(request, sums)
+            with np.errstate(all="ignore"):  # what is not finite shows in the sums
+                self._forward(request, sums)
         if not all_finite(sums):
             raise self._not_finite(request)
 
-    @torch.inference_mode()
-    def _forward(self, request: Request, sums: Tensor) -> None:
-        for expert in sorted(set(request.expert.tolist())):
-            its = (request.expert == expert).nonzero().squeeze(1)
-            rows = request.row[its].long()
-            picked = rows if request.picked is None else request.picked[rows].long()
-            out = expert_forward(request.rows[picked].to(self.dtype), self._experts[expert], self.artifact.form)
-            sums.index_add_(0, rows, out.float() * request.weight[its, None])
+    def _forward(self, request: Request, sums: NDArray[np.float32]) -> None:
+        for expert in np.unique(request.expert):
+            (its,) = np.nonzero(request.expert == expert)
+            rows = request.row[its]
+            out = expert_forward(_rows(request, rows), self._experts[expert], self.artifact.form)
+            out *= request.weight[its, None]
+            for row, line in zip(rows.tolist(), out, strict=True):
+                sums[row] += line
 
     def _not_finite(self, request: Request) -> PayloadError | CheckpointError:
-        rows = request.row.long()
-        picked = rows if request.picked is None else request.picked[rows].long()
-        if not (request.rows[picked].isfinite().all() and request.weight.isfinite().all()):
+        if not (np.isfinite(_rows(request, request.row)).all() and np.isfinite(request.weight).all()):
             return PayloadError("non-finite rows or router weights in the request (NaN or infinity)")
         numbers = sorted({self.artifact.experts[expert] for expert in request.expert.tolist()})
         return CheckpointError(
@@ -110,9 +107,9 @@ class ExpertBlock:
             raise PayloadError(f"a slot names an expert outside 0..{len(self._experts) - 1}")
 
 
-def _most_slots(request: Request) -> int:
-    """The number of slots of the expert that has most."""
-    return 1 if request.expert.numel() == 1 else int(request.expert.bincount(minlength=1).max())
+def _rows(request: Request, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Some of a request's rows, widened."""
+    return widened(request.rows[rows if request.picked is None else request.picked[rows]])
 
 
 def load(artifact_path: str) -> Handle:
@@ -162,8 +159,8 @@ def warm_up() -> None:
             with TemporaryMemory(artifact.to_json().encode()) as file:
                 handle = load(str(file.path))
             for rows in (1, 4):
-                index = torch.zeros(rows, dtype=torch.int32)
-                request = Request(0, torch.zeros(rows, side, dtype=BY_NAME[name]), index, index, torch.ones(rows))
+                index, weight = np.zeros(rows, np.int32), np.ones(rows, np.float32)
+                request = Request(0, np.zeros((rows, side), BY_NAME[name]), index, index, weight)
                 handle(bytearray(b"".join(encode_request(request))), None, 0, bytearray)
 
 

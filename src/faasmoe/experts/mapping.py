@@ -1,19 +1,19 @@
-"""Read-only tensors over mapped files: no copy, pages shared by every process that maps the same file."""
+"""Read-only arrays over mapped files: no copy, pages shared by every process that maps the same file."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import warnings
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.dtypes import BY_NAME, converted, fits
 from faasmoe.experts.file_state import FileState, changed, open_regular
 
 
@@ -44,13 +44,13 @@ class TensorLocation:
         return (self,)
 
     def memory(self, width: int) -> int:
-        """See `MatrixLocation`: a loaded tensor is in the dtype in which the model computes."""
-        return width * prod(self.shape)
+        """See `MatrixLocation`: numbers that are narrower than those in which the model computes stay as they are."""
+        return min(width, BY_NAME[self.dtype].itemsize) * prod(self.shape)
 
-    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> torch.Tensor:
-        """See `MatrixLocation`: a mapped view, or a copy if `dtype` is another one."""
-        tensor = map_tensor(self, read_ahead)
-        return tensor if dtype is None else tensor.to(dtype)
+    def map(self, dtype: str | None = None, read_ahead: bool = False) -> NDArray[Any]:
+        """See `MatrixLocation`: a mapped view, or a rounded copy if numbers of `dtype` cannot be all that are there."""
+        array = map_array(self, read_ahead)
+        return array if dtype is None or fits(self.dtype, dtype) else converted(array, dtype)
 
     def __getitem__(self, index: int) -> TensorLocation:
         """The location of one entry along the first dimension."""
@@ -60,27 +60,27 @@ class TensorLocation:
         return replace(rest, offset=self.offset + index * rest.nbytes)
 
 
-def map_tensor(location: TensorLocation, read_ahead: bool = False) -> torch.Tensor:
-    """The tensor at `location`, sharing the file's pages. It must not be written to.
+def map_array(location: TensorLocation, read_ahead: bool = False) -> NDArray[Any]:
+    """The array at `location`, read-only, sharing the file's pages; bits in an integer for what numpy does not have.
 
     Only the pages that hold it are mapped, so a process's maps tell which weights it can touch. With
-    `read_ahead` the kernel is asked to read them at once, at disk speed. The map lives as long as the tensor.
+    `read_ahead` the kernel is asked to read them at once, at disk speed. The map lives as long as the array.
     Raises `CheckpointChanged` if the file is not the one that was indexed, `CheckpointError` if it cannot be opened or
     is shorter than the location says. Messages name the file without its folder: clients of a server read them.
     """
     dtype, count = BY_NAME[location.dtype], prod(location.shape)
     if count == 0:
-        return torch.empty(location.shape, dtype=dtype)
+        return np.empty(location.shape, dtype)
     start = location.offset - location.offset % mmap.ALLOCATIONGRANULARITY
     mapped = _map(location, start)
     if read_ahead:
         mapped.madvise(mmap.MADV_WILLNEED)
     at = location.offset - start
     if location.offset % dtype.itemsize == 0:
-        flat = _read_only_view(mapped, dtype, count, at)
-    else:  # torch wants aligned views; such files are rare, so copying them is right
-        flat = torch.frombuffer(bytearray(mapped[at:]), dtype=dtype, count=count)
-    return flat.view(location.shape)
+        flat = np.frombuffer(mapped, dtype, count, at)
+    else:  # kernels read aligned numbers; such files are rare, so copying them is right
+        flat = np.frombuffer(mapped[at:], dtype, count)
+    return flat.reshape(location.shape)
 
 
 def _map(location: TensorLocation, start: int) -> mmap.mmap:
@@ -99,9 +99,3 @@ def _map(location: TensorLocation, start: int) -> mmap.mmap:
         return mmap.mmap(fd, end - start, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, offset=start)
     finally:
         os.close(fd)
-
-
-def _read_only_view(mapped: mmap.mmap, dtype: torch.dtype, count: int, offset: int) -> torch.Tensor:
-    with warnings.catch_warnings():  # torch has no read-only tensors and says so; a write would fault
-        warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        return torch.frombuffer(mapped, dtype=dtype, count=count, offset=offset)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from faasmoe.errors import PayloadError
-from faasmoe.experts.dtypes import BY_NAME, NAME_OF
+from faasmoe.experts.dtypes import BFLOAT16, BY_NAME
 
 VERSION = 2
 _REQUEST = struct.Struct("<4sHBBIIII")  # magic, version, dtype, whether rows are shared, layer, T, H, S
@@ -38,11 +37,16 @@ class Request:
     """Tokens for the experts of one block. Slot s sends row `row[s]` to expert `expert[s]` of the block."""
 
     layer: int
-    rows: Tensor  # [T, H] float32 or bfloat16; all rows of the shared buffer if `picked` is given
-    row: Tensor  # [S] int32, below T
-    expert: Tensor  # [S] int32, index within the block
-    weight: Tensor  # [S] float32, the router's weight
-    picked: Tensor | None = None  # [T] int32: which of `rows` are meant
+    rows: NDArray[Any]  # [T, H] float32 or bits of bfloat16; all rows of the shared buffer if `picked` is given
+    row: NDArray[np.int32]  # [S], below T
+    expert: NDArray[np.int32]  # [S], index within the block
+    weight: NDArray[np.float32]  # [S], the router's weight
+    picked: NDArray[np.int32] | None = None  # [T]: which of `rows` are meant
+
+    @property
+    def dtype(self) -> str:
+        """Of the rows: `F32` or `BF16`."""
+        return "BF16" if self.rows.dtype == BFLOAT16 else "F32"
 
     @property
     def tokens(self) -> int:
@@ -69,21 +73,15 @@ class Reply:
     error: str | None = None  # "Kind: message"
 
 
-def raw(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, not copied."""
-    flat = tensor.contiguous().view(-1).view(torch.uint8)
-    return flat.numpy().data
-
-
 def encode_slots(
-    layer: int, rows: Buffer, dtype: torch.dtype, tokens: int, width: int, slots: Buffer, shared: bool
+    layer: int, rows: Buffer, dtype: str, tokens: int, width: int, slots: Buffer, shared: bool
 ) -> list[Buffer]:
     """The parts of a request's envelope, for a gathering write.
 
-    `rows` are the bytes of `[tokens, width]` in `dtype`, or if they are `shared` of int32 `[tokens]`; `slots` those of
-    row, expert and weight, as the envelope has them.
+    `rows` are the bytes of `[tokens, width]` in `dtype` (`F32`, `BF16`), or if they are `shared` of int32 `[tokens]`;
+    `slots` those of row, expert and weight, as the envelope has them.
     """
-    kind = _DTYPES.index(NAME_OF[dtype])
+    kind = _DTYPES.index(dtype)
     count = len(slots) // _SLOT_BYTES
     header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, kind, shared, layer, tokens, width, count)
     return [header, rows, b"\0" * (-len(rows) % 4), slots]
@@ -92,15 +90,15 @@ def encode_slots(
 def encode_request(request: Request) -> list[Buffer]:
     """As `encode_slots`. With `picked`, `rows` must travel as the shared buffer."""
     shared, width = request.picked is not None, request.rows.shape[1]
-    slots = b"".join(map(raw, (request.row, request.expert, request.weight)))
-    rows = raw(request.rows if request.picked is None else request.picked)
-    return encode_slots(request.layer, rows, request.rows.dtype, request.tokens, width, slots, shared)
+    slots = b"".join(each.tobytes() for each in (request.row, request.expert, request.weight))
+    rows = (request.rows if request.picked is None else request.picked).tobytes()
+    return encode_slots(request.layer, rows, request.dtype, request.tokens, width, slots, shared)
 
 
 def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     """Raises `PayloadError` on anything but a whole envelope with every index in range.
 
-    The tensors share the memory of `data` and `shared`.
+    The arrays share the memory of `data` and `shared`.
     """
     if len(data) < _REQUEST.size:
         raise PayloadError(f"a request of {len(data)} bytes is shorter than its header of {_REQUEST.size}")
@@ -108,7 +106,8 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     _check_kind(magic, _REQUEST_MAGIC, version)
     if dtype >= len(_DTYPES) or uses_shared > 1:
         raise PayloadError(f"the header has dtype {dtype} and shared flag {uses_shared}, of which one is unknown")
-    kind = BY_NAME[_DTYPES[dtype]]
+    name = _DTYPES[dtype]
+    kind = BY_NAME[name]
     row_bytes = 4 * tokens if uses_shared else tokens * width * kind.itemsize
     row_bytes += -row_bytes % 4
     expected = _REQUEST.size + row_bytes + _SLOT_BYTES * slots
@@ -116,30 +115,32 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
         raise PayloadError(f"{len(data)} bytes, but the header announces {expected}")
     picked = None
     if uses_shared:
-        rows = _shared_rows(shared, kind, width)
+        rows = _shared_rows(shared, name, width)
         picked = _indices("the request", data, tokens, _REQUEST.size, len(rows))
     else:
-        rows = _view(data, kind, tokens * width, _REQUEST.size).view(tokens, width)
+        rows = np.frombuffer(data, kind, tokens * width, _REQUEST.size).reshape(tokens, width)
     at = _REQUEST.size + row_bytes
     row = _indices("a slot", data, slots, at, tokens)
-    expert = _view(data, torch.int32, slots, at + 4 * slots)
-    return Request(layer, rows, row, expert, _view(data, torch.float32, slots, at + 8 * slots), picked)
+    expert = np.frombuffer(data, np.int32, slots, at + 4 * slots)
+    weight = np.frombuffer(data, np.float32, slots, at + 8 * slots)
+    return Request(layer, rows, row, expert, weight, picked)
 
 
-def _shared_rows(shared: memoryview | None, dtype: torch.dtype, width: int) -> Tensor:
+def _shared_rows(shared: memoryview | None, name: str, width: int) -> NDArray[Any]:
     if shared is None:
         raise PayloadError("the request's rows are shared, but no shared buffer came with it")
+    dtype = BY_NAME[name]
     if width == 0 or len(shared) % (width * dtype.itemsize):
-        raise PayloadError(f"a shared buffer of {len(shared)} bytes is no matrix of {width} columns in {dtype}")
-    return _view(shared, dtype, len(shared) // dtype.itemsize, 0).view(-1, width)
+        raise PayloadError(f"a shared buffer of {len(shared)} bytes is no matrix of {width} columns in {name}")
+    return np.frombuffer(shared, dtype).reshape(-1, width)
 
 
-def _indices(what: str, data: Writable, count: int, offset: int, below: int) -> Tensor:
-    # a list of a few is looked through sooner than a tensor
+def _indices(what: str, data: Writable, count: int, offset: int, below: int) -> NDArray[np.int32]:
+    # a list of a few is looked through sooner than an array
     values = memoryview(data)[offset : offset + 4 * count].cast("i").tolist()
     if values and not 0 <= min(values) <= max(values) < below:
         raise PayloadError(f"{what} names a row outside 0..{below - 1}")
-    return _view(data, torch.int32, count, offset)
+    return np.frombuffer(data, np.int32, count, offset)
 
 
 def reply_bytes(tokens: int, width: int) -> int:
@@ -147,9 +148,11 @@ def reply_bytes(tokens: int, width: int) -> int:
     return _REPLY.size + 4 * tokens * width
 
 
-def reply_sums(buffer: Writable, tokens: int, width: int) -> Tensor:
-    """Zeros `[tokens, width]` float32 in the place of `buffer` where a reply has its sums."""
-    return _view(buffer, torch.float32, tokens * width, _REPLY.size).view(tokens, width).zero_()
+def reply_sums(buffer: Writable, tokens: int, width: int) -> NDArray[np.float32]:
+    """Zeros `[tokens, width]` in the place of `buffer` where a reply has its sums."""
+    sums = np.frombuffer(buffer, np.float32, tokens * width, _REPLY.size).reshape(tokens, width)
+    sums.fill(0)
+    return sums
 
 
 def seal_reply(buffer: Writable, tokens: int, width: int, timings: Timings, cold: bool) -> None:
@@ -194,9 +197,3 @@ def _check_kind(magic: bytes, wanted: bytes, version: int) -> None:
         raise PayloadError(f"starts with {magic!r}, not {wanted!r}")
     if version != VERSION:
         raise PayloadError(f"version {version}, this code speaks {VERSION}")
-
-
-def _view(data: Writable, dtype: torch.dtype, count: int, offset: int) -> Tensor:
-    if count == 0:
-        return torch.empty(0, dtype=dtype)
-    return torch.frombuffer(data, dtype=dtype, count=count, offset=offset)

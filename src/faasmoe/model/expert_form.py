@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.model.adapter.experts import ExpertsFlags, gated, own_forward, with_parameters
+from faasmoe.model.tensors import as_array, as_tensor
 
 _E, _H, _I = 3, 12, 10  # experts, hidden and intermediate size of the tiny experts
 _TOLERANCE = 1e-5
@@ -51,7 +52,8 @@ def _recognise_gate(experts: nn.Module, flags: ExpertsFlags) -> Gate | None:
         both = torch.cat([gate, up], -1) if flags.is_concatenated else torch.stack([gate, up], -1).flatten(1)
     wanted = gated(experts, both if flags.has_gate else gate)
     for candidate in _candidates(experts, flags):
-        if torch.allclose(candidate(gate, up if flags.has_gate else None), wanted, 1e-5, 1e-5):
+        found = candidate(as_array(gate), as_array(up) if flags.has_gate else None)
+        if torch.allclose(as_tensor(found), wanted, 1e-5, 1e-5):
             return candidate
     return None
 
@@ -82,7 +84,8 @@ def _computes_the_same(experts: nn.Module, flags: ExpertsFlags, form: ExpertForm
         got = torch.zeros_like(rows)
         for slot, row in ((s, r) for r in range(5) for s in range(2)):
             expert = weights[int(index[row, slot])]
-            got[row] += expert_forward(rows[row : row + 1], expert, form)[0] * router[row, slot]
+            out = expert_forward(as_array(rows[row : row + 1]), expert, form)
+            got[row] += as_tensor(out)[0] * router[row, slot]
     return torch.allclose(wanted, got, _TOLERANCE, _TOLERANCE)
 
 
@@ -107,10 +110,10 @@ def _tiny_copy(experts: nn.Module, flags: ExpertsFlags, form: ExpertForm) -> tup
     biases = (parameters.get(f"{name}_bias"), parameters.get("down_proj_bias"))
     return tiny, [
         ExpertWeights(
-            (first[e],),
-            down[e],
-            () if biases[0] is None else (biases[0][e],),
-            None if biases[1] is None else biases[1][e],
+            (as_array(first[e]),),
+            as_array(down[e]),
+            () if biases[0] is None else (as_array(biases[0][e]),),
+            None if biases[1] is None else as_array(biases[1][e]),
         )
         for e in range(_E)
     ]

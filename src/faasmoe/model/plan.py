@@ -10,7 +10,6 @@ import torch
 from transformers import PretrainedConfig
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.dtypes import NAME_OF
 from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
@@ -19,6 +18,7 @@ from faasmoe.model.checkpoint.folder import check_folder
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.config.facts import check_context, check_types
+from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.model.weights.blocks import Block, check_block_size, cut
 from faasmoe.model.weights.completeness import check_complete

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,8 @@ from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.handler import Handle, load
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request, raw
+from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
+from faasmoe.model.tensors import as_array
 
 H, INNER, E = 8, 6, 3
 
@@ -42,7 +44,7 @@ def handle(weights: torch.Tensor, tmp_path: Path) -> Handle:
 
 def ask(handle: Handle, request: Request) -> Reply:
     data = bytearray(b"".join(encode_request(request)))
-    shared = None if request.picked is None else raw(request.rows)
+    shared = None if request.picked is None else memoryview(request.rows.tobytes())
     return decode_reply(bytearray(handle(data, shared, 7, bytearray)))
 
 
@@ -55,10 +57,10 @@ def request(layer: int = 2, width: int = H, experts: tuple[int, ...] = (0, 2, 2)
     slots = len(experts)
     return Request(
         layer,
-        torch.randn(2, width, generator=torch.Generator().manual_seed(1)),
-        torch.tensor([0, 0, 1][:slots], dtype=torch.int32),
-        torch.tensor(experts, dtype=torch.int32),
-        torch.tensor([0.5, 0.25, 2.0][:slots]),
+        torch.randn(2, width, generator=torch.Generator().manual_seed(1)).numpy(),
+        np.array([0, 0, 1][:slots], np.int32),
+        np.array(experts, np.int32),
+        np.array([0.5, 0.25, 2.0][:slots], np.float32),
     )
 
 
@@ -67,9 +69,9 @@ def test_sums_are_weighted_over_the_blocks_experts(handle: Handle, weights: torc
     wanted = torch.zeros(2, H)
     for row, expert, weight in zip(asked.row, asked.expert, asked.weight, strict=True):
         gate, up, down = weights[expert].view(3, -1)
-        x = asked.rows[row]
+        x = torch.from_numpy(asked.rows[row])
         hidden = torch.nn.functional.silu(gate.view(INNER, H) @ x) * (up.view(INNER, H) @ x)
-        wanted[row] += weight * (down.view(H, INNER) @ hidden)
+        wanted[row] += float(weight) * (down.view(H, INNER) @ hidden)
     assert torch.allclose(sums(ask(handle, asked)), wanted, atol=1e-5)
 
 
@@ -78,31 +80,34 @@ def test_sums_are_weighted_over_the_blocks_experts(handle: Handle, weights: torc
 def test_matrices_in_eight_bits(tmp_path: Path, interleaved: bool, rows: int) -> None:
     torch.manual_seed(0)
     hidden, inner, at, places = 32, 16, 0, []
-    matrices = [Int8Matrix.nearest(torch.randn(shape)) for shape in ((2 * inner, hidden), (hidden, inner))]
+    matrices = [
+        Int8Matrix.nearest(as_array(torch.randn(shape))) for shape in ((2 * inner, hidden), (hidden, inner))
+    ]
     with (tmp_path / "copy").open("wb") as file:
         for matrix in matrices:
             values = TensorLocation(tmp_path / "copy", at, "I8", tuple(matrix.shape))
             scale = TensorLocation(tmp_path / "copy", at + values.nbytes, "F32", (len(matrix.values),))
-            file.write(matrix.values.numpy().tobytes() + matrix.scale.numpy().tobytes())
+            file.write(matrix.values.tobytes() + matrix.scale.tobytes())
             places.append(Int8Location(values, scale))
             at += matrix.nbytes
     form = ExpertForm(Gate("glu", "silu"), interleaved=interleaved)
     artifact = Artifact(2, (7,), "BF16", form, (ExpertLocations((places[0],), places[1]),))
     (tmp_path / "artifact.json").write_text(artifact.to_json())
-    x, index = torch.randn(rows, hidden).bfloat16(), torch.arange(rows, dtype=torch.int32)
-    asked = Request(2, x, index, torch.zeros_like(index), torch.full((rows,), 0.5))
-    both = x.double() @ matrices[0].exact().double().T
+    x, index = torch.randn(rows, hidden).bfloat16(), np.arange(rows, dtype=np.int32)
+    asked = Request(2, as_array(x), index, np.zeros_like(index), np.full(rows, 0.5, np.float32))
+    first, down = (torch.from_numpy(matrix.exact()).double() for matrix in matrices)
+    both = x.double() @ first.T
     gate, up = (both[:, ::2], both[:, 1::2]) if interleaved else both.chunk(2, 1)
-    wanted = 0.5 * (torch.nn.functional.silu(gate) * up) @ matrices[1].exact().double().T
+    wanted = 0.5 * (torch.nn.functional.silu(gate) * up) @ down.T
     got = sums(ask(load(str(tmp_path / "artifact.json")), asked)).double()
     assert (got - wanted).abs().max() < 0.01 * wanted.abs().max()
 
 
 def test_rows_may_be_picked_from_a_shared_buffer(handle: Handle) -> None:
     asked = request()
-    everything = torch.randn(7, H)
+    everything = np.ones((7, H), np.float32)
     everything[[5, 2]] = asked.rows
-    shared = replace(asked, rows=everything, picked=torch.tensor([5, 2], dtype=torch.int32))
+    shared = replace(asked, rows=everything, picked=np.array([5, 2], np.int32))
     assert torch.equal(sums(ask(handle, shared)), sums(ask(handle, asked)))
 
 
@@ -126,7 +131,7 @@ def test_only_the_first_reply_is_cold(handle: Handle) -> None:
 def test_nothing_of_a_poisoned_call_is_left(handle: Handle) -> None:
     before = sums(ask(handle, request()))
     poison = request()
-    poison.rows.fill_(float("nan"))
+    poison.rows.fill(float("nan"))
     error = ask(handle, poison).error
     assert error is not None
     assert error.startswith("PayloadError: non-finite rows")
@@ -142,15 +147,15 @@ def test_weights_that_are_not_finite_are_never_answered_with_sums(tmp_path: Path
     weights = torch.randn(6, 16 * 16 * 4 // (4 if dtype == "F32" else 2))
     weights[4, 7] = bad  # of the second expert's second matrix
     kind = torch.float32 if dtype == "F32" else torch.bfloat16
-    (tmp_path / "weights").write_bytes(bytes(raw(weights.to(kind))))
+    (tmp_path / "weights").write_bytes(as_array(weights.to(kind)).tobytes())
     experts = tuple(ExpertLocations((tensor(n), tensor(n + 1)), tensor(n + 2)) for n in (0, 3))
     artifact = Artifact(5, (20, 21), dtype, ExpertForm(Gate("glu", "silu")), experts)
     (tmp_path / "artifact.json").write_text(artifact.to_json())
     handle = load(str(tmp_path / "artifact.json"))
 
     def asked(expert: int) -> Reply:
-        index = torch.zeros(1, dtype=torch.int32)
-        return ask(handle, Request(5, torch.ones(1, 16, dtype=kind), index, index + expert, torch.ones(1)))
+        index, rows = np.zeros(1, np.int32), as_array(torch.ones(1, 16, dtype=kind))
+        return ask(handle, Request(5, rows, index, index + np.int32(expert), np.ones(1, np.float32)))
 
     assert sums(asked(0)).isfinite().all()
     error = asked(1).error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.dense.linears import FormatLinear
 from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.tensors import as_array
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
 from tests.unit.experts.formats import made_up
@@ -41,9 +43,9 @@ def is_matrix(name: str) -> bool:
 
 def halves(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A weight `[..., out, in]` as the format's arrays, and the weight that these stand for."""
-    matrices = [made_up.FORMAT.convert(matrix) for matrix in weight.reshape(-1, *weight.shape[-2:])]
+    matrices = [made_up.FORMAT.convert(as_array(matrix)) for matrix in weight.reshape(-1, *weight.shape[-2:])]
     values, scale, exact = (
-        torch.stack(parts)
+        torch.from_numpy(np.stack(parts))
         for parts in zip(*((each.values, each.scale, each.exact()) for each in matrices), strict=True)
     )
     return values.view(weight.shape), scale.view(weight.shape[:-1]), exact.view(weight.shape)
@@ -125,7 +127,8 @@ def test_a_plain_checkpoint_is_converted_to_a_new_format(tmp_path: Path, monkeyp
         plan.quantised.make()
     _, logits = computed(plan, tmp_path / "functions")
     wanted = reference(tmp_path / "plain")
-    assert (logits - wanted).abs().max() < 0.05 * wanted.abs().max()
+    # on average: where a router weighs two experts alike, bfloat16 may choose the other one
+    assert (logits - wanted).abs().mean() < 0.005 * wanted.abs().max()
 
 
 def test_a_checkpoint_in_a_format_is_not_converted_to_another(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
 from faasmoe.model.checkpoint.files import CheckpointFiles
+from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
@@ -157,7 +158,7 @@ class Dispatch:
         self, layer: int, hidden: Tensor, lines: NDArray[np.uint8], parts: Sequence[Part], shared: bool
     ) -> list[Call]:
         """A call for each part. `lines` are the bytes of `hidden`."""
-        tokens, width = hidden.shape
+        (tokens, width), dtype = hidden.shape, NAME_OF[hidden.dtype]
         whole = _bytes(lines)
         calls = []
         for part in parts:
@@ -167,7 +168,7 @@ class Dispatch:
             elif len(part.rows) < tokens:
                 rows = _bytes(lines[part.rows])
             count = len(part.rows)
-            payload = encode_slots(layer, rows, hidden.dtype, count, width, part.slots, shared)
+            payload = encode_slots(layer, rows, dtype, count, width, part.slots, shared)
             calls.append(Call(self._names[layer][part.block], payload, reply_bytes(count, width), part.work))
         return calls
 

@@ -6,9 +6,10 @@ A format is asked, in the order of a weight's life:
 2. `converted`, `convert` and `arrays`: how a plain weight is converted, and what a file of converted weights holds;
 3. `location` and `entry`: where the bytes of a weight lie. The location's `memory` is what the weight takes once it is
    loaded, its `map` loads it;
-4. `addresses`, `linear` and `block_kernel`: how kernels read the loaded weight.
+4. `addresses`, `block_kernel` and `widened`: how kernels read the loaded weight.
 
-A module of this folder defines a subclass of `WeightFormat` and one object of it, `FORMAT`.
+A module of this folder defines a subclass of `WeightFormat` and one object of it, `FORMAT`. Functions import all of
+them, so they need numpy and nothing else. Arrays are numpy's, with bfloat16 as bits (`experts.dtypes`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from faasmoe.experts.mapping import TensorLocation
 
@@ -32,12 +33,8 @@ class Addresses(NamedTuple):
     scales: int  # address of float32 [out], each row's scale; 0: there are none
 
 
-class QuantisedMatrix(Protocol):
-    """A loaded weight `[out, in]` that is no plain tensor. The only other kind of `Matrix` is a tensor."""
-
-    @property
-    def format(self) -> str:
-        """Name of the weight's format."""
+class Matrix(Protocol):
+    """A loaded weight: an array if it is not quantised. A dense part's arrays are torch tensors."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -47,11 +44,16 @@ class QuantisedMatrix(Protocol):
     def nbytes(self) -> int:
         """Size in bytes, everything included."""
 
-    def __getitem__(self, rows: slice) -> QuantisedMatrix:
+    def __getitem__(self, rows: Any, /) -> Any:
         """Some of its rows."""
 
 
-Matrix = Tensor | QuantisedMatrix
+class QuantisedMatrix(Matrix, Protocol):
+    """A loaded weight that is no plain array."""
+
+    @property
+    def format(self) -> str:
+        """Name of the weight's format."""
 
 
 class MatrixLocation(Protocol):
@@ -76,11 +78,11 @@ class MatrixLocation(Protocol):
     def memory(self, width: int) -> int:
         """Bytes of the loaded weight, in a model that computes in a dtype of `width` bytes."""
 
-    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> Matrix:
+    def map(self, dtype: str | None = None, read_ahead: bool = False) -> Matrix:
         """The weight, sharing the files' pages where it can.
 
-        Plain tensors are converted to `dtype`, if it is given. `read_ahead` is as for `map_tensor`. Raises
-        `CheckpointError` as `map_tensor` does.
+        A plain one is rounded to `dtype` (`F32`, `BF16`), if that is given and does not hold its numbers. `read_ahead`
+        is as for `map_array`. Raises `CheckpointError` as `map_array` does.
         """
 
 
@@ -94,12 +96,12 @@ class BlockKernel(Protocol):
     def supports(experts: Any, form: Any) -> bool:
         """Whether the kernel takes experts of these `ExpertWeights` and this `ExpertForm`."""
 
-    def forward(self, request: Any, sums: Tensor) -> None:
-        """Add each row's weighted sum over the experts to `sums` `[T, H]` float32, for a `Request` in bfloat16."""
+    def forward(self, request: Any, sums: NDArray[np.float32]) -> None:
+        """Add each row's weighted sum over the experts to `sums` `[T, H]`, for a `Request` in bfloat16."""
 
 
 class WeightFormat(ABC):
-    """A weight format: it recognises, locates, loads, multiplies by and makes the weights of its kind."""
+    """A weight format: it recognises, locates, loads, reads and makes the weights of its kind."""
 
     name: ClassVar[str]
     """In artifacts, and as the value of `--quantize`."""
@@ -138,7 +140,7 @@ class WeightFormat(ABC):
         return self.location([part[index] for part in location.parts])
 
     @abstractmethod
-    def arrays(self, matrix: Any) -> tuple[Tensor, ...]:
+    def arrays(self, matrix: Any) -> tuple[NDArray[Any], ...]:
         """The arrays of a loaded weight, in the order in which files hold them."""
 
     def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -148,21 +150,17 @@ class WeightFormat(ABC):
         """
         raise NotImplementedError(f"nothing is converted to {self.name}")
 
-    def convert(self, weight: Tensor) -> QuantisedMatrix:
-        """Rows of a weight, `[n, in]`, converted. Raises `ValueError` for a weight that is not finite."""
+    def convert(self, weight: NDArray[Any]) -> QuantisedMatrix:
+        """Rows of a plain weight, `[n, in]`, converted. Raises `ValueError` for a weight that is not finite."""
         raise NotImplementedError(f"nothing is converted to {self.name}")
 
     def addresses(self, matrix: Any) -> Addresses | None:
         """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it.
 
-        Experts and the dense part's linear layers whose weights these kernels cannot read compute by `linear`.
+        Experts and the dense part's linear layers whose weights these kernels cannot read compute by `widened`.
         """
         return None
 
     @abstractmethod
-    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, transposed: bool) -> Tensor:
-        """`x` `[n, in]` to `[n, out]` in `x`'s dtype, for any number of rows, without the kernels of `kernels.matvec`.
-
-        `weight` is `[out, in]`, or `[in, out]` if `transposed`. Raises `ValueError` for operands that the format does
-        not take.
-        """
+    def widened(self, matrix: Any, rows: slice) -> NDArray[np.float32]:
+        """Some rows of a loaded weight as numbers, `[n, in]`: what the weight means. Not to be written to."""

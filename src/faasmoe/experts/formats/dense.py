@@ -1,20 +1,21 @@
-"""Weights that are not quantised: tensors in float32, bfloat16, float16 or float64."""
+"""Weights that are not quantised: arrays in float32, bfloat16, float16 or float64."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from faasmoe.experts.formats.base import MULTIPLE, Addresses, MatrixLocation, WeightFormat
+from faasmoe.experts import dtypes
+from faasmoe.experts.arrays import address, in_memory
+from faasmoe.experts.formats.base import MULTIPLE, Addresses, Matrix, MatrixLocation, WeightFormat
 from faasmoe.experts.mapping import TensorLocation
 
 
 class DenseFormat(WeightFormat):
-    """A weight is one tensor, and a location the tensor's own."""
+    """A weight is one array, and a location the array's own."""
 
     name = TensorLocation.format
     dtypes = ("F64", "F32", "F16", "BF16")  # of a tensor in files
@@ -25,44 +26,19 @@ class DenseFormat(WeightFormat):
         (tensor,) = parts
         return tensor
 
-    def arrays(self, matrix: Tensor) -> tuple[Tensor, ...]:
+    def arrays(self, matrix: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """See `WeightFormat`."""
         return (matrix,)
 
-    def addresses(self, matrix: Tensor) -> Addresses | None:
+    def addresses(self, matrix: Matrix) -> Addresses | None:
         """Bfloat16 in memory, columns a multiple of `MULTIPLE`, rows contiguous."""
-        if (
-            matrix.dtype == torch.bfloat16
-            and matrix.dim() == 2
-            and matrix.shape[1] % MULTIPLE == 0
-            and matrix.is_contiguous()
-            and matrix.device.type == "cpu"
-        ):
-            return Addresses(matrix.data_ptr(), 0)
+        if in_memory(matrix, "BF16") and len(matrix.shape) == 2 and matrix.shape[1] % MULTIPLE == 0:
+            return Addresses(address(matrix), 0)
         return None
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    def widened(self, matrix: NDArray[Any], rows: slice) -> NDArray[np.float32]:
         """See `WeightFormat`."""
-        with linear_backend(len(x)):
-            return F.linear(x, weight.t() if transposed else weight, bias)
-
-
-@contextmanager
-def linear_backend(rows: int) -> Iterator[None]:
-    """In this context torch's linear layers use the faster kernel for `rows` rows.
-
-    For one row torch's own dot kernel reads weights half as fast again as oneDNN on one server with AVX-512, and a
-    sixth slower on another, with arithmetic in bfloat16; from two rows up oneDNN wins (`python -m benchmarks.linear`).
-    Only layers that our kernels do not take come here, so one rule does.
-    """
-    if rows != 1:
-        yield
-        return
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(True)
+        return dtypes.widened(matrix[rows])
 
 
 FORMAT = DenseFormat()

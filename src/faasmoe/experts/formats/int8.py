@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from faasmoe.experts import dtypes
+from faasmoe.experts.arrays import address, in_memory
 from faasmoe.experts.formats.base import MULTIPLE, Addresses, MatrixLocation, WeightFormat
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts.mapping import TensorLocation, map_array
 
 _PIECE = 1 << 17  # weights that are converted at once, so that they stay in a cache
 _LARGEST = 127  # symmetric: -128 is not used, so that a matrix and its negative are equally exact
-_WIDEN_PIECE = 1 << 20  # weights that are made bfloat16 at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +24,31 @@ class Int8Matrix:
 
     format: ClassVar[str] = "int8"
 
-    values: Tensor  # int8 [out, in]
-    scale: Tensor  # float32 [out]
+    values: NDArray[np.int8]  # [out, in]
+    scale: NDArray[np.float32]  # [out]
 
     @classmethod
-    def nearest(cls, weight: Tensor) -> Int8Matrix:
-        """The nearest to `weight`, off by half a row's scale at most. Raises `ValueError` if that is not finite."""
-        matrix = cls(torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight)))
+    def nearest(cls, weight: NDArray[Any]) -> Int8Matrix:
+        """The nearest to a plain weight, off by half a row's scale at most. Raises `ValueError` if it is not finite."""
+        matrix = cls(np.empty(weight.shape, np.int8), np.empty(len(weight), np.float32))
         rows = max(1, _PIECE // weight.shape[1])
         for first in range(0, len(weight), rows):
             piece = slice(first, first + rows)
-            exact = weight[piece].float()
-            scale = exact.abs().amax(1) / _LARGEST
-            steps = exact / torch.where(scale > 0, scale, 1)[:, None]
-            matrix.values[piece] = steps.round_().clamp_(-_LARGEST, _LARGEST)
+            exact = dtypes.widened(weight[piece])
+            scale = np.maximum(exact.max(1), -exact.min(1)) / _LARGEST
+            if not np.isfinite(scale).all():
+                raise ValueError("it holds a number that is not finite")
+            steps = exact / np.where(scale > 0, scale, 1)[:, None]
+            matrix.values[piece] = np.rint(steps, out=steps).clip(-_LARGEST, _LARGEST, out=steps)
             matrix.scale[piece] = scale
-        if not matrix.scale.isfinite().all():
-            raise ValueError("it holds a number that is not finite")
         return matrix
 
-    def exact(self) -> Tensor:
-        """The weight that the matrix represents, `[out, in]` float32."""
-        return self.values.float() * self.scale[:, None]
+    def exact(self) -> NDArray[np.float32]:
+        """The weight that the matrix represents, `[out, in]`."""
+        return self.values * self.scale[:, None]
 
     @property
-    def shape(self) -> torch.Size:
+    def shape(self) -> tuple[int, ...]:
         """`[out, in]`."""
         return self.values.shape
 
@@ -90,9 +90,9 @@ class Int8Location:
         """See `MatrixLocation`: weights stay in int8 in a model of any dtype."""
         return self.nbytes
 
-    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> Int8Matrix:
+    def map(self, dtype: str | None = None, read_ahead: bool = False) -> Int8Matrix:
         """See `MatrixLocation`."""
-        return Int8Matrix(map_tensor(self.values, read_ahead), map_tensor(self.scale, read_ahead))
+        return Int8Matrix(map_array(self.values, read_ahead), map_array(self.scale, read_ahead))
 
 
 class Int8Format(WeightFormat):
@@ -109,7 +109,7 @@ class Int8Format(WeightFormat):
         """See `WeightFormat`."""
         return Int8Location(*parts)
 
-    def arrays(self, matrix: Int8Matrix) -> tuple[Tensor, ...]:
+    def arrays(self, matrix: Int8Matrix) -> tuple[NDArray[Any], ...]:
         """See `WeightFormat`."""
         return (matrix.values, matrix.scale)
 
@@ -117,7 +117,7 @@ class Int8Format(WeightFormat):
         """See `WeightFormat`."""
         return {name: ("I8", shape), f"{name}.scale": ("F32", shape[:1])}
 
-    def convert(self, weight: Tensor) -> Int8Matrix:
+    def convert(self, weight: NDArray[Any]) -> Int8Matrix:
         """See `WeightFormat`."""
         return Int8Matrix.nearest(weight)
 
@@ -125,29 +125,18 @@ class Int8Format(WeightFormat):
         """See `WeightFormat`: matrices in memory with contiguous rows of a multiple of `MULTIPLE` columns."""
         values, scale = matrix.values, matrix.scale
         if (
-            values.dtype == torch.int8
-            and values.dim() == 2
+            in_memory(values, "I8")
+            and values.ndim == 2
             and values.shape[1] % MULTIPLE == 0
-            and values.is_contiguous()
-            and values.device.type == "cpu"
-            and scale.dtype == torch.float32
+            and in_memory(scale, "F32")
             and scale.shape == values.shape[:1]
-            and scale.is_contiguous()
         ):
-            return Addresses(values.data_ptr(), scale.data_ptr())
+            return Addresses(address(values), address(scale))
         return None
 
-    def linear(self, x: Tensor, weight: Int8Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
-        """For rows in bfloat16. Weights become bfloat16, in which all of int8 is exact, piece by piece."""
-        if x.dtype != torch.bfloat16 or transposed:
-            raise ValueError(f"int8 weights are for rows in bfloat16, not {x.dtype}, and are not transposed")
-        outs, ins = weight.shape
-        y, at_once = torch.empty(len(x), outs), max(1, _WIDEN_PIECE // ins)
-        for first in range(0, outs, at_once):
-            part = slice(first, first + at_once)
-            y[:, part] = F.linear(x, weight.values[part].to(x.dtype))
-        y *= weight.scale
-        return (y if bias is None else y + bias).to(x.dtype)
+    def widened(self, matrix: Int8Matrix, rows: slice) -> NDArray[np.float32]:
+        """See `WeightFormat`."""
+        return matrix[rows].exact()
 
 
 FORMAT = Int8Format()

@@ -7,8 +7,6 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from torch import Tensor
-
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats import REGISTERED, dense
 from faasmoe.experts.formats.base import Addresses, BlockKernel, Matrix, MatrixLocation, WeightFormat
@@ -59,7 +57,7 @@ def found(
 
 def format_of(weight: Matrix | MatrixLocation) -> WeightFormat:
     """The format of a loaded weight, or of one that is yet to be loaded."""
-    return DENSE if isinstance(weight, Tensor) else by_name(weight.format)
+    return by_name(getattr(weight, "format", DENSE.name))  # an array knows of no formats
 
 
 def addresses(matrix: Matrix) -> Addresses | None:

@@ -6,31 +6,42 @@ recognises which one a transformers class uses by running the class's own gate o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.experts.formats.registry import format_of
+from faasmoe.experts.kernels.plain import linear
+
+Rows = NDArray[np.float32]  # [n, width]
+
+_erf = np.vectorize(math.erf, otypes=[np.float32])  # numpy has none
 
 
-def _quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)  # Hendrycks & Gimpel 2016, section 2
+def _sigmoid(x: Rows) -> Rows:
+    with np.errstate(over="ignore"):  # an exponential that is infinite makes the 0 that it should
+        exponential: Rows = np.exp(-x)
+    return np.float32(1) / (np.float32(1) + exponential)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "quick_gelu": _quick_gelu,
-    "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
+def _gelu_tanh(x: Rows) -> Rows:
+    bent: Rows = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return 0.5 * x * (1 + bent)
+
+
+ACTIVATIONS: dict[str, Callable[[Rows], Rows]] = {
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": lambda x: 0.5 * x * (1 + _erf(x * math.sqrt(0.5))),
+    "gelu_tanh": _gelu_tanh,
+    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016, section 2
+    "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.square(np.maximum(x, 0)),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
     "identity": lambda x: x,
 }
 
@@ -49,7 +60,7 @@ class Gate:
     limit: float = float("inf")
     alpha: float = 1.0
 
-    def __call__(self, gate: Tensor, up: Tensor | None) -> Tensor:
+    def __call__(self, gate: Rows, up: Rows | None) -> Rows:
         """`gate`, `up` `[n, I]` (`up` is None for `none`) to `[n, I]`."""
         act = ACTIVATIONS[self.activation]
         if up is None:
@@ -57,11 +68,11 @@ class Gate:
         if self.kind == "glu":
             return act(gate) * up
         if self.kind == "clamped_out":
-            return act(gate).clamp(max=self.limit) * up.clamp(-self.limit, self.limit)
-        gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+            return np.minimum(act(gate), self.limit) * np.clip(up, -self.limit, self.limit)
+        gate, up = np.minimum(gate, self.limit), np.clip(up, -self.limit, self.limit)
         if self.kind == "clamped_in":
             return act(gate) * up
-        return (up + 1) * (gate * torch.sigmoid(self.alpha * gate))
+        return (up + 1) * (gate * _sigmoid(self.alpha * gate))
 
 
 GATE_KINDS = ("none", "glu", "clamped_in", "clamped_out", "swiglu_oai")
@@ -78,8 +89,8 @@ class ExpertWeights:
 
     first: tuple[Matrix, ...]
     down: Matrix
-    first_bias: tuple[Tensor, ...] = ()
-    down_bias: Tensor | None = None
+    first_bias: tuple[NDArray[Any], ...] = ()
+    down_bias: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,53 +102,21 @@ class ExpertForm:
     interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
 
 
-_MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
-
-
-@cache
-def _multiplies_matrices() -> bool:
-    """Whether the CPU has instructions for products of matrices in bfloat16, which oneDNN uses and we do not."""
-    return torch.cpu._is_amx_tile_supported()
-
-
-def own_kernel(rows: int) -> bool:
-    """Whether `matvec` is the fastest for `rows` rows in bfloat16 (`python -m benchmarks.linear`).
-
-    Without instructions for matrices it is for any number, with AVX-512's for bfloat16 as well: oneDNN first brings
-    weights into an order of its own, which takes longer than reading them, and memory. With them oneDNN is taken
-    from `_MATRIX_ROWS` rows up, which no machine at hand could measure.
-    """
-    return rows < _MATRIX_ROWS or not _multiplies_matrices()
-
-
-def linear(x: Tensor, weight: Matrix, bias: Tensor | None, transposed: bool) -> Tensor:
-    """`x` `[n, in]` to `[n, out]`. `weight` is `[out, in]`, or `[in, out]` if `transposed`.
-
-    Raises `ValueError` for operands that the weight's format does not take.
-    """
-    if x.dtype == torch.bfloat16 and not transposed and own_kernel(len(x)):
-        from faasmoe.experts.kernels import matvec  # noqa: PLC0415 - numba is for processes that run experts
-
-        if matvec.supports(x, weight, bias):
-            return matvec.linear_rows(x, weight, bias)
-    return format_of(weight).linear(x, weight, bias, transposed)
-
-
-def expert_forward(x: Tensor, weights: ExpertWeights, form: ExpertForm) -> Tensor:
-    """One expert on rows `x` `[n, H]`; returns `[n, H]` in `x`'s dtype."""
+def expert_forward(x: Rows, weights: ExpertWeights, form: ExpertForm) -> Rows:
+    """One expert on rows `x` `[n, H]`, in float32 throughout, as the compiled kernels do; returns `[n, H]`."""
     biases = weights.first_bias or (None,) * len(weights.first)
     outs = [linear(x, w, b, form.transposed) for w, b in zip(weights.first, biases, strict=True)]
     gate, up = _split(outs, form)
     return linear(form.gate(gate, up), weights.down, weights.down_bias, form.transposed)
 
 
-def _split(outs: list[Tensor], form: ExpertForm) -> tuple[Tensor, Tensor | None]:
+def _split(outs: list[Rows], form: ExpertForm) -> tuple[Rows, Rows | None]:
     """Gate and up `[n, I]` from what the first layer's matrices gave."""
     if len(outs) == 2:
         return outs[0], outs[1]
     if form.gate.kind == "none":
         return outs[0], None
     if form.interleaved:
-        return outs[0][..., ::2], outs[0][..., 1::2]
-    gate, up = outs[0].chunk(2, dim=-1)
+        return outs[0][:, ::2], outs[0][:, 1::2]
+    gate, up = np.split(outs[0], 2, axis=1)
     return gate, up

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numba import carray
-from torch import Tensor
+from numpy.typing import NDArray
 
+from faasmoe.experts.arrays import address, in_memory
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels import matvec, packing
@@ -155,22 +155,15 @@ class FusedExperts:
         return (
             len({format_of(matrix).name for matrix in matrices}) == 1
             and all(matvec.readable(matrix) for matrix in matrices)
-            and all(v is None or (v.dtype == torch.bfloat16 and v.is_contiguous()) for v in vectors)
+            and all(v is None or in_memory(v, "BF16") for v in vectors)
         )
 
-    def forward(self, request: Request, sums: Tensor) -> None:
+    def forward(self, request: Request, sums: NDArray[np.float32]) -> None:
         """As `ExpertBlock.forward`, for rows in bfloat16 and a request that was checked. Runs on the calling thread."""
-        rows = request.rows.contiguous()
-        picked = 0 if request.picked is None else request.picked.data_ptr()
-        places = (
-            rows.data_ptr(),
-            picked,
-            request.row.data_ptr(),
-            request.expert.data_ptr(),
-            request.weight.data_ptr(),
-        )
-        slots = request.row.numel()
-        _forward(self._table, self._form, self._hidden, self._inner, places, slots, sums.data_ptr())
+        picked = 0 if request.picked is None else address(request.picked)
+        rows, row, expert, weight = map(address, (request.rows, request.row, request.expert, request.weight))
+        places, slots = (rows, picked, row, expert, weight), len(request.row)
+        _forward(self._table, self._form, self._hidden, self._inner, places, slots, address(sums))
 
 
 def _addresses(expert: ExpertWeights, form: ExpertForm) -> list[int]:
@@ -182,8 +175,8 @@ def _addresses(expert: ExpertWeights, form: ExpertForm) -> list[int]:
         biases = [bias[part] for bias in biases for part in (slice(inner), slice(inner, None))]
     places = [_address(matrix) for matrix in firsts] + [(0, 0)] * (2 - len(firsts))
     places.append(_address(expert.down))
-    vectors = [tensor.data_ptr() for tensor in biases] + [0] * (2 - len(biases))
-    vectors.append(0 if expert.down_bias is None else expert.down_bias.data_ptr())
+    vectors = [address(bias) for bias in biases] + [0] * (2 - len(biases))
+    vectors.append(0 if expert.down_bias is None else address(expert.down_bias))
     return [weights for weights, _ in places] + [scales for _, scales in places] + vectors
 
 

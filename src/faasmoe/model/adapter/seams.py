@@ -258,19 +258,18 @@ SEAMS = (
         test=_OURS,
     ),
     Seam(
-        where="experts.formats.dense:linear_backend",
+        where="model.dense.backend:linear_backend",
         touches=("torch._C._set_mkldnn_enabled",),
         relies_on="oneDNN can be switched off for one call without the checks of `torch.backends.mkldnn.flags`: "
-        "this runs for each linear layer of one row. Experts are shipped without the adapter.",
+        "this runs for each linear layer of one row.",
         since="torch 2.13",
-        test="unit/experts/formats/test_dense.py::test_one_row_goes_past_onednn",
+        test="unit/model/dense/test_backend.py::test_one_row_goes_past_onednn",
     ),
     Seam(
-        where="experts.kernels.expert:own_kernel",
+        where="model.dense.backend:own_kernel",
         touches=("torch.cpu._is_amx_tile_supported",),
-        relies_on="torch knows whether the CPU multiplies matrices in bfloat16. Experts are shipped without the "
-        "adapter.",
+        relies_on="torch knows whether the CPU multiplies matrices in bfloat16.",
         since="torch 2.13",
-        test="unit/experts/kernels/test_expert.py::test_few_rows_take_our_own_kernel",
+        test="unit/model/dense/test_backend.py::test_few_rows_take_our_own_kernel",
     ),
 )

@@ -126,7 +126,7 @@ def _sizes(value: Any) -> bool:
     """Whether it is a short list of numbers that may be sizes."""
     return (
         isinstance(value, list)
-        and len(value) <= 64  # torch's most dimensions
+        and len(value) <= 32  # numpy's most dimensions
         and all(type(size) is int and 0 <= size <= _LARGEST_SIZE for size in value)
     )
 

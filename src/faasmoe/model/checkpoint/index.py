@@ -12,10 +12,11 @@ from faasmoe.errors import CheckpointError
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.checkpoint.header import read_header
 from faasmoe.model.checkpoint.json_file import quoted
 from faasmoe.model.checkpoint.weight_files import weight_files
+from faasmoe.model.tensors import map_tensor
 
 
 class Checkpoint:

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from faasmoe.errors import CheckpointError, UnsupportedModel, brief
 from faasmoe.experts.formats.base import Matrix, MatrixLocation
-from faasmoe.experts.formats.dense import linear_backend
 from faasmoe.model.adapter.classes import hollow_class, load
 from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.adapter.registries import register_experts
@@ -24,6 +23,7 @@ from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
 from faasmoe.model.dense.attention import FlatRow, Span
+from faasmoe.model.dense.backend import linear_backend
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
 from faasmoe.model.dense.soundness import blame, check_small
@@ -98,7 +98,7 @@ class DenseModel:
         model.eval().requires_grad_(False)
         model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
-        return cls(model, architecture, {name: location.map(dtype) for name, location in quantised.items()})
+        return cls(model, architecture, {name: location.map() for name, location in quantised.items()})
 
     def start(self, routed: RoutedExperts, threads: int) -> None:
         """Run steps on `threads` threads from now on, with these experts."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.experts.kernels.expert import linear, own_kernel
 from faasmoe.experts.kernels.layers import Layers, fit
 from faasmoe.experts.kernels.matvec import readable
 from faasmoe.experts.kernels.team import Team
+from faasmoe.model.dense.backend import linear, own_kernel
 
 _MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
 _SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake
@@ -37,7 +37,7 @@ class Crew:
 
     def begin(self, rows: int) -> None:
         """Before a step of so many rows, on the thread that runs it."""
-        ours = self._layer is not None and own_kernel(rows) and rows < _MANY_ROWS
+        ours = self._layer is not None and own_kernel(rows, self._layer.weight) and rows < _MANY_ROWS
         torch.set_num_threads(1 if ours else self._threads)
 
     @contextmanager
@@ -125,7 +125,7 @@ def _form(members: list[StepLinear]) -> None:
 
 
 class FormatLinear(nn.Module):
-    """Stands in for an `nn.Linear`, with a weight in any format that `WeightFormat.linear` multiplies by.
+    """Stands in for an `nn.Linear`, with a weight in any format that `WeightFormat.widened` reads.
 
     Runs on torch's threads, which are one in a step of few rows if other layers are `StepLinear`s. Keeps the names of
     the layer's parameters, but for a quantised weight, which is none.
@@ -139,7 +139,7 @@ class FormatLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
         rows = x.reshape(-1, self.in_features)
-        return linear(rows, self.weight, self.bias, transposed=False).view(*x.shape[:-1], self.out_features)
+        return linear(rows, self.weight, self.bias).view(*x.shape[:-1], self.out_features)
 
 
 class StepLinear(FormatLinear):
@@ -159,8 +159,8 @@ class StepLinear(FormatLinear):
             crew.calls.append((self, x, x.clone()))
         rows = x.reshape(-1, self.in_features)
         shape = x.shape[:-1]
-        if x.dtype == torch.bfloat16 and own_kernel(len(rows)):
+        if x.dtype == torch.bfloat16 and own_kernel(len(rows), self.weight):
             alone = crew.alone or group.small
             results = [y.view(*shape, y.shape[1]) for y in crew.team.run(group.layers, rows, alone=alone)]
             return group.keep(self, x, results)
-        return linear(rows, self.weight, self.bias, transposed=False).view(*shape, self.out_features)
+        return linear(rows, self.weight, self.bias).view(*shape, self.out_features)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.model.dense.linears import FormatLinear
+from faasmoe.model.tensors import as_tensor
 
 _SMALL = 1 << 18  # numbers: norms, biases and routers, which are read in no time
 
@@ -33,7 +34,8 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, module in model.named_modules():
         # a quantised weight is no parameter
         if isinstance(module, FormatLinear) and not isinstance(module.weight, Tensor):
-            yield from ((f"{name}.weight", array) for array in format_of(module.weight).arrays(module.weight))
+            arrays = format_of(module.weight).arrays(module.weight)
+            yield from ((f"{name}.weight", as_tensor(array)) for array in arrays)
 
 
 def _check(tensors: Iterator[tuple[str, Tensor]]) -> None:

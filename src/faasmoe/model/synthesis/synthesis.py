@@ -17,12 +17,12 @@ from typing import BinaryIO
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from faasmoe.experts.payload import raw
 from faasmoe.model.adapter.conversions import revert_weight_conversion
 from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, SINGLE_FILE
 from faasmoe.model.synthesis.geometries import sizes_of
 from faasmoe.model.synthesis.new_folder import new_folder
+from faasmoe.model.tensors import as_array
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SHARD_BYTES = 2_000_000_000
@@ -95,7 +95,7 @@ class Synthesis:
         stream.write(struct.pack("<Q", len(text)) + text)
         for name in names:
             for chunk in pool.values(name, self._shapes[name]):
-                stream.write(raw(chunk))
+                stream.write(as_array(chunk).data)
                 advance(chunk.nbytes)
 
 

@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-import torch
 from torch import nn
 
 from faasmoe.errors import OptionError, brief
@@ -109,7 +108,7 @@ class QuantisedCopy:
                 f"the environment variable {CACHE} names another folder for them"
             )
         told = advance or _logged(self.format.name, self.folder, needed)
-        with _one_thread_each(), ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(lambda file: file.write(told), files):
                 pass
 
@@ -213,17 +212,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Torch uses no threads of its own: the work comes in pieces for several of ours."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _logged(name: str, folder: Path, needed: int) -> Advance:

@@ -12,13 +12,12 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
+import numpy as np
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.formats.base import MatrixLocation, QuantisedMatrix, WeightFormat
-from faasmoe.experts.mapping import TensorLocation, map_tensor
-from faasmoe.experts.payload import raw
+from faasmoe.experts.mapping import TensorLocation, map_array
 from faasmoe.model.weights.quantised_cache import PARTIAL
 
 _ALIGNMENT = 64  # bytes, of where the data of a file begins
@@ -43,9 +42,9 @@ class SourceMatrix:
 
     def pieces(self, format: WeightFormat) -> Iterator[QuantisedMatrix]:
         """The matrix's rows in order, in `format`. Raises `CheckpointError` if a weight is not finite."""
-        weight = map_tensor(self.source, read_ahead=True)
+        weight = map_array(self.source, read_ahead=True)
         if self.transposed:
-            weight = weight.t()
+            weight = weight.T
         outs, ins = self.shape
         at_once = max(1, _PIECE // ins)
         for first in range(0, outs, at_once):
@@ -116,8 +115,8 @@ def _write(matrix: SourceMatrix, format: WeightFormat, stream: BinaryIO, advance
     small = []
     for piece in matrix.pieces(format):
         first, *others = format.arrays(piece)
-        stream.write(raw(first))
+        stream.write(first.data)
         small.append(others)
         advance(piece.nbytes)
     for pieces in zip(*small, strict=True):
-        stream.write(raw(torch.cat(pieces)))
+        stream.write(np.concatenate(pieces).data)

@@ -9,22 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from faasmoe.experts.dtypes import widened
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts.mapping import TensorLocation, map_array
 
 
 @dataclass(frozen=True, slots=True)
 class HalfMatrix:
     format: ClassVar[str] = "half_rows"
-    values: Tensor  # float16 [out, in]
-    scale: Tensor  # float32 [out]
+    values: NDArray[np.float16]  # [out, in]
+    scale: NDArray[np.float32]  # [out]
 
     @property
-    def shape(self) -> torch.Size:
+    def shape(self) -> tuple[int, ...]:
         return self.values.shape
 
     @property
@@ -34,8 +34,8 @@ class HalfMatrix:
     def __getitem__(self, rows: slice) -> HalfMatrix:
         return HalfMatrix(self.values[rows], self.scale[rows])
 
-    def exact(self) -> Tensor:
-        return self.values.float() * self.scale[:, None]
+    def exact(self) -> NDArray[np.float32]:
+        return self.values * self.scale[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class HalfLocation:
     def memory(self, width: int) -> int:
         return self.nbytes
 
-    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> HalfMatrix:
-        return HalfMatrix(map_tensor(self.values, read_ahead), map_tensor(self.scale, read_ahead))
+    def map(self, dtype: str | None = None, read_ahead: bool = False) -> HalfMatrix:
+        return HalfMatrix(map_array(self.values, read_ahead), map_array(self.scale, read_ahead))
 
 
 class HalfFormat(WeightFormat):
@@ -78,18 +78,19 @@ class HalfFormat(WeightFormat):
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         return HalfLocation(*parts)
 
-    def arrays(self, matrix: HalfMatrix) -> tuple[Tensor, ...]:
+    def arrays(self, matrix: HalfMatrix) -> tuple[NDArray[Any], ...]:
         return (matrix.values, matrix.scale)
 
     def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
         return {name: ("F16", shape), f"{name}.rows": ("F32", shape[:1])}
 
-    def convert(self, weight: Tensor) -> HalfMatrix:
-        scale = weight.float().abs().amax(1)
-        return HalfMatrix((weight.float() / scale[:, None]).half(), scale)
+    def convert(self, weight: NDArray[Any]) -> HalfMatrix:
+        exact = widened(weight)
+        scale = np.abs(exact).max(1)
+        return HalfMatrix((exact / scale[:, None]).astype(np.float16), scale)
 
-    def linear(self, x: Tensor, weight: HalfMatrix, bias: Tensor | None, transposed: bool) -> Tensor:
-        return F.linear(x, weight.exact().to(x.dtype), bias)
+    def widened(self, matrix: HalfMatrix, rows: slice) -> NDArray[np.float32]:
+        return matrix[rows].exact()
 
 
 FORMAT = HalfFormat()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,13 +15,14 @@ from faasmoe.experts.handler import load
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, decode_reply, encode_request
+from faasmoe.model.tensors import as_array
 from faasmoe.model.weights.quantised_file import QuantisedFile, SourceMatrix
 from tests.unit.experts.formats import made_up
 
 
 def test_every_format_has_the_name_of_its_line() -> None:
     assert [format.name for format in registry.formats()] == list(REGISTERED)
-    assert registry.format_of(torch.ones(2, 2)) is registry.DENSE
+    assert registry.format_of(np.ones((2, 2))) is registry.format_of(torch.ones(2, 2)) is registry.DENSE
 
 
 def test_the_document_names_the_whole_protocol() -> None:
@@ -100,8 +102,8 @@ def test_one_module_is_enough_to_serve_experts_in_a_new_format(
     assert {matrix.format for matrix in expert.matrices} == {"half_rows"}
 
     x = torch.randn(rows, hidden).to(torch.bfloat16 if dtype == "BF16" else torch.float32)
-    index = torch.arange(rows, dtype=torch.int32)
-    asked = Request(2, x, index, torch.zeros_like(index), torch.full((rows,), 0.5))
+    index = np.arange(rows, dtype=np.int32)
+    asked = Request(2, as_array(x), index, np.zeros_like(index), np.full(rows, 0.5, np.float32))
     reply = load(str(tmp_path / "artifact.json"))(bytearray(b"".join(encode_request(asked))), None, 0, bytearray)
     sums = decode_reply(bytearray(reply)).sums
     assert sums is not None

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate
 from faasmoe.experts.kernels.fused import FusedExperts
 from faasmoe.experts.payload import Request
+from faasmoe.model.tensors import as_array, as_tensor
+from tests.experts import TorchExpert, forward
 
 HIDDEN, INNER = 48, 32
 GATES = [Gate("none", name) for name in ACTIVATIONS] + [
@@ -25,9 +26,9 @@ def matrix(*shape: int) -> torch.Tensor:
     return (torch.randn(shape) / 4).bfloat16()
 
 
-def make_expert(gate: Gate, merged: bool, biased: bool) -> ExpertWeights:
+def make_expert(gate: Gate, merged: bool, biased: bool) -> TorchExpert:
     firsts = [INNER] if gate.kind == "none" else [2 * INNER] if merged else [INNER, INNER]
-    return ExpertWeights(
+    return TorchExpert(
         tuple(matrix(out, HIDDEN) for out in firsts),
         matrix(HIDDEN, INNER),
         tuple(matrix(out) for out in firsts) if biased else (),
@@ -35,36 +36,31 @@ def make_expert(gate: Gate, merged: bool, biased: bool) -> ExpertWeights:
     )
 
 
-def exact(expert: ExpertWeights) -> ExpertWeights:
-    """The same numbers in float64."""
-    bias = None if expert.down_bias is None else expert.down_bias.double()
-    return ExpertWeights(
-        tuple(w.double() for w in expert.first),
-        expert.down.double(),
-        tuple(b.double() for b in expert.first_bias),
-        bias,
-    )
-
-
 def make_request(rows: int, slots: int, experts: int, picked: bool = False) -> Request:
     source = torch.randn(2 * rows, HIDDEN).bfloat16()
     return Request(
         0,
-        source if picked else source[:rows],
-        torch.randint(rows, (slots,), dtype=torch.int32),
-        torch.randint(experts, (slots,), dtype=torch.int32),
-        torch.rand(slots),
-        torch.randperm(2 * rows)[:rows].int() if picked else None,
+        as_array(source if picked else source[:rows]),
+        torch.randint(rows, (slots,), dtype=torch.int32).numpy(),
+        torch.randint(experts, (slots,), dtype=torch.int32).numpy(),
+        torch.rand(slots).numpy(),
+        torch.randperm(2 * rows)[:rows].int().numpy() if picked else None,
     )
 
 
-def expected(experts: list[ExpertWeights], form: ExpertForm, request: Request) -> torch.Tensor:
-    rows = request.rows if request.picked is None else request.rows[request.picked.long()]
+def expected(experts: list[TorchExpert], form: ExpertForm, request: Request) -> torch.Tensor:
+    rows = as_tensor(request.rows if request.picked is None else request.rows[request.picked]).double()
     sums = torch.zeros(request.tokens, HIDDEN, dtype=torch.float64)
     for row, expert, weight in zip(request.row, request.expert, request.weight, strict=True):
-        out = expert_forward(rows[row][None].double(), exact(experts[expert]), form)
-        sums[row] += weight.double() * out[0]
+        out = forward(rows[row][None], experts[expert].map(torch.Tensor.double), form)
+        sums[row] += float(weight) * out[0]
     return sums
+
+
+def computed(experts: list[ExpertWeights], form: ExpertForm, request: Request) -> torch.Tensor:
+    sums = np.zeros((request.tokens, HIDDEN), np.float32)
+    FusedExperts(experts, form).forward(request, sums)
+    return torch.from_numpy(sums).double()
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: f"{gate.kind}-{gate.activation}")
@@ -74,9 +70,8 @@ def test_every_gate_is_the_one_of_the_plain_kernels(gate: Gate, biased: bool) ->
     for merged in (False, True):
         experts = [make_expert(gate, merged, biased) for _ in range(2)]
         form, request = ExpertForm(gate), make_request(3, 4, 2)
-        sums = torch.zeros(3, HIDDEN)
-        FusedExperts(experts, form).forward(request, sums)
-        torch.testing.assert_close(sums.double(), expected(experts, form, request), atol=2e-5, rtol=1e-5)
+        sums = computed([expert.weights for expert in experts], form, request)
+        torch.testing.assert_close(sums, expected(experts, form, request), atol=2e-5, rtol=1e-5)
 
 
 @given(
@@ -91,9 +86,8 @@ def test_slots_find_their_rows_experts_and_weights(rows: int, slots: int, picked
     form = ExpertForm(Gate("glu", "silu"))
     experts = [make_expert(form.gate, True, False) for _ in range(3)]
     request = make_request(rows, slots, 3, picked)
-    sums = torch.zeros(rows, HIDDEN)
-    FusedExperts(experts, form).forward(request, sums)
-    torch.testing.assert_close(sums.double(), expected(experts, form, request), atol=1e-4, rtol=1e-4)
+    sums = computed([expert.weights for expert in experts], form, request)
+    torch.testing.assert_close(sums, expected(experts, form, request), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -101,36 +95,42 @@ def test_experts_in_int8_are_those_that_they_stand_for(merged: bool) -> None:
     torch.manual_seed(3)
     form, request = ExpertForm(Gate("glu", "silu")), make_request(9, 30, 2)
     plain = [make_expert(form.gate, merged, True) for _ in range(2)]
-    packed = [
-        replace(e, first=tuple(map(Int8Matrix.nearest, e.first)), down=Int8Matrix.nearest(e.down)) for e in plain
-    ]
-    meant = [replace(e, first=tuple(m.exact() for m in e.first), down=e.down.exact()) for e in packed]
-    sums = torch.zeros(9, HIDDEN)
-    FusedExperts(packed, form).forward(request, sums)
-    torch.testing.assert_close(sums.double(), expected(meant, form, request), atol=1e-4, rtol=1e-4)
-    assert not FusedExperts.supports([packed[0], plain[0]], form)
+    packed, meant = zip(*map(in_int8, plain), strict=True)
+    sums = computed(list(packed), form, request)
+    torch.testing.assert_close(sums, expected(list(meant), form, request), atol=1e-4, rtol=1e-4)
+    assert not FusedExperts.supports([packed[0], plain[0].weights], form)
+
+
+def in_int8(expert: TorchExpert) -> tuple[ExpertWeights, TorchExpert]:
+    """The expert with its matrices in int8, and the one that this stands for."""
+    weights = expert.weights
+    first, down = tuple(map(Int8Matrix.nearest, weights.first)), Int8Matrix.nearest(weights.down)
+    matrices = [torch.from_numpy(matrix.exact()) for matrix in (*first, down)]
+    meant = TorchExpert(tuple(matrices[:-1]), matrices[-1], expert.first_bias, expert.down_bias)
+    return ExpertWeights(first, down, weights.first_bias, weights.down_bias), meant
 
 
 def test_a_row_has_the_same_bits_in_any_company() -> None:
     torch.manual_seed(2)
     form = ExpertForm(Gate("glu", "silu"))
-    experts = FusedExperts([make_expert(form.gate, False, False)], form)
-    index, zeros = torch.arange(37, dtype=torch.int32), torch.zeros(37, dtype=torch.int32)
-    rows, weight = torch.randn(37, HIDDEN).bfloat16(), torch.rand(37)
-    together = torch.zeros(37, HIDDEN)
+    experts = FusedExperts([make_expert(form.gate, False, False).weights], form)
+    index, zeros = np.arange(37, dtype=np.int32), np.zeros(37, np.int32)
+    rows, weight = as_array(torch.randn(37, HIDDEN).bfloat16()), torch.rand(37).numpy()
+    together = np.zeros((37, HIDDEN), np.float32)
     experts.forward(Request(0, rows, index, zeros, weight), together)
     for i in range(37):
-        alone = torch.zeros(1, HIDDEN)
+        alone = np.zeros((1, HIDDEN), np.float32)
         experts.forward(Request(0, rows[i : i + 1], zeros[:1], zeros[:1], weight[i : i + 1]), alone)
-        assert torch.equal(alone[0], together[i])
+        assert np.array_equal(alone[0], together[i])
 
 
 def test_what_it_cannot_read_is_refused() -> None:
     gate = Gate("glu", "silu")
     good = make_expert(gate, True, False)
-    assert FusedExperts.supports([good], ExpertForm(gate))
-    assert not FusedExperts.supports([good], ExpertForm(gate, transposed=True))
-    assert not FusedExperts.supports([good], ExpertForm(gate, interleaved=True))
-    assert not FusedExperts.supports([exact(good)], ExpertForm(gate))
+    assert FusedExperts.supports([good.weights], ExpertForm(gate))
+    assert not FusedExperts.supports([good.weights], ExpertForm(gate, transposed=True))
+    assert not FusedExperts.supports([good.weights], ExpertForm(gate, interleaved=True))
+    wide = good.map(torch.Tensor.float).weights
+    assert not FusedExperts.supports([wide], ExpertForm(gate))
     with pytest.raises(ValueError, match="cannot run"):
-        FusedExperts([exact(good)], ExpertForm(gate))
+        FusedExperts([wide], ExpertForm(gate))

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faasmoe.experts.kernels import expert, matvec
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts.kernels import matvec
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.tensors import map_tensor
 
 
 def operands(rows: int, outs: int, ins: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -124,24 +125,3 @@ def test_what_is_not_supported_is_refused(
     assert not matvec.supports(x, weight, bias)
     with pytest.raises(ValueError, match="no kernel for"):
         matvec.linear_rows(x, weight, bias)
-
-
-@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 40, 1), (True, 31, 1), (True, 32, 0)])
-def test_the_kernel_is_chosen_by_cpu_and_rows(
-    monkeypatch: pytest.MonkeyPatch, native: bool, rows: int, ours: int
-) -> None:
-    calls: list[torch.Tensor] = []
-    kernel = matvec.linear_rows
-
-    def counted(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        calls.append(x)
-        return kernel(x, weight, bias)
-
-    monkeypatch.setattr(expert, "_multiplies_matrices", lambda: native)
-    monkeypatch.setattr(matvec, "linear_rows", counted)
-    x, weight, bias = operands(rows, 5, 32, seed=0)
-    assert_rounded_once(expert.linear(x, weight, bias, transposed=False), x, weight, bias)
-    assert len(calls) == ours
-    transposed = expert.linear(x, weight.T.contiguous(), bias, transposed=True)
-    assert torch.allclose(transposed.float(), (x.float() @ weight.float().T + bias), rtol=2**-6, atol=2**-6)
-    assert len(calls) == ours

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.experts.kernels import expert
+from faasmoe.model.dense import backend
 from faasmoe.model.dense.linears import Crew, StepLinear
 
 
@@ -28,7 +28,7 @@ def make_model() -> nn.Module:
 def test_a_layer_that_is_replaced_computes_the_same(
     monkeypatch: pytest.MonkeyPatch, rows: int, fast: bool
 ) -> None:
-    monkeypatch.setattr(expert, "_multiplies_matrices", lambda: fast)
+    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: fast)
     torch.manual_seed(1)
     model, x = make_model(), torch.randn(1, rows, 32).bfloat16()
     wanted = model["in"].double()(x.double())
@@ -56,10 +56,10 @@ def test_only_plain_layers_that_the_kernel_reads_are_replaced() -> None:
 def test_a_layer_computes_with_the_weights_that_it_is_given_instead(rows: int) -> None:
     torch.manual_seed(1)
     model, x = make_model(), torch.randn(1, rows, 32).bfloat16()
-    matrix, bias = Int8Matrix.nearest(torch.randn(48, 32)), model["in"].bias.double()
+    matrix, bias = Int8Matrix.nearest(torch.randn(48, 32).numpy()), model["in"].bias.double()
     model["in"].weight = nn.Parameter(torch.empty(0), requires_grad=False)
     Crew().take_over(model, {"in": matrix})
-    wanted = x.double() @ matrix.exact().double().T + bias
+    wanted = x.double() @ torch.from_numpy(matrix.exact()).double().T + bias
     torch.testing.assert_close(model["in"](x).double(), wanted, atol=2e-2, rtol=2**-8)
     assert "in.weight" not in dict(model.named_parameters())
     assert type(model["odd"]) is nn.Linear
@@ -96,7 +96,7 @@ class Attention(nn.Module):
 
 
 def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expert, "_multiplies_matrices", lambda: False)
+    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: False)
     model, crew = Attention().bfloat16().requires_grad_(False), Crew()
     crew.start(2)
     x = torch.randn(1, 3, 64).bfloat16()
@@ -116,7 +116,7 @@ def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyP
 
 def test_torch_has_its_threads_when_ours_have_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(expert, "_multiplies_matrices", lambda: False)
+    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: False)
     try:
         crew = Crew()
         crew.start(3)

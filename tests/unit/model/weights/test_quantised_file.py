@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_matrices_lie_where_they_were_announced(tmp_path: Path) -> None:
         assert place.nbytes == weight.numel() + 4 * len(weight)
         assert place.scale.offset % 4 == 0  # else it would be copied
         matrix = place.map()
-        assert ((matrix.exact() - weight.float()).abs() <= 0.5001 * matrix.scale[:, None]).all()
+        assert (np.abs(matrix.exact() - weight.float().numpy()) <= 0.5001 * matrix.scale[:, None]).all()
 
 
 def test_it_is_a_safetensors_file_for_everybody(tmp_path: Path) -> None:
@@ -53,8 +54,8 @@ def test_it_is_a_safetensors_file_for_everybody(tmp_path: Path) -> None:
     read = load_file(file.path)
     assert read.keys() == {"a", "a.scale", "b", "b.scale", "c", "c.scale"}
     for (name, _), place in zip(WEIGHTS.items(), file.locations(), strict=True):
-        assert torch.equal(read[name], place.map().values)
-        assert torch.equal(read[f"{name}.scale"], place.map().scale)
+        assert np.array_equal(read[name], place.map().values)
+        assert np.array_equal(read[f"{name}.scale"], place.map().scale)
     assert read_header(file.path)["b"].shape == (48, 32)  # tiles the file, as ours asks of checkpoints
 
 

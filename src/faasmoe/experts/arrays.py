@@ -1,0 +1,29 @@
+"""Arrays as compiled kernels take them: by their addresses, whether numpy holds them or torch.
+
+A function's arrays are numpy's. The dense part's are torch's, which nothing here imports.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faasmoe.experts.dtypes import BY_NAME
+
+_TORCH = {"F32": "float32", "BF16": "bfloat16", "I8": "int8"}  # the names that torch prints
+
+
+def address(array: Any) -> int:
+    """Where an array's first number lies. Whoever has it keeps the array alive."""
+    tensor = getattr(array, "data_ptr", None)
+    return int(tensor() if tensor else array.ctypes.data)
+
+
+def in_memory(array: Any, dtype: str) -> bool:
+    """Whether kernels can read an array: of this dtype (`F32`, `BF16`, `I8`), row after row, not on a device."""
+    if hasattr(array, "data_ptr"):
+        return (
+            str(array.dtype).rpartition(".")[2] == _TORCH[dtype]
+            and array.is_contiguous()
+            and array.device.type == "cpu"
+        )
+    return bool(array.dtype == BY_NAME[dtype] and array.flags.c_contiguous)

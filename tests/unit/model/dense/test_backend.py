@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from faasmoe.experts.formats.int8 import Int8Matrix
+from faasmoe.experts.kernels import matvec
+from faasmoe.model.dense import backend
+from faasmoe.model.dense.backend import linear, linear_backend, own_kernel
+from faasmoe.model.tensors import as_array
+from tests.unit.experts.formats.made_up import FORMAT
+from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
+
+
+def onednn() -> bool:
+    return bool(torch._C._get_mkldnn_enabled())
+
+
+def test_one_row_goes_past_onednn() -> None:
+    before = onednn()
+    with linear_backend(1):
+        assert not onednn()
+    assert onednn()
+    with linear_backend(2):
+        assert onednn() == before
+    with pytest.raises(RuntimeError, match="shapes"):
+        linear(torch.ones(1, 3), torch.ones(4, 2), None)
+    assert onednn()
+
+
+def test_few_rows_take_our_own_kernel() -> None:
+    weight = torch.ones(2, 16)
+    assert own_kernel(1, weight)
+    assert own_kernel(1000, weight) == (not torch.cpu._is_amx_tile_supported())
+
+
+@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 40, 1), (True, 31, 1), (True, 32, 0)])
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_kernel_is_chosen_by_cpu_rows_and_weight(
+    monkeypatch: pytest.MonkeyPatch, native: bool, rows: int, ours: int, int8: bool
+) -> None:
+    calls: list[torch.Tensor] = []
+    kernel = matvec.linear_rows
+
+    def counted(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        calls.append(x)
+        return kernel(x, weight, bias)
+
+    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: native)
+    monkeypatch.setattr(matvec, "linear_rows", counted)
+    x, weight, bias = operands(rows, 5, 32, seed=0)
+    quantised = Int8Matrix.nearest(as_array(weight))
+    exact = torch.from_numpy(quantised.exact()) if int8 else weight
+    assert_rounded_once(linear(x, quantised if int8 else weight, bias), x, exact, bias)
+    assert len(calls) == (1 if int8 else ours)  # torch reads no quantised weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_format_that_no_kernel_reads_is_multiplied_all_the_same(dtype: torch.dtype, biased: bool) -> None:
+    x, weight, bias = (each.to(dtype) for each in operands(6, 10, 32, seed=0))
+    matrix = FORMAT.convert(as_array(weight))
+    y = linear(x, matrix, bias if biased else None)
+    assert y.dtype == dtype
+    wanted = x.double() @ torch.from_numpy(matrix.exact()).double().T + (bias.double() if biased else 0)
+    torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=2**-8 if dtype == torch.bfloat16 else 1e-5)
