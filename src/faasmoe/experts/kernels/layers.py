@@ -1,4 +1,4 @@
-"""Linear layers that take the same rows, as compiled code reads them."""
+"""Linear layers that take the same rows, as the kernels read them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from faasmoe.experts.arrays import address
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels import matvec
 
-# The columns of `Layers.table`: addresses of weights, scales and biases, outs, the outs of the layers before, the
-# number of the layer's first piece, outs a piece.
-W, SCALE, BIAS, OUTS, BEFORE, FIRST_PIECE, PIECE = range(7)
-COLUMNS = 7
+# The columns of the table, a `Layer` of `c/team.c`: addresses of weights, scales and biases, outs, the outs of the
+# layers before, the number of the layer's first piece, outs a piece.
+_COLUMNS = 7
 _PIECE_BYTES = 256 << 10  # of weights: long enough to stream, short enough to share
 _PIECE_OUTS = 48  # a piece is a multiple of it, which the kernel has no rest of
 
@@ -30,16 +30,16 @@ class Layers:
             raise ValueError(f"no kernel for layers of the shapes {shapes}")
         self._layers = layers
         read = [place for place in places if place is not None]
-        self.int8 = read[0].scales != 0
         self.ins = layers[0][0].shape[1]
         self.outs = [weight.shape[0] for weight, _ in layers]
-        self.table = np.zeros((len(layers), COLUMNS), np.int64)
-        line = self.ins if self.int8 else 2 * self.ins  # bytes
+        self._table = np.zeros((len(layers), _COLUMNS), np.int64)
+        self.address = address(self._table)
+        line = self.ins if read[0].scales else 2 * self.ins  # bytes
         piece = max(1, _PIECE_BYTES // line // _PIECE_OUTS) * _PIECE_OUTS
         self.pieces = before = 0
-        for row, (weight, bias), (w, scale) in zip(self.table, layers, read, strict=True):
+        for row, (weight, bias), (w, scale) in zip(self._table, layers, read, strict=True):
             outs = weight.shape[0]
-            row[:] = (w, scale, 0 if bias is None else bias.data_ptr(), outs, before, self.pieces, piece)
+            row[:] = (w, scale, 0 if bias is None else address(bias), outs, before, self.pieces, piece)
             before += outs
             self.pieces += -(-outs // piece)
 

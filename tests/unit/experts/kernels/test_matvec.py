@@ -7,9 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faasmoe.experts.kernels import matvec
-from faasmoe.experts.mapping import TensorLocation
-from faasmoe.model.tensors import map_tensor
+from faasmoe.experts.kernels import expert, matvec
+from faasmoe.experts.kernels.library import ADDRESS, INT, Library
+from faasmoe.experts.mapping import TensorLocation, map_tensor
+from tests.instruction_sets import on_each
+
+instruction_set = on_each(matvec)
 
 
 def operands(rows: int, outs: int, ins: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,10 +56,11 @@ def test_a_row_has_the_same_bits_in_any_company(rows: int, outs: int, seed: int)
 
 @settings(deadline=None)
 @given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
-def test_rounding_is_torchs(bits: list[int]) -> None:
+def test_rounding_is_torchs(instruction_set: str, bits: list[int]) -> None:
+    rounding = Library(instruction_set).function("round_to_bfloat16", ADDRESS, ADDRESS, INT)
     sums = torch.tensor(bits, dtype=torch.uint32).view(torch.float32)
     y = torch.empty(len(bits), dtype=torch.bfloat16)
-    matvec._round(sums.numpy()[None], y.data_ptr(), len(bits))
+    rounding(sums.data_ptr(), y.data_ptr(), len(bits))
     assert torch.equal(y.isnan(), sums.isnan())
     assert torch.equal(y.nan_to_num(1), sums.bfloat16().nan_to_num(1))
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats.base import MULTIPLE
 from faasmoe.experts.formats.int8 import FORMAT
-from faasmoe.experts.kernels import tile
 from faasmoe.model.checkpoint.header import read_header
 from faasmoe.model.weights import quantised_file
 from faasmoe.model.weights.quantised_file import QuantisedFile, SourceMatrix
@@ -102,4 +101,3 @@ def test_what_a_crash_has_left_is_written_over(tmp_path: Path) -> None:
 
 def test_inputs_are_what_the_kernel_takes() -> None:
     assert FORMAT.multiple == MULTIPLE
-    assert tile.STEP % MULTIPLE == 0

@@ -1,0 +1,39 @@
+/* Products of a matrix's rows with rows of x. */
+#pragma once
+
+#include "packing.h"
+
+/* A linear layer's weights. Of a group of layers, the columns of `Layers.table` begin with these. */
+typedef struct {
+    const char *weights;  /* [outs, ins] in bfloat16, or in int8 if there are scales; at any address */
+    const float *scales;  /* [outs], or NULL */
+    const bfloat16 *bias; /* [outs], or NULL */
+} Matrix;
+
+INLINE Format format_of(const Matrix *matrix)
+{
+    return matrix->scales ? INT8 : BFLOAT16;
+}
+
+enum { CHUNK = 48 }; /* the most weight rows whose results are taken at once, a multiple of MOST_OUTS */
+
+/* What takes the results. */
+typedef struct Sink Sink;
+struct Sink {
+    /* Take `values` [rows, CHUNK], of which `outs` columns are filled: those from `row` and from `out` on. */
+    void (*take)(const Sink *sink, const float *values, int64_t row, int64_t rows, int64_t out, int64_t outs);
+};
+
+/* Results of the weight rows `first` to `last` with all rows of x, scales and bias included, in float32.
+ *
+ * `x`: as `pack_row` lays it out for the matrix's format.
+ */
+void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
+              const Sink *sink);
+
+/* Columns `first` to `last` of y [rows, outs] in bfloat16, rounded once. */
+void linear_part(const Matrix *matrix, const char *x, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins,
+                 int64_t first, int64_t last);
+
+/* bfloat16 x [rows, ins] as tiles read it for the format, in this thread's scratch; NULL if there is no memory. */
+const char *pack_rows(Format format, const bfloat16 *x, int64_t rows, int64_t ins);

@@ -1,0 +1,33 @@
+/* Memory that a thread keeps from one call to the next. */
+#include "scratch.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+enum { PAGE = 4096 };
+static _Thread_local struct {
+    void *memory;
+    size_t size;
+} kept;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key; /* has `free` called with a thread's memory when it ends */
+static bool has_key;
+
+static void make_key(void)
+{
+    has_key = pthread_key_create(&key, free) == 0;
+}
+
+void *scratch(size_t size)
+{
+    if (kept.memory && size <= kept.size)
+        return kept.memory;
+    size = (size / PAGE + 1) * PAGE;
+    if (pthread_once(&once, make_key) != 0 || !has_key)
+        return NULL;
+    free(kept.memory);
+    kept.memory = aligned_alloc(64, size);
+    kept.size = kept.memory ? size : 0;
+    return pthread_setspecific(key, kept.memory) == 0 ? kept.memory : NULL;
+}
