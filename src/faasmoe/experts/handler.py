@@ -15,7 +15,6 @@ from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME, widened
 from faasmoe.experts.finite import all_finite
 from faasmoe.experts.formats.registry import block_kernel, formats
-from faasmoe.experts.kernels.compiled import KERNELS
 from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import (
@@ -147,7 +146,6 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
     return handle
 
 
-@KERNELS.told()
 def warm_up() -> None:
     """Use once what every call uses, so that a process that forks instances has it initialised for all of them."""
     formats()  # so that they are imported
