@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.figures import Figures, report
 from benchmarks.platform.blocks import make_blocks, soon
 from benchmarks.platform.calls import measure_calls, measure_experts, measure_prefill
-from benchmarks.platform.cold import measure_cold, measure_deployment, to_zero
+from benchmarks.platform.cold import measure_cold, measure_deployment, measure_import, to_zero
 from benchmarks.platform.memory import measure_budget, measure_private, measure_zero
 from faasmoe.engine.experts.dispatch import write_functions
 from faasmoe.experts import PRELOAD
@@ -23,10 +23,13 @@ from faasmoe.platforms.registry import start
 LIMITS = {
     "warm_call_us": 80,
     "fanout4_us": 150,
-    "fanout4_expert_ratio": 1.3,
-    "cold_start_ms": 8,
+    "fanout4_expert_ratio": 1.2,
+    "cold_start_ms": 4,
     "cold_start_disk_ratio": 1.4,
-    "instance_private_mb": 3,
+    "from_zero_ms": 250,
+    "import_ms": 40,
+    "instance_private_mb": 2,
+    "zygote_mb": 30,
     "deploy_1440_s": 2,
     "idle_cpu_percent": 1,
     "zero_pool_mb": 80,
@@ -52,6 +55,7 @@ def measure(folder: Path, calls: int, starts: int) -> Figures:
             "cold starts": lambda: measure_cold(platform, blocks, starts),
             "prefill": lambda: measure_prefill(platform, folder),
             "deployment": lambda: measure_deployment(platform, folder),
+            "imports": lambda: measure_import(20),
         }
         for name, step in steps.items():
             with console.status(name):
@@ -59,7 +63,7 @@ def measure(folder: Path, calls: int, starts: int) -> Figures:
     with console.status("budget"):
         figures |= measure_budget(folder, blocks, own, 15)
     with console.status("scale to zero"):
-        figures |= measure_zero(folder, blocks)
+        figures |= measure_zero(folder, blocks, 7)
     return figures
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -52,6 +53,22 @@ def measure_cold(platform: LocalPlatform, blocks: Sequence[Block], starts: int) 
         "dd_ms": statistics.median(dd) * 1e3,
         "cold_start_disk_ratio": statistics.median(disk) / statistics.median(dd),
     }
+
+
+_IMPORT = """
+import time
+import numpy
+began = time.perf_counter()
+import faasmoe.experts.handler
+print(time.perf_counter() - began)
+"""
+
+
+def measure_import(rounds: int) -> Figures:
+    """What a process that has numpy takes to import the function, with files in the page cache."""
+    command = [sys.executable, "-c", _IMPORT]
+    took = [float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) for _ in range(rounds)]
+    return {"import_ms": statistics.median(took) * 1e3}
 
 
 def drop(file: Path) -> None:

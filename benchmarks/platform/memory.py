@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.figures import Figures
 from benchmarks.platform.blocks import soon, timed, token
 from faasmoe.engine.experts.dispatch import write_functions
-from faasmoe.evaluation.meters.processes import proportional_set_size
+from faasmoe.evaluation.meters.processes import footprint, proportional_set_size
 from faasmoe.experts import PRELOAD
 from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call
@@ -45,19 +45,34 @@ def pool_bytes(platform: LocalPlatform) -> int:
     return sum(map(proportional_set_size, platform.processes()))
 
 
-def measure_zero(folder: Path, blocks: Sequence[Block]) -> Figures:
-    """All of the pool's memory once no function runs: while the zygote waits for calls, and after it has gone too."""
-    with start("local", PRELOAD, keep_alive=0.5, zygote_keep_alive=8) as platform:
+def zygote_bytes(platform: LocalPlatform) -> int:
+    """What the zygote takes, as if it had forked nobody."""
+    _, zygote, *forked = map(footprint, platform.processes())
+    return zygote.pss + sum(worker.pss - worker.private for worker in forked)
+
+
+def measure_zero(folder: Path, blocks: Sequence[Block], rounds: int) -> Figures:
+    """The pool once no function runs: while the zygote waits for calls, when it has gone too, and the way back."""
+    with_zygote, zygotes, alone, again = [], [], [], []
+    with start("local", PRELOAD, keep_alive=0.5, zygote_keep_alive=3) as platform:
         platform.deploy(write_functions(blocks, folder / "zero"))
         platform.invoke_many([Call(block.name, token()) for block in blocks[:4]], soon())
-        while any(status.instances for status in platform.status().functions):
-            time.sleep(0.1)
-        with_zygote = pool_bytes(platform)
-        while platform.processes():
-            time.sleep(0.1)
-        alone = pool_bytes(platform)
-        again = timed(lambda: platform.invoke_many([Call(blocks[0].name, token())], soon()))
-    return {"zero_pool_mb": alone / 1e6, "zero_pool_with_zygote_mb": with_zygote / 1e6, "from_zero_s": again}
+        for _ in range(rounds):
+            while any(status.instances for status in platform.status().functions):
+                time.sleep(0.1)
+            time.sleep(1)  # the next workers are forked
+            with_zygote.append(pool_bytes(platform))
+            zygotes.append(zygote_bytes(platform))
+            while platform.processes():
+                time.sleep(0.1)
+            alone.append(pool_bytes(platform))
+            again.append(timed(lambda: platform.invoke_many([Call(blocks[0].name, token())], soon())))
+    return {
+        "zero_pool_mb": statistics.median(alone) / 1e6,
+        "zero_pool_with_zygote_mb": statistics.median(with_zygote) / 1e6,
+        "zygote_mb": statistics.median(zygotes) / 1e6,
+        "from_zero_ms": statistics.median(again) * 1e3,
+    }
 
 
 @contextmanager

@@ -27,3 +27,6 @@ def test_what_is_on_a_device_cannot_be_read() -> None:
 def test_a_part_begins_where_it_lies() -> None:
     array = np.arange(6, dtype=np.float32)
     assert address(array[2:]) == address(array) + 8
+    assert address(array[:0]) == address(array)
+    frozen = np.frombuffer(array.tobytes(), np.float32)
+    assert address(frozen[2:]) == address(frozen) + 8
