@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
-from faasmoe.experts.handler import Handle, load
+from faasmoe.experts.handler import Handle, load, warm_up
 from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
@@ -184,3 +185,11 @@ def test_noise_is_an_error_reply(handle: Handle) -> None:
     reply = decode_reply(bytearray(handle(bytearray(b"noise"), None, 0, bytearray)))
     assert reply.error is not None
     assert "PayloadError" in reply.error
+
+
+def test_a_warm_up_loads_and_answers_each_time() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    warm_up()
+    after = len(os.listdir("/proc/self/fd"))
+    warm_up()
+    assert len(os.listdir("/proc/self/fd")) == after <= before + 2
