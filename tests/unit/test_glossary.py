@@ -18,7 +18,7 @@ NO_NOUNS = """
     killed known lazy left light load lost measured new no not numeric overdue overlapped own passed
     pending play played prefork prewarm ready recorded refused registered remove scheduled scored seen sent serve
     serving shown simulated small spent stalled starting stop stopped stored strict stuck submit such suspect taken
-    temporary too unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
+    too unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.

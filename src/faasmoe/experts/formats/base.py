@@ -6,7 +6,7 @@ A format is asked, in the order of a weight's life:
 2. `converted`, `convert` and `arrays`: how a plain weight is converted, and what a file of converted weights holds;
 3. `location` and `entry`: where the bytes of a weight lie. The location's `memory` is what the weight takes once it is
    loaded, its `map` loads it;
-4. `addresses`, `block_kernel` and `widened`: how kernels read the loaded weight.
+4. `addresses`, `block_kernel`, `products` and `widened`: how kernels read the loaded weight.
 
 A module of this folder defines a subclass of `WeightFormat` and one object of it, `FORMAT`. Functions import all of
 them, so they need numpy and nothing else. Arrays are numpy's, with bfloat16 as bits (`experts.dtypes`).
@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from faasmoe.experts import blas
 from faasmoe.experts.mapping import TensorLocation
 
 MULTIPLE = 16  # the compiled kernels take matrices whose number of columns is a multiple of it
@@ -157,10 +159,19 @@ class WeightFormat(ABC):
     def addresses(self, matrix: Any) -> Addresses | None:
         """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it.
 
-        Experts and the dense part's linear layers whose weights these kernels cannot read compute by `widened`.
+        Experts and the dense part's linear layers whose weights these kernels cannot read compute by `products`.
         """
         return None
 
     @abstractmethod
     def widened(self, matrix: Any, rows: slice) -> NDArray[np.float32]:
         """Some rows of a loaded weight as numbers, `[n, in]`: what the weight means. Not to be written to."""
+
+    def products(self, x: NDArray[np.float32], matrix: Any, transposed: bool = False) -> NDArray[np.float32]:
+        """`x` `[n, in]` by a loaded weight `[out, in]`: `[n, out]`. A row must have the same bits in any company.
+
+        Not for weights that have `addresses`. A plain one may be `[in, out]`, if `transposed`. By numpy's BLAS, unless
+        a format has a kernel of its own. In a model in bfloat16 all of `x` are numbers of bfloat16. Raises `ValueError`
+        for an `x` of another width.
+        """
+        return blas.products(x, matrix.shape, partial(self.widened, matrix), transposed)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faasmoe.experts.blas import Rows
+from faasmoe.experts.dtypes import narrowed, widened
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.experts.kernels.plain import linear
-
-Rows = NDArray[np.float32]  # [n, width]
+from faasmoe.experts.formats.registry import format_of
 
 _erf = np.vectorize(math.erf, otypes=[np.float32])  # numpy has none
 
@@ -105,9 +105,16 @@ class ExpertForm:
 def expert_forward(x: Rows, weights: ExpertWeights, form: ExpertForm) -> Rows:
     """One expert on rows `x` `[n, H]`, in float32 throughout, as the compiled kernels do; returns `[n, H]`."""
     biases = weights.first_bias or (None,) * len(weights.first)
-    outs = [linear(x, w, b, form.transposed) for w, b in zip(weights.first, biases, strict=True)]
-    gate, up = _split(outs, form)
-    return linear(form.gate(gate, up), weights.down, weights.down_bias, form.transposed)
+    outs = [_linear(x, w, b, form.transposed) for w, b in zip(weights.first, biases, strict=True)]
+    gated = form.gate(*_split(outs, form))
+    if dtype == "BF16":
+        gated = widened(narrowed(gated))
+    return _linear(gated, weights.down, weights.down_bias, form.transposed)
+
+
+def _linear(x: Rows, weight: Matrix, bias: NDArray[Any] | None, transposed: bool) -> Rows:
+    y = format_of(weight).products(x, weight, transposed)
+    return y if bias is None else y + widened(bias)
 
 
 def _split(outs: list[Rows], form: ExpertForm) -> tuple[Rows, Rows | None]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from faasmoe.experts.dtypes import widened
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.experts.kernels import matvec, plain
+from faasmoe.experts.formats.registry import format_of
+from faasmoe.experts.kernels import matvec
 from faasmoe.model.tensors import as_array
 
 _MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
@@ -63,5 +64,5 @@ def linear(x: Tensor, weight: Matrix, bias: Tensor | None) -> Tensor:
     if isinstance(weight, Tensor):
         with linear_backend(len(x)):
             return F.linear(x, weight, bias)
-    y = plain.linear(widened(as_array(x)), weight, None if bias is None else as_array(bias))
-    return torch.from_numpy(y).to(x.dtype)
+    y = torch.from_numpy(format_of(weight).products(widened(as_array(x)), weight))
+    return (y if bias is None else y + bias).to(x.dtype)

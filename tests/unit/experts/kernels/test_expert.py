@@ -72,7 +72,7 @@ def test_a_gate_is_what_torch_computes(kind: str, activation: str) -> None:
 def test_weights_of_any_dtype_are_multiplied_exactly(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, transposed: bool, biased: bool
 ) -> None:
-    monkeypatch.setattr("faasmoe.experts.kernels.plain._PIECE", 250)  # the last piece is smaller
+    monkeypatch.setattr("faasmoe.experts.blas._PIECE", 250)  # the last piece is smaller
     hidden, inner = 38, 30  # which fill no vector
     first = drawn(2 * inner, hidden, seed=1), drawn(2 * inner, seed=4)
     down = drawn(hidden, inner, seed=2), drawn(hidden, seed=5)
