@@ -7,39 +7,21 @@ Architectures round and scale in ways of their own, so which norm a module compu
 from __future__ import annotations
 
 import inspect
+import struct
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numba import carray
 from torch import Tensor, nn
 
-from faasmoe.experts.kernels.compiled import narrow, pointer, reordering, widen
+from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 
-# What becomes of a normalised number n and a weight w: bfloat16(n) · w, n · w, or n · (1 + w), each then rounded
-_ROUNDED, _PLAIN, _ONE_MORE = KINDS = range(3)
+KINDS = range(3)  # ways to round and to scale: `enum kind` in norms.c
 _PROBED = 4096  # numbers, of which a norm that rounds elsewhere would differ in a thousand
 _ALIKE = 0.99  # of them; sums are in another order than torch's, which now and then shows in a last bit
 
 
-@reordering
-def _normalise(x: int, weight: int, y: int, rows: int, width: int, eps: float, kind: int) -> None:
-    """bfloat16 `[rows, width]` at `x` to the same at `y`; `weight` is the address of bfloat16 `[width]`."""
-    weights = carray(pointer(weight), (width,), np.uint16)
-    for row in range(rows):
-        source = carray(pointer(x + 2 * width * row), (width,), np.uint16)
-        to = carray(pointer(y + 2 * width * row), (width,), np.uint16)
-        squares = np.float32(0)
-        for i in range(width):
-            squares += widen(source[i]) * widen(source[i])
-        factor = np.float32(1) / np.sqrt(squares / np.float32(width) + np.float32(eps))
-        for i in range(width):
-            value, scale = widen(source[i]) * factor, widen(weights[i])
-            if kind == _ROUNDED:
-                value = widen(narrow(value))
-            elif kind == _ONE_MORE:
-                scale += np.float32(1)
-            to[i] = narrow(value * scale)
+_NORM = struct.Struct("3qf")  # `struct norm` in norms.c
+_normalise = LIBRARY.function("normalise", ADDRESS, ADDRESS, ADDRESS, INT)
 
 
 class StepNorm(nn.Module):
@@ -47,18 +29,17 @@ class StepNorm(nn.Module):
 
     def __init__(self, own: nn.Module, weight: nn.Parameter, kind: int) -> None:
         super().__init__()
-        self.weight, self._kind, self._eps = weight, kind, _epsilon(own)
+        self.weight, self._width = weight, len(weight)
+        self._norm = _NORM.pack(weight.data_ptr(), self._width, kind, _epsilon(own))
         self._own: Callable[[Tensor], Tensor] = own.forward  # no module of the model any more
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., width]` to the same, as the norm's own up to the order of additions."""
-        width = len(self.weight)
-        if x.dtype != torch.bfloat16 or x.shape[-1] != width:
+        if x.dtype != torch.bfloat16 or x.shape[-1] != self._width:
             return self._own(x)
         x = x.contiguous()
         y = torch.empty_like(x)
-        rows = x.numel() // width
-        _normalise(x.data_ptr(), self.weight.data_ptr(), y.data_ptr(), rows, width, self._eps, self._kind)
+        _normalise(self._norm, x.data_ptr(), y.data_ptr(), x.numel() // self._width)
         return y
 
 

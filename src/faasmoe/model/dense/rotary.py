@@ -6,15 +6,14 @@ halves of heads, which is found by running it, gets a copy of its forward in whi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from numba import carray
 from torch import Tensor, nn
 
-from faasmoe.experts.kernels.compiled import compiled, narrow, pointer, widen
+from faasmoe.experts.kernels.library import ADDRESS, LIBRARY
 from faasmoe.model.adapter.forwards import call_instead, called_function
 
 _NAME = "apply_rotary_pos_emb"
@@ -23,39 +22,27 @@ Turn = Callable[..., tuple[Tensor, Tensor]]
 """`(query, key, cos, sin, ...)` to both turned."""
 
 
-@compiled
-def _turned(x: Any, other: Any, cos: Any, sin: Any) -> Any:
-    """`x · cos + other · sin` of numbers in bfloat16, rounded as torch rounds each operation."""
-    return narrow(widen(narrow(widen(x) * widen(cos))) + widen(narrow(other * widen(sin))))
-
-
-@compiled
-def _turn(x: tuple[int, int, int], cos: int, sin: int, y: int, sizes: tuple[int, int, int]) -> None:
-    """`x`, an address and the numbers between two tokens and two heads, to `y` `[tokens, heads, dim]`.
-
-    `cos` and `sin` are addresses of `[tokens, dim]`; everything is bfloat16.
-    """
-    tokens, heads, dim = sizes
-    half = dim // 2
-    for token in range(tokens):
-        c = carray(pointer(cos + 2 * dim * token), (dim,), np.uint16)
-        s = carray(pointer(sin + 2 * dim * token), (dim,), np.uint16)
-        for head in range(heads):
-            source = carray(pointer(x[0] + 2 * (token * x[1] + head * x[2])), (dim,), np.uint16)
-            to = carray(pointer(y + 2 * dim * (token * heads + head)), (dim,), np.uint16)
-            for i in range(half):
-                to[i] = _turned(source[i], -widen(source[half + i]), c[i], s[i])
-                to[half + i] = _turned(source[half + i], widen(source[i]), c[half + i], s[half + i])
+_TURN = struct.Struct("11q")  # `struct turn` in rotary.c
+_turn_halves = LIBRARY.function("turn_halves", ADDRESS)
 
 
 def turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`[1, heads, T, dim]` by `cos` and `sin` `[1, T, dim]`, all bfloat16; the same shape, laid out token by token."""
+    """`[1, heads, T, dim]` by `cos` and `sin` `[1, T, dim]`, all bfloat16; the same shape, laid out as `x` if dense.
+
+    `cos` and `sin` are contiguous, and dim is even.
+    """
     _, heads, tokens, dim = x.shape
-    x = x if x.stride(3) == 1 else x.contiguous()
-    y = torch.empty(1, tokens, heads, dim, dtype=x.dtype)
-    place = (x.data_ptr(), x.stride(2), x.stride(1))
-    _turn(place, cos.data_ptr(), sin.data_ptr(), y.data_ptr(), (tokens, heads, dim))
-    return y.transpose(1, 2)
+    strides = x.stride()
+    if strides[3] != 1:
+        x = x.contiguous()
+        strides = x.stride()
+    y = torch.empty_like(x)
+    its = y.stride()
+    _turn_halves(_TURN.pack(
+        x.data_ptr(), strides[2], strides[1], y.data_ptr(), its[2], its[1], cos.data_ptr(), sin.data_ptr(),
+        tokens, heads, dim,
+    ))  # fmt: skip
+    return y
 
 
 class Rotary:

@@ -9,7 +9,11 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssRMSNorm
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeRMSNorm
 
+from faasmoe.model.dense import norms
 from faasmoe.model.dense.norms import StepNorm, take_over
+from tests.instruction_sets import on_each
+
+instruction_set = on_each(norms)
 
 
 class Halved(Qwen2MoeRMSNorm):

@@ -8,7 +8,11 @@ from torch import Tensor, nn
 from transformers.models.glm4_moe import modeling_glm4_moe as glm
 from transformers.models.qwen2_moe import modeling_qwen2_moe as qwen
 
+from faasmoe.model.dense import rotary
 from faasmoe.model.dense.rotary import Rotary, take_over, turn_halves
+from tests.instruction_sets import on_each
+
+instruction_set = on_each(rotary)
 
 CONFIG = qwen.Qwen2MoeConfig(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=1)
 
