@@ -88,9 +88,7 @@ def flat_attention(
         softcap or 0.0,
         s_aux if s_aux is not None else getattr(module, "sinks", None),
     )
-    compiled = (
-        attention_mask is None and query.dtype == key.dtype == value.dtype and decode_kernel.supports(key.dtype)
-    )
+    compiled = attention_mask is None and decode_kernel.supports(query, key, value)
     start, decodes, whole = 0, {}, {}
     for span in row.spans:
         cache = span.state.layers[layer]
@@ -114,10 +112,9 @@ def flat_attention(
 
 
 def _probe(row: FlatRow, layer: int, window: int, key: Tensor, value: Tensor) -> None:
-    """Note what a layer sees and keeps, and compile its kernel. `key` and `value` are `[heads, T, dim]`."""
+    """Note what a layer sees and keeps. `key` and `value` are `[heads, T, dim]`."""
     row.note_window(layer, window)
     row.note_state(layer, KVCacheSpec.like(key, value))
-    decode_kernel.warm_up(key.dtype)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:

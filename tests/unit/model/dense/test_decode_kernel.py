@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from faasmoe.model.dense import decode_kernel
 from faasmoe.model.dense.decode_kernel import Rule, attend, supports
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
+from tests.instruction_sets import on_each
 
+instruction_set = on_each(decode_kernel)
 HEADS, DIM, VALUE_DIM = 6, 16, 24
 
 
@@ -85,6 +88,15 @@ def test_extreme_scores_stay_numbers() -> None:
 
 
 def test_what_is_supported() -> None:
-    assert supports(torch.float32)
-    assert supports(torch.bfloat16)
-    assert not supports(torch.float16)
+    def of(*kinds: torch.dtype, dim: int = 64, value_dim: int = 64) -> bool:
+        sizes = (dim, dim, value_dim)
+        return supports(*(torch.empty(1, size, dtype=kind) for size, kind in zip(sizes, kinds, strict=True)))
+
+    narrow, wide, half = torch.bfloat16, torch.float32, torch.float16
+    assert of(wide, wide, wide, dim=1024)
+    assert of(narrow, narrow, narrow, value_dim=1024)
+    assert not of(half, half, half)
+    assert not of(wide, narrow, narrow)
+    assert not of(narrow, narrow, wide)
+    assert not of(narrow, narrow, narrow, dim=1025)
+    assert not of(narrow, narrow, narrow, value_dim=1025)
