@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.experts.arrays import address
-from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
+from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY, address
 
 _all_finite = LIBRARY.function("all_finite", ADDRESS, INT, result=BOOL)
 
 
 def all_finite(sums: NDArray[np.float32]) -> bool:
-    """For a contiguous array. Looks at bits: large finite numbers do not overflow into a false alarm."""
+    """For a contiguous, writable array. Looks at bits: large finite numbers do not overflow into a false alarm."""
     return bool(_all_finite(address(sums), sums.size))

@@ -74,9 +74,8 @@ class ExpertBlock:
         if self._fused and request.dtype == "BF16":
             self._fused.forward(request, sums)
         else:
-            with np.errstate(all="ignore"):  # what is not finite shows in the sums
-                self._forward(request, sums)
-        if not all_finite(sums):
+            self._forward(request, sums)
+        if not all_finite(sums.numpy()):
             raise self._not_finite(request)
 
     def _forward(self, request: Request, sums: NDArray[np.float32]) -> None:
