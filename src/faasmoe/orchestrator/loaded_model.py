@@ -6,9 +6,7 @@ from pathlib import Path
 
 import torch
 
-from faasmoe.engine.experts import grouping
 from faasmoe.engine.experts.dispatch import write_functions
-from faasmoe.experts.kernels.compiled import KERNELS
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan
@@ -22,7 +20,6 @@ class LoadedModel:
     the checkpoint turns out to be unusable.
     """
 
-    @KERNELS.told()
     def __init__(self, plan: ModelPlan, artifacts: Path) -> None:
         self.plan = plan
         self.tokenizer = plan.tokenizer
@@ -37,8 +34,7 @@ class LoadedModel:
 
     @torch.inference_mode()
     def _warm_up(self) -> None:
-        """Run a prompt and a token after it, without experts, so that the code of every step is compiled and loaded."""
-        grouping.warm_up()
+        """Run a prompt and a token after it, without experts, so that the code of every step is loaded."""
         state = self.model.state_spec.allocate()
         state.reserve(3)
         self.model.forward([0, 0], [0, 1], [Span(state, 2)], [1])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.experts.costs import StepCosts
-from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, add_rows
+from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, combine
 from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
@@ -117,10 +117,11 @@ class Dispatch:
         invoked = self._clock()
         answers = [decode_reply(reply) for reply in replies]
         self.costs.add(parts, answers, replies)
-        total = np.zeros(hidden.shape, np.float32)
-        for call, answer, part in zip(calls, answers, parts, strict=True):
-            sums = self._sums(call.function, answer, len(part.rows), hidden.shape[1])
-            add_rows(total, part.rows, sums)
+        sums = [
+            self._sums(call.function, answer, len(part.rows), hidden.shape[1])
+            for call, answer, part in zip(calls, answers, parts, strict=True)
+        ]
+        total = combine(parts, sums, hidden)
         names = {call.function for call in calls}
         self.counts.invocations += len(calls)
         self.counts.functions += len(names)
@@ -130,7 +131,7 @@ class Dispatch:
             self.counts.seconds[phase] += seconds
         self.counts.inside["route"] += routed - started
         self._note_inside(answers)
-        return torch.from_numpy(total).to(hidden.dtype)
+        return total
 
     def _look(self, now: float) -> None:
         """Check the files if that is due. Raises `CheckpointChanged` if one has changed, from then on every time."""

@@ -1,20 +1,27 @@
-"""Groups a layer's routing into calls: the slots of a block make a part, and large shares of the work several parts."""
+"""Groups a layer's routing into calls, and combines their replies.
+
+The slots of a block make a part, and large shares of the work several parts.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from faasmoe.experts.kernels.compiled import compiled
+from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY, address
 
 WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
-# An expert takes as long for so many rows as for one: reading its weights takes the time (`benchmarks.linear`).
-_FREE_ROWS = 3
 _SLOT_WORDS = 3  # a slot's row, expert and weight
+# Structs of grouping.c: `cut`, `part`, `expert`, `combine`, `answer`
+_CUT, _PART, _EXPERT, _COMBINE, _ANSWER = map(struct.Struct, ("13q", "qd4q", "2q", "5q", "3q"))
+_cut = LIBRARY.function("cut", ADDRESS, result=INT)
+_combine = LIBRARY.function("combine", ADDRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,114 +38,56 @@ class Part:
 
 
 class Grouping:
-    """The blocks of a layer, which hold its experts in order."""
+    """The blocks of a layer, which hold its experts in order. For one thread at a time: its memory is used again."""
 
     def __init__(self, sizes: Sequence[int], parallelism: int) -> None:
         """`sizes` of the blocks in experts; `parallelism` is how many calls compute side by side."""
-        self._parallelism = parallelism
+        self._parallelism, self._count = parallelism, sum(sizes)
         self._block_of = np.repeat(np.arange(len(sizes)), sizes)
         self._place_of = np.concatenate([np.arange(size) for size in sizes])
+        self._experts, self._parts = (bytearray(each.size * self._count) for each in (_EXPERT, _PART))
+        self._fixed = tuple(map(address, (self._block_of, self._place_of, self._experts, self._parts)))
 
     def parts(self, index: ArrayLike, weight: ArrayLike) -> list[Part]:
         """The calls for `index`, `weight` `[T, K]`, by block and expert; slots whose index is no expert are skipped.
 
         A block with more of the work than an even share is called several times, each for some of its experts.
+        Raises `ValueError` if the shapes differ.
         """
         index, weight = np.ascontiguousarray(index, np.int64), np.ascontiguousarray(weight, np.float32)
-        blocks, work, slots, packed, rows, counts, slot_rows = _cut(
-            index, weight, self._block_of, self._place_of, self._parallelism
-        )
-        data, parts, first = memoryview(packed).cast("B"), [], 0
-        each = zip(blocks.tolist(), work.tolist(), slots.tolist(), counts.tolist(), strict=True)
-        for block, its_work, its_slots, its_rows in each:
-            last, word = first + its_slots, _SLOT_WORDS * packed.itemsize
+        if index.shape != weight.shape:
+            raise ValueError(f"experts {index.shape} with weights {weight.shape}")
+        (tokens, top_k), most = index.shape, index.size
+        words = np.empty((_SLOT_WORDS + 2) * most, np.int32)  # slots, rows, and rows of slots
+        here = address(words)
+        block_of, place_of, experts, table = self._fixed
+        count = _cut(_CUT.pack(
+            address(index), address(weight), tokens, top_k, block_of, place_of, experts, self._count,
+            self._parallelism, table, here, here + 4 * _SLOT_WORDS * most, here + 4 * (_SLOT_WORDS + 1) * most,
+        ))  # fmt: skip
+        data = words.data.cast("B")
+        rows, slot_rows = words[_SLOT_WORDS * most : -most], words[-most:]
+        parts = []
+        made = memoryview(self._parts)[: count * _PART.size]
+        for block, work, slots, its_rows, first, _ in _PART.iter_unpack(made):
+            last, word = first + slots, 4 * _SLOT_WORDS
             its = data[word * first : word * last]
-            parts.append(Part(block, its_work, rows[first : first + its_rows], its, slot_rows[first:last]))
-            first = last
+            parts.append(Part(block, work, rows[first : first + its_rows], its, slot_rows[first:last]))
         return parts
 
 
-@compiled
-def _split(index: Any, block_of: Any, parallelism: int) -> Any:
-    """By expert the number of its part, -1 if it has no rows; by part its block, its work and how many slots it has."""
-    experts = len(block_of)
-    rows = np.zeros(experts, np.int64)
-    for expert in index.flat:
-        if 0 <= expert < experts:
-            rows[expert] += 1
-    work = np.zeros(experts, np.float64)
-    for expert in range(experts):
-        if rows[expert]:
-            work[expert] = max(1.0, rows[expert] / _FREE_ROWS)
-    most = work.sum() / parallelism
-    part_of = np.full(experts, -1, np.int64)
-    blocks, its_work, slots = (
-        np.zeros(experts, np.int64),
-        np.zeros(experts, np.float64),
-        np.zeros(experts, np.int64),
-    )
-    part = -1
-    for expert in range(experts):
-        if not rows[expert]:
-            continue
-        if part < 0 or blocks[part] != block_of[expert] or its_work[part] + work[expert] > most:
-            part += 1
-            blocks[part] = block_of[expert]
-        part_of[expert] = part
-        its_work[part] += work[expert]
-        slots[part] += rows[expert]
-    return part_of, blocks[: part + 1], its_work[: part + 1], slots[: part + 1]
+def combine(parts: Sequence[Part], sums: Sequence[NDArray[np.float32]], like: Tensor) -> Tensor:
+    """Sum up by row of the layer what came for each part, `[rows, H]` and contiguous, in the order of parts.
 
-
-@compiled
-def _pack(index: Any, weight: Any, part_of: Any, place_of: Any, slots: Any) -> Any:
-    """`Part.slots` of all parts, one after the other; rows; by part how many they are; `Part.slot_rows`.
-
-    The rows of a part start where its slots do: there are never more.
+    Sums are float32 and are rounded once: the result has the shape `[T, H]` and the dtype of `like`.
     """
-    total = slots.sum()
-    packed = np.empty(_SLOT_WORDS * total, np.int32)
-    weights = packed.view(np.float32)
-    rows, slot_rows = np.empty(total, np.int32), np.empty(total, np.int32)
-    first = np.cumsum(slots) - slots
-    filled, counts = np.zeros(len(slots), np.int64), np.zeros(len(slots), np.int64)
-    for row in range(index.shape[0]):
-        for k in range(index.shape[1]):
-            expert = index[row, k]
-            part = part_of[expert] if 0 <= expert < len(part_of) else -1
-            if part < 0:
-                continue
-            begin, slot = first[part], filled[part]
-            if counts[part] == 0 or rows[begin + counts[part] - 1] != row:
-                rows[begin + counts[part]] = row
-                counts[part] += 1
-            at = _SLOT_WORDS * begin + slot
-            packed[at] = counts[part] - 1
-            packed[at + slots[part]] = place_of[expert]
-            weights[at + 2 * slots[part]] = weight[row, k]
-            slot_rows[begin + slot] = row
-            filled[part] = slot + 1
-    return packed, rows, counts, slot_rows
-
-
-@compiled
-def _cut(index: Any, weight: Any, block_of: Any, place_of: Any, parallelism: int) -> Any:
-    """`_split` but for its first, then `_pack`."""
-    part_of, blocks, work, slots = _split(index, block_of, parallelism)
-    packed, rows, counts, slot_rows = _pack(index, weight, part_of, place_of, slots)
-    return blocks, work, slots, packed, rows, counts, slot_rows
-
-
-@compiled
-def add_rows(total: Any, rows: Any, sums: Any) -> None:
-    """Add each row of `sums` `[n, H]` to that one of `total` `[T, H]` that `rows` `[n]` names, all float32."""
-    for i in range(len(rows)):
-        row = rows[i]
-        for column in range(total.shape[1]):
-            total[row, column] += sums[i, column]
-
-
-def warm_up() -> None:
-    """Compile the kernels. This takes some seconds unless they are in the cache."""
-    (part,) = Grouping([1], 1).parts([[0]], [[1.0]])
-    add_rows(np.zeros((1, 1), np.float32), part.rows, np.zeros((1, 1), np.float32))
+    if not parts:
+        return torch.zeros_like(like)
+    (tokens, width), dtype = like.shape, like.dtype
+    wide = dtype != torch.bfloat16
+    out = like.new_empty(like.shape, dtype=torch.float32 if wide else dtype)
+    answers = [
+        _ANSWER.pack(address(part.rows), address(its), len(its)) for part, its in zip(parts, sums, strict=True)
+    ]
+    _combine(_COMBINE.pack(out.data_ptr(), tokens, width, wide, len(parts)) + b"".join(answers))
+    return out if out.dtype == dtype else out.to(dtype)

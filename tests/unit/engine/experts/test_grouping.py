@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faasmoe.engine.experts.grouping import Grouping, Part
+from faasmoe.engine.experts import grouping
+from faasmoe.engine.experts.grouping import Grouping, Part, combine
+from tests.instruction_sets import on_each
+
+instruction_set = on_each(grouping)
 
 
 @st.composite
@@ -71,3 +77,41 @@ def test_a_block_with_most_of_the_work_is_called_several_times() -> None:
 
 def test_masked_slots_alone_make_no_call() -> None:
     assert Grouping([2], 2).parts([[2, 2]], [[0.5, 0.5]]) == []
+
+
+def test_parts_stay_as_they_are_when_others_are_made() -> None:
+    grouping = Grouping([2, 2], 2)
+    (first,) = grouping.parts([[0]], [[0.25]])
+    rows, slots = first.rows.copy(), bytes(first.slots)
+    grouping.parts([[3], [2]], [[0.5], [0.75]])
+    assert np.array_equal(first.rows, rows)
+    assert bytes(first.slots) == slots
+
+
+def test_work_is_what_reading_takes_until_rows_are_many() -> None:
+    for rows, work in ((1, 1.0), (3, 1.0), (4, 4 / 3), (30, 10.0)):
+        (part,) = Grouping([2], 1).parts([[1]] * rows, [[1.0]] * rows)
+        assert part.work == work
+
+
+def test_each_slot_has_a_weight() -> None:
+    with pytest.raises(ValueError, match=r"experts \(1, 2\) with weights \(1, 1\)"):
+        Grouping([2], 1).parts([[0, 1]], [[1.0]])
+
+
+@pytest.mark.parametrize("width", [1, 20, 2048])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_comes_for_a_row_is_added_in_order_and_rounded_once(width: int, dtype: torch.dtype) -> None:
+    random = np.random.default_rng(width)
+    index = [[0, 3, 4], [5, 5, 5], [1, 0, 5], [4, 2, 3]]  # nothing comes for the second row
+    parts = Grouping([2, 1, 2], 2).parts(index, np.ones((4, 3)))
+    sums = [random.standard_normal((len(part.rows), width)).astype(np.float32) for part in parts]
+    wanted = np.zeros((4, width), np.float32)
+    for part, its in zip(parts, sums, strict=True):
+        wanted[part.rows] += its
+    got = combine(parts, sums, torch.empty(4, width, dtype=dtype))
+    assert torch.equal(got, torch.from_numpy(wanted).to(dtype))
+
+
+def test_nothing_comes_if_nothing_was_asked() -> None:
+    assert torch.equal(combine([], [], torch.ones(2, 8).bfloat16()), torch.zeros(2, 8).bfloat16())
