@@ -12,4 +12,5 @@ _all_finite = LIBRARY.function("all_finite", ADDRESS, INT, result=BOOL)
 
 def all_finite(sums: NDArray[np.float32]) -> bool:
     """For a contiguous, writable array. Looks at bits: large finite numbers do not overflow into a false alarm."""
-    return bool(_all_finite(address(sums), sums.size))
+    finite: bool = _all_finite(address(sums), sums.size)
+    return finite

@@ -8,7 +8,7 @@ and computes; which functions it touches and which of them are cold, from `routi
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,20 +97,8 @@ def simulate(
     then[requests.after[requests.after >= 0]] = np.flatnonzero(requests.after >= 0)
     most = int(min(MOST_STEPS, (requests.answer + requests.prompt // limits.step_tokens + 2).sum()))
     steps = np.zeros((most, 6))
-    cumulative, together = np.empty(most + 1), np.empty(_MOST_RUNNING, np.int64)
-    left = requests.prompt.copy(), requests.answer.copy(), np.empty(count, np.int64)
-    # Structs of simulation.c: `requests`, `curves`, `costs`, `limits`, `room`
-    taken = _simulate(
-        struct.pack("10q", count, *_places(count, float, asked), *_places(count, int, requests.after, then),
-                    *_places(count, int, requests.engine, *left), *_places(count, float, first, end)),
-        struct.pack("6q", len(GRID), *_places(len(GRID), float, GRID, costs.functions, costs.functions_together,
-                                              costs.alike, costs.experts)),
-        struct.pack("10d", costs.split, costs.layers, costs.fixed_seconds, costs.expert_seconds, costs.token_seconds,
-                    costs.call_seconds, costs.sequence_seconds, costs.cold_seconds, costs.cold_serial_seconds,
-                    costs.cores),
-        struct.pack("3q2d", limits.sequences, limits.step_tokens, limits.prompt_tokens, keep_alive, window),
-        struct.pack("5q", most, _MOST_RUNNING, *map(address, (steps, cumulative, together))),
-    )  # fmt: skip
+    limited = struct.pack("3q2d", limits.sequences, limits.step_tokens, limits.prompt_tokens, keep_alive, window)
+    taken = _run(replace(requests, times=asked), then, costs, limited, first, end, steps)
     done = steps[:taken]
     ends, tokens, calls, cold, experts, seconds = done.T
     return SimulatedRun(
@@ -125,6 +113,28 @@ def simulate(
         step_seconds=seconds,
         saturated=bool(np.isnan(end).any()),
     )
+
+
+def _run(
+    requests: SimulatedRequests, then: Int, costs: Costs, limits: bytes, first: Array, end: Array, steps: Array
+) -> int:
+    """Write what comes of it into `requests.times`, `first`, `end` and `steps`. Returns how many steps it took."""
+    count = len(requests.times)
+    cumulative, together = np.empty(len(steps) + 1), np.empty(_MOST_RUNNING, np.int64)
+    left = requests.prompt.copy(), requests.answer.copy(), np.empty(count, np.int64)
+    # Structs of simulation.c: `requests`, `curves`, `costs`, `limits`, `room`
+    taken: int = _simulate(
+        struct.pack("10q", count, *_places(count, float, requests.times), *_places(count, int, requests.after, then),
+                    *_places(count, int, requests.engine, *left), *_places(count, float, first, end)),
+        struct.pack("6q", len(GRID), *_places(len(GRID), float, GRID, costs.functions, costs.functions_together,
+                                              costs.alike, costs.experts)),
+        struct.pack("10d", costs.split, costs.layers, costs.fixed_seconds, costs.expert_seconds, costs.token_seconds,
+                    costs.call_seconds, costs.sequence_seconds, costs.cold_seconds, costs.cold_serial_seconds,
+                    costs.cores),
+        limits,
+        struct.pack("5q", len(steps), _MOST_RUNNING, *map(address, (steps, cumulative, together))),
+    )  # fmt: skip
+    return taken
 
 
 def _places(count: int, dtype: type, *arrays: NDArray[Any]) -> list[int]:

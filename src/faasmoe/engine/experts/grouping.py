@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ _cut = LIBRARY.function("cut", ADDRESS, result=INT)
 _combine = LIBRARY.function("combine", ADDRESS)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):  # made in half the time of a frozen dataclass, for each call of each layer
     """The work of one call: S slots, of some experts of a block, for some rows of the layer."""
 
     block: int
     work: float  # in readings of an expert
     rows: NDArray[np.int32]  # of the layer that are sent, ascending
+    rows_at: int  # their address
     slots: (
         memoryview  # as an envelope has them: int32 [S] places in `rows`, int32 [S] experts, float32 [S] weights
     )
@@ -59,11 +59,12 @@ class Grouping:
             raise ValueError(f"experts {index.shape} with weights {weight.shape}")
         (tokens, top_k), most = index.shape, index.size
         words = np.empty((_SLOT_WORDS + 2) * most, np.int32)  # slots, rows, and rows of slots
-        here = address(words)
+        slots_at = address(words)
+        rows_at = slots_at + 4 * _SLOT_WORDS * most
         block_of, place_of, experts, table = self._fixed
         count = _cut(_CUT.pack(
             address(index), address(weight), tokens, top_k, block_of, place_of, experts, self._count,
-            self._parallelism, table, here, here + 4 * _SLOT_WORDS * most, here + 4 * (_SLOT_WORDS + 1) * most,
+            self._parallelism, table, slots_at, rows_at, rows_at + 4 * most,
         ))  # fmt: skip
         data = words.data.cast("B")
         rows, slot_rows = words[_SLOT_WORDS * most : -most], words[-most:]
@@ -71,8 +72,8 @@ class Grouping:
         made = memoryview(self._parts)[: count * _PART.size]
         for block, work, slots, its_rows, first, _ in _PART.iter_unpack(made):
             last, word = first + slots, 4 * _SLOT_WORDS
-            its = data[word * first : word * last]
-            parts.append(Part(block, work, rows[first : first + its_rows], its, slot_rows[first:last]))
+            sent, its = rows[first : first + its_rows], data[word * first : word * last]
+            parts.append(Part(block, work, sent, rows_at + 4 * first, its, slot_rows[first:last]))
         return parts
 
 
@@ -86,8 +87,6 @@ def combine(parts: Sequence[Part], sums: Sequence[NDArray[np.float32]], like: Te
     (tokens, width), dtype = like.shape, like.dtype
     wide = dtype != torch.bfloat16
     out = like.new_empty(like.shape, dtype=torch.float32 if wide else dtype)
-    answers = [
-        _ANSWER.pack(address(part.rows), address(its), len(its)) for part, its in zip(parts, sums, strict=True)
-    ]
+    answers = [_ANSWER.pack(part.rows_at, address(its), len(its)) for part, its in zip(parts, sums, strict=True)]
     _combine(_COMBINE.pack(out.data_ptr(), tokens, width, wide, len(parts)) + b"".join(answers))
     return out if out.dtype == dtype else out.to(dtype)

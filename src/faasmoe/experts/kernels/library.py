@@ -18,7 +18,7 @@ ADDRESS = ctypes.c_void_p
 INT = ctypes.c_int64
 FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
-_NOTHING = ctypes.c_char * 0
+_view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
 
 _FOLDER = os.path.dirname(__file__)
 _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
@@ -111,7 +111,7 @@ def address(buffer: Any) -> int:
 
     Raises `TypeError` if it is not contiguous or not writable.
     """
-    return ctypes.addressof(_NOTHING.from_buffer(buffer))
+    return _address_of(_view(buffer))
 
 
 LIBRARY = Library.chosen()
