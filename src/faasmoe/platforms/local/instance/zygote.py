@@ -8,11 +8,9 @@ and wait for a duty, so that an activation does not wait for a fork.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 from functools import partial
-from pathlib import Path
 
 from faasmoe.errors import brief
 from faasmoe.platforms.local.instance.instance import NoRoom
@@ -31,21 +29,6 @@ ROLE = "instance"
 # Python counts the first uses of a function in the function's own bytes, and then adapts its code. What is adapted here
 # is shared by all instances; what is not, each instance adapts in pages of its own. CPython 3.11 counts to 8.
 _REHEARSALS = 9
-_MADV_COLLAPSE = 25  # linux/mman.h
-_HUGE = 2 << 20
-
-
-def join_pages() -> None:
-    """Ask the kernel to hold our heap in huge pages: a fork copies one entry for 512. Helps, but is not needed."""
-    madvise = ctypes.CDLL(None).madvise
-    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        fields = line.split(maxsplit=5)
-        if fields[1].startswith("rw") and (len(fields) == 5 or fields[5] == "[heap]"):
-            start, end = (int(address, 16) for address in fields[0].split("-"))
-            start, end = -(-start // _HUGE) * _HUGE, end // _HUGE * _HUGE
-            if start < end:
-                madvise(start, end - start, _MADV_COLLAPSE)
 
 
 def main() -> None:
@@ -71,7 +54,6 @@ def _serve(daemon: Connection) -> None:
                 rehearse(warm_up)
         except NoRoom:
             log.warning("no thread or descriptor for a rehearsal; each instance takes more memory")
-    join_pages()
     work = partial(live, sandbox=prepare(), warm_up=warm_up)
     server = ForkServer(daemon, ROLE, work, prefork=preload.prefork)
     daemon.send(Loaded())

@@ -35,7 +35,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
     monkeypatch.setattr(zygote, "ForkServer", Server)
     monkeypatch.setattr(zygote, "prepare", lambda: Sandbox(()))
-    monkeypatch.setattr(zygote, "join_pages", lambda: None)
     monkeypatch.setattr(prefork, "_live_once", lambda: None)  # it leaves a process with other settings
     return servers
 
