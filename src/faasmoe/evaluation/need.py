@@ -47,9 +47,9 @@ _NEEDS = {
     LOCAL_DISTRIBUTION: Need(
         models=1, once=400 * _MIB, tenant_models=0, tenant=400 * _MIB, processes=1, tenant_processes=1
     ),
-    FAASMOE_SHARED: Need(models=1, once=900 * _MIB, tenant_models=0, tenant=0, processes=2, tenant_processes=0),
+    FAASMOE_SHARED: Need(models=1, once=700 * _MIB, tenant_models=0, tenant=0, processes=1, tenant_processes=0),
     FAASMOE_PRIVATE: Need(
-        models=1, once=900 * _MIB, tenant_models=0, tenant=100 * _MIB, processes=2, tenant_processes=0
+        models=1, once=700 * _MIB, tenant_models=0, tenant=100 * _MIB, processes=1, tenant_processes=0
     ),
 }
 

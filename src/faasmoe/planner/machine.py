@@ -28,13 +28,9 @@ class ProcessFootprint:
 
     @classmethod
     def here(cls) -> ProcessFootprint:
-        """The footprint with the installed build of torch, which the template and the zygote import."""
+        """The footprint with the installed build of torch, which the template imports."""
         usual, more = cls(), beyond_cpu_build()
-        return replace(
-            usual,
-            orchestrator=usual.orchestrator + more.own + more.files,
-            platform=usual.platform + more.own,
-        )
+        return replace(usual, orchestrator=usual.orchestrator + more.own + more.files)
 
     def each_orchestrator(self, width: int) -> int:
         """The private memory of one orchestrator of a model of H = `width`."""
