@@ -13,11 +13,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.experts import PRELOAD
+from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.tensors import as_tensor
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.registry import start
@@ -48,20 +50,25 @@ def load(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
     return model
 
 
+def exact(location: MatrixLocation) -> torch.Tensor:
+    """The numbers that the eight bits stand for."""
+    return as_tensor(location.map().exact())
+
+
 def reference(plan: ModelPlan) -> PreTrainedModel:
     """transformers' own model in float32, with the numbers that the eight bits stand for as its weights."""
     model = AutoModelForCausalLM.from_pretrained(plan.source.folder, dtype=torch.float32).eval()
     model.set_experts_implementation("eager")
     for name, location in plan.linears.items():
-        model.get_submodule(name).weight = nn.Parameter(location.map().exact(), requires_grad=False)
+        model.get_submodule(name).weight = nn.Parameter(exact(location), requires_grad=False)
     experts = {e.layer: (model.get_submodule(e.name), e.form.transposed) for e in plan.architecture.experts}
     for block in plan.blocks:
         module, transposed = experts[block.artifact.layer]
         assert is_experts(module)
         first = module.gate_up_proj if hasattr(module, "gate_up_proj") else module.up_proj
         for number, places in zip(block.artifact.experts, block.artifact.weights, strict=True):
-            whole = torch.cat([place.map().exact() for place in places.first])
-            down = places.down.map().exact()
+            whole = torch.cat([exact(place) for place in places.first])
+            down = exact(places.down)
             first.data[number] = whole.t() if transposed else whole
             module.down_proj.data[number] = down.t() if transposed else down
     return model
