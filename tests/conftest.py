@@ -11,8 +11,7 @@ import pytest
 import torch
 import transformers
 
-from faasmoe.experts.kernels.cache import CACHE
-from faasmoe.experts.kernels.compiled import KERNELS
+from faasmoe.util.folders.user_cache import CACHE
 from tests import tools
 
 
@@ -27,10 +26,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests keep out of the user's cache, except for compiled kernels, which processes that tests start shall find."""
+    """Tests keep out of the user's cache."""
     folder = tmp_path_factory.mktemp("cache")
-    if KERNELS.folder:
-        (folder / "kernels").symlink_to(KERNELS.folder.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE, str(folder))
         root = str(Path(__file__).parents[1])

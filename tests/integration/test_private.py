@@ -17,7 +17,6 @@ import pytest
 
 from faasmoe.errors import EngineStopped
 from faasmoe.experts import PRELOAD
-from faasmoe.experts.kernels.cache import CACHE
 from faasmoe.fleet import launcher, template_process
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.launcher import TemplateClient
@@ -32,6 +31,7 @@ from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.keys import create_key
 from faasmoe.tenancy.tenants import Tenant, add_tenant
+from faasmoe.util.folders.user_cache import CACHE
 from faasmoe.util.liveness import SilenceLimits
 from tests import processes
 from tests.integration.servers import Server, serve

@@ -25,7 +25,7 @@ from faasmoe.evaluation.strategies.protocol import Answered
 
 FORMAT = 1
 _MOST_UNSEEN = 0.1  # share of answers whose tokens came at once, beyond which nothing is said of single tokens
-_LIBRARIES = ("torch", "transformers", "numpy", "numba")
+_LIBRARIES = ("torch", "transformers", "numpy")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

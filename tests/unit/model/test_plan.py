@@ -15,13 +15,13 @@ from transformers import AutoModelForCausalLM
 from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.errors import CheckpointError, OptionError, UnsupportedModel
 from faasmoe.experts.formats import REGISTERED, Registered
-from faasmoe.experts.kernels.cache import CACHE
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.dense.linears import FormatLinear
 from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.model.tensors import as_array
+from faasmoe.util.folders.user_cache import CACHE
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
 from tests.unit.experts.formats import made_up

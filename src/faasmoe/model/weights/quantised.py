@@ -29,12 +29,12 @@ from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
 from faasmoe.experts.formats.registry import DENSE
-from faasmoe.experts.kernels.cache import CACHE, user_cache
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.weights import quantised_cache
 from faasmoe.model.weights.layout import Layout, locate_experts
 from faasmoe.model.weights.quantised_file import Advance, QuantisedFile, SourceMatrix
+from faasmoe.util.folders.user_cache import CACHE, user_cache
 from faasmoe.util.machine import cores
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ import torch
 
 from faasmoe.errors import OptionError
 from faasmoe.experts.dtypes import widened
-from faasmoe.experts.kernels.cache import CACHE
 from faasmoe.experts.mapping import map_array
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.util.folders.user_cache import CACHE
 from tests.tiny import save_tiny
 
 
