@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "faasmoe"
 
 # Words that are no nouns: verbs, participles, adjectives, prepositions.
 NO_NOUNS = """
-    about accepted activate activated alone answered by cancel changed closeable collected compiled completed deploy
+    about accepted activate activated alone answered by cancel changed closeable collected completed deploy
     deployed done encoded ended evaluate exceeded failed finite fits freeze generate identify import in inspect kill
     killed known lazy left light load lost measured new no not numeric overdue overlapped own passed
     pending play played prefork prewarm ready recorded refused registered remove scheduled scored seen sent serve
