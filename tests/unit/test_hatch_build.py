@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.library import TEXT, Library, known
+from faasmoe.experts.kernels.instruction_set import known
+from faasmoe.experts.kernels.library import TEXT, Library
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from faasmoe.cli import kernel_choice
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
+from faasmoe.experts.kernels.cpu import Cpu
+from faasmoe.experts.kernels.instruction_set import VARIABLE, known
+
+Facts = dict[str, Any]
 
 
-def kernels(as_json: Json = False) -> None:
+def kernels(
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Measure for two seconds which instruction set is the fastest here, and use that from now on.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show which instruction sets there are kernels for, and which of them this machine computes with."""
-    from faasmoe.experts.kernels.cpu import Cpu
-    from faasmoe.experts.kernels.library import VARIABLE, Library, known
-
-    cpu, wanted = Cpu.here(), os.environ.get(VARIABLE)
-    chosen = Library.chosen().instruction_set
-    facts: dict[str, Any] = {
+    cpu = Cpu.here()
+    measured = _measured() if measure else {}
+    chosen, reason = _used()
+    facts: Facts = {
         "architecture": cpu.architecture,
         "cpu": cpu.model,
         "instruction_sets": [
             {"name": each.name, "built": each.built, "lacking": each.lacking} for each in known(cpu)
         ],
         "chosen": chosen,
-        "reason": f"{VARIABLE}={wanted}" if wanted else "the best that runs here",
+        "reason": reason,
+        **measured,
     }
     if as_json:
         typer.echo(json.dumps(facts))
@@ -36,13 +49,53 @@ def kernels(as_json: Json = False) -> None:
     console = Console()
     console.print(f"{cpu.architecture}, {cpu.model}", highlight=False)
     console.print(WholeTable(_table(facts)))
-    console.print(f"{chosen} is used: {facts['reason']}", highlight=False)
+    if measured:
+        console.print("\nmilliseconds for a product of rows with weights of a format:", highlight=False)
+        console.print(WholeTable(_times(facts)))
+        console.print()
+    console.print(f"{chosen} is used: {reason}", highlight=False)
 
 
-def _table(facts: dict[str, Any]) -> Table:
+def _measured() -> Facts:
+    """Measure, and keep the choice."""
+    from faasmoe.experts.kernels.calibration import PRODUCTS, calibrate
+    from faasmoe.experts.kernels.library import instruction_sets
+
+    found = calibrate(instruction_sets())
+    kernel_choice.remember(found.chosen)
+    products = list(map(str, PRODUCTS))
+    return {
+        "milliseconds": {name: dict(zip(products, its, strict=True)) for name, its in found.milliseconds.items()},
+        "fastest": found.chosen,
+    }
+
+
+def _used() -> tuple[str, str]:
+    """The instruction set that other commands compute with, and why."""
+    from faasmoe.experts.kernels.library import Library
+
+    chosen, fastest = Library.chosen().instruction_set, kernel_choice.remembered()
+    wanted = os.environ.get(VARIABLE)
+    if fastest and wanted in (None, "", fastest):
+        return fastest, "the fastest, as was measured here"
+    return chosen, f"{VARIABLE}={wanted}" if wanted else "the best by the CPU's flags, and nothing was measured"
+
+
+def _table(facts: Facts) -> Table:
     table = Table("instruction set", "built", "the CPU lacks", box=None, pad_edge=False)
     for each in facts["instruction_sets"]:
         style = "bold" if each["name"] == facts["chosen"] else None
         lacking = ", ".join(each["lacking"]) or "nothing"
         table.add_row(each["name"], "yes" if each["built"] else "no", lacking, style=style)
+    return table
+
+
+def _times(facts: Facts) -> Table:
+    products = next(iter(facts["milliseconds"].values()))
+    table = Table("", *products, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, its in facts["milliseconds"].items():
+        style = "bold" if name == facts["fastest"] else None
+        table.add_row(name, *(f"{each:.2f}" for each in its.values()), style=style)
     return table

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import functions, generate, inspect, kernels, models, plan
+from faasmoe.cli import functions, generate, inspect, kernel_choice, kernels, models, plan
 from faasmoe.cli.evaluation import evaluate
 from faasmoe.cli.platforms import PlatformCommand
 from faasmoe.cli.server import serve, signals
@@ -58,6 +58,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signals.unwind()
     try:
+        kernel_choice.apply()
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
         _refuse(error)

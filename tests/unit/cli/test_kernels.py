@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from faasmoe.cli import main as command
+from faasmoe.experts.kernels import calibration
+from faasmoe.experts.kernels.calibration import PRODUCTS, Calibration
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.library import VARIABLE
+from faasmoe.experts.kernels.instruction_set import VARIABLE
+from faasmoe.util.folders.user_cache import CACHE
+
+UNMEASURED = "the best by the CPU's flags, and nothing was measured"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -20,8 +26,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def old_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that runs nothing but the baseline, whatever this machine has."""
+    monkeypatch.setenv(CACHE, str(tmp_path))
     here = Cpu.here()
     monkeypatch.setattr(Cpu, "here", lambda: here._replace(model="Old 8", flags=frozenset()))
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -33,7 +40,7 @@ def test_programs_read_which_sets_there_are_and_why_one_is_used(
     assert run(monkeypatch, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["architecture"], facts["cpu"]) == (Cpu.here().architecture, "Old 8")
-    assert (facts["chosen"], facts["reason"]) == ("baseline", "the best that runs here")
+    assert (facts["chosen"], facts["reason"]) == ("baseline", UNMEASURED)
     *better, baseline = facts["instruction_sets"]
     assert baseline == {"name": "baseline", "built": True, "lacking": []}
     assert all(each["built"] and each["lacking"] for each in better)
@@ -47,7 +54,7 @@ def test_people_see_a_table_in_which_nothing_is_cut(
     out = capsys.readouterr().out
     assert "Old 8" in out
     assert max(map(len, out.splitlines())) <= 80
-    assert out.rstrip().endswith("baseline is used: the best that runs here")
+    assert out.rstrip().endswith(f"baseline is used: {UNMEASURED}")
 
 
 def test_a_set_that_is_named_is_the_reason(
@@ -59,3 +66,25 @@ def test_a_set_that_is_named_is_the_reason(
     monkeypatch.setenv(VARIABLE, "avx1024")
     assert run(monkeypatch) == 2
     assert capsys.readouterr().err == "error: FAASMOE_KERNELS=avx1024: must be one of baseline, which run here\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_measured_is_shown_and_used_from_then_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    found = Calibration({"baseline": [1.0 + i for i in range(len(PRODUCTS))]}, "baseline")
+    monkeypatch.setattr(calibration, "calibrate", lambda names: found if names == ["baseline"] else None)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch, "--measure", *(["--json"] if as_json else [])) == 0
+    shown = capsys.readouterr().out
+    if as_json:
+        assert json.loads(shown)["milliseconds"] == {
+            "baseline": {str(case): 1.0 + i for i, case in enumerate(PRODUCTS)}
+        }
+    else:
+        lines = shown.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any(line.split() == ["baseline", "1.00", "2.00", "3.00", "4.00", "5.00", "6.00"] for line in lines)
+    assert run(monkeypatch) == 0
+    assert "baseline is used: the fastest, as was measured here" in capsys.readouterr().out
+    monkeypatch.delenv(VARIABLE)
