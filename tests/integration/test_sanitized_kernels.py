@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from tests.tools import tool
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-TESTS = [file for file in (ROOT / "tests/unit").rglob("test_*.py") if "instruction_set" in file.read_text()]
+ON_EACH = re.compile(r"on_each\(|instruction_sets\(\)")
+TESTS = [file for file in (ROOT / "tests/unit").rglob("test_*.py") if ON_EACH.search(file.read_text())]
 
 
 @pytest.fixture(scope="module")

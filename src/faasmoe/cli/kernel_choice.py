@@ -44,6 +44,12 @@ def remembered() -> str | None:
     return chosen if same and chosen in {each.name for each in known(cpu) if each.runs} else None
 
 
+def named() -> str | None:
+    """The instruction set that the user has named; None if there is none, or `apply` has set what was measured."""
+    wanted = os.environ.get(VARIABLE)
+    return None if wanted == remembered() else wanted
+
+
 def apply() -> None:
     """Have this process and its children compute with what was measured, unless the user has named something else."""
     if VARIABLE not in os.environ and (chosen := remembered()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Annotated, Any
 
 import typer
@@ -30,9 +29,9 @@ def kernels(
     as_json: Json = False,
 ) -> None:
     """Show which instruction sets there are kernels for, and which of them this machine computes with."""
-    cpu = Cpu.here()
+    cpu, named = Cpu.here(), kernel_choice.named()
     measured = _measured() if measure else {}
-    chosen, reason = _used()
+    chosen, reason = _used(named)
     facts: Facts = {
         "architecture": cpu.architecture,
         "cpu": cpu.model,
@@ -70,15 +69,16 @@ def _measured() -> Facts:
     }
 
 
-def _used() -> tuple[str, str]:
-    """The instruction set that other commands compute with, and why."""
+def _used(named: str | None) -> tuple[str, str]:
+    """The instruction set that other commands compute with, and why. `named`: the one that the user has named."""
     from faasmoe.experts.kernels.library import Library
 
     chosen, fastest = Library.chosen().instruction_set, kernel_choice.remembered()
-    wanted = os.environ.get(VARIABLE)
-    if fastest and wanted in (None, "", fastest):
+    if named:
+        return chosen, f"{VARIABLE}={named}"
+    if fastest:
         return fastest, "the fastest, as was measured here"
-    return chosen, f"{VARIABLE}={wanted}" if wanted else "the best by the CPU's flags, and nothing was measured"
+    return chosen, "the best by the CPU's flags, and nothing was measured"
 
 
 def _table(facts: Facts) -> Table:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from faasmoe.cli import kernel_choice
 from faasmoe.cli import main as command
 from faasmoe.experts.kernels import calibration
 from faasmoe.experts.kernels.calibration import PRODUCTS, Calibration
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.instruction_set import VARIABLE
+from faasmoe.experts.kernels.instruction_set import VARIABLE, known
 from faasmoe.util.folders.user_cache import CACHE
 
 UNMEASURED = "the best by the CPU's flags, and nothing was measured"
@@ -87,4 +88,18 @@ def test_what_is_measured_is_shown_and_used_from_then_on(
         assert any(line.split() == ["baseline", "1.00", "2.00", "3.00", "4.00", "5.00", "6.00"] for line in lines)
     assert run(monkeypatch) == 0
     assert "baseline is used: the fastest, as was measured here" in capsys.readouterr().out
+    monkeypatch.delenv(VARIABLE)
+
+
+def test_another_measurement_replaces_the_choice_of_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Cpu.here()
+    all_flags = frozenset(flag for each in known(here) for flag in each.lacking)
+    monkeypatch.setattr(Cpu, "here", lambda: here._replace(flags=all_flags))
+    best = known(Cpu.here())[0].name
+    kernel_choice.remember("baseline")
+    monkeypatch.setattr(calibration, "calibrate", lambda _: Calibration({best: [1.0] * len(PRODUCTS)}, best))
+    assert run(monkeypatch, "--measure", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["chosen"] == best
     monkeypatch.delenv(VARIABLE)
