@@ -20,6 +20,7 @@ FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
 _view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
 
+_view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
 _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
 
 
