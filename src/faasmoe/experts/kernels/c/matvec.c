@@ -6,9 +6,12 @@
 #include "matvec.h"
 
 #include "scratch.h"
+#include "totals.h"
 
 enum {
-    X_BYTES = 16 << 10,     /* of the rows of a tile that stay in the first cache while weights pass, if rows are many */
+    /* Up to so many rows of x, weight rows go through tiles one by one: that streams best if a core keeps up. */
+    ONE_OUT_ROWS = DOTS && LANES == 16 ? 3 : LANES >= 8 ? 1 : 0,
+    X_BYTES = 2 * 8 * WHOLE,      /* of the rows of a tile that stay in the first cache while weights pass */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
     AHEAD = 512,             /* bytes by which the next weights are fetched; the hardware fetches what is farther away */
 };
@@ -39,45 +42,25 @@ BY_ROWS(TILE, INT8, 3)
 static Tile *const ONE_OUT[][MOST_ROWS] = {{BY_ROWS(NAME, BFLOAT16, 1)}, {BY_ROWS(NAME, INT8, 1)}};
 static Tile *const SEVERAL[][MOST_ROWS] = {{BY_ROWS(NAME, BFLOAT16, 3)}, {BY_ROWS(NAME, INT8, 3)}};
 
-/* As a tree of halves. */
-static float total(floats sums)
-{
-    float lanes[LANES];
-    memcpy(lanes, &sums, sizeof lanes);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int lane = 0; lane < width; lane++)
-            lanes[lane] += lanes[lane + width];
-    return lanes[0];
-}
-
-/* Weight rows that a tile of the one and one of the several rows of x reads at once.
- *
- * One at a time is what memory streams fastest, where a core keeps up with it.
- */
-static int64_t outs_at_once(int64_t rows, bool single)
-{
-    return single && (LANES == 16 || rows > 2) ? 1 : MOST_OUTS;
-}
-
 typedef struct {
     const Matrix *matrix;
     int64_t ins, first, last; /* a chunk of weight rows */
-    int64_t ahead;
-    bool single; /* these are all rows of x */
+    const float *x_scales; /* of all rows of x, or NULL */
+    int64_t at_once; /* weight rows in a tile */
+    int64_t ahead;   /* bytes by which the next ones are fetched */
 } Chunk;
 
 /* Running sums of a chunk with `rows` rows of x, which begin at `x`. */
 static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *running)
 {
     Format format = format_of(chunk->matrix);
-    int64_t line = chunk->ins * weight_bytes(format), at_once = outs_at_once(rows, chunk->single);
-    int64_t x_column = packed_bytes(format) * rows, block = X_BYTES / x_column / STEP * STEP;
-    if (chunk->single || block >= chunk->ins)
-        block = chunk->ins;
+    int64_t line = chunk->ins * weight_bytes(format);
+    int64_t x_column = packed_bytes(format) * rows, unit = format == INT8 ? WHOLE : STEP;
+    int64_t block = X_BYTES / x_column / unit * unit; /* of columns; there is one: X_BYTES are 2 * MOST_ROWS * WHOLE */
     for (int64_t column = 0; column < chunk->ins; column += block) {
         int64_t columns = chunk->ins - column < block ? chunk->ins - column : block, out = chunk->first;
         while (out < chunk->last) {
-            int64_t outs = out + at_once <= chunk->last ? at_once : 1;
+            int64_t outs = out + chunk->at_once <= chunk->last ? chunk->at_once : 1;
             const char *w = chunk->matrix->weights + line * out + weight_bytes(format) * column;
             Tile *run = (outs == 1 ? ONE_OUT : SEVERAL)[format][rows - 1];
             run(w, line, x + x_column * column, running + rows * (out - chunk->first), columns, column == 0, chunk->ahead);
@@ -89,17 +72,23 @@ static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *r
 /* All results of a chunk with `rows` rows of x, from `row` on. */
 static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t rows, const Sink *sink)
 {
-    floats running[CHUNK * MOST_ROWS];
-    float values[MOST_ROWS * CHUNK];
+    floats running[CHUNK * MOST_ROWS], values[MOST_ROWS * CHUNK / LANES];
+    floats scales[CHUNK / LANES], biases[CHUNK / LANES] = {{0}};
+    int64_t outs = chunk->last - chunk->first;
     const Matrix *matrix = chunk->matrix;
+    if (matrix->scales)
+        memcpy(scales, matrix->scales + chunk->first, sizeof(float) * outs);
+    for (int64_t out = 0; matrix->bias && out < outs; out++)
+        ((float *)biases)[out] = widen(matrix->bias[chunk->first + out]);
     run_tiles(chunk, x, rows, running);
-    for (int64_t out = chunk->first; out < chunk->last; out++) {
-        float scale = matrix->scales ? matrix->scales[out] : 1, bias = matrix->bias ? widen(matrix->bias[out]) : 0;
-        int64_t place = out - chunk->first;
-        for (int64_t i = 0; i < rows; i++)
-            values[CHUNK * i + place] = total(running[rows * place + i]) * scale + bias;
-    }
-    sink->take(sink, values, row, rows, chunk->first, chunk->last - chunk->first);
+    for (int64_t out = 0; out < outs; out += LANES)
+        for (int64_t i = 0; i < rows; i++) {
+            floats sums = totals(running + rows * out + i, outs - out, rows);
+            if (matrix->scales)
+                sums = sums * chunk->x_scales[row + i] * scales[out / LANES];
+            values[(CHUNK * i + out) / LANES] = sums + biases[out / LANES];
+        }
+    sink->take(sink, (float *)values, row, rows, chunk->first, outs);
 }
 
 void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
@@ -107,13 +96,17 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
 {
     Format format = format_of(matrix);
     int64_t line = ins * weight_bytes(format), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
+    int64_t at_once = rows <= ONE_OUT_ROWS ? 1 : MOST_OUTS;
+    const float *x_scales = format == INT8 ? row_scales(x, rows, ins) : NULL;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {
-        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, AHEAD, rows <= MOST_ROWS};
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, x_scales, at_once, 0};
         for (int64_t row = 0; row < rows; row += MOST_ROWS) {
-            /* the second rows fetch the weights that all of them will need next */
-            chunk.ahead = row == MOST_ROWS && chunk.last < last ? line * outs : row == 0 ? AHEAD : 0;
-            run_group(&chunk, x + packed_size(format, row, ins), row, group_rows(rows, row), sink);
+            if (row == 0)
+                chunk.ahead = at_once == 1 ? AHEAD : line * at_once;
+            else /* the second rows fetch the weights that all of them will need next */
+                chunk.ahead = row == MOST_ROWS && chunk.last < last ? line * outs : 0;
+            run_group(&chunk, x + row_size(format, ins) * row, row, group_rows(rows, row), sink);
         }
     }
 }

@@ -8,10 +8,22 @@ INLINE int64_t step_count(int64_t ins)
     return (ins + STEP - 1) / STEP;
 }
 
-/* Bytes of so many rows of x. */
+/* Bytes from one row of x, if it were alone, to the next. */
+INLINE int64_t row_size(Format format, int64_t ins)
+{
+    return step_count(ins) * STEP * packed_bytes(format);
+}
+
+/* Bytes of so many rows of x, behind which their scales lie if the weights are in eight bits. */
 INLINE int64_t packed_size(Format format, int64_t rows, int64_t ins)
 {
-    return rows * step_count(ins) * STEP * packed_bytes(format);
+    return rows * (row_size(format, ins) + (format == INT8 ? (int64_t)sizeof(float) : 0));
+}
+
+/* The scales of all rows of x: row i is scale[i] times its whole numbers. */
+INLINE float *row_scales(const char *packed, int64_t rows, int64_t ins)
+{
+    return (float *)(packed + rows * row_size(INT8, ins));
 }
 
 /* The number of rows that go through a tile together from `row` on, a multiple of MOST_ROWS. */

@@ -1,38 +1,42 @@
 /* The innermost loop of a product: a few weight rows by a few rows of x, with all their sums in registers.
  *
  * A sum is LANES running sums, to each of which its columns are added in order, so a row's result has the same bits
- * whatever rows come with it. Columns go by steps of 2 * LANES. Where the CPU adds up products of bfloat16, a step of
- * bfloat16 weights is one instruction for each sum, and x is bfloat16. Elsewhere weights become float32 in registers,
- * as x is: those of bfloat16 pair by pair, which a shift and a mask take apart, so a step of x has its even columns
- * first, then the odd ones; those of eight bits in order. x is one stream, step by step: rows of x side by side would
- * all be in the same few places of the first cache.
+ * whatever rows come with it. Columns go by steps of 2 * LANES. x is one stream, step by step: rows of x side by side
+ * would all be in the same few places of the first cache.
+ *
+ * Weights in bfloat16: where the CPU adds up products of bfloat16, a step is one instruction for each sum, and x is
+ * bfloat16. Elsewhere weights become float32 in registers, as x is, pair by pair: a shift and a mask take them apart,
+ * so a step of x has its even columns first, then the odd ones.
+ *
+ * Weights in eight bits: x has sixteen, whole numbers with a scale for each row. Sums are whole numbers, too, so
+ * nothing is rounded for WHOLE columns, and then once, to float32.
  */
 #pragma once
 
 #include "kernels.h"
 
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#define DOTS 1 /* whether the CPU adds up products of bfloat16 */
-#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
-#include <arm_neon.h>
-#define DOTS 1
-#else
-#define DOTS 0
-#endif
-#if defined(__FMA__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define DOTS 1 /* whether the CPU adds up products of bfloat16 */
+#else
+#define DOTS 0
+#endif
+
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
+#define ONE_BY_ONE _Pragma("GCC unroll 1")
 #endif
 
 enum { STEP = 2 * LANES, VECTOR = sizeof(floats) };
+enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen at most: that stays below 2^31 */
 /* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { MOST_ROWS = 8, MOST_OUTS = 3 };
@@ -41,9 +45,9 @@ enum { MOST_ROWS = 4, MOST_OUTS = 3 };
 #endif
 
 typedef enum { BFLOAT16, INT8 } Format;
-typedef int8_t bytes __attribute__((vector_size(LANES)));
+typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 typedef struct {
-    floats low, high; /* float32 of a step's two halves; for sums of products of bfloat16 all in `low`, as it is */
+    floats low, high; /* a step's two halves in float32; where a step is one vector, it is in `low`, as its bits */
 } Step;
 
 INLINE int64_t weight_bytes(Format format)
@@ -54,7 +58,7 @@ INLINE int64_t weight_bytes(Format format)
 /* Of a column of a row of x, as the tiles read it. */
 INLINE int64_t packed_bytes(Format format)
 {
-    return DOTS && format == BFLOAT16 ? sizeof(bfloat16) : sizeof(float);
+    return DOTS || format == INT8 ? 2 : 4;
 }
 
 INLINE floats load(const char *address)
@@ -77,17 +81,44 @@ INLINE floats multiply_add(floats a, floats b, floats sum)
 #endif
 }
 
-INLINE floats halves(const char *address)
+/* 2 * LANES weights in eight bits. */
+INLINE shorts widen_bytes(const char *address)
 {
-    bytes narrow;
-    memcpy(&narrow, address, sizeof narrow);
-    return __builtin_convertvector(__builtin_convertvector(narrow, ints), floats);
+#if defined(__AVX512BW__)
+    return (shorts)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)address));
+#elif defined(__AVX2__)
+    return (shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)address));
+#elif defined(__x86_64__)
+    __m128i twice = _mm_loadl_epi64((const __m128i *)address);
+    return (shorts)_mm_srai_epi16(_mm_unpacklo_epi8(twice, twice), 8);
+#else
+    return (shorts)vmovl_s8(vld1_s8((const int8_t *)address));
+#endif
+}
+
+/* Add to each lane the products of two numbers of `a` and `b`. */
+INLINE ints add_pairs(ints sum, shorts a, shorts b)
+{
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+    return sum + (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return sum + (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return sum + (ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+    int32x4_t half = vmlal_s16((int32x4_t)sum, vget_low_s16((int16x8_t)a), vget_low_s16((int16x8_t)b));
+    return (ints)vmlal_high_s16(half, (int16x8_t)a, (int16x8_t)b);
+#endif
 }
 
 INLINE Step read_step(Format format, const char *weights)
 {
-    if (format == INT8)
-        return (Step){halves(weights), halves(weights + LANES)};
+    if (format == INT8) {
+        floats whole = (floats)widen_bytes(weights);
+        return (Step){whole, whole};
+    }
     floats pairs = load(weights);
     if (DOTS)
         return (Step){pairs, pairs};
@@ -96,16 +127,16 @@ INLINE Step read_step(Format format, const char *weights)
 
 INLINE floats add_step(Format format, Step weights, const char *x, floats sum)
 {
+    if (format == INT8)
+        return (floats)add_pairs((ints)sum, (shorts)weights.low, (shorts)load(x));
 #if defined(__AVX512BF16__)
-    if (format == BFLOAT16)
-        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights.low, (__m512bh)load(x));
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights.low, (__m512bh)load(x));
 #elif DOTS
-    if (format == BFLOAT16)
-        return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights.low, (bfloat16x8_t)load(x));
-#endif
-    (void)format;
+    return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights.low, (bfloat16x8_t)load(x));
+#else
     sum = multiply_add(weights.low, load(x), sum);
     return multiply_add(weights.high, load(x + VECTOR), sum);
+#endif
 }
 
 /* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile. */
@@ -127,18 +158,12 @@ INLINE void tile_step(Format format, int outs, int rows, const char *w, int64_t 
     }
 }
 
-/* Add the products of some columns to `running` [outs, rows], which begins at zero if `fresh`.
- *
- * `w`: the weight rows, `line` bytes apart; `x`: the rows' columns, step after step, the last one filled with zeros.
- */
-INLINE void tile(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *running,
-                 int64_t columns, bool fresh, int64_t ahead)
+/* Add the products of up to WHOLE columns to `sums`, which are whole numbers if the weights are in eight bits. */
+INLINE void tile_columns(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
+                         int64_t columns, int64_t ahead)
 {
     const int64_t step_bytes = STEP * weight_bytes(format), x_bytes = STEP * packed_bytes(format) * rows;
-    floats sums[MOST_OUTS * MOST_ROWS];
-    UNROLL
-    for (int i = 0; i < outs * rows; i++)
-        sums[i] = fresh ? (floats){0} : running[i];
+    ONE_BY_ONE
     for (int64_t steps = columns / STEP; steps > 0; steps--, w += step_bytes, x += x_bytes)
         tile_step(format, outs, rows, w, line, x, sums, ahead);
     if (columns % STEP) { /* what lies behind the weights may be no memory of ours */
@@ -147,7 +172,28 @@ INLINE void tile(Format format, int outs, int rows, const char *w, int64_t line,
             memcpy(rest + step_bytes * out, w + line * out, weight_bytes(format) * (columns % STEP));
         tile_step(format, outs, rows, rest, step_bytes, x, sums, 0);
     }
-    UNROLL
-    for (int i = 0; i < outs * rows; i++)
-        running[i] = sums[i];
+}
+
+/* Add the products of some columns to `running` [outs, rows], which begins at zero if `fresh`.
+ *
+ * `w`: the weight rows, `line` bytes apart; `x`: the rows' columns, step after step, the last one filled with zeros.
+ */
+INLINE void tile(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *running,
+                 int64_t columns, bool fresh, int64_t ahead)
+{
+    floats sums[MOST_OUTS * MOST_ROWS];
+    int64_t at_once = format == INT8 && columns > WHOLE ? WHOLE : columns;
+    for (; columns > 0; columns -= at_once, fresh = false) {
+        UNROLL
+        for (int i = 0; i < outs * rows; i++)
+            sums[i] = fresh || format == INT8 ? (floats){0} : running[i];
+        tile_columns(format, outs, rows, w, line, x, sums, columns < at_once ? columns : at_once, ahead);
+        UNROLL
+        for (int i = 0; i < outs * rows; i++) {
+            floats before = fresh ? (floats){0} : running[i];
+            running[i] = format == INT8 ? before + __builtin_convertvector((ints)sums[i], floats) : sums[i];
+        }
+        w += at_once * weight_bytes(format);
+        x += at_once * packed_bytes(format) * rows;
+    }
 }
