@@ -13,7 +13,7 @@ enum {
     ONE_OUT_ROWS = DOTS && LANES == 16 ? 3 : LANES >= 8 ? 1 : 0,
     X_BYTES = 2 * 8 * WHOLE,      /* of the rows of a tile that stay in the first cache while weights pass */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
-    AHEAD = 512,             /* bytes by which the next weights are fetched; the hardware fetches what is farther away */
+    AHEAD = 256, /* bytes by which the next weights are fetched; the hardware fetches what is farther away */
 };
 
 typedef void Tile(const char *w, int64_t line, const char *x, floats *running, int64_t columns, bool fresh,
@@ -63,7 +63,8 @@ static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *r
             int64_t outs = out + chunk->at_once <= chunk->last ? chunk->at_once : 1;
             const char *w = chunk->matrix->weights + line * out + weight_bytes(format) * column;
             Tile *run = (outs == 1 ? ONE_OUT : SEVERAL)[format][rows - 1];
-            run(w, line, x + x_column * column, running + rows * (out - chunk->first), columns, column == 0, chunk->ahead);
+            run(w, line, x + x_column * column, running + rows * (out - chunk->first), columns, column == 0,
+                chunk->ahead);
             out += outs;
         }
     }

@@ -1,9 +1,9 @@
 /* Lays out rows of x for the tiles. */
 #include "packing.h"
 
-enum { LARGEST = 32767 };               /* of whole numbers in sixteen bits */
-static const float SMALLEST = 1e-30f;   /* rows without a larger number are zeros: its inverse is no float32 */
-static const float ROUNDER = 12582912;  /* 1.5 * 2^23: what is added to it is rounded to a whole number in its low bits */
+enum { LARGEST = 32767 };              /* of whole numbers in sixteen bits */
+static const float SMALLEST = 1e-30f;  /* rows without a larger number are zeros: its inverse is no float32 */
+static const float ROUNDER = 12582912;  /* 1.5 * 2^23: a sum with it is a whole number, in its low bits */
 
 /* The factor that brings a row to whole numbers; its inverse is the row's scale, nan if a number is not finite. */
 static float to_whole(const bfloat16 *x, int64_t ins, float *scale)

@@ -69,7 +69,8 @@ static void take_pieces(const Job *job, _Atomic int64_t *next)
         const Layer *its = &job->layers[layer];
         int64_t first = (number - its->first_piece) * its->piece, last = first + its->piece;
         bfloat16 *y = job->y + job->rows * its->before;
-        linear_part(&its->matrix, job->x, y, job->rows, its->outs, job->ins, first, last < its->outs ? last : its->outs);
+        last = last < its->outs ? last : its->outs;
+        linear_part(&its->matrix, job->x, y, job->rows, its->outs, job->ins, first, last);
     }
 }
 
