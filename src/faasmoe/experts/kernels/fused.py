@@ -31,10 +31,13 @@ class _Block(ctypes.Structure):
         ("count", INT),
         ("hidden", INT),
         ("inner", INT),
+        ("outs", INT),
         ("kind", ctypes.c_int32),
         ("activation", ctypes.c_int32),
         ("limit", FLOAT),
         ("alpha", FLOAT),
+        ("transposed", ctypes.c_int32),
+        ("interleaved", ctypes.c_int32),
     )
 
 
@@ -45,17 +48,22 @@ class FusedExperts:
         """Raises `ValueError` for experts that `supports` refuses."""
         if not self.supports(experts, form):
             raise ValueError("experts that the compiled kernel cannot run")
-        gate = form.gate
+        gate, one = form.gate, experts[0]
         self._experts = experts
-        self._table = np.array([_addresses(expert, form) for expert in experts], np.int64)
+        self._table = np.array([_addresses(expert) for expert in experts], np.int64)
+        hidden, inner = one.down.shape[::-1] if form.transposed else one.down.shape
         self._block = _Block(
             address(self._table),
             len(experts),
-            *experts[0].down.shape,
+            hidden,
+            inner,
+            one.first[0].shape[1 if form.transposed else 0],
             GATE_KINDS.index(gate.kind),
             list(ACTIVATIONS).index(gate.activation),
             gate.limit,
             gate.alpha,
+            form.transposed,
+            form.interleaved and len(one.first) == 1 and gate.kind != "none",
         )
         self._at = ctypes.addressof(self._block)
 
@@ -63,15 +71,14 @@ class FusedExperts:
     def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
         """Whether the kernel takes the experts: matrices all in bfloat16 or all in int8, biases in bfloat16.
 
-        All lie in memory, both widths are multiples of 16, rows contiguous.
+        All lie in memory, rows are contiguous and their length is a multiple of 16. Int8 does not lie transposed.
         """
-        if form.transposed or form.interleaved:
-            return False
         matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
         vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
+        places = [addresses(matrix) for matrix in matrices]
         return (
             len({format_of(matrix).name for matrix in matrices}) == 1
-            and all(addresses(matrix) is not None for matrix in matrices)
+            and all(place is not None and not (form.transposed and place.scales) for place in places)
             and all(vector is None or in_memory(vector, "BF16") for vector in vectors)
         )
 
@@ -86,27 +93,15 @@ class FusedExperts:
             raise MemoryError(f"experts for {slots} slots")
 
 
-def _addresses(expert: ExpertWeights, form: ExpertForm) -> list[int]:
-    """An `Expert` of `c/fused.c`: addresses of weights, scales and bias of gate, up and down; 0: there are none."""
-    inner = expert.down.shape[1]
-    firsts, biases = list(expert.first), list(expert.first_bias)
-    if len(firsts) == 1 and form.gate.kind != "none":  # gate and up in one
-        firsts = [firsts[0][:inner], firsts[0][inner:]]
-        biases = [bias[part] for bias in biases for part in (slice(inner), slice(inner, None))]
-    places = [address(bias) for bias in biases] or [0] * len(firsts)
-    layers = [(*_matrix(matrix), place) for matrix, place in zip(firsts, places, strict=True)]
-    if len(layers) == 1:
-        layers.append((0, 0, 0))
-    return [
-        *layers[0],
-        *layers[1],
-        *_matrix(expert.down),
-        0 if expert.down_bias is None else address(expert.down_bias),
-    ]
+def _addresses(expert: ExpertWeights) -> list[int]:
+    """An `Expert` of `c/fused.c`: for each matrix addresses of weights, scales and bias; 0: there are none."""
+    biases = expert.first_bias or (None,) * len(expert.first)
+    first = [_matrix(*layer) for layer in zip(expert.first, biases, strict=True)]
+    return [*first[0], *(first[1] if len(first) == 2 else (0, 0, 0)), *_matrix(expert.down, expert.down_bias)]
 
 
-def _matrix(matrix: Matrix) -> tuple[int, int]:
+def _matrix(matrix: Matrix, bias: Any) -> tuple[int, int, int]:
     found = addresses(matrix)
     if found is None:
         raise ValueError(f"no kernel for {format_of(matrix).name} {tuple(matrix.shape)}")
-    return found
+    return (*found, 0 if bias is None else address(bias))

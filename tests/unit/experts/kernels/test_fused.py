@@ -28,11 +28,14 @@ def matrix(*shape: int) -> torch.Tensor:
     return (torch.randn(shape) / 4).bfloat16()
 
 
-def make_expert(gate: Gate, merged: bool, biased: bool) -> TorchExpert:
+LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]  # transposed, interleaved
+
+
+def make_expert(gate: Gate, merged: bool, biased: bool, transposed: bool = False) -> TorchExpert:
     firsts = [INNER] if gate.kind == "none" else [2 * INNER] if merged else [INNER, INNER]
     return TorchExpert(
-        tuple(matrix(out, HIDDEN) for out in firsts),
-        matrix(HIDDEN, INNER),
+        tuple(matrix(HIDDEN, out) if transposed else matrix(out, HIDDEN) for out in firsts),
+        matrix(INNER, HIDDEN) if transposed else matrix(HIDDEN, INNER),
         tuple(matrix(out) for out in firsts) if biased else (),
         matrix(HIDDEN) if biased else None,
     )
@@ -66,12 +69,13 @@ def expected(
     """
     rows = request.rows if request.picked is None else request.rows[request.picked.long()]
     sums, off = torch.zeros(2, request.tokens, HIDDEN, dtype=torch.float64)
-    for row, expert, weight in zip(request.row, request.expert, request.weight, strict=True):
-        its = exact(experts[expert])
-        gated = between(rows[row][None].double(), experts[expert], form)[0]
-        out = its.down @ gated.bfloat16().double()
-        sums[row] += weight.double() * (out if its.down_bias is None else out + its.down_bias)
-        off[row] += weight.double() * (its.down.abs() @ (gated.abs() * 2**-8))
+    for row, expert, weight in zip(request.row, request.expert, request.weight.tolist(), strict=True):
+        its = experts[expert].map(torch.Tensor.double)
+        gated = between(rows[row][None], its, form)[0]
+        down = its.down.T if form.transposed else its.down
+        out = down @ gated.bfloat16().double()
+        sums[row] += weight * (out if its.down_bias is None else out + its.down_bias)
+        off[row] += weight * (down.abs() @ (gated.abs() * 2**-8))
     return sums, off
 
 
@@ -87,13 +91,15 @@ def computed(experts: list[ExpertWeights], form: ExpertForm, request: Request) -
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: f"{gate.kind}-{gate.activation}")
 @pytest.mark.parametrize("biased", [False, True])
-def test_every_gate_is_the_one_of_the_plain_kernels(gate: Gate, biased: bool) -> None:
+@pytest.mark.parametrize(("transposed", "interleaved"), LAYOUTS)
+def test_every_gate_is_the_one_of_the_plain_kernels(
+    gate: Gate, biased: bool, transposed: bool, interleaved: bool
+) -> None:
     torch.manual_seed(1)
     for merged in (False, True):
-        experts = [make_expert(gate, merged, biased) for _ in range(2)]
-        form, request = ExpertForm(gate), make_request(3, 4, 2)
-        sums = torch.zeros(3, HIDDEN)
-        FusedExperts(experts, form).forward(request, sums)
+        experts = [make_expert(gate, merged, biased, transposed) for _ in range(2)]
+        form, request = ExpertForm(gate, transposed, interleaved), make_request(3, 4, 2)
+        sums = computed([expert.weights for expert in experts], form, request)
         wanted, off = expected(experts, form, request)
         assert_close(sums, (wanted, off))
         errors = (sums.double() - wanted).abs() - 1e-5 * wanted.abs()
@@ -104,13 +110,16 @@ def test_every_gate_is_the_one_of_the_plain_kernels(gate: Gate, biased: bool) ->
     rows=st.integers(1, 40),
     slots=st.integers(0, 90),
     picked=st.booleans(),
+    layout=st.sampled_from(LAYOUTS),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=50, deadline=None)
-def test_slots_find_their_rows_experts_and_weights(rows: int, slots: int, picked: bool, seed: int) -> None:
+def test_slots_find_their_rows_experts_and_weights(
+    rows: int, slots: int, picked: bool, layout: tuple[bool, bool], seed: int
+) -> None:
     torch.manual_seed(seed)
-    form = ExpertForm(Gate("glu", "silu"))
-    experts = [make_expert(form.gate, True, False) for _ in range(3)]
+    form = ExpertForm(Gate("glu", "silu"), *layout)
+    experts = [make_expert(form.gate, True, False, form.transposed) for _ in range(3)]
     request = make_request(rows, slots, 3, picked)
     sums = torch.zeros(rows, HIDDEN)
     FusedExperts(experts, form).forward(request, sums)
@@ -132,10 +141,11 @@ def test_experts_in_int8_are_those_that_they_stand_for(merged: bool) -> None:
     assert not FusedExperts.supports([packed[0], plain[0]], form)
 
 
-def test_a_row_has_the_same_bits_in_any_company() -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_row_has_the_same_bits_in_any_company(transposed: bool) -> None:
     torch.manual_seed(2)
-    form = ExpertForm(Gate("glu", "silu"))
-    experts = FusedExperts([make_expert(form.gate, False, False).weights], form)
+    form = ExpertForm(Gate("glu", "silu"), transposed)
+    experts = FusedExperts([make_expert(form.gate, False, False, transposed).weights], form)
     index, zeros = np.arange(37, dtype=np.int32), np.zeros(37, np.int32)
     rows, weight = as_array(torch.randn(37, HIDDEN).bfloat16()), torch.rand(37).numpy()
     together = np.zeros((37, HIDDEN), np.float32)
@@ -146,12 +156,23 @@ def test_a_row_has_the_same_bits_in_any_company() -> None:
         assert np.array_equal(alone[0], together[i])
 
 
+@pytest.mark.parametrize(("hidden", "inner"), [(1040, 16), (16, 1040)])
+def test_matrices_may_be_wider_than_a_group_of_sums(
+    monkeypatch: pytest.MonkeyPatch, hidden: int, inner: int
+) -> None:
+    monkeypatch.setitem(globals(), "HIDDEN", hidden)
+    monkeypatch.setitem(globals(), "INNER", inner)
+    torch.manual_seed(4)
+    form = ExpertForm(Gate("glu", "silu"), transposed=True, interleaved=True)
+    experts, request = [make_expert(form.gate, True, True, transposed=True)], make_request(11, 11, 1)
+    assert_close(computed([experts[0].weights], form, request), expected(experts, form, request))
+
+
 def test_what_it_cannot_read_is_refused() -> None:
     gate = Gate("glu", "silu")
     good = make_expert(gate, True, False)
     assert FusedExperts.supports([good.weights], ExpertForm(gate))
-    assert not FusedExperts.supports([good.weights], ExpertForm(gate, transposed=True))
-    assert not FusedExperts.supports([good.weights], ExpertForm(gate, interleaved=True))
+    assert not FusedExperts.supports([in_int8(good)[0]], ExpertForm(gate, transposed=True))
     wide = good.map(torch.Tensor.float).weights
     assert not FusedExperts.supports([wide], ExpertForm(gate))
     with pytest.raises(ValueError, match="cannot run"):

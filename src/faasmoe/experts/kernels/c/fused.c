@@ -6,18 +6,22 @@
 #include "gate.h"
 #include "matvec.h"
 #include "scratch.h"
+#include "transposed.h"
 
 enum { MOST_SLOTS = 12 * MOST_ROWS }; /* rows of an expert at once: enough that the time is that of arithmetic */
 
-/* Matrices [inner, hidden], [inner, hidden] and [hidden, inner]; those of `up` are NULL without a gate. */
+/* The first layer is one matrix or two: gate and up, whose weights are NULL if there is none. */
 typedef struct {
-    Matrix gate, up, down;
+    Matrix first[2], down;
 } Expert;
 
 typedef struct {
     const Expert *experts;
     int64_t count, hidden, inner;
+    int64_t outs; /* of each matrix of the first layer: inner, or twice that if gate and up are in one */
     Gate gate;
+    int32_t transposed;  /* whether weights are bfloat16 [ins, outs] */
+    int32_t interleaved; /* whether gate and up alternate in one matrix, instead of following each other */
 } Block;
 
 /* The slots of a call: slot s sends row `row[s]` to expert `expert[s]`; they are counted, and in order, by expert. */
@@ -32,8 +36,8 @@ typedef struct {
 /* Memory for one expert's rows. */
 typedef struct {
     int32_t *order, *ends; /* slots by expert; where each expert's end */
-    char *x, *gated;       /* as tiles read them */
-    float *first[2];       /* gate and up, [MOST_SLOTS, inner] */
+    char *x, *gated;       /* as the kernel of the weights' format reads them */
+    float *first;          /* what the first layer gives, [MOST_SLOTS, its width] */
     bfloat16 *line;        /* [inner] */
 } Room;
 
@@ -50,44 +54,78 @@ typedef struct {
     int64_t hidden;
 } Adding;
 
-static void take_first(const Sink *sink, const float *values, int64_t row, int64_t rows, int64_t out, int64_t outs)
+static void take_first(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                       int64_t outs)
 {
     const Storing *storing = (const Storing *)sink;
     for (int64_t i = 0; i < rows; i++)
-        memcpy(storing->to + storing->stride * (row + i) + out, values + CHUNK * i, sizeof *values * outs);
+        memcpy(storing->to + storing->stride * (row + i) + out, values + stride * i, sizeof *values * outs);
 }
 
-static void add_weighted(const Sink *sink, const float *values, int64_t row, int64_t rows, int64_t out, int64_t outs)
+static void add_weighted(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                         int64_t outs)
 {
     const Adding *adding = (const Adding *)sink;
     for (int64_t i = 0; i < rows; i++) {
         int32_t slot = adding->which[row + i];
         float *to = adding->slots->sums + adding->hidden * adding->slots->row[slot] + out;
         for (int64_t place = 0; place < outs; place++)
-            to[place] += adding->slots->weight[slot] * values[CHUNK * i + place];
+            to[place] += adding->slots->weight[slot] * values[stride * i + place];
     }
+}
+
+/* Numbers of a row that the first layer gives. */
+static int64_t first_width(const Block *block)
+{
+    return block->gate.kind == NO_GATE ? block->inner : 2 * block->inner;
+}
+
+/* Bytes of so many rows of x for the block's weights. */
+static int64_t rows_size(const Block *block, int64_t rows, int64_t ins)
+{
+    return block->transposed ? rows * ins * (int64_t)sizeof(float)
+                             : packed_size(format_of(&block->experts->down), rows, ins);
+}
+
+static void lay_row(const Block *block, const bfloat16 *x, char *to, int64_t rows, int64_t row, int64_t ins)
+{
+    float *wide = (float *)to + ins * row;
+    if (!block->transposed)
+        pack_row(format_of(&block->experts->down), x, to, rows, row, ins);
+    else
+        for (int64_t i = 0; i < ins; i++)
+            wide[i] = widen(x[i]);
+}
+
+static void multiply(const Block *block, const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t outs,
+                     const Sink *sink)
+{
+    if (block->transposed)
+        transposed_products(matrix, (const float *)x, rows, ins, outs, sink);
+    else
+        products(matrix, x, rows, ins, 0, outs, sink);
 }
 
 /* One expert on the slots `which` [rows]. */
 static void run_expert(const Block *block, const Expert *expert, const Slots *slots, const int32_t *which,
                        int64_t rows, const Room *room)
 {
-    const Matrix *firsts[2] = {&expert->gate, &expert->up};
-    int64_t hidden = block->hidden, inner = block->inner;
+    int64_t hidden = block->hidden, inner = block->inner, width = first_width(block);
     for (int64_t i = 0; i < rows; i++) {
         int64_t row = slots->row[which[i]], source = slots->picked ? slots->picked[row] : row;
-        pack_row(format_of(&expert->gate), slots->rows + hidden * source, room->x, rows, i, hidden);
+        lay_row(block, slots->rows + hidden * source, room->x, rows, i, hidden);
     }
-    for (int i = 0; i < 2 && firsts[i]->weights; i++) {
-        Storing storing = {{take_first}, room->first[i], inner};
-        products(firsts[i], room->x, rows, hidden, 0, inner, &storing.sink);
+    for (int i = 0; i < 2 && expert->first[i].weights; i++) {
+        Storing storing = {{take_first}, room->first + inner * i, width};
+        multiply(block, &expert->first[i], room->x, rows, hidden, block->outs, &storing.sink);
     }
     for (int64_t i = 0; i < rows; i++) {
-        apply_gate(&block->gate, room->first[0] + inner * i, room->first[1] + inner * i, room->line, inner);
-        pack_row(format_of(&expert->down), room->line, room->gated, rows, i, inner);
+        const float *gate = room->first + width * i, *up = gate + (block->interleaved ? 1 : inner);
+        apply_gate(&block->gate, gate, up, block->interleaved ? 2 : 1, room->line, inner);
+        lay_row(block, room->line, room->gated, rows, i, inner);
     }
     Adding adding = {{add_weighted}, slots, which, hidden};
-    products(&expert->down, room->gated, rows, inner, 0, hidden, &adding.sink);
+    multiply(block, &expert->down, room->gated, rows, inner, hidden, &adding.sink);
 }
 
 /* `at` moved on by `size` bytes, to a multiple of 64. */
@@ -99,19 +137,16 @@ static uintptr_t after(uintptr_t at, int64_t size)
 /* Lay out a room for `rows` rows at once from the address `at` on. Returns its end. */
 static uintptr_t lay_out(Room *room, uintptr_t at, const Block *block, int64_t slots, int64_t rows)
 {
-    Format format = format_of(&block->experts->down);
     room->order = (int32_t *)at;
     at = after(at, sizeof *room->order * slots);
     room->ends = (int32_t *)at;
     at = after(at, sizeof *room->ends * (block->count + 1));
     room->x = (char *)at;
-    at = after(at, packed_size(format, rows, block->hidden));
+    at = after(at, rows_size(block, rows, block->hidden));
     room->gated = (char *)at;
-    at = after(at, packed_size(format, rows, block->inner));
-    for (int i = 0; i < 2; i++) {
-        room->first[i] = (float *)at;
-        at = after(at, sizeof(float) * rows * block->inner);
-    }
+    at = after(at, rows_size(block, rows, block->inner));
+    room->first = (float *)at;
+    at = after(at, sizeof *room->first * rows * first_width(block));
     room->line = (bfloat16 *)at;
     return after(at, sizeof *room->line * block->inner);
 }

@@ -100,14 +100,24 @@ INLINE floats gated(const Gate *how, floats gate, floats up)
     return (up + 1.0f) * gate * sigmoid(how->alpha * gate);
 }
 
-void apply_gate(const Gate *how, const float *gate, const float *up, bfloat16 *to, int64_t count)
+/* Every `step`-th number, `lanes` of them; zeros in the other lanes. */
+INLINE floats gather(const float *from, int64_t step, int64_t lanes)
+{
+    float gathered[LANES] = {0};
+    if (step == 1 && lanes == LANES)
+        return load((const char *)from);
+    for (int64_t lane = 0; lane < lanes; lane++)
+        gathered[lane] = from[step * lane];
+    return load((const char *)gathered);
+}
+
+void apply_gate(const Gate *how, const float *gate, const float *up, int64_t step, bfloat16 *to, int64_t count)
 {
     for (int64_t i = 0; i < count; i += LANES) {
         int64_t lanes = count - i < LANES ? count - i : LANES;
-        floats gates = {0}, ups = {0};
-        memcpy(&gates, gate + i, sizeof(float) * lanes);
+        floats gates = gather(gate + step * i, step, lanes), ups = {0};
         if (how->kind != NO_GATE)
-            memcpy(&ups, up + i, sizeof(float) * lanes);
+            ups = gather(up + step * i, step, lanes);
         gates = gated(how, gates, ups);
         for (int64_t lane = 0; lane < lanes; lane++)
             to[i + lane] = narrow(gates[lane]);

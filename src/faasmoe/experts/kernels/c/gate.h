@@ -13,6 +13,6 @@ typedef struct {
 
 /* The inputs [count] of the second layer, rounded to bfloat16, as models in bfloat16 have them.
  *
- * `gate`, `up` [count]: outputs of the first layer, `up` is not read if there is no gate.
+ * `gate`, `up`: outputs of the first layer, every `step`-th number; `up` is not read if there is no gate.
  */
-void apply_gate(const Gate *how, const float *gate, const float *up, bfloat16 *to, int64_t count);
+void apply_gate(const Gate *how, const float *gate, const float *up, int64_t step, bfloat16 *to, int64_t count);

@@ -89,7 +89,7 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
                 sums = sums * chunk->x_scales[row + i] * scales[out / LANES];
             values[(CHUNK * i + out) / LANES] = sums + biases[out / LANES];
         }
-    sink->take(sink, (float *)values, row, rows, chunk->first, outs);
+    sink->take(sink, (float *)values, CHUNK, row, rows, chunk->first, outs);
 }
 
 void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
@@ -118,13 +118,14 @@ typedef struct {
     int64_t stride;
 } Rounding;
 
-static void take_rounded(const Sink *sink, const float *values, int64_t row, int64_t rows, int64_t out, int64_t outs)
+static void take_rounded(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                         int64_t outs)
 {
     const Rounding *rounding = (const Rounding *)sink;
     for (int64_t i = 0; i < rows; i++) {
         bfloat16 *to = rounding->y + rounding->stride * (row + i) + out;
         for (int64_t place = 0; place < outs; place++)
-            to[place] = narrow(values[CHUNK * i + place]);
+            to[place] = narrow(values[stride * i + place]);
     }
 }
 

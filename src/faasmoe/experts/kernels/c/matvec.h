@@ -20,8 +20,9 @@ enum { CHUNK = 48 }; /* the most weight rows whose results are taken at once, a 
 /* What takes the results. */
 typedef struct Sink Sink;
 struct Sink {
-    /* Take `values` [rows, CHUNK], of which `outs` columns are filled: those from `row` and from `out` on. */
-    void (*take)(const Sink *sink, const float *values, int64_t row, int64_t rows, int64_t out, int64_t outs);
+    /* Take `values` [rows, outs], the results from `row` and from `out` on; their rows are `stride` numbers apart. */
+    void (*take)(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                 int64_t outs);
 };
 
 /* Results of the weight rows `first` to `last` with all rows of x, scales and bias included, in float32.
