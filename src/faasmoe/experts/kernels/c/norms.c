@@ -22,10 +22,19 @@ INLINE float squares(const bfloat16 *x, int64_t width)
     return total;
 }
 
-INLINE void scale(const bfloat16 *x, const bfloat16 *weight, bfloat16 *restrict y, int64_t width, float factor,
-                  enum kind kind)
+INLINE void scale(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, int64_t width, float factor, enum kind kind)
 {
-    for (int64_t i = 0; i < width; i++) {
+    int64_t i = 0;
+    for (; i + PAIR <= width; i += PAIR) {
+        pair its = load(x, i, false), by = load(weight, i, false);
+        its = (pair){its.a * factor, its.b * factor};
+        if (kind == ROUNDED)
+            its = rounded(its);
+        if (kind == ONE_MORE)
+            by = (pair){by.a + 1, by.b + 1};
+        store(y, i, (pair){its.a * by.a, its.b * by.b}, false);
+    }
+    for (; i < width; i++) {
         float value = widen(x[i]) * factor, by = widen(weight[i]);
         if (kind == ROUNDED)
             value = widen(narrow(value));

@@ -1,5 +1,5 @@
 /* Rotary position embedding. */
-#include "kernels.h"
+#include "vectors.h"
 
 /* x * cos + other * sin, rounded as torch rounds each operation. */
 INLINE bfloat16 turned(float x, float other, bfloat16 cos, bfloat16 sin)
@@ -7,12 +7,26 @@ INLINE bfloat16 turned(float x, float other, bfloat16 cos, bfloat16 sin)
     return narrow(widen(narrow(x * widen(cos))) + widen(narrow(other * widen(sin))));
 }
 
-INLINE void turn_head(const bfloat16 *x, const bfloat16 *cos, const bfloat16 *sin, bfloat16 *restrict y, int64_t half)
+/* The same for PAIR numbers. */
+INLINE pair turned_pair(pair x, pair other, pair cos, pair sin)
 {
-    for (int64_t i = 0; i < half; i++)
-        y[i] = turned(widen(x[i]), -widen(x[half + i]), cos[i], sin[i]);
-    for (int64_t i = 0; i < half; i++)
-        y[half + i] = turned(widen(x[half + i]), widen(x[i]), cos[half + i], sin[half + i]);
+    pair left = rounded((pair){x.a * cos.a, x.b * cos.b});
+    pair right = rounded((pair){other.a * sin.a, other.b * sin.b});
+    return (pair){left.a + right.a, left.b + right.b};
+}
+
+INLINE void turn_head(const bfloat16 *x, const bfloat16 *cos, const bfloat16 *sin, bfloat16 *y, int64_t half)
+{
+    int64_t i = 0, j = half;
+    for (; i + PAIR <= half; i += PAIR, j += PAIR) {
+        pair first = load(x, i, false), second = load(x, j, false), minus = {-second.a, -second.b};
+        store(y, i, turned_pair(first, minus, load(cos, i, false), load(sin, i, false)), false);
+        store(y, j, turned_pair(second, first, load(cos, j, false), load(sin, j, false)), false);
+    }
+    for (; i < half; i++, j++) {
+        y[i] = turned(widen(x[i]), -widen(x[j]), cos[i], sin[i]);
+        y[j] = turned(widen(x[j]), widen(x[i]), cos[j], sin[j]);
+    }
 }
 
 struct turn {

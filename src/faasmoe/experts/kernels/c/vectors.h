@@ -75,6 +75,14 @@ INLINE words narrow_lanes(floats values)
     return (~nan & (bits + 0x7fff + (bits >> 16 & 1))) | (nan & 0x7fc00000);
 }
 
+/* To bfloat16 and back. */
+INLINE pair rounded(pair both)
+{
+    both.a = (floats)(narrow_lanes(both.a) & 0xffff0000);
+    both.b = (floats)(narrow_lanes(both.b) & 0xffff0000);
+    return both;
+}
+
 /* The reverse of `load`. */
 INLINE void store(void *to, int64_t i, pair both, bool wide)
 {
