@@ -9,7 +9,7 @@ from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
 from tests.instruction_sets import on_each
 
 instruction_set = on_each(decode_kernel)
-HEADS, DIM, VALUE_DIM = 6, 16, 24
+HEADS = 12
 
 
 def cache_for(tokens: int, key: torch.Tensor, value: torch.Tensor) -> KVCache:
@@ -19,11 +19,16 @@ def cache_for(tokens: int, key: torch.Tensor, value: torch.Tensor) -> KVCache:
     return cache
 
 
+def scale_for(dim: int) -> float:
+    """Scores as far apart whatever the size of heads."""
+    return float(1.2 * dim**-0.5)
+
+
 def attention(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, softcap: float, sinks: torch.Tensor | None
 ) -> torch.Tensor:
     """The textbook, for one token: `[heads, dim]` and `[heads, n, dim]` to `[heads, value_dim]`."""
-    scores = torch.einsum("hd,hnd->hn", query.double(), keys.double()) * 0.3
+    scores = torch.einsum("hd,hnd->hn", query.double(), keys.double()) * scale_for(query.shape[1])
     if softcap:
         scores = softcap * torch.tanh(scores / softcap)
     if sinks is not None:
@@ -32,25 +37,28 @@ def attention(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kv_heads", [1, 2, 6])
-@pytest.mark.parametrize(("window", "softcap", "sunk"), [(0, 0, False), (5, 0, False), (0, 2, True), (5, 2, True)])
+@pytest.mark.parametrize("kv_heads", [1, 2, 12])
+@pytest.mark.parametrize(("dim", "value_dim"), [(16, 24), (128, 128), (80, 200)])
+@pytest.mark.parametrize(
+    ("window", "softcap", "sunk"), [(0, 0, False), (5, 0, False), (0, 2, True), (140, 2, True)]
+)
 def test_every_sequence_attends_to_its_own(
-    dtype: torch.dtype, kv_heads: int, window: int, softcap: float, sunk: bool
+    dtype: torch.dtype, kv_heads: int, dim: int, value_dim: int, window: int, softcap: float, sunk: bool
 ) -> None:
     torch.manual_seed(kv_heads)
-    lengths = [1, 2, 5, 6, 67]
+    lengths = [1, 2, 5, 6, 67, 300]
     caches, pasts = [], []
     for length in lengths:
-        past = torch.randn(kv_heads, length, DIM).to(dtype), torch.randn(kv_heads, length, VALUE_DIM).to(dtype)
+        past = tuple(torch.randn(kv_heads, length, size).to(dtype) for size in (dim, value_dim))
         caches.append(cache_for(length + 1, *past))
         if length > 1:
             caches[-1].append(*(tensor[:, :-1] for tensor in past))
         pasts.append(past)
-    query = torch.randn(len(lengths), HEADS, DIM).to(dtype)
+    query = torch.randn(len(lengths), HEADS, dim).to(dtype)
     key, value = (torch.stack([past[i][:, -1] for past in pasts]) for i in range(2))
     sinks = torch.randn(HEADS) if sunk else None
     places = [cache.place() for cache in caches]
-    got = attend(places, query, key, value, Rule(0.3, window, softcap, sinks))
+    got = attend(places, query, key, value, Rule(scale_for(dim), window, softcap, sinks))
     for i, (cache, past) in enumerate(zip(caches, pasts, strict=True)):
         seen = [tensor[:, -window:].repeat_interleave(HEADS // kv_heads, 0).float() for tensor in past]
         wanted = attention(query[i].float(), *seen, softcap, sinks)
@@ -63,8 +71,8 @@ def test_every_sequence_attends_to_its_own(
 
 def test_a_sequences_bits_do_not_depend_on_others() -> None:
     torch.manual_seed(0)
-    past = torch.randn(2, 33, DIM)
-    rows = torch.randn(3, 2, DIM)
+    past = torch.randn(2, 33, 128)
+    rows = torch.randn(3, 2, 128)
 
     def run(which: list[int]) -> torch.Tensor:
         places, caches = [], []

@@ -7,10 +7,10 @@
 
 #include "vectors.h"
 
-#define BLOCK 256          /* positions whose keys stay in the nearest cache for all heads that share them */
+#define BLOCK 128         /* positions whose keys stay in the nearest cache for all heads that share them */
 #define HEADS 8           /* of queries that are computed side by side */
 #define MOST_DIM 1024     /* of a head: decode_kernel.py */
-#define ROWS 4            /* of keys that are multiplied side by side */
+#define ROWS 4            /* of keys that are multiplied side by side, once they are in a cache */
 #define PAIRS 4           /* of sums that are added to side by side */
 #define LEAST_POWER -87.f /* e to the power of it is just above the smallest normal float32 */
 
@@ -29,8 +29,8 @@ struct attention {
     void *out;          /* [sequences, heads, value_dim] */
     const float *sinks; /* [heads], or none */
     int64_t heads, kv_heads, dim, value_dim;
-    int64_t window; /* positions that are seen; 0: all */
-    int64_t wide;   /* the dtype of everything is float32, else bfloat16 */
+    int64_t window;       /* positions that are seen; 0: all */
+    int64_t wide;         /* the dtype of everything is float32, else bfloat16 */
     float scale, softcap; /* softcap 0: none */
 };
 
@@ -48,8 +48,7 @@ struct head {
 /* e to the power of x <= 0 to 2e-7: 2 to a whole power, and Taylor's series for the rest. */
 INLINE floats exponential(floats x)
 {
-    ints below = x < LEAST_POWER; /* all bits of a lane, or none */
-    x = (floats)((below & (ints)((floats){0} + LEAST_POWER)) | (~below & (ints)x));
+    x = choose(x < LEAST_POWER, (floats){0} + LEAST_POWER, x);
     ints whole = __builtin_convertvector(x * 1.44269504f - 0.5f, ints); /* towards 0: the nearest */
     floats power = __builtin_convertvector(whole, floats);
     floats y = multiply_add(power, (floats){0} - 0.693145752f, x); /* ln 2 in two parts */
@@ -112,13 +111,16 @@ INLINE void products(const float *query, const void *keys, int64_t dim, int64_t 
     }
 }
 
-/* The scores of `count` positions, and after them -infinity up to a whole vector. */
-INLINE void score(const struct attention *task, const float *query, const void *keys, int64_t count, bool wide,
-                  float *scores)
+/* The scores of `count` positions, and after them -infinity up to a whole vector. From memory (not `cached`) rows are
+ * read one after the other, which the processor can foresee.
+ */
+INLINE void score(const struct attention *task, const float *query, const void *keys, int64_t count, bool cached,
+                  bool wide, float *scores)
 {
     int64_t dim = task->dim, i = 0;
-    for (; i + ROWS <= count; i += ROWS)
-        products(query, at(keys, i * dim, wide), dim, ROWS, wide, scores + i);
+    if (cached)
+        for (; i + ROWS <= count; i += ROWS)
+            products(query, at(keys, i * dim, wide), dim, ROWS, wide, scores + i);
     for (; i < count; i++)
         products(query, at(keys, i * dim, wide), dim, 1, wide, scores + i);
     if (task->softcap != 0)
@@ -132,9 +134,13 @@ INLINE void score(const struct attention *task, const float *query, const void *
 INLINE float weigh(struct head *head, float *scores, int64_t count)
 {
     float most = head->most;
-    for (int64_t i = 0; i < count; i++)
-        most = scores[i] > most ? scores[i] : most;
-    floats total = {0}, some;
+    floats largest = (floats){0} + most, total = {0}, some;
+    for (int64_t i = 0; i < count; i += LANES) {
+        memcpy(&some, scores + i, sizeof some);
+        largest = choose(some > largest, some, largest);
+    }
+    for (int64_t i = 0; i < LANES; i++)
+        most = largest[i] > most ? largest[i] : most;
     for (int64_t i = 0; i < count; i += LANES) {
         memcpy(&some, scores + i, sizeof some);
         some = exponential(some - most);
@@ -201,7 +207,7 @@ INLINE void attend_heads(const struct attention *task, int64_t sequence, int64_t
     for (; start < length; start += BLOCK) {
         int64_t some = length - start < BLOCK ? length - start : BLOCK;
         for (int64_t h = 0; h < count; h++) {
-            score(task, heads[h].query, at(keys, start * dim, wide), some, wide, scores);
+            score(task, heads[h].query, at(keys, start * dim, wide), some, h > 0, wide, scores);
             float factor = weigh(&heads[h], scores, some);
             add(heads[h].sums, scores, at(values, start * value_dim, wide), value_dim, some, wide, factor);
         }
@@ -212,28 +218,28 @@ INLINE void attend_heads(const struct attention *task, int64_t sequence, int64_t
     }
 }
 
-INLINE void attend_all(const struct attention *task, const struct place *places, int64_t count, bool wide)
+/* Stores a sequence's new keys and values, and attends to all. */
+INLINE void attend_sequence(const struct attention *task, int64_t sequence, const struct place *place, bool wide)
 {
-    int64_t group = task->heads / task->kv_heads, dim = task->dim, value_dim = task->value_dim, size = wide ? 4 : 2;
-    for (int64_t n = 0; n < count; n++)
-        for (int64_t head = 0; head < task->kv_heads; head++) {
-            const struct place *its = &places[n];
-            void *keys = at(its->keys, head * its->capacity * dim, wide);
-            void *values = at(its->values, head * its->capacity * value_dim, wide);
-            int64_t new = its->length - 1;
-            memcpy(at(keys, new * dim, wide), row(&task->key, n, head, wide), size * dim);
-            memcpy(at(values, new * value_dim, wide), row(&task->value, n, head, wide), size * value_dim);
-            for (int64_t h = 0; h < group; h += HEADS)
-                attend_heads(task, n, head * group + h, group - h < HEADS ? group - h : HEADS, keys, values,
-                             its->length, wide);
-        }
+    int64_t group = task->heads / task->kv_heads, dim = task->dim, value_dim = task->value_dim;
+    int64_t new = place->length - 1, size = wide ? 4 : 2;
+    for (int64_t head = 0; head < task->kv_heads; head++) {
+        void *keys = at(place->keys, head * place->capacity * dim, wide);
+        void *values = at(place->values, head * place->capacity * value_dim, wide);
+        memcpy(at(keys, new * dim, wide), row(&task->key, sequence, head, wide), size * dim);
+        memcpy(at(values, new * value_dim, wide), row(&task->value, sequence, head, wide), size * value_dim);
+        for (int64_t h = 0; h < group; h += HEADS)
+            attend_heads(task, sequence, head * group + h, group - h < HEADS ? group - h : HEADS, keys, values,
+                         place->length, wide);
+    }
 }
 
 /* Stores the new keys and values of `count` sequences at the ends of their caches, and attends to all of them. */
 EXPORT void attend(const struct attention *task, const struct place *places, int64_t count)
 {
-    if (task->wide)
-        attend_all(task, places, count, true);
-    else
-        attend_all(task, places, count, false);
+    for (int64_t n = 0; n < count; n++)
+        if (task->wide)
+            attend_sequence(task, n, &places[n], true);
+        else
+            attend_sequence(task, n, &places[n], false);
 }

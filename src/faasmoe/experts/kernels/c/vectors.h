@@ -53,6 +53,12 @@ INLINE float sum(floats v)
     return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
 }
 
+/* Lane by lane `yes` where all bits of `which` are set, `no` where none is, as comparisons leave them. */
+INLINE floats choose(ints which, floats yes, floats no)
+{
+    return (floats)((which & (ints)yes) | (~which & (ints)no));
+}
+
 /* PAIR numbers of the array at `from`, of float32 if `wide`, else of bfloat16, from number `i` on. */
 INLINE pair load(const void *from, int64_t i, bool wide)
 {
