@@ -86,7 +86,7 @@ def flat_attention(
         query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         row.windows.get(layer) or sliding_window or 0,
         softcap or 0.0,
-        s_aux if s_aux is not None else getattr(module, "sinks", None),
+        s_aux if s_aux is not None else module._parameters.get("sinks"),  # getattr takes long to find nothing
     )
     compiled = attention_mask is None and decode_kernel.supports(query, key, value)
     start, decodes, whole = 0, {}, {}
@@ -99,16 +99,16 @@ def flat_attention(
             keys, values = cache.append(key[0, :, here], value[0, :, here])
             whole[here.start] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
         start += span.count
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if not whole:
-        return decode_kernel.attend(list(decodes.values()), q, k, v, rule)[None], None
-    out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
+        return decode_kernel.attend(list(decodes.values()), query, key, value, rule), None
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for first, answers in whole.items():
-        out[first : first + len(answers)] = answers
+        out[0, first : first + len(answers)] = answers
     if decodes:
         rows = torch.tensor(list(decodes))
-        out[rows] = decode_kernel.attend(list(decodes.values()), q[rows], k[rows], v[rows], rule)
-    return out[None], None
+        q, k, v = (tensor[:, :, rows] for tensor in (query, key, value))
+        out[:, rows] = decode_kernel.attend(list(decodes.values()), q, k, v, rule)
+    return out, None
 
 
 def _probe(row: FlatRow, layer: int, window: int, key: Tensor, value: Tensor) -> None:

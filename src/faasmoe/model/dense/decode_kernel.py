@@ -40,21 +40,36 @@ def supports(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def attend(places: list[Place], query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
-    """Store n sequences' new keys and values at their `places`. Returns the attention to all, `[n, heads, value_dim]`.
+    """Store n sequences' new keys and values at their `places`. Returns the attention to all, as transformers wants it.
 
-    `query` `[n, heads, dim]`, `key` `[n, kv_heads, dim]`, `value` `[n, kv_heads, value_dim]`, all of one dtype that is
-    supported; so is the result.
+    `query` `[1, heads, n, dim]`, `key` `[1, kv_heads, n, dim]`, `value` `[1, kv_heads, n, value_dim]`, all of one dtype
+    that is supported, to `[1, n, heads, value_dim]`. Raises `ValueError` for other shapes.
     """
-    (count, heads, dim), (_, kv_heads, value_dim) = query.shape, value.shape
-    out = torch.empty(count, heads, value_dim, dtype=key.dtype)
-    query, key, value = (
-        tensor if tensor.stride(2) == 1 else tensor.contiguous() for tensor in (query, key, value)
-    )
+    (_, heads, count, dim), (_, kv_heads, _, value_dim) = query.shape, value.shape
+    if (
+        len(places) != count
+        or key.shape != (1, kv_heads, count, dim)
+        or value.shape[2] != count
+        or heads % kv_heads
+    ):
+        shapes = ", ".join(str(tuple(each.shape)) for each in (query, key, value))
+        raise ValueError(f"{len(places)} sequences for {shapes}")
+    query, key, value = _dense(query), _dense(key), _dense(value)
+    out = torch.empty(1, count, heads, value_dim, dtype=key.dtype)
     sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
     task = _ATTENTION.pack(
-        query.data_ptr(), *query.stride()[:2], key.data_ptr(), *key.stride()[:2], value.data_ptr(), *value.stride()[:2],
-        out.data_ptr(), 0 if sinks is None else sinks.data_ptr(), heads, kv_heads, dim, value_dim, rule.window,
-        key.dtype == torch.float32, rule.scale, rule.softcap,
+        *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
+        heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,
     )  # fmt: skip
-    _attend(task, b"".join(_PLACE.pack(*place) for place in places), count)
+    _attend(task, b"".join([_PLACE.pack(*place) for place in places]), count)
     return out
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
+
+
+def _rows(tensor: Tensor) -> tuple[int, int, int]:
+    """`struct rows` in attention.c."""
+    _, heads, sequences, _ = tensor.stride()
+    return tensor.data_ptr(), sequences, heads

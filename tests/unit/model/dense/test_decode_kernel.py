@@ -58,7 +58,8 @@ def test_every_sequence_attends_to_its_own(
     key, value = (torch.stack([past[i][:, -1] for past in pasts]) for i in range(2))
     sinks = torch.randn(HEADS) if sunk else None
     places = [cache.place() for cache in caches]
-    got = attend(places, query, key, value, Rule(scale_for(dim), window, softcap, sinks))
+    rows = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
+    (got,) = attend(places, *rows, Rule(scale_for(dim), window, softcap, sinks))
     for i, (cache, past) in enumerate(zip(caches, pasts, strict=True)):
         seen = [tensor[:, -window:].repeat_interleave(HEADS // kv_heads, 0).float() for tensor in past]
         wanted = attention(query[i].float(), *seen, softcap, sinks)
@@ -80,7 +81,8 @@ def test_a_sequences_bits_do_not_depend_on_others() -> None:
             caches.append(cache_for(34, past, past))
             caches[-1].append(past, past)
             places.append(caches[-1].place())
-        return attend(places, rows[which], rows[which], rows[which], Rule(1.0))
+        its = rows[which].transpose(0, 1)[None]
+        return attend(places, its, its, its, Rule(1.0))[0]
 
     together = run([0, 1, 2])
     for i in range(3):
@@ -88,11 +90,33 @@ def test_a_sequences_bits_do_not_depend_on_others() -> None:
 
 
 def test_extreme_scores_stay_numbers() -> None:
-    one = torch.full((1, 1, 2), 300.0)
-    cache = cache_for(3, one, one[..., :1])
+    one = torch.full((1, 1, 1, 2), 300.0)
+    cache = cache_for(3, one[0], one[0, ..., :1])
     cache.append(torch.tensor([[[-300.0, -300.0], [300.0, 299.0]]]), torch.tensor([[[1.0], [2.0]]]))
     got = attend([cache.place()], one, one, one[..., :1], Rule(1.0))
     assert got.item() == 300
+
+
+def test_heads_whose_numbers_lie_apart() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 3, 64)
+    apart = torch.stack([x, x], -1)[..., 0]
+
+    def run(rows: torch.Tensor) -> torch.Tensor:
+        caches = [cache_for(1, x[0], x[0]) for _ in range(3)]
+        return attend([cache.place() for cache in caches], rows, rows, rows, Rule(1.0))
+
+    assert torch.equal(run(apart), run(x))
+    assert torch.equal(run(apart), x.transpose(1, 2))  # each sees itself alone
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    x, place = torch.zeros(1, 2, 3, 8), (0, 0, 1, 1)
+    for operands in ((x[:, :, :2], x, x), (x, x[..., :4], x), (x, x, x[:, :, :1]), (x[:, :1], x, x)):
+        with pytest.raises(ValueError, match="3 sequences for"):
+            attend([place] * 3, *operands, Rule(1.0))
+    with pytest.raises(ValueError, match=r"2 sequences for \(1, 2, 3, 8\)"):
+        attend([place] * 2, x, x, x, Rule(1.0))
 
 
 def test_what_is_supported() -> None:
