@@ -86,7 +86,7 @@ def flat_attention(
         query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         row.windows.get(layer) or sliding_window or 0,
         softcap or 0.0,
-        s_aux if s_aux is not None else module._parameters.get("sinks"),  # getattr takes long to find nothing
+        s_aux,
     )
     compiled = attention_mask is None and decode_kernel.supports(query, key, value)
     start, decodes, whole = 0, {}, {}

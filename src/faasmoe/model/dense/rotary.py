@@ -62,13 +62,14 @@ class Rotary:
 
 
 def _fit(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> bool:
-    tokens, dim = query.shape[-2:]
+    shape, its = query.shape, key.shape
     return (
-        {query.dtype, key.dtype, cos.dtype, sin.dtype} == {torch.bfloat16}
-        and query.dim() == key.dim() == 4
-        and len(query) == len(key) == 1
-        and key.shape[2:] == query.shape[2:]
-        and cos.shape == sin.shape == (1, tokens, dim)
+        query.dtype == key.dtype == cos.dtype == sin.dtype == torch.bfloat16
+        and len(shape) == len(its) == 4
+        and shape[0] == its[0] == 1
+        and its[2:] == shape[2:]
+        and cos.shape == sin.shape == (1, *shape[2:])
+        and shape[3] % 2 == 0
     )
 
 
