@@ -75,6 +75,7 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
         "expert_bytes": total,
         "weights_mapped": plan.mapped,
         "quantized": {
+            "format": plan.quantised.format.name,
             "experts": sum(len(experts) for experts in plan.quantised.experts.values()),
             "dense_layers": len(plan.linears),
             "folder": str(plan.quantised.folder),
@@ -108,7 +109,7 @@ def _table(facts: dict[str, Any]) -> Table:
     }
     if about := facts["quantized"]:
         made = "to be written at the first start" if about["missing_bytes"] else "there"
-        rows["in eight bits"] = f"{about['experts']:,} experts, {about['dense_layers']:,} dense layers"
+        rows[f"in {about['format']}"] = f"{about['experts']:,} experts, {about['dense_layers']:,} dense layers"
         rows["their copy"] = f"{_size(about['bytes'])} in {about['folder']}, {made}"
     for name, value in rows.items():
         table.add_row(name, value)

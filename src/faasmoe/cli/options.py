@@ -73,8 +73,8 @@ Dtype = Annotated[
 Quantize = Annotated[
     Conversion | None,
     typer.Option(
-        help="Use the experts' weights and those of the large dense layers in eight bits: half the memory, and faster. "
-        "A copy of the model in eight bits is made at the first start and kept. Default: weights as they are.",
+        help="Use the experts' weights and those of the large dense layers in eight bits (int8) or four (int4): a half "
+        "or a quarter of the memory. A copy of them is made at the first start and kept. Default: weights as they are.",
         show_default=False,
     ),
 ]

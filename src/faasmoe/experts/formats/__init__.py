@@ -17,6 +17,7 @@ class Registered(NamedTuple):
 REGISTERED = {
     "dense": Registered("faasmoe.experts.formats.dense"),
     "int8": Registered("faasmoe.experts.formats.int8", conversion=True),
+    "int4": Registered("faasmoe.experts.formats.int4", conversion=True),
 }
 
 

@@ -22,6 +22,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("tiny")
     for name in ("qwen2_moe", "gpt_oss", "mixtral"):
         save_tiny(name, base / name, dtype="bfloat16")
+    for name in ("gpt_oss", "mixtral"):
+        save_tiny(name, base / f"{name}_96", dtype="bfloat16", intermediate_size=96)
     save_tiny("qwen2_moe", base / "tied", tie_word_embeddings=True)
     save_tiny("qwen2_moe", base / "odd", moe_intermediate_size=24)
     return {path.name: path for path in base.iterdir()}
@@ -33,8 +35,8 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def plan(folder: Path, **options: object) -> ModelPlan:
-    return make_plan(resolve(str(folder)), 3, quantize="int8", **options)  # type: ignore[arg-type]
+def plan(folder: Path, quantize: str = "int8", **options: object) -> ModelPlan:
+    return make_plan(resolve(str(folder)), 3, quantize=quantize, **options)  # type: ignore[arg-type]
 
 
 def test_a_plan_writes_nothing(folders: dict[str, Path], cache: Path) -> None:
@@ -45,20 +47,35 @@ def test_a_plan_writes_nothing(folders: dict[str, Path], cache: Path) -> None:
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("name", ["qwen2_moe", "gpt_oss", "mixtral"])
-def test_every_expert_is_within_half_a_step_of_the_checkpoints(folders: dict[str, Path], name: str) -> None:
-    exact, made = make_plan(resolve(str(folders[name])), 3), plan(folders[name])
+@pytest.mark.parametrize(
+    ("quantize", "name"),
+    [(quantize, name) for quantize in ("int8", "int4") for name in ("qwen2_moe", "gpt_oss_96", "mixtral_96")],
+)
+def test_every_expert_is_within_half_a_step_of_the_checkpoints(
+    folders: dict[str, Path], quantize: str, name: str
+) -> None:
+    exact, made = make_plan(resolve(str(folders[name])), 3), plan(folders[name], quantize)
     assert made.quantised is not None
     made.quantised.make()
     for before, after in zip(exact.blocks, made.blocks, strict=True):
         assert before.name == after.name
         assert not after.artifact.form.transposed
-        for plain, int8 in zip(before.artifact.weights, after.artifact.weights, strict=True):
-            assert plain.biases == int8.biases
-            for was, now in zip(plain.matrices, int8.matrices, strict=True):
-                weight = quantised_source(exact, was)
-                matrix = now.map()
-                assert (np.abs(matrix.exact() - weight) <= 0.501 * matrix.scale[:, None]).all()
+        for plain, quantised in zip(before.artifact.weights, after.artifact.weights, strict=True):
+            assert plain.biases == quantised.biases
+            for was, now in zip(plain.matrices, quantised.matrices, strict=True):
+                assert now.format == quantize
+                check(now.map(), quantised_source(exact, was))
+
+
+def check(matrix, weight: torch.Tensor) -> None:
+    """Weights that a group of int4 cuts off are as far as its last level."""
+    if matrix.format == "int8":
+        step = matrix.scale[:, None]
+    else:
+        bits = matrix.scales.astype("uint32") << 16
+        step = torch.from_numpy(bits.view("float32")).repeat_interleave(32, 1)
+        weight = weight.clamp(torch.minimum(-8 * step, 7 * step), torch.maximum(-8 * step, 7 * step))
+    assert ((torch.as_tensor(matrix.exact()) - weight).abs() <= 0.501 * step.abs()).all()
 
 
 def quantised_source(exact: ModelPlan, location) -> np.ndarray:
@@ -78,6 +95,13 @@ def test_half_the_bytes(folders: dict[str, Path]) -> None:
     assert made.dense_bytes == exact.dense_bytes - saved
 
 
+def test_a_quarter_of_the_bytes_and_a_scale_for_32_weights(folders: dict[str, Path]) -> None:
+    exact = make_plan(resolve(str(folders["mixtral_96"])), 3, "bfloat16")
+    made = plan(folders["mixtral_96"], "int4")
+    assert made.function_bytes / exact.function_bytes == 4.5 / 16
+    assert made.mapped
+
+
 def test_what_chooses_and_weighs_experts_stays_as_it_is(folders: dict[str, Path]) -> None:
     for name in ("qwen2_moe", "mixtral"):
         linears = set(plan(folders[name]).linears)
@@ -93,16 +117,18 @@ def test_a_head_that_is_the_embedding_has_a_copy_of_its_own(folders: dict[str, P
     assert "model.embed_tokens.weight" in made.layout.dense
 
 
-def test_a_copy_is_made_once(folders: dict[str, Path]) -> None:
-    first = plan(folders["qwen2_moe"]).quantised
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_a_copy_is_made_once(folders: dict[str, Path], quantize: str) -> None:
+    first = plan(folders["qwen2_moe"], quantize).quantised
     assert first is not None
     told: list[int] = []
     first.make(told.append)
     assert first.missing == 0
-    assert sum(told) > 0.9 * first.nbytes
-    again = plan(folders["qwen2_moe"]).quantised
+    assert sum(told) == sum(place.nbytes for file in first.files for place in file.locations())
+    again = plan(folders["qwen2_moe"], quantize).quantised
     assert again is not None
     assert again.folder == first.folder
+    assert again.folder.parent.name == quantize
     states = [file.path.stat().st_mtime_ns for file in again.files]
     again.make()
     assert states == [file.path.stat().st_mtime_ns for file in again.files]
@@ -159,10 +185,12 @@ def test_experts_of_sizes_that_the_kernel_does_not_take_are_refused(folders: dic
         OptionError, match=r"--quantize int8: qwen2_moe has experts with 24 inputs.*multiples of 16"
     ):
         plan(folders["odd"])
+    with pytest.raises(OptionError, match=r"--quantize int4: mixtral has experts with 48 inputs.*multiples of 32"):
+        plan(folders["mixtral"], "int4")
 
 
 def test_options_that_cannot_be_had_together(folders: dict[str, Path]) -> None:
     with pytest.raises(OptionError, match="--dtype float32: int8 weights compute in bfloat16"):
         plan(folders["qwen2_moe"], dtype="float32")
-    with pytest.raises(OptionError, match="--quantize int4: must be int8"):
-        make_plan(resolve(str(folders["qwen2_moe"])), 3, quantize="int4")
+    with pytest.raises(OptionError, match="--quantize int3: must be int8, int4, or not"):
+        make_plan(resolve(str(folders["qwen2_moe"])), 3, quantize="int3")

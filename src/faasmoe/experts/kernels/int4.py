@@ -1,0 +1,80 @@
+"""Weights in int4 and products with them, by the compiled kernels; `c/int4.h` tells the order of the codes.
+
+Arrays are numpy's, row-major; bfloat16 is in `uint16`, as its bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faasmoe.experts.formats.int4 import GROUP
+from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
+
+_ALIGNMENT = 64  # bytes: a vector, and a line of the caches
+
+_convert = LIBRARY.function("int4_convert", ADDRESS, INT, INT, ADDRESS, ADDRESS)
+_widen = LIBRARY.function("int4_widen", ADDRESS, ADDRESS, INT, INT, ADDRESS)
+_packed_bytes = LIBRARY.function("int4_packed_bytes", INT, INT, result=INT)
+_pack = LIBRARY.function("int4_pack", ADDRESS, INT, INT, ADDRESS)
+_products = LIBRARY.function("int4_products", ADDRESS, ADDRESS, ADDRESS, INT, INT, INT, ADDRESS)
+
+
+def converted(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """`weight` `[out, in]` in int4: codes `[out, in / 2]` and scales, bfloat16 `[out, in / GROUP]`.
+
+    Raises `ValueError` for a weight that is not finite, or whose `in` is no multiple of `GROUP`.
+    """
+    outs, ins = weight.shape
+    if ins % GROUP:
+        raise ValueError(f"rows of {ins} weights are no multiple of {GROUP}")
+    weight = np.ascontiguousarray(weight, np.float32)
+    codes, scales = np.empty((outs, ins // 2), np.uint8), np.empty((outs, ins // GROUP), np.uint16)
+    _convert(weight.ctypes.data, outs, ins, codes.ctypes.data, scales.ctypes.data)
+    if ((scales & 0x7F80) == 0x7F80).any():  # the exponent of NaN and infinity
+        raise ValueError("it holds a number that is not finite")
+    return codes, scales
+
+
+def widened(codes: NDArray[np.uint8], scales: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The weights `[out, in]` that codes and scales stand for, exactly."""
+    check(codes, scales)
+    outs, ins = len(codes), 2 * codes.shape[1]
+    weight = np.empty((outs, ins), np.float32)
+    _widen(codes.ctypes.data, scales.ctypes.data, outs, ins, weight.ctypes.data)
+    return weight
+
+
+def products(x: NDArray[np.uint16], codes: NDArray[np.uint8], scales: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """`x` `[n, in]`, bfloat16, times the weight `[out, in]`: sums `[n, out]`.
+
+    Each group of x is rounded to eight bits first, with a scale of its own. Runs on the calling thread, without
+    Python's lock. Raises `ValueError` for operands that do not go together.
+    """
+    check(codes, scales)
+    rows, outs, ins = len(x), len(codes), 2 * codes.shape[1]
+    if x.dtype != np.uint16 or x.shape != (rows, ins):
+        raise ValueError(f"no kernel for {x.dtype} {x.shape} by int4 {(outs, ins)}")
+    x = np.ascontiguousarray(x)
+    room = np.empty(_packed_bytes(rows, ins) + _ALIGNMENT, np.uint8)
+    packed = room.ctypes.data + -room.ctypes.data % _ALIGNMENT
+    sums = np.empty((rows, outs), np.float32)
+    _pack(x.ctypes.data, rows, ins, packed)
+    _products(codes.ctypes.data, scales.ctypes.data, packed, rows, outs, ins, sums.ctypes.data)
+    return sums
+
+
+def check(codes: NDArray[Any], scales: NDArray[Any]) -> None:
+    """Raises `ValueError` for arrays that are no weight in int4 that the kernels can read."""
+    if not (
+        codes.dtype == np.uint8
+        and scales.dtype == np.uint16
+        and codes.ndim == 2
+        and 2 * codes.shape[1] % GROUP == 0
+        and scales.shape == (len(codes), 2 * codes.shape[1] // GROUP)
+        and codes.flags.c_contiguous
+        and scales.flags.c_contiguous
+    ):
+        raise ValueError(f"no weight in int4: {codes.dtype} {codes.shape}, {scales.dtype} {scales.shape}")
