@@ -12,9 +12,8 @@
 #include <arm_neon.h>
 #endif
 
-#define MOST_OUTS 2 /* weight rows in a tile */
-#define MOST_ROWS 6 /* rows of x in a tile */
-#define AHEAD 4096            /* bytes from what is read to what is fetched: the hardware stops at the end of a page */
+#define MOST_ROWS 6             /* of x that go through a tile at once */
+#define AHEAD 1024              /* bytes from the weights that are read to those that are fetched */
 #define CHUNK_BYTES (192 << 10) /* of weights that stay in the second cache while all rows of x pass */
 
 /* LANES groups of one row of x. */
@@ -42,6 +41,10 @@ INLINE ints add_dot(ints sum, words codes, ints x)
     return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #elif defined(__ARM_FEATURE_DOTPROD)
     return (ints)vdotq_s32((int32x4_t)sum, (int8x16_t)codes, (int8x16_t)x);
+#elif defined(__x86_64__)
+    __m128i even = _mm_and_si128((__m128i)codes, _mm_set1_epi16(0xff)), odd = _mm_srli_epi16((__m128i)codes, 8);
+    sum += (ints)_mm_madd_epi16(even, _mm_srai_epi16(_mm_slli_epi16((__m128i)x, 8), 8));
+    return sum + (ints)_mm_madd_epi16(odd, _mm_srai_epi16((__m128i)x, 8));
 #else
     typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
     shorts even = (shorts)codes & 0xff, odd = (shorts)((words)codes >> 8) & 0xff;
@@ -83,37 +86,34 @@ INLINE floats load_scales(const bfloat16 *from, int64_t lanes)
     return (floats)(__builtin_convertvector(loaded, words) << 16);
 }
 
-/* Rows of weights, from one on. */
+/* One row of weights. */
 typedef struct {
     const uint8_t *codes;
     const bfloat16 *scales;
-    int64_t groups; /* of a row */
-} weight_rows;
+    int64_t groups;
+} weight_row;
 
-/* Add the products of `lanes` groups, from `group` on, of `outs` weight rows and `rows` rows of x. */
-INLINE void add_part(const int outs, const int rows, weight_rows w, int64_t group, word_places places, int64_t lanes,
-                     const part *x, floats totals[MOST_OUTS][MOST_ROWS])
+/* Add the products of `lanes` groups, from `group` on, with `rows` rows of x. */
+INLINE void add_part(const int rows, weight_row w, int64_t group, word_places places, int64_t lanes, const part *x,
+                     floats *totals)
 {
-    ints dots[MOST_OUTS][MOST_ROWS];
-    for (int out = 0; out < outs; out++)
-        for (int row = 0; row < rows; row++)
-            dots[out][row] = x[row].offset;
-    for (int line = 0; line < LINES; line++)
-        for (int out = 0; out < outs; out++) {
-            words pairs = load_words(w.codes + GROUP / 2 * w.groups * out + places.first + places.line * line, lanes);
-            words low = pairs & 0x0f0f0f0f, high = pairs >> 4 & 0x0f0f0f0f;
-            for (int row = 0; row < rows; row++) {
-                dots[out][row] = add_dot(dots[out][row], low, x[row].codes[2 * line]);
-                dots[out][row] = add_dot(dots[out][row], high, x[row].codes[2 * line + 1]);
-            }
+    ints dots[MOST_ROWS];
+    for (int row = 0; row < rows; row++)
+        dots[row] = x[row].offset;
+    for (int line = 0; line < LINES; line++) {
+        words pairs = load_words(w.codes + places.first + places.line * line, lanes);
+        words low = pairs & 0x0f0f0f0f, high = pairs >> 4 & 0x0f0f0f0f;
+        for (int row = 0; row < rows; row++) {
+            dots[row] = add_dot(dots[row], low, x[row].codes[2 * line]);
+            dots[row] = add_dot(dots[row], high, x[row].codes[2 * line + 1]);
         }
-    for (int out = 0; out < outs; out++) {
-        floats scale = load_scales(w.scales + w.groups * out + group, lanes);
-        for (int row = 0; row < rows; row++)
-            totals[out][row] += scale * x[row].scale * __builtin_convertvector(dots[out][row], floats);
     }
+    floats scale = load_scales(w.scales + group, lanes);
+    for (int row = 0; row < rows; row++)
+        totals[row] += scale * x[row].scale * __builtin_convertvector(dots[row], floats);
 }
 
+/* As a tree of halves. */
 INLINE float total(floats values)
 {
     float lanes[LANES];
@@ -124,41 +124,35 @@ INLINE float total(floats values)
     return lanes[0];
 }
 
-/* Sums of `outs` weight rows and `rows` rows of x, to `sums`, whose rows are `stride` apart. */
-INLINE void tile(const int outs, const int rows, weight_rows w, const part *x, float *sums, int64_t stride)
+/* Sums of one weight row with `rows` rows of x, to `sums`, whose rows are `stride` apart.
+ *
+ * For a single row of x the hardware alone fetches weights faster than with our help.
+ */
+INLINE void tile(const int rows, weight_row w, const part *x, float *sums, int64_t stride)
 {
-    floats totals[MOST_OUTS][MOST_ROWS] = {0};
+    floats totals[MOST_ROWS] = {0};
     int64_t group = 0, whole = w.groups / BLOCK * BLOCK;
     for (; group < whole; group += BLOCK) {
         word_places places = {GROUP / 2 * group, 4 * BLOCK};
-        for (int out = 0; out < outs; out++) {
-            const uint8_t *ahead = w.codes + GROUP / 2 * (w.groups * out + group) + AHEAD;
-            for (int line = 0; line < LINES; line++)
-                __builtin_prefetch(ahead + 4 * BLOCK * line);
-            __builtin_prefetch((const uint8_t *)(w.scales + w.groups * out + group) + AHEAD / 8);
-        }
+        for (int line = 0; line < LINES && rows > 1; line++)
+            __builtin_prefetch(w.codes + places.first + places.line * line + AHEAD);
         for (int lane = 0; lane < BLOCK; lane += LANES, x += rows, places.first += 4 * LANES)
-            add_part(outs, rows, w, group + lane, places, LANES, x, totals);
+            add_part(rows, w, group + lane, places, LANES, x, totals);
     }
     for (; group < w.groups; group += LANES, x += rows)
-        add_part(outs, rows, w, group, places_of(w.groups, group), w.groups - group, x, totals);
-    for (int out = 0; out < outs; out++)
-        for (int row = 0; row < rows; row++)
-            sums[stride * row + out] = total(totals[out][row]);
+        add_part(rows, w, group, places_of(w.groups, group), w.groups - group, x, totals);
+    for (int row = 0; row < rows; row++)
+        sums[stride * row] = total(totals[row]);
 }
 
-/* Two weight rows at a time share loads of x; a single row of x needs all of memory's speed for one stream. */
-INLINE void tiles(const int rows, weight_rows w, int64_t outs, const part *x, float *sums, int64_t stride)
+/* One weight row at a time: several are several streams, which memory gives more slowly, and are no faster from caches. */
+INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, float *sums, int64_t stride)
 {
-    int64_t out = 0, line = GROUP / 2 * w.groups;
-    if (rows > 1)
-        for (; out + 2 <= outs; out += 2, w.codes += 2 * line, w.scales += 2 * w.groups)
-            tile(2, rows, w, x, sums + out, stride);
-    for (; out < outs; out++, w.codes += line, w.scales += w.groups)
-        tile(1, rows, w, x, sums + out, stride);
+    for (int64_t out = 0; out < outs; out++, w.codes += GROUP / 2 * w.groups, w.scales += w.groups)
+        tile(rows, w, x, sums + out, stride);
 }
 
-static void some_rows(int64_t rows, weight_rows w, int64_t outs, const part *x, float *sums, int64_t stride)
+static void some_rows(int64_t rows, weight_row w, int64_t outs, const part *x, float *sums, int64_t stride)
 {
     switch (rows) {
     case 1: tiles(1, w, outs, x, sums, stride); break;
@@ -177,10 +171,10 @@ EXPORT void int4_products(const uint8_t *codes, const bfloat16 *scales, const vo
                           int64_t ins, float *sums)
 {
     int64_t groups = ins / GROUP, line = GROUP / 2 * groups;
-    int64_t chunk = rows <= MOST_ROWS ? outs : (CHUNK_BYTES / line / MOST_OUTS + 1) * MOST_OUTS;
+    int64_t chunk = rows <= MOST_ROWS ? outs : CHUNK_BYTES / line + 1;
     for (int64_t out = 0; out < outs; out += chunk) {
         int64_t count = outs - out < chunk ? outs - out : chunk;
-        weight_rows w = {codes + line * out, scales + groups * out, groups};
+        weight_row w = {codes + line * out, scales + groups * out, groups};
         for (int64_t row = 0; row < rows; row += MOST_ROWS) {
             int64_t its = rows - row < MOST_ROWS ? rows - row : MOST_ROWS;
             some_rows(its, w, count, (const part *)x + parts_of(groups) * row, sums + outs * row + out, outs);
