@@ -53,19 +53,27 @@ INLINE ints add_dot(ints sum, words codes, ints x)
 #endif
 }
 
-/* A word for each of the first `lanes` lanes; 0 in the others. */
+/* Copy `lanes` numbers, less than LANES, each of `width` bytes. Sizes that the compiler knows make no calls. */
+INLINE void copy_some(void *to, const void *from, int width, int64_t lanes)
+{
+    UNROLL
+    for (int count = 1; count < LANES; count++)
+        if (lanes == count)
+            memcpy(to, from, width * count);
+}
+
+/* A word for each of the first `lanes` lanes; 0 in the others. What lies behind them may be no memory of ours. */
 INLINE words load_words(const uint8_t *from, int64_t lanes)
 {
     words loaded = {0};
     if (lanes >= LANES)
         memcpy(&loaded, from, sizeof loaded);
-    else {
+    else
 #ifdef __AVX512F__
         loaded = (words)_mm512_maskz_loadu_epi32((__mmask16)((1u << lanes) - 1), from);
 #else
-        memcpy(&loaded, from, 4 * lanes);
+        copy_some(&loaded, from, 4, lanes);
 #endif
-    }
     return loaded;
 }
 
@@ -76,13 +84,12 @@ INLINE floats load_scales(const bfloat16 *from, int64_t lanes)
     halves loaded = {0};
     if (lanes >= LANES)
         memcpy(&loaded, from, sizeof loaded);
-    else {
-#ifdef __AVX512BW__
+    else
+#ifdef __AVX512F__
         loaded = (halves)_mm256_maskz_loadu_epi16((__mmask16)((1u << lanes) - 1), from);
 #else
-        memcpy(&loaded, from, 2 * lanes);
+        copy_some(&loaded, from, 2, lanes);
 #endif
-    }
     return (floats)(__builtin_convertvector(loaded, words) << 16);
 }
 
