@@ -53,6 +53,7 @@ INLINE ints add_dot(ints sum, words codes, ints x)
 #endif
 }
 
+#ifndef __AVX512F__
 /* Copy `lanes` numbers, less than LANES, each of `width` bytes. Sizes that the compiler knows make no calls. */
 INLINE void copy_some(void *to, const void *from, int width, int64_t lanes)
 {
@@ -61,6 +62,7 @@ INLINE void copy_some(void *to, const void *from, int width, int64_t lanes)
         if (lanes == count)
             memcpy(to, from, width * count);
 }
+#endif
 
 /* A word for each of the first `lanes` lanes; 0 in the others. What lies behind them may be no memory of ours. */
 INLINE words load_words(const uint8_t *from, int64_t lanes)
