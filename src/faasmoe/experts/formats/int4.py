@@ -1,6 +1,6 @@
-"""Weights in int4 with a bfloat16 scale for each group of 32: 4.5 bits a weight.
+"""Weights in int4 with a scale and a zero for each group of 32, a byte each: 4.5 bits a weight.
 
-The codes lie in the order in which the kernels read them (`kernels/c/int4.h`).
+They lie in the order in which the kernels read them (`kernels/c/int4_order.h`).
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from torch import Tensor
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
 from faasmoe.experts.mapping import TensorLocation, map_tensor
 
-GROUP = 32  # consecutive weights of a row that share a scale
+GROUP = 32  # consecutive weights of a row that share a scale and a zero
+ROW_SCALE = 4  # bytes before those of the groups
+
+
+def scales_width(ins: int) -> int:
+    """Bytes of the scales of a row of so many weights."""
+    return ROW_SCALE + 2 * (ins // GROUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Int4Matrix:
-    """A weight `[out, in]`: the weights of a group are its scale times whole numbers from -8 to 7."""
+    """A weight `[out, in]`: those of a group are its scale times (a code from 0 to 15 - the group's zero)."""
 
     format: ClassVar[str] = "int4"
 
     codes: NDArray[np.uint8]  # [out, in / 2]
-    scales: NDArray[np.uint16]  # bits of bfloat16 [out, in / 32]
+    scales: NDArray[np.uint8]  # [out, scales_width(in)]
 
     @classmethod
     def nearest(cls, weight: NDArray[np.float32]) -> Int4Matrix:
@@ -65,7 +71,7 @@ class Int4Location:
     format: ClassVar[str] = "int4"
 
     codes: TensorLocation  # U8 [out, in / 2]
-    scales: TensorLocation  # BF16 [out, in / 32]
+    scales: TensorLocation  # U8 [out, scales_width(in)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,7 +100,7 @@ class Int4Location:
 
 
 class Int4Format(WeightFormat):
-    """A weight is two tensors: `NAME` uint8 `[out, in / 2]` and `NAME.scale` bfloat16 `[out, in / 32]`.
+    """A weight is two tensors: `NAME` uint8 `[out, in / 2]` and `NAME.scale` uint8 `[out, 4 + in / 16]`.
 
     Only our own copies of checkpoints hold such weights, so none are recognised in a checkpoint.
     """
@@ -113,18 +119,28 @@ class Int4Format(WeightFormat):
     def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
         """See `WeightFormat`."""
         outs, ins = shape
-        return {name: ("U8", (outs, ins // 2)), f"{name}.scale": ("BF16", (outs, ins // GROUP))}
+        return {name: ("U8", (outs, ins // 2)), f"{name}.scale": ("U8", (outs, scales_width(ins)))}
 
     def convert(self, weight: Tensor) -> Int4Matrix:
         """See `WeightFormat`."""
         return Int4Matrix.nearest(weight.float().numpy())
 
-    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, transposed: bool) -> Tensor:
-        """For rows in bfloat16. Sums are float32 and rounded once, after the bias was added."""
-        if x.dtype != torch.bfloat16 or transposed:
-            raise ValueError(f"int4 weights are for rows in bfloat16, not {x.dtype}, and are not transposed")
-        y = torch.from_numpy(_kernels().products(_bits(x), weight.codes, weight.scales))
-        return (y if bias is None else y + bias).bfloat16()
+    def addresses(self, matrix: Int4Matrix) -> Addresses | None:
+        """See `WeightFormat`: matrices in memory with contiguous rows of whole groups."""
+        codes, scales = matrix.codes, matrix.scales
+        if (
+            in_memory(codes, "U8")
+            and codes.ndim == 2
+            and in_memory(scales, "U8")
+            and scales.shape == (len(codes), scales_width(2 * codes.shape[1]))
+            and 2 * codes.shape[1] % GROUP == 0
+        ):
+            return Addresses(address(codes), address(scales), KernelFormat.INT4)
+        return None
+
+    def widened(self, matrix: Int4Matrix, rows: slice) -> NDArray[np.float32]:
+        """See `WeightFormat`."""
+        return matrix[rows].exact()
 
 
 def _kernels() -> Any:

@@ -1,7 +1,4 @@
-"""Weights in int4 and products with them, by the compiled kernels; `c/int4.h` tells the order of the codes.
-
-Arrays are numpy's, row-major; bfloat16 is in `uint16`, as its bits.
-"""
+"""Weights to int4 and back (`c/int4_convert.c`); `c/int4_order.h` tells what the bytes mean."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.experts.formats.int4 import GROUP
+from faasmoe.experts.formats.int4 import GROUP, ROW_SCALE, scales_width
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 
 _ALIGNMENT = 64  # bytes: a vector, and a line of the caches
@@ -22,8 +19,8 @@ _pack = LIBRARY.function("int4_pack", ADDRESS, INT, INT, ADDRESS)
 _products = LIBRARY.function("int4_products", ADDRESS, ADDRESS, ADDRESS, INT, INT, INT, ADDRESS)
 
 
-def converted(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """`weight` `[out, in]` in int4: codes `[out, in / 2]` and scales, bfloat16 `[out, in / GROUP]`.
+def converted(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """`weight` `[out, in]` in int4: codes `[out, in / 2]` and scales `[out, scales_width(in)]`.
 
     Raises `ValueError` for a weight that is not finite, or whose `in` is no multiple of `GROUP`.
     """
@@ -31,15 +28,15 @@ def converted(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[n
     if ins % GROUP:
         raise ValueError(f"rows of {ins} weights are no multiple of {GROUP}")
     weight = np.ascontiguousarray(weight, np.float32)
-    codes, scales = np.empty((outs, ins // 2), np.uint8), np.empty((outs, ins // GROUP), np.uint16)
+    codes, scales = np.empty((outs, ins // 2), np.uint8), np.empty((outs, scales_width(ins)), np.uint8)
     _convert(weight.ctypes.data, outs, ins, codes.ctypes.data, scales.ctypes.data)
-    if ((scales & 0x7F80) == 0x7F80).any():  # the exponent of NaN and infinity
+    if not np.isfinite(scales[:, :ROW_SCALE].copy().view(np.float32)).all():
         raise ValueError("it holds a number that is not finite")
     return codes, scales
 
 
-def widened(codes: NDArray[np.uint8], scales: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """The weights `[out, in]` that codes and scales stand for, exactly."""
+def widened(codes: NDArray[np.uint8], scales: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The weights `[out, in]` that codes and scales stand for."""
     check(codes, scales)
     outs, ins = len(codes), 2 * codes.shape[1]
     weight = np.empty((outs, ins), np.float32)
@@ -70,10 +67,10 @@ def check(codes: NDArray[Any], scales: NDArray[Any]) -> None:
     """Raises `ValueError` for arrays that are no weight in int4 that the kernels can read."""
     if not (
         codes.dtype == np.uint8
-        and scales.dtype == np.uint16
+        and scales.dtype == np.uint8
         and codes.ndim == 2
         and 2 * codes.shape[1] % GROUP == 0
-        and scales.shape == (len(codes), 2 * codes.shape[1] // GROUP)
+        and scales.shape == (len(codes), scales_width(2 * codes.shape[1]))
         and codes.flags.c_contiguous
         and scales.flags.c_contiguous
     ):

@@ -15,6 +15,7 @@ from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.util.folders.user_cache import CACHE
 from tests.tiny import save_tiny
+from tests.unit.experts.kernels.test_int4 import steps_and_zeros
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +68,14 @@ def test_every_expert_is_within_half_a_step_of_the_checkpoints(
                 check(now.map(), quantised_source(exact, was))
 
 
-def check(matrix, weight: torch.Tensor) -> None:
-    """Weights that a group of int4 cuts off are as far as its last level."""
+def check(matrix, weight: np.ndarray) -> None:
+    """Weights that a group of int4 cuts off are as far as its last code."""
     if matrix.format == "int8":
         step = matrix.scale[:, None]
     else:
-        bits = matrix.scales.astype("uint32") << 16
-        step = torch.from_numpy(bits.view("float32")).repeat_interleave(32, 1)
-        weight = weight.clamp(torch.minimum(-8 * step, 7 * step), torch.maximum(-8 * step, 7 * step))
-    assert ((torch.as_tensor(matrix.exact()) - weight).abs() <= 0.501 * step.abs()).all()
+        step, zero = (each.repeat(32, 1) for each in steps_and_zeros(matrix.scales))
+        weight = weight.clip(-zero * step, (15 - zero) * step)
+    assert (np.abs(matrix.exact() - weight) <= 0.501 * step).all()
 
 
 def quantised_source(exact: ModelPlan, location) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_half_the_bytes(folders: dict[str, Path]) -> None:
 def test_a_quarter_of_the_bytes_and_a_scale_for_32_weights(folders: dict[str, Path]) -> None:
     exact = make_plan(resolve(str(folders["mixtral_96"])), 3, "bfloat16")
     made = plan(folders["mixtral_96"], "int4")
-    assert made.function_bytes / exact.function_bytes == 4.5 / 16
+    assert 4.5 / 16 < made.function_bytes / exact.function_bytes < 5 / 16  # 4 bytes more for each row of 64 or 96
     assert made.mapped
 
 

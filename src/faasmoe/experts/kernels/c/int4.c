@@ -1,8 +1,9 @@
 /* Products of weights in int4 (int4.h) with rows of x, which are brought to eight bits.
  *
  * Each group of x, the 32 columns that meet a group of weights, gets a scale of its own: its largest number is 127 or
- * -127. The products of two groups are summed as integers, which is exact, and times both scales they are added in
- * float32, lane by lane in the order of blocks. So a row's sums have the same bits whatever rows come with it.
+ * -127. The products of two groups are summed as integers, and what the weights' zero makes of them is taken off; both
+ * are exact. Times both scales they are added in float32, lane by lane in the order of blocks. So a row's sums have the
+ * same bits whatever rows come with it.
  */
 #include "int4.h"
 
@@ -20,7 +21,7 @@
 typedef struct {
     ints codes[2 * LINES]; /* four signed bytes a lane: what meets the lower and the upper halves of each line */
     floats scale;
-    ints offset; /* -ZERO times the sum of the lane's codes */
+    floats sum; /* of the lane's codes, in sixteenths: times the zero of the weights it is what their codes are too large */
 } part;
 
 static int64_t parts_of(int64_t groups)
@@ -79,8 +80,8 @@ INLINE words load_words(const uint8_t *from, int64_t lanes)
     return loaded;
 }
 
-/* Scales of the first `lanes` lanes in float32; 0 in the others. */
-INLINE floats load_scales(const bfloat16 *from, int64_t lanes)
+/* The bytes of the first `lanes` groups, the zero in the lower half of a lane's lower half; 0 in the other lanes. */
+INLINE words load_scales(const uint8_t *from, int64_t lanes)
 {
     typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
     halves loaded = {0};
@@ -92,23 +93,21 @@ INLINE floats load_scales(const bfloat16 *from, int64_t lanes)
 #else
         copy_some(&loaded, from, 2, lanes);
 #endif
-    return (floats)(__builtin_convertvector(loaded, words) << 16);
+    return __builtin_convertvector(loaded, words);
 }
 
 /* One row of weights. */
 typedef struct {
     const uint8_t *codes;
-    const bfloat16 *scales;
+    const uint8_t *scales;
     int64_t groups;
 } weight_row;
 
 /* Add the products of `lanes` groups, from `group` on, with `rows` rows of x. */
-INLINE void add_part(const int rows, weight_row w, int64_t group, word_places places, int64_t lanes, const part *x,
-                     floats *totals)
+INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t group, word_places places, int64_t lanes,
+                     const part *x, floats *totals)
 {
-    ints dots[MOST_ROWS];
-    for (int row = 0; row < rows; row++)
-        dots[row] = x[row].offset;
+    ints dots[ROWS] = {{0}};
     for (int line = 0; line < LINES; line++) {
         words pairs = load_words(w.codes + places.first + places.line * line, lanes);
         words low = pairs & 0x0f0f0f0f, high = pairs >> 4 & 0x0f0f0f0f;
@@ -117,9 +116,13 @@ INLINE void add_part(const int rows, weight_row w, int64_t group, word_places pl
             dots[row] = add_dot(dots[row], high, x[row].codes[2 * line + 1]);
         }
     }
-    floats scale = load_scales(w.scales + group, lanes);
-    for (int row = 0; row < rows; row++)
-        totals[row] += scale * x[row].scale * __builtin_convertvector(dots[row], floats);
+    words bytes = load_scales(w.scales + ROW_SCALE + 2 * group, lanes);
+    floats zero = __builtin_convertvector((ints)(bytes & 0xff), floats);
+    floats scale = row_scale * (floats)((bytes >> 8 << SCALE_BITS) + SCALE_BIAS);
+    for (int row = 0; row < rows; row++) { /* differences are exact */
+        floats dot = __builtin_convertvector(dots[row], floats) - zero * x[row].sum;
+        totals[row] += scale * x[row].scale * dot;
+    }
 }
 
 /* As a tree of halves. */
@@ -139,17 +142,19 @@ INLINE float total(floats values)
  */
 INLINE void tile(const int rows, weight_row w, const part *x, float *sums, int64_t stride)
 {
-    floats totals[MOST_ROWS] = {0};
+    floats totals[ROWS] = {{0}};
+    float scale;
+    memcpy(&scale, w.scales, sizeof scale);
     int64_t group = 0, whole = w.groups / BLOCK * BLOCK;
     for (; group < whole; group += BLOCK) {
         word_places places = {GROUP / 2 * group, 4 * BLOCK};
         for (int line = 0; line < LINES && rows > 1; line++)
             __builtin_prefetch(w.codes + places.first + places.line * line + AHEAD);
         for (int lane = 0; lane < BLOCK; lane += LANES, x += rows, places.first += 4 * LANES)
-            add_part(rows, w, group + lane, places, LANES, x, totals);
+            add_part(rows, w, scale, group + lane, places, LANES, x, totals);
     }
     for (; group < w.groups; group += LANES, x += rows)
-        add_part(rows, w, group, places_of(w.groups, group), w.groups - group, x, totals);
+        add_part(rows, w, scale, group, places_of(w.groups, group), w.groups - group, x, totals);
     for (int row = 0; row < rows; row++)
         sums[stride * row] = total(totals[row]);
 }
@@ -157,12 +162,16 @@ INLINE void tile(const int rows, weight_row w, const part *x, float *sums, int64
 /* One weight row at a time: several are several streams, which memory gives more slowly, and are no faster from caches. */
 INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, float *sums, int64_t stride)
 {
-    for (int64_t out = 0; out < outs; out++, w.codes += GROUP / 2 * w.groups, w.scales += w.groups)
-        tile(rows, w, x, sums + out, stride);
+    for (int64_t out = 0; out < outs; out++, w.codes += GROUP / 2 * w.groups, w.scales += scales_size(w.groups))
+        tile_row(rows, w, x, sums + out, stride);
 }
 
 static void some_rows(int64_t rows, weight_row w, int64_t outs, const part *x, float *sums, int64_t stride)
 {
+    int64_t groups = ins / GROUP, outs = last - first;
+    weight_row w = {(const uint8_t *)codes + GROUP / 2 * groups * first,
+                    (const uint8_t *)scales + scales_size(groups) * first, groups};
+    const part *parts = (const part *)x;
     switch (rows) {
     case 1: tiles(1, w, outs, x, sums, stride); break;
     case 2: tiles(2, w, outs, x, sums, stride); break;
@@ -214,7 +223,7 @@ INLINE void pack_group(const bfloat16 *x, part *to, int lane)
     for (int i = 0; i < 2 * LINES; i++)
         memcpy((int32_t *)&to->codes[i] + lane, codes + 4 * i, 4);
     ((float *)&to->scale)[lane] = most / 127;
-    ((int32_t *)&to->offset)[lane] = -ZERO * sum;
+    ((float *)&to->sum)[lane] = (float)sum / SIXTEENTHS;
 }
 
 /* Room that packed rows take, in bytes. It should begin at a multiple of 64. */

@@ -1,10 +1,17 @@
 /* Weights to int4 (int4.h) and back. */
 #include "int4.h"
 
-#define VECTORS (GROUP / LANES)
-#define TRIALS 9 /* scales that are tried to both sides of the plain one */
+enum { VECTORS = GROUP / LANES, TRIALS = 13 };
+static const float FEWEST = 12.6f, MORE = 0.3f; /* codes over which a trial spreads a group, and the next one's more */
+static const float LARGEST = 1.9375f;           /* scale of a group */
 
-static float sum_of(floats values)
+/* A group as a trial has it: its bytes of the scales, and its codes. */
+typedef struct {
+    uint8_t zero, scale;
+    floats codes[VECTORS];
+} trial;
+
+INLINE float sum_of(floats values)
 {
     float sum = 0;
     for (int i = 0; i < LANES; i++)
@@ -17,101 +24,146 @@ INLINE floats chosen(ints mask, floats yes, floats no)
     return (floats)((mask & (ints)yes) | (~mask & (ints)no));
 }
 
-/* The nearest whole numbers from -8 to 7. */
-INLINE floats levels(floats values)
+/* The nearest codes. */
+INLINE floats codes_of(floats values)
 {
-    floats low = (floats){0} - 8, high = (floats){0} + 7;
+    floats low = {0}, high = low + 15;
     values = chosen(values < low, low, values);
     values = chosen(values > high, high, values);
     return (values + ROUNDER) - ROUNDER;
 }
 
-/* The number of a group that is farthest from 0, of two the first; a nan is farther than all. */
-static float farthest(const float *weights)
+static float scale_of(uint8_t byte)
 {
-    uint32_t most = 0;
-    int at = 0;
-    for (int i = 0; i < GROUP; i++) {
-        uint32_t bits;
-        memcpy(&bits, &weights[i], sizeof bits);
-        if ((bits & 0x7fffffff) > most) {
-            most = bits & 0x7fffffff;
-            at = i;
-        }
-    }
-    return weights[at];
-}
-
-/* The scale that has the least squared error of those tried: for the levels that each of them gives, the best scale.
- *
- * The plain one makes the number farthest from 0 the level -8, so it may be negative. Larger and smaller ones, which let
- * that number be off to have the others nearer, are tried in steps of 1/80 (as llama.cpp's make_qx_quants does). */
-static float best_scale(const floats *weights, float most)
-{
-    float best = 0, gain = 0; /* by how much the squared error is less than if all weights were 0 */
-    for (int trial = -TRIALS; trial <= TRIALS; trial++) {
-        float inverse = -(ZERO + 0.1f * trial) / most;
-        floats products = {0}, squares = {0};
-        for (int i = 0; i < VECTORS; i++) {
-            floats level = levels(weights[i] * inverse);
-            products += level * weights[i];
-            squares += level * level;
-        }
-        float product = sum_of(products), square = sum_of(squares);
-        if (square > 0 && product * (product / square) > gain) {
-            gain = product * (product / square);
-            best = product / square;
-        }
-    }
-    return best;
-}
-
-/* One group: its words go to `codes`, where `places` says. The scale is not finite if a weight is not. */
-static bfloat16 convert_group(const float *weights, uint8_t *codes, word_places places)
-{
-    floats loaded[VECTORS];
-    memcpy(loaded, weights, sizeof loaded);
-    float most = farthest(weights);
-    float size = most < 0 ? -most : most;
-    bool finite = size <= 3.4e38f, tiny = size < 1e-30f; /* squares of tinier ones would be lost */
-    float power = 1 / (tiny ? 1 : size);
-    for (int i = 0; i < VECTORS; i++)
-        loaded[i] *= power; /* so that no square overflows */
-    bfloat16 scale = !finite ? 0x7fc0 : tiny ? 0 : narrow(best_scale(loaded, most * power) * size);
-    float inverse = widen(scale) != 0 && finite ? 1 / widen(scale) : 0;
-    uint8_t code[GROUP];
-    for (int i = 0; i < VECTORS; i++) {
-        floats original;
-        memcpy(&original, weights + LANES * i, sizeof original);
-        ints level = __builtin_convertvector(levels(finite ? original * inverse : (floats){0}), ints);
-        for (int lane = 0; lane < LANES; lane++)
-            code[LANES * i + lane] = (uint8_t)(level[lane] + ZERO);
-    }
-    for (int line = 0; line < LINES; line++)
-        for (int i = 0; i < 4; i++)
-            codes[places.first + places.line * line + i] = (uint8_t)(code[8 * line + i] | code[8 * line + 4 + i] << 4);
+    uint32_t bits = ((uint32_t)byte << SCALE_BITS) + SCALE_BIAS;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
     return scale;
 }
 
-/* float32 `weights` [rows, ins] in int4. Scales that are not finite tell of weights that are not. */
-EXPORT void int4_convert(const float *weights, int64_t rows, int64_t ins, uint8_t *codes, bfloat16 *scales)
+static uint8_t nearest_scale(float scale)
 {
-    int64_t groups = ins / GROUP;
-    for (int64_t row = 0; row < rows; row++, codes += GROUP / 2 * groups, scales += groups)
-        for (int64_t group = 0; group < groups; group++, weights += GROUP)
-            scales[group] = convert_group(weights, codes, places_of(groups, group));
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    int32_t byte = ((int32_t)bits - SCALE_BIAS + (1 << (SCALE_BITS - 1))) >> SCALE_BITS;
+    return (uint8_t)(scale <= 0 || byte < 0 ? 0 : byte > 255 ? 255 : byte);
 }
 
-/* Weights [rows, ins] that int4 stands for, in float32, which has all of them exactly. */
-EXPORT void int4_widen(const uint8_t *codes, const bfloat16 *scales, int64_t rows, int64_t ins, float *weights)
+static uint8_t nearest_zero(float zero)
+{
+    float sixteenths = zero * SIXTEENTHS + 0.5f;
+    return (uint8_t)(sixteenths < 0 ? 0 : sixteenths > 15 * SIXTEENTHS ? 15 * SIXTEENTHS : sixteenths);
+}
+
+/* Spread the group, whose smallest number is `low`, over its codes by steps of `step`. The scale and the zero that are
+ * kept are the best for these codes (by least squares), and then the codes the nearest for them. Returns the squared
+ * error. */
+static float try_step(const floats *weights, float low, float step, trial *result)
+{
+    floats ones = {0}, squares = {0}, products = {0}, sums = {0}, error = {0};
+    for (int i = 0; i < VECTORS; i++) {
+        floats codes = codes_of((weights[i] - low) * (1 / step));
+        ones += codes;
+        squares += codes * codes;
+        products += codes * weights[i];
+        sums += weights[i];
+    }
+    float one = sum_of(ones), sum = sum_of(sums), spread = GROUP * sum_of(squares) - one * one;
+    result->scale = nearest_scale(spread > 0 ? (GROUP * sum_of(products) - one * sum) / spread : step);
+    float scale = scale_of(result->scale);
+    result->zero = nearest_zero((one - sum / scale) / GROUP);
+    float zero = (float)result->zero / SIXTEENTHS;
+    for (int i = 0; i < VECTORS; i++) {
+        result->codes[i] = codes_of(weights[i] * (1 / scale) + zero);
+        floats off = (result->codes[i] - zero) * scale - weights[i];
+        error += off * off;
+    }
+    return sum_of(error);
+}
+
+/* The smallest and the largest number of a group, and 0. */
+static void range_of(const float *weights, float *low, float *high)
+{
+    *low = *high = 0;
+    for (int i = 0; i < GROUP; i++) {
+        *low = weights[i] < *low ? weights[i] : *low;
+        *high = weights[i] > *high ? weights[i] : *high;
+    }
+}
+
+/* One group of numbers that were divided by the row's scale: its words go to `codes`, where `places` says. */
+static void convert_group(const float *weights, uint8_t *codes, word_places places, uint8_t *scales)
+{
+    floats loaded[VECTORS];
+    float low, high, least = 0;
+    trial best = {8 * SIXTEENTHS, 0, {{0}}}, next;
+    memcpy(loaded, weights, sizeof loaded);
+    range_of(weights, &low, &high);
+    for (int i = 0; i < VECTORS; i++)
+        best.codes[i] += 8;
+    for (int i = 0; i < TRIALS && high > low; i++) {
+        float error = try_step(loaded, low, (high - low) / (FEWEST + MORE * i), &next);
+        if (i == 0 || error < least) {
+            least = error;
+            best = next;
+        }
+    }
+    scales[0] = best.zero;
+    scales[1] = best.scale;
+    uint8_t code[GROUP];
+    for (int i = 0; i < GROUP; i++)
+        code[i] = (uint8_t)best.codes[i / LANES][i % LANES];
+    for (int line = 0; line < LINES; line++)
+        for (int i = 0; i < 4; i++)
+            codes[places.first + places.line * line + i] = (uint8_t)(code[8 * line + i] | code[8 * line + 4 + i] << 4);
+}
+
+/* The row's scale: the smallest with which no trial's step is too large for a group's; 0 for a row of zeros. */
+static float row_scale(const float *weights, int64_t groups)
+{
+    float most = 0, low, high;
+    for (int64_t i = 0; i < GROUP * groups; i++)
+        if (weights[i] - weights[i] != 0)
+            return weights[i] - weights[i]; /* nan: it is not finite */
+    for (int64_t group = 0; group < groups; group++) {
+        range_of(weights + GROUP * group, &low, &high);
+        float range = high / FEWEST - low / FEWEST; /* apart, so that it is finite */
+        most = range > most ? range : most;
+    }
+    return most > 1e-30f ? most / LARGEST : 0;
+}
+
+/* float32 `weights` [rows, ins] in int4. A row's scale is no number if one of its weights is not finite. */
+EXPORT void int4_convert(const float *weights, int64_t rows, int64_t ins, uint8_t *codes, uint8_t *scales)
 {
     int64_t groups = ins / GROUP;
-    for (int64_t row = 0; row < rows; row++, codes += GROUP / 2 * groups, scales += groups)
+    for (int64_t row = 0; row < rows; row++, codes += GROUP / 2 * groups, scales += scales_size(groups)) {
+        float scale = row_scale(weights, groups), inverse = scale > 0 ? 1 / scale : 0;
+        memcpy(scales, &scale, ROW_SCALE);
+        for (int64_t group = 0; group < groups; group++, weights += GROUP) {
+            float divided[GROUP];
+            for (int i = 0; i < GROUP; i++)
+                divided[i] = inverse > 0 ? weights[i] * inverse : 0;
+            convert_group(divided, codes, places_of(groups, group), scales + ROW_SCALE + 2 * group);
+        }
+    }
+}
+
+/* Weights [rows, ins] that int4 stands for, in float32. */
+EXPORT void int4_widen(const uint8_t *codes, const uint8_t *scales, int64_t rows, int64_t ins, float *weights)
+{
+    int64_t groups = ins / GROUP;
+    for (int64_t row = 0; row < rows; row++, codes += GROUP / 2 * groups, scales += scales_size(groups)) {
+        float scale;
+        memcpy(&scale, scales, sizeof scale);
         for (int64_t group = 0; group < groups; group++, weights += GROUP) {
             word_places places = places_of(groups, group);
+            const uint8_t *its = scales + ROW_SCALE + 2 * group;
+            float zero = (float)its[0] / SIXTEENTHS, step = scale * scale_of(its[1]);
             for (int i = 0; i < GROUP; i++) {
                 uint8_t pair = codes[places.first + places.line * (i / 8) + i % 4];
-                weights[i] = widen(scales[group]) * ((i % 8 < 4 ? pair & 15 : pair >> 4) - ZERO);
+                weights[i] = step * ((float)(i % 8 < 4 ? pair & 15 : pair >> 4) - zero);
             }
         }
+    }
 }
