@@ -111,6 +111,9 @@ class WeightFormat(ABC):
     block_kernel: ClassVar[str] = ""
     """`module:class` of the kernel that runs a whole block of experts, a `BlockKernel`; empty: there is none."""
 
+    head: ClassVar[str] = ""
+    """Name of the format in which `--quantize` keeps the layer that gives logits; empty: this one."""
+
     multiple: ClassVar[int] = 1
     """`convert` takes weights whose number of inputs is a multiple of it."""
 

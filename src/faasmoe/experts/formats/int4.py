@@ -106,6 +106,10 @@ class Int4Format(WeightFormat):
     """
 
     name = Int4Matrix.format
+    block_kernel = "faasmoe.experts.kernels.fused:FusedExperts"
+    head = (
+        "int8"  # in int4 it costs as much quality as all other weights together (`python -m benchmarks.quality`)
+    )
     multiple = GROUP
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:

@@ -1,8 +1,9 @@
 """A quantised copy of a checkpoint's large matrices, which is made once and mapped by every process that uses it.
 
-It is kept in the user's cache, in a folder named after the checkpoint and its state: one safetensors file for the
-dense part's linear layers and one for each layer's experts. Where everything lies in these files follows from the
-checkpoint's shapes, so it is known before they are written (`model.weights.quantised_file`).
+It is kept in the user's cache, in a folder named after the checkpoint and its state: a safetensors file for the dense
+part's linear layers, one for its head if that has a format of its own, and one for each layer's experts. Where
+everything lies in these files follows from the checkpoint's shapes, so it is known before they are written
+(`model.weights.quantised_file`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
-from faasmoe.experts.formats.registry import DENSE
+from faasmoe.experts.formats.registry import DENSE, by_name
+from faasmoe.experts.kernels.cache import CACHE, user_cache
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.weights import quantised_cache
@@ -129,10 +131,12 @@ def plan_copy(
         )
     sources = tuple(map(quantised_cache.state, sorted({file.resolve() for file in checkpoint.files})))
     folder = user_cache() / format.name / f"{name.replace('/', '--')}-{_identity(sources)}"
-    linears = _linears(architecture, layout, format.multiple)
-    matrices = [SourceMatrix(f"{linear}.weight", checkpoint.plain(tensor)) for linear, tensor in linears.items()]
-    dense = QuantisedFile(folder / "dense.safetensors", format, matrices)
-    files, experts = [dense], {}
+    files: list[QuantisedFile] = []
+    linears: dict[str, MatrixLocation] = {}
+    for file, members in _dense_files(architecture, layout, checkpoint, folder, format):
+        files.append(file)
+        linears.update(zip(members, file.locations(), strict=True))
+    experts = {}
     for module in architecture.experts:
         plain = locate_experts(module, layout.experts[module.name], checkpoint)
         _check_sizes(architecture.name, plain[0], module, format)
@@ -145,13 +149,30 @@ def plan_copy(
         folder=folder,
         sources=sources,
         files=tuple(files),
-        linears=dict(zip(linears, dense.locations(), strict=True)),
+        linears=linears,
         experts=experts,
     )
 
 
-def _linears(architecture: Architecture, layout: Layout, multiple: int) -> dict[str, str]:
-    """Linear layers of the dense part that are quantised, and the checkpoint's tensor of each one's weight.
+def _dense_files(
+    architecture: Architecture, layout: Layout, checkpoint: Checkpoint, folder: Path, format: WeightFormat
+) -> Iterator[tuple[QuantisedFile, list[str]]]:
+    """The dense part's files, each with the linear layers that it holds: the head may be in a format of its own."""
+    model = architecture.meta_model
+    formats = {"dense": format, "head": by_name(format.head) if format.head else format}
+    parts: dict[str, dict[str, SourceMatrix]] = {part: {} for part in formats}
+    for name, tensor in _linears(architecture, layout).items():
+        layer = model.get_submodule(name)
+        part = "head" if format.head and layer is model.get_output_embeddings() else "dense"
+        if layer.in_features % formats[part].multiple == 0:
+            parts[part][name] = SourceMatrix(f"{name}.weight", checkpoint.plain(tensor))
+    for part, its in parts.items():
+        if its:
+            yield QuantisedFile(folder / f"{part}.safetensors", formats[part], list(its.values())), list(its)
+
+
+def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
+    """Linear layers of the dense part that may be quantised, and the checkpoint's tensor of each one's weight.
 
     Routers and gates of shared experts stay as they are: layers with no more outputs than there are experts.
     """
@@ -164,7 +185,7 @@ def _linears(architecture: Architecture, layout: Layout, multiple: int) -> dict[
         weight = f"{name}.weight"
         source = stored.get(weight) or stored.get(tied.get(weight, ""))
         plain = type(layer) is nn.Linear  # a subclass may compute something else
-        if plain and source and layer.in_features % multiple == 0 and layer.out_features > least:
+        if plain and source and layer.out_features > least:
             found[name] = source
     return found
 

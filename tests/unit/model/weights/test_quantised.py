@@ -102,6 +102,20 @@ def test_a_quarter_of_the_bytes_and_a_scale_for_32_weights(folders: dict[str, Pa
     assert made.mapped
 
 
+def test_the_head_of_int4_is_in_int8(folders: dict[str, Path]) -> None:
+    for name in ("qwen2_moe", "tied"):
+        made = plan(folders[name], "int4")
+        assert {
+            linear: location.format for linear, location in made.linears.items() if location.format != "int4"
+        } == {"lm_head": "int8"}
+        assert made.quantised is not None
+        assert [file.path.stem for file in made.quantised.files][:2] == ["dense", "head"]
+        made.quantised.make()
+        head = made.linears["lm_head"].map()
+        assert head.shape == (128, 64)
+        assert np.abs(head.exact()).max() > 0
+
+
 def test_what_chooses_and_weighs_experts_stays_as_it_is(folders: dict[str, Path]) -> None:
     for name in ("qwen2_moe", "mixtral"):
         linears = set(plan(folders[name]).linears)
