@@ -33,12 +33,16 @@ def report(
     for name, value in figures.items():
         limit = limits.get(name)
         if limit is None:
-            table.add_row(name, f"{value:,.2f}", "", "")
+            table.add_row(name, _shown(value), "", "")
         else:
             met = value >= limit if name in at_least else value <= limit
             sign = "≥" if name in at_least else "≤"
             verdict = "[green]met[/]" if met else "[red]missed[/]"
-            table.add_row(name, f"{value:,.2f}", f"{sign} {limit}", verdict)
+            table.add_row(name, _shown(value), f"{sign} {limit}", verdict)
     Console().print(table)
     if file:
         Path(file).write_text(json.dumps({"machine": where, "limits": dict(limits), **figures}, indent=1))
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"

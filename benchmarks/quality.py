@@ -1,7 +1,7 @@
-"""What eight bits cost in quality: int8 against bfloat16, and bfloat16 against float32, on text nobody trained on.
+"""What fewer bits cost in quality: int8 and int4 against bfloat16, and that against float32, on text nobody trained on.
 
 Give it the corpus that the demo model was trained on, of which it takes the last 2 % of every domain (these were
-held out), or any other text. Runs the model three times side by side, through this project's own kernels.
+held out), any other text, or both. Runs the model once for each type side by side, through this project's own kernels.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ WAYS: dict[str, dict[str, str]] = {
     "float32": {"dtype": "float32"},
     "bf16": {"dtype": "bfloat16"},
     "int8": {"quantize": "int8"},
+    "int4": {"quantize": "int4"},
 }
-LIMITS = {"kl_int8_vs_bf16_millinats": 10.0}
+PAIRS = (("bf16", "int8"), ("bf16", "int4"), ("float32", "bf16"))  # what is wanted, and what is measured
+LIMITS = {"int8_kl_nats": 0.01, "int4_kl_nats": 0.02}  # per token, on the text where it is largest
 
 
 def held_out(corpus: Path) -> Iterator[str]:
@@ -86,7 +88,8 @@ class Comparison:
 
 
 def measure(source: ModelSource, texts: list[str], most: int) -> Figures:
-    pairs = {("bf16", "int8"): Comparison(), ("float32", "bf16"): Comparison()}
+    """On one set of texts."""
+    pairs = {pair: Comparison() for pair in PAIRS}
     nats, tokens = dict.fromkeys(WAYS, 0.0), 0
     with ExitStack() as stack:
         ways = {
@@ -107,19 +110,36 @@ def measure(source: ModelSource, texts: list[str], most: int) -> Figures:
     return figures | {f"perplexity_{name}": math.exp(total / tokens) for name, total in nats.items()}
 
 
+def measure_all(source: ModelSource, sets: dict[str, list[str]], most: int) -> Figures:
+    """On each set of texts, with its name before a figure's."""
+    found = {name: measure(source, texts, most) for name, texts in sets.items()}
+    figures: Figures = {
+        f"{kind}_kl_nats": max(its[f"kl_{kind}_vs_bf16_millinats"] for its in found.values()) / 1e3
+        for kind in ("int8", "int4")
+    }
+    return figures | {f"{name}_{key}": value for name, its in found.items() for key, value in its.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a folder or hub id; the demo model without it")
-    text = parser.add_mutually_exclusive_group(required=True)
-    text.add_argument("--corpus", type=Path, help="folder of DOMAIN.txt.xz that the demo model was trained on")
-    text.add_argument("--text", type=Path, help="a file of text that was not trained on")
-    parser.add_argument("--windows", type=int, default=200, help=f"of {WINDOW} tokens, at most")
+    parser.add_argument("--corpus", type=Path, help="folder of DOMAIN.txt.xz that the demo model was trained on")
+    parser.add_argument("--text", type=Path, nargs="+", default=[], help="files of text that was not trained on")
+    parser.add_argument(
+        "--windows", type=int, default=200, help=f"of {WINDOW} tokens, at most, of each of the two"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     args = parser.parse_args()
-    texts = list(held_out(args.corpus)) if args.corpus else [args.text.read_text()]
-    if not texts:
-        parser.error(f"--corpus {args.corpus}: holds no DOMAIN.txt.xz")
-    report(measure(resolve(args.model), texts, args.windows), LIMITS, args.json)
+    sets: dict[str, list[str]] = {}
+    if args.corpus:
+        sets["held_out"] = list(held_out(args.corpus))
+        if not sets["held_out"]:
+            parser.error(f"--corpus {args.corpus}: holds no DOMAIN.txt.xz")
+    if args.text:
+        sets["text"] = ["\n".join(path.read_text() for path in args.text)]
+    if not sets:
+        parser.error("give --corpus, --text or both")
+    report(measure_all(resolve(args.model), sets, args.windows), LIMITS, args.json)
 
 
 if __name__ == "__main__":
