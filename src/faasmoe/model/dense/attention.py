@@ -35,6 +35,7 @@ class Span:
 
     state: SequenceState
     count: int
+    apart: bool = False  # each token attends as one in a step of its own does, which gives it the same bits
 
 
 @dataclass
@@ -92,12 +93,16 @@ def flat_attention(
     start, decodes, whole = 0, {}, {}
     for span in row.spans:
         cache = span.state.layers[layer]
-        if span.count == 1 and compiled:
-            decodes[start] = cache.place()
+        if compiled and (span.count == 1 or span.apart):
+            if span.apart:
+                cache.make_room(span.count)
+            for token in range(start, start + span.count):
+                decodes[token] = cache.place()
         else:
             here = slice(start, start + span.count)
             keys, values = cache.append(key[0, :, here], value[0, :, here])
-            whole[here.start] = _attend(query[0, :, here], keys, values, rule).transpose(0, 1)
+            attend = _attend_apart if span.apart else _attend
+            whole[start] = attend(query[0, :, here], keys, values, rule).transpose(0, 1)
         start += span.count
     if not whole:
         return decode_kernel.attend(list(decodes.values()), query, key, value, rule), None
@@ -135,6 +140,16 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
         scale=rule.scale,
         enable_gqa=gqa,
     )[0]
+
+
+def _attend_apart(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
+    """As `_attend`, one token after the other."""
+    before = keys.shape[1] - query.shape[1]
+    answers = [
+        _attend(query[:, i : i + 1], keys[:, : before + i + 1], values[:, : before + i + 1], rule)
+        for i in range(query.shape[1])
+    ]
+    return torch.cat(answers, 1)
 
 
 def _visible(count: int, length: int, window: int | None) -> Tensor:

@@ -82,8 +82,13 @@ class KVCache:
         self.values[:, start:end] = value
         return self.keys[:, :end], self.values[:, :end]
 
+    def make_room(self, tokens: int) -> None:
+        """Let the next `tokens` tokens be added without moving the buffers. Raises `ValueError` as `append` does."""
+        if self.length + tokens > self.keys.shape[1]:
+            self._grow(self.length + tokens)
+
     def place(self) -> Place:
-        """Count one more token and return where its key and value are to be written.
+        """Count one more token and return where its key and value are to be written, until the buffers grow.
 
         Raises `ValueError` as `append` does.
         """
@@ -106,10 +111,8 @@ class KVCache:
 
     def _extend(self, count: int) -> None:
         """Count `count` more tokens, which are still to be written."""
-        end = self.length + count
-        if end > self.keys.shape[1]:
-            self._grow(end)
-        self.length = end
+        self.make_room(count)
+        self.length += count
 
     def _grow(self, tokens: int) -> None:
         """Resize both buffers or, if there is no memory for that, neither."""

@@ -13,7 +13,7 @@ from transformers.masking_utils import (
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model.dense.attention import FlatRow, Span, flat_attention, window_mask
 from faasmoe.model.state.kv_cache import KVCacheSpec
-from faasmoe.model.state.sequence_state import StateSpec
+from faasmoe.model.state.sequence_state import SequenceState, StateSpec
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
 
@@ -77,6 +77,40 @@ def test_chunks_of_interleaved_sequences_equal_each_sequence_alone(
     for its, parts in zip(tensors, got, strict=True):
         wanted = reference(*its, window, softcap, sinks)
         assert torch.allclose(torch.cat(parts).float(), wanted, atol=1e-5 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("window", "softcap", "with_sinks"), [(0, 0.0, False), (3, 0.0, False), (3, 2.0, True)])
+def test_tokens_of_a_span_that_attend_apart_have_the_bits_of_single_ones(
+    dtype: torch.dtype, window: int, softcap: float, with_sinks: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    length, before = 21, 14
+    tensors = [torch.randn(1, h, length, DIM, generator=generator).to(dtype) for h in (HEADS, KV_HEADS, KV_HEADS)]
+    sinks = torch.randn(HEADS, generator=generator) if with_sinks else None
+    module, row = nn.Module(), FlatRow(windows={0: window})
+    module.layer_idx = 0
+    row.attach(module)
+    spec = StateSpec({0: KVCacheSpec(KV_HEADS, DIM, DIM, dtype, dtype)})
+
+    def run(state: SequenceState, start: int, count: int, *, apart: bool = False) -> torch.Tensor:
+        other = spec.allocate()  # of a prompt in the same step
+        other.reserve(2)
+        row.spans = [Span(other, 2), Span(state, count, apart=apart)]
+        both = (torch.cat([t[:, :, :2], t[:, :, start : start + count]], 2) for t in tensors)
+        out, _ = flat_attention(module, *both, None, softcap=softcap or None, s_aux=sinks)
+        return out[0, 2:]
+
+    states = [spec.allocate() for _ in range(2)]
+    for state in states:
+        state.reserve(before + 2)  # the buffers grow in between
+        run(state, 0, before)
+        state.reserve(length)
+    single = torch.cat([run(states[0], at, 1) for at in range(before, length)])
+    together = run(states[1], before, length - before, apart=True)
+    assert torch.equal(together, single)
+    assert states[1].truncate(before + 1) == before + 1
+    assert torch.equal(run(states[1], before + 1, 3, apart=True), single[1:4])
 
 
 def test_masks_become_windows_in_the_probe_only() -> None:

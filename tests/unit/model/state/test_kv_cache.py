@@ -54,6 +54,18 @@ def test_all_that_was_appended_comes_back_in_order(counts: list[int]) -> None:
     assert cache.nbytes == 2 * A_TOKEN * total
 
 
+def test_places_stay_where_room_was_made() -> None:
+    cache = LAYER.allocate()
+    cache.reserve(4)
+    cache.append(torch.randn(2, 3, 3), torch.randn(2, 3, 5))
+    cache.reserve(9)
+    cache.make_room(6)
+    places = [cache.place() for _ in range(6)]
+    assert places == [(cache.keys.data_ptr(), cache.values.data_ptr(), 9, length) for length in range(4, 10)]
+    with pytest.raises(ValueError, match="10 tokens; 9 are reserved"):
+        cache.make_room(1)
+
+
 def test_what_is_reserved_is_what_it_takes() -> None:
     cache = reserved(10, (0, 1, 2))
     key, value = torch.randn(2, 30, 3), torch.randn(2, 30, 5)
