@@ -92,6 +92,9 @@ class Attempts:
             for each in (part, *others):
                 self._fail(each.members, error)
             return []
+        if part.speculates and seconds < _SLOW_SECONDS:  # a guess fails nobody
+            alone = self._again(part, everybody)
+            return [*others, alone] if alone else others
         named = self._named(part, error)
         blamed = [i for i in everybody if named is None or i in named]
         parts = [[i for i in everybody if named is not None and i not in named]]

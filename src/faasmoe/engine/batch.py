@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.scheduler import ScheduledTokens
 from faasmoe.engine.sequence import Sequence
+from faasmoe.engine.step import ScheduledTokens
+from faasmoe.errors import ServingError
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.state.sequence_state import SequenceState
+from faasmoe.protocol.errors import NOT_FINITE
 
 
 @dataclass(frozen=True, slots=True)
 class LogitRows:
-    """The rows of the step's logits that belong to a request: `count` of them from `first` on."""
+    """The rows of the step's logits that belong to a request: `count` of them from `first` on.
+
+    The last `drafted` are of tokens of a draft.
+    """
 
     running: RequestState
     first: int
     count: int
+    drafted: int
+
+    def usable(self, finite: Many[bool]) -> slice:
+        """The rows before the first that is not `finite`. Raises `ServingError` if others than a draft's are not.
+
+        What comes of a guess counts only if the guess is right, and then the next step finds it.
+        """
+        its = finite[self.first : self.first + self.count]
+        count = its.index(False) if False in its else self.count
+        if count < self.count - self.drafted:
+            raise ServingError(NOT_FINITE)
+        return slice(self.first, self.first + count)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,14 +66,20 @@ class Batch:
     def _add(self, work: ScheduledTokens, running: RequestState, offsets: Collection[int]) -> None:
         sequence, start = work.sequence, work.sequence.computed
         if offsets:
-            self.logit_rows.append(LogitRows(running, len(self.wanted), len(offsets)))
+            self.logit_rows.append(LogitRows(running, len(self.wanted), len(offsets), len(work.draft)))
             self.wanted += [len(self.tokens) + offset for offset in offsets]
-        if start < sequence.prompt_length or work.count > 1:
+        if start < sequence.prompt_length or work.certain > 1:
             self.prompt_tokens += work.count
-        self.tokens += sequence.tokens[start : start + work.count]
+        self.tokens += sequence.tokens[start : start + work.certain]
+        self.tokens += work.draft
         self.positions += range(start, start + work.count)
-        self.spans.append(Span(sequence.state, work.count))
+        self.spans.append(Span(sequence.state, work.count, apart=bool(work.draft)))
         self._before.append((sequence, sequence.state, start))
+
+    @property
+    def speculates(self) -> bool:
+        """True if it has a draft."""
+        return any(work.draft for work in self.work)
 
     def restore(self) -> None:
         """Undo what the model has written to states before it failed.
@@ -71,14 +95,15 @@ class Batch:
         """The members at `places` of a batch that was restored, with the same tokens.
 
         Tokens that `restore` has lost are run in the same step, so that a token that the model cannot run is in it.
+        Drafts are left out.
         """
         work = []
         for i in members:
             sequence, _, start = self._before[i]
-            work.append(ScheduledTokens(sequence, start + self.work[i].count - sequence.computed))
+            work.append(ScheduledTokens(sequence, start + self.work[i].certain - sequence.computed))
         return Batch.of(work, [self.members[i] for i in members])
 
     def advance(self) -> None:
-        """The model has run all of it."""
+        """The model has run all of it. Drafts are settled when their logits have been looked at."""
         for work in self.work:
-            work.sequence.advance(work.count)
+            work.sequence.advance(work.certain)

@@ -20,11 +20,12 @@ from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
 from faasmoe.engine.request_state import Listener, RequestState
 from faasmoe.engine.scheduler import Scheduler
+from faasmoe.engine.speculation.row_cost import RowCost
 from faasmoe.engine.stats import StepStats
-from faasmoe.errors import EngineStopped, FaasmoeError, RequestError, ServingError
+from faasmoe.errors import EngineStopped, FaasmoeError, RequestError
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.protocol.config import EngineOptions
-from faasmoe.protocol.errors import ENDING, FAILED, NOT_FINITE, client_message
+from faasmoe.protocol.errors import ENDING, FAILED, client_message
 from faasmoe.protocol.request import GenerationRequest
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ class Engine:
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
         self._memory = KVAllocator.of(self.options, model.state_spec)
-        self._scheduler = Scheduler(self.options, self._memory)
+        self._row_cost = RowCost()
+        self._scheduler = Scheduler(self.options, self._memory, row_cost=self._row_cost)
+        self._speculates = self.options.speculation == "ngram" and self._memory.spec.truncatable
         self._observer = observer
         self._costs = costs or StepCosts()
         self._busy: dict[str, float] = defaultdict(float)  # GB-seconds by tenant, not taken yet
@@ -78,7 +81,7 @@ class Engine:
             return self._scheduler.running, self._scheduler.waiting
 
     def gauges(self) -> dict[str, float]:
-        """KV cache memory in tokens of sequences as long as the context; preemptions for lack of it."""
+        """KV cache memory in tokens of sequences as long as the context; preemptions for lack of it; drafts."""
         tokens = partial(self._memory.spec.tokens_held, length=self.max_model_len)
         with self._work:
             return {
@@ -86,6 +89,8 @@ class Engine:
                 "kv_cache_tokens_used": tokens(self._memory.used),
                 "kv_cache_tokens_kept": tokens(self._memory.prefixes.nbytes),
                 "preemptions": self._scheduler.preemptions,
+                "speculation_proposed": self._scheduler.drafted,
+                "speculation_accepted": self._scheduler.accepted,
             }
 
     def submit(self, request: GenerationRequest, listener: Listener) -> None:
@@ -94,7 +99,7 @@ class Engine:
         Raises `RequestError` if it fits neither the model nor the memory, `EngineBusy`, or `EngineStopped`.
         """
         self._check(request)
-        running = RequestState(request, listener, self._tokenizer, self._end_tokens)
+        running = RequestState(request, listener, self._tokenizer, self._end_tokens, speculates=self._speculates)
         with self._work:
             if not self.alive:
                 raise EngineStopped("the orchestrator is shutting down, or has failed")
@@ -187,6 +192,8 @@ class Engine:
         planned = time.perf_counter()
         outcome = Attempts(self._forward, self._again, self._costs).run(batch, cpu)
         computed = time.perf_counter()
+        if not batch.prompt_tokens:
+            self._row_cost.note(len(batch.tokens), computed - planned)
         with self._work:
             self._charge(outcome.bills)
             for running, error in outcome.failed:
@@ -249,17 +256,19 @@ class Engine:
             batch.advance()
         finite = logits.amax(-1).isfinite().tolist()  # NaN is the largest; -inf alone forbids a token
         for its in batch.logit_rows:
-            running, rows = its.running, slice(its.first, its.first + its.count)
+            running = its.running
             with self._work:
                 if not self._runs(running):  # cancelled during the step
                     continue
                 try:
-                    if not all(finite[rows]):
-                        raise ServingError(NOT_FINITE)
-                    ended = running.advance(logits[rows])
+                    before = running.sequence.generated
+                    ended = running.advance(logits[its.usable(finite)])
                 except Exception as error:  # noqa: BLE001 - a fault in one request's sampling ends that request
                     self._fail("sampling", running, error)
                     continue
+                if its.drafted:
+                    more = running.sequence.generated - before
+                    self._scheduler.verified(running.sequence, its.drafted, more - 1)
                 if ended:
                     self._drop(running)
 

@@ -51,6 +51,10 @@ class FairShare:
     def serve(self, tenant: str, tokens: int) -> None:
         """`tenant` was served `tokens`."""
         self._now = max(self._now, self._tags[tenant])
+        self.charge(tenant, tokens)
+
+    def charge(self, tenant: str, tokens: int) -> None:
+        """Count `tokens` that `tenant` got beside those that it was served."""
         self._tags[tenant] += tokens / self.weight(tenant)
 
     def refund(self, tenant: str, tokens: int) -> None:

@@ -11,8 +11,8 @@ from faasmoe.engine.output.detokenizer import Decoder, Detokenizer
 from faasmoe.engine.output.echo import Echo
 from faasmoe.engine.output.logprobs import Scorer
 from faasmoe.engine.output.sampler import Sampler
-from faasmoe.engine.scheduler import ScheduledTokens
 from faasmoe.engine.sequence import Sequence
+from faasmoe.engine.step import ScheduledTokens
 from faasmoe.engine.usage import RequestUsage
 from faasmoe.protocol.request import GenerationRequest, Piece, TokenLogprob
 
@@ -29,12 +29,18 @@ class RequestState:
     """
 
     def __init__(
-        self, request: GenerationRequest, listener: Listener, tokenizer: Decoder, end_tokens: frozenset[int]
+        self,
+        request: GenerationRequest,
+        listener: Listener,
+        tokenizer: Decoder,
+        end_tokens: frozenset[int],
+        *,
+        speculates: bool = False,
     ) -> None:
-        """`listener` is called on the engine's thread and must not block."""
+        """`listener` is called on the engine's thread and must not block. `speculates`: see `Sequence`."""
         params = request.params
         self.request = request
-        self.sequence = Sequence(request)
+        self.sequence = Sequence(request, speculates=speculates)
         self.usage = RequestUsage()
         self._listener = listener
         self._end_tokens = frozenset[int]() if params.ignore_eos else end_tokens
@@ -43,22 +49,28 @@ class RequestState:
         self._scorer = None if params.logprobs is None else Scorer(tokenizer, params.logprobs)
         self._echo = Echo(request.prompt, tokenizer, self._scorer) if params.echo else None  # until it is out
         self._echoed = 0  # characters of the prompt in the answer
-        self._samples = False  # whether the last of the wanted logits are for the next token
+        self._of_prompt = (
+            0  # how many of the wanted logits are for tokens of the prompt; the others are for the next
+        )
+        self._draft: tuple[int, ...] = ()  # whose logits are wanted
         self._scores: list[TokenLogprob] = []  # of tokens since the last piece
 
     def wanted(self, work: ScheduledTokens) -> Many[int]:
         """Offsets, below `work.count`, of the step's tokens of this sequence whose logits are needed."""
         prompt = self._echo.wanted(work.sequence.computed, work.count) if self._echo else ()
-        self._samples = work.completes
-        return [*prompt, work.count - 1] if self._samples else prompt
+        self._of_prompt, self._draft = len(prompt), work.draft
+        return [*prompt, *range(work.certain - 1, work.count)] if work.completes else prompt
 
     def advance(self, logits: Tensor) -> bool:
-        """Take the logits that were wanted, `[n, vocabulary]` float32, n > 0. Returns whether the request has ended."""
+        """Take the logits that were wanted, `[n, vocabulary]` float32, n > 0. Returns whether the request has ended.
+
+        Those of a draft's last tokens may be missing.
+        """
         with self.usage:
-            of_prompt = len(logits) - self._samples
+            of_prompt = self._of_prompt
             if self._echo and of_prompt:
                 self._echo.take(logits[:of_prompt])
-            return self._samples and self._next(logits[-1])
+            return len(logits) > of_prompt and self._next(logits[of_prompt:])
 
     def fail(self, message: str) -> None:
         """Tell the listener that nothing more will come."""
@@ -87,12 +99,21 @@ class RequestState:
         )
 
     def _next(self, logits: Tensor) -> bool:
-        """Pick the next token and send the text that is certain. Returns True if the token was the last."""
+        """Pick the next tokens and send the text that is certain. Returns True if the last of them was the request's.
+
+        `logits` `[n, vocabulary]` are those of the last token and of a draft behind it, of which each counts as long
+        as the tokens before it are those that have been picked.
+        """
         shown = self._opening()
         reason: str | None = "length"
         if self.request.params.max_tokens > 0:  # 0: only the prompt was asked for
-            more, reason = self._pick(logits)
-            shown += more
+            for row, guess in zip(logits, (*self._draft, None), strict=False):
+                more, reason = self._pick(row)
+                shown += more
+                if reason or self.sequence.tokens[-1] != guess:
+                    break
+            if self._draft:
+                self.sequence.settle()
         if shown or reason:
             self._tell(shown, reason)
         return reason is not None
@@ -111,7 +132,7 @@ class RequestState:
         token = self._sampler.pick(logits)
         if self._scorer:
             self._scores.append(self._scorer.score(logits, token, self._echoed + text.length))
-        self.sequence.tokens.append(token)
+        self.sequence.append(token)
         ended = token in self._end_tokens
         shown = "" if ended else text.push(token)
         reason = None

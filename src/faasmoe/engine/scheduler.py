@@ -13,24 +13,13 @@ from operator import attrgetter
 from faasmoe.engine.fair_share import FairShare
 from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.sequence import Sequence
+from faasmoe.engine.speculation.row_cost import RowCost
+from faasmoe.engine.step import ScheduledTokens, Step
 from faasmoe.errors import EngineBusy
 from faasmoe.protocol.config import EngineOptions
 
 _RATE_OVER = 64  # sequences that began last, from which the rate is measured
 _LONGEST_WAIT = 60.0  # seconds that a refused client is told to stay away at most
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledTokens:
-    """The next `count` tokens of a sequence."""
-
-    sequence: Sequence
-    count: int
-
-    @property
-    def completes(self) -> bool:
-        """True if all pending tokens are included, so that a token can be picked after the step."""
-        return self.count == self.sequence.pending
 
 
 @dataclass(slots=True)
@@ -64,36 +53,6 @@ class _TenantQueue:
 _rank = attrgetter("rank")
 
 
-class _Step:
-    """A step while it is put together."""
-
-    def __init__(self, options: EngineOptions, decodes: int) -> None:
-        self.counts: dict[Sequence, int] = {}
-        self._slots = options.max_sequences
-        self._tokens = self._prompts = options.max_step_tokens
-        if decodes:
-            beside = options.max_step_tokens - min(decodes, options.max_sequences)
-            self._prompts = max(1, min(options.max_prompt_tokens, beside))
-
-    @property
-    def full(self) -> bool:
-        return not self._tokens or len(self.counts) == self._slots
-
-    def room(self, pending: int) -> int:
-        """How many of `pending` tokens of a sequence it takes."""
-        return min(pending, self._tokens, self._prompts if pending > 1 else 1)
-
-    def add(self, sequence: Sequence, count: int) -> None:
-        self.counts[sequence] = count
-        self._tokens -= count
-        if sequence.pending > 1:
-            self._prompts -= count
-
-    def drop(self, sequence: Sequence) -> int:
-        """Take it out again. Returns the tokens that it would have got; they are not given to others."""
-        return self.counts.pop(sequence, 0)
-
-
 class Scheduler:
     """Decodes and chunks of prompts of many sequences, up to a step's budget, in turns that are fair to tenants.
 
@@ -109,10 +68,13 @@ class Scheduler:
         options: EngineOptions | None = None,
         memory: KVAllocator | None = None,
         clock: Callable[[], float] = time.monotonic,
+        row_cost: RowCost | None = None,
     ) -> None:
         self.options = options or EngineOptions()
         self.memory = memory or KVAllocator()
         self.preemptions = 0
+        self.drafted = self.accepted = 0  # tokens of drafts, and those of them that were right
+        self._row_cost = row_cost or RowCost()
         self._clock = clock
         self._fair = FairShare()
         self._queues: dict[str, _TenantQueue] = {}  # of tenants that have sequences
@@ -176,7 +138,7 @@ class Scheduler:
             decodes += sum(sequence.pending == 1 for sequence in queue.started)
             if queue.tenant in self._satisfied:
                 self._fair.join(queue.tenant)
-        step = _Step(self.options, decodes)
+        step = Step(self.options, decodes)
         oldest = min((queue.first for queue in self._queues.values()), default=0)
         turns = [(self._fair.tag(tenant), queue.first, queue) for tenant, queue in self._queues.items()]
         heapq.heapify(turns)
@@ -186,10 +148,31 @@ class Scheduler:
                 heapq.heapreplace(turns, (self._fair.tag(queue.tenant), first, queue))
             else:
                 heapq.heappop(turns)
+        self._speculate(step)
         return self._planned(step)
 
-    def _planned(self, step: _Step) -> list[ScheduledTokens]:
-        work = [ScheduledTokens(sequence, count) for sequence, count in step.counts.items()]
+    def verified(self, sequence: Sequence, drafted: int, accepted: int) -> None:
+        """A step has accepted so many of the tokens that were drafted for `sequence`; they are part of its share."""
+        self.drafted += drafted
+        self.accepted += accepted
+        self._fair.charge(sequence.tenant, accepted)
+
+    def _speculate(self, step: Step) -> None:
+        """Let sequences that decode verify drafts, with what nobody else wants of the step and of the memory."""
+        drafting = [sequence for sequence in step.counts if sequence.speculator and sequence.pending == 1]
+        if not drafting:
+            return
+        share = self._row_cost.share(sum(sequence.pending == 1 for sequence in step.counts))
+        for sequence in drafting:
+            most = min(step.left, sequence.limit - len(sequence.tokens) - 1)  # one more is picked behind them
+            draft = sequence.draft(most, share)
+            tokens = len(sequence.tokens) + len(draft)
+            if draft and not self.memory.missing(sequence, tokens):
+                self.memory.reserve(sequence, tokens)
+                step.draft(sequence, draft)
+
+    def _planned(self, step: Step) -> list[ScheduledTokens]:
+        work = step.work()
         hungry = {queue.tenant for queue in self._queues.values() if queue.waiting}
         for queue in self._queues.values():
             if any(step.counts.get(sequence) != sequence.pending for sequence in queue.started):
@@ -202,7 +185,7 @@ class Scheduler:
                 self._begun.append(now)
         return work
 
-    def _serve(self, queue: _TenantQueue, step: _Step, oldest: int) -> bool:
+    def _serve(self, queue: _TenantQueue, step: Step, oldest: int) -> bool:
         """Give tokens to the next of a tenant's sequences that can have some. Returns whether there was one."""
         while sequence := queue.next:
             queue.cursor += 1
@@ -218,7 +201,7 @@ class Scheduler:
         queue.blocked = True
         return self._serve(queue, step, oldest)  # those after it that have memory
 
-    def _start(self, queue: _TenantQueue, step: _Step, oldest: int) -> bool:
+    def _start(self, queue: _TenantQueue, step: Step, oldest: int) -> bool:
         """Let the first that waits begin. Returns whether it could."""
         sequence = queue.waiting[0]
         if not step.room(sequence.pending) or not self._make_room(sequence, len(sequence.tokens), step, oldest):
@@ -230,11 +213,11 @@ class Scheduler:
         self._give(sequence, step.room(sequence.pending), step)
         return True
 
-    def _give(self, sequence: Sequence, count: int, step: _Step) -> None:
+    def _give(self, sequence: Sequence, count: int, step: Step) -> None:
         step.add(sequence, count)
         self._fair.serve(sequence.tenant, count)
 
-    def _make_room(self, sequence: Sequence, tokens: int, step: _Step, oldest: int) -> bool:
+    def _make_room(self, sequence: Sequence, tokens: int, step: Step, oldest: int) -> bool:
         """Preempt others, if that helps, so that `sequence` can have memory for `tokens`. Returns whether it can."""
         missing = self.memory.missing(sequence, tokens)
         if not missing:

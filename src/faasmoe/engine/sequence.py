@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faasmoe.engine.speculation.speculator import Speculator
 from faasmoe.model.state.sequence_state import SequenceState
 from faasmoe.protocol.request import GenerationRequest
 
@@ -9,7 +10,8 @@ from faasmoe.protocol.request import GenerationRequest
 class Sequence:
     """Tokens of a request, prompt first, and how many of them the model has seen."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, *, speculates: bool = False) -> None:
+        """`speculates` says whether drafts of its next tokens may be verified; its state can be truncated then."""
         self.id = request.id
         self.tenant = request.tenant
         self.weight = request.weight  # that its tenant has from now on
@@ -22,6 +24,7 @@ class Sequence:
         self.seen = 0  # tokens that the model has seen; those between `computed` and here it recomputes
         self.cached_tokens = 0  # tokens of the prompt that were reused and not computed
         self.state = SequenceState()  # of a running sequence the allocator's; empty while it waits
+        self.speculator = Speculator(request.prompt, self.limit) if speculates else None
         self.arrival = 0  # its place among all sequences
         self.submitted = 0.0  # seconds of the scheduler's clock
         self.started: float | None = None  # when it first took part in a step
@@ -50,6 +53,21 @@ class Sequence:
     def queue_seconds(self) -> float:
         """Seconds from submission to the first step of the sequence; 0 until then."""
         return 0.0 if self.started is None else self.started - self.submitted
+
+    def append(self, token: int) -> None:
+        """Add a token that was picked."""
+        self.tokens.append(token)
+        if self.speculator:
+            self.speculator.note(token)
+
+    def draft(self, most: int, row_share: float) -> tuple[int, ...]:
+        """Up to `most` guesses of the tokens behind the last, as `Speculator.draft`."""
+        return self.speculator.draft(most, row_share) if self.speculator else ()
+
+    def settle(self) -> None:
+        """Forget what the model has seen of a draft beyond the tokens that were picked. The last is seen next."""
+        self.computed = self.state.truncate(len(self.tokens) - 1)
+        self.seen = max(self.seen, self.computed)
 
     def advance(self, count: int) -> None:
         """The model has seen `count` more tokens."""

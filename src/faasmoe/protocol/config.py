@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from faasmoe.errors import OptionError
 
 Strategy = Literal["shared", "private"]
+Speculation = Literal["ngram", "off"]
 
 DEFAULT_ORCHESTRATOR_KEEP_ALIVE = 300.0
 DEFAULT_MOST = 8
@@ -32,9 +33,12 @@ class EngineOptions:
     max_prompt_tokens: int = 128  # of them of prompts, while any sequence decodes
     max_sequences: int = 64  # sequences a step; others take turns with them or wait
     max_waiting: int = 1024  # sequences that may wait; more are refused
+    speculation: Speculation = "ngram"  # whether drafts from the text itself are verified, where that pays
 
     def __post_init__(self) -> None:
-        for option in fields(self):
+        if self.speculation not in (kinds := get_args(Speculation)):
+            raise OptionError(f"speculation is {self.speculation!r}: must be one of {', '.join(kinds)}")
+        for option in fields(self)[:-1]:
             value = getattr(self, option.name)
             if value is not None and not 1 <= value <= sys.maxsize:  # so that NaN is refused
                 raise OptionError(f"{option.name} is {value}: must be 1 to {sys.maxsize}")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-COUNTED = frozenset({"preemptions"})  # of the engine's own stats; the others are about the moment
+# of the engine's own stats; the others are about the moment
+COUNTED = frozenset({"preemptions", "speculation_proposed", "speculation_accepted"})
 MANY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 

@@ -38,7 +38,7 @@ def run(scheduler: Scheduler) -> list[tuple[str, int]]:
     work = scheduler.next_step()
     for w in work:
         complete = w.completes
-        w.sequence.advance(w.count)
+        w.sequence.advance(w.certain)
         if complete:
             w.sequence.tokens.append(len(w.sequence.tokens))
     return [(w.sequence.id, w.count) for w in work]

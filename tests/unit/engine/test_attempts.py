@@ -18,7 +18,9 @@ from faasmoe.engine.batch import Batch
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.costs import StepCosts
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.scheduler import ScheduledTokens
+from faasmoe.engine.sequence import Sequence as EngineSequence
+from faasmoe.engine.speculation.speculator import Speculator
+from faasmoe.engine.step import ScheduledTokens
 from faasmoe.errors import DeadlineExceeded, FunctionError
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.state.kv_cache import KVCacheSpec
@@ -195,13 +197,51 @@ def test_only_those_fail_who_do_harm_and_all_others_get_their_tokens(seed: int, 
     case.check()
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_with_drafts_nobody_gets_other_tokens_or_fails_for_a_guess(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+
+    def draft(its: EngineSequence, most: int, row_share: float) -> tuple[int, ...]:
+        tokens = list(its.tokens)
+        for _ in range(chance.randrange(6)):
+            tokens.append(after(tokens) if chance.random() < 0.8 else chance.randrange(VOCABULARY))
+        return tuple(tokens[len(its.tokens) :][:most])
+
+    monkeypatch.setattr(EngineSequence, "draft", draft)
+    case = Case(random.Random(seed), Model())
+    for name in range(12):
+        case.ask(name)
+    scheduler = case.engine._scheduler
+    case.check()
+    assert 0 < scheduler.accepted < scheduler.drafted
+
+
+def test_a_state_that_cannot_be_truncated_has_no_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Speculator, "draft", lambda *_: (1, 2))
+    case = Case(random.Random(0), Summing())
+    case.ask(0)
+    scheduler = case.engine._scheduler
+    case.check()
+    assert scheduler.drafted == 0
+
+
 class Played:
     """A step of sequences of one token each, on a model and with a clock that are played."""
 
     def __init__(
-        self, *works: object, seconds: float = 0.0, functions: dict[str, list[int]] | None = None
+        self,
+        *works: object,
+        seconds: float = 0.0,
+        functions: dict[str, list[int]] | None = None,
+        draft: tuple[int, ...] = (),
     ) -> None:
-        """A row of `works` that is an error fails each attempt that it is part of, after so many seconds."""
+        """A row of `works` that is an error fails each attempt that it is part of, after so many seconds.
+
+        The last row but the `draft` of the last sequence is its own.
+        """
+        self.draft = draft
         self.works, self.seconds, self.now = works, seconds, 100.0
         self.functions = functions or {}  # name to the tokens that are sent to it
         self.attempts: list[list[int]] = []
@@ -229,9 +269,11 @@ class Played:
                 Letters(),
                 frozenset(),
             )
-            for i in range(len(self.works))
+            for i in range(len(self.works) - len(self.draft))
         ]
-        batch = Batch.of([ScheduledTokens(running.sequence, 1) for running in members], members)
+        work = [ScheduledTokens(running.sequence, 1) for running in members]
+        work[-1] = replace(work[-1], count=1 + len(self.draft), draft=self.draft)
+        batch = Batch.of(work, members)
         return Attempts(self.forward, self.again, self.costs, lambda: self.now).run(batch, 0.0)
 
     def again(self, batch: Batch, members: Sequence[int]) -> Batch | None:
@@ -268,6 +310,18 @@ def test_a_platform_that_answers_nobody_is_waited_for_twice() -> None:
     played = Played(*errors, functions={"f": [0], "g": [1], "h": [2]}, seconds=120.0)
     assert played.failed() == [0, 1, 2]
     assert len(played.attempts) == 2
+
+
+def test_a_guess_that_fails_is_left_out_and_its_sequence_goes_on() -> None:
+    played = Played(0, 0, 0, ValueError(), draft=(2, 3))
+    assert played.failed() == []
+    assert played.attempts == [[0, 1, 2, 3], [0, 1]]
+
+
+def test_a_guess_that_took_long_to_fail_is_not_waited_for_again() -> None:
+    played = Played(0, DeadlineExceeded("local", "f", "no answer"), seconds=120.0, draft=(1,))
+    assert played.failed() == [0]
+    assert played.attempts == [[0, 1]]
 
 
 def test_attempts_end_after_a_while() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from faasmoe.engine.engine import Engine
+from faasmoe.engine.speculation.row_cost import RowCost
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineBusy, EngineStopped, RequestError
 from faasmoe.orchestrator.runtime import Runtime
@@ -147,6 +148,48 @@ def test_a_conversation_computes_what_is_new(tiny: tuple, engine_with: Callable[
     engine.close()
     prompts = [size for size in iter_reports(reports) if size]
     assert prompts == [40, 46 - 43, 46, 1]
+
+
+PHRASE = [104, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100, 33]
+SAMPLED = {"temperature": 0.6, "seed": 3, "repetition_penalty": 0.2, "logprobs": 2, "top_p": 0.9}
+
+
+@pytest.mark.parametrize("params", [{}, SAMPLED, {"logprobs": 1, "echo": True}])
+@pytest.mark.parametrize("memory", [4000, 160])
+def test_speculation_changes_nothing_but_the_number_of_steps(
+    engine_with: Callable[..., Engine], params: dict[str, object], memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tiny model says repeats itself soon, and a penalty below 1 makes it repeat what was there."""
+    monkeypatch.setattr(RowCost, "share", lambda *_: 0.1)  # whatever this machine takes
+    prompts = [PHRASE * 3, [*PHRASE, 7, *PHRASE, 9], [5, 6, 7], [8] * 20]
+    answers, steps, gauges = [], [], []
+    for speculation in ("off", "ngram"):
+        reports: list[StepStats] = []
+        engine = engine_with(reports.append, kv_cache_bytes=memory * 4 * 512, speculation=speculation)
+        streams = [
+            submit(engine, str(i), p, max_tokens=60, ignore_eos=True, tenant=str(i % 2), **params)
+            for i, p in enumerate(prompts)
+        ]
+        answers.append([whole(stream) for stream in streams])
+        gauges.append(engine.gauges())
+        steps.append(len(reports))
+    assert answers[1] == answers[0]
+    assert gauges[0]["speculation_proposed"] == 0
+    assert 0 < gauges[1]["speculation_accepted"] <= gauges[1]["speculation_proposed"]
+    assert steps[1] < steps[0]
+
+
+def whole(pieces: queue.SimpleQueue[Piece]) -> tuple[str, list[object], int, str | None]:
+    """Text, tokens' log-probabilities as far as threads and batches leave them the same, and how it ended."""
+    text, scores = "", []
+    while True:
+        piece = pieces.get(timeout=60)
+        text += piece.text
+        scores += [(score.chosen.token, score.offset, pytest.approx(score.chosen.logprob, abs=1e-3))
+                   for score in piece.logprobs]  # fmt: skip
+        if piece.last:
+            assert piece.error is None
+            return text, scores, piece.tokens, piece.finish_reason
 
 
 def iter_reports(reports: queue.SimpleQueue[StepStats]) -> Iterator[int]:

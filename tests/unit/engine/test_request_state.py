@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.engine.request_state import RequestState
-from faasmoe.engine.scheduler import ScheduledTokens
+from faasmoe.engine.step import ScheduledTokens
+from faasmoe.model.state.sequence_state import SequenceState
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 END = 256
@@ -31,10 +33,24 @@ def logits_after(tokens: Sequence[int]) -> torch.Tensor:
     return torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(hash(tuple(tokens))))
 
 
+class SeenTokens(SequenceState):
+    """A state that knows how many tokens it has."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    def truncate(self, tokens: int) -> int:
+        assert tokens <= self.tokens
+        self.tokens = tokens
+        return tokens
+
+
 class Engine:
     """Steps one sequence, in chunks of any size, and starts it anew where it is told to."""
 
     def __init__(self, prompt: Sequence[int], says: bytes = b"", **params: object) -> None:
+        self.guesses: Callable[[], Sequence[int]] = tuple  # a draft for the next step
         self.pieces: list[Piece] = []
         request = GenerationRequest("a", tuple(prompt), SamplingParams(**params))
         self.running = RequestState(request, self._take, Bytes(), frozenset([END]))
@@ -47,12 +63,15 @@ class Engine:
 
     def step(self, most: int) -> bool:
         sequence = self.running.sequence
-        work = ScheduledTokens(sequence, min(most, sequence.pending))
-        start = sequence.computed
+        room = sequence.limit - len(sequence.tokens) - 1
+        draft = tuple(self.guesses())[:room] if sequence.pending == 1 and sequence.generated else ()
+        work = ScheduledTokens(sequence, min(most, sequence.pending) + len(draft), draft)
+        start, tokens = sequence.computed, [*sequence.tokens, *draft]
         offsets = list(self.running.wanted(work))
         self.asked += len(offsets)
-        rows = [self._logits(sequence.tokens[: start + offset + 1]) for offset in offsets]
-        sequence.computed += work.count
+        rows = [self._logits(tokens[: start + offset + 1]) for offset in offsets]
+        sequence.computed += work.certain
+        sequence.state = SeenTokens(start + work.count)
         return bool(rows) and self.running.advance(torch.stack(rows))
 
     def run(self, *chunks: int) -> Engine:
@@ -69,7 +88,7 @@ class Engine:
         logits = logits_after(tokens)
         at = len(tokens) - self.running.sequence.prompt_length
         if self._says and at >= 0:
-            logits[[*self._says, END][at]] += 1000.0
+            logits[[*self._says, END][min(at, len(self._says))]] += 1000.0  # more may be asked for a draft
         return logits
 
     @property
@@ -156,6 +175,97 @@ def test_chunks_and_starting_anew_change_nothing(
     cut = Engine(prompt, **params).run(*chunks, 3)
     assert cut.pieces == alone.pieces
     assert cut.running.sequence.tokens == alone.running.sequence.tokens
+
+
+sampling = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.4, 1.0]),
+        "top_p": st.sampled_from([0.6, 1.0]),
+        "frequency_penalty": st.sampled_from([0.0, 0.5]),
+        "repetition_penalty": st.sampled_from([1.0, 1.3]),
+        "logit_bias": st.sampled_from([(), ((65, 4.0), (66, 4.0))]),
+        "logprobs": st.sampled_from([None, 0, 2]),
+        "stop": st.sampled_from([(), ("A",), ("AB",)]),
+        "echo": st.booleans(),
+        "max_tokens": st.integers(1, 12),
+    }
+)
+
+
+@given(prompts, sampling, st.data())
+def test_drafts_change_nothing_but_how_many_tokens_come_at_once(
+    prompt: bytes, params: dict[str, object], data: st.DataObject
+) -> None:
+    params = {**params, "seed": 7}
+    alone = Engine(prompt, **params).run()
+    text = alone.running.sequence.tokens
+    engine = Engine(prompt, **params)
+
+    def guesses() -> list[int]:
+        """Right up to some place."""
+        right = text[len(engine.running.sequence.tokens) :][: data.draw(st.integers(0, 5))]
+        return [*right, *data.draw(st.lists(st.integers(0, 255), max_size=2))]
+
+    engine.guesses = guesses
+    while not engine.step(1 << 20):
+        its = engine.running.sequence
+        assert its.computed == len(its.tokens) - 1 == its.state.tokens
+        if data.draw(st.integers(0, 3)) == 0:  # preempted
+            its.computed = 0
+    assert engine.text == alone.text
+    assert engine.scores == alone.scores
+    assert engine.running.sequence.tokens == text
+    assert replace(engine.pieces[-1], text="", logprobs=()) == replace(alone.pieces[-1], text="", logprobs=())
+
+
+def test_a_guess_that_is_right_is_a_token_of_the_same_step() -> None:
+    engine = Engine(b"ab", b"hey you", temperature=0)
+    engine.guesses = lambda: b"ey!"
+    engine.run()
+    assert [piece.tokens for piece in engine.pieces][:2] == [1, 4]
+    assert engine.text == "hey you"
+
+
+def test_what_follows_the_end_in_a_draft_is_not_looked_at() -> None:
+    engine = Engine(b"ab", b"hey", temperature=0, stop=("e",), logprobs=0)
+    engine.guesses = lambda: b"ey"
+    engine.run()
+    assert (engine.text, engine.pieces[-1].tokens, engine.pieces[-1].finish_reason) == ("h", 2, "stop")
+    assert len(engine.scores) == 2
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_with_drafts_tokens_have_the_model_s_probabilities(right: bool) -> None:
+    """Chi-square of the second and third token over seeds, whether the guess is likely or not."""
+    candidates = (65, 66, 67, 68)
+    bias = tuple((token, 100.0) for token in candidates)
+    params = {"logit_bias": bias, "max_tokens": 3, "temperature": 1.5, "ignore_eos": True}
+    seen: Counter[tuple[int, ...]] = Counter()
+    runs = 3000
+    for seed in range(runs):
+        engine = Engine(b"p", seed=seed, **params)
+        its = engine.running.sequence
+        probable = (max if right else min)(candidates, key=lambda token: float(logits_after(its.tokens)[token]))
+        engine.guesses = lambda guess=probable: (guess, 65)
+        engine.run()
+        seen[tuple(its.tokens[1:])] += 1
+    expected: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(3):
+        expected = {
+            (*before, token): share * p
+            for before, share in expected.items()
+            for token, p in zip(candidates, probabilities([*b"p", *before], candidates, 1.5), strict=True)
+        }
+    likely = {tokens: share for tokens, share in expected.items() if runs * share >= 5}
+    rest = 1 - sum(likely.values())
+    chi = sum((seen[tokens] - runs * share) ** 2 / (runs * share) for tokens, share in likely.items())
+    chi += (runs - sum(seen[tokens] for tokens in likely) - runs * rest) ** 2 / (runs * rest) if rest > 0 else 0
+    freedom = len(likely)
+    assert chi < freedom + 4 * (2 * freedom) ** 0.5  # four deviations above the mean
+
+
+def probabilities(tokens: Sequence[int], candidates: Sequence[int], temperature: float) -> list[float]:
+    return torch.softmax(logits_after(tokens)[list(candidates)] / temperature, -1).tolist()
 
 
 @given(prompts)

@@ -31,6 +31,11 @@ def test_an_option_that_leaves_nothing_is_refused_by_name(name: str) -> None:
     assert getattr(EngineOptions(**{name: 1}), name) == 1
 
 
+def test_speculation_is_known_or_refused() -> None:
+    with pytest.raises(OptionError, match="speculation is 'eagle': must be one of ngram, off"):
+        EngineOptions(speculation="eagle")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [-1, 2**63, math.nan, math.inf])
 def test_an_option_that_is_no_count_is_refused(value: float) -> None:
     with pytest.raises(OptionError, match=f"max_sequences is {value}: must be 1 to"):

@@ -30,6 +30,16 @@ ENGINE: dict[str, tuple[str, _Family, str]] = {  # by the name of a gauge in `En
         "KV cache tokens of the prefix cache",
     ),
     "preemptions": ("num_preemptions", CounterMetricFamily, "Sequences that were preempted"),
+    "speculation_proposed": (
+        "speculation_proposed_tokens",
+        CounterMetricFamily,
+        "Guessed tokens that steps verified",
+    ),
+    "speculation_accepted": (
+        "speculation_accepted_tokens",
+        CounterMetricFamily,
+        "Guessed tokens that were right, so that no step had to be run for them",
+    ),
 }
 
 

@@ -41,6 +41,13 @@ MaxSequences = Annotated[
     int, whole(1, MOST_COUNT, help="Most sequences in one step; others take turns with them.")
 ]
 MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and completions.")]
+Speculation = Annotated[
+    Literal["ngram", "off"],
+    typer.Option(
+        help="Guess tokens from text that repeats, and verify several in one step. ngram: for requests where it makes "
+        "tokens come faster, which is measured; texts stay the same. off: one token a step."
+    ),
+]
 Strategy = Annotated[
     Literal["shared", "private"],
     typer.Option(
@@ -142,11 +149,15 @@ class EngineParameters:
     kv_cache_memory: KvCacheMemory = None
     max_sequences: MaxSequences = _ENGINE.max_sequences
     max_step_tokens: MaxStepTokens = _ENGINE.max_step_tokens
+    speculation: Speculation = _ENGINE.speculation
 
     def options(self) -> EngineOptions:
         """Raises `OptionError` if a value is out of range."""
         return EngineOptions(
-            self.kv_cache_memory, max_sequences=self.max_sequences, max_step_tokens=self.max_step_tokens
+            self.kv_cache_memory,
+            max_sequences=self.max_sequences,
+            max_step_tokens=self.max_step_tokens,
+            speculation=self.speculation,
         )
 
 

@@ -140,7 +140,8 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
     figures = EngineStats(running=2, waiting=1, cold_starts=5, phases={"forward": 1.5})
     figures.step_tokens.observe(3)
     figures.step_tokens.observe(9999)
-    figures.engine = {"kv_cache_tokens": 200, "kv_cache_tokens_used": 50, "preemptions": 4, "unheard_of": 1}
+    figures.engine = {"kv_cache_tokens": 200, "kv_cache_tokens_used": 50, "preemptions": 4, "unheard_of": 1,
+                      "speculation_proposed": 9, "speculation_accepted": 7}  # fmt: skip
     found = page(metrics(figures))
     assert found["faasmoe_num_requests_running"] == 2
     assert found["faasmoe_num_requests_waiting"] == 1
@@ -152,6 +153,8 @@ def test_figures_of_the_orchestrator_are_shown() -> None:
     assert found["faasmoe_iteration_tokens_sum"] == 10002
     assert found["faasmoe_kv_cache_usage_perc"] == 0.25
     assert found["faasmoe_num_preemptions_total"] == 4
+    assert found["faasmoe_speculation_proposed_tokens_total"] == 9
+    assert found["faasmoe_speculation_accepted_tokens_total"] == 7
     assert found["faasmoe_orchestrator_restarts_total"] == 2
     assert found["faasmoe_orchestrators"] == 3
     assert found["faasmoe_orchestrator_start_seconds_count"] == 3

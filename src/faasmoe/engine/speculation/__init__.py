@@ -1,0 +1,1 @@
+"""Speculative decoding without a second model: guesses from the text itself, verified where that has paid."""
