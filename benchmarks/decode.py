@@ -35,6 +35,7 @@ from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.platforms.base import Platform
 from faasmoe.platforms.inline.platform import InlinePlatform
 from faasmoe.platforms.registry import start
+from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
 LIMITS = {
@@ -90,7 +91,8 @@ class Ours:
 @contextmanager
 def ours(folder: Path, platform: Callable[[], Platform], **plan: object) -> Iterator[Ours]:
     """With its functions started and its weights in the page cache."""
-    with Runtime(make_plan(resolve(str(folder)), **plan), platform, 4096) as serving:  # type: ignore[arg-type]
+    options = EngineOptions(speculation="off")  # random weights repeat themselves
+    with Runtime(make_plan(resolve(str(folder)), **plan), platform, 4096, options) as serving:  # type: ignore[arg-type]
         running = Ours(serving)
         serving.platform.prewarm([block.name for block in serving.plan.blocks])
         running.run(EIGHT)

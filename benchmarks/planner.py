@@ -38,6 +38,7 @@ from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
 from faasmoe.planner.shape import shape_of
 from faasmoe.planner.simulation import SimulatedRequests
 from faasmoe.platforms.registry import start
+from faasmoe.protocol.config import EngineOptions
 
 ALONE = (Setting("shared", 10, 60.0), Setting("shared", 60, 60.0), Setting("shared", 20, 2.0))
 ANSWER, PAUSE = 24, 6.0
@@ -84,7 +85,8 @@ def recorded(prompts: list[str]) -> RecordedActivations:
 
 def measure(setting: Setting, asks: list[Ask]) -> Measured:
     plan = make_plan(resolve(None), setting.block_size)
-    with Runtime(plan, lambda: start("local", PRELOAD, keep_alive=setting.keep_alive), 2048) as serving:
+    options = EngineOptions(speculation="off")  # which predictions know nothing of
+    with Runtime(plan, lambda: start("local", PRELOAD, keep_alive=setting.keep_alive), 2048, options) as serving:
         drive([Ask(None, "first", 10, ANSWER)], serving)  # a process's first step takes seconds
         before = serving.dispatch.counts.invocations
         with Meter("orchestrator") as meter:

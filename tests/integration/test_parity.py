@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.dispatch import Dispatch, write_functions
+from faasmoe.engine.speculation.row_cost import RowCost
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts import PRELOAD
@@ -165,6 +167,43 @@ def check_reuse(model: DenseModel, checkpoint: Checkpoint) -> None:
     assert sum(report.prompt_tokens for report in reports) == sum(map(len, again))
 
 
+def test_speculation_changes_no_token(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy and sampled, in steps with single tokens and prompts; what the models say repeats what it was given."""
+    monkeypatch.setattr(RowCost, "share", lambda *_: 0.1)  # whatever this machine takes
+    model = load_model(make_plan(resolve(str(checkpoint.folder)), 4), InProcessPlatform(), tmp_path)
+    prompts = [*PROMPTS, PROMPTS[0] * 6, [*PROMPTS[1], *PROMPTS[0], *PROMPTS[1]]]
+    tenants = ["a", "b", "a", "b", "a"]
+    memory = 96 * model.state_spec.nbytes(1)  # so that some are preempted
+    for params in ({}, {"temperature": 0.5, "seed": 5, "repetition_penalty": 0.3}):
+        with engine_on(model, speculation="off") as engine:
+            plain = ask(engine, prompts, tenants, **params)
+        for options in ({}, {"kv_cache_bytes": memory, "max_step_tokens": 16}):
+            with engine_on(model, **options) as engine:
+                assert ask(engine, prompts, tenants, **params) == plain
+                assert engine.gauges()["speculation_accepted"] > 0
+                assert engine.gauges()["preemptions"] > 0 or not options
+
+
+def test_a_token_has_the_bits_of_its_own_step_in_the_step_that_verifies_it(tmp_path: Path) -> None:
+    """In bfloat16, on the bundled model: beside a prompt and a single token of others."""
+    plan = make_plan(resolve(None))
+    model = load_model(plan, InProcessPlatform(), tmp_path)
+    tokens = torch.randint(3, 200, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    before, drafted = 20, 9
+    states = [state_for(model, 64) for _ in range(2)]
+    for state in states:
+        model.forward(tokens[:before], list(range(before)), [Span(state, before)], [0])
+    places = list(range(before, before + drafted))
+    single = [model.forward([tokens[at]], [at], [Span(states[0], 1)], [0])[0] for at in places]
+    other = state_for(model, 8)
+    spans = [Span(other, 5), Span(states[1], drafted, apart=True)]
+    rows = [*tokens[:5], *tokens[before : before + drafted]]
+    together = model.forward(rows, [*range(5), *places], spans, list(range(5, len(rows))))
+    assert torch.equal(together, torch.stack(single))
+
+
 class Ids:
     """A tokenizer whose text is the token ids."""
 
@@ -174,7 +213,7 @@ class Ids:
 
 @contextmanager
 def engine_on(
-    model: DenseModel, observer: Callable[[StepStats], None] | None = None, **options: int
+    model: DenseModel, observer: Callable[[StepStats], None] | None = None, **options: Any
 ) -> Iterator[Engine]:
     engine = Engine(
         model,
@@ -188,12 +227,12 @@ def engine_on(
     engine.close()
 
 
-def ask(engine: Engine, prompts: list[list[int]], tenants: list[str]) -> list[list[int]]:
+def ask(engine: Engine, prompts: list[list[int]], tenants: list[str], **sampling: Any) -> list[list[int]]:
     """What the engine makes of all prompts at once."""
     streams: list[queue.SimpleQueue[Piece]] = []
     for i, (prompt, tenant) in enumerate(zip(prompts, tenants, strict=True)):
         streams.append(queue.SimpleQueue())
-        params = SamplingParams(max_tokens=GREEDY, temperature=0)
+        params = SamplingParams(GREEDY, **{"temperature": 0, **sampling})
         engine.submit(GenerationRequest(str(i), tuple(prompt), params, tenant=tenant), streams[-1].put)
     texts = []
     for stream in streams:

@@ -49,9 +49,7 @@ class RequestState:
         self._scorer = None if params.logprobs is None else Scorer(tokenizer, params.logprobs)
         self._echo = Echo(request.prompt, tokenizer, self._scorer) if params.echo else None  # until it is out
         self._echoed = 0  # characters of the prompt in the answer
-        self._of_prompt = (
-            0  # how many of the wanted logits are for tokens of the prompt; the others are for the next
-        )
+        self._of_prompt = 0  # wanted logits for tokens of the prompt; those behind them are for the next tokens
         self._draft: tuple[int, ...] = ()  # whose logits are wanted
         self._scores: list[TokenLogprob] = []  # of tokens since the last piece
 
