@@ -186,22 +186,32 @@ def test_speculation_changes_no_token(
                 assert engine.gauges()["preemptions"] > 0 or not options
 
 
-def test_a_token_has_the_bits_of_its_own_step_in_the_step_that_verifies_it(tmp_path: Path) -> None:
-    """In bfloat16, on the bundled model: beside a prompt and a single token of others."""
-    plan = make_plan(resolve(None))
-    model = load_model(plan, InProcessPlatform(), tmp_path)
-    tokens = torch.randint(3, 200, (40,), generator=torch.Generator().manual_seed(0)).tolist()
-    before, drafted = 20, 9
-    states = [state_for(model, 64) for _ in range(2)]
-    for state in states:
-        model.forward(tokens[:before], list(range(before)), [Span(state, before)], [0])
-    places = list(range(before, before + drafted))
-    single = [model.forward([tokens[at]], [at], [Span(states[0], 1)], [0])[0] for at in places]
-    other = state_for(model, 8)
-    spans = [Span(other, 5), Span(states[1], drafted, apart=True)]
-    rows = [*tokens[:5], *tokens[before : before + drafted]]
-    together = model.forward(rows, [*range(5), *places], spans, list(range(5, len(rows))))
-    assert torch.equal(together, torch.stack(single))
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "mixtral", "deepseek_v3", "gpt_oss"])
+@pytest.mark.parametrize("drafted", [2, 8])
+def test_a_token_has_the_bits_of_its_own_step_in_the_step_that_verifies_it(
+    model_type: str, drafted: int, tmp_path: Path
+) -> None:
+    """In bfloat16, also beside a prompt and a single token of others."""
+    save_tiny(model_type, tmp_path)
+    model = load_model(
+        make_plan(resolve(str(tmp_path)), 3, "bfloat16"), InProcessPlatform(), tmp_path / "artifacts"
+    )
+    tokens = PROMPTS[2] + PROMPTS[1]
+    places = list(range(20, 20 + 1 + drafted))
+
+    def begun(count: int) -> SequenceState:
+        state = state_for(model, 64)
+        model.forward(tokens[:count], list(range(count)), [Span(state, count)], [0])
+        return state
+
+    state = begun(20)
+    single = [model.forward([tokens[at]], [at], [Span(state, 1)], [0])[0] for at in places]
+    rows, where = [tokens[at] for at in places], list(range(len(places)))
+    alone = model.forward(rows, places, [Span(begun(20), len(rows), apart=True)], where)
+    assert torch.equal(alone, torch.stack(single))
+    spans = [Span(begun(20), len(rows), apart=True), Span(begun(6), 1), Span(state_for(model, 8), 5)]
+    beside = model.forward([*rows, 7, *tokens[:5]], [*places, 6, *range(5)], spans, where)
+    assert torch.equal(beside, torch.stack(single))
 
 
 class Ids:

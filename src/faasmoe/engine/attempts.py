@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.batch import Batch
-from faasmoe.engine.experts.costs import COSTS, StepCosts
+from faasmoe.engine.experts.costs import COLD_STARTS, COSTS, StepCosts
 from faasmoe.engine.request_state import RequestState
 from faasmoe.errors import FunctionError, PlatformError
 
@@ -46,6 +46,11 @@ class StepOutcome:
     done: list[tuple[Batch, Tensor]] = field(default_factory=list)
     failed: list[tuple[RequestState, Exception]] = field(default_factory=list)
     bills: list[Bill] = field(default_factory=list)
+
+    @property
+    def typical(self) -> bool:
+        """True if it has met no cold start and no failure, so that its time is that of its rows."""
+        return len(self.done) == 1 and not any(bill.costs[COLD_STARTS] for bill in self.bills)
 
 
 class Attempts:

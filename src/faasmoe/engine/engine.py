@@ -192,7 +192,7 @@ class Engine:
         planned = time.perf_counter()
         outcome = Attempts(self._forward, self._again, self._costs).run(batch, cpu)
         computed = time.perf_counter()
-        if not batch.prompt_tokens:
+        if not batch.prompt_tokens and outcome.typical:
             self._row_cost.note(len(batch.tokens), computed - planned)
         with self._work:
             self._charge(outcome.bills)

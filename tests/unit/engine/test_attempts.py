@@ -242,6 +242,7 @@ class Played:
         The last row but the `draft` of the last sequence is its own.
         """
         self.draft = draft
+        self.cold = False
         self.works, self.seconds, self.now = works, seconds, 100.0
         self.functions = functions or {}  # name to the tokens that are sent to it
         self.attempts: list[list[int]] = []
@@ -258,7 +259,7 @@ class Played:
             if isinstance(error := self.works[token], Exception):
                 self.now += self.seconds
                 raise error
-        self.costs.add([part(range(len(batch.tokens)))], [reply(10**9)], replies((1.0, 10**9)))
+        self.costs.add([part(range(len(batch.tokens)))], [reply(10**9, self.cold)], replies((1.0, 10**9)))
         return torch.zeros(len(batch.tokens), 1)
 
     def run(self) -> StepOutcome:
@@ -288,6 +289,7 @@ def test_one_of_many_is_found_in_few_attempts() -> None:
     outcome = played.run()
     assert [running.request.id for running, _ in outcome.failed] == ["63"]
     assert sum(len(part.members) for part, _ in outcome.done) == 63
+    assert not outcome.typical
     assert len(played.attempts) == 1 + 2 * 6
 
 
@@ -328,6 +330,13 @@ def test_attempts_end_after_a_while() -> None:
     played = Played(*[ValueError()] * 64, seconds=4.0)
     assert played.failed() == list(range(64))
     assert played.now - 100 <= 4.0 + attempts._MOST_SECONDS + 4.0
+
+
+def test_a_step_with_a_cold_start_is_not_typical() -> None:
+    played = Played(0, 0)
+    assert played.run().typical
+    played.cold = True
+    assert not played.run().typical
 
 
 def test_attempts_in_vain_are_paid_for_by_those_who_fail() -> None:

@@ -13,7 +13,7 @@ from faasmoe.platforms.base import Replies
 
 COSTS = ("invocations", "expert_seconds", "gb_seconds", "cold_starts")  # of a call, in this order
 
-GB_SECONDS = COSTS.index("gb_seconds")
+GB_SECONDS, COLD_STARTS = map(COSTS.index, ("gb_seconds", "cold_starts"))
 
 
 class StepCosts:

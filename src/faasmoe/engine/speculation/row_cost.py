@@ -5,7 +5,7 @@ from __future__ import annotations
 _MEMORY = 0.98  # that a step keeps of its weight with the next one: about fifty steps count
 _FIRST_SHARE = 0.3  # of an average step that a row is taken to cost until the steps tell
 _CONFIDENCE = 1.0  # in that, as the sum of squared deviations of rows that outweighs it
-_MOST_SLOWER = 2.0  # than expected: what takes longer has met a cold start, which says nothing about rows
+_MOST_SLOWER = 2.0  # than expected: what takes longer was interrupted, which says nothing about rows
 
 
 class RowCost:

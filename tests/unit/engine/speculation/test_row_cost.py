@@ -38,7 +38,7 @@ def test_one_step_with_a_draft_tells() -> None:
     assert cost.share(1) == pytest.approx(0.3, abs=0.05)
 
 
-def test_a_cold_start_says_nothing_about_rows() -> None:
+def test_an_interruption_says_little_about_rows() -> None:
     cost = learnt(0.02, 0.001, [1, 5])
     before = cost.share(1)
     cost.note(5, 3.0)
