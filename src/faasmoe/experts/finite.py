@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY, address
+from faasmoe.experts.arrays import address
+from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
 
 _all_finite = LIBRARY.function("all_finite", ADDRESS, INT, result=BOOL)
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY, address
+from faasmoe.experts.arrays import address
+from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 from faasmoe.planner.routing import GRID, Array
 
 MOST_STEPS = 2_000_000

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY, address
+from faasmoe.experts.arrays import address
+from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 
 WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
 _SLOT_WORDS = 3  # a slot's row, expert and weight

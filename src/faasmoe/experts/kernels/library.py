@@ -20,7 +20,6 @@ FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
 _view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
 
-_view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
 _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
 
 
@@ -69,14 +68,6 @@ class Library:
             raise UserError(f"{self._file} has no kernel {name}; {_AGAIN}") from None
         function.argtypes, function.restype = arguments, result
         return function
-
-
-def address(buffer: Any) -> int:
-    """Of the first byte of an array or another buffer, in a quarter of the time that `array.ctypes.data` takes.
-
-    Raises `TypeError` if it is not contiguous or not writable.
-    """
-    return _address_of(_view(buffer))
 
 
 LIBRARY = Library.chosen()
