@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from faasmoe.experts.arrays import address
-from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, Library
+from faasmoe.experts.formats.base import KernelFormat
+from faasmoe.experts.kernels.library import BOOL, LINEAR_ROWS, Library
 
 SECONDS = 2.0  # in which rounds begin; a round takes a tenth on a CPU with AVX2
 _INS = 2048  # columns of the weights
@@ -59,8 +60,9 @@ class _Operands:
 
     def call(self, function: Callable[..., Any], product: Product) -> None:
         """One product."""
-        scales = address(self._scales) if product.format == "int8" else 0
-        places = (address(self._x), address(self._weights), scales, 0, address(self._y))
+        format = KernelFormat[product.format.upper()]
+        scales = address(self._scales) if format == KernelFormat.INT8 else 0
+        places = (address(self._x), address(self._weights), scales, format, 0, address(self._y))
         if not function(*places, product.rows, product.outs, _INS):
             raise MemoryError(f"{product.rows} rows of {_INS} numbers")
 
@@ -73,9 +75,7 @@ def calibrate(
     Takes 70 MB meanwhile, and at least three rounds.
     """
     operands, start = _Operands(), clock()
-    functions = {
-        name: Library(name).function("linear_rows", *[ADDRESS] * 5, *[INT] * 3, result=BOOL) for name in names
-    }
+    functions = {name: Library(name).function("linear_rows", *LINEAR_ROWS, result=BOOL) for name in names}
     times: dict[str, list[list[float]]] = {name: [[] for _ in PRODUCTS] for name in names}
     rounds = 0
     while rounds < 3 or clock() - start < seconds:

@@ -18,7 +18,9 @@ ADDRESS = ctypes.c_void_p
 INT = ctypes.c_int64
 FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
-_view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
+TEXT = ctypes.c_char_p
+# Parameters of `linear_rows` (c/matvec.c): x, weights, scales, format, bias, y, rows, outs, ins
+LINEAR_ROWS = (*[ADDRESS] * 3, INT, *[ADDRESS] * 2, *[INT] * 3)
 
 _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from faasmoe.experts.arrays import address
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses, format_of
-from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
+from faasmoe.experts.kernels.library import BOOL, LIBRARY, LINEAR_ROWS
 
-_linear_rows = LIBRARY.function("linear_rows", *[ADDRESS] * 5, *[INT] * 3, result=BOOL)
+_linear_rows = LIBRARY.function("linear_rows", *LINEAR_ROWS, result=BOOL)
 
 
 def readable(weight: Matrix) -> bool:
