@@ -6,10 +6,10 @@
 #include "transposed.h"
 
 enum {
-    DEPTH = 4,  /* rows of weights at once */
-    OUTS = 512, /* whose sums stay in the first cache, with those of GROUP rows of x */
-    GROUP = 8,
-    PAIRS = OUTS / STEP, /* of vectors: outs at even places, and at odd ones */
+    DEPTH = 4,   /* rows of weights at once; for a single row of x one, which memory streams fastest */
+    GROUP = 8,   /* the most rows of x at once */
+    SUMS = 4096, /* what they and some outs make: sums that stay in the first cache */
+    AHEAD = 512, /* bytes by which the next weights are fetched */
 };
 
 /* What is added to the sums of a group: `depth` rows of weights, `line` outs long, and their columns of x. */
@@ -17,6 +17,7 @@ typedef struct {
     const bfloat16 *weights; /* from the group's first out on */
     const float *x;
     int64_t line, ins, rows, outs;
+    int64_t pairs; /* of vectors in a row of sums: outs at even places, and at odd ones */
 } Slab;
 
 INLINE Step widen_pairs(const bfloat16 *weights, int64_t outs)
@@ -29,23 +30,26 @@ INLINE Step widen_pairs(const bfloat16 *weights, int64_t outs)
     return (Step){(floats)(pairs << 16), (floats)(pairs & 0xffff0000u)};
 }
 
-INLINE void add_slab(const Slab *slab, int depth, Step sums[GROUP][PAIRS])
+INLINE void add_slab(const Slab *slab, int depth, Step *sums)
 {
-    for (int64_t pair = 0; pair * STEP < slab->outs; pair++) {
+    for (int64_t pair = 0; pair < slab->pairs; pair++) {
         Step weights[DEPTH];
         UNROLL
-        for (int d = 0; d < depth; d++)
-            weights[d] = widen_pairs(slab->weights + slab->line * d + STEP * pair, slab->outs - STEP * pair);
+        for (int d = 0; d < depth; d++) {
+            const bfloat16 *from = slab->weights + slab->line * d + STEP * pair;
+            weights[d] = widen_pairs(from, slab->outs - STEP * pair);
+            __builtin_prefetch((const char *)from + AHEAD);
+        }
         for (int64_t row = 0; row < slab->rows; row++) {
             const float *x = slab->x + slab->ins * row;
-            Step sum = sums[row][pair];
+            Step sum = sums[slab->pairs * row + pair];
             UNROLL
             for (int d = 0; d < depth; d++) {
                 floats factor = (floats){0} + x[d];
                 sum.low = multiply_add(weights[d].low, factor, sum.low);
                 sum.high = multiply_add(weights[d].high, factor, sum.high);
             }
-            sums[row][pair] = sum;
+            sums[slab->pairs * row + pair] = sum;
         }
     }
 }
@@ -53,31 +57,37 @@ INLINE void add_slab(const Slab *slab, int depth, Step sums[GROUP][PAIRS])
 /* Results of a group of rows from `row` on with some outs from `out` on. */
 static void run_group(const Matrix *matrix, Slab slab, int64_t row, int64_t out, const Sink *sink)
 {
-    Step sums[GROUP][PAIRS];
-    float values[GROUP][OUTS];
-    memset(sums, 0, sizeof sums);
-    int64_t column = 0;
-    for (; column + DEPTH <= slab.ins; column += DEPTH, slab.weights += DEPTH * slab.line, slab.x += DEPTH)
-        add_slab(&slab, DEPTH, sums);
-    for (; column < slab.ins; column++, slab.weights += slab.line, slab.x++)
-        add_slab(&slab, 1, sums);
+    Step sums[SUMS / STEP];
+    float values[SUMS];
+    memset(sums, 0, sizeof *sums * slab.rows * slab.pairs);
+    for (int64_t column = 0, depth; column < slab.ins; column += depth) {
+        depth = slab.rows > 1 && column + DEPTH <= slab.ins ? DEPTH : 1;
+        if (depth == DEPTH)
+            add_slab(&slab, DEPTH, sums);
+        else
+            add_slab(&slab, 1, sums);
+        slab.weights += depth * slab.line;
+        slab.x += depth;
+    }
     for (int64_t i = 0; i < slab.rows; i++)
         for (int64_t place = 0; place < slab.outs; place++) {
-            const Step *sum = &sums[i][place / STEP];
+            const Step *sum = &sums[slab.pairs * i + place / STEP];
             int64_t lane = place % STEP / 2;
             float bias = matrix->bias ? widen(matrix->bias[out + place]) : 0;
-            values[i][place] = (place % 2 ? sum->high : sum->low)[lane] + bias;
+            values[slab.outs * i + place] = (place % 2 ? sum->high : sum->low)[lane] + bias;
         }
-    sink->take(sink, values[0], OUTS, row, slab.rows, out, slab.outs);
+    sink->take(sink, values, slab.outs, row, slab.rows, out, slab.outs);
 }
 
 void transposed_products(const Matrix *matrix, const float *x, int64_t rows, int64_t ins, int64_t outs,
                          const Sink *sink)
 {
-    for (int64_t out = 0; out < outs; out += OUTS)
-        for (int64_t row = 0; row < rows; row += GROUP) {
-            Slab slab = {(const bfloat16 *)matrix->weights + out, x + ins * row, outs, ins,
-                         rows - row < GROUP ? rows - row : GROUP, outs - out < OUTS ? outs - out : OUTS};
+    int64_t most_rows = rows < GROUP ? rows : GROUP, most_outs = SUMS / most_rows / STEP * STEP;
+    for (int64_t out = 0; out < outs; out += most_outs)
+        for (int64_t row = 0; row < rows; row += most_rows) {
+            int64_t its_rows = rows - row < most_rows ? rows - row : most_rows;
+            int64_t its_outs = outs - out < most_outs ? outs - out : most_outs, pairs = (its_outs + STEP - 1) / STEP;
+            Slab slab = {(const bfloat16 *)matrix->weights + out, x + ins * row, outs, ins, its_rows, its_outs, pairs};
             run_group(matrix, slab, row, out, sink);
         }
 }
