@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from faasmoe.experts.formats import REGISTERED, Registered
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels import matvec
 from faasmoe.model.dense import backend
 from faasmoe.model.dense.backend import linear, linear_backend, own_kernel
 from faasmoe.model.tensors import as_array
-from tests.unit.experts.formats.made_up import FORMAT
+from tests.unit.experts.formats import made_up
 from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
 
 
@@ -58,9 +59,12 @@ def test_the_kernel_is_chosen_by_cpu_rows_and_weight(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_format_that_no_kernel_reads_is_multiplied_all_the_same(dtype: torch.dtype, biased: bool) -> None:
+def test_a_format_that_no_kernel_reads_is_multiplied_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, biased: bool
+) -> None:
+    monkeypatch.setitem(REGISTERED, made_up.FORMAT.name, Registered(made_up.__name__))
     x, weight, bias = (each.to(dtype) for each in operands(6, 10, 32, seed=0))
-    matrix = FORMAT.convert(as_array(weight))
+    matrix = made_up.FORMAT.convert(as_array(weight))
     y = linear(x, matrix, bias if biased else None)
     assert y.dtype == dtype
     wanted = x.double() @ torch.from_numpy(matrix.exact()).double().T + (bias.double() if biased else 0)
