@@ -24,14 +24,14 @@ from faasmoe.experts.kernels.library import INT, LIBRARY
 from faasmoe.experts.kernels.matvec import linear_rows
 
 SHAPE, ROWS = (1408, 2048), 512  # an expert's layer of Qwen1.5-MoE
-SUMS = 16  # of `c/limits.c`
+SUMS = 12  # of `c/limits.c`
 TIMES = 20_000_000 // SUMS  # an eighth of a second or less
 
 
 def gigaflops(run: Callable[[], object], operations: int) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()  # not what other processes take of the core
     run()
-    return operations / (time.perf_counter() - start) / 1e9
+    return operations / (time.thread_time() - start) / 1e9
 
 
 def main() -> None:

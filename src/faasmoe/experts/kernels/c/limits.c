@@ -1,7 +1,7 @@
 /* What one core can do at most, for benchmarks: nothing but reading, nothing but arithmetic. */
 #include "tile.h"
 
-enum { SUMS = 16 }; /* more than a core has under way, fewer than it has registers */
+enum { SUMS = 12 }; /* more than a core has under way, fewer than it has registers */
 
 /* Reads `size` bytes in order, as fast as memory gives them. Returns a sum of them. */
 EXPORT float read_all(const char *memory, int64_t size)
@@ -15,37 +15,39 @@ EXPORT float read_all(const char *memory, int64_t size)
     return ((words)sums[0] ^ (words)sums[1] ^ (words)sums[2] ^ (words)sums[3])[0];
 }
 
-INLINE float repeat(Format format, int64_t times, float value)
+/* Sums of `times` * SUMS products of vectors, of bfloat16 or of float32. */
+INLINE float repeat(bool dots, int64_t times, float value)
 {
-    float values[2 * LANES] = {value, value};
-    Step weights = {load((char *)values), load((char *)values)};
-    floats sums[SUMS];
+    floats weights = (floats){0} + value, sums[SUMS];
     for (int i = 0; i < SUMS; i++)
-        sums[i] = (floats){0} + value * i; /* equal ones would be computed once */
+        sums[i] = weights * (float)i; /* equal ones would be computed once */
     for (; times > 0; times--) {
         UNROLL
         for (int i = 0; i < SUMS; i++)
-            sums[i] = add_step(format, weights, (char *)values, sums[i]);
+            sums[i] = dots ? add_step(BFLOAT16, (Step){weights, weights}, (char *)&weights, sums[i])
+                           : multiply_add(weights, weights, sums[i]);
     }
     for (int i = 1; i < SUMS; i++)
         sums[0] += sums[i];
     return sums[0][0];
 }
 
-/* As many steps of 2 * LANES products in float32 as `times` * 16. Returns how many products a step is. */
+/* Multiplies and adds `times` * SUMS vectors of float32. Returns how many products a vector has. */
 EXPORT int64_t multiply_float32(int64_t times)
 {
     volatile float value = 1;
-    value = repeat(INT8, times, value);
-    return 2 * LANES;
+    value = repeat(false, times, value);
+    return LANES;
 }
 
-/* The same with products of bfloat16; 0 and nothing done if the CPU has no instruction for it. */
+/* The same with vectors of bfloat16; 0 and nothing done if the CPU has no instruction for it. */
 EXPORT int64_t multiply_bfloat16(int64_t times)
 {
+#if DOTS
     volatile float value = 1;
-    if (!DOTS)
-        return 0;
-    value = repeat(BFLOAT16, times, value);
+    value = repeat(true, times, value);
     return 2 * LANES;
+#else
+    return times * 0;
+#endif
 }
