@@ -1,7 +1,7 @@
 /* Attention of one new token a sequence over its keys and values, which are read once.
  *
- * Positions come in blocks. After each, a head has the sum of values so far, weighted relative to the largest score so far
- * (online softmax: Milakov and Gimelshein 2018). What a sequence gets depends on nothing but its own numbers.
+ * Positions come in blocks. After each, a head has the sum of values so far, weighted relative to the largest score so
+ * far (online softmax: Milakov and Gimelshein 2018). What a sequence gets depends on nothing but its own numbers.
  */
 #include <math.h>
 
@@ -48,18 +48,18 @@ struct head {
 /* e to the power of x <= 0 to 2e-7: 2 to a whole power, and Taylor's series for the rest. */
 INLINE floats exponential(floats x)
 {
-    x = choose(x < LEAST_POWER, (floats){0} + LEAST_POWER, x);
+    x = choose(x < LEAST_POWER, every(LEAST_POWER), x);
     ints whole = __builtin_convertvector(x * 1.44269504f - 0.5f, ints); /* towards 0: the nearest */
     floats power = __builtin_convertvector(whole, floats);
-    floats y = multiply_add(power, (floats){0} - 0.693145752f, x); /* ln 2 in two parts */
-    y = multiply_add(power, (floats){0} - 1.42860677e-6f, y);
-    floats series = (floats){0} + 1.f / 720;
-    series = multiply_add(series, y, (floats){0} + 1.f / 120);
-    series = multiply_add(series, y, (floats){0} + 1.f / 24);
-    series = multiply_add(series, y, (floats){0} + 1.f / 6);
-    series = multiply_add(series, y, (floats){0} + 0.5f);
-    series = multiply_add(series, y, (floats){0} + 1.f);
-    series = multiply_add(series, y, (floats){0} + 1.f);
+    floats y = multiply_add(power, every(-0.693145752f), x); /* ln 2 in two parts */
+    y = multiply_add(power, every(-1.42860677e-6f), y);
+    floats series = every(1.f / 720);
+    series = multiply_add(series, y, every(1.f / 120));
+    series = multiply_add(series, y, every(1.f / 24));
+    series = multiply_add(series, y, every(1.f / 6));
+    series = multiply_add(series, y, every(0.5f));
+    series = multiply_add(series, y, every(1.f));
+    series = multiply_add(series, y, every(1.f));
     return series * (floats)((whole + 127) << 23);
 }
 
@@ -134,7 +134,7 @@ INLINE void score(const struct attention *task, const float *query, const void *
 INLINE float weigh(struct head *head, float *scores, int64_t count)
 {
     float most = head->most;
-    floats largest = (floats){0} + most, total = {0}, some;
+    floats largest = every(most), total = {0}, some;
     for (int64_t i = 0; i < count; i += LANES) {
         memcpy(&some, scores + i, sizeof some);
         largest = choose(some > largest, some, largest);
@@ -147,7 +147,7 @@ INLINE float weigh(struct head *head, float *scores, int64_t count)
         memcpy(scores + i, &some, sizeof some);
         total += some;
     }
-    float factor = most > head->most ? exponential((floats){0} + (head->most - most))[0] : 1;
+    float factor = most > head->most ? exponential(every(head->most - most))[0] : 1;
     head->total = head->total * factor + sum(total);
     head->most = most;
     return factor;
@@ -164,7 +164,7 @@ INLINE void add_pairs(float *sums, const float *weights, const void *values, int
         its[p].b *= factor;
     }
     for (int64_t i = 0; i < count; i++) {
-        floats weight = (floats){0} + weights[i];
+        floats weight = every(weights[i]);
         for (int64_t p = 0; p < pairs; p++) {
             pair value = load(values, i * value_dim + column + p * PAIR, wide);
             its[p].a = multiply_add(weight, value.a, its[p].a);

@@ -21,9 +21,9 @@ struct cut {
     const int64_t *block_of, *place_of; /* [experts] */
     struct expert *experts;             /* [count]: memory to work in */
     int64_t count, parallelism;
-    struct part *parts;         /* [count], of which as many are filled as there are parts */
-    int32_t *slots;             /* [3 * tokens * top_k]: by part rows, experts and weights, as an envelope has them */
-    int32_t *rows, *slot_rows; /* [tokens * top_k]: rows of the layer by part, those of a part from where its slots begin */
+    struct part *parts;        /* [count], of which as many are filled as there are parts */
+    int32_t *slots;            /* [3 * tokens * top_k]: by part rows, experts and weights, as an envelope has them */
+    int32_t *rows, *slot_rows; /* [tokens * top_k]: rows of the layer, a part's from where its slots begin */
 };
 
 /* In readings of an expert. */

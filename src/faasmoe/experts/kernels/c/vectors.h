@@ -22,7 +22,12 @@ typedef struct {
     floats a, b;
 } pair;
 
-/* a · b + c, rounded once where the instruction set can. */
+INLINE floats every(float value)
+{
+    return (floats){0} + value;
+}
+
+/* a * b + c, rounded once where the instruction set can. */
 INLINE floats multiply_add(floats a, floats b, floats c)
 {
 #ifdef __AVX512F__
