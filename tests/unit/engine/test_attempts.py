@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,7 +253,7 @@ class Played:
             name: [batch.tokens.index(t) for t in its if t in batch.tokens] for name, its in self.functions.items()
         }
         sent = [(name, part(its)) for name, its in rows.items() if its]
-        self.costs.send([name for name, _ in sent], [replace(p, block=i) for i, (_, p) in enumerate(sent)])
+        self.costs.send([name for name, _ in sent], [p._replace(block=i) for i, (_, p) in enumerate(sent)])
         for token in batch.tokens:
             if isinstance(error := self.works[token], Exception):
                 self.now += self.seconds
