@@ -13,7 +13,7 @@ import queue
 import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,12 +167,17 @@ def compare(both: Stage, scripts: list[Script], rounds: int) -> tuple[dict[str, 
     return {name: statistics.median(its) for name, its in rates.items()}, statistics.median(ratios)
 
 
-def measure(folder: Path, tokens: int, rounds: int) -> Figures:
+KINDS: dict[str, Callable[[Vocabulary, int], list[Script]]] = {"edit": edits, "plain": prose}
+
+
+def measure(folder: Path, kinds: Sequence[str], tokens: int, rounds: int) -> Figures:
     vocabulary, figures = Vocabulary(), Figures()
     with stage(folder) as both:
-        for kind, scripts in (("edit", edits(vocabulary, tokens)), ("plain", prose(vocabulary, tokens))):
+        for kind in kinds:
+            scripts = KINDS[kind](vocabulary, tokens)
             before = both.engines["ngram"].gauges()
             rates, ratio = compare(both, scripts, rounds)
+            console.print(f"{kind}: {ratio:.2f}, {rates}")
             after = both.engines["ngram"].gauges()
             proposed, accepted = (
                 after[f"speculation_{name}"] - before[f"speculation_{name}"] for name in ("proposed", "accepted")
@@ -190,13 +195,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="another checkpoint folder, without random weights as well")
     parser.add_argument("--tokens", type=int, default=300, help="of each text at most (default 300)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of text to measure")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     args = parser.parse_args()
     folder = args.model
     if folder is None:
         args.folder.mkdir(parents=True, exist_ok=True)
         folder = make(args.folder / "qwen1.5-moe-a2.7b-4", "--layers", "4")
-    report(measure(folder, args.tokens, args.rounds), LIMITS, args.json, at_least=LIMITS)
+    report(measure(folder, args.only, args.tokens, args.rounds), LIMITS, args.json, at_least=LIMITS)
 
 
 if __name__ == "__main__":
