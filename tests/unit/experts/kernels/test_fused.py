@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -166,6 +167,19 @@ def test_matrices_may_be_wider_than_a_group_of_sums(
     form = ExpertForm(Gate("glu", "silu"), transposed=True, interleaved=True)
     experts, request = [make_expert(form.gate, True, True, transposed=True)], make_request(11, 11, 1)
     assert_close(computed([experts[0].weights], form, request), expected(experts, form, request))
+
+
+def test_memory_for_many_rows_is_not_kept() -> None:
+    hidden, inner = 512, 16_384
+    weights = tuple(np.zeros((inner, hidden), np.uint16) for _ in range(2))
+    kernel = FusedExperts([ExpertWeights(weights, np.zeros((hidden, inner), np.uint16))], ExpertForm(GATES[-1]))
+    resident = []
+    for rows in (1, 96):
+        index, sums = np.arange(rows, dtype=np.int32), np.zeros((rows, hidden), np.float32)
+        x = np.zeros((rows, hidden), np.uint16)
+        kernel.forward(Request(0, x, index, np.zeros_like(index), np.ones(rows, np.float32)), sums)
+        resident.append(psutil.Process().memory_info().rss)
+    assert resident[1] - resident[0] < 4 << 20  # the first layer's results alone are 12 MiB
 
 
 def test_what_it_cannot_read_is_refused() -> None:

@@ -8,7 +8,10 @@
 #include "scratch.h"
 #include "transposed.h"
 
-enum { MOST_SLOTS = 12 * MOST_ROWS }; /* rows of an expert at once: enough that the time is that of arithmetic */
+enum {
+    MOST_SLOTS = 12 * MOST_ROWS, /* rows of an expert at once: enough that the time is that of arithmetic */
+    KEPT = 2 << 20, /* bytes that a thread keeps until its next call, which may not come for long */
+};
 
 /* The first layer is one matrix or two: gate and up, whose weights are NULL if there is none. */
 typedef struct {
@@ -181,5 +184,6 @@ EXPORT bool experts_forward(const Block *block, const bfloat16 *rows, const int3
             run_expert(block, block->experts + number, &slots, room.order + first, rows_now, &room);
             first += rows_now;
         }
+    trim_scratch(KEPT);
     return true;
 }

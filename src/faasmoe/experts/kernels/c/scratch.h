@@ -8,3 +8,6 @@
  * What they held is lost at the next call that needs more. They are freed when the thread ends.
  */
 void *scratch(size_t size);
+
+/* Give the memory beyond `most` bytes, a multiple of a page, back to the system until a call needs it again. */
+void trim_scratch(size_t most);
