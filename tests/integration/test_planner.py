@@ -56,10 +56,10 @@ def test_predictions_hold_for_one_request(tmp_path: Path) -> None:
 
 def test_memory_is_predicted_for_the_installed_build_of_torch() -> None:
     body = {"model": "faasmoe-demo", "prompt": "The king", "max_tokens": TOKENS, "temperature": 1, "seed": 1}
-    shape = shape_of(None, "float32")
+    shape = shape_of(None)
     given = Conditions(shape, 16 << 30, footprint=ProcessFootprint.here(), count_from=0.0)
     told = predict(requests_of([Ask(1.0, "", 2, TOKENS)]), Setting("shared", 12, 60.0), given)
-    with serve("--dtype", "float32", "--block-size", "12") as server:  # one that keeps nothing of other requests
+    with serve("--block-size", "12") as server:  # one that keeps nothing of other requests
         httpx.post(f"{server.url}/v1/completions", json=body, timeout=100).raise_for_status()
         assert len(server.instances()) == told.functions
         roots = [processes.template(server.process.pid), processes.daemon(server.process.pid)]

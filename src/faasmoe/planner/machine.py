@@ -20,11 +20,11 @@ class ProcessFootprint:
     """Bytes of processes without weights and KV cache, with torch's build for CPUs."""
 
     gateway: int = 80 * _MIB
-    orchestrator: int = 332 * _MIB  # the template that orchestrators are forked from
+    orchestrator: int = 290 * _MIB  # the template that orchestrators are forked from
     own: int = 14 * _MIB  # what each orchestrator has of its own, beside what follows
     own_by_width: int = 5 << 10  # for each of a token's H numbers: what a step of a hundred tokens computes with
-    platform: int = 280 * _MIB  # daemon and zygote, with what instances share with it
-    instance: int = 46 * _MIB // 10  # what it has of its own beside its weights
+    platform: int = 45 * _MIB  # daemon and zygote, with what instances share with it
+    instance: int = 42 * _MIB // 10  # what it has of its own beside its weights, with weights that kernels read
 
     @classmethod
     def here(cls) -> ProcessFootprint:

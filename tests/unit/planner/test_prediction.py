@@ -73,7 +73,7 @@ def test_scarce_memory_shortens_keep_alive_and_never_overflows() -> None:
     assert scarce.memory_peak <= short.memory
     assert scarce.memory_budget
     assert scarce.cold_starts_per_request > 100
-    assert not told(Setting("shared", 10, 600.0), requests, replace(GIVEN, memory=760 << 20)).fits
+    assert not told(Setting("shared", 10, 600.0), requests, replace(GIVEN, memory=480 << 20)).fits
 
 
 def test_private_orchestrators_cost_memory_and_share_no_steps() -> None:
