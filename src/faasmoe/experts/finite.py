@@ -12,6 +12,11 @@ _all_finite = LIBRARY.function("all_finite", ADDRESS, INT, result=BOOL)
 
 
 def all_finite(sums: NDArray[np.float32]) -> bool:
-    """For a contiguous, writable array. Looks at bits: large finite numbers do not overflow into a false alarm."""
+    """For an array without gaps. Looks at bits: large finite numbers do not overflow into a false alarm.
+
+    Raises `TypeError` for an array with gaps.
+    """
+    if not sums.flags.c_contiguous:
+        raise TypeError(f"an array of shape {sums.shape} that is not C contiguous")
     finite: bool = _all_finite(address(sums), sums.size)
     return finite

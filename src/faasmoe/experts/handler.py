@@ -74,15 +74,17 @@ class ExpertBlock:
         if self._fused and request.dtype == "BF16":
             self._fused.forward(request, sums)
         else:
-            self._forward(request, sums)
-        if not all_finite(sums.numpy()):
+            with np.errstate(all="ignore"):  # what is not finite shows in the sums
+                self._forward(request, sums)
+        if not all_finite(sums):
             raise self._not_finite(request)
 
     def _forward(self, request: Request, sums: NDArray[np.float32]) -> None:
         for expert in np.unique(request.expert):
             (its,) = np.nonzero(request.expert == expert)
             rows = request.row[its]
-            out = expert_forward(_rows(request, rows), self._experts[expert], self.artifact.form)
+            weights, artifact = self._experts[expert], self.artifact
+            out = expert_forward(_rows(request, rows), weights, artifact.form, artifact.dtype)
             out *= request.weight[its, None]
             for row, line in zip(rows.tolist(), out, strict=True):
                 sums[row] += line

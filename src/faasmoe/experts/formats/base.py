@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -28,11 +29,20 @@ from faasmoe.experts.mapping import TensorLocation
 MULTIPLE = 16  # the compiled kernels take matrices whose number of columns is a multiple of it
 
 
+class KernelFormat(IntEnum):
+    """`Format` of `kernels/c/tile.h`: how weights and scales lie at their addresses, row by row."""
+
+    BFLOAT16 = 0  # weights alone
+    INT8 = 1  # scales: float32 [out], one for each row
+    INT4 = 2  # see `kernels/c/int4_order.h`
+
+
 class Addresses(NamedTuple):
     """A matrix as the compiled kernels of `kernels.matvec` read it."""
 
-    weights: int  # address of the weights, row by row: bfloat16, or int8 if there are scales
-    scales: int  # address of float32 [out], each row's scale; 0: there are none
+    weights: int  # address
+    scales: int  # address; 0: there are none
+    format: KernelFormat
 
 
 class Matrix(Protocol):

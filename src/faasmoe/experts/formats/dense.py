@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import MULTIPLE, Addresses, Matrix, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import MULTIPLE, Addresses, KernelFormat, Matrix, MatrixLocation, WeightFormat
 from faasmoe.experts.mapping import TensorLocation
 
 
@@ -33,7 +33,7 @@ class DenseFormat(WeightFormat):
     def addresses(self, matrix: Matrix) -> Addresses | None:
         """Bfloat16 in memory, columns a multiple of `MULTIPLE`, rows contiguous."""
         if in_memory(matrix, "BF16") and len(matrix.shape) == 2 and matrix.shape[1] % MULTIPLE == 0:
-            return Addresses(address(matrix), 0)
+            return Addresses(address(matrix), 0, KernelFormat.BFLOAT16)
         return None
 
     def widened(self, matrix: NDArray[Any], rows: slice) -> NDArray[np.float32]:

@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts import dtypes
+from faasmoe.experts.arrays import address, in_memory
+from faasmoe.experts.formats.base import Addresses, KernelFormat, MatrixLocation, WeightFormat
+from faasmoe.experts.mapping import TensorLocation, map_array
 
 GROUP = 32  # consecutive weights of a row that share a scale and a zero
 ROW_SCALE = 4  # bytes before those of the groups
@@ -37,12 +37,12 @@ class Int4Matrix:
     scales: NDArray[np.uint8]  # [out, scales_width(in)]
 
     @classmethod
-    def nearest(cls, weight: NDArray[np.float32]) -> Int4Matrix:
+    def nearest(cls, weight: NDArray[Any]) -> Int4Matrix:
         """The one with nearly the least squared error in each group of `weight` `[out, in]`.
 
         Raises `ValueError` for a weight that is not finite, or whose rows are no whole groups.
         """
-        return cls(*_kernels().converted(weight))
+        return cls(*_kernels().converted(dtypes.widened(weight)))
 
     def exact(self) -> NDArray[np.float32]:
         """The weight that the matrix represents, `[out, in]`."""
@@ -93,10 +93,9 @@ class Int4Location:
         """See `MatrixLocation`: weights stay in int4 in a model of any dtype."""
         return self.nbytes
 
-    def map(self, dtype: torch.dtype | None = None, read_ahead: bool = False) -> Int4Matrix:
+    def map(self, dtype: str | None = None, read_ahead: bool = False) -> Int4Matrix:
         """See `MatrixLocation`."""
-        codes, scales = map_tensor(self.codes, read_ahead), map_tensor(self.scales, read_ahead)
-        return Int4Matrix(codes.numpy(), _bits(scales))
+        return Int4Matrix(map_array(self.codes, read_ahead), map_array(self.scales, read_ahead))
 
 
 class Int4Format(WeightFormat):
@@ -116,18 +115,18 @@ class Int4Format(WeightFormat):
         """See `WeightFormat`."""
         return Int4Location(*parts)
 
-    def arrays(self, matrix: Int4Matrix) -> tuple[Tensor, ...]:
+    def arrays(self, matrix: Int4Matrix) -> tuple[NDArray[Any], ...]:
         """See `WeightFormat`."""
-        return (torch.from_numpy(matrix.codes), torch.from_numpy(matrix.scales).view(torch.bfloat16))
+        return (matrix.codes, matrix.scales)
 
     def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
         """See `WeightFormat`."""
         outs, ins = shape
         return {name: ("U8", (outs, ins // 2)), f"{name}.scale": ("U8", (outs, scales_width(ins)))}
 
-    def convert(self, weight: Tensor) -> Int4Matrix:
+    def convert(self, weight: NDArray[Any]) -> Int4Matrix:
         """See `WeightFormat`."""
-        return Int4Matrix.nearest(weight.float().numpy())
+        return Int4Matrix.nearest(weight)
 
     def addresses(self, matrix: Int4Matrix) -> Addresses | None:
         """See `WeightFormat`: matrices in memory with contiguous rows of whole groups."""
@@ -150,11 +149,6 @@ class Int4Format(WeightFormat):
 def _kernels() -> Any:
     """`kernels.int4`. Kernels import formats, so formats look kernels up by name, as for `block_kernel`."""
     return import_module("faasmoe.experts.kernels.int4")
-
-
-def _bits(numbers: Tensor) -> NDArray[np.uint16]:
-    bits: NDArray[np.uint16] = numbers.view(torch.uint16).numpy()
-    return bits
 
 
 FORMAT = Int4Format()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import MULTIPLE, Addresses, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import MULTIPLE, Addresses, KernelFormat, MatrixLocation, WeightFormat
 from faasmoe.experts.mapping import TensorLocation, map_array
 
 _PIECE = 1 << 17  # weights that are converted at once, so that they stay in a cache
@@ -131,7 +131,7 @@ class Int8Format(WeightFormat):
             and in_memory(scale, "F32")
             and scale.shape == values.shape[:1]
         ):
-            return Addresses(address(values), address(scale))
+            return Addresses(address(values), address(scale), KernelFormat.INT8)
         return None
 
     def widened(self, matrix: Int8Matrix, rows: slice) -> NDArray[np.float32]:

@@ -102,8 +102,12 @@ class ExpertForm:
     interleaved: bool = False  # gate and up alternate in one matrix instead of following each other
 
 
-def expert_forward(x: Rows, weights: ExpertWeights, form: ExpertForm) -> Rows:
-    """One expert on rows `x` `[n, H]`, in float32 throughout, as the compiled kernels do; returns `[n, H]`."""
+def expert_forward(x: Rows, weights: ExpertWeights, form: ExpertForm, dtype: str = "F32") -> Rows:
+    """One expert on rows `x` `[n, H]`; returns `[n, H]`. A row has the same bits in any company.
+
+    `dtype` (`F32`, `BF16`) is that in which the model computes. What the gate gives is rounded to it, as in the
+    compiled kernel, and nothing else is.
+    """
     biases = weights.first_bias or (None,) * len(weights.first)
     outs = [_linear(x, w, b, form.transposed) for w, b in zip(weights.first, biases, strict=True)]
     gated = form.gate(*_split(outs, form))

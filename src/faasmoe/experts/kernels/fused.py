@@ -1,4 +1,4 @@
-"""A block of experts over any number of rows, with weights in bfloat16 or int8, in one call (`c/fused.c`).
+"""A block of experts over any number of rows, with weights in bfloat16, int8 or int4, in one call (`c/fused.c`).
 
 The linear layers are those of `matvec`; gather, gate, router weight and sum happen between them, in float32. Only what
 the gate gives is rounded to bfloat16, which a model in bfloat16 does as well. A row has the same bits whatever rows
@@ -69,9 +69,9 @@ class FusedExperts:
 
     @staticmethod
     def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
-        """Whether the kernel takes the experts: matrices all in bfloat16 or all in int8, biases in bfloat16.
+        """Whether the kernel takes the experts: matrices all in one format, biases in bfloat16.
 
-        All lie in memory, rows are contiguous and their length is a multiple of 16. Int8 does not lie transposed.
+        Kernels read all of them, biases are contiguous. Only bfloat16 lies transposed.
         """
         matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
         vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
@@ -94,13 +94,13 @@ class FusedExperts:
 
 
 def _addresses(expert: ExpertWeights) -> list[int]:
-    """An `Expert` of `c/fused.c`: for each matrix addresses of weights, scales and bias; 0: there are none."""
+    """An `Expert` of `c/fused.c`: for each matrix addresses of weights and scales, format and address of the bias."""
     biases = expert.first_bias or (None,) * len(expert.first)
     first = [_matrix(*layer) for layer in zip(expert.first, biases, strict=True)]
-    return [*first[0], *(first[1] if len(first) == 2 else (0, 0, 0)), *_matrix(expert.down, expert.down_bias)]
+    return [*first[0], *(first[1] if len(first) == 2 else (0, 0, 0, 0)), *_matrix(expert.down, expert.down_bias)]
 
 
-def _matrix(matrix: Matrix, bias: Any) -> tuple[int, int, int]:
+def _matrix(matrix: Matrix, bias: Any) -> tuple[int, int, int, int]:
     found = addresses(matrix)
     if found is None:
         raise ValueError(f"no kernel for {format_of(matrix).name} {tuple(matrix.shape)}")

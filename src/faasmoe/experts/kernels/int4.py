@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 from faasmoe.experts.formats.int4 import GROUP, ROW_SCALE, scales_width
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 
-_ALIGNMENT = 64  # bytes: a vector, and a line of the caches
-
 _convert = LIBRARY.function("int4_convert", ADDRESS, INT, INT, ADDRESS, ADDRESS)
 _widen = LIBRARY.function("int4_widen", ADDRESS, ADDRESS, INT, INT, ADDRESS)
-_packed_bytes = LIBRARY.function("int4_packed_bytes", INT, INT, result=INT)
-_pack = LIBRARY.function("int4_pack", ADDRESS, INT, INT, ADDRESS)
-_products = LIBRARY.function("int4_products", ADDRESS, ADDRESS, ADDRESS, INT, INT, INT, ADDRESS)
 
 
 def converted(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -42,25 +37,6 @@ def widened(codes: NDArray[np.uint8], scales: NDArray[np.uint8]) -> NDArray[np.f
     weight = np.empty((outs, ins), np.float32)
     _widen(codes.ctypes.data, scales.ctypes.data, outs, ins, weight.ctypes.data)
     return weight
-
-
-def products(x: NDArray[np.uint16], codes: NDArray[np.uint8], scales: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """`x` `[n, in]`, bfloat16, times the weight `[out, in]`: sums `[n, out]`.
-
-    Each group of x is rounded to eight bits first, with a scale of its own. Runs on the calling thread, without
-    Python's lock. Raises `ValueError` for operands that do not go together.
-    """
-    check(codes, scales)
-    rows, outs, ins = len(x), len(codes), 2 * codes.shape[1]
-    if x.dtype != np.uint16 or x.shape != (rows, ins):
-        raise ValueError(f"no kernel for {x.dtype} {x.shape} by int4 {(outs, ins)}")
-    x = np.ascontiguousarray(x)
-    room = np.empty(_packed_bytes(rows, ins) + _ALIGNMENT, np.uint8)
-    packed = room.ctypes.data + -room.ctypes.data % _ALIGNMENT
-    sums = np.empty((rows, outs), np.float32)
-    _pack(x.ctypes.data, rows, ins, packed)
-    _products(codes.ctypes.data, scales.ctypes.data, packed, rows, outs, ins, sums.ctypes.data)
-    return sums
 
 
 def check(codes: NDArray[Any], scales: NDArray[Any]) -> None:

@@ -12,9 +12,9 @@ from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses, format_of
 from faasmoe.experts.kernels import matvec
 
-# The columns of the table, a `Layer` of `c/team.c`: addresses of weights, scales and biases, outs, the outs of the
-# layers before, the number of the layer's first piece, outs a piece.
-_COLUMNS = 7
+# The columns of the table, a `Layer` of `c/team.c`: addresses of weights and scales, format, address of the bias, outs,
+# the outs of the layers before, the number of the layer's first piece, outs a piece.
+_COLUMNS = 8
 _PIECE_BYTES = 256 << 10  # of weights: long enough to stream, short enough to share
 _PIECE_OUTS = 48  # a piece is a multiple of it, which the kernel has no rest of
 
@@ -34,12 +34,12 @@ class Layers:
         self.outs = [weight.shape[0] for weight, _ in layers]
         self._table = np.zeros((len(layers), _COLUMNS), np.int64)
         self.address = address(self._table)
-        line = self.ins if read[0].scales else 2 * self.ins  # bytes
+        line = layers[0][0].nbytes // self.outs[0]  # bytes
         piece = max(1, _PIECE_BYTES // line // _PIECE_OUTS) * _PIECE_OUTS
         self.pieces = before = 0
-        for row, (weight, bias), (w, scale) in zip(self._table, layers, read, strict=True):
+        for row, (weight, bias), place in zip(self._table, layers, read, strict=True):
             outs = weight.shape[0]
-            row[:] = (w, scale, 0 if bias is None else address(bias), outs, before, self.pieces, piece)
+            row[:] = (*place, 0 if bias is None else address(bias), outs, before, self.pieces, piece)
             before += outs
             self.pieces += -(-outs // piece)
 

@@ -1,4 +1,4 @@
-"""Linear layers over any number of rows, with weights in bfloat16 or in eight bits (`c/matvec.c`).
+"""Linear layers over any number of rows, with weights in bfloat16, in eight bits or in four (`c/matvec.c`).
 
 A row's result has the same bits whatever rows come with it.
 """
@@ -17,7 +17,7 @@ _linear_rows = LIBRARY.function("linear_rows", *LINEAR_ROWS, result=BOOL)
 
 
 def readable(weight: Matrix) -> bool:
-    """Whether the kernels can read a matrix: bfloat16 or int8 in memory, contiguous rows of `MULTIPLE`s."""
+    """Whether the kernels can read a matrix: bfloat16, int8 or int4 in memory, contiguous rows."""
     return addresses(weight) is not None
 
 
@@ -39,7 +39,7 @@ def supports(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> bool:
 
 
 def linear_rows(x: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
-    """`x` `[n, in]`, `weight` `[out, in]` and `bias` `[out]` to `[n, out]`, all bfloat16 but for a weight in int8.
+    """`x` `[n, in]`, `weight` `[out, in]` and `bias` `[out]` to `[n, out]`, all bfloat16 but for a quantised weight.
 
     Sums are float32 and rounded once, after the bias was added. The weight may be a read-only map. Runs on the
     calling thread alone, without Python's lock. Raises `ValueError` for what `supports` refuses.

@@ -30,7 +30,6 @@ from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
 from faasmoe.experts.formats.registry import DENSE, by_name
-from faasmoe.experts.kernels.cache import CACHE, user_cache
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.weights import quantised_cache

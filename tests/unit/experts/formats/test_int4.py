@@ -1,25 +1,56 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from faasmoe.experts.formats.int4 import FORMAT, GROUP, Int4Location, Int4Matrix
-from faasmoe.experts.formats.registry import addresses, format_of
-from faasmoe.experts.kernels import expert
+from faasmoe.experts.formats.registry import format_of
+from faasmoe.experts.kernels import matvec, team
+from faasmoe.experts.kernels.layers import Layers
+from faasmoe.experts.kernels.matvec import linear_rows
+from faasmoe.experts.kernels.team import Team
 from faasmoe.experts.mapping import TensorLocation
-from tests.unit.experts.kernels.test_matvec import operands
+from faasmoe.model.tensors import as_array
+from tests.instruction_sets import on_each
+from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
+
+instruction_set = on_each(matvec, team)
+
+
+def random(seed: int, *shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def nearest(weight: torch.Tensor) -> Int4Matrix:
+    return FORMAT.convert(as_array(weight))
+
+
+def meant(matrix: Int4Matrix) -> torch.Tensor:
+    return torch.from_numpy(matrix.exact()).double()
+
+
+def eighths(x: torch.Tensor) -> torch.Tensor:
+    """What the kernel makes of x: groups of 32 in eight bits, the largest number 127 or -127."""
+    groups = x.float().view(len(x), x.shape[1] // GROUP, GROUP)
+    most = groups.abs().amax(2, keepdim=True)
+    codes = (groups * torch.where(most > 1e-36, torch.tensor(127.0) / most, 0)).round()
+    return (codes.double() * (most / 127).double()).view(x.shape)
 
 
 def test_its_shape_is_the_weights() -> None:
-    matrix = Int4Matrix.nearest(np.random.default_rng(0).standard_normal((6, 96)).astype(np.float32))
+    matrix = Int4Matrix.nearest(random(0, 6, 96))
     assert matrix.shape == matrix.exact().shape == (6, 96)
     assert matrix.nbytes == 6 * 96 // 2 + 6 * (4 + 2 * 3)  # 4.5 bits a weight, and 32 a row
     part = matrix[2:5]
     assert part.shape == (3, 96)
     assert np.array_equal(part.exact(), matrix.exact()[2:5])
+    assert np.array_equal(FORMAT.widened(matrix, slice(2, 5)), part.exact())
     assert format_of(matrix) is FORMAT
 
 
@@ -31,10 +62,9 @@ def test_files_hold_half_a_byte_for_each_weight() -> None:
     assert sum(array.nbytes for array in arrays) == matrix.nbytes
 
 
-def test_a_location_loads_what_was_written(tmp_path) -> None:
-    matrix = FORMAT.convert(torch.randn(6, 96))
-    arrays = [array.view(torch.uint8) for array in FORMAT.arrays(matrix)]
-    (tmp_path / "weights").write_bytes(b"".join(array.numpy().tobytes() for array in arrays))
+def test_a_location_loads_what_was_written(tmp_path: Path) -> None:
+    matrix = Int4Matrix.nearest(random(0, 6, 96))
+    (tmp_path / "weights").write_bytes(b"".join(array.tobytes() for array in FORMAT.arrays(matrix)))
     codes = TensorLocation(tmp_path / "weights", 0, "U8", (6, 48))
     place = FORMAT.location([codes, TensorLocation(tmp_path / "weights", 288, "U8", (6, 10))])
     assert isinstance(place, Int4Location)
@@ -43,40 +73,37 @@ def test_a_location_loads_what_was_written(tmp_path) -> None:
     assert np.array_equal(place.map().exact(), matrix.exact())
 
 
-def test_a_transposed_weight_is_converted_as_its_rows() -> None:
-    weight = torch.randn(64, 5)
-    assert np.array_equal(FORMAT.convert(weight.t()).exact(), FORMAT.convert(weight.t().contiguous()).exact())
+def test_bits_of_bfloat16_are_what_they_mean_and_a_transposed_weight_is_its_rows() -> None:
+    weight = torch.randn(64, 5).bfloat16()
+    wanted = Int4Matrix.nearest(weight.T.float().contiguous().numpy())
+    assert np.array_equal(nearest(weight.T).exact(), wanted.exact())
 
 
 @given(
-    rows=st.integers(0, 9),
+    rows=st.one_of(st.integers(0, 9), st.sampled_from([31, 32, 33, 65])),
     outs=st.integers(1, 13),
-    groups=st.integers(1, 20),
+    groups=st.integers(1, 40),
     biased=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(deadline=None)
-def test_a_linear_layer_has_the_same_bits_in_any_company(
+def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     rows: int, outs: int, groups: int, biased: bool, seed: int
 ) -> None:
     x, weight, bias = operands(rows, outs, GROUP * groups, seed)
-    matrix, its_bias = FORMAT.convert(weight), bias if biased else None
-    y = expert.linear(x, matrix, its_bias, transposed=False)
-    assert y.dtype == torch.bfloat16
-    exact = torch.from_numpy(matrix.exact()).double()
-    wanted = x.double() @ exact.T + (bias.double() if biased else 0)
-    size = x.double().abs() @ exact.abs().T + wanted.abs()
-    assert ((y.double() - wanted).abs() <= 2**-7 * size).all()
-    for row, its in zip(x, y, strict=True):
-        assert torch.equal(expert.linear(row[None], matrix, its_bias, transposed=False)[0], its)
+    matrix, its_bias = nearest(weight), bias if biased else None
+    y = linear_rows(x, matrix, its_bias)
+    assert_rounded_once(y, eighths(x), meant(matrix), its_bias)
+    for row, wanted in zip(x, y, strict=True):
+        assert torch.equal(linear_rows(row[None], matrix, its_bias)[0], wanted)
+    if outs > 1:
+        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
 
 
-def test_rows_in_float32_and_transposed_weights_are_refused() -> None:
-    matrix = FORMAT.convert(torch.randn(4, 32))
-    with pytest.raises(ValueError, match=r"for rows in bfloat16, not torch\.float32"):
-        expert.linear(torch.randn(1, 32), matrix, None, transposed=False)
-    with pytest.raises(ValueError, match="are not transposed"):
-        expert.linear(torch.randn(1, 32).bfloat16(), matrix, None, transposed=True)
+def test_many_rows_go_through_a_large_matrix_chunk_by_chunk() -> None:
+    x, weight, _ = operands(13, 601, 2048, seed=0)
+    matrix = nearest(weight)
+    assert torch.equal(linear_rows(x, matrix), torch.cat([linear_rows(row[None], matrix) for row in x]))
 
 
 def test_rounding_x_to_eight_bits_costs_half_a_percent() -> None:

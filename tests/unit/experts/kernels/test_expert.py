@@ -96,3 +96,10 @@ def test_a_row_has_the_same_bits_in_any_company(transposed: bool) -> None:
     together = computed(x, expert, form)
     for row in range(count):
         assert torch.equal(computed(x[row : row + 1], expert, form)[0], together[row])
+
+
+def test_what_the_gate_gives_is_rounded_to_the_models_dtype() -> None:
+    expert, form = TorchExpert((GATE, UP), DOWN), ExpertForm(SILU)
+    gated = (torch.nn.functional.silu(X @ GATE.T) * (X @ UP.T)).bfloat16().float()
+    got = as_tensor(expert_forward(as_array(X), expert.weights, form, "BF16"))
+    assert torch.allclose(got, gated @ DOWN.T, atol=1e-6)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import psutil
 import pytest
@@ -7,11 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faasmoe.experts.formats.int4 import Int4Matrix
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels import fused
-from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate
 from faasmoe.experts.kernels.fused import FusedExperts
 from faasmoe.experts.payload import Request
+from faasmoe.model.tensors import as_array, as_tensor
+from tests.experts import TorchExpert, forward
 from tests.instruction_sets import on_each
 
 instruction_set = on_each(fused)
@@ -54,21 +59,18 @@ def make_request(rows: int, slots: int, experts: int, picked: bool = False) -> R
     )
 
 
-def between(x: torch.Tensor, expert: ExpertWeights, form: ExpertForm) -> torch.Tensor:
-    """What the gate gives for rows `x`, in float64."""
-    identity = torch.eye(INNER, dtype=torch.float64)
-    return expert_forward(x, replace(exact(expert), down=identity, down_bias=None), form)
+def between(x: torch.Tensor, expert: TorchExpert, form: ExpertForm) -> torch.Tensor:
+    """What the gate gives for rows `x`."""
+    return forward(x, replace(expert, down=torch.eye(INNER, dtype=torch.float64), down_bias=None), form)
 
 
-def expected(
-    experts: list[ExpertWeights], form: ExpertForm, request: Request
-) -> tuple[torch.Tensor, torch.Tensor]:
+def expected(experts: list[TorchExpert], form: ExpertForm, request: Request) -> tuple[torch.Tensor, torch.Tensor]:
     """The sums in float64, and how far off they may be.
 
     What the gate gives is rounded to bfloat16. Float32 and float64 round to different sides now and then: `off` is
     what all of the rounding comes to.
     """
-    rows = request.rows if request.picked is None else request.rows[request.picked.long()]
+    rows = as_tensor(request.rows if request.picked is None else request.rows[request.picked]).double()
     sums, off = torch.zeros(2, request.tokens, HIDDEN, dtype=torch.float64)
     for row, expert, weight in zip(request.row, request.expert, request.weight.tolist(), strict=True):
         its = experts[expert].map(torch.Tensor.double)
@@ -81,7 +83,7 @@ def expected(
 
 
 def assert_close(got: torch.Tensor, wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    assert ((got.double() - wanted[0]).abs() <= wanted[1] + 1e-4).all()
+    assert ((got - wanted[0]).abs() <= wanted[1] + 1e-4).all()
 
 
 def computed(experts: list[ExpertWeights], form: ExpertForm, request: Request) -> torch.Tensor:
@@ -103,7 +105,7 @@ def test_every_gate_is_the_one_of_the_plain_kernels(
         sums = computed([expert.weights for expert in experts], form, request)
         wanted, off = expected(experts, form, request)
         assert_close(sums, (wanted, off))
-        errors = (sums.double() - wanted).abs() - 1e-5 * wanted.abs()
+        errors = (sums - wanted).abs() - 1e-5 * wanted.abs()
         assert errors.median() <= 1e-5  # where nothing was rounded to the other side, as near as float32 comes
 
 
@@ -122,8 +124,7 @@ def test_slots_find_their_rows_experts_and_weights(
     form = ExpertForm(Gate("glu", "silu"), *layout)
     experts = [make_expert(form.gate, True, False, form.transposed) for _ in range(3)]
     request = make_request(rows, slots, 3, picked)
-    sums = torch.zeros(rows, HIDDEN)
-    FusedExperts(experts, form).forward(request, sums)
+    sums = computed([expert.weights for expert in experts], form, request)
     assert_close(sums, expected(experts, form, request))
 
 
@@ -132,14 +133,44 @@ def test_experts_in_int8_are_those_that_they_stand_for(merged: bool) -> None:
     torch.manual_seed(3)
     form, request = ExpertForm(Gate("glu", "silu")), make_request(9, 30, 2)
     plain = [make_expert(form.gate, merged, True) for _ in range(2)]
-    packed = [
-        replace(e, first=tuple(map(Int8Matrix.nearest, e.first)), down=Int8Matrix.nearest(e.down)) for e in plain
-    ]
-    meant = [replace(e, first=tuple(m.exact() for m in e.first), down=e.down.exact()) for e in packed]
-    sums = torch.zeros(9, HIDDEN)
-    FusedExperts(packed, form).forward(request, sums)
-    assert_close(sums, expected(meant, form, request))
-    assert not FusedExperts.supports([packed[0], plain[0]], form)
+    packed, meant = zip(*map(in_int8, plain), strict=True)
+    sums = computed(list(packed), form, request)
+    assert_close(sums, expected(list(meant), form, request))
+    assert not FusedExperts.supports([packed[0], plain[0].weights], form)
+
+
+def in_int8(expert: TorchExpert) -> tuple[ExpertWeights, TorchExpert]:
+    """The expert with its matrices in int8, and the one that this stands for."""
+    weights = expert.weights
+    first, down = tuple(map(Int8Matrix.nearest, weights.first)), Int8Matrix.nearest(weights.down)
+    matrices = [torch.from_numpy(matrix.exact()) for matrix in (*first, down)]
+    meant = TorchExpert(tuple(matrices[:-1]), matrices[-1], expert.first_bias, expert.down_bias)
+    return ExpertWeights(first, down, weights.first_bias, weights.down_bias), meant
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_experts_in_int4_are_nearly_those_that_they_stand_for(merged: bool) -> None:
+    """Rows of both layers are rounded to eight bits. A row has the same bits whatever rows come with it."""
+    torch.manual_seed(4)
+    hidden, inner, form = 96, 64, ExpertForm(Gate("glu", "silu"))
+    gate, up, down = matrix(inner, hidden), matrix(inner, hidden), matrix(hidden, inner)
+    first = tuple(map(in_int4, [torch.cat([gate, up])] if merged else [gate, up]))
+    weights = ExpertWeights(first, in_int4(down))
+    means = [torch.from_numpy(each.exact()).double() for each in (*first, weights.down)]
+    experts, x = FusedExperts([weights], form), torch.randn(21, hidden).bfloat16()
+    wanted = forward(x.double(), TorchExpert(tuple(means[:-1]), means[-1]), form)
+    index, zeros, ones = np.arange(21, dtype=np.int32), np.zeros(21, np.int32), np.ones(21, np.float32)
+    together = np.zeros((21, hidden), np.float32)
+    experts.forward(Request(0, as_array(x), index, zeros, ones), together)
+    assert np.linalg.norm(together - wanted.numpy()) < 0.02 * np.linalg.norm(wanted.numpy())
+    for i in range(21):
+        alone = np.zeros((1, hidden), np.float32)
+        experts.forward(Request(0, as_array(x[i : i + 1]), zeros[:1], zeros[:1], ones[:1]), alone)
+        assert np.array_equal(alone[0], together[i])
+
+
+def in_int4(weight: torch.Tensor) -> Int4Matrix:
+    return Int4Matrix.nearest(as_array(weight))
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -1,29 +1,20 @@
-"""On every instruction set that the CPU has."""
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from faasmoe.experts.kernels import int4
-from faasmoe.experts.kernels.library import Library, instruction_sets
+from tests.instruction_sets import on_each
 
 SEEDS = st.integers(0, 2**32 - 1)
 GROUPS = st.integers(1, 40)  # of a row: parts of a block, and several
-PROPERTY = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(deadline=None, max_examples=30)
 
 
-@pytest.fixture(autouse=True, params=instruction_sets())
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = Library(request.param)
-    for name in ("convert", "widen", "packed_bytes", "pack", "products"):
-        chosen = getattr(int4, f"_{name}")
-        function = library.function(f"int4_{name}", *chosen.argtypes, result=chosen.restype)
-        monkeypatch.setattr(int4, f"_{name}", function)
+instruction_set = on_each(int4)
 
 
 def random(seed: int, *shape: int) -> NDArray[np.float32]:
@@ -141,69 +132,9 @@ def test_rows_of_no_whole_groups_are_refused(ins: int) -> None:
         int4.converted(np.ones((2, ins), np.float32))
 
 
-def eighths(x: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """What the kernel makes of x: groups of 32 in eight bits, the largest number 127 or -127."""
-    groups = numbers(x).reshape(len(x), x.shape[1] // 32, 32)
-    most = np.abs(groups).max(2, keepdims=True)
-    inverse = np.divide(np.float32(127), most, out=np.zeros_like(most), where=most > 1e-36)
-    return (np.rint(groups * inverse).astype(np.float64) * (most / np.float32(127))).reshape(x.shape)
-
-
-@given(rows=st.integers(0, 20), outs=st.integers(1, 9), groups=GROUPS, seed=SEEDS)
-@PROPERTY
-def test_sums_are_exact_but_for_float32_and_have_the_same_bits_in_any_company(
-    rows: int, outs: int, groups: int, seed: int
-) -> None:
-    x, weight = rounded(random(seed, rows, 32 * groups)), random(seed + 1, outs, 32 * groups)
-    codes, scales = int4.converted(weight)
-    sums = int4.products(x, codes, scales)
-    exact = read(codes, scales).astype(np.float64)
-    sizes = np.abs(eighths(x)) @ np.abs(exact).T
-    assert (np.abs(sums - eighths(x) @ exact.T) <= 1e-6 * sizes).all()
-    for row, wanted in zip(x, sums, strict=True):
-        assert np.array_equal(int4.products(row[None], codes, scales)[0], wanted)
-    if outs > 1:
-        assert np.array_equal(int4.products(x, codes[1:], scales[1:]), sums[:, 1:])
-
-
-def test_many_rows_go_through_a_large_matrix_chunk_by_chunk() -> None:
-    x, weight = rounded(random(0, 13, 2048)), random(1, 601, 2048)
-    codes, scales = int4.converted(weight)
-    sums = int4.products(x, codes, scales)
-    assert np.array_equal(sums, np.concatenate([int4.products(row[None], codes, scales) for row in x]))
-
-
-def test_rounding_x_costs_half_a_percent() -> None:
-    """Of the sums' size, for numbers without large ones among them."""
-    generator = np.random.default_rng(0)
-    x = rounded(generator.standard_normal((8, 2048)).astype(np.float32))
-    codes, scales = int4.converted(generator.standard_normal((64, 2048)).astype(np.float32))
-    exact = numbers(x).astype(np.float64) @ int4.widened(codes, scales).T
-    error = int4.products(x, codes, scales) - exact
-    assert np.sqrt((error**2).mean() / (exact**2).mean()) < 0.006
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_rows_that_are_not_finite_give_sums_that_are_not(bad: float) -> None:
-    x = random(0, 8, 64)
-    x[3, 40] = bad
-    codes, scales = int4.converted(random(1, 5, 64))
-    sums = int4.products(rounded(x), codes, scales)
-    assert np.isfinite(sums[[0, 1, 2, 4, 5, 6, 7]]).all()
-    assert not np.isfinite(sums[3]).any()
-
-
-def test_extreme_rows_are_no_error() -> None:
-    codes, scales = int4.converted(np.ones((3, 64), np.float32))
-    for size in (0.0, 1e-40, 1e-30, 1e30, 3e36):
-        x = rounded(np.full((2, 64), size, np.float32))
-        wanted = 64 * numbers(x)[0, 0] if size > 1e-36 else 0
-        assert np.allclose(int4.products(x, codes, scales), wanted, rtol=1e-2)
-
-
-def test_operands_that_do_not_go_together_are_refused() -> None:
+def test_arrays_that_are_no_weight_are_refused() -> None:
     codes, scales = int4.converted(np.ones((4, 64), np.float32))
     for its, scale in ((codes[:3], scales), (codes[:, :16], scales[:, :6]), (codes.astype(np.int8), scales),
                        (codes, scales.astype(np.int16)), (codes[0], scales[0])):  # fmt: skip
         with pytest.raises(ValueError, match="no weight in int4"):
-            int4.products(x, its, scale)
+            int4.widened(its, scale)

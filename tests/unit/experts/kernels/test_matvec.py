@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faasmoe.experts.kernels import expert, matvec
+from faasmoe.experts.kernels import matvec
 from faasmoe.experts.kernels.library import ADDRESS, INT, Library
-from faasmoe.experts.mapping import TensorLocation, map_tensor
+from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.tensors import map_tensor
 from tests.instruction_sets import on_each
 
 instruction_set = on_each(matvec)

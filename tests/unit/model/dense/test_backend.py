@@ -9,8 +9,7 @@ from faasmoe.experts.kernels import matvec
 from faasmoe.model.dense import backend
 from faasmoe.model.dense.backend import linear, linear_backend, own_kernel
 from faasmoe.model.tensors import as_array
-from tests.unit.experts.formats.made_up import FORMAT
-from tests.unit.experts.formats.test_int8 import X_OFF
+from tests.unit.experts.formats import made_up
 from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
 
 
@@ -52,8 +51,9 @@ def test_the_kernel_is_chosen_by_cpu_rows_and_weight(
     monkeypatch.setattr(matvec, "linear_rows", counted)
     x, weight, bias = operands(rows, 5, 32, seed=0)
     quantised = Int8Matrix.nearest(as_array(weight))
-    exact, off = (torch.from_numpy(quantised.exact()), X_OFF) if int8 else (weight, 0)
-    assert_rounded_once(linear(x, quantised if int8 else weight, bias), x, exact, bias, off)
+    exact = torch.from_numpy(quantised.exact()) if int8 else weight
+    x_off = 2**-16 if int8 else 0  # in eight bits kernels multiply by sixteen bits of x
+    assert_rounded_once(linear(x, quantised if int8 else weight, bias), x, exact, bias, x_off)
     assert len(calls) == (1 if int8 else ours)  # torch reads no quantised weight
 
 

@@ -87,14 +87,14 @@ static int64_t first_width(const Block *block)
 static int64_t rows_size(const Block *block, int64_t rows, int64_t ins)
 {
     return block->transposed ? rows * ins * (int64_t)sizeof(float)
-                             : packed_size(format_of(&block->experts->down), rows, ins);
+                             : packed_size(block->experts->down.format, rows, ins);
 }
 
 static void lay_row(const Block *block, const bfloat16 *x, char *to, int64_t rows, int64_t row, int64_t ins)
 {
     float *wide = (float *)to + ins * row;
     if (!block->transposed)
-        pack_row(format_of(&block->experts->down), x, to, rows, row, ins);
+        pack_row(block->experts->down.format, x, to, rows, row, ins);
     else
         for (int64_t i = 0; i < ins; i++)
             wide[i] = widen(x[i]);

@@ -1,4 +1,4 @@
-/* Products of weights in int4 (int4.h) with rows of x, which are brought to eight bits.
+/* Products of weights in int4 with rows of x, which are brought to eight bits.
  *
  * Each group of x, the 32 columns that meet a group of weights, gets a scale of its own: its largest number is 127 or
  * -127. The products of two groups are summed as integers, and what the weights' zero makes of them is taken off; both
@@ -7,21 +7,26 @@
  */
 #include "int4.h"
 
+#include "int4_order.h"
+#include "tile.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
-#define MOST_ROWS 6             /* of x that go through a tile at once */
-#define AHEAD 1024              /* bytes from the weights that are read to those that are fetched */
-#define CHUNK_BYTES (192 << 10) /* of weights that stay in the second cache while all rows of x pass */
+enum {
+    ROWS = 8,     /* MOST_ROWS on any CPU */
+    AHEAD = 1024, /* bytes from the weights that are read to those that are fetched */
+};
+_Static_assert((int)MOST_ROWS <= (int)ROWS, "int4_sums has no tile for so many rows");
 
 /* LANES groups of one row of x. */
 typedef struct {
     ints codes[2 * LINES]; /* four signed bytes a lane: what meets the lower and the upper halves of each line */
     floats scale;
-    floats sum; /* of the lane's codes, in sixteenths: times the zero of the weights it is what their codes are too large */
+    floats sum; /* of the lane's codes, in sixteenths: times the weights' zero, it is what the products are too large */
 } part;
 
 static int64_t parts_of(int64_t groups)
@@ -125,22 +130,11 @@ INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t grou
     }
 }
 
-/* As a tree of halves. */
-INLINE float total(floats values)
-{
-    float lanes[LANES];
-    memcpy(lanes, &values, sizeof lanes);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
-/* Sums of one weight row with `rows` rows of x, to `sums`, whose rows are `stride` apart.
+/* Sums of one weight row with `rows` rows of x.
  *
  * For a single row of x the hardware alone fetches weights faster than with our help.
  */
-INLINE void tile(const int rows, weight_row w, const part *x, float *sums, int64_t stride)
+INLINE void tile_row(const int rows, weight_row w, const part *x, floats *sums)
 {
     floats totals[ROWS] = {{0}};
     float scale;
@@ -156,47 +150,35 @@ INLINE void tile(const int rows, weight_row w, const part *x, float *sums, int64
     for (; group < w.groups; group += LANES, x += rows)
         add_part(rows, w, scale, group, places_of(w.groups, group), w.groups - group, x, totals);
     for (int row = 0; row < rows; row++)
-        sums[stride * row] = total(totals[row]);
+        sums[row] = totals[row];
 }
 
-/* One weight row at a time: several are several streams, which memory gives more slowly, and are no faster from caches. */
-INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, float *sums, int64_t stride)
+/* One weight row at a time: several are several streams, which memory gives more slowly, and no faster from caches. */
+INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, floats *sums)
 {
-    for (int64_t out = 0; out < outs; out++, w.codes += GROUP / 2 * w.groups, w.scales += scales_size(w.groups))
-        tile_row(rows, w, x, sums + out, stride);
+    for (int64_t out = 0; out < outs; out++, sums += rows) {
+        tile_row(rows, w, x, sums);
+        w.codes += GROUP / 2 * w.groups;
+        w.scales += scales_size(w.groups);
+    }
 }
 
-static void some_rows(int64_t rows, weight_row w, int64_t outs, const part *x, float *sums, int64_t stride)
+void int4_sums(const char *codes, const void *scales, const char *x, int64_t rows, int64_t ins, int64_t first,
+               int64_t last, floats *sums)
 {
     int64_t groups = ins / GROUP, outs = last - first;
     weight_row w = {(const uint8_t *)codes + GROUP / 2 * groups * first,
                     (const uint8_t *)scales + scales_size(groups) * first, groups};
     const part *parts = (const part *)x;
     switch (rows) {
-    case 1: tiles(1, w, outs, x, sums, stride); break;
-    case 2: tiles(2, w, outs, x, sums, stride); break;
-    case 3: tiles(3, w, outs, x, sums, stride); break;
-    case 4: tiles(4, w, outs, x, sums, stride); break;
-    case 5: tiles(5, w, outs, x, sums, stride); break;
-    default: tiles(MOST_ROWS, w, outs, x, sums, stride);
-    }
-}
-
-/* Sums of a matrix's rows with all rows of x, to float32 `sums` [rows, outs].
- *
- * `codes` and `scales` are the matrix's [outs, ins], `x` is what `int4_pack` made of [rows, ins]. */
-EXPORT void int4_products(const uint8_t *codes, const bfloat16 *scales, const void *x, int64_t rows, int64_t outs,
-                          int64_t ins, float *sums)
-{
-    int64_t groups = ins / GROUP, line = GROUP / 2 * groups;
-    int64_t chunk = rows <= MOST_ROWS ? outs : CHUNK_BYTES / line + 1;
-    for (int64_t out = 0; out < outs; out += chunk) {
-        int64_t count = outs - out < chunk ? outs - out : chunk;
-        weight_row w = {codes + line * out, scales + groups * out, groups};
-        for (int64_t row = 0; row < rows; row += MOST_ROWS) {
-            int64_t its = rows - row < MOST_ROWS ? rows - row : MOST_ROWS;
-            some_rows(its, w, count, (const part *)x + parts_of(groups) * row, sums + outs * row + out, outs);
-        }
+    case 1: tiles(1, w, outs, parts, sums); break;
+    case 2: tiles(2, w, outs, parts, sums); break;
+    case 3: tiles(3, w, outs, parts, sums); break;
+    case 4: tiles(4, w, outs, parts, sums); break;
+    case 5: tiles(5, w, outs, parts, sums); break;
+    case 6: tiles(6, w, outs, parts, sums); break;
+    case 7: tiles(7, w, outs, parts, sums); break;
+    case 8: tiles(8, w, outs, parts, sums); break;
     }
 }
 
@@ -226,22 +208,16 @@ INLINE void pack_group(const bfloat16 *x, part *to, int lane)
     ((float *)&to->sum)[lane] = (float)sum / SIXTEENTHS;
 }
 
-/* Room that packed rows take, in bytes. It should begin at a multiple of 64. */
-EXPORT int64_t int4_packed_bytes(int64_t rows, int64_t ins)
+int64_t int4_row_size(int64_t ins)
 {
-    return rows * parts_of(ins / GROUP) * (int64_t)sizeof(part);
+    return parts_of(ins / GROUP) * (int64_t)sizeof(part);
 }
 
-/* bfloat16 `x` [rows, ins] in eight bits, as `int4_products` reads it. */
-EXPORT void int4_pack(const bfloat16 *x, int64_t rows, int64_t ins, part *packed)
+void int4_pack_row(const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
-    int64_t groups = ins / GROUP, parts = parts_of(groups);
-    for (int64_t row = 0; row < rows; row++) {
-        int64_t first = row / MOST_ROWS * MOST_ROWS; /* of the rows of its tile, which alternate part by part */
-        int64_t count = rows - first < MOST_ROWS ? rows - first : MOST_ROWS;
-        part *to = packed + parts * first + row - first;
-        memset(to + count * (parts - 1), 0, sizeof *to);
-        for (int64_t group = 0; group < groups; group++, x += GROUP)
-            pack_group(x, to + group / LANES * count, group % LANES);
-    }
+    int64_t groups = ins / GROUP;
+    part *to = (part *)packed + row; /* rows of a tile alternate part by part */
+    memset(to + rows * (parts_of(groups) - 1), 0, sizeof *to);
+    for (int64_t group = 0; group < groups; group++)
+        pack_group(x + GROUP * group, to + group / LANES * rows, group % LANES);
 }

@@ -1,31 +1,16 @@
-/* The order of weights in int4, which is that of the arrays in files.
- *
- * A matrix is [outs, ins], in two arrays: the codes, half a byte each, and the scales, bfloat16 [outs, groups]. 32
- * consecutive weights of a row are a group: each is (code - 8) * scale, with a code from 0 to 15. 16 consecutive groups
- * are a block; the last block of a row may have fewer. A block's codes are four lines of one 32-bit word a group: byte i
- * of the word in line t holds code 8t + i of the group in its lower half, and code 8t + 4 + i in its upper half. So a
- * vector has different groups in its lanes, and scales are needed once a block.
- */
+/* Products of weights in int4 (int4_order.h) with a few rows of x. */
 #pragma once
 
 #include "kernels.h"
 
-#define GROUP 32 /* weights */
-#define BLOCK 16 /* groups */
-#define LINES 4  /* words of a group */
-#define ZERO 8   /* the code of a weight of 0 */
-#define ROUNDER 12582912.0f /* 1.5 * 2^23: a small number that it is added to is rounded to nearest, ties to even, and
-                               the sum's lowest bits are that whole number */
+/* Bytes of a row of x as `int4_sums` reads it. */
+int64_t int4_row_size(int64_t ins);
 
-/* Where the words of one group lie in its row's codes, in bytes. */
-typedef struct {
-    int64_t first; /* that of line 0 */
-    int64_t line;  /* from one line to the next */
-} word_places;
+/* Bring x [ins] to eight bits, as row number `row` of the `rows` that go through a tile together, at `packed`. */
+void int4_pack_row(const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins);
 
-INLINE word_places places_of(int64_t groups, int64_t group)
-{
-    int64_t left = groups - group / BLOCK * BLOCK;
-    int64_t width = left < BLOCK ? left : BLOCK;
-    return (word_places){4 * BLOCK * LINES * (group / BLOCK) + 4 * (group % BLOCK), 4 * width};
-}
+/* Products of the weight rows `first` to `last` with the `rows` rows at `x`, at most MOST_ROWS: LANES sums each, to be
+ * added up, to `sums` [last - first, rows]. `codes` and `scales` are those of the whole matrix.
+ */
+void int4_sums(const char *codes, const void *scales, const char *x, int64_t rows, int64_t ins, int64_t first,
+               int64_t last, floats *sums);

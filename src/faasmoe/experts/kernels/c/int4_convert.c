@@ -1,5 +1,5 @@
-/* Weights to int4 (int4.h) and back. */
-#include "int4.h"
+/* Weights to int4 (int4_order.h) and back. */
+#include "int4_order.h"
 
 enum { VECTORS = GROUP / LANES, TRIALS = 13 };
 static const float FEWEST = 12.6f, MORE = 0.3f; /* codes over which a trial spreads a group, and the next one's more */

@@ -1,4 +1,4 @@
-/* Linear layers over any number of rows, with weights in bfloat16 or in eight bits.
+/* Linear layers over any number of rows, with weights in bfloat16, in eight bits or in four.
  *
  * A token sends one row, or a few, to an expert: each weight is read once from memory and used as often as there are
  * rows. `python -m benchmarks.linear` measures it.
@@ -53,8 +53,8 @@ typedef struct {
 /* Running sums of a chunk with `rows` rows of x, which begin at `x`. */
 static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *running)
 {
-    Format format = format_of(chunk->matrix);
-    int64_t line = chunk->ins * weight_bytes(format);
+    Format format = chunk->matrix->format;
+    int64_t line = line_bytes(format, chunk->ins);
     int64_t x_column = packed_bytes(format) * rows, unit = format == INT8 ? WHOLE : STEP;
     int64_t block = X_BYTES / x_column / unit * unit; /* of columns; there is one: X_BYTES are 2 * MOST_ROWS * WHOLE */
     for (int64_t column = 0; column < chunk->ins; column += block) {
@@ -77,15 +77,18 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
     floats scales[CHUNK / LANES], biases[CHUNK / LANES] = {{0}};
     int64_t outs = chunk->last - chunk->first;
     const Matrix *matrix = chunk->matrix;
-    if (matrix->scales)
-        memcpy(scales, matrix->scales + chunk->first, sizeof(float) * outs);
+    if (matrix->format == INT8)
+        memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
     for (int64_t out = 0; matrix->bias && out < outs; out++)
         ((float *)biases)[out] = widen(matrix->bias[chunk->first + out]);
-    run_tiles(chunk, x, rows, running);
+    if (matrix->format == INT4)
+        int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else
+        run_tiles(chunk, x, rows, running);
     for (int64_t out = 0; out < outs; out += LANES)
         for (int64_t i = 0; i < rows; i++) {
             floats sums = totals(running + rows * out + i, outs - out, rows);
-            if (matrix->scales)
+            if (matrix->format == INT8)
                 sums = sums * chunk->x_scales[row + i] * scales[out / LANES];
             values[(CHUNK * i + out) / LANES] = sums + biases[out / LANES];
         }
@@ -95,8 +98,8 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
 void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
               const Sink *sink)
 {
-    Format format = format_of(matrix);
-    int64_t line = ins * weight_bytes(format), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
+    Format format = matrix->format;
+    int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
     int64_t at_once = rows <= ONE_OUT_ROWS ? 1 : MOST_OUTS;
     const float *x_scales = format == INT8 ? row_scales(x, rows, ins) : NULL;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
@@ -145,11 +148,11 @@ const char *pack_rows(Format format, const bfloat16 *x, int64_t rows, int64_t in
 }
 
 /* y = x w^T + bias: x [rows, ins] and y [rows, outs] in bfloat16. False if there is no memory. */
-EXPORT bool linear_rows(const bfloat16 *x, const char *weights, const float *scales, const bfloat16 *bias, bfloat16 *y,
-                        int64_t rows, int64_t outs, int64_t ins)
+EXPORT bool linear_rows(const bfloat16 *x, const char *weights, const void *scales, int64_t format,
+                        const bfloat16 *bias, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins)
 {
-    Matrix matrix = {weights, scales, bias};
-    const char *packed = pack_rows(format_of(&matrix), x, rows, ins);
+    Matrix matrix = {weights, scales, format, bias};
+    const char *packed = pack_rows(format, x, rows, ins);
     if (!packed)
         return false;
     linear_part(&matrix, packed, y, rows, outs, ins, 0, outs);

@@ -5,15 +5,11 @@
 
 /* A linear layer's weights. Of a group of layers, the columns of `Layers.table` begin with these. */
 typedef struct {
-    const char *weights;  /* [outs, ins] in bfloat16, or in int8 if there are scales; at any address */
-    const float *scales;  /* [outs], or NULL */
+    const char *weights;  /* [outs, ins], at any address */
+    const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, else NULL */
+    int64_t format;       /* a Format */
     const bfloat16 *bias; /* [outs], or NULL */
 } Matrix;
-
-INLINE Format format_of(const Matrix *matrix)
-{
-    return matrix->scales ? INT8 : BFLOAT16;
-}
 
 enum { CHUNK = 48 }; /* the most weight rows whose results are taken at once, a multiple of MOST_OUTS */
 

@@ -51,6 +51,10 @@ static void pack_step(Format format, const bfloat16 *x, float factor, char *to)
 void pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
     int64_t first = row - row % MOST_ROWS, count = group_rows(rows, first);
+    if (format == INT4) {
+        int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
+        return;
+    }
     int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP;
     char *to = packed + row_size(format, ins) * first + step_bytes * (row - first);
     float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;

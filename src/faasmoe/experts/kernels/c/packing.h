@@ -1,6 +1,7 @@
 /* The order in which tiles read rows of x: those of a tile side by side, step by step. */
 #pragma once
 
+#include "int4.h"
 #include "tile.h"
 
 INLINE int64_t step_count(int64_t ins)
@@ -8,10 +9,16 @@ INLINE int64_t step_count(int64_t ins)
     return (ins + STEP - 1) / STEP;
 }
 
+/* Bytes of a row of weights. */
+INLINE int64_t line_bytes(Format format, int64_t ins)
+{
+    return format == INT4 ? ins / 2 : ins * weight_bytes(format);
+}
+
 /* Bytes from one row of x, if it were alone, to the next. */
 INLINE int64_t row_size(Format format, int64_t ins)
 {
-    return step_count(ins) * STEP * packed_bytes(format);
+    return format == INT4 ? int4_row_size(ins) : step_count(ins) * STEP * packed_bytes(format);
 }
 
 /* Bytes of so many rows of x, behind which their scales lie if the weights are in eight bits. */

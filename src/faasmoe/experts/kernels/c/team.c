@@ -145,7 +145,7 @@ EXPORT Team *team_start(int64_t helpers)
 EXPORT bool team_run(Team *team, const bfloat16 *x, bfloat16 *y, const Layer *layers, int64_t count, int64_t pieces,
                      int64_t rows, int64_t ins, bool alone)
 {
-    const char *packed = pack_rows(format_of(&layers->matrix), x, rows, ins);
+    const char *packed = pack_rows(layers->matrix.format, x, rows, ins);
     if (!packed)
         return false;
     team->job = (Job){packed, y, layers, count, rows, ins, pieces};
