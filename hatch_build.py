@@ -84,7 +84,7 @@ class Build:
     def _compile(self, instruction_set: str, source: Path, folder: Path) -> Path:
         file = folder / f"{instruction_set}-{source.stem}.o"
         its = [f'-DDIGEST="{digest()}"'] if source.stem == "digest" else []
-        self._call(instruction_set, *FLAGS, *its, "-c", source, "-o", file)
+        self._call(instruction_set, *FLAGS, "-I", SOURCES, *its, "-c", source, "-o", file)
         return file
 
     def _link(self, instruction_set: str, objects: list[Path], folder: Path) -> Path:
@@ -126,14 +126,14 @@ def architecture() -> str:
 
 def sources() -> list[Path]:
     """What is compiled."""
-    return sorted(SOURCES.glob("*.c"))
+    return sorted(SOURCES.rglob("*.c"))
 
 
 def digest() -> str:
     """Of the sources, and of their flags in this file. The kernels tell the one that they were compiled from."""
     found = hashlib.sha256(Path(__file__).read_bytes())
-    for file in [*sources(), *sorted(SOURCES.glob("*.h"))]:
-        found.update(file.name.encode() + b"\0" + file.read_bytes())
+    for file in [*sources(), *sorted(SOURCES.rglob("*.h"))]:
+        found.update(str(file.relative_to(SOURCES)).encode() + b"\0" + file.read_bytes())
     return found.hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """Which kernel runs a linear layer fastest for few rows, with weights in bfloat16 or in eight bits?
 
-Compares oneDNN, torch's own, ours (`experts.kernels.matvec`), and float32 copies of pieces of the weight that fit a
+Compares oneDNN, torch's own, ours (`model.dense.matvec`), and float32 copies of pieces of the weight that fit a
 cache, multiplied in float32 (upcast); in eight bits ours and torch's. Prints GB/s of weights read, counted as if all
 were bfloat16, the median over rounds that alternate between kernels, and as the ceiling the rate at which one core
 reads the same bytes. The layer is larger than the caches, as weights are when every token uses other experts.
@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels.library import ADDRESS, FLOAT, INT, LIBRARY
-from faasmoe.experts.kernels.matvec import linear_rows
+from faasmoe.model.dense.matvec import linear_rows
 from faasmoe.model.tensors import as_array, as_tensor
 
 SHAPE = (5632, 2048)  # Qwen1.5-MoE's shared expert

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate
+from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate
 from faasmoe.model.tensors import as_array
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

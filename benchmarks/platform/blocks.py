@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from faasmoe.experts.artifact import Artifact, ExpertLocations
-from faasmoe.experts.kernels.expert import ExpertForm, Gate
+from faasmoe.experts.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, encode_request
 from faasmoe.model.tensors import as_array

@@ -67,7 +67,7 @@ def test_kernels_of_another_architecture_are_compiled_here(checkout: Path) -> No
 
 @needs_ziglang
 def test_an_error_of_a_source_is_told_as_the_compiler_tells_it(checkout: Path) -> None:
-    (checkout / SOURCES / "wrong.c").write_text("int twice(int x)\n{\n    return x * two;\n}\n")
+    (checkout / SOURCES / "base" / "wrong.c").write_text("int twice(int x)\n{\n    return x * two;\n}\n")
     done = compiled(checkout, "--only", "baseline")
     assert done.returncode == 1
     assert "wrong.c:3:16: error:" in done.stderr
@@ -78,7 +78,7 @@ def test_an_error_of_a_source_is_told_as_the_compiler_tells_it(checkout: Path) -
 
 @needs_ziglang
 def test_a_function_that_no_process_need_have_is_refused(checkout: Path) -> None:
-    (checkout / SOURCES / "wrong.c").write_text(
+    (checkout / SOURCES / "base" / "wrong.c").write_text(
         "void cblas(void);\nvoid call(void);\nvoid call(void)\n{\n    cblas();\n}\n"
     )
     done = compiled(checkout, "--only", "baseline")

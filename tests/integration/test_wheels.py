@@ -67,13 +67,13 @@ def test_what_is_wrong_with_a_wheel_is_found(
                 content = content.replace(b"Requires-Dist: numpy", b"Requires-Dist: torch")
             made.writestr(name.replace("aarch64-bf16", "x86_64-avx2"), content)
         made.writestr("faasmoe/api/app.py", "")
-        made.writestr("faasmoe/experts/kernels/c/finite.c", "")
+        made.writestr("faasmoe/experts/kernels/c/base/finite.c", "")
     said = "\n".join(wheels.faults(wrong, "x86_64"))
     for part in (
         "its tag is not py3-none-manylinux_2_17_x86_64",
         "it has kernels-aarch64-baseline.so, kernels-x86_64-avx2.so instead of",
         "kernels-x86_64-avx2.so is for another architecture",
-        "it has sources: faasmoe/experts/kernels/c/finite.c",
+        "it has sources: faasmoe/experts/kernels/c/base/finite.c",
         "it has faasmoe/api/app.py",
         "it requires torch",
     ):

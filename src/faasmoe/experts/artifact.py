@@ -21,10 +21,10 @@ from typing import Any
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
+from faasmoe.experts.expert import ExpertForm, Gate
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
-from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
 VERSION = 4

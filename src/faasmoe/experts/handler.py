@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME, widened
+from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.finite import all_finite
 from faasmoe.experts.formats.registry import block_kernel, formats
-from faasmoe.experts.kernels.expert import ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import (
     Buffer,

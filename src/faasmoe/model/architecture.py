@@ -2,7 +2,7 @@
 
 Nothing here knows model names. A model can be served if transformers dispatches its experts through
 `ALL_EXPERTS_FUNCTIONS` (`use_experts_implementation` leaves flags on such modules) and its attention through
-`ALL_ATTENTION_FUNCTIONS`, and if its experts compute something that `experts.kernels.expert` can name.
+`ALL_ATTENTION_FUNCTIONS`, and if its experts compute something that `experts.expert` can name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTraine
 
 import faasmoe
 from faasmoe.errors import UnsupportedModel, brief
-from faasmoe.experts.kernels.expert import ExpertForm
+from faasmoe.experts.expert import ExpertForm
 from faasmoe.model.adapter.classes import built_on_meta, causal_class
 from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.adapter.registries import dispatches_attention, use_eager

@@ -1,6 +1,6 @@
 """Recognise what a transformers experts class computes, by running it.
 
-The class's own gate is evaluated on probe values and compared with every gate that `experts.kernels.expert` knows;
+The class's own gate is evaluated on probe values and compared with every gate that `experts.expert` knows;
 then the class's whole forward runs on a few tiny random experts, next to the kernel. So a class that
 transformers adds tomorrow is served if it computes something known, and refused by name if it does not.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from faasmoe.errors import UnsupportedModel
-from faasmoe.experts.kernels.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.expert import ACTIVATIONS, ExpertForm, ExpertWeights, Gate, expert_forward
 from faasmoe.model.adapter.experts import ExpertsFlags, gated, own_forward, with_parameters
 from faasmoe.model.tensors import as_array, as_tensor
 

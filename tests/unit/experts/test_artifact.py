@@ -8,9 +8,9 @@ import pytest
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.expert import ExpertForm, Gate
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats.int8 import Int8Location
-from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 
 STATE, COPY_STATE = FileState(66, 1234, 5000, 1_700_000_000_000_000_001), FileState(66, 99, 300, 2)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.expert import ExpertForm, Gate
 from faasmoe.experts.formats.int8 import Int8Location, Int8Matrix
 from faasmoe.experts.handler import Handle, load, warm_up
-from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Reply, Request, decode_reply, encode_request
 from faasmoe.model.tensors import as_array

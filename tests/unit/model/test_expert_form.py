@@ -7,7 +7,7 @@ from transformers import PretrainedConfig
 from transformers.integrations.moe import use_experts_implementation
 
 from faasmoe.errors import UnsupportedModel
-from faasmoe.experts.kernels.expert import ExpertForm, Gate
+from faasmoe.experts.expert import ExpertForm, Gate
 from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.expert_form import recognise
 from tests.tiny import tiny_config

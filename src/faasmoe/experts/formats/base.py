@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -24,21 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faasmoe.experts import blas
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation
 
 MULTIPLE = 16  # the compiled kernels take matrices whose number of columns is a multiple of it
 
 
-class KernelFormat(IntEnum):
-    """`Format` of `kernels/c/tile.h`: how weights and scales lie at their addresses, row by row."""
-
-    BFLOAT16 = 0  # weights alone
-    INT8 = 1  # scales: float32 [out], one for each row
-    INT4 = 2  # see `kernels/c/int4_order.h`
-
-
 class Addresses(NamedTuple):
-    """A matrix as the compiled kernels of `kernels.matvec` read it."""
+    """A matrix as the compiled kernels of `model.dense.matvec` read it."""
 
     weights: int  # address
     scales: int  # address; 0: there are none
@@ -99,7 +91,7 @@ class MatrixLocation(Protocol):
 
 
 class BlockKernel(Protocol):
-    """A block of experts, ready to be run by one compiled call. Types of the operands are those of `kernels.expert`."""
+    """A block of experts, ready to be run by one compiled call. Types of the operands are those of `experts.expert`."""
 
     def __init__(self, experts: Any, form: Any) -> None:
         """Raises `ValueError` for experts that `supports` refuses."""
@@ -170,7 +162,7 @@ class WeightFormat(ABC):
         raise NotImplementedError(f"nothing is converted to {self.name}")
 
     def addresses(self, matrix: Any) -> Addresses | None:
-        """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it.
+        """A loaded weight for the compiled kernels of `model.dense.matvec`; None: they cannot read it.
 
         Experts and the dense part's linear layers whose weights these kernels cannot read compute by `products`.
         """

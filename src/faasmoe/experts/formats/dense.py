@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import MULTIPLE, Addresses, KernelFormat, Matrix, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import MULTIPLE, Addresses, Matrix, MatrixLocation, WeightFormat
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation
 
 
@@ -19,7 +20,7 @@ class DenseFormat(WeightFormat):
 
     name = TensorLocation.format
     dtypes = ("F64", "F32", "F16", "BF16")  # of a tensor in files
-    block_kernel = "faasmoe.experts.kernels.fused:FusedExperts"
+    block_kernel = "faasmoe.experts.fused:FusedExperts"
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         """See `WeightFormat`."""

@@ -1,13 +1,12 @@
 """Weights in int4 with a scale and a zero for each group of 32, a byte each: 4.5 bits a weight.
 
-They lie in the order in which the kernels read them (`kernels/c/int4_order.h`).
+They lie in the order in which the kernels read them (`kernels/c/formats/int4_order.h`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,16 +14,11 @@ from numpy.typing import NDArray
 
 from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import Addresses, KernelFormat, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import Addresses, MatrixLocation, WeightFormat
+from faasmoe.experts.kernels import int4
+from faasmoe.experts.kernels.int4 import GROUP, scales_width
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation, map_array
-
-GROUP = 32  # consecutive weights of a row that share a scale and a zero
-ROW_SCALE = 4  # bytes before those of the groups
-
-
-def scales_width(ins: int) -> int:
-    """Bytes of the scales of a row of so many weights."""
-    return ROW_SCALE + 2 * (ins // GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +36,11 @@ class Int4Matrix:
 
         Raises `ValueError` for a weight that is not finite, or whose rows are no whole groups.
         """
-        return cls(*_kernels().converted(dtypes.widened(weight)))
+        return cls(*int4.converted(dtypes.widened(weight)))
 
     def exact(self) -> NDArray[np.float32]:
         """The weight that the matrix represents, `[out, in]`."""
-        exact: NDArray[np.float32] = _kernels().widened(self.codes, self.scales)
+        exact: NDArray[np.float32] = int4.widened(self.codes, self.scales)
         return exact
 
     @property
@@ -105,7 +99,7 @@ class Int4Format(WeightFormat):
     """
 
     name = Int4Matrix.format
-    block_kernel = "faasmoe.experts.kernels.fused:FusedExperts"
+    block_kernel = "faasmoe.experts.fused:FusedExperts"
     head = (
         "int8"  # in int4 it costs as much quality as all other weights together (`python -m benchmarks.quality`)
     )
@@ -144,11 +138,6 @@ class Int4Format(WeightFormat):
     def widened(self, matrix: Int4Matrix, rows: slice) -> NDArray[np.float32]:
         """See `WeightFormat`."""
         return matrix[rows].exact()
-
-
-def _kernels() -> Any:
-    """`kernels.int4`. Kernels import formats, so formats look kernels up by name, as for `block_kernel`."""
-    return import_module("faasmoe.experts.kernels.int4")
 
 
 FORMAT = Int4Format()

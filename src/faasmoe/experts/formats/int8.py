@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import MULTIPLE, Addresses, KernelFormat, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import MULTIPLE, Addresses, MatrixLocation, WeightFormat
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation, map_array
 
 _PIECE = 1 << 17  # weights that are converted at once, so that they stay in a cache
@@ -102,7 +103,7 @@ class Int8Format(WeightFormat):
     """
 
     name = Int8Matrix.format
-    block_kernel = "faasmoe.experts.kernels.fused:FusedExperts"
+    block_kernel = "faasmoe.experts.fused:FusedExperts"
     multiple = MULTIPLE
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:

@@ -61,7 +61,7 @@ def format_of(weight: Matrix | MatrixLocation) -> WeightFormat:
 
 
 def addresses(matrix: Matrix) -> Addresses | None:
-    """A loaded weight for the compiled kernels of `kernels.matvec`; None: they cannot read it."""
+    """A loaded weight for the compiled kernels of `model.dense.matvec`; None: they cannot read it."""
     return format_of(matrix).addresses(matrix)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from faasmoe.experts.arrays import address
-from faasmoe.experts.formats.base import KernelFormat
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.kernels.library import BOOL, LINEAR_ROWS, Library
 
 SECONDS = 2.0  # in which rounds begin; a round takes a tenth on a CPU with AVX2

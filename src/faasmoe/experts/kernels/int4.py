@@ -1,4 +1,4 @@
-"""Weights to int4 and back (`c/int4_convert.c`); `c/int4_order.h` tells what the bytes mean."""
+"""Weights to int4 and back (`c/formats/int4_convert.c`); `c/formats/int4_order.h` tells what the bytes mean."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.experts.formats.int4 import GROUP, ROW_SCALE, scales_width
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 
 _convert = LIBRARY.function("int4_convert", ADDRESS, INT, INT, ADDRESS, ADDRESS)
 _widen = LIBRARY.function("int4_widen", ADDRESS, ADDRESS, INT, INT, ADDRESS)
+
+GROUP = 32  # consecutive weights of a row that share a scale and a zero
+ROW_SCALE = 4  # bytes before those of the groups
+
+
+def scales_width(ins: int) -> int:
+    """Bytes of the scales of a row of so many weights."""
+    return ROW_SCALE + 2 * (ins // GROUP)
 
 
 def converted(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

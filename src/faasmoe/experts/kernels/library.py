@@ -19,7 +19,7 @@ INT = ctypes.c_int64
 FLOAT = ctypes.c_float
 BOOL = ctypes.c_bool
 TEXT = ctypes.c_char_p
-# Parameters of `linear_rows` (c/matvec.c): x, weights, scales, format, bias, y, rows, outs, ins
+# Parameters of `linear_rows` (c/linear/matvec.c): x, weights, scales, format, bias, y, rows, outs, ins
 LINEAR_ROWS = (*[ADDRESS] * 3, INT, *[ADDRESS] * 2, *[INT] * 3)
 
 _AGAIN = "install the package again; in a checkout run: python hatch_build.py"

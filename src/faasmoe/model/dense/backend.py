@@ -13,7 +13,7 @@ from torch import Tensor
 from faasmoe.experts.dtypes import widened
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import format_of
-from faasmoe.experts.kernels import matvec
+from faasmoe.model.dense import matvec
 from faasmoe.model.tensors import as_array
 
 _MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.experts.kernels.layers import Layers, fit
-from faasmoe.experts.kernels.matvec import readable
-from faasmoe.experts.kernels.team import Team
 from faasmoe.model.dense.backend import linear, own_kernel
+from faasmoe.model.dense.layers import Layers, fit
+from faasmoe.model.dense.matvec import readable
+from faasmoe.model.dense.team import Team
 
 _MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
 _SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake

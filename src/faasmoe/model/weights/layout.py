@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.artifact import ExpertLocations
+from faasmoe.experts.expert import ExpertForm
 from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.experts.formats.registry import DENSE, format_of
-from faasmoe.experts.kernels.expert import ExpertForm
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.adapter.conversions import (
     Concatenate,

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from faasmoe.experts.formats.int4 import FORMAT, GROUP, Int4Location, Int4Matrix
 from faasmoe.experts.formats.registry import format_of
-from faasmoe.experts.kernels import matvec, team
-from faasmoe.experts.kernels.layers import Layers
-from faasmoe.experts.kernels.matvec import linear_rows
-from faasmoe.experts.kernels.team import Team
 from faasmoe.experts.mapping import TensorLocation
+from faasmoe.model.dense import matvec, team
+from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.team import Team
 from faasmoe.model.tensors import as_array
 from tests.instruction_sets import on_each
-from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
+from tests.unit.model.dense.test_matvec import assert_rounded_once, operands
 
 instruction_set = on_each(matvec, team)
 

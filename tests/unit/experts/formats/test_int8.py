@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.experts.kernels import matvec, team
-from faasmoe.experts.kernels.layers import Layers
-from faasmoe.experts.kernels.matvec import linear_rows
-from faasmoe.experts.kernels.team import Team
+from faasmoe.model.dense import matvec, team
+from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.team import Team
 from faasmoe.model.tensors import as_array
 from tests.instruction_sets import on_each
-from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
+from tests.unit.model.dense.test_matvec import assert_rounded_once, operands
 
 instruction_set = on_each(matvec, team)
 

@@ -9,10 +9,10 @@ import torch
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.artifact import Artifact, ExpertLocations
+from faasmoe.experts.expert import ExpertForm, Gate
 from faasmoe.experts.formats import REGISTERED, Registered, conversions, registry
 from faasmoe.experts.formats.base import WeightFormat
 from faasmoe.experts.handler import load
-from faasmoe.experts.kernels.expert import ExpertForm, Gate
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import Request, decode_reply, encode_request
 from faasmoe.model.tensors import as_array

@@ -5,12 +5,11 @@ import torch
 
 from faasmoe.experts.formats import REGISTERED, Registered
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.experts.kernels import matvec
-from faasmoe.model.dense import backend
+from faasmoe.model.dense import backend, matvec
 from faasmoe.model.dense.backend import linear, linear_backend, own_kernel
 from faasmoe.model.tensors import as_array
 from tests.unit.experts.formats import made_up
-from tests.unit.experts.kernels.test_matvec import assert_rounded_once, operands
+from tests.unit.model.dense.test_matvec import assert_rounded_once, operands
 
 
 def onednn() -> bool:

@@ -1,0 +1,223 @@
+/* Products of weights in int4 with rows of x, which are brought to eight bits.
+ *
+ * Each group of x, the 32 columns that meet a group of weights, gets a scale of its own: its largest number is 127 or
+ * -127. The products of two groups are summed as integers, and what the weights' zero makes of them is taken off; both
+ * are exact. Times both scales they are added in float32, lane by lane in the order of blocks. So a row's sums have the
+ * same bits whatever rows come with it.
+ */
+#include "formats/int4.h"
+
+#include "formats/int4_order.h"
+#include "linear/tile.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+enum {
+    ROWS = 8,     /* MOST_ROWS on any CPU */
+    AHEAD = 1024, /* bytes from the weights that are read to those that are fetched */
+};
+_Static_assert((int)MOST_ROWS <= (int)ROWS, "int4_sums has no tile for so many rows");
+
+/* LANES groups of one row of x. */
+typedef struct {
+    ints codes[2 * LINES]; /* four signed bytes a lane: what meets the lower and the upper halves of each line */
+    floats scale;
+    floats sum; /* of the lane's codes, in sixteenths: times the weights' zero, it is what the products are too large */
+} part;
+
+static int64_t parts_of(int64_t groups)
+{
+    return (groups + LANES - 1) / LANES;
+}
+
+/* Add to each lane the products of four bytes: of `codes`, from 0 to 15, with `x`, from -127 to 127. */
+INLINE ints add_dot(ints sum, words codes, ints x)
+{
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)x);
+#elif defined(__AVX512BW__)
+    __m512i pairs = _mm512_maddubs_epi16((__m512i)codes, (__m512i)x);
+    return sum + (ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVX2__)
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)codes, (__m256i)x);
+    return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return (ints)vdotq_s32((int32x4_t)sum, (int8x16_t)codes, (int8x16_t)x);
+#elif defined(__x86_64__)
+    __m128i even = _mm_and_si128((__m128i)codes, _mm_set1_epi16(0xff)), odd = _mm_srli_epi16((__m128i)codes, 8);
+    sum += (ints)_mm_madd_epi16(even, _mm_srai_epi16(_mm_slli_epi16((__m128i)x, 8), 8));
+    return sum + (ints)_mm_madd_epi16(odd, _mm_srai_epi16((__m128i)x, 8));
+#else
+    typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
+    shorts even = (shorts)codes & 0xff, odd = (shorts)((words)codes >> 8) & 0xff;
+    shorts pairs = even * ((shorts)x << 8 >> 8) + odd * ((shorts)x >> 8);
+    return sum + ((ints)pairs << 16 >> 16) + ((ints)pairs >> 16);
+#endif
+}
+
+#ifndef __AVX512F__
+/* Copy `lanes` numbers, less than LANES, each of `width` bytes. Sizes that the compiler knows make no calls. */
+INLINE void copy_some(void *to, const void *from, int width, int64_t lanes)
+{
+    UNROLL
+    for (int count = 1; count < LANES; count++)
+        if (lanes == count)
+            memcpy(to, from, width * count);
+}
+#endif
+
+/* A word for each of the first `lanes` lanes; 0 in the others. What lies behind them may be no memory of ours. */
+INLINE words load_words(const uint8_t *from, int64_t lanes)
+{
+    words loaded = {0};
+    if (lanes >= LANES)
+        memcpy(&loaded, from, sizeof loaded);
+    else
+#ifdef __AVX512F__
+        loaded = (words)_mm512_maskz_loadu_epi32((__mmask16)((1u << lanes) - 1), from);
+#else
+        copy_some(&loaded, from, 4, lanes);
+#endif
+    return loaded;
+}
+
+/* The bytes of the first `lanes` groups, the zero in the lower half of a lane's lower half; 0 in the other lanes. */
+INLINE words load_scales(const uint8_t *from, int64_t lanes)
+{
+    typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+    halves loaded = {0};
+    if (lanes >= LANES)
+        memcpy(&loaded, from, sizeof loaded);
+    else
+#ifdef __AVX512F__
+        loaded = (halves)_mm256_maskz_loadu_epi16((__mmask16)((1u << lanes) - 1), from);
+#else
+        copy_some(&loaded, from, 2, lanes);
+#endif
+    return __builtin_convertvector(loaded, words);
+}
+
+/* One row of weights. */
+typedef struct {
+    const uint8_t *codes;
+    const uint8_t *scales;
+    int64_t groups;
+} weight_row;
+
+/* Add the products of `lanes` groups, from `group` on, with `rows` rows of x. */
+INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t group, word_places places, int64_t lanes,
+                     const part *x, floats *totals)
+{
+    ints dots[ROWS] = {{0}};
+    for (int line = 0; line < LINES; line++) {
+        words pairs = load_words(w.codes + places.first + places.line * line, lanes);
+        words low = pairs & 0x0f0f0f0f, high = pairs >> 4 & 0x0f0f0f0f;
+        for (int row = 0; row < rows; row++) {
+            dots[row] = add_dot(dots[row], low, x[row].codes[2 * line]);
+            dots[row] = add_dot(dots[row], high, x[row].codes[2 * line + 1]);
+        }
+    }
+    words bytes = load_scales(w.scales + ROW_SCALE + 2 * group, lanes);
+    floats zero = __builtin_convertvector((ints)(bytes & 0xff), floats);
+    floats scale = row_scale * (floats)((bytes >> 8 << SCALE_BITS) + SCALE_BIAS);
+    for (int row = 0; row < rows; row++) { /* differences are exact */
+        floats dot = __builtin_convertvector(dots[row], floats) - zero * x[row].sum;
+        totals[row] += scale * x[row].scale * dot;
+    }
+}
+
+/* Sums of one weight row with `rows` rows of x.
+ *
+ * For a single row of x the hardware alone fetches weights faster than with our help.
+ */
+INLINE void tile_row(const int rows, weight_row w, const part *x, floats *sums)
+{
+    floats totals[ROWS] = {{0}};
+    float scale;
+    memcpy(&scale, w.scales, sizeof scale);
+    int64_t group = 0, whole = w.groups / BLOCK * BLOCK;
+    for (; group < whole; group += BLOCK) {
+        word_places places = {GROUP / 2 * group, 4 * BLOCK};
+        for (int line = 0; line < LINES && rows > 1; line++)
+            __builtin_prefetch(w.codes + places.first + places.line * line + AHEAD);
+        for (int lane = 0; lane < BLOCK; lane += LANES, x += rows, places.first += 4 * LANES)
+            add_part(rows, w, scale, group + lane, places, LANES, x, totals);
+    }
+    for (; group < w.groups; group += LANES, x += rows)
+        add_part(rows, w, scale, group, places_of(w.groups, group), w.groups - group, x, totals);
+    for (int row = 0; row < rows; row++)
+        sums[row] = totals[row];
+}
+
+/* One weight row at a time: several are several streams, which memory gives more slowly, and no faster from caches. */
+INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, floats *sums)
+{
+    for (int64_t out = 0; out < outs; out++, sums += rows) {
+        tile_row(rows, w, x, sums);
+        w.codes += GROUP / 2 * w.groups;
+        w.scales += scales_size(w.groups);
+    }
+}
+
+void int4_sums(const char *codes, const void *scales, const char *x, int64_t rows, int64_t ins, int64_t first,
+               int64_t last, floats *sums)
+{
+    int64_t groups = ins / GROUP, outs = last - first;
+    weight_row w = {(const uint8_t *)codes + GROUP / 2 * groups * first,
+                    (const uint8_t *)scales + scales_size(groups) * first, groups};
+    const part *parts = (const part *)x;
+    switch (rows) {
+    case 1: tiles(1, w, outs, parts, sums); break;
+    case 2: tiles(2, w, outs, parts, sums); break;
+    case 3: tiles(3, w, outs, parts, sums); break;
+    case 4: tiles(4, w, outs, parts, sums); break;
+    case 5: tiles(5, w, outs, parts, sums); break;
+    case 6: tiles(6, w, outs, parts, sums); break;
+    case 7: tiles(7, w, outs, parts, sums); break;
+    case 8: tiles(8, w, outs, parts, sums); break;
+    }
+}
+
+/* The 32 numbers of one group of x, as one lane of a part. A group that is not finite gets a scale that is not. */
+INLINE void pack_group(const bfloat16 *x, part *to, int lane)
+{
+    bfloat16 largest = 0;
+    for (int i = 0; i < GROUP; i++) {
+        bfloat16 size = x[i] & 0x7fff;
+        largest = size > largest ? size : largest;
+    }
+    float most = widen(largest), inverse = 0;
+    if (most > 1e-36f && largest < 0x7f80) /* else it would overflow, or the scale tells all */
+        inverse = 127 / most;
+    int8_t codes[GROUP];
+    int32_t sum = 0;
+    for (int i = 0; i < GROUP; i++) {
+        float rounded = (inverse ? widen(x[i]) * inverse : 0) + ROUNDER;
+        uint32_t bits;
+        memcpy(&bits, &rounded, sizeof bits);
+        codes[i] = (int8_t)bits;
+        sum += codes[i];
+    }
+    for (int i = 0; i < 2 * LINES; i++)
+        memcpy((int32_t *)&to->codes[i] + lane, codes + 4 * i, 4);
+    ((float *)&to->scale)[lane] = most / 127;
+    ((float *)&to->sum)[lane] = (float)sum / SIXTEENTHS;
+}
+
+int64_t int4_row_size(int64_t ins)
+{
+    return parts_of(ins / GROUP) * (int64_t)sizeof(part);
+}
+
+void int4_pack_row(const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+{
+    int64_t groups = ins / GROUP;
+    part *to = (part *)packed + row; /* rows of a tile alternate part by part */
+    memset(to + rows * (parts_of(groups) - 1), 0, sizeof *to);
+    for (int64_t group = 0; group < groups; group++)
+        pack_group(x + GROUP * group, to + group / LANES * rows, group % LANES);
+}

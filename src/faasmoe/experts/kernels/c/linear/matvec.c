@@ -1,0 +1,160 @@
+/* Linear layers over any number of rows, with weights in bfloat16, in eight bits or in four.
+ *
+ * A token sends one row, or a few, to an expert: each weight is read once from memory and used as often as there are
+ * rows. `python -m benchmarks.linear` measures it.
+ */
+#include "linear/matvec.h"
+
+#include "base/scratch.h"
+#include "base/totals.h"
+
+enum {
+    /* Up to so many rows of x, weight rows go through tiles one by one: that streams best if a core keeps up. */
+    ONE_OUT_ROWS = DOTS && LANES == 16 ? 3 : LANES >= 8 ? 1 : 0,
+    X_BYTES = 2 * 8 * WHOLE,      /* of the rows of a tile that stay in the first cache while weights pass */
+    CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
+    AHEAD = 256, /* bytes by which the next weights are fetched; the hardware fetches what is farther away */
+};
+
+typedef void Tile(const char *w, int64_t line, const char *x, floats *running, int64_t columns, bool fresh,
+                  int64_t ahead);
+
+#define TILE(format, outs, rows)                                                                                       \
+    static void tile_##format##_##outs##_##rows(const char *w, int64_t line, const char *x, floats *running,           \
+                                                int64_t columns, bool fresh, int64_t ahead)                            \
+    {                                                                                                                  \
+        tile(format, outs, rows, w, line, x, running, columns, fresh, ahead);                                          \
+    }
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define BY_ROWS(each, format, outs)                                                                                    \
+    each(format, outs, 1) each(format, outs, 2) each(format, outs, 3) each(format, outs, 4) each(format, outs, 5)      \
+        each(format, outs, 6) each(format, outs, 7) each(format, outs, 8)
+#else
+#define BY_ROWS(each, format, outs)                                                                                    \
+    each(format, outs, 1) each(format, outs, 2) each(format, outs, 3) each(format, outs, 4)
+#endif
+#define NAME(format, outs, rows) tile_##format##_##outs##_##rows,
+
+BY_ROWS(TILE, BFLOAT16, 1)
+BY_ROWS(TILE, BFLOAT16, 3)
+BY_ROWS(TILE, INT8, 1)
+BY_ROWS(TILE, INT8, 3)
+static Tile *const ONE_OUT[][MOST_ROWS] = {{BY_ROWS(NAME, BFLOAT16, 1)}, {BY_ROWS(NAME, INT8, 1)}};
+static Tile *const SEVERAL[][MOST_ROWS] = {{BY_ROWS(NAME, BFLOAT16, 3)}, {BY_ROWS(NAME, INT8, 3)}};
+
+typedef struct {
+    const Matrix *matrix;
+    int64_t ins, first, last; /* a chunk of weight rows */
+    const float *x_scales; /* of all rows of x, or NULL */
+    int64_t at_once; /* weight rows in a tile */
+    int64_t ahead;   /* bytes by which the next ones are fetched */
+} Chunk;
+
+/* Running sums of a chunk with `rows` rows of x, which begin at `x`. */
+static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *running)
+{
+    Format format = chunk->matrix->format;
+    int64_t line = line_bytes(format, chunk->ins);
+    int64_t x_column = packed_bytes(format) * rows, unit = format == INT8 ? WHOLE : STEP;
+    int64_t block = X_BYTES / x_column / unit * unit; /* of columns; there is one: X_BYTES are 2 * MOST_ROWS * WHOLE */
+    for (int64_t column = 0; column < chunk->ins; column += block) {
+        int64_t columns = chunk->ins - column < block ? chunk->ins - column : block, out = chunk->first;
+        while (out < chunk->last) {
+            int64_t outs = out + chunk->at_once <= chunk->last ? chunk->at_once : 1;
+            const char *w = chunk->matrix->weights + line * out + weight_bytes(format) * column;
+            Tile *run = (outs == 1 ? ONE_OUT : SEVERAL)[format][rows - 1];
+            run(w, line, x + x_column * column, running + rows * (out - chunk->first), columns, column == 0,
+                chunk->ahead);
+            out += outs;
+        }
+    }
+}
+
+/* All results of a chunk with `rows` rows of x, from `row` on. */
+static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t rows, const Sink *sink)
+{
+    floats running[CHUNK * MOST_ROWS], values[MOST_ROWS * CHUNK / LANES];
+    floats scales[CHUNK / LANES], biases[CHUNK / LANES] = {{0}};
+    int64_t outs = chunk->last - chunk->first;
+    const Matrix *matrix = chunk->matrix;
+    if (matrix->format == INT8)
+        memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
+    for (int64_t out = 0; matrix->bias && out < outs; out++)
+        ((float *)biases)[out] = widen(matrix->bias[chunk->first + out]);
+    if (matrix->format == INT4)
+        int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else
+        run_tiles(chunk, x, rows, running);
+    for (int64_t out = 0; out < outs; out += LANES)
+        for (int64_t i = 0; i < rows; i++) {
+            floats sums = totals(running + rows * out + i, outs - out, rows);
+            if (matrix->format == INT8)
+                sums = sums * chunk->x_scales[row + i] * scales[out / LANES];
+            values[(CHUNK * i + out) / LANES] = sums + biases[out / LANES];
+        }
+    sink->take(sink, (float *)values, CHUNK, row, rows, chunk->first, outs);
+}
+
+void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
+              const Sink *sink)
+{
+    Format format = matrix->format;
+    int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
+    int64_t at_once = rows <= ONE_OUT_ROWS ? 1 : MOST_OUTS;
+    const float *x_scales = format == INT8 ? row_scales(x, rows, ins) : NULL;
+    outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
+    for (int64_t out = first; out < last; out += outs) {
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, x_scales, at_once, 0};
+        for (int64_t row = 0; row < rows; row += MOST_ROWS) {
+            if (row == 0)
+                chunk.ahead = at_once == 1 ? AHEAD : line * at_once;
+            else /* the second rows fetch the weights that all of them will need next */
+                chunk.ahead = row == MOST_ROWS && chunk.last < last ? line * outs : 0;
+            run_group(&chunk, x + row_size(format, ins) * row, row, group_rows(rows, row), sink);
+        }
+    }
+}
+
+typedef struct {
+    Sink sink;
+    bfloat16 *y;
+    int64_t stride;
+} Rounding;
+
+static void take_rounded(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                         int64_t outs)
+{
+    const Rounding *rounding = (const Rounding *)sink;
+    for (int64_t i = 0; i < rows; i++) {
+        bfloat16 *to = rounding->y + rounding->stride * (row + i) + out;
+        for (int64_t place = 0; place < outs; place++)
+            to[place] = narrow(values[stride * i + place]);
+    }
+}
+
+void linear_part(const Matrix *matrix, const char *x, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins,
+                 int64_t first, int64_t last)
+{
+    Rounding rounding = {{take_rounded}, y, outs};
+    products(matrix, x, rows, ins, first, last, &rounding.sink);
+}
+
+const char *pack_rows(Format format, const bfloat16 *x, int64_t rows, int64_t ins)
+{
+    char *packed = scratch(packed_size(format, rows, ins));
+    for (int64_t row = 0; packed && row < rows; row++)
+        pack_row(format, x + ins * row, packed, rows, row, ins);
+    return packed;
+}
+
+/* y = x w^T + bias: x [rows, ins] and y [rows, outs] in bfloat16. False if there is no memory. */
+EXPORT bool linear_rows(const bfloat16 *x, const char *weights, const void *scales, int64_t format,
+                        const bfloat16 *bias, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins)
+{
+    Matrix matrix = {weights, scales, format, bias};
+    const char *packed = pack_rows(format, x, rows, ins);
+    if (!packed)
+        return false;
+    linear_part(&matrix, packed, y, rows, outs, ins, 0, outs);
+    return true;
+}

@@ -1,0 +1,36 @@
+/* Products of a matrix's rows with rows of x. */
+#pragma once
+
+#include "linear/packing.h"
+
+/* A linear layer's weights. Of a group of layers, the columns of `Layers.table` begin with these. */
+typedef struct {
+    const char *weights;  /* [outs, ins], at any address */
+    const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, else NULL */
+    int64_t format;       /* a Format */
+    const bfloat16 *bias; /* [outs], or NULL */
+} Matrix;
+
+enum { CHUNK = 48 }; /* the most weight rows whose results are taken at once, a multiple of MOST_OUTS */
+
+/* What takes the results. */
+typedef struct Sink Sink;
+struct Sink {
+    /* Take `values` [rows, outs], the results from `row` and from `out` on; their rows are `stride` numbers apart. */
+    void (*take)(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                 int64_t outs);
+};
+
+/* Results of the weight rows `first` to `last` with all rows of x, scales and bias included, in float32.
+ *
+ * `x`: as `pack_row` lays it out for the matrix's format.
+ */
+void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
+              const Sink *sink);
+
+/* Columns `first` to `last` of y [rows, outs] in bfloat16, rounded once. */
+void linear_part(const Matrix *matrix, const char *x, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins,
+                 int64_t first, int64_t last);
+
+/* bfloat16 x [rows, ins] as tiles read it for the format, in this thread's scratch; NULL if there is no memory. */
+const char *pack_rows(Format format, const bfloat16 *x, int64_t rows, int64_t ins);

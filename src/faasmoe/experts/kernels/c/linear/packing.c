@@ -1,0 +1,68 @@
+/* Lays out rows of x for the tiles. */
+#include "linear/packing.h"
+
+enum { LARGEST = 32767 };              /* of whole numbers in sixteen bits */
+static const float SMALLEST = 1e-30f;  /* rows without a larger number are zeros: its inverse is no float32 */
+static const float ROUNDER = 12582912;  /* 1.5 * 2^23: a sum with it is a whole number, in its low bits */
+
+/* The factor that brings a row to whole numbers; its inverse is the row's scale, nan if a number is not finite. */
+static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
+{
+    uint32_t largest = 0; /* as bits, without the sign */
+    for (int64_t i = 0; i < ins; i++) {
+        uint32_t bits = x[i] & 0x7fff;
+        largest = bits > largest ? bits : largest;
+    }
+    float most = widen(largest);
+    *scale = largest >= 0x7f80 ? widen(0x7fc0) : most < SMALLEST ? 0 : most / LARGEST;
+    return largest >= 0x7f80 || most < SMALLEST ? 0 : LARGEST / most;
+}
+
+static void round_step(const bfloat16 *x, float factor, char *to)
+{
+    int16_t whole[STEP];
+    for (int column = 0; column < STEP; column++) {
+        float sum = widen(x[column]) * factor + ROUNDER;
+        uint32_t bits;
+        memcpy(&bits, &sum, sizeof bits);
+        whole[column] = (int16_t)bits;
+    }
+    memcpy(to, whole, sizeof whole);
+}
+
+static void pack_step(Format format, const bfloat16 *x, float factor, char *to)
+{
+    if (format == INT8) {
+        round_step(x, factor, to);
+        return;
+    }
+    if (DOTS) {
+        memcpy(to, x, STEP * sizeof *x);
+        return;
+    }
+    float wide[STEP];
+    for (int lane = 0; lane < LANES; lane++) { /* the even columns, then the odd ones */
+        wide[lane] = widen(x[2 * lane]);
+        wide[LANES + lane] = widen(x[2 * lane + 1]);
+    }
+    memcpy(to, wide, sizeof wide);
+}
+
+void pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+{
+    int64_t first = row - row % MOST_ROWS, count = group_rows(rows, first);
+    if (format == INT4) {
+        int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
+        return;
+    }
+    int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP;
+    char *to = packed + row_size(format, ins) * first + step_bytes * (row - first);
+    float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;
+    for (int64_t step = 0; step < whole; step++)
+        pack_step(format, x + STEP * step, factor, to + step_bytes * count * step);
+    if (ins % STEP) {
+        bfloat16 rest[STEP] = {0};
+        memcpy(rest, x + STEP * whole, sizeof *x * (ins % STEP));
+        pack_step(format, rest, factor, to + step_bytes * count * whole);
+    }
+}

@@ -1,0 +1,180 @@
+/* The innermost loop of a product: a few weight rows by a few rows of x, with all their sums in registers.
+ *
+ * A sum is LANES running sums, to each of which its columns are added in order, so a row's result has the same bits
+ * whatever rows come with it. Columns go by steps of 2 * LANES. x is one stream, step by step: rows of x side by side
+ * would all be in the same few places of the first cache.
+ *
+ * Weights in bfloat16: where the CPU adds up products of bfloat16, a step is one instruction for each sum, and x is
+ * bfloat16. Elsewhere weights become float32 in registers, as x is, pair by pair: a shift and a mask take them apart,
+ * so a step of x has its even columns first, then the odd ones.
+ *
+ * Weights in eight bits: x has sixteen, whole numbers with a scale for each row. Sums are whole numbers, too, so
+ * nothing is rounded for WHOLE columns, and then once, to float32.
+ */
+#pragma once
+
+#include "base/kernels.h"
+
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define DOTS 1 /* whether the CPU adds up products of bfloat16 */
+#else
+#define DOTS 0
+#endif
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define ONE_BY_ONE _Pragma("GCC unroll 1")
+#endif
+
+enum { STEP = 2 * LANES, VECTOR = sizeof(floats) };
+enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen at most: that stays below 2^31 */
+/* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+enum { MOST_ROWS = 8, MOST_OUTS = 3 };
+#else
+enum { MOST_ROWS = 4, MOST_OUTS = 3 };
+#endif
+
+typedef enum { BFLOAT16, INT8, INT4 } Format; /* of weights; tiles of the last are those of int4.c */
+typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
+typedef struct {
+    floats low, high; /* a step's two halves in float32; where a step is one vector, it is in `low`, as its bits */
+} Step;
+
+INLINE int64_t weight_bytes(Format format)
+{
+    return format == INT8 ? 1 : 2;
+}
+
+/* Of a column of a row of x, as the tiles read it. */
+INLINE int64_t packed_bytes(Format format)
+{
+    return DOTS || format == INT8 ? 2 : 4;
+}
+
+INLINE floats load(const char *address)
+{
+    floats loaded;
+    memcpy(&loaded, address, sizeof loaded);
+    return loaded;
+}
+
+/* 2 * LANES weights in eight bits. */
+INLINE shorts widen_bytes(const char *address)
+{
+#if defined(__AVX512BW__)
+    return (shorts)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)address));
+#elif defined(__AVX2__)
+    return (shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)address));
+#elif defined(__x86_64__)
+    __m128i twice = _mm_loadl_epi64((const __m128i *)address);
+    return (shorts)_mm_srai_epi16(_mm_unpacklo_epi8(twice, twice), 8);
+#else
+    return (shorts)vmovl_s8(vld1_s8((const int8_t *)address));
+#endif
+}
+
+/* Add to each lane the products of two numbers of `a` and `b`. */
+INLINE ints add_pairs(ints sum, shorts a, shorts b)
+{
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+    return sum + (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return sum + (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return sum + (ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+    int32x4_t half = vmlal_s16((int32x4_t)sum, vget_low_s16((int16x8_t)a), vget_low_s16((int16x8_t)b));
+    return (ints)vmlal_high_s16(half, (int16x8_t)a, (int16x8_t)b);
+#endif
+}
+
+INLINE Step read_step(Format format, const char *weights)
+{
+    if (format == INT8) {
+        floats whole = (floats)widen_bytes(weights);
+        return (Step){whole, whole};
+    }
+    floats pairs = load(weights);
+    if (DOTS)
+        return (Step){pairs, pairs};
+    return (Step){(floats)((words)pairs << 16), (floats)((words)pairs & 0xffff0000u)};
+}
+
+INLINE floats add_step(Format format, Step weights, const char *x, floats sum)
+{
+    if (format == INT8)
+        return (floats)add_pairs((ints)sum, (shorts)weights.low, (shorts)load(x));
+#if defined(__AVX512BF16__)
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights.low, (__m512bh)load(x));
+#elif DOTS
+    return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights.low, (bfloat16x8_t)load(x));
+#else
+    sum = multiply_add(weights.low, load(x), sum);
+    return multiply_add(weights.high, load(x + VECTOR), sum);
+#endif
+}
+
+/* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile. */
+INLINE void tile_step(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
+                      int64_t ahead)
+{
+    Step weights[MOST_OUTS];
+    UNROLL
+    for (int out = 0; out < outs; out++) {
+        weights[out] = read_step(format, w + line * out);
+        __builtin_prefetch(w + line * out + ahead);
+    }
+    UNROLL
+    for (int row = 0; row < rows; row++) {
+        UNROLL
+        for (int out = 0; out < outs; out++)
+            sums[rows * out + row] =
+                add_step(format, weights[out], x + STEP * packed_bytes(format) * row, sums[rows * out + row]);
+    }
+}
+
+/* Add the products of up to WHOLE columns to `sums`, which are whole numbers if the weights are in eight bits. */
+INLINE void tile_columns(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
+                         int64_t columns, int64_t ahead)
+{
+    const int64_t step_bytes = STEP * weight_bytes(format), x_bytes = STEP * packed_bytes(format) * rows;
+    ONE_BY_ONE
+    for (int64_t steps = columns / STEP; steps > 0; steps--, w += step_bytes, x += x_bytes)
+        tile_step(format, outs, rows, w, line, x, sums, ahead);
+    if (columns % STEP) { /* what lies behind the weights may be no memory of ours */
+        char rest[MOST_OUTS * STEP * 2] = {0};
+        for (int out = 0; out < outs; out++)
+            memcpy(rest + step_bytes * out, w + line * out, weight_bytes(format) * (columns % STEP));
+        tile_step(format, outs, rows, rest, step_bytes, x, sums, 0);
+    }
+}
+
+/* Add the products of some columns to `running` [outs, rows], which begins at zero if `fresh`.
+ *
+ * `w`: the weight rows, `line` bytes apart; `x`: the rows' columns, step after step, the last one filled with zeros.
+ */
+INLINE void tile(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *running,
+                 int64_t columns, bool fresh, int64_t ahead)
+{
+    floats sums[MOST_OUTS * MOST_ROWS];
+    int64_t at_once = format == INT8 && columns > WHOLE ? WHOLE : columns;
+    for (; columns > 0; columns -= at_once, fresh = false) {
+        UNROLL
+        for (int i = 0; i < outs * rows; i++)
+            sums[i] = fresh || format == INT8 ? (floats){0} : running[i];
+        tile_columns(format, outs, rows, w, line, x, sums, columns < at_once ? columns : at_once, ahead);
+        UNROLL
+        for (int i = 0; i < outs * rows; i++) {
+            floats before = fresh ? (floats){0} : running[i];
+            running[i] = format == INT8 ? before + __builtin_convertvector((ints)sums[i], floats) : sums[i];
+        }
+        w += at_once * weight_bytes(format);
+        x += at_once * packed_bytes(format) * rows;
+    }
+}

@@ -1,0 +1,54 @@
+"""Linear layers that take the same rows, as the kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from faasmoe.experts.arrays import address
+from faasmoe.experts.formats.base import Matrix
+from faasmoe.experts.formats.registry import addresses, format_of
+from faasmoe.model.dense import matvec
+
+# The columns of the table, a `Layer` of `c/linear/team.c`: addresses of weights and scales, format, address of bias,
+# outs, the outs of the layers before, the number of the layer's first piece, outs a piece.
+_COLUMNS = 8
+_PIECE_BYTES = 256 << 10  # of weights: long enough to stream, short enough to share
+_PIECE_OUTS = 48  # a piece is a multiple of it, which the kernel has no rest of
+
+
+class Layers:
+    """A group of linear layers. Keeps alive the tensors whose addresses it holds."""
+
+    def __init__(self, *layers: tuple[Matrix, Tensor | None]) -> None:
+        """Weights `[out, in]` and biases `[out]`. Raises `ValueError` for what `fit` refuses."""
+        places = [addresses(weight) for weight, _ in layers]
+        if not fit(layers):
+            shapes = ", ".join(f"{tuple(weight.shape)}" for weight, _ in layers)
+            raise ValueError(f"no kernel for layers of the shapes {shapes}")
+        self._layers = layers
+        read = [place for place in places if place is not None]
+        self.ins = layers[0][0].shape[1]
+        self.outs = [weight.shape[0] for weight, _ in layers]
+        self._table = np.zeros((len(layers), _COLUMNS), np.int64)
+        self.address = address(self._table)
+        line = layers[0][0].nbytes // self.outs[0]  # bytes
+        piece = max(1, _PIECE_BYTES // line // _PIECE_OUTS) * _PIECE_OUTS
+        self.pieces = before = 0
+        for row, (weight, bias), place in zip(self._table, layers, read, strict=True):
+            outs = weight.shape[0]
+            row[:] = (*place, 0 if bias is None else address(bias), outs, before, self.pieces, piece)
+            before += outs
+            self.pieces += -(-outs // piece)
+
+
+def fit(layers: Sequence[tuple[Matrix, Tensor | None]]) -> bool:
+    """Whether the kernels can run them on the same rows: all readable, of one width and one format."""
+    return (
+        len({(weight.shape[1], format_of(weight).name) for weight, _ in layers}) == 1
+        and all(matvec.readable(weight) for weight, _ in layers)
+        and all(matvec.readable_bias(bias, weight) for weight, bias in layers)
+        and all(bias is None or bias.is_contiguous() for _, bias in layers)
+    )

@@ -1,0 +1,58 @@
+"""Several threads that share one group of linear layers after the other (`c/linear/team.c`)."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+from faasmoe.experts.arrays import address
+from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
+from faasmoe.model.dense.layers import Layers
+
+_MOST_THREADS = 16
+
+_start = LIBRARY.function("team_start", INT, result=ADDRESS)
+_run = LIBRARY.function("team_run", *[ADDRESS] * 4, *[INT] * 4, BOOL, result=BOOL)
+_rest = LIBRARY.function("team_rest", ADDRESS)
+
+
+class Team:
+    """The thread that calls `run`, and its helpers. One call at a time."""
+
+    def __init__(self, threads: int) -> None:
+        """`threads` counts the caller's as well. Helpers are there until the process ends.
+
+        Raises `OSError` if the system gives no thread.
+        """
+        self._helpers = min(threads, _MOST_THREADS) - 1
+        self._turn = threading.Lock()
+        self._team = _start(self._helpers)
+        if not self._team:
+            raise OSError(f"cannot start {self._helpers} threads for linear layers")
+
+    def run(self, layers: Layers, x: Tensor, *, alone: bool = False) -> list[Tensor]:
+        """`x` `[n, in]` bfloat16 to `[n, out]` of each layer: the bits of `matvec.linear_rows`.
+
+        Helpers that rest, and all if `alone`, leave it to the caller's thread. Raises `ValueError` for an `x` of
+        another type or width.
+        """
+        if x.dtype != torch.bfloat16 or x.dim() != 2 or x.shape[1] != layers.ins:
+            raise ValueError(f"no kernel for {x.dtype} {tuple(x.shape)} by layers of {layers.ins} columns")
+        rows, x = len(x), x.contiguous()
+        y = torch.empty(rows * sum(layers.outs), dtype=torch.bfloat16)
+        alone = alone or not self._helpers
+        places = (address(x), address(y), layers.address, len(layers.outs), layers.pieces, rows, layers.ins)
+        with self._turn:
+            if not _run(self._team, *places, alone):
+                raise MemoryError(f"{rows} rows of {layers.ins} numbers")
+        if len(layers.outs) == 1:
+            return [y.view(rows, -1)]
+        parts = torch.split(y, [rows * outs for outs in layers.outs])
+        return [part.view(rows, outs) for part, outs in zip(parts, layers.outs, strict=True)]
+
+    def rest(self) -> None:
+        """Send the helpers to sleep until the next layers, because experts need the cores."""
+        with self._turn:
+            _rest(self._team)

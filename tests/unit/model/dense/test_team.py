@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faasmoe.model.dense import matvec, team
+from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.team import Team
+from tests.instruction_sets import on_each
+
+instruction_set = on_each(matvec, team)
+
+
+@pytest.fixture(scope="module")
+def teams(instruction_set: str) -> dict[int, Team]:
+    return {threads: Team(threads) for threads in (1, 2, 5)}
+
+
+@given(
+    threads=st.sampled_from([1, 2, 5]),
+    rows=st.integers(1, 40),
+    outs=st.integers(1, 3000),
+    ins=st.integers(1, 40).map(lambda n: 16 * n),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_team_gives_the_bits_of_one_thread(
+    teams: dict[int, Team], threads: int, rows: int, outs: int, ins: int, biased: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    x, weight = torch.randn(rows, ins).bfloat16(), torch.randn(outs, ins).bfloat16()
+    bias = torch.randn(outs).bfloat16() if biased else None
+    for alone in (False, True):
+        (y,) = teams[threads].run(Layers((weight, bias)), x, alone=alone)
+        assert torch.equal(y, linear_rows(x, weight, bias))
+
+
+def test_layers_that_follow_each_other_do_not_mix(teams: dict[int, Team]) -> None:
+    """Helpers wake, sleep and come late at any moment of these."""
+    torch.manual_seed(1)
+    weights = [torch.randn(outs, 64).bfloat16() for outs in (16, 5000, 300, 9000)]
+    layers = [Layers((weight, None)) for weight in weights]
+    x = torch.randn(1, 64).bfloat16()
+    wanted = [linear_rows(x, weight) for weight in weights]
+    for turn in range(2000):
+        i = turn % len(layers)
+        assert torch.equal(teams[5].run(layers[i], x)[0], wanted[i])
+        if turn % 7 == 0:
+            teams[5].rest()
+
+
+def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team]) -> None:
+    torch.manual_seed(2)
+    each = [
+        (torch.randn(outs, 2048).bfloat16(), torch.randn(outs).bfloat16() if biased else None)
+        for outs, biased in ((100, True), (1, False), (700, False), (2048, True))
+    ]
+    x = torch.randn(3, 2048).bfloat16()
+    for y, (weight, bias) in zip(teams[2].run(Layers(*each), x), each, strict=True):
+        assert torch.equal(y, linear_rows(x, weight, bias))
+
+
+def test_threads_that_share_a_team_take_turns(teams: dict[int, Team]) -> None:
+    weight = torch.randn(4000, 64).bfloat16()
+    layers = Layers((weight, None))
+    rows = [torch.randn(1, 64).bfloat16() for _ in range(4)]
+    wanted = [linear_rows(x, weight) for x in rows]
+
+    def run(i: int) -> bool:
+        return all(torch.equal(teams[2].run(layers, rows[i])[0], wanted[i]) for _ in range(200))
+
+    with ThreadPoolExecutor(len(rows)) as threads:
+        assert list(threads.map(run, range(len(rows)), timeout=60)) == [True] * len(rows)
+
+
+def test_what_the_kernel_cannot_read_is_refused(teams: dict[int, Team]) -> None:
+    weight = torch.randn(4, 16).bfloat16()
+    with pytest.raises(ValueError, match="no kernel for layers of the shapes"):
+        Layers((weight.float(), None))
+    with pytest.raises(ValueError, match="no kernel for layers of the shapes"):
+        Layers((weight, None), (torch.randn(4, 32).bfloat16(), None))
+    for x in (torch.randn(1, 16), torch.randn(1, 32).bfloat16()):
+        with pytest.raises(ValueError, match="layers of 16 columns"):
+            teams[2].run(Layers((weight, None)), x)
