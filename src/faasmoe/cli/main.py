@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from faasmoe import __version__
-from faasmoe.cli import functions, generate, inspect, kernel_choice, kernels, models, plan
+from faasmoe.cli import functions, generate, inspect, models
 from faasmoe.cli.evaluation import evaluate
+from faasmoe.cli.kernels import choice, kernels
+from faasmoe.cli.planner import plan
 from faasmoe.cli.platforms import PlatformCommand
 from faasmoe.cli.server import serve, signals
 from faasmoe.cli.tenancy import database, keys, tenants, usage
@@ -58,7 +60,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signals.unwind()
     try:
-        kernel_choice.apply()
+        choice.apply()
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
         _refuse(error)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.cli import kernel_choice
 from faasmoe.cli import main as command
+from faasmoe.cli.kernels import choice
 from faasmoe.experts.kernels import calibration
 from faasmoe.experts.kernels.calibration import PRODUCTS, Calibration
 from faasmoe.experts.kernels.cpu import Cpu
@@ -98,7 +98,7 @@ def test_another_measurement_replaces_the_choice_of_the_last(
     all_flags = frozenset(flag for each in known(here) for flag in each.lacking)
     monkeypatch.setattr(Cpu, "here", lambda: here._replace(flags=all_flags))
     best = known(Cpu.here())[0].name
-    kernel_choice.remember("baseline")
+    choice.remember("baseline")
     monkeypatch.setattr(calibration, "calibrate", lambda _: Calibration({best: [1.0] * len(PRODUCTS)}, best))
     assert run(monkeypatch, "--measure", "--json") == 0
     assert json.loads(capsys.readouterr().out)["chosen"] == best

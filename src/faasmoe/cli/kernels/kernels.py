@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from faasmoe.cli import kernel_choice
+from faasmoe.cli.kernels import choice
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
 from faasmoe.experts.kernels.cpu import Cpu
@@ -29,7 +29,7 @@ def kernels(
     as_json: Json = False,
 ) -> None:
     """Show which instruction sets there are kernels for, and which of them this machine computes with."""
-    cpu, named = Cpu.here(), kernel_choice.named()
+    cpu, named = Cpu.here(), choice.named()
     measured = _measured() if measure else {}
     chosen, reason = _used(named)
     facts: Facts = {
@@ -61,7 +61,7 @@ def _measured() -> Facts:
     from faasmoe.experts.kernels.library import instruction_sets
 
     found = calibrate(instruction_sets())
-    kernel_choice.remember(found.chosen)
+    choice.remember(found.chosen)
     products = list(map(str, PRODUCTS))
     return {
         "milliseconds": {name: dict(zip(products, its, strict=True)) for name, its in found.milliseconds.items()},
@@ -73,7 +73,7 @@ def _used(named: str | None) -> tuple[str, str]:
     """The instruction set that other commands compute with, and why. `named`: the one that the user has named."""
     from faasmoe.experts.kernels.library import Library
 
-    chosen, fastest = Library.chosen().instruction_set, kernel_choice.remembered()
+    chosen, fastest = Library.chosen().instruction_set, choice.remembered()
     if named:
         return chosen, f"{VARIABLE}={named}"
     if fastest:

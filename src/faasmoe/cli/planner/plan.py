@@ -15,7 +15,7 @@ from rich.table import Table
 from faasmoe.cli.evaluation.workloads import Tenants
 from faasmoe.cli.options import Dtype, Json, Seed
 from faasmoe.cli.parameters import grouped
-from faasmoe.cli.plan_options import (
+from faasmoe.cli.planner.options import (
     Layers,
     MachineParameters,
     Memory,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.cli import kernel_choice
+from faasmoe.cli.kernels import choice
 from faasmoe.errors import OptionError
 from faasmoe.experts.kernels.cpu import Cpu
 from faasmoe.experts.kernels.instruction_set import VARIABLE
@@ -24,15 +24,15 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_choice_is_kept_and_applied_unless_another_is_named(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    assert kernel_choice.remembered() is None
-    kernel_choice.remember("baseline")
-    assert kernel_choice.remembered() == "baseline"
+    assert choice.remembered() is None
+    choice.remember("baseline")
+    assert choice.remembered() == "baseline"
     assert [file.name for file in cache.iterdir()] == ["kernels.json"]
     monkeypatch.setenv(VARIABLE, "avx2")
-    kernel_choice.apply()
+    choice.apply()
     assert os.environ[VARIABLE] == "avx2"
     monkeypatch.delenv(VARIABLE)
-    kernel_choice.apply()
+    choice.apply()
     assert os.environ[VARIABLE] == "baseline"
     monkeypatch.delenv(VARIABLE)
 
@@ -41,25 +41,25 @@ def test_a_choice_is_kept_and_applied_unless_another_is_named(
     "changed", [{"cpu": "another"}, {"version": "0"}, {"chosen": "avx1024"}, {"chosen": "/lib.so"}]
 )
 def test_what_was_measured_elsewhere_or_is_not_there_does_not_count(cache: Path, changed: dict[str, str]) -> None:
-    file = kernel_choice.remember("baseline")
+    file = choice.remember("baseline")
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
-    assert kernel_choice.remembered() is None
+    assert choice.remembered() is None
 
 
 def test_a_cpu_with_other_microcode_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel_choice.remember("baseline")
+    choice.remember("baseline")
     here = Cpu.here()
     monkeypatch.setattr(Cpu, "here", lambda: here._replace(model=f"{here.model}, microcode 0xff"))
-    assert kernel_choice.remembered() is None
+    assert choice.remembered() is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "null"])
 def test_a_damaged_file_is_told_and_does_not_count(
     caplog: pytest.LogCaptureFixture, cache: Path, content: str
 ) -> None:
-    kernel_choice.remember("baseline").write_text(content)
+    choice.remember("baseline").write_text(content)
     with caplog.at_level(logging.WARNING, "faasmoe"):
-        assert kernel_choice.remembered() is None
+        assert choice.remembered() is None
     assert "so the CPU's flags decide" in caplog.text
 
 
@@ -67,4 +67,4 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "file").touch()
     monkeypatch.setenv(CACHE, str(tmp_path / "file" / "cache"))
     with pytest.raises(OptionError, match=rf"kernels.json: .*Not a directory.*{CACHE} names a folder"):
-        kernel_choice.remember("baseline")
+        choice.remember("baseline")

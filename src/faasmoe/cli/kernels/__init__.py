@@ -1,0 +1,1 @@
+"""`faasmoe kernels`, and the choice that it keeps."""

@@ -1,0 +1,1 @@
+"""`faasmoe plan`."""
