@@ -42,7 +42,7 @@ def test_kernels_call_nothing_that_a_process_may_lack(hatch_build: SimpleNamespa
 
 
 def test_every_file_is_told_in_its_first_line() -> None:
-    for file in ROOT.joinpath("src/faasmoe/experts/kernels/c").iterdir():
+    for file in ROOT.joinpath("src/faasmoe/experts/kernels/c").rglob("*.[ch]"):
         assert re.match(r"/\* \w", file.read_text()), file
 
 
