@@ -21,7 +21,8 @@ from pathlib import Path
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.decode import functions, make
+from benchmarks.decode.models import make
+from benchmarks.decode.serving import functions
 from benchmarks.figures import Figures, report
 from faasmoe.engine.engine import Engine
 from faasmoe.model.checkpoint.source import resolve

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
 
 import gguf
+import llama_cpp
 import torch
 from safetensors import safe_open
 
@@ -30,6 +32,10 @@ _IN_LAYER = {
     "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
     "ffn_up_shexp": "mlp.shared_expert.up_proj",
     "ffn_down_shexp": "mlp.shared_expert.down_proj",
+}
+_MIXTURES = {
+    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+    "MXFP4_MOE": llama_cpp.LLAMA_FTYPE_MOSTLY_MXFP4_MOE,
 }
 _EXACT = ("norm", "ffn_gate_inp")  # llama.cpp wants these in float32
 
@@ -105,10 +111,24 @@ def _write_config(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
 
 
 def made(folder: Path, kind: str = "BF16") -> Path:
-    """The file beside the checkpoint that holds its weights in this type, written if it is not there yet."""
+    """The file beside the checkpoint that holds its weights in this type, written if it is not there yet.
+
+    `kind` is a type of one tensor (`BF16`, `Q8_0`), or a mixture of types that llama.cpp makes of a file in bfloat16
+    (`Q4_K_M`, `MXFP4_MOE`). Raises `OptionError` for a checkpoint of another kind than Qwen2-MoE.
+    """
     path = folder.with_name(f"{folder.name}-{kind.lower()}.gguf")
     if not path.exists():
         unfinished = Path(f"{path}.part")
-        write(folder, unfinished, gguf.GGMLQuantizationType[kind])
+        if kind in _MIXTURES:
+            _mix(made(folder), unfinished, _MIXTURES[kind])
+        else:
+            write(folder, unfinished, gguf.GGMLQuantizationType[kind])
         unfinished.rename(path)
     return path
+
+
+def _mix(source: Path, path: Path, mixture: int) -> None:
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = mixture
+    if code := llama_cpp.llama_model_quantize(str(source).encode(), str(path).encode(), ctypes.byref(params)):
+        raise RuntimeError(f"llama_model_quantize returned {code} for {source}")

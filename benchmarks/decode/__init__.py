@@ -1,0 +1,1 @@
+"""`python -m benchmarks.decode`: what a token costs, beside other engines and beside what the machine can do."""
