@@ -8,6 +8,8 @@ import pytest
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.workloads.arrivals import bursty, poisson
 from faasmoe.evaluation.workloads.ask import Ask, Lengths
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.plan import make_plan as load_plan
 from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.plan import make_plan, requests_of, usual_block_sizes
 from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
@@ -141,6 +143,16 @@ def test_shapes_are_those_of_the_models() -> None:
     assert shape_of("qwen1.5-moe-a2.7b", "float32", layers=2).layers[0].expert_bytes == 2 * 17_301_504
     with pytest.raises(OptionError, match="published geometries only"):
         shape_of(None, layers=2)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_shapes_of_converted_models_are_those_that_are_served(quantize: str) -> None:
+    demo, served = shape_of(None, quantize=quantize), load_plan(resolve(None), quantize=quantize)
+    assert demo.dense_bytes == served.dense_bytes
+    assert demo.expert_bytes == sum(block.artifact.memory for block in served.blocks)
+    assert demo.bytes_per_weight == pytest.approx({"int8": 1, "int4": 0.6}[quantize], rel=0.2)
+    with pytest.raises(OptionError, match=f"--dtype float32: {quantize} weights compute in bfloat16"):
+        shape_of(None, "float32", quantize=quantize)
 
 
 @pytest.mark.parametrize("strategy", ["shared", "private"])

@@ -6,14 +6,14 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from faasmoe.cli.evaluation.workloads import Tenants
-from faasmoe.cli.options import Dtype, Json, Seed
+from faasmoe.cli.options import Dtype, Json, Quantize, Seed
 from faasmoe.cli.parameters import grouped
 from faasmoe.cli.planner.options import (
     Layers,
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 _SHOWN = 12  # settings in the table
 
 
+class _Asked(NamedTuple):
+    model: str | None
+    layers: int | None
+    quantize: str | None
+
+
 @grouped
 def plan(
     *,
@@ -52,6 +58,7 @@ def plan(
     prices: PriceTable = Path("aws-lambda"),
     layers: Layers = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -59,9 +66,11 @@ def plan(
 
     Simulates requests, routing, and the life of instances. Starts nothing and loads nothing.
     """
+    from faasmoe.model.config.facts import check_types
     from faasmoe.model.synthesis.geometries import facts_of
     from faasmoe.tenancy.prices import read_prices
 
+    check_types(dtype, quantize)
     facts = facts_of(model, layers)  # before torch, which takes seconds to import
     for each in setting.block_size or ():
         facts.check(each)
@@ -74,7 +83,7 @@ def plan(
     from faasmoe.planner.prediction import Conditions
     from faasmoe.planner.shape import shape_of
 
-    shape = shape_of(model, dtype, layers)
+    shape = shape_of(model, dtype, layers, quantize=quantize)
     given = Conditions(
         shape,
         memory,
@@ -89,7 +98,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(_facts(shape, requests, result, table.currency), allow_nan=False))
     else:
-        _show(Console(highlight=False), shape, (model, layers), result, table.currency)
+        _show(Console(highlight=False), shape, _Asked(model, layers, quantize), result, table.currency)
 
 
 def _activations(file: Path | None, shape: ModelShape) -> RecordedActivations | None:
@@ -133,9 +142,7 @@ def _known(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(
-    console: Console, shape: ModelShape, asked: tuple[str | None, int | None], result: Plan, currency: str
-) -> None:
+def _show(console: Console, shape: ModelShape, asked: _Asked, result: Plan, currency: str) -> None:
     size = (shape.dense_bytes + shape.expert_bytes) / 1e9
     table = Table(title=f"{shape.name}, {size:.{1 if size >= 1 else 2}f} GB", title_justify="left", box=None)
     for name in ("strategy", "block", "keep", "GB", "calls", "cold", "load", "p50 s", "p95 s", f"{currency}/hour"):
@@ -156,27 +163,29 @@ def _show(
         console.print(f"[red]nothing of this is possible:[/] {result.reason}")
         return
     console.print(f"use this, which {result.reason}:")
-    for command in _commands(*asked, result.best):
+    for command in _commands(asked, result.best):
         console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
-def _commands(model: str | None, layers: int | None, best: Prediction) -> list[str]:
+def _commands(asked: _Asked, best: Prediction) -> list[str]:
     """The commands that serve the model with these settings.
 
     A published geometry has no checkpoint: the first command makes one of random weights.
     """
     from faasmoe.model.synthesis.geometries import GEOMETRIES
 
+    model = asked.model
     if model not in GEOMETRIES:
-        return [_command(model, best)]
-    some = f" --layers {layers}" if layers else ""
+        return [_command(model, asked.quantize, best)]
+    some = f" --layers {asked.layers}" if asked.layers else ""
     make = f"faasmoe models make {model}{some} --out ./{model}"
-    return [f"{make}  # random weights; or take a folder of yours", _command(f"./{model}", best)]
+    return [f"{make}  # random weights; or take a folder of yours", _command(f"./{model}", asked.quantize, best)]
 
 
-def _command(model: str | None, best: Prediction) -> str:
+def _command(model: str | None, quantize: str | None, best: Prediction) -> str:
     setting = best.setting
     words = ["faasmoe serve", *([model] if model else [])]
+    words += [f"--quantize {quantize}"] if quantize else []
     words += ["--strategy private"] if setting.strategy == "private" else []
     words += [f"--block-size {setting.block_size}", f"--keep-alive {setting.keep_alive:g}"]
     words += [f"--memory-budget {_mib(best.memory_budget)}"] if best.memory_budget else []

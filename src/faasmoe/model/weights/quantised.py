@@ -170,21 +170,27 @@ def _dense_files(
             yield QuantisedFile(folder / f"{part}.safetensors", formats[part], list(its.values())), list(its)
 
 
-def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
-    """Linear layers of the dense part that may be quantised, and the checkpoint's tensor of each one's weight.
+def convertible(architecture: Architecture) -> dict[str, nn.Linear]:
+    """Linear layers of the dense part whose weights may be converted, by name.
 
     Routers and gates of shared experts stay as they are: layers with no more outputs than there are experts.
     """
-    model = architecture.meta_model
     least = max(module.num_experts for module in architecture.experts)
+    return {
+        name: layer
+        for name, layer in architecture.meta_model.named_modules()
+        if type(layer) is nn.Linear and layer.out_features > least  # a subclass may compute something else
+    }
+
+
+def _linears(architecture: Architecture, layout: Layout) -> dict[str, str]:
+    """Layers that are `convertible`, and the checkpoint's tensor of each one's weight."""
     stored = {target: name for name, target in layout.dense.items() if target}
-    tied = getattr(model, "all_tied_weights_keys", {})
+    tied = getattr(architecture.meta_model, "all_tied_weights_keys", {})
     found = {}
-    for name, layer in model.named_modules():
+    for name in convertible(architecture):
         weight = f"{name}.weight"
-        source = stored.get(weight) or stored.get(tied.get(weight, ""))
-        plain = type(layer) is nn.Linear  # a subclass may compute something else
-        if plain and source and layer.out_features > least:
+        if source := stored.get(weight) or stored.get(tied.get(weight, "")):
             found[name] = source
     return found
 
