@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
+from faasmoe.experts.arrays import address, in_memory
+from faasmoe.experts.formats.base import Addresses, MatrixLocation, WeightFormat
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation, map_array
 
 Blocks = NDArray[np.uint8]  # [blocks, bytes of one]
@@ -96,6 +98,8 @@ class GgufFormat(WeightFormat):
     """
 
     layout: ClassVar[GgufLayout]
+    kernel: ClassVar[KernelFormat]
+    block_kernel = "faasmoe.experts.fused:FusedExperts"
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         """See `WeightFormat`. Raises `CheckpointError` for an array whose rows are no whole blocks."""
@@ -110,6 +114,13 @@ class GgufFormat(WeightFormat):
     def arrays(self, matrix: GgufMatrix) -> tuple[NDArray[Any], ...]:
         """See `WeightFormat`."""
         return (matrix.blocks,)
+
+    def addresses(self, matrix: GgufMatrix) -> Addresses | None:
+        """See `WeightFormat`: matrices in memory with contiguous rows of whole blocks."""
+        blocks = matrix.blocks
+        if in_memory(blocks, "U8") and blocks.ndim == 2 and blocks.shape[1] % self.layout.nbytes == 0:
+            return Addresses(address(blocks), 0, self.kernel)
+        return None
 
     def widened(self, matrix: GgufMatrix, rows: slice) -> NDArray[np.float32]:
         """See `WeightFormat`."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faasmoe.experts.formats.gguf.base import Blocks, GgufFormat, GgufLayout, halves
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 
 
 class Q4KFormat(GgufFormat):
@@ -17,6 +18,7 @@ class Q4KFormat(GgufFormat):
 
     name = "q4_k"
     layout = GgufLayout(name, 256, 144)
+    kernel = KernelFormat.Q4_K
 
     @staticmethod
     def numbers(blocks: Blocks) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faasmoe.experts.formats.gguf.base import Blocks, GgufFormat, GgufLayout, halves
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 
 
 class Q6KFormat(GgufFormat):
@@ -18,6 +19,7 @@ class Q6KFormat(GgufFormat):
 
     name = "q6_k"
     layout = GgufLayout(name, 256, 210)
+    kernel = KernelFormat.Q6_K
 
     @staticmethod
     def numbers(blocks: Blocks) -> NDArray[np.float32]:

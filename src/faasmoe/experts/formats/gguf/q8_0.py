@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faasmoe.experts.formats.gguf.base import Blocks, GgufFormat, GgufLayout, halves
+from faasmoe.experts.kernels.kernel_format import KernelFormat
 
 
 class Q8Format(GgufFormat):
@@ -13,6 +14,7 @@ class Q8Format(GgufFormat):
 
     name = "q8_0"
     layout = GgufLayout(name, 32, 34)
+    kernel = KernelFormat.Q8_0
 
     @staticmethod
     def numbers(blocks: Blocks) -> NDArray[np.float32]:

@@ -4,15 +4,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from faasmoe.errors import CheckpointError
-from faasmoe.experts.formats.gguf.base import GgufFormat, GgufLocation
+from faasmoe.experts import fused
+from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.formats.gguf.base import GgufFormat, GgufLocation, GgufMatrix
 from faasmoe.experts.formats.registry import format_of
+from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.mapping import TensorLocation
+from faasmoe.experts.payload import Request
+from faasmoe.model.dense import matvec, team
+from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.team import Team
+from faasmoe.model.tensors import as_array
+from tests.instruction_sets import on_each
 from tests.unit.experts.formats.gguf.drawn import FORMATS, drawn
+from tests.unit.experts.formats.whole_numbers import in_whole_numbers
+from tests.unit.model.dense.test_matvec import assert_rounded_once
 
+instruction_set = on_each(matvec, team, fused)
 each_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 
 
@@ -59,3 +75,124 @@ def test_arrays_that_are_no_whole_blocks_are_refused(format: GgufFormat) -> None
     for dtype, shape in (("U8", (4, size + 2)), ("I8", (4, size)), ("U8", (size,))):
         with pytest.raises(CheckpointError, match=rf"w: {dtype} .* no weight in {format.name}"):
             format.location([TensorLocation(Path("w"), 0, dtype, shape)])
+
+
+def meant(matrix: GgufMatrix) -> torch.Tensor:
+    return torch.from_numpy(format_of(matrix).widened(matrix, slice(None))).double()
+
+
+@each_format
+@given(
+    rows=st.one_of(st.integers(0, 9), st.sampled_from([31, 33])),
+    outs=st.integers(1, 13),
+    blocks=st.integers(1, 20),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=25)
+def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
+    format: GgufFormat, rows: int, outs: int, blocks: int, biased: bool, seed: int
+) -> None:
+    matrix, generator = drawn(format, outs, blocks, seed), torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, matrix.shape[1], generator=generator).bfloat16()
+    bias = torch.randn(outs, generator=generator).bfloat16() if biased else None
+    y = linear_rows(x, matrix, bias)
+    assert_rounded_once(y, in_whole_numbers(x), meant(matrix), bias)
+    for row, wanted in zip(x, y, strict=True):
+        assert torch.equal(linear_rows(row[None], matrix, bias)[0], wanted)
+    if outs > 1:
+        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
+
+
+def test_rounding_x_costs_hardly_anything() -> None:
+    """Also where numbers are of very different size. Rounding the results to bfloat16 costs 16 times as much."""
+    x = (torch.randn(8, 2048).exp() * torch.randn(8, 2048).sign()).bfloat16()
+    assert (in_whole_numbers(x) - x.double()).norm() < 1e-4 * x.double().norm()
+
+
+@each_format
+def test_many_rows_go_through_a_large_matrix_chunk_by_chunk(format: GgufFormat) -> None:
+    matrix = drawn(format, 301, 6144 // format.layout.weights, seed=0)
+    x = torch.randn(13, 6144).bfloat16()
+    y = linear_rows(x, matrix)
+    assert torch.equal(y, torch.cat([linear_rows(row[None], matrix) for row in x]))
+    assert torch.equal(Team(2).run(Layers((matrix, None)), x)[0], y)
+
+
+@each_format
+def test_the_largest_codes_scales_and_numbers_are_no_error(format: GgufFormat) -> None:
+    """Sums of whole numbers are as large as they get: they stay within 32 bits."""
+    matrix = drawn(format, 4, 8, seed=0)
+    places = {"q8_0": slice(2, 34), "q4_k": slice(4, 144), "q6_k": slice(0, 208)}[format.name]
+    blocks = matrix.blocks.reshape(4, 8, format.layout.nbytes)
+    for row, byte in enumerate((0, 0x7F, 0x80, 0xFF)):
+        blocks[row, :, places] = byte
+    for size in (1e-40, 1e-30, 255 / 128, 1e30):
+        x = torch.full((2, matrix.shape[1]), size).bfloat16() * torch.tensor([[1], [-1]])
+        assert_rounded_once(linear_rows(x, matrix), in_whole_numbers(x), meant(matrix))
+
+
+@each_format
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_give_sums_that_are_not(format: GgufFormat, bad: float) -> None:
+    matrix = drawn(format, 5, 8, seed=0)
+    x = torch.randn(10, matrix.shape[1]).bfloat16()
+    whole = linear_rows(x, matrix)
+    x[3, 40] = bad
+    y, others = linear_rows(x, matrix), torch.arange(10) != 3
+    assert torch.equal(y[others], whole[others])
+    assert not y[3].isfinite().any()
+
+
+@each_format
+def test_a_float16_that_is_small_or_not_finite_is_what_it_is(format: GgufFormat) -> None:
+    matrix = drawn(format, 4, 1, seed=0)
+    place = {"q8_0": 0, "q4_k": 0, "q6_k": 208}[format.name]
+    matrix.blocks[:, place : place + 2] = np.array([[1], [0x83FF], [0x7C00], [0x7E00]], "<u2").view(np.uint8)
+    x = torch.randn(1, matrix.shape[1]).bfloat16()
+    y = linear_rows(x, matrix)
+    assert_rounded_once(y[:, :2], in_whole_numbers(x), meant(matrix[:2]))
+    assert not y[0, 2:].isfinite().any()
+
+
+@each_format
+@pytest.mark.parametrize("merged", [False, True])
+def test_fused_experts_are_those_that_they_stand_for(format: GgufFormat, merged: bool) -> None:
+    form, size = ExpertForm(Gate("glu", "silu")), format.layout.weights
+    drawn_ones = [
+        drawn(format, outs, 256 // size, seed) for seed, outs in enumerate([512] if merged else [256, 256])
+    ]
+    weights = ExpertWeights(tuple(map(tamed, drawn_ones)), tamed(drawn(format, 256, 256 // size, seed=9)))
+    x = torch.randn(9, 256).bfloat16()
+    wanted = expert_forward(x.float().numpy(), weights, form, "BF16")
+    index, zeros, ones = np.arange(9, dtype=np.int32), np.zeros(9, np.int32), np.ones(9, np.float32)
+    found, kernel = np.zeros((9, 256), np.float32), FusedExperts([weights], form)
+    kernel.forward(Request(0, as_array(x), index, zeros, ones), found)
+    assert np.linalg.norm(found - wanted) < 1e-3 * np.linalg.norm(wanted)
+    for i in range(9):
+        alone = np.zeros((1, 256), np.float32)
+        kernel.forward(Request(0, as_array(x[i : i + 1]), zeros[:1], zeros[:1], ones[:1]), alone)
+        assert np.array_equal(alone[0], found[i])
+
+
+def tamed(matrix: GgufMatrix) -> GgufMatrix:
+    """The matrix with float16 a thousand times smaller, for experts that multiply three of them."""
+    places = {"q8_0": (0,), "q4_k": (0, 2), "q6_k": (208,)}[matrix.format]
+    blocks = matrix.blocks.reshape(-1, matrix.layout.nbytes)
+    for place in places:
+        halves = blocks[:, place : place + 2].copy().view("<f2")
+        blocks[:, place : place + 2] = (halves / 1000).astype("<f2").view(np.uint8)
+    return matrix
+
+
+@each_format
+def test_what_the_kernel_cannot_read_is_refused(format: GgufFormat) -> None:
+    matrix = drawn(format, 4, 2, seed=0)
+    assert format.addresses(matrix) is not None
+    for blocks in (
+        matrix.blocks[::2],
+        matrix.blocks[:, :-1].copy(),
+        matrix.blocks.view(np.int8),
+        matrix.blocks[None],
+    ):
+        assert format.addresses(GgufMatrix(format.layout, blocks)) is None

@@ -1,0 +1,307 @@
+/* Products of weights in GGUF's formats (ggml-common.h of ggml has the layouts) with rows of x in whole numbers.
+ *
+ * Codes of Q4_K and Q6_K are multiplied by their group's scale, which is a whole number as well, before they meet x: for
+ * all rows of x at once, and so that only a block's float16 is left to be applied to sums. A 64-byte vector of bytes
+ * holds codes in the halves of each byte: the lower ones at even bytes, those at odd ones, and the upper ones likewise are a
+ * step each, and x is laid out in that order.
+ */
+#include "formats/gguf.h"
+
+#include "formats/whole.h"
+
+enum {
+    X_BYTES = 24 << 10, /* of the rows of x that stay in the first cache while weights pass */
+    AHEAD = 1024,       /* bytes from the weights that are read to those that are fetched */
+    Q8_WEIGHTS = 32,
+    Q8_BYTES = 34,
+    Q4K_BYTES = 144,
+    Q6K_BYTES = 210,
+    UNITS = SPAN / 2 / VECTOR, /* vectors of bytes that hold the lower four bits of a block of 256 */
+    QUARTER = 32,              /* weights of such a block that lie byte by byte */
+};
+
+typedef int8_t sixteen_bytes __attribute__((vector_size(16)));
+#define EIGHT(number) number, number, number, number, number, number, number, number
+
+INLINE float half_at(const char *address)
+{
+    uint16_t half;
+    memcpy(&half, address, sizeof half);
+#if defined(__F16C__)
+    return _cvtsh_ss(half);
+#else
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13, sign = (uint32_t)(half & 0x8000) << 16;
+    float size;
+    memcpy(&size, &bits, sizeof size);
+    size *= 0x1p112f;
+    memcpy(&bits, &size, sizeof bits);
+    if ((half & 0x7c00) == 0x7c00) /* an infinity, or no number */
+        bits = 0x7f800000 | (uint32_t)(half & 0x3ff) << 13;
+    bits |= sign;
+    memcpy(&size, &bits, sizeof size);
+    return size;
+#endif
+}
+
+INLINE floats to_floats(ints whole)
+{
+    return __builtin_convertvector(whole, floats);
+}
+
+/* Add what a span of Q8_0 gives, up to eight blocks of 32 codes, to `sums` [rows]. */
+INLINE void add_q8_0(int rows, const char *w, int64_t columns, const Span *x, floats *sums)
+{
+    enum { STEPS = Q8_WEIGHTS / STEP };
+    floats products[MOST_ROWS] = {{0}};
+    for (int64_t block = 0; block < columns / Q8_WEIGHTS; block++, w += Q8_BYTES) {
+        floats scale = every(half_at(w));
+        ints dots[MOST_ROWS] = {{0}};
+        UNROLL
+        for (int step = 0; step < STEPS; step++) {
+            shorts codes = widen_bytes(w + 2 + STEP * step);
+            UNROLL
+            for (int row = 0; row < rows; row++)
+                dots[row] = add_pairs(dots[row], codes, x[row].columns[STEPS * block + step]);
+        }
+        UNROLL
+        for (int row = 0; row < rows; row++)
+            products[row] = multiply_add(scale, to_floats(dots[row]), products[row]);
+    }
+    UNROLL
+    for (int row = 0; row < rows; row++)
+        sums[row] = multiply_add(every(x[row].scale), products[row], sums[row]);
+}
+
+/* Sixteen scales, in the lowest lanes where one register holds them all. */
+typedef struct {
+#ifdef __AVX512BW__
+    shorts all;
+#else
+    int16_t all[16];
+#endif
+} Scales;
+
+INLINE Scales widen_scales(sixteen_bytes scales)
+{
+    typedef int16_t sixteen_shorts __attribute__((vector_size(32)));
+    sixteen_shorts wide = __builtin_convertvector(scales, sixteen_shorts);
+    Scales found = {0};
+    memcpy(&found, &wide, sizeof wide);
+    return found;
+}
+
+/* The scales of a unit's codes: group `first` has its first 32 bytes if `twice`, else 16, and so on. */
+INLINE shorts spread(Scales scales, int first, bool twice)
+{
+#ifdef __AVX512BW__
+    const shorts ones = {EIGHT(0), EIGHT(1), EIGHT(2), EIGHT(3)}, twos = {EIGHT(0), EIGHT(0), EIGHT(2), EIGHT(2)};
+    shorts groups = (twice ? twos : ones) + (int16_t)first;
+    return (shorts)_mm512_permutexvar_epi16((__m512i)groups, (__m512i)scales.all);
+#else
+    shorts found = (shorts){0} + scales.all[first];
+#if LANES == 8
+    shorts next = (shorts){0} + scales.all[first + 1];
+    if (!twice)
+        found = __builtin_shufflevector(found, next, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31);
+#else
+    (void)twice; /* no unit has two groups */
+#endif
+    return found;
+#endif
+}
+
+/* Add the products of a unit's codes, less `zero` and times their groups' scales. */
+INLINE void add_unit(int rows, words low, words high, shorts low_scales, shorts high_scales, int zero, int unit,
+                     const Span *x, ints *dots)
+{
+    shorts codes[4] = {(shorts)(low & 0x00ff00ff), (shorts)(low >> 8 & 0x00ff00ff), (shorts)(high & 0x00ff00ff),
+                       (shorts)(high >> 8 & 0x00ff00ff)};
+    UNROLL
+    for (int part = 0; part < 4; part++) {
+        shorts scaled = (codes[part] - (int16_t)zero) * (part < 2 ? low_scales : high_scales);
+        UNROLL
+        for (int row = 0; row < rows; row++)
+            dots[row] = add_pairs(dots[row], scaled, x[row].columns[4 * unit + part]);
+    }
+}
+
+/* The six bits of eight scales, a byte each, and of eight minimums (`formats/gguf/q4_k.py`). */
+INLINE void six_bits(const char *packed, uint64_t *scales, uint64_t *minimums)
+{
+    uint32_t low, high, rest;
+    memcpy(&low, packed, 4);
+    memcpy(&high, packed + 4, 4);
+    memcpy(&rest, packed + 8, 4);
+    uint32_t upper_scales = (rest & 0x0f0f0f0f) | (low >> 2 & 0x30303030);
+    uint32_t upper_minimums = (rest >> 4 & 0x0f0f0f0f) | (high >> 2 & 0x30303030);
+    *scales = (low & 0x3f3f3f3f) | (uint64_t)upper_scales << 32;
+    *minimums = (high & 0x3f3f3f3f) | (uint64_t)upper_minimums << 32;
+}
+
+/* Part number `part` of bytes, LANES of them. */
+INLINE floats widen_part(sixteen_bytes bytes, int part)
+{
+    typedef int8_t some_bytes __attribute__((vector_size(LANES)));
+    some_bytes its;
+    memcpy(&its, (const char *)&bytes + LANES * part, sizeof its);
+    return to_floats(__builtin_convertvector(its, ints));
+}
+
+/* Add what a block of Q4_K gives. Its sums stay below 2^31: 64 products of 15 * 63 and 2^15 in a lane at most. */
+INLINE void add_q4_k(int rows, const char *w, const Span *x, floats *sums)
+{
+    typedef uint64_t two_longs __attribute__((vector_size(16)));
+    uint64_t its_scales, minimums;
+    six_bits(w + 4, &its_scales, &minimums);
+    Scales scales = widen_scales((sixteen_bytes)(two_longs){its_scales, 0});
+    ints dots[MOST_ROWS] = {{0}};
+    UNROLL
+    for (int unit = 0; unit < UNITS; unit++) {
+        words bytes = (words)load(w + 16 + VECTOR * unit);
+        int group = VECTOR * unit / QUARTER * 2;
+        add_unit(rows, bytes & 0x0f0f0f0f, bytes >> 4 & 0x0f0f0f0f, spread(scales, group, true),
+                 spread(scales, group + 1, true), 0, unit, x, dots);
+    }
+    floats scale = every(half_at(w)), least = every(-half_at(w + 2)), lowest[SUM_VECTORS];
+    UNROLL
+    for (int i = 0; i < SUM_VECTORS; i++)
+        lowest[i] = least * widen_part((sixteen_bytes)(two_longs){minimums, 0}, i);
+    UNROLL
+    for (int row = 0; row < rows; row++) {
+        floats products = scale * to_floats(dots[row]);
+        UNROLL
+        for (int i = 0; i < SUM_VECTORS; i++)
+            products = multiply_add(lowest[i], x[row].sums[i], products);
+        sums[row] = multiply_add(every(x[row].scale), products, sums[row]);
+    }
+}
+
+/* The upper two bits of a unit's codes: in the lowest bits of a byte for the lower half's, in bits 4 and 5 for the other. */
+INLINE words upper_bits(const char *bytes, int unit)
+{
+#if LANES == 16
+    words both = (words)_mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(bytes + QUARTER * unit)));
+    return both >> (words){0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2};
+#else
+    int place = VECTOR * unit; /* among the bytes of lower bits, of which 64 share 32 of upper bits */
+    return (words)load(bytes + place / 64 * QUARTER + place % QUARTER) >> place % 64 / QUARTER * 2;
+#endif
+}
+
+/* Add what a block of Q6_K gives. The sums of two units stay below 2^31: 16 products of 2^12 and 2^15 - 1 in a lane. */
+INLINE void add_q6_k(int rows, const char *w, const Span *x, floats *sums)
+{
+    sixteen_bytes packed;
+    memcpy(&packed, w + 192, sizeof packed);
+    Scales scales = widen_scales(packed);
+    floats products[MOST_ROWS] = {{0}};
+    UNROLL
+    for (int pair = 0; pair < UNITS; pair += 2) {
+        ints dots[MOST_ROWS] = {{0}};
+        UNROLL
+        for (int unit = pair; unit < pair + 2; unit++) {
+            words bytes = (words)load(w + VECTOR * unit), upper = upper_bits(w + 128, unit);
+            int place = VECTOR * unit, group = place / 64 * 8 + place % 64 / 16;
+            add_unit(rows, (bytes & 0x0f0f0f0f) | (upper << 4 & 0x30303030),
+                     (bytes >> 4 & 0x0f0f0f0f) | (upper & 0x30303030), spread(scales, group, false),
+                     spread(scales, group + 4, false), 32, unit, x, dots);
+        }
+        UNROLL
+        for (int row = 0; row < rows; row++)
+            products[row] += to_floats(dots[row]);
+    }
+    floats scale = every(half_at(w + 208));
+    UNROLL
+    for (int row = 0; row < rows; row++)
+        sums[row] = multiply_add(scale * x[row].scale, products[row], sums[row]);
+}
+
+int64_t gguf_line(Format format, int64_t ins)
+{
+    if (format == Q8_0)
+        return ins / Q8_WEIGHTS * Q8_BYTES;
+    return ins / SPAN * (format == Q4_K ? Q4K_BYTES : Q6K_BYTES);
+}
+
+INLINE void add_span(Format format, int rows, const char *w, int64_t columns, const Span *x, floats *sums)
+{
+    if (format == Q8_0)
+        add_q8_0(rows, w, columns, x, sums);
+    else if (format == Q4_K)
+        add_q4_k(rows, w, x, sums);
+    else
+        add_q6_k(rows, w, x, sums);
+}
+
+/* Some weight rows, one at a time: spans of columns of all of them follow each other as far as the first cache goes. */
+INLINE void tile_rows(Format format, int rows, const char *w, const Span *x, int64_t ins, int64_t first, int64_t last,
+                      floats *sums)
+{
+    const int64_t line = gguf_line(format, ins), block = SPAN * (X_BYTES / (int64_t)sizeof(Span) / rows);
+    for (int64_t column = 0; column < ins; column += block, x += block / SPAN * rows) {
+        int64_t end = column + block < ins ? column + block : ins;
+        for (int64_t out = first; out < last; out++) {
+            const char *its = w + line * out + gguf_line(format, column);
+            floats running[MOST_ROWS];
+            for (int row = 0; row < rows; row++)
+                running[row] = column ? sums[rows * (out - first) + row] : (floats){0};
+            for (int64_t at = column; at < end; at += SPAN, its += gguf_line(format, SPAN)) {
+                if (rows > 1)
+                    __builtin_prefetch(its + AHEAD);
+                add_span(format, rows, its, end - at < SPAN ? end - at : SPAN, x + (at - column) / SPAN * rows, running);
+            }
+            for (int row = 0; row < rows; row++)
+                sums[rows * (out - first) + row] = running[row];
+        }
+    }
+}
+
+typedef void Tiles(const char *w, const Span *x, int64_t ins, int64_t first, int64_t last, floats *sums);
+
+#define TILES(format, rows)                                                                                            \
+    static void tiles_##format##_##rows(const char *w, const Span *x, int64_t ins, int64_t first, int64_t last,        \
+                                        floats *sums)                                                                  \
+    {                                                                                                                  \
+        tile_rows(format, rows, w, x, ins, first, last, sums);                                                         \
+    }
+#define NAME(format, rows) tiles_##format##_##rows,
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define BY_ROWS(each, format)                                                                                          \
+    each(format, 1) each(format, 2) each(format, 3) each(format, 4) each(format, 5) each(format, 6) each(format, 7)    \
+        each(format, 8)
+#else
+#define BY_ROWS(each, format) each(format, 1) each(format, 2) each(format, 3) each(format, 4)
+#endif
+
+BY_ROWS(TILES, Q8_0)
+BY_ROWS(TILES, Q4_K)
+BY_ROWS(TILES, Q6_K)
+static Tiles *const ALL[][MOST_ROWS] = {{BY_ROWS(NAME, Q8_0)}, {BY_ROWS(NAME, Q4_K)}, {BY_ROWS(NAME, Q6_K)}};
+
+void gguf_sums(Format format, const char *weights, const char *x, int64_t rows, int64_t ins, int64_t first,
+               int64_t last, floats *sums)
+{
+    ALL[format - Q8_0][rows - 1](weights, (const Span *)x, ins, first, last, sums);
+}
+
+/* The column whose code comes out of a format's bytes at place `place`. */
+INLINE int column_of(int format, int place)
+{
+    if (format == Q8_0)
+        return place;
+    int part = place / STEP % 4, byte = place / (4 * STEP) * VECTOR + 2 * (place % STEP) + part % 2;
+    int run = format == Q4_K ? QUARTER : 2 * QUARTER; /* bytes whose upper halves' columns follow their lower ones' */
+    return byte / run * 2 * run + part / 2 * run + byte % run;
+}
+
+int64_t gguf_row_size(int64_t ins)
+{
+    return span_count(ins) * (int64_t)sizeof(Span);
+}
+
+void gguf_pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+{
+    Span *to = (Span *)packed + row; /* rows of a tile alternate span by span */
+    for (; ins > 0; ins -= SPAN, x += SPAN, to += rows)
+        pack_span(format, column_of, x, ins < SPAN ? ins : SPAN, to);
+}
