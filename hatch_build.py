@@ -35,7 +35,10 @@ FLAGS = ["-std=c11", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-ffp-contrac
 # call functions of its own library for atomic operations of aarch64, if it may.
 SETS = {
     "x86_64": {
-        "avx512bf16": ("x86_64_v4+avx512bf16+avx512vnni", ["-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni"]),
+        "avx512bf16": (
+            "x86_64_v4+avx512bf16+avx512vnni+avx512vbmi",
+            ["-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni", "-mavx512vbmi"],
+        ),
         "avx512": ("x86_64_v4", ["-march=x86-64-v4"]),
         "avx2": ("x86_64_v3", ["-march=x86-64-v3"]),
         "baseline": ("x86_64", ["-march=x86-64"]),

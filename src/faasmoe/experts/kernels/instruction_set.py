@@ -15,7 +15,7 @@ _AVX2 = frozenset({"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe",
 _AVX512 = _AVX2 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
 _NEEDED = {  # by architecture and instruction set, the best first, as in hatch_build.py
     "x86_64": {
-        "avx512bf16": _AVX512 | {"avx512_bf16", "avx512_vnni"},
+        "avx512bf16": _AVX512 | {"avx512_bf16", "avx512_vnni", "avx512vbmi"},
         "avx512": _AVX512,
         "avx2": _AVX2,
         "baseline": frozenset[str](),
