@@ -6,7 +6,7 @@
 /* A linear layer's weights. Of a group of layers, the columns of `Layers.table` begin with these. */
 typedef struct {
     const char *weights;  /* [outs, ins], at any address */
-    const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, else NULL */
+    const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, by group Scales, else NULL */
     int64_t format;       /* a Format */
     const bfloat16 *bias; /* [outs], or NULL */
 } Matrix;

@@ -55,8 +55,8 @@ void pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int6
         int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
         return;
     }
-    if (is_gguf(format)) {
-        gguf_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
+    if (grouped(format)) {
+        grouped_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
         return;
     }
     int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP;

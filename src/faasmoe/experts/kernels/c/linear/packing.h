@@ -1,7 +1,7 @@
 /* The order in which tiles read rows of x: those of a tile side by side, step by step. */
 #pragma once
 
-#include "formats/gguf.h"
+#include "formats/grouped.h"
 #include "formats/int4.h"
 #include "linear/tile.h"
 
@@ -13,16 +13,16 @@ INLINE int64_t step_count(int64_t ins)
 /* Bytes of a row of weights. */
 INLINE int64_t line_bytes(Format format, int64_t ins)
 {
-    if (is_gguf(format))
-        return gguf_line(format, ins);
+    if (grouped(format))
+        return grouped_line(format, ins);
     return format == INT4 ? ins / 2 : ins * weight_bytes(format);
 }
 
 /* Bytes from one row of x, if it were alone, to the next. */
 INLINE int64_t row_size(Format format, int64_t ins)
 {
-    if (is_gguf(format))
-        return gguf_row_size(ins);
+    if (grouped(format))
+        return grouped_row_size(format, ins);
     return format == INT4 ? int4_row_size(ins) : step_count(ins) * STEP * packed_bytes(format);
 }
 

@@ -38,8 +38,8 @@ enum { MOST_ROWS = 8, MOST_OUTS = 3 };
 enum { MOST_ROWS = 4, MOST_OUTS = 3 };
 #endif
 
-/* Of weights. Tiles of INT4 are those of int4.c, of Q8_0 to Q6_K those of gguf.c. */
-typedef enum { BFLOAT16, INT8, INT4, Q8_0 = 32, Q4_K, Q6_K } Format;
+/* Of weights. Tiles of INT4 are those of int4.c, of MXFP4 and what follows those of grouped.c. */
+typedef enum { BFLOAT16, INT8, INT4, MXFP4 = 16, NVFP4, FP8 } Format;
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 typedef struct {
     floats low, high; /* a step's two halves in float32; where a step is one vector, it is in `low`, as its bits */
