@@ -18,9 +18,10 @@ REGISTERED = {
     "dense": Registered("faasmoe.experts.formats.dense"),
     "int8": Registered("faasmoe.experts.formats.int8", conversion=True),
     "int4": Registered("faasmoe.experts.formats.int4", conversion=True),
-    "q8_0": Registered("faasmoe.experts.formats.gguf.q8_0"),
-    "q4_k": Registered("faasmoe.experts.formats.gguf.q4_k"),
-    "q6_k": Registered("faasmoe.experts.formats.gguf.q6_k"),
+    "mxfp4": Registered("faasmoe.experts.formats.mxfp4"),
+    "nvfp4": Registered("faasmoe.experts.formats.nvfp4"),
+    "nvfp4_pack": Registered("faasmoe.experts.formats.nvfp4_pack"),
+    "fp8": Registered("faasmoe.experts.formats.fp8"),
 }
 
 

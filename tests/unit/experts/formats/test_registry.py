@@ -38,8 +38,8 @@ def test_every_conversion_that_is_offered_can_be_done() -> None:
 
 
 def test_an_unknown_format_is_named() -> None:
-    with pytest.raises(CheckpointError, match="no weight format 'q9_k'; there are dense, int4, int8, q4_k, "):
-        registry.by_name("q9_k")
+    with pytest.raises(CheckpointError, match="no weight format 'awq'; there are dense, fp8, int4, int8, mxfp4"):
+        registry.by_name("awq")
 
 
 def place(name: str, dtype: str, *shape: int) -> TensorLocation:
