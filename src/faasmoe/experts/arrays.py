@@ -11,7 +11,7 @@ from typing import Any
 from faasmoe.experts.dtypes import BY_NAME
 
 _view, _address_of = (ctypes.c_char * 0).from_buffer, ctypes.addressof  # looked up once: `address` is called often
-_TORCH = {"F32": "float32", "BF16": "bfloat16", "I8": "int8"}  # the names that torch prints
+_TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8"}  # the names that torch prints
 
 
 def address(array: Any) -> int:
@@ -26,7 +26,7 @@ def address(array: Any) -> int:
 
 
 def in_memory(array: Any, dtype: str) -> bool:
-    """Whether kernels can read an array: of this dtype (`F32`, `BF16`, `I8`), row after row, not on a device."""
+    """Whether kernels can read an array: of this dtype (`F32`, `F16`, `BF16`, `I8`), row after row, not on a device."""
     if hasattr(array, "data_ptr"):
         return (
             str(array.dtype).rpartition(".")[2] == _TORCH[dtype]

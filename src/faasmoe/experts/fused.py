@@ -1,8 +1,7 @@
-"""A block of experts over any number of rows, with weights in bfloat16, int8 or int4, in one call (`c/expert/fused.c`).
+"""A block of experts over any number of rows, in one call (`c/expert/fused.c`).
 
 The linear layers are those of `matvec`; gather, gate, router weight and sum happen between them, in float32. Only what
-the gate gives is rounded to bfloat16, which a model in bfloat16 does as well. A row has the same bits whatever rows
-come with it.
+the gate gives is rounded to bfloat16, if the model computes in it. A row has the same bits whatever rows come with it.
 """
 
 from __future__ import annotations
@@ -38,19 +37,25 @@ class _Block(ctypes.Structure):
         ("alpha", FLOAT),
         ("transposed", ctypes.c_int32),
         ("interleaved", ctypes.c_int32),
+        ("rounded", ctypes.c_int32),
     )
 
 
 class FusedExperts:
     """The experts of a block, whose arrays it keeps alive, ready for the call."""
 
-    def __init__(self, experts: Sequence[ExpertWeights], form: ExpertForm) -> None:
-        """Raises `ValueError` for experts that `supports` refuses."""
-        if not self.supports(experts, form):
+    def __init__(
+        self, experts: Sequence[ExpertWeights], form: ExpertForm, dtype: str, rounded: bool = False
+    ) -> None:
+        """`dtype`: that of rows. `rounded`: what the gate gives is rounded to bfloat16 even if rows are float32.
+
+        Raises `ValueError` for experts that `supports` refuses.
+        """
+        if not self.supports(experts, form, dtype):
             raise ValueError("experts that the compiled kernel cannot run")
         gate, one = form.gate, experts[0]
         self._experts = experts
-        self._table = np.array([_addresses(expert) for expert in experts], np.int64)
+        self._table = np.array([_addresses(expert, dtype) for expert in experts], np.int64)
         hidden, inner = one.down.shape[::-1] if form.transposed else one.down.shape
         self._block = _Block(
             address(self._table),
@@ -64,26 +69,31 @@ class FusedExperts:
             gate.alpha,
             form.transposed,
             form.interleaved and len(one.first) == 1 and gate.kind != "none",
+            rounded,
         )
         self._at = ctypes.addressof(self._block)
 
     @staticmethod
-    def supports(experts: Sequence[ExpertWeights], form: ExpertForm) -> bool:
-        """Whether the kernel takes the experts: matrices all in one format, biases in bfloat16.
+    def supports(experts: Sequence[ExpertWeights], form: ExpertForm, dtype: str) -> bool:
+        """Whether the kernel takes the experts for rows in `dtype` (`F32`, `BF16`).
 
-        Kernels read all of them, biases are contiguous. Only bfloat16 lies transposed.
+        Kernels read all matrices, which have one format; biases are contiguous, in `dtype`. Quantised matrices do not
+        lie transposed.
         """
         matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
         vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
-        places = [addresses(matrix) for matrix in matrices]
+        places = [addresses(matrix, dtype) for matrix in matrices]
         return (
-            len({format_of(matrix).name for matrix in matrices}) == 1
+            len({place and place.format for place in places}) == 1
             and all(place is not None and not (form.transposed and place.scales) for place in places)
-            and all(vector is None or in_memory(vector, "BF16") for vector in vectors)
+            and all(vector is None or in_memory(vector, dtype) for vector in vectors)
         )
 
     def forward(self, request: Request, sums: Any) -> None:
-        """As `ExpertBlock.forward`, for rows in bfloat16 and a request that was checked. Runs on the calling thread."""
+        """As `ExpertBlock.forward`, for rows in the kernel's dtype and a request that was checked.
+
+        Runs on the calling thread. Raises `MemoryError`.
+        """
         slots = len(request.row)
         picked = 0 if request.picked is None else address(request.picked)
         row, expert, weight = map(address, (request.row, request.expert, request.weight))
@@ -93,15 +103,16 @@ class FusedExperts:
             raise MemoryError(f"experts for {slots} slots")
 
 
-def _addresses(expert: ExpertWeights) -> list[int]:
+def _addresses(expert: ExpertWeights, dtype: str) -> list[int]:
     """An `Expert` of `c/expert/fused.c`: for each matrix its addresses, format and the address of the bias."""
     biases = expert.first_bias or (None,) * len(expert.first)
-    first = [_matrix(*layer) for layer in zip(expert.first, biases, strict=True)]
-    return [*first[0], *(first[1] if len(first) == 2 else (0, 0, 0, 0)), *_matrix(expert.down, expert.down_bias)]
+    first = [_matrix(*layer, dtype) for layer in zip(expert.first, biases, strict=True)]
+    second = first[1] if len(first) == 2 else (0, 0, 0, 0)
+    return [*first[0], *second, *_matrix(expert.down, expert.down_bias, dtype)]
 
 
-def _matrix(matrix: Matrix, bias: Any) -> tuple[int, int, int, int]:
-    found = addresses(matrix)
+def _matrix(matrix: Matrix, bias: Any, dtype: str) -> tuple[int, int, int, int]:
+    found = addresses(matrix, dtype)
     if found is None:
         raise ValueError(f"no kernel for {format_of(matrix).name} {tuple(matrix.shape)}")
     return (*found, 0 if bias is None else address(bias))

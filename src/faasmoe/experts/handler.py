@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from faasmoe.errors import CheckpointError, PayloadError, brief
 from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME, widened
-from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate
 from faasmoe.experts.finite import all_finite
 from faasmoe.experts.formats.registry import block_kernel, formats
 from faasmoe.experts.mapping import TensorLocation
@@ -31,6 +32,7 @@ from faasmoe.experts.payload import (
     reply_sums,
     seal_reply,
 )
+from faasmoe.experts.widened_experts import WidenedExperts
 
 Reserve = Callable[[int], Writable]  # room for a reply of so many bytes, where its reader finds it
 Handle = Callable[[Writable, memoryview | None, int, Reserve], Buffer]
@@ -42,12 +44,12 @@ class ExpertBlock:
     def __init__(self, artifact: Artifact, experts: Sequence[ExpertWeights]) -> None:
         self.artifact = artifact
         self._experts = experts
-        down = experts[0].down
-        self._width = down.shape[1 if artifact.form.transposed else 0]
-        kernel = block_kernel(down) if artifact.dtype == "BF16" else None
-        self._fused = (
-            kernel(experts, artifact.form) if kernel and kernel.supports(experts, artifact.form) else None
-        )
+        down, form, dtype = experts[0].down, artifact.form, artifact.dtype
+        self._width = down.shape[1 if form.transposed else 0]
+        self._widened = WidenedExperts(experts, form, dtype)
+        kernel = block_kernel(down)
+        supported = kernel is not None and kernel.supports(experts, form, dtype)
+        self._kernel = kernel(experts, form, dtype) if kernel and supported else self._widened
 
     @classmethod
     def load(cls, artifact: Artifact) -> ExpertBlock:
@@ -57,8 +59,8 @@ class ExpertBlock:
             ExpertWeights(
                 first=tuple(location.map(dtype, read_ahead=True) for location in expert.first),
                 down=expert.down.map(dtype, read_ahead=True),
-                first_bias=tuple(location.map(dtype, read_ahead=True) for location in expert.first_bias),
-                down_bias=expert.down_bias.map(dtype, read_ahead=True) if expert.down_bias else None,
+                first_bias=tuple(_bias(location, dtype) for location in expert.first_bias),
+                down_bias=_bias(expert.down_bias, dtype) if expert.down_bias else None,
             )
             for expert in artifact.weights
         ]
@@ -71,23 +73,10 @@ class ExpertBlock:
         that is not finite; `CheckpointError` if the sums are not finite for another reason.
         """
         self._check(request)
-        if self._fused and request.dtype == "BF16":
-            self._fused.forward(request, sums)
-        else:
-            with np.errstate(all="ignore"):  # what is not finite shows in the sums
-                self._forward(request, sums)
+        kernel = self._kernel if request.dtype == self.artifact.dtype else self._widened
+        kernel.forward(request, sums)
         if not all_finite(sums):
             raise self._not_finite(request)
-
-    def _forward(self, request: Request, sums: NDArray[np.float32]) -> None:
-        for expert in np.unique(request.expert):
-            (its,) = np.nonzero(request.expert == expert)
-            rows = request.row[its]
-            weights, artifact = self._experts[expert], self.artifact
-            out = expert_forward(_rows(request, rows), weights, artifact.form, artifact.dtype)
-            out *= request.weight[its, None]
-            for row, line in zip(rows.tolist(), out, strict=True):
-                sums[row] += line
 
     def _not_finite(self, request: Request) -> PayloadError | CheckpointError:
         if not (np.isfinite(_rows(request, request.row)).all() and np.isfinite(request.weight).all()):
@@ -106,6 +95,12 @@ class ExpertBlock:
         experts = request.expert.tolist()
         if experts and not 0 <= min(experts) <= max(experts) < len(self._experts):
             raise PayloadError(f"a slot names an expert outside 0..{len(self._experts) - 1}")
+
+
+def _bias(location: TensorLocation, dtype: str) -> NDArray[Any]:
+    """A bias in exactly this dtype, as kernels take it: a plain weight may keep a narrower one."""
+    vector = location.map(dtype, read_ahead=True)
+    return widened(vector) if dtype == "F32" else vector
 
 
 def _rows(request: Request, rows: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -151,7 +146,7 @@ def serve(block: ExpertBlock, load_ns: int) -> Handle:
 def warm_up() -> None:
     """Use once what calls use, so that a process that forks instances has it initialised for all of them.
 
-    An expert in bfloat16 answers one row. What only float32 takes is left out: most instances never touch it.
+    An expert in bfloat16 answers one row.
     """
     artifact, envelope = _example()
     load(artifact)(envelope, None, 0, bytearray)

@@ -6,7 +6,7 @@ A format is asked, in the order of a weight's life:
 2. `converted`, `convert` and `arrays`: how a plain weight is converted, and what a file of converted weights holds;
 3. `location` and `entry`: where the bytes of a weight lie. The location's `memory` is what the weight takes once it is
    loaded, its `map` loads it;
-4. `addresses`, `block_kernel`, `products` and `widened`: how kernels read the loaded weight.
+4. `addresses`, `block_kernel` and `widened`: how kernels read the loaded weight.
 
 A module of this folder defines a subclass of `WeightFormat` and one object of it, `FORMAT`. Functions import all of
 them, so they need numpy and nothing else. Arrays are numpy's, with bfloat16 as bits (`experts.dtypes`).
@@ -16,13 +16,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faasmoe.experts import blas
 from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation
 
@@ -93,15 +91,18 @@ class MatrixLocation(Protocol):
 class BlockKernel(Protocol):
     """A block of experts, ready to be run by one compiled call. Types of the operands are those of `experts.expert`."""
 
-    def __init__(self, experts: Any, form: Any) -> None:
+    def __init__(self, experts: Any, form: Any, dtype: str) -> None:
         """Raises `ValueError` for experts that `supports` refuses."""
 
     @staticmethod
-    def supports(experts: Any, form: Any) -> bool:
-        """Whether the kernel takes experts of these `ExpertWeights` and this `ExpertForm`."""
+    def supports(experts: Any, form: Any, dtype: str) -> bool:
+        """Whether the kernel takes experts of these `ExpertWeights` and this `ExpertForm` for rows in `dtype`.
+
+        That is `F32` or `BF16`, in which the model computes.
+        """
 
     def forward(self, request: Any, sums: NDArray[np.float32]) -> None:
-        """Add each row's weighted sum over the experts to `sums` `[T, H]`, for a `Request` in bfloat16."""
+        """Add each row's weighted sum over the experts to `sums` `[T, H]`, for a `Request` in that dtype."""
 
 
 class WeightFormat(ABC):
@@ -164,19 +165,11 @@ class WeightFormat(ABC):
     def addresses(self, matrix: Any) -> Addresses | None:
         """A loaded weight for the compiled kernels of `model.dense.matvec`; None: they cannot read it.
 
-        Experts and the dense part's linear layers whose weights these kernels cannot read compute by `products`.
+        Experts and the dense part's linear layers whose weights these kernels cannot read compute with those that are
+        `widened` at every call, by the same kernels.
         """
         return None
 
     @abstractmethod
     def widened(self, matrix: Any, rows: slice) -> NDArray[np.float32]:
         """Some rows of a loaded weight as numbers, `[n, in]`: what the weight means. Not to be written to."""
-
-    def products(self, x: NDArray[np.float32], matrix: Any, transposed: bool = False) -> NDArray[np.float32]:
-        """`x` `[n, in]` by a loaded weight `[out, in]`: `[n, out]`. A row must have the same bits in any company.
-
-        Not for weights that have `addresses`. A plain one may be `[in, out]`, if `transposed`. By numpy's BLAS, unless
-        a format has a kernel of its own. In a model in bfloat16 all of `x` are numbers of bfloat16. Raises `ValueError`
-        for an `x` of another width.
-        """
-        return blas.products(x, matrix.shape, partial(self.widened, matrix), transposed)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import MULTIPLE, Addresses, Matrix, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import Addresses, Matrix, MatrixLocation, WeightFormat
 from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation
+
+_KERNEL_FORMATS = {"BF16": KernelFormat.BFLOAT16, "F32": KernelFormat.FLOAT32, "F16": KernelFormat.FLOAT16}
 
 
 class DenseFormat(WeightFormat):
@@ -32,9 +34,11 @@ class DenseFormat(WeightFormat):
         return (matrix,)
 
     def addresses(self, matrix: Matrix) -> Addresses | None:
-        """Bfloat16 in memory, columns a multiple of `MULTIPLE`, rows contiguous."""
-        if in_memory(matrix, "BF16") and len(matrix.shape) == 2 and matrix.shape[1] % MULTIPLE == 0:
-            return Addresses(address(matrix), 0, KernelFormat.BFLOAT16)
+        """See `WeightFormat`: matrices in memory in float32, float16 or bfloat16, with contiguous rows."""
+        if len(matrix.shape) == 2:
+            for dtype, format in _KERNEL_FORMATS.items():
+                if in_memory(matrix, dtype):
+                    return Addresses(address(matrix), 0, format)
         return None
 
     def widened(self, matrix: NDArray[Any], rows: slice) -> NDArray[np.float32]:

@@ -60,9 +60,16 @@ def format_of(weight: Matrix | MatrixLocation) -> WeightFormat:
     return by_name(getattr(weight, "format", DENSE.name))  # an array knows of no formats
 
 
-def addresses(matrix: Matrix) -> Addresses | None:
-    """A loaded weight for the compiled kernels of `model.dense.matvec`; None: they cannot read it."""
-    return format_of(matrix).addresses(matrix)
+def addresses(matrix: Matrix, dtype: str | None = None) -> Addresses | None:
+    """A loaded weight for the compiled kernels; None: they cannot read it, or not multiply it with rows in `dtype`.
+
+    `dtype`: `F32` or `BF16`; by default that which the weight's format has for rows (`KernelFormat.rows`).
+    """
+    found = format_of(matrix).addresses(matrix)
+    if found is None or dtype is None or found.format.rows == dtype:
+        return found
+    format = found.format.for_rows(dtype)
+    return None if format is None else found._replace(format=format)
 
 
 def block_kernel(matrix: Matrix) -> type[BlockKernel] | None:

@@ -6,12 +6,25 @@ from enum import IntEnum
 
 
 class KernelFormat(IntEnum):
-    """`Format` of `kernels/c/linear/tile.h`: how weights and scales lie at their addresses, row by row."""
+    """`Format` of `kernels/c/linear/tile.h`: how weights and scales lie at their addresses, row by row.
+
+    A format also tells the dtype of rows, biases and results.
+    """
 
     BFLOAT16 = 0  # weights alone
     INT8 = 1  # scales: float32 [out], one for each row
     INT4 = 2  # see `kernels/c/formats/int4_order.h`
-    # Codes row by row, and `Scales` (`kernels/scales.py`)
-    MXFP4 = 16  # e2m1, groups of 32; scales: e8m0
-    NVFP4 = 17  # e2m1, groups of 16; scales: e4m3
-    FP8 = 18  # e4m3, groups of 128 or whole rows; scales: float32
+    FLOAT32 = 3  # weights alone, as the following
+    FLOAT16 = 4
+    WIDE_BFLOAT16 = 5  # bfloat16 with rows in float32
+
+    @property
+    def rows(self) -> str:
+        """Dtype of rows: `F32` or `BF16`."""
+        return "F32" if self in (self.FLOAT32, self.FLOAT16, self.WIDE_BFLOAT16) else "BF16"
+
+    def for_rows(self, dtype: str) -> KernelFormat | None:
+        """The same weights for rows in `dtype` (`F32`, `BF16`); None: no kernel multiplies them."""
+        if dtype == "F32" and self is self.BFLOAT16:
+            return self.WIDE_BFLOAT16
+        return self if self.rows == dtype else None

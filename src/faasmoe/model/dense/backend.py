@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from faasmoe.experts.dtypes import widened
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.model.dense import matvec
-from faasmoe.model.tensors import as_array
 
+_PIECE = 1 << 17  # numbers of a weight that are widened at once: half a megabyte stays in the second cache
 _MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
 
 
@@ -64,5 +64,16 @@ def linear(x: Tensor, weight: Matrix, bias: Tensor | None) -> Tensor:
     if isinstance(weight, Tensor):
         with linear_backend(len(x)):
             return F.linear(x, weight, bias)
-    y = torch.from_numpy(format_of(weight).products(widened(as_array(x)), weight))
+    return _widened(x, weight, bias)
+
+
+def _widened(x: Tensor, weight: Matrix, bias: Tensor | None) -> Tensor:
+    """For a weight that no compiled kernel reads. A row has the same bits in any company."""
+    format, (count, width) = format_of(weight), weight.shape
+    at_once = max(1, _PIECE // max(1, width))
+    rows, parts = x.float(), []
+    for first in range(0, count, at_once):
+        piece = torch.from_numpy(np.ascontiguousarray(format.widened(weight, slice(first, first + at_once))))
+        parts.append(matvec.linear_rows(rows, piece))
+    y = torch.cat(parts, 1)
     return (y if bias is None else y + bias).to(x.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from faasmoe.experts.arrays import address
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.experts.formats.registry import addresses, format_of
+from faasmoe.experts.formats.registry import addresses
 from faasmoe.model.dense import matvec
 
 # The columns of the table, a `Layer` of `c/linear/team.c`: addresses of weights and scales, format, address of bias,
@@ -29,6 +29,7 @@ class Layers:
             shapes = ", ".join(f"{tuple(weight.shape)}" for weight, _ in layers)
             raise ValueError(f"no kernel for layers of the shapes {shapes}")
         self._layers = layers
+        self.dtype = matvec.row_dtype(layers[0][0])  # of rows and results
         read = [place for place in places if place is not None]
         self.ins = layers[0][0].shape[1]
         self.outs = [weight.shape[0] for weight, _ in layers]
@@ -46,9 +47,12 @@ class Layers:
 
 def fit(layers: Sequence[tuple[Matrix, Tensor | None]]) -> bool:
     """Whether the kernels can run them on the same rows: all readable, of one width and one format."""
+    places = [addresses(weight) for weight, _ in layers]
+    dtype = matvec.row_dtype(layers[0][0])
     return (
-        len({(weight.shape[1], format_of(weight).name) for weight, _ in layers}) == 1
-        and all(matvec.readable(weight) for weight, _ in layers)
-        and all(matvec.readable_bias(bias, weight) for weight, bias in layers)
+        len({(weight.shape[1], place and place.format) for (weight, _), place in zip(layers, places, strict=True)})
+        == 1
+        and all(place is not None for place in places)
+        and all(matvec.readable_bias(bias, weight, dtype) for weight, bias in layers)
         and all(bias is None or bias.is_contiguous() for _, bias in layers)
     )

@@ -143,7 +143,7 @@ class FormatLinear(nn.Module):
 
 
 class StepLinear(FormatLinear):
-    """Stands in for an `nn.Linear` whose weight the compiled kernels read, for rows in bfloat16."""
+    """Stands in for an `nn.Linear` whose weight the compiled kernels read."""
 
     def __init__(self, layer: nn.Linear, weight: Matrix, crew: Crew) -> None:
         super().__init__(layer, weight)
@@ -159,7 +159,7 @@ class StepLinear(FormatLinear):
             crew.calls.append((self, x, x.clone()))
         rows = x.reshape(-1, self.in_features)
         shape = x.shape[:-1]
-        if x.dtype == torch.bfloat16 and own_kernel(len(rows), self.weight):
+        if x.dtype == group.layers.dtype and own_kernel(len(rows), self.weight):
             alone = crew.alone or group.small
             results = [y.view(*shape, y.shape[1]) for y in crew.team.run(group.layers, rows, alone=alone)]
             return group.keep(self, x, results)

@@ -33,15 +33,17 @@ class Team:
             raise OSError(f"cannot start {self._helpers} threads for linear layers")
 
     def run(self, layers: Layers, x: Tensor, *, alone: bool = False) -> list[Tensor]:
-        """`x` `[n, in]` bfloat16 to `[n, out]` of each layer: the bits of `matvec.linear_rows`.
+        """`x` `[n, in]` to `[n, out]` of each layer, all in `Layers.dtype`: the bits of `matvec.linear_rows`.
 
         Helpers that rest, and all if `alone`, leave it to the caller's thread. Raises `ValueError` for an `x` of
         another type or width.
         """
-        if x.dtype != torch.bfloat16 or x.dim() != 2 or x.shape[1] != layers.ins:
-            raise ValueError(f"no kernel for {x.dtype} {tuple(x.shape)} by layers of {layers.ins} columns")
+        if x.dtype != layers.dtype or x.dim() != 2 or x.shape[1] != layers.ins:
+            raise ValueError(
+                f"no kernel for {x.dtype} {tuple(x.shape)} by layers of {layers.ins} columns in {layers.dtype}"
+            )
         rows, x = len(x), x.contiguous()
-        y = torch.empty(rows * sum(layers.outs), dtype=torch.bfloat16)
+        y = torch.empty(rows * sum(layers.outs), dtype=layers.dtype)
         alone = alone or not self._helpers
         places = (address(x), address(y), layers.address, len(layers.outs), layers.pieces, rows, layers.ins)
         with self._turn:

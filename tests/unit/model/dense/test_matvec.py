@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from faasmoe.experts.formats.base import Matrix
+from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec
 from faasmoe.model.tensors import map_tensor
@@ -16,11 +18,29 @@ from tests.instruction_sets import on_each
 
 instruction_set = on_each(matvec)
 
+FLOATS = [torch.float32, torch.float16, torch.bfloat16]  # of weights, for rows in float32
+
 
 def operands(rows: int, outs: int, ins: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(seed)
     x, weight, bias = (torch.randn(shape, generator=random) for shape in ((rows, ins), (outs, ins), (outs,)))
     return x.bfloat16(), weight.bfloat16(), bias.bfloat16()
+
+
+def in_float32(dtype: torch.dtype, *operands: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Operands for rows in float32, whose weights use all bits of `dtype`."""
+    random = torch.Generator().manual_seed(1)
+    x, weight, bias = (each * (1 + torch.rand(each.shape, generator=random) / 128) for each in operands)
+    return x.float(), weight.to(dtype), bias.float()
+
+
+def assert_exact(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    """`y` is as near to the exact result as float32 sums come."""
+    added = torch.zeros(len(weight)) if bias is None else bias
+    exact = x.double() @ weight.double().T + added.double()
+    terms = x.double().abs() @ weight.double().abs().T + added.double().abs()
+    assert y.dtype == torch.float32
+    assert ((y.double() - exact).abs() <= terms * (4 + x.shape[1] / 16) * 2**-24).all()
 
 
 def assert_rounded_once(
@@ -43,7 +63,7 @@ def assert_rounded_once(
 @given(
     rows=st.one_of(st.integers(0, 9), st.sampled_from([31, 32, 33, 65])),
     outs=st.integers(1, 13),
-    ins=st.integers(1, 9).map(lambda steps: 16 * steps),
+    ins=st.integers(1, 150),
     biased=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -54,9 +74,56 @@ def test_sums_are_rounded_once(rows: int, outs: int, ins: int, biased: bool, see
 
 
 @settings(deadline=None)
-@given(rows=st.integers(1, 40), outs=st.integers(1, 13), seed=st.integers(0, 2**32 - 1))
-def test_a_row_has_the_same_bits_in_any_company(rows: int, outs: int, seed: int) -> None:
+@given(
+    rows=st.one_of(st.integers(0, 9), st.sampled_from([31, 32, 33, 65])),
+    outs=st.integers(1, 13),
+    ins=st.integers(1, 150),
+    dtype=st.sampled_from(FLOATS),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_in_float32_lose_nothing(
+    rows: int, outs: int, ins: int, dtype: torch.dtype, biased: bool, seed: int
+) -> None:
+    x, weight, bias = in_float32(dtype, *operands(rows, outs, ins, seed))
+    y = matvec.linear_rows(x, weight, bias if biased else None)
+    assert_exact(y, x, weight, bias if biased else None)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 19])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_wide_rows_in_float32_are_as_exact_as_torchs(dtype: torch.dtype, rows: int) -> None:
+    x, weight, bias = in_float32(dtype, *operands(rows, 70, 4100, seed=rows))
+    exact = x.double() @ weight.double().T + bias.double()
+    ours = (matvec.linear_rows(x, weight, bias).double() - exact).norm()
+    theirs = (torch.nn.functional.linear(x, weight.float(), bias).double() - exact).norm()
+    assert ours <= 4 * theirs
+
+
+def test_float16_weights_of_any_bits_are_read_exactly() -> None:
+    bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    x = torch.zeros(2, 16)
+    x[:, 5] = torch.tensor([1.0, -2.0])
+    weight = torch.zeros(len(bits), 16, dtype=torch.float16)
+    weight[:, 5] = bits
+    y = matvec.linear_rows(x, weight)
+    assert torch.equal(y.isnan(), bits.isnan().expand(2, -1))
+    assert torch.equal(y.nan_to_num(0), torch.stack([bits.float(), -2 * bits.float()]).nan_to_num(0))
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    outs=st.integers(1, 13),
+    dtype=st.sampled_from([None, *FLOATS]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_row_has_the_same_bits_in_any_company(
+    rows: int, outs: int, dtype: torch.dtype | None, seed: int
+) -> None:
     x, weight, bias = operands(rows, outs, 48, seed)
+    if dtype:
+        x, weight, bias = in_float32(dtype, x, weight, bias)
     alone = [matvec.linear_rows(row[None], weight, bias) for row in x]
     assert torch.equal(matvec.linear_rows(x, weight, bias), torch.cat(alone))
 
@@ -120,33 +187,35 @@ X, WEIGHT, BIAS = operands(2, 8, 32, seed=0)
 @pytest.mark.parametrize(
     ("x", "weight", "bias"),
     [
-        (X.float(), WEIGHT.float(), None),
+        (X.double(), WEIGHT.double(), None),
+        (X.half(), WEIGHT.half(), None),
         (X, WEIGHT.float(), None),
+        (X.float(), Int8Matrix.nearest(WEIGHT.float().numpy()), None),
         (X, WEIGHT.T.contiguous().T, None),
         (X, WEIGHT[::2], None),
         (X[:, :16], WEIGHT[:, :16], None),
-        (X[:, :8], WEIGHT[:, :8].contiguous(), None),
         (X[:, :16], WEIGHT, None),
         (X[0], WEIGHT, None),
         (X, WEIGHT, BIAS.float()),
+        (X.float(), WEIGHT.float(), BIAS),
         (X, WEIGHT, BIAS[:4]),
     ],
     ids=[
-        "float32",
+        "float64",
+        "float16",
         "mixed",
+        "int8 by float32",
         "transposed",
         "every other row",
         "part of the columns",
-        "half a step of columns",
         "another width",
         "a vector",
         "float32 bias",
+        "bfloat16 bias",
         "short bias",
     ],
 )
-def test_what_is_not_supported_is_refused(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> None:
+def test_what_is_not_supported_is_refused(x: torch.Tensor, weight: Matrix, bias: torch.Tensor | None) -> None:
     assert not matvec.supports(x, weight, bias)
     with pytest.raises(ValueError, match="no kernel for"):
         matvec.linear_rows(x, weight, bias)

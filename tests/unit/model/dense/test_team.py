@@ -27,15 +27,23 @@ def teams(instruction_set: str) -> dict[int, Team]:
     outs=st.integers(1, 3000),
     ins=st.integers(1, 40).map(lambda n: 16 * n),
     biased=st.booleans(),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_team_gives_the_bits_of_one_thread(
-    teams: dict[int, Team], threads: int, rows: int, outs: int, ins: int, biased: bool, seed: int
+    teams: dict[int, Team],
+    threads: int,
+    rows: int,
+    outs: int,
+    ins: int,
+    biased: bool,
+    dtype: torch.dtype,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
-    x, weight = torch.randn(rows, ins).bfloat16(), torch.randn(outs, ins).bfloat16()
-    bias = torch.randn(outs).bfloat16() if biased else None
+    x, weight = torch.randn(rows, ins).to(dtype), torch.randn(outs, ins).to(dtype)
+    bias = torch.randn(outs).to(dtype) if biased else None
     for alone in (False, True):
         (y,) = teams[threads].run(Layers((weight, bias)), x, alone=alone)
         assert torch.equal(y, linear_rows(x, weight, bias))
@@ -55,13 +63,14 @@ def test_layers_that_follow_each_other_do_not_mix(teams: dict[int, Team]) -> Non
             teams[5].rest()
 
 
-def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team]) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team], dtype: torch.dtype) -> None:
     torch.manual_seed(2)
     each = [
-        (torch.randn(outs, 2048).bfloat16(), torch.randn(outs).bfloat16() if biased else None)
+        (torch.randn(outs, 2048).to(dtype), torch.randn(outs).to(dtype) if biased else None)
         for outs, biased in ((100, True), (1, False), (700, False), (2048, True))
     ]
-    x = torch.randn(3, 2048).bfloat16()
+    x = torch.randn(3, 2048).to(dtype)
     for y, (weight, bias) in zip(teams[2].run(Layers(*each), x), each, strict=True):
         assert torch.equal(y, linear_rows(x, weight, bias))
 
@@ -82,7 +91,11 @@ def test_threads_that_share_a_team_take_turns(teams: dict[int, Team]) -> None:
 def test_what_the_kernel_cannot_read_is_refused(teams: dict[int, Team]) -> None:
     weight = torch.randn(4, 16).bfloat16()
     with pytest.raises(ValueError, match="no kernel for layers of the shapes"):
-        Layers((weight.float(), None))
+        Layers((weight.double(), None))
+    with pytest.raises(ValueError, match="no kernel for layers of the shapes"):
+        Layers((weight, None), (weight.float(), None))
+    with pytest.raises(ValueError, match="no kernel for layers of the shapes"):
+        Layers((weight.float(), torch.zeros(4).bfloat16()))
     with pytest.raises(ValueError, match="no kernel for layers of the shapes"):
         Layers((weight, None), (torch.randn(4, 32).bfloat16(), None))
     for x in (torch.randn(1, 16), torch.randn(1, 32).bfloat16()):

@@ -23,13 +23,14 @@ typedef struct {
     int64_t count, hidden, inner;
     int64_t outs; /* of each matrix of the first layer: inner, or twice that if gate and up are in one */
     Gate gate;
-    int32_t transposed;  /* whether weights are bfloat16 [ins, outs] */
+    int32_t transposed;  /* whether weights are [ins, outs], of floats */
     int32_t interleaved; /* whether gate and up alternate in one matrix, instead of following each other */
+    int32_t rounded;     /* whether what the gate gives is rounded to bfloat16, though rows are float32 */
 } Block;
 
 /* The slots of a call: slot s sends row `row[s]` to expert `expert[s]`; they are counted, and in order, by expert. */
 typedef struct {
-    const bfloat16 *rows;  /* [*, hidden] */
+    const char *rows;      /* [*, hidden] in float32 if the weights' format is `wide`, else bfloat16 */
     const int32_t *picked; /* which of `rows` are meant, or NULL: all */
     const int32_t *row, *expert;
     const float *weight;
@@ -41,7 +42,7 @@ typedef struct {
     int32_t *order, *ends; /* slots by expert; where each expert's end */
     char *x, *gated;       /* as the kernel of the weights' format reads them */
     float *first;          /* what the first layer gives, [MOST_SLOTS, its width] */
-    bfloat16 *line;        /* [inner] */
+    void *line;            /* [inner] in the dtype of rows */
 } Room;
 
 typedef struct {
@@ -83,21 +84,29 @@ static int64_t first_width(const Block *block)
     return block->gate.kind == NO_GATE ? block->inner : 2 * block->inner;
 }
 
+/* Of all weights. */
+static Format format_of(const Block *block)
+{
+    return block->experts->down.format;
+}
+
 /* Bytes of so many rows of x for the block's weights. */
 static int64_t rows_size(const Block *block, int64_t rows, int64_t ins)
 {
     return block->transposed ? rows * ins * (int64_t)sizeof(float)
-                             : packed_size(block->experts->down.format, rows, ins);
+                             : packed_size(format_of(block), rows, ins);
 }
 
-static void lay_row(const Block *block, const bfloat16 *x, char *to, int64_t rows, int64_t row, int64_t ins)
+static void lay_row(const Block *block, const void *x, char *to, int64_t rows, int64_t row, int64_t ins)
 {
-    float *wide = (float *)to + ins * row;
+    float *line = (float *)to + ins * row;
     if (!block->transposed)
-        pack_row(block->experts->down.format, x, to, rows, row, ins);
+        pack_row(format_of(block), x, to, rows, row, ins);
+    else if (wide(format_of(block)))
+        memcpy(line, x, sizeof *line * ins);
     else
         for (int64_t i = 0; i < ins; i++)
-            wide[i] = widen(x[i]);
+            line[i] = widen(((const bfloat16 *)x)[i]);
 }
 
 static void multiply(const Block *block, const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t outs,
@@ -114,9 +123,11 @@ static void run_expert(const Block *block, const Expert *expert, const Slots *sl
                        int64_t rows, const Room *room)
 {
     int64_t hidden = block->hidden, inner = block->inner, width = first_width(block);
+    int64_t row_bytes = numbers_size(format_of(block), hidden);
+    Kept kept = !wide(format_of(block)) ? IN_BFLOAT16 : block->rounded ? ROUNDED_FLOAT32 : IN_FLOAT32;
     for (int64_t i = 0; i < rows; i++) {
         int64_t row = slots->row[which[i]], source = slots->picked ? slots->picked[row] : row;
-        lay_row(block, slots->rows + hidden * source, room->x, rows, i, hidden);
+        lay_row(block, slots->rows + row_bytes * source, room->x, rows, i, hidden);
     }
     for (int i = 0; i < 2 && expert->first[i].weights; i++) {
         Storing storing = {{take_first}, room->first + inner * i, width};
@@ -124,7 +135,7 @@ static void run_expert(const Block *block, const Expert *expert, const Slots *sl
     }
     for (int64_t i = 0; i < rows; i++) {
         const float *gate = room->first + width * i, *up = gate + (block->interleaved ? 1 : inner);
-        apply_gate(&block->gate, gate, up, block->interleaved ? 2 : 1, room->line, inner);
+        apply_gate(&block->gate, gate, up, block->interleaved ? 2 : 1, kept, room->line, inner);
         lay_row(block, room->line, room->gated, rows, i, inner);
     }
     Adding adding = {{add_weighted}, slots, which, hidden};
@@ -150,8 +161,8 @@ static uintptr_t lay_out(Room *room, uintptr_t at, const Block *block, int64_t s
     at = after(at, rows_size(block, rows, block->inner));
     room->first = (float *)at;
     at = after(at, sizeof *room->first * rows * first_width(block));
-    room->line = (bfloat16 *)at;
-    return after(at, sizeof *room->line * block->inner);
+    room->line = (void *)at;
+    return after(at, sizeof(float) * (block->inner + LANES));
 }
 
 /* Fill the room's `order` and `ends`. */
@@ -167,7 +178,7 @@ static void sort_slots(const Slots *slots, int64_t count, int64_t experts, Room 
 }
 
 /* Add each slot's weighted result to its row of float32 `sums`. Every index must be in range. False: no memory. */
-EXPORT bool experts_forward(const Block *block, const bfloat16 *rows, const int32_t *picked, const int32_t *row,
+EXPORT bool experts_forward(const Block *block, const char *rows, const int32_t *picked, const int32_t *row,
                             const int32_t *expert, const float *weight, int64_t count, float *sums)
 {
     Slots slots = {rows, picked, row, expert, weight, sums};

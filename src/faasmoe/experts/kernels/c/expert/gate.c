@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/vectors.h"
+
 /* With comparisons of this order a nan stays. */
 INLINE floats at_most(floats x, float limit)
 {
@@ -100,7 +102,7 @@ INLINE floats gather(const float *from, int64_t step, int64_t lanes)
     return gathered;
 }
 
-void apply_gate(const Gate *how, const float *gate, const float *up, int64_t step, bfloat16 *to, int64_t count)
+void apply_gate(const Gate *how, const float *gate, const float *up, int64_t step, Kept kept, void *to, int64_t count)
 {
     for (int64_t i = 0; i < count; i += LANES) {
         int64_t lanes = count - i < LANES ? count - i : LANES;
@@ -108,7 +110,8 @@ void apply_gate(const Gate *how, const float *gate, const float *up, int64_t ste
         if (how->kind != NO_GATE)
             ups = gather(up + step * i, step, lanes);
         gates = gated(how, gates, ups);
-        for (int64_t lane = 0; lane < lanes; lane++)
-            to[i + lane] = narrow(gates[lane]);
+        if (kept == ROUNDED_FLOAT32)
+            gates = (floats)(narrow_lanes(gates) & 0xffff0000);
+        store_lanes(to, i, gates, kept != IN_BFLOAT16);
     }
 }

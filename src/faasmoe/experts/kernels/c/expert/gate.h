@@ -11,8 +11,11 @@ typedef struct {
     float limit, alpha;
 } Gate;
 
-/* The inputs [count] of the second layer, rounded to bfloat16, as models in bfloat16 have them.
+/* How the inputs of the second layer are kept: a model in bfloat16 rounds them. */
+typedef enum { IN_BFLOAT16, IN_FLOAT32, ROUNDED_FLOAT32 } Kept;
+
+/* The inputs [count] of the second layer, in float32 or in bfloat16, to `to`, which has room for a multiple of LANES.
  *
  * `gate`, `up`: outputs of the first layer, every `step`-th number; `up` is not read if there is no gate.
  */
-void apply_gate(const Gate *how, const float *gate, const float *up, int64_t step, bfloat16 *to, int64_t count);
+void apply_gate(const Gate *how, const float *gate, const float *up, int64_t step, Kept kept, void *to, int64_t count);

@@ -1,4 +1,4 @@
-/* Linear layers over any number of rows, with weights in bfloat16, in eight bits or in four.
+/* Linear layers over any number of rows, with weights in any `Format`.
  *
  * A token sends one row, or a few, to an expert: each weight is read once from memory and used as often as there are
  * rows. `python -m benchmarks.linear` measures it.
@@ -39,8 +39,19 @@ BY_ROWS(TILE, BFLOAT16, 1)
 BY_ROWS(TILE, BFLOAT16, 3)
 BY_ROWS(TILE, INT8, 1)
 BY_ROWS(TILE, INT8, 3)
-static Tile *const ONE_OUT[][MOST_ROWS] = {{BY_ROWS(NAME, BFLOAT16, 1)}, {BY_ROWS(NAME, INT8, 1)}};
-static Tile *const SEVERAL[][MOST_ROWS] = {{BY_ROWS(NAME, BFLOAT16, 3)}, {BY_ROWS(NAME, INT8, 3)}};
+BY_ROWS(TILE, FLOAT32, 1)
+BY_ROWS(TILE, FLOAT32, 3)
+BY_ROWS(TILE, FLOAT16, 1)
+BY_ROWS(TILE, FLOAT16, 3)
+BY_ROWS(TILE, WIDE_BFLOAT16, 1)
+BY_ROWS(TILE, WIDE_BFLOAT16, 3)
+#define TILES(outs)                                                                                                    \
+    {[BFLOAT16] = {BY_ROWS(NAME, BFLOAT16, outs)},                                                                     \
+     [INT8] = {BY_ROWS(NAME, INT8, outs)},                                                                             \
+     [FLOAT32] = {BY_ROWS(NAME, FLOAT32, outs)},                                                                       \
+     [FLOAT16] = {BY_ROWS(NAME, FLOAT16, outs)},                                                                       \
+     [WIDE_BFLOAT16] = {BY_ROWS(NAME, WIDE_BFLOAT16, outs)}}
+static Tile *const ONE_OUT[][MOST_ROWS] = TILES(1), *const SEVERAL[][MOST_ROWS] = TILES(3);
 
 typedef struct {
     const Matrix *matrix;
@@ -80,7 +91,7 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
     if (matrix->format == INT8)
         memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
     for (int64_t out = 0; matrix->bias && out < outs; out++)
-        ((float *)biases)[out] = widen(matrix->bias[chunk->first + out]);
+        ((float *)biases)[out] = bias_of(matrix, chunk->first + out);
     if (matrix->format == INT4)
         int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
     else if (grouped(matrix->format))
@@ -120,39 +131,50 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
 
 typedef struct {
     Sink sink;
-    bfloat16 *y;
+    void *y;
     int64_t stride;
-} Rounding;
+} Storing;
 
-static void take_rounded(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
-                         int64_t outs)
+static void store_wide(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                       int64_t outs)
 {
-    const Rounding *rounding = (const Rounding *)sink;
+    const Storing *storing = (const Storing *)sink;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy((float *)storing->y + storing->stride * (row + i) + out, values + stride * i, sizeof *values * outs);
+}
+
+static void store_rounded(const Sink *sink, const float *values, int64_t stride, int64_t row, int64_t rows, int64_t out,
+                          int64_t outs)
+{
+    const Storing *storing = (const Storing *)sink;
     for (int64_t i = 0; i < rows; i++) {
-        bfloat16 *to = rounding->y + rounding->stride * (row + i) + out;
+        bfloat16 *to = (bfloat16 *)storing->y + storing->stride * (row + i) + out;
         for (int64_t place = 0; place < outs; place++)
             to[place] = narrow(values[stride * i + place]);
     }
 }
 
-void linear_part(const Matrix *matrix, const char *x, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins,
+void linear_part(const Matrix *matrix, const char *x, void *y, int64_t rows, int64_t outs, int64_t ins,
                  int64_t first, int64_t last)
 {
-    Rounding rounding = {{take_rounded}, y, outs};
-    products(matrix, x, rows, ins, first, last, &rounding.sink);
+    Storing storing = {{wide(matrix->format) ? store_wide : store_rounded}, y, outs};
+    products(matrix, x, rows, ins, first, last, &storing.sink);
 }
 
-const char *pack_rows(Format format, const bfloat16 *x, int64_t rows, int64_t ins)
+const char *pack_rows(Format format, const void *x, int64_t rows, int64_t ins)
 {
     char *packed = scratch(packed_size(format, rows, ins));
     for (int64_t row = 0; packed && row < rows; row++)
-        pack_row(format, x + ins * row, packed, rows, row, ins);
+        pack_row(format, (const char *)x + numbers_size(format, ins) * row, packed, rows, row, ins);
     return packed;
 }
 
-/* y = x w^T + bias: x [rows, ins] and y [rows, outs] in bfloat16. False if there is no memory. */
-EXPORT bool linear_rows(const bfloat16 *x, const char *weights, const void *scales, int64_t format,
-                        const bfloat16 *bias, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins)
+/* y = x w^T + bias: x [rows, ins], bias and y [rows, outs] in float32 or bfloat16, as the format has them.
+ *
+ * False if there is no memory.
+ */
+EXPORT bool linear_rows(const void *x, const char *weights, const void *scales, int64_t format, const void *bias,
+                        void *y, int64_t rows, int64_t outs, int64_t ins)
 {
     Matrix matrix = {weights, scales, format, bias};
     const char *packed = pack_rows(format, x, rows, ins);

@@ -8,7 +8,7 @@ typedef struct {
     const char *weights;  /* [outs, ins], at any address */
     const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, by group Scales, else NULL */
     int64_t format;       /* a Format */
-    const bfloat16 *bias; /* [outs], or NULL */
+    const void *bias;     /* [outs] in the dtype of x, or NULL */
 } Matrix;
 
 enum { CHUNK = 48 }; /* the most weight rows whose results are taken at once, a multiple of MOST_OUTS */
@@ -28,9 +28,16 @@ struct Sink {
 void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, int64_t first, int64_t last,
               const Sink *sink);
 
-/* Columns `first` to `last` of y [rows, outs] in bfloat16, rounded once. */
-void linear_part(const Matrix *matrix, const char *x, bfloat16 *y, int64_t rows, int64_t outs, int64_t ins,
+INLINE float bias_of(const Matrix *matrix, int64_t out)
+{
+    if (!matrix->bias)
+        return 0;
+    return wide(matrix->format) ? ((const float *)matrix->bias)[out] : widen(((const bfloat16 *)matrix->bias)[out]);
+}
+
+/* Columns `first` to `last` of y [rows, outs]: float32 if the format is `wide`, else bfloat16, rounded once. */
+void linear_part(const Matrix *matrix, const char *x, void *y, int64_t rows, int64_t outs, int64_t ins,
                  int64_t first, int64_t last);
 
-/* bfloat16 x [rows, ins] as tiles read it for the format, in this thread's scratch; NULL if there is no memory. */
-const char *pack_rows(Format format, const bfloat16 *x, int64_t rows, int64_t ins);
+/* x [rows, ins] as tiles read it for the format, in this thread's scratch; NULL if there is no memory. */
+const char *pack_rows(Format format, const void *x, int64_t rows, int64_t ins);

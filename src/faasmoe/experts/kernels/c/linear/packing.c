@@ -30,43 +30,42 @@ static void round_step(const bfloat16 *x, float factor, char *to)
     memcpy(to, whole, sizeof whole);
 }
 
-static void pack_step(Format format, const bfloat16 *x, float factor, char *to)
+/* The even columns, then the odd ones. */
+static void part_step(Format format, const void *x, char *to)
 {
-    if (format == INT8) {
-        round_step(x, factor, to);
-        return;
+    float numbers[STEP];
+    for (int column = 0; column < STEP; column++) {
+        float number = format == BFLOAT16 ? widen(((const bfloat16 *)x)[column]) : ((const float *)x)[column];
+        numbers[LANES * (column % 2) + column / 2] = number;
     }
-    if (DOTS) {
-        memcpy(to, x, STEP * sizeof *x);
-        return;
-    }
-    float wide[STEP];
-    for (int lane = 0; lane < LANES; lane++) { /* the even columns, then the odd ones */
-        wide[lane] = widen(x[2 * lane]);
-        wide[LANES + lane] = widen(x[2 * lane + 1]);
-    }
-    memcpy(to, wide, sizeof wide);
+    memcpy(to, numbers, sizeof numbers);
 }
 
-void pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+static void pack_step(Format format, const char *x, float factor, char *to)
+{
+    if (format == INT8)
+        round_step((const bfloat16 *)x, factor, to);
+    else if (format == WIDE_BFLOAT16 || (format == BFLOAT16 && !DOTS))
+        part_step(format, x, to);
+    else
+        memcpy(to, x, numbers_size(format, STEP));
+}
+
+void pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
     int64_t first = row - row % MOST_ROWS, count = group_rows(rows, first);
     if (format == INT4) {
         int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
         return;
     }
-    if (grouped(format)) {
-        grouped_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP;
+    int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP, x_bytes = numbers_size(format, STEP);
     char *to = packed + row_size(format, ins) * first + step_bytes * (row - first);
     float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;
     for (int64_t step = 0; step < whole; step++)
-        pack_step(format, x + STEP * step, factor, to + step_bytes * count * step);
+        pack_step(format, (const char *)x + x_bytes * step, factor, to + step_bytes * count * step);
     if (ins % STEP) {
-        bfloat16 rest[STEP] = {0};
-        memcpy(rest, x + STEP * whole, sizeof *x * (ins % STEP));
-        pack_step(format, rest, factor, to + step_bytes * count * whole);
+        float rest[STEP] = {0}; /* or numbers of bfloat16 */
+        memcpy(rest, (const char *)x + x_bytes * whole, numbers_size(format, ins % STEP));
+        pack_step(format, (const char *)rest, factor, to + step_bytes * count * whole);
     }
 }

@@ -44,5 +44,11 @@ INLINE int64_t group_rows(int64_t rows, int64_t row)
     return rows - row < MOST_ROWS ? rows - row : MOST_ROWS;
 }
 
-/* Lay out x [ins] as row number `row` of so many in `packed`. */
-void pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins);
+/* Bytes of so many numbers of x, a bias or y, as callers have them. */
+INLINE int64_t numbers_size(Format format, int64_t count)
+{
+    return count * (wide(format) ? (int64_t)sizeof(float) : (int64_t)sizeof(bfloat16));
+}
+
+/* Lay out x [ins], in float32 if the format is `wide`, else bfloat16, as row number `row` of so many in `packed`. */
+void pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins);

@@ -29,7 +29,7 @@ typedef struct {
 
 typedef struct {
     const char *x; /* as tiles read it */
-    bfloat16 *y;   /* layer after layer [rows, outs] */
+    char *y;       /* layer after layer [rows, outs] */
     const Layer *layers;
     int64_t count, rows, ins, pieces;
 } Job;
@@ -68,7 +68,7 @@ static void take_pieces(const Job *job, _Atomic int64_t *next)
             layer++;
         const Layer *its = &job->layers[layer];
         int64_t first = (number - its->first_piece) * its->piece, last = first + its->piece;
-        bfloat16 *y = job->y + job->rows * its->before;
+        char *y = job->y + numbers_size(its->matrix.format, job->rows * its->before);
         last = last < its->outs ? last : its->outs;
         linear_part(&its->matrix, job->x, y, job->rows, its->outs, job->ins, first, last);
     }
@@ -140,9 +140,10 @@ EXPORT Team *team_start(int64_t helpers)
 
 /* Run layers on the calling thread and, unless it does so `alone`, all helpers. One call at a time.
  *
- * x is bfloat16 [rows, ins], y is bfloat16, layer after layer [rows, outs]. False if there is no memory.
+ * x is [rows, ins], y layer after layer [rows, outs], both of the dtype that all layers' formats have them in. False if
+ * there is no memory.
  */
-EXPORT bool team_run(Team *team, const bfloat16 *x, bfloat16 *y, const Layer *layers, int64_t count, int64_t pieces,
+EXPORT bool team_run(Team *team, const void *x, void *y, const Layer *layers, int64_t count, int64_t pieces,
                      int64_t rows, int64_t ins, bool alone)
 {
     const char *packed = pack_rows(layers->matrix.format, x, rows, ins);

@@ -8,12 +8,15 @@
  * bfloat16. Elsewhere weights become float32 in registers, as x is, pair by pair: a shift and a mask take them apart,
  * so a step of x has its even columns first, then the odd ones.
  *
+ * Weights in float32 and float16: x is float32, and both are in order. So it is of a model in float32 whose weights are
+ * bfloat16, but for the order, which is that of bfloat16 elsewhere.
+ *
  * Weights in eight bits: x has sixteen, whole numbers with a scale for each row. Sums are whole numbers, too, so
  * nothing is rounded for WHOLE columns, and then once, to float32.
  */
 #pragma once
 
-#include "base/kernels.h"
+#include "base/float16.h"
 
 #if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #define DOTS 1 /* whether the CPU adds up products of bfloat16 */
@@ -38,22 +41,28 @@ enum { MOST_ROWS = 8, MOST_OUTS = 3 };
 enum { MOST_ROWS = 4, MOST_OUTS = 3 };
 #endif
 
-/* Of weights. Tiles of INT4 are those of int4.c, of MXFP4 and what follows those of grouped.c. */
-typedef enum { BFLOAT16, INT8, INT4, MXFP4 = 16, NVFP4, FP8 } Format;
+/* Of weights. Tiles of INT4 are those of int4.c. WIDE_BFLOAT16 is bfloat16 with x in float32. */
+typedef enum { BFLOAT16, INT8, INT4, FLOAT32, FLOAT16, WIDE_BFLOAT16 } Format;
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 typedef struct {
     floats low, high; /* a step's two halves in float32; where a step is one vector, it is in `low`, as its bits */
 } Step;
 
+/* Whether x, bias and y are float32; else they are bfloat16. */
+INLINE bool wide(Format format)
+{
+    return format == FLOAT32 || format == FLOAT16 || format == WIDE_BFLOAT16;
+}
+
 INLINE int64_t weight_bytes(Format format)
 {
-    return format == INT8 ? 1 : 2;
+    return format == INT8 ? 1 : format == FLOAT32 ? 4 : 2;
 }
 
 /* Of a column of a row of x, as the tiles read it. */
 INLINE int64_t packed_bytes(Format format)
 {
-    return DOTS || format == INT8 ? 2 : 4;
+    return (DOTS && !wide(format)) || format == INT8 ? 2 : 4;
 }
 
 INLINE floats load(const char *address)
@@ -101,8 +110,12 @@ INLINE Step read_step(Format format, const char *weights)
         floats whole = (floats)widen_bytes(weights);
         return (Step){whole, whole};
     }
+    if (format == FLOAT32)
+        return (Step){load(weights), load(weights + VECTOR)};
+    if (format == FLOAT16)
+        return (Step){widen_float16(weights), widen_float16(weights + VECTOR / 2)};
     floats pairs = load(weights);
-    if (DOTS)
+    if (DOTS && format == BFLOAT16)
         return (Step){pairs, pairs};
     return (Step){(floats)((words)pairs << 16), (floats)((words)pairs & 0xffff0000u)};
 }
@@ -112,13 +125,14 @@ INLINE floats add_step(Format format, Step weights, const char *x, floats sum)
     if (format == INT8)
         return (floats)add_pairs((ints)sum, (shorts)weights.low, (shorts)load(x));
 #if defined(__AVX512BF16__)
-    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights.low, (__m512bh)load(x));
+    if (format == BFLOAT16)
+        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights.low, (__m512bh)load(x));
 #elif DOTS
-    return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights.low, (bfloat16x8_t)load(x));
-#else
+    if (format == BFLOAT16)
+        return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights.low, (bfloat16x8_t)load(x));
+#endif
     sum = multiply_add(weights.low, load(x), sum);
     return multiply_add(weights.high, load(x + VECTOR), sum);
-#endif
 }
 
 /* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile. */
@@ -149,7 +163,7 @@ INLINE void tile_columns(Format format, int outs, int rows, const char *w, int64
     for (int64_t steps = columns / STEP; steps > 0; steps--, w += step_bytes, x += x_bytes)
         tile_step(format, outs, rows, w, line, x, sums, ahead);
     if (columns % STEP) { /* what lies behind the weights may be no memory of ours */
-        char rest[MOST_OUTS * STEP * 2] = {0};
+        char rest[MOST_OUTS * STEP * 4] = {0};
         for (int out = 0; out < outs; out++)
             memcpy(rest + step_bytes * out, w + line * out, weight_bytes(format) * (columns % STEP));
         tile_step(format, outs, rows, rest, step_bytes, x, sums, 0);

@@ -3,7 +3,7 @@
 
 #include "linear/matvec.h"
 
-/* As `products`, of all outs, with bfloat16 weights [ins, outs] and x [rows, ins] in float32.
+/* As `products`, of all outs, with weights [ins, outs] of floats and x [rows, ins] in float32.
  *
  * A result is one sum, in the order of columns, so a row's has the same bits whatever rows come with it.
  */
