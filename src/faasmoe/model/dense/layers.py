@@ -12,7 +12,7 @@ from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses
 from faasmoe.model.dense import matvec
 
-# The columns of the table, a `Layer` of `c/linear/team.c`: addresses of weights and scales, format, address of bias,
+# The columns of the table, a `Layer` of `c/linear/ahead.h`: addresses of weights and scales, format, address of bias,
 # outs, the outs of the layers before, the number of the layer's first piece, outs a piece.
 _COLUMNS = 8
 _PIECE_BYTES = 256 << 10  # of weights: long enough to stream, short enough to share
@@ -34,15 +34,25 @@ class Layers:
         self.ins = layers[0][0].shape[1]
         self.outs = [weight.shape[0] for weight, _ in layers]
         self._table = np.zeros((len(layers), _COLUMNS), np.int64)
-        self.address = address(self._table)
         line = layers[0][0].nbytes // self.outs[0]  # bytes
         piece = max(1, _PIECE_BYTES // line // _PIECE_OUTS) * _PIECE_OUTS
-        self.pieces = before = 0
+        pieces = before = 0
         for row, (weight, bias), place in zip(self._table, layers, read, strict=True):
             outs = weight.shape[0]
-            row[:] = (*place, 0 if bias is None else address(bias), outs, before, self.pieces, piece)
+            row[:] = (*place, 0 if bias is None else address(bias), outs, before, pieces, piece)
             before += outs
-            self.pieces += -(-outs // piece)
+            pieces += -(-outs // piece)
+        self._group = np.array([address(self._table), len(layers), pieces, self.ins, 0], np.int64)  # a `Group`
+        self.address = address(self._group)
+        self._next: Layers | None = None  # whose turn came after these the last time
+        self.read_ahead = False  # its weights, when these layers have run
+
+    def lead_to(self, following: Layers, *, at_once: bool) -> None:
+        """The turn of `following` comes after these. Its weights are worth reading ahead if that is `at_once`."""
+        if following is self._next and at_once == self.read_ahead:
+            return
+        self._next, self.read_ahead = following, at_once
+        self._group[-1] = following.address if at_once else 0
 
 
 def fit(layers: Sequence[tuple[Matrix, Tensor | None]]) -> bool:

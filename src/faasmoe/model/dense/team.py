@@ -14,7 +14,7 @@ from faasmoe.model.dense.layers import Layers
 _MOST_THREADS = 16
 
 _start = LIBRARY.function("team_start", INT, result=ADDRESS)
-_run = LIBRARY.function("team_run", *[ADDRESS] * 4, *[INT] * 4, BOOL, result=BOOL)
+_run = LIBRARY.function("team_run", *[ADDRESS] * 4, INT, BOOL, result=BOOL)
 _rest = LIBRARY.function("team_rest", ADDRESS)
 
 
@@ -28,6 +28,8 @@ class Team:
         """
         self._helpers = min(threads, _MOST_THREADS) - 1
         self._turn = threading.Lock()
+        self._last: Layers | None = None  # that were run with helpers
+        self._rested = False  # since then
         self._team = _start(self._helpers)
         if not self._team:
             raise OSError(f"cannot start {self._helpers} threads for linear layers")
@@ -45,9 +47,10 @@ class Team:
         rows, x = len(x), x.contiguous()
         y = torch.empty(rows * sum(layers.outs), dtype=layers.dtype)
         alone = alone or not self._helpers
-        places = (address(x), address(y), layers.address, len(layers.outs), layers.pieces, rows, layers.ins)
         with self._turn:
-            if not _run(self._team, *places, alone):
+            if not alone:
+                self._learn(layers)
+            if not _run(self._team, layers.address, address(x), address(y), rows, alone):
                 raise MemoryError(f"{rows} rows of {layers.ins} numbers")
         if len(layers.outs) == 1:
             return [y.view(rows, -1)]
@@ -57,4 +60,11 @@ class Team:
     def rest(self) -> None:
         """Send the helpers to sleep until the next layers, because experts need the cores."""
         with self._turn:
+            self._rested = True
             _rest(self._team)
+
+    def _learn(self, layers: Layers) -> None:
+        """Remember that `layers` come after those of the last call; they will in the next step as well."""
+        if (last := self._last) is not None:
+            last.lead_to(layers, at_once=not self._rested)
+        self._last, self._rested = layers, False

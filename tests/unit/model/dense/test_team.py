@@ -50,7 +50,7 @@ def test_a_team_gives_the_bits_of_one_thread(
 
 
 def test_layers_that_follow_each_other_do_not_mix(teams: dict[int, Team]) -> None:
-    """Helpers wake, sleep and come late at any moment of these."""
+    """Helpers wake, sleep, read ahead and come late at any moment of these."""
     torch.manual_seed(1)
     weights = [torch.randn(outs, 64).bfloat16() for outs in (16, 5000, 300, 9000)]
     layers = [Layers((weight, None)) for weight in weights]
@@ -63,8 +63,30 @@ def test_layers_that_follow_each_other_do_not_mix(teams: dict[int, Team]) -> Non
             teams[5].rest()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team], dtype: torch.dtype) -> None:
+def test_what_comes_next_is_read_ahead_unless_experts_run_before(teams: dict[int, Team]) -> None:
+    first, second, third = (Layers((torch.randn(64, 64).bfloat16(), None)) for _ in range(3))
+    x = torch.randn(1, 64).bfloat16()
+    team = teams[2]
+    for _ in range(2):
+        for layers in (first, second):
+            team.run(layers, x)
+        team.rest()
+        team.run(first, x, alone=True)
+        team.run(third, x)
+    its = [(layers._next, layers.read_ahead) for layers in (first, second, third)]
+    assert its == [(second, True), (third, False), (first, True)]
+
+
+def test_layers_that_are_gone_can_be_read_ahead(teams: dict[int, Team]) -> None:
+    """Helpers wake late: what they were to read may have been freed."""
+    x = torch.randn(1, 4096).bfloat16()
+    for _ in range(50):
+        layers = [Layers((torch.randn(512, 4096).bfloat16(), None)) for _ in range(2)]
+        for each in layers:
+            assert teams[5].run(each, x)[0].isfinite().all()
+
+
+def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team]) -> None:
     torch.manual_seed(2)
     each = [
         (torch.randn(outs, 2048).to(dtype), torch.randn(outs).to(dtype) if biased else None)

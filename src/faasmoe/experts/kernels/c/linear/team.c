@@ -2,8 +2,9 @@
  *
  * A group takes less than a millisecond, about what it takes to wake a thread twice. So the helpers look for work for a
  * moment after each group, and sleep only then or when they are told to: between two layers of one step they are
- * awake, while experts run elsewhere they leave their cores to them. Work is claimed in pieces, so that a helper that
- * wakes late or loses its core is not waited for.
+ * awake, while experts run elsewhere they leave their cores to them. As long as they are awake they read the weights of
+ * the next group ahead, so that memory is not idle while the caller does what lies between two groups. Work is claimed
+ * in pieces, so that a helper that wakes late or loses its core is not waited for.
  */
 #define _POSIX_C_SOURCE 200809L /* clocks and signals */
 
@@ -14,24 +15,18 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "linear/matvec.h"
+#include "linear/ahead.h"
 
 enum { LINE = 128, LOOKS = 64 }; /* bytes that caches move at once; looks for work between two at the clock */
 static const int64_t AWAKE_NS = 1000000;  /* for which a helper looks for work before it sleeps */
 static const int64_t NONE = 0, REST = -1; /* in the place of a job's number: none now, none soon */
 
-/* A row of `Layers.table`. */
-typedef struct {
-    Matrix matrix;
-    int64_t outs, before; /* the outs of the layers before */
-    int64_t first_piece, piece; /* the number of the layer's first piece; outs of a piece */
-} Layer;
-
 typedef struct {
     const char *x; /* as tiles read it */
-    char *y;       /* layer after layer [rows, outs] */
-    const Layer *layers;
-    int64_t count, rows, ins, pieces;
+    bfloat16 *y;   /* layer after layer [rows, outs] */
+    int64_t rows;
+    Group group;
+    Ahead ahead; /* for helpers to read when they have no more pieces */
 } Job;
 
 typedef struct {
@@ -41,7 +36,8 @@ typedef struct {
     _Alignas(LINE) _Atomic int64_t sleeping; /* how many helpers sleep or are about to */
     _Alignas(LINE) sem_t alarm;              /* on which they do */
     Job job;
-    int64_t jobs; /* how many there have been */
+    int64_t jobs, helpers;    /* how many there have been, and are */
+    _Atomic int64_t numbered; /* helpers that have a number */
 } Team;
 
 INLINE void relax(void)
@@ -63,19 +59,20 @@ static int64_t now_ns(void)
 static void take_pieces(const Job *job, _Atomic int64_t *next)
 {
     int64_t layer = 0, number;
-    while ((number = atomic_fetch_add(next, 1)) < job->pieces) {
-        while (layer + 1 < job->count && number >= job->layers[layer + 1].first_piece)
+    const Group *group = &job->group;
+    while ((number = atomic_fetch_add(next, 1)) < group->pieces) {
+        while (layer + 1 < group->count && number >= group->layers[layer + 1].first_piece)
             layer++;
-        const Layer *its = &job->layers[layer];
+        const Layer *its = &group->layers[layer];
         int64_t first = (number - its->first_piece) * its->piece, last = first + its->piece;
         char *y = job->y + numbers_size(its->matrix.format, job->rows * its->before);
         last = last < its->outs ? last : its->outs;
-        linear_part(&its->matrix, job->x, y, job->rows, its->outs, job->ins, first, last);
+        linear_part(&its->matrix, job->x, y, job->rows, its->outs, group->ins, first, last);
     }
 }
 
 /* Whether a job opens that is not `seen`, before it is time to sleep. */
-static bool look(Team *team, int64_t seen)
+static bool look(Team *team, int64_t seen, Ahead *ahead)
 {
     int64_t until = now_ns() + AWAKE_NS;
     do {
@@ -85,7 +82,8 @@ static bool look(Team *team, int64_t seen)
                 return true;
             if (job == REST)
                 return false;
-            relax();
+            if (!read_ahead(ahead))
+                relax();
         }
     } while (now_ns() < until);
     return false;
@@ -95,9 +93,10 @@ static bool look(Team *team, int64_t seen)
 static void *help(void *argument)
 {
     Team *team = argument;
-    int64_t seen = NONE, job;
+    int64_t seen = NONE, job, number = atomic_fetch_add(&team->numbered, 1);
+    Ahead ahead = {0};
     for (;;) {
-        if (!look(team, seen)) {
+        if (!look(team, seen, &ahead)) {
             atomic_fetch_add(&team->sleeping, 1);
             job = atomic_load(&team->open);
             if (job <= NONE || job == seen) /* a job that opens after this look finds us counted */
@@ -109,6 +108,7 @@ static void *help(void *argument)
         atomic_fetch_add(&team->inside, 1);
         if (job > NONE && atomic_load(&team->open) == job) { /* else it has closed, and another may be written */
             take_pieces(&team->job, &team->next);
+            ahead = share_of(&team->job.ahead, number, team->helpers);
             seen = job;
         }
         atomic_fetch_sub(&team->inside, 1);
@@ -123,6 +123,7 @@ EXPORT Team *team_start(int64_t helpers)
     if (!team)
         return NULL;
     memset(team, 0, sizeof *team);
+    team->helpers = helpers;
     sem_init(&team->alarm, 0, 0);
     sigset_t all, before;
     sigfillset(&all);
@@ -143,25 +144,26 @@ EXPORT Team *team_start(int64_t helpers)
  * x is [rows, ins], y layer after layer [rows, outs], both of the dtype that all layers' formats have them in. False if
  * there is no memory.
  */
-EXPORT bool team_run(Team *team, const void *x, void *y, const Layer *layers, int64_t count, int64_t pieces,
-                     int64_t rows, int64_t ins, bool alone)
+EXPORT bool team_run(Team *team, const Group *group, const bfloat16 *x, bfloat16 *y, int64_t rows, bool alone)
 {
-    const char *packed = pack_rows(layers->matrix.format, x, rows, ins);
+    const char *packed = pack_rows(group->layers->matrix.format, x, rows, group->ins);
     if (!packed)
         return false;
-    team->job = (Job){packed, y, layers, count, rows, ins, pieces};
+    Job job = {packed, y, rows, *group, ahead_of(group->next)};
+    if (alone) {
+        _Atomic int64_t next = 0;
+        take_pieces(&job, &next);
+        return true;
+    }
+    team->job = job;
     atomic_store(&team->next, 0);
-    if (!alone) {
-        atomic_store(&team->open, ++team->jobs);
-        for (int64_t sleeping = atomic_exchange(&team->sleeping, 0); sleeping > 0; sleeping--)
-            sem_post(&team->alarm);
-    }
+    atomic_store(&team->open, ++team->jobs);
+    for (int64_t sleeping = atomic_exchange(&team->sleeping, 0); sleeping > 0; sleeping--)
+        sem_post(&team->alarm);
     take_pieces(&team->job, &team->next);
-    if (!alone) {
-        atomic_store(&team->open, NONE);
-        while (atomic_load(&team->inside) > 0)
-            relax();
-    }
+    atomic_store(&team->open, NONE);
+    while (atomic_load(&team->inside) > 0)
+        relax();
     return true;
 }
 
