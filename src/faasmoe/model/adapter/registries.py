@@ -11,10 +11,14 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
-def register_attention(name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> None:
-    """Let models use `attention`, with what `mask` makes instead of a mask, by `set_attn_implementation(name)`."""
+def register_attention(name: str, attention: Callable[..., Any], mask: Callable[..., Any] | None = None) -> None:
+    """Let models use `attention`, with what `mask` makes instead of a mask, by `set_attn_implementation(name)`.
+
+    Without `mask` they make none, and spend no time on it.
+    """
     ALL_ATTENTION_FUNCTIONS.register(name, attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(name, mask)
+    if mask is not None:
+        ALL_MASK_ATTENTION_FUNCTIONS.register(name, mask)
 
 
 def register_experts(name: str, experts: Callable[..., Any]) -> None:

@@ -212,8 +212,7 @@ SEAMS = (
     Seam(
         where="model.dense.attention:window_mask",
         relies_on="A mask is asked for with `mask_function(batch, head, query, key)`, by which the window of a "
-        "layer is found. A model that is called without `attention_mask` passes on the None that the "
-        "registered function returns.",
+        "layer is found. Models make no mask for an implementation that has no function registered for it.",
         since="transformers 4.53",
         test=_BUILT,
     ),
@@ -250,7 +249,7 @@ SEAMS = (
     ),
     Seam(
         where="model.dense.overlap:overlap",
-        touches=("setattr", "torch.utils._pytree.tree_map"),
+        touches=("setattr",),
         relies_on="Shared experts are children of the module that holds the routed ones, and are called with one "
         "tensor, so that a stand-in can run them meanwhile. Its result is a tensor by "
         "`__torch_function__`.",

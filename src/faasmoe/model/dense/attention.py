@@ -4,8 +4,8 @@ Registered with transformers under `NAME`, so that any model whose attention goe
 a step that holds decodes and prefills of many sequences at once. No padding, no mask over the row.
 
 Models say with a mask which positions a layer may see. A mask over the flat row would be wrong, so the model is
-asked once, when it is loaded: a probe of one token carries a padding mask (which steps never do), the mask
-function registered here answers with the width of the window instead of a mask, and the attention notes it.
+asked once, when it is loaded: under the name `PROBE` it makes masks, by a function that answers with the width of the
+window instead of a mask, and the attention notes it. Under `NAME`, in steps, it makes none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from faasmoe.model.dense.decode_kernel import Rule
 from faasmoe.model.state.kv_cache import KVCacheSpec
 from faasmoe.model.state.sequence_state import LayerSpec, SequenceState
 
-NAME = "faasmoe_flat"
+NAME, PROBE = "faasmoe_flat", "faasmoe_probe"
 _NO_WINDOW = -1
 
 
@@ -181,15 +181,11 @@ def _attend_by_hand(
     return weights.to(values.dtype) @ values
 
 
-def window_mask(
-    mask_function: Callable[..., Any], attention_mask: Tensor | None = None, **_: Any
-) -> Tensor | None:
-    """Stands in for a mask: None in a step; in the probe the width of the window as `[]` int64.
+def window_mask(mask_function: Callable[..., Any], **_: Any) -> Tensor:
+    """Stands in for a mask in the probe: the width of the window as `[]` int64.
 
     0 means all positions before a token, `_NO_WINDOW` a mask that is no causal window (an error if a layer uses it).
     """
-    if attention_mask is None:
-        return None
     return torch.tensor(_window_width(mask_function))
 
 
@@ -214,4 +210,5 @@ def _window_width(mask_function: Callable[..., Any]) -> int:
     return hidden
 
 
-register_attention(NAME, flat_attention, window_mask)
+register_attention(PROBE, flat_attention, window_mask)
+register_attention(NAME, flat_attention)

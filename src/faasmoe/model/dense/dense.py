@@ -96,7 +96,6 @@ class DenseModel:
             )
         check_small(model)
         model.eval().requires_grad_(False)
-        model.set_attn_implementation(attention.NAME)
         model.set_experts_implementation(EXPERTS_NAME)
         return cls(model, architecture, {name: location.map() for name, location in quantised.items()})
 
@@ -151,6 +150,7 @@ class DenseModel:
             return torch.zeros_like(hidden)
 
         self.route_to(note)
+        self._model.set_attn_implementation(attention.PROBE)
         self._row.spans = [Span(SequenceState(), 1)]
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
@@ -160,6 +160,7 @@ class DenseModel:
             raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
         finally:
             self._row.spans = []
+            self._model.set_attn_implementation(attention.NAME)
             self.route_to(_no_experts)
         if not sound or out.logits.isnan().any():  # infinite ones are how some models say never
             blame(self._model)

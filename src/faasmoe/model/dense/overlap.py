@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from faasmoe.model.dense.linears import FormatLinear
 
@@ -33,15 +32,18 @@ class LazyTensor:
     def __torch_function__(
         cls, function: Callable[..., Any], _: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        args, kwargs = tree_map(_kept, (args, kwargs or {}))  # some functions take lists of tensors
-        return function(*args, **kwargs)
+        return function(*_kept(args), **{name: _kept(value) for name, value in (kwargs or {}).items()})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.get(), name)
 
 
 def _kept(value: Any) -> Any:
-    return value.get() if isinstance(value, LazyTensor) else value
+    if isinstance(value, LazyTensor):
+        return value.get()
+    if isinstance(value, list | tuple):  # some functions take several tensors so
+        return [_kept(each) for each in value]
+    return value
 
 
 def _forward_operator(name: str) -> None:

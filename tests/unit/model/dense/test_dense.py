@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
+from transformers.masking_utils import create_causal_mask
 
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.dense import DenseModel
@@ -23,6 +25,7 @@ def test_the_layers_that_we_compute_are_ours(model_type: str, tmp_path: Path) ->
     save_tiny(model_type, tmp_path)
     plan = make_plan(resolve(str(tmp_path)), 3, "bfloat16")
     model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)._model
+    assert create_causal_mask(model.config, torch.zeros(1, 3, 8), None, None) is None
     layer = model.get_submodule("model.layers.1")
     attention = layer.get_submodule("self_attn")
     kinds = {name: type(module) for name, module in model.named_modules()}
