@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.experts.costs import StepCosts
-from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, combine
+from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, combine, room_for_sums
 from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
@@ -105,6 +105,7 @@ class Dispatch:
         if len(calls) >= self._parallelism:
             meanwhile = None
         self.costs.send(self._names[layer], parts)
+        total = room_for_sums(hidden)
         packed = self._clock()
         deadline = time.monotonic() + self._deadline
         try:
@@ -121,7 +122,7 @@ class Dispatch:
             self._sums(call.function, answer, len(part.rows), hidden.shape[1])
             for call, answer, part in zip(calls, answers, parts, strict=True)
         ]
-        total = combine(parts, sums, hidden)
+        combine(parts, sums, total)
         names = {call.function for call in calls}
         self.counts.invocations += len(calls)
         self.counts.functions += len(names)
@@ -131,7 +132,7 @@ class Dispatch:
             self.counts.seconds[phase] += seconds
         self.counts.inside["route"] += routed - started
         self._note_inside(answers)
-        return total
+        return total if total.dtype == hidden.dtype else total.to(hidden.dtype)
 
     def _look(self, now: float) -> None:
         """Check the files if that is due. Raises `CheckpointChanged` if one has changed, from then on every time."""
