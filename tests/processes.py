@@ -21,7 +21,7 @@ def child(owner: int, module: str) -> psutil.Process | None:
 
 def daemon(owner: int) -> psutil.Process | None:
     """The daemon of the pool that `owner` has started."""
-    return child(owner, "faasmoe.platforms.local.daemon.daemon")
+    return child(owner, "faasmoe.platforms.local.daemon")
 
 
 def template(owner: int) -> psutil.Process | None:

@@ -27,7 +27,7 @@ Role = Literal[
 CHILDREN: tuple[Role, ...] = get_args(Role)[1:-1]  # of the gateway, directly or not
 
 _MODULES: dict[str, Role] = {
-    "faasmoe.platforms.local.daemon.daemon": "daemon",
+    "faasmoe.platforms.local.daemon": "daemon",
     "faasmoe.platforms.local.instance.zygote": "zygote",
     "faasmoe.orchestrator.template": "template",
     "faasmoe.readers.fork_server": "fork server",

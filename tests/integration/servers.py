@@ -30,7 +30,7 @@ class Server:
         daemon = processes.daemon(self.process.pid)
         assert daemon, "no daemon runs"
         command = processes.command(daemon)
-        return Path(command[command.index("faasmoe.platforms.local.daemon.daemon") + 1])
+        return Path(command[command.index("faasmoe.platforms.local.daemon") + 1])
 
     def template(self) -> int | None:
         """Process id of what forks its orchestrators, None if there is none now."""

@@ -11,7 +11,8 @@ from faasmoe.errors import FaasmoeError, ProcessLost
 from faasmoe.protocol.config import About
 from faasmoe.protocol.errors import error_of
 from faasmoe.protocol.messages import Start, encode, read_about, read_failure
-from faasmoe.util.forkserver.client import ForkServerClient, spawn
+from faasmoe.util.forkserver.client import ForkServerClient
+from faasmoe.util.forkserver.server_process import spawn
 from faasmoe.util.liveness import TICK, HeartbeatMonitor, SilenceLimits
 from faasmoe.util.processes import ROLE
 

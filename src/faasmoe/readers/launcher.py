@@ -21,7 +21,8 @@ from faasmoe.readers.messages import (
     read_setup_failure,
 )
 from faasmoe.util.failure_log import reason_of
-from faasmoe.util.forkserver.client import ForkServerClient, spawn
+from faasmoe.util.forkserver.client import ForkServerClient
+from faasmoe.util.forkserver.server_process import spawn
 from faasmoe.util.watchdog import Overdue, Stalled, watched
 
 log = logging.getLogger(__name__)

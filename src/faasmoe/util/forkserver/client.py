@@ -10,11 +10,10 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from faasmoe.errors import FaasmoeError, MessageError, ProcessLost
-from faasmoe.util import processes
 from faasmoe.util.forkserver.messages import (
     LARGEST_PACKET,
     Alive,
@@ -34,24 +33,13 @@ from faasmoe.util.forkserver.messages import (
     read_event,
 )
 from faasmoe.util.forkserver.order_queue import OrderQueue
+from faasmoe.util.forkserver.server_process import ServerProcess
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _REAP_SECONDS = 1.0
-_STDERR = 2
-
-
-def spawn(module: str, environment: Mapping[str, str], connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Start a fork server whose `main` is in `module`. Raises `OSError`."""
-    return processes.start(
-        module,
-        [str(connection.fileno()), str(os.getpid())],
-        stdout=_STDERR,  # what a library prints must not get among our own output
-        descriptors=[connection.fileno()],
-        more=environment,
-    )
 
 
 class ForkedChild:
@@ -89,7 +77,7 @@ class ForkServerClient(Generic[T]):
         *,
         name: str,
         role: str,
-        spawn: Callable[[socket.socket], subprocess.Popen[bytes]],
+        spawn: Callable[[], ServerProcess],
         decode: Callable[[bytes], T],
         decode_error: Callable[[bytes], FaasmoeError],
         on_event: Callable[[Event], None] = lambda _: None,
@@ -111,13 +99,7 @@ class ForkServerClient(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self.loaded: asyncio.Future[T] = self._loop.create_future()
         self.loaded.add_done_callback(_retrieve)
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self._process = spawn(theirs)
-            except BaseException:
-                self._socket.close()
-                raise
+        self._process, self._socket = spawn()
         self._socket.setblocking(False)
         self._orders = OrderQueue(self._socket)
         self._loop.add_reader(self._socket, self._hear)

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import socket
-from typing import Any
+import subprocess
+from typing import cast
 
 from faasmoe.util.forkserver.messages import LARGEST_PACKET, Event, Order, pack, read_order
+from faasmoe.util.forkserver.server_process import ServerProcess
 
 
 class PlayedServer:
@@ -23,12 +25,12 @@ class PlayedServer:
         self.kills = 0
         self.descriptors = 0  # that came with the last order
 
-    def spawn(self, *given: Any) -> Any:
-        """In place of `client.spawn`, whose last argument is the connection."""
+    def spawn(self, *_: object) -> ServerProcess:
+        """In place of `server_process.spawn`."""
         self.socket.close()
-        self.socket = given[-1].dup()
+        ours, self.socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.setblocking(False)
-        return self
+        return ServerProcess(cast("subprocess.Popen[bytes]", self), ours)
 
     def order(self) -> Order:
         """The next order. Raises `BlockingIOError` if there is none."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -272,16 +270,3 @@ def test_a_payload_that_is_too_long_is_not_sent() -> None:
         assert client.running
 
     play(test)
-
-
-def test_a_server_that_cannot_be_started_leaves_no_descriptor_open() -> None:
-    def spawn(connection: socket.socket) -> Any:
-        raise OSError("no memory")
-
-    async def run() -> None:
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(OSError, match="no memory"):
-            Client(name="n", role="r", spawn=spawn, decode=decode, decode_error=lambda _: FaasmoeError(""))
-        assert len(os.listdir("/proc/self/fd")) == before
-
-    asyncio.run(run())

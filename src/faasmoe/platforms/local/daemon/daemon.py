@@ -3,8 +3,6 @@
 It is small, since it imports nothing that functions need; the zygote does, and forks for it. Its standard input is a
 socket (`daemon_process`). The daemon ends, and with it every other process of the pool, when that closes, and also when
 nothing has run for long: who holds the listening socket starts another as soon as somebody connects to it.
-
-    python -m faasmoe.platforms.local.daemon.daemon FOLDER LISTENER OPTIONS
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,14 +25,15 @@ from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.local.daemon import hibernation
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
 from faasmoe.platforms.local.daemon.pool import FunctionState, Pool, resolved
+from faasmoe.platforms.local.daemon.zygote_client import ZygoteClient
+from faasmoe.platforms.local.daemon.zygote_process import first_then_new
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol import messages, supervision, wire
 from faasmoe.platforms.local.protocol.messages import SOCKET, RequestRefused
 from faasmoe.platforms.local.protocol.public_text import public
-from faasmoe.platforms.local.protocol.wire import raise_descriptor_limit
 from faasmoe.util import logs
 from faasmoe.util.failure_log import FailureLog, reason_of
-from faasmoe.util.processes import leave_signals_to_parent
+from faasmoe.util.forkserver.server_process import ServerProcess
 
 log = logging.getLogger(__name__)
 
@@ -259,17 +259,11 @@ class Daemon:
         )
 
 
-def main() -> None:
-    """Serve until standard input closes, or nobody needs it."""
-    folder, listener, options = sys.argv[1:]
+def run(arguments: Sequence[str], zygote: ServerProcess | None) -> None:
+    """Serve until standard input closes, or nobody needs it. `zygote`: the first, if it was started already."""
+    folder, listener, options = arguments
     logs.inherit("platform")
-    leave_signals_to_parent()
-    raise_descriptor_limit()
-    os.umask(0o077)
     supervisor = socket.socket(fileno=sys.stdin.fileno())
-    daemon = Daemon(Path(folder), LocalOptions.from_json(options), supervisor)
+    lifecycle = partial(Lifecycle, zygote=partial(ZygoteClient, spawn=first_then_new(zygote)))
+    daemon = Daemon(Path(folder), LocalOptions.from_json(options), supervisor, lifecycle=lifecycle)
     asyncio.run(daemon.serve(socket.socket(fileno=int(listener))))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,39 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from faasmoe.errors import FaasmoeError, ProcessLost
 from faasmoe.platforms.local.daemon.zygote import Listener
+from faasmoe.platforms.local.daemon.zygote_process import start_zygote
 from faasmoe.platforms.local.protocol.endings import ended_by_itself
 from faasmoe.platforms.local.protocol.payloads import Duty, Preload, encode, read_preload_failed
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.failure_log import FailureLog, reason_of
-from faasmoe.util.forkserver.client import ForkServerClient, spawn
+from faasmoe.util.forkserver.client import ForkServerClient
 from faasmoe.util.forkserver.messages import Alive, Ended, Event, Forked, ForkFailed, Loaded
-from faasmoe.util.processes import ROLE
+from faasmoe.util.forkserver.server_process import ServerProcess
 
 log = logging.getLogger(__name__)
 
 _NAME = "process that forks instances"
-_MODULE = "faasmoe.platforms.local.instance.zygote"
 _START_SECONDS = 120.0  # importing from a slow disk included
 _PAUSES = (0.1, 5.0)  # seconds before the next start after one that failed: at first, and at most
 PREFORKED = 2  # workers that the zygote forks ahead
-_ENVIRONMENT = {
-    ROLE: "zygote",
-    "OMP_NUM_THREADS": "1",  # compute threads of an instance; parallelism comes from instances
-    "MALLOC_ARENA_MAX": "1",  # what is freed is found again
-    "MALLOC_MMAP_THRESHOLD_": f"{128 << 10}",  # what a prompt needs goes back to the kernel; by default glibc's
-    "MALLOC_TRIM_THRESHOLD_": f"{128 << 10}",  # thresholds grow with what is freed
-}
-_spawn = partial(spawn, _MODULE, _ENVIRONMENT)
 
 
 class ZygoteFailed(FaasmoeError):
@@ -52,7 +41,7 @@ class ZygoteClient:
         modules: Sequence[str],
         listener: Listener,
         *,
-        spawn: Callable[[socket.socket], subprocess.Popen[bytes]] = _spawn,
+        spawn: Callable[[], ServerProcess] = start_zygote,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trouble = ""  # why the last one ended or did not start; empty once one is ready

@@ -84,7 +84,7 @@ class Supervisor:
         with theirs:
             try:
                 process = start(
-                    "faasmoe.platforms.local.daemon.daemon",
+                    "faasmoe.platforms.local.daemon",
                     [str(self.folder), str(self._listener.fileno()), self._options.to_json()],
                     stdin=theirs.fileno(),
                     stdout=_STDERR,  # what a library prints must not get among our own output

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -36,6 +35,7 @@ from faasmoe.util.forkserver.messages import (
     Ping,
     pack,
 )
+from faasmoe.util.forkserver.server_process import ServerProcess
 from tests.unit.platforms.local.daemon.world import VirtualLoop
 from tests.unit.util.forkserver.played import PlayedServer, settle
 
@@ -73,15 +73,15 @@ class World:
         self.events: list[ChildEvent | None] = []
         self.client = ZygoteClient(("a", "b"), self.events.append, spawn=self._spawn, clock=self.loop.time)
 
-    def _spawn(self, connection: socket.socket) -> Any:
+    def _spawn(self) -> ServerProcess:
         life = self._lives[min(len(self.begun), len(self._lives) - 1)]
         self.begun.append(self.loop.now)
         if isinstance(life, OSError):
             raise life
         self.servers.append(PlayedServer())
-        self.servers[-1].spawn(connection)
+        started = self.servers[-1].spawn()
         life(self.servers[-1])
-        return self.servers[-1]
+        return started
 
     @property
     def server(self) -> PlayedServer:
