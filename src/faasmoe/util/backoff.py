@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import random
+import os
 import time
 from collections.abc import Callable
+
+
+def _chance() -> float:
+    """At least 0, below 1. `random` would seed itself anew in each forked process."""
+    return int.from_bytes(os.urandom(4), "little") / (1 << 32)
 
 
 class Backoff:
@@ -19,7 +24,7 @@ class Backoff:
         most: float,
         calm: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = _chance,
     ) -> None:
         """`first`, `most`: shortest and longest pause; `calm`: time without a failure; all in seconds."""
         self._first = first

@@ -70,11 +70,13 @@ class _Limited(logging.StreamHandler[TextIO]):
     def begin(self, role: str) -> None:
         """Write for this process, which lines call `role`."""
         self._role = role
-        self._limit = LogRateLimit()
+        self._limit: LogRateLimit | None = None  # made when a line is written: most forked processes write none
         self._process = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`, which calls it with its lock."""
+        if self._limit is None:
+            self._limit = LogRateLimit()
         for each in self._limit.take(record):
             self._write(each)
 
@@ -87,8 +89,9 @@ class _Limited(logging.StreamHandler[TextIO]):
         if os.getpid() == self._process:
             self.acquire()
             try:
-                for each in self._limit.rest():
-                    self._write(each)
+                if self._limit is not None:
+                    for each in self._limit.rest():
+                        self._write(each)
             finally:
                 self.release()
         super().close()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)  # made once: forked children share it
 ROLE = "FAASMOE_ROLE"  # environment variable of a process: its role in measurements, such as "daemon"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _OURS = frozenset({"FAASMOE_LOG", "FAASMOE_CACHE", "FAASMOE_KERNELS"})  # what children read
@@ -63,14 +64,14 @@ def leave_signals_to_parent() -> None:
 
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies, whatever kills that."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)  # it died before we asked
 
 
 def set_name(name: str) -> None:
     """Set this process's name in the process table; the kernel keeps 15 bytes."""
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
+    _LIBC.prctl(_PR_SET_NAME, name.encode())
 
 
 class Children:
@@ -94,8 +95,10 @@ class Children:
                 yield ended[0], os.waitstatus_to_exitcode(ended[1])
 
     def leave(self) -> None:
-        """To be called by a child that was forked: these are its siblings."""
+        """To be called by a child that was forked: these are its siblings.
+
+        The handler of SIGCHLD, which does nothing, stays: to name it, `signal` writes to memory that is still shared.
+        """
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self._wake)
         os.close(self._child_ended)
