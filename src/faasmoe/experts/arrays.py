@@ -22,7 +22,7 @@ def address(array: Any) -> int:
     try:
         return _address_of(_view(array))  # in a quarter of the time that `array.ctypes` takes
     except TypeError:  # read-only, or with gaps
-        return int(array.ctypes.data)
+        return int(array.__array_interface__["data"][0])
 
 
 def in_memory(array: Any, dtype: str) -> bool:
