@@ -17,6 +17,7 @@ import select
 import socket
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -47,10 +48,13 @@ class NoRoom(Exception):
     """The system gives this process no more threads or descriptors."""
 
 
-def start_thread(thread: threading.Thread) -> None:
-    """Raises `NoRoom`."""
+def _start_thread(work: Callable[[ServerConnection], None], caller: ServerConnection) -> None:
+    """Have a thread do `work`. Raises `NoRoom`.
+
+    Not by `threading.Thread`, which waits until the thread runs, and writes to memory that is still shared.
+    """
     try:
-        thread.start()
+        start_new_thread(work, (caller,))
     except RuntimeError as error:  # that is what Python makes of EAGAIN
         raise NoRoom from error
 
@@ -94,6 +98,11 @@ class Instance:
 
     def run(self) -> None:
         """Load the function and serve it. Returns when all calls are answered and no more will be taken."""
+        self.serve()
+        self._drain()
+
+    def serve(self) -> None:
+        """Load the function, and take connections until it is time to end. Raises `NoRoom`."""
         record = self._record
         record.forked = record.last_used = time.monotonic_ns()
         threading.stack_size(_STACK_BYTES)
@@ -109,7 +118,6 @@ class Instance:
         if record.report:
             self._tell()
         self._accept()
-        self._drain()
 
     def _accept(self) -> None:
         """Take connections until it is time to end."""
@@ -156,7 +164,7 @@ class Instance:
             caller = ServerConnection(connection)
             self._callers.add(caller)
         try:
-            start_thread(threading.Thread(target=self._serve, args=(caller,), daemon=True))
+            _start_thread(self._serve, caller)
         except NoRoom:
             with self._lock:
                 self._callers.discard(caller)
@@ -168,8 +176,8 @@ class Instance:
         """One orchestrator's connection, until it closes."""
         caller.thread = threading.get_native_id()
         try:
-            while True:
-                self._answer(caller, *frame.receive_call(caller.connection, caller.buffer))
+            while call := frame.receive_call(caller.connection, caller.buffer):
+                self._answer(caller, *call)
         except (wire.Lost, ValueError) as error:  # an orchestrator went away or lied; others may still be there
             log.debug("connection ended: %s", error)
         finally:
@@ -254,6 +262,11 @@ class Instance:
         """Have the daemon look at the record."""
         with suppress(OSError):  # it is going; so are we
             self._lifeline.send(b"d", socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        """Close what an instance has that does not run, and whose process goes on."""
+        self._listener.close()
+        self._lifeline.close()
 
     def _drain(self) -> None:
         """Finish what runs, refuse what is new."""

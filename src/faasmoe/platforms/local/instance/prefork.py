@@ -5,20 +5,21 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
 
-from faasmoe.platforms.local.instance.instance import Handle, Instance, NoRoom, start_thread
+from msgspec.structs import replace
+
+from faasmoe.platforms.local.instance.instance import Handle, Instance, NoRoom
 from faasmoe.platforms.local.instance.sandbox import Sandbox
-from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.protocol import frame
 from faasmoe.platforms.local.protocol.endings import NO_ROOM
 from faasmoe.platforms.local.protocol.frame import INLINE, Header
 from faasmoe.platforms.local.protocol.payloads import Duty, encode
-from faasmoe.util.forkserver.connection import Connection
-from faasmoe.util.forkserver.messages import Fork
-from faasmoe.util.forkserver.worker import Assignment, Worker, wait_for_assignment
+from faasmoe.util.forkserver.worker import Assignment
+
+# of a rehearsal, made once: a worker has less memory of its own
+_CALL = frame.pack_call(Header(INLINE, 0, 0, 0, 0, 0))
+_DUTY = Duty(slot=0, handler=f"{__name__}:_ending", artifact=b"", keep_alive=60.0, concurrency=1)
 
 
 def live(wait: Callable[[], Assignment], sandbox: Sandbox, warm_up: Sequence[Callable[[], None]]) -> int:
@@ -41,19 +42,21 @@ def _become(wait: Callable[[], Assignment]) -> None:
     Instance.assigned(*assignment).run()
 
 
-def _nothing(_: str) -> Handle:
-    return lambda *_: b""
+def _ending(lifeline: str) -> Handle:
+    """A function whose first call ends its instance. `lifeline`: the descriptor of the daemon's end."""
 
+    def handle(*_: object) -> bytes:
+        socket.close(int(lifeline))
+        return b""
 
-def _rehearsal(wait: Callable[[], Assignment]) -> None:
-    with suppress(NoRoom):  # its caller notices
-        _become(wait)
+    return handle
 
 
 def rehearse(warm_up: Sequence[Callable[[], None]]) -> None:
-    """Live a whole life once, and do `warm_up`. Raises `NoRoom`.
+    """Live once until the instance idles, and do `warm_up`. Raises `NoRoom`.
 
-    A worker does it so that the pages to which every instance writes are its own before it has an assignment.
+    A worker does it so that the pages to which every instance writes are its own before it has an assignment. What only
+    the end of an instance takes is left out.
     """
     _live_once()
     for function in warm_up:
@@ -65,23 +68,17 @@ def _live_once() -> None:
     os.ftruncate(table, mmap.PAGESIZE)
     listener.bind("")  # a name of the kernel's choice
     listener.listen(1)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    lifeline, lifeline_end = socket.socketpair()
     caller = socket.socket(socket.AF_UNIX)
     caller.connect(listener.getsockname())
-    duty = Duty(slot=0, handler=f"{__name__}:_nothing", artifact=b"", keep_alive=60.0, concurrency=1)
-    with listener, theirs, lifeline, lifeline_end, caller:
-        descriptors = [listener.fileno(), lifeline_end.fileno(), table]
-        Worker(os.getpid(), ours).assign(Fork(0, encode(duty)), descriptors)
-        os.close(table)
-        listener.close()
-        lifeline_end.close()
-        frame.send_call(caller, frame.pack_call(Header(INLINE, 0, 0, 0, 0, 0)), ())
-        thread = threading.Thread(target=_rehearsal, args=(partial(wait_for_assignment, Connection(theirs)),))
-        start_thread(thread)
-        try:
-            frame.receive_reply(caller, memoryview(bytearray(frame.BUFFER)))
-        except wire.Lost as error:
-            raise NoRoom from error
-        lifeline.shutdown(socket.SHUT_WR)
-        thread.join()
+    caller.send(_CALL)
+    lifeline, lifeline_end = socket.socketpair()
+    instance = Instance.assigned(
+        encode(replace(_DUTY, artifact=b"%d" % lifeline.detach())),
+        [listener.detach(), lifeline_end.detach(), table],
+    )
+    instance.serve()
+    caller.recv(frame.HEADER)  # the reply
+    caller.shutdown(socket.SHUT_WR)
+    caller.recv(frame.HEADER)  # the end: that is the last that the thread of the connection does
+    caller.close()
+    instance.close()

@@ -95,14 +95,16 @@ def send_reply(sock: socket.socket, answer: ReplyHeader, inline: Sequence[Buffer
         raise Lost(str(error)) from error
 
 
-def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memoryview, list[int]]:
+def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memoryview, list[int]] | None:
     """The next call, received into `buffer` of `BUFFER` bytes: header, bytes after it, descriptors of new segments.
 
-    Waits for it. Raises `Lost` on anything else.
+    Waits for it. None if the other side has closed the connection instead. Raises `Lost` on anything else.
     """
     fds: list[int] = []
     try:
         got, ancillary, flags, _ = sock.recvmsg_into([buffer], _FDS, _CLOEXEC)
+        if got == 0:
+            return None
         if ancillary:
             fds = descriptors(ancillary)
         if flags & _TRUNCATED:

@@ -41,12 +41,19 @@ def fresh() -> memoryview:
     return memoryview(bytearray(BUFFER))
 
 
+def received(sock: socket.socket, buffer: memoryview | None = None) -> tuple[Header, memoryview, list[int]]:
+    """A call that comes."""
+    call = frame.receive_call(sock, fresh() if buffer is None else buffer)
+    assert call is not None
+    return call
+
+
 def call_after(data: bytes) -> tuple[Header, bytes, list[int]]:
     """What is received when the other side sends `data` and closes."""
     with pair() as (ours, theirs):
         theirs.sendall(data)
         theirs.close()
-        header, inline, fds = frame.receive_call(ours, fresh())
+        header, inline, fds = received(ours)
         return header, bytes(inline), fds
 
 
@@ -94,7 +101,7 @@ def test_call_round_trip(call: tuple[Header, list[bytes]]) -> None:
     with pair() as (ours, theirs):
         sent = frame.send_call(theirs, frame.pack_call(header), parts)
         assert sent == HEADER + sum(map(len, parts))
-        again, inline, fds = frame.receive_call(ours, fresh())
+        again, inline, fds = received(ours)
         assert (again, bytes(inline), fds) == (header, b"".join(parts), [])
 
 
@@ -118,7 +125,7 @@ def test_the_largest_frames_go_through_an_empty_socket() -> None:
     with pair() as (ours, theirs):
         theirs.setblocking(False)
         frame.send_call(theirs, frame.pack_call(EMPTY._replace(payload_length=MAX_INLINE)), [payload])
-        _, inline, _ = frame.receive_call(ours, fresh())
+        _, inline, _ = received(ours)
         assert inline == payload
         frame.send_reply(theirs, ReplyHeader(Status.OK, length=MAX_INLINE), [payload])
         buffer = fresh()
@@ -131,14 +138,14 @@ def test_one_connection_carries_calls_one_after_the_other() -> None:
         buffer = fresh()
         for payload in (b"first and longer", b"", b"third"):
             frame.send_call(theirs, frame.pack_call(EMPTY._replace(payload_length=len(payload))), [payload])
-            assert frame.receive_call(ours, buffer)[1] == payload
+            assert received(ours, buffer)[1] == payload
 
 
 @given(calls(), st.lists(st.integers(1, 400), max_size=6))
 def test_a_call_may_arrive_in_pieces(call: tuple[Header, list[bytes]], cuts: list[int]) -> None:
     header, parts = call
     data = frame.pack_call(header) + b"".join(parts)
-    again, inline, fds = frame.receive_call(Pieces(data, cuts), fresh())
+    again, inline, fds = received(Pieces(data, cuts))
     assert (again, bytes(inline), fds) == (header, b"".join(parts), [])
 
 
@@ -151,12 +158,20 @@ def test_a_reply_may_arrive_in_pieces(text: bytes, cuts: list[int]) -> None:
     assert buffer[HEADER:end] == text
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(min_size=1, max_size=300))
 def test_noise_is_neither_call_nor_reply(noise: bytes) -> None:
     with pytest.raises(Lost):
         call_after(noise)
     with pytest.raises(Lost):
         reply_after(noise)
+
+
+def test_the_end_of_a_connection_is_no_call_but_a_lost_reply() -> None:
+    with pair() as (ours, theirs):
+        theirs.close()
+        assert frame.receive_call(ours, fresh()) is None
+    with pytest.raises(Lost, match="closed"):
+        reply_after(b"")
 
 
 @given(st.binary(max_size=60), st.binary(max_size=100))
@@ -177,7 +192,7 @@ def test_a_call_cut_short_is_lost(call: tuple[Header, list[bytes]], data: st.Dat
     header, parts = call
     whole = frame.pack_call(header) + b"".join(parts)
     with pytest.raises(Lost, match="closed"):
-        call_after(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        call_after(whole[: data.draw(st.integers(1, len(whole) - 1))])
 
 
 @given(st.binary(max_size=200), st.data())
@@ -235,7 +250,7 @@ def test_two_descriptors_arrive_and_can_be_used() -> None:
     with pair() as (ours, theirs), pipe() as (reading, writing):
         frame.send_call(theirs, frame.pack_call(EMPTY, segments=True), (), [writing, reading])
         os.close(writing)
-        _, inline, fds = frame.receive_call(ours, fresh())
+        _, inline, fds = received(ours)
         assert len(inline) == 0
         assert len(fds) == 2
         os.write(fds[0], b"through both")
