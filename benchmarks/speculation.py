@@ -185,7 +185,7 @@ def measure(folder: Path, kinds: Sequence[str], tokens: int, rounds: int) -> Fig
             )
             figures |= {f"{kind}_{name}_tokens_s": rate for name, rate in rates.items()}
             figures[f"{kind}_accepted_share"] = accepted / proposed if proposed else 0.0
-            figures[f"{kind}_row_share"] = both.engines["ngram"]._row_cost.share(1)
+            figures[f"{kind}_row_share"] = both.engines["ngram"]._scheduler._row_cost.share(1)
             figures[f"speculation_{kind}_{'gain' if kind == 'edit' else 'ratio'}"] = ratio
     return figures
 

@@ -20,7 +20,6 @@ from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
 from faasmoe.engine.request_state import Listener, RequestState
 from faasmoe.engine.scheduler import Scheduler
-from faasmoe.engine.speculation.row_cost import RowCost
 from faasmoe.engine.stats import StepStats
 from faasmoe.errors import EngineStopped, FaasmoeError, RequestError
 from faasmoe.model.dense.dense import DenseModel
@@ -57,8 +56,7 @@ class Engine:
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
         self._memory = KVAllocator.of(self.options, model.state_spec)
-        self._row_cost = RowCost()
-        self._scheduler = Scheduler(self.options, self._memory, row_cost=self._row_cost)
+        self._scheduler = Scheduler(self.options, self._memory)
         self._speculates = self.options.speculation == "ngram" and self._memory.spec.truncatable
         self._observer = observer
         self._costs = costs or StepCosts()
@@ -192,8 +190,6 @@ class Engine:
         planned = time.perf_counter()
         outcome = Attempts(self._forward, self._again, self._costs).run(batch, cpu)
         computed = time.perf_counter()
-        if not batch.prompt_tokens and outcome.typical:
-            self._row_cost.note(len(batch.tokens), computed - planned)
         with self._work:
             self._charge(outcome.bills)
             for running, error in outcome.failed:
@@ -202,6 +198,8 @@ class Engine:
         for part, logits in outcome.done:
             self._sample(part, logits)
         ended = time.perf_counter()
+        if outcome.typical:
+            self._scheduler.took(len(batch.tokens), batch.prompt_tokens, ended - started)
         phases = {
             "schedule": planned - started,
             "forward": computed - planned,

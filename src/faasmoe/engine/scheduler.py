@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from faasmoe.engine.fair_share import FairShare
 from faasmoe.engine.kv.allocator import KVAllocator
+from faasmoe.engine.prompt_budget import PromptBudget
 from faasmoe.engine.sequence import Sequence
 from faasmoe.engine.speculation.row_cost import RowCost
 from faasmoe.engine.step import ScheduledTokens, Step
@@ -68,13 +69,16 @@ class Scheduler:
         options: EngineOptions | None = None,
         memory: KVAllocator | None = None,
         clock: Callable[[], float] = time.monotonic,
-        row_cost: RowCost | None = None,
+        prompt_budget: PromptBudget | None = None,
     ) -> None:
         self.options = options or EngineOptions()
         self.memory = memory or KVAllocator()
         self.preemptions = 0
         self.drafted = self.accepted = 0  # tokens of drafts, and those of them that were right
-        self._row_cost = row_cost or RowCost()
+        self._row_cost = RowCost()
+        self._prompt_budget = prompt_budget or PromptBudget(
+            self.options.inter_token_latency, self.options.max_step_tokens
+        )
         self._clock = clock
         self._fair = FairShare()
         self._queues: dict[str, _TenantQueue] = {}  # of tenants that have sequences
@@ -138,7 +142,7 @@ class Scheduler:
             decodes += sum(sequence.pending == 1 for sequence in queue.started)
             if queue.tenant in self._satisfied:
                 self._fair.join(queue.tenant)
-        step = Step(self.options, decodes)
+        step = Step(self.options, decodes, self._prompt_budget.tokens)
         oldest = min((queue.first for queue in self._queues.values()), default=0)
         turns = [(self._fair.tag(tenant), queue.first, queue) for tenant, queue in self._queues.items()]
         heapq.heapify(turns)
@@ -156,6 +160,13 @@ class Scheduler:
         self.drafted += drafted
         self.accepted += accepted
         self._fair.charge(sequence.tenant, accepted)
+
+    def took(self, tokens: int, prompt_tokens: int, seconds: float) -> None:
+        """A step of `tokens`, of which `prompt_tokens` were of prompts, took `seconds`: later ones are sized by it."""
+        if prompt_tokens:
+            self._prompt_budget.note(prompt_tokens, seconds, beside_decodes=prompt_tokens < tokens)
+        else:
+            self._row_cost.note(tokens, seconds)
 
     def _speculate(self, step: Step) -> None:
         """Let sequences that decode verify drafts, with what nobody else wants of the step and of the memory."""

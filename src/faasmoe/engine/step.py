@@ -30,8 +30,8 @@ class ScheduledTokens:
 class Step:
     """A step while it is put together."""
 
-    def __init__(self, options: EngineOptions, decodes: int) -> None:
-        """`decodes` is how many sequences can decode."""
+    def __init__(self, options: EngineOptions, decodes: int, prompts: int) -> None:
+        """`decodes` is how many sequences can decode, `prompts` the most tokens of prompts beside them."""
         self.counts: dict[Sequence, int] = {}
         self.drafts: dict[Sequence, tuple[int, ...]] = {}  # of sequences that decode
         self.left = options.max_step_tokens
@@ -39,7 +39,7 @@ class Step:
         self._prompts = options.max_step_tokens
         if decodes:
             beside = options.max_step_tokens - min(decodes, options.max_sequences)
-            self._prompts = max(1, min(options.max_prompt_tokens, beside))
+            self._prompts = max(1, min(prompts, beside))
 
     @property
     def full(self) -> bool:

@@ -20,25 +20,25 @@ MOST_ORCHESTRATORS = 1000
 class EngineOptions:
     """Memory of an engine, and the sizes of its steps and queue.
 
-    `max_prompt_tokens` bounds how long a step with decodes can last, as in Sarathi-Serve (Agrawal et al., OSDI
-    2024). 64 tokens touch 59 of 60 experts (DESIGN's table for Qwen1.5-MoE), so from there on a step costs one
-    reading of the model and then grows with its tokens: 128 keep the reading the lesser part of a prompt's cost
-    and add no more to the decodes beside it than a full batch of decodes would.
+    `inter_token_latency` is what prompts may make of the gap between two tokens of a response: a step takes as many of
+    their tokens as that allows (`engine.prompt_budget`), and `max_step_tokens` of them while nobody decodes.
 
     Raises `OptionError` naming the option if a value is out of range.
     """
 
     kv_cache_bytes: int | None = None  # for all sequences; None: a share of free memory
     max_step_tokens: int = 512  # tokens a step
-    max_prompt_tokens: int = 128  # of them of prompts, while any sequence decodes
     max_sequences: int = 64  # sequences a step; others take turns with them or wait
     max_waiting: int = 1024  # sequences that may wait; more are refused
+    inter_token_latency: float = 0.3  # seconds of a step with decodes, at which prompts in it aim
     speculation: Speculation = "ngram"  # whether drafts from the text itself are verified, where that pays
 
     def __post_init__(self) -> None:
         if self.speculation not in (kinds := get_args(Speculation)):
             raise OptionError(f"speculation is {self.speculation!r}: must be one of {', '.join(kinds)}")
-        for option in fields(self)[:-1]:
+        if not self.inter_token_latency > 0:
+            raise OptionError(f"inter_token_latency is {self.inter_token_latency}: must be above 0 seconds")
+        for option in fields(self)[:-2]:
             value = getattr(self, option.name)
             if value is not None and not 1 <= value <= sys.maxsize:  # so that NaN is refused
                 raise OptionError(f"{option.name} is {value}: must be 1 to {sys.maxsize}")

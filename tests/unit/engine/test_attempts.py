@@ -134,7 +134,9 @@ class Case:
             Letters(),
             end_tokens=frozenset(),
             max_model_len=200,
-            options=EngineOptions(model.state_spec.nbytes(chance.choice([150, 300, 4000])), 64, 32, 8),
+            options=EngineOptions(
+                model.state_spec.nbytes(chance.choice([150, 300, 4000])), max_step_tokens=40, max_sequences=8
+            ),
             costs=self.model.costs,
         )
         self.asked: list[tuple[list[int], int, int | None, bool]] = []

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from faasmoe.engine.prompt_budget import PromptBudget
 from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.sequence import Sequence
 from faasmoe.engine.step import ScheduledTokens
@@ -16,7 +17,7 @@ from tests.unit.engine.sequences import A_TOKEN, ended, memory_for, run, sequenc
 
 
 def test_decodes_go_on_beside_chunks_of_prompts() -> None:
-    scheduler = Scheduler(EngineOptions(max_step_tokens=8, max_prompt_tokens=4))
+    scheduler = Scheduler(EngineOptions(max_step_tokens=8), prompt_budget=PromptBudget(1.0, most=4))
     scheduler.add(sequence("long", 20))
     assert run(scheduler) == [("long", 8)]
     assert run(scheduler) == [("long", 8)]
@@ -26,6 +27,37 @@ def test_decodes_go_on_beside_chunks_of_prompts() -> None:
     assert run(scheduler) == [("long", 1), ("short", 1), ("late", 4)]
     assert run(scheduler) == [("long", 1), ("short", 1), ("late", 4)]
     assert run(scheduler) == [("long", 1), ("short", 1), ("late", 2)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.floats(0.0, 0.2), st.floats(1e-5, 0.02), st.floats(1e-4, 0.02), st.integers(1, 8), st.integers(256, 1024)
+)
+def test_prompts_beside_decodes_end_and_leave_gaps_as_asked(
+    reading: float, a_prompt_token: float, a_decode: float, decodes: int, most: int
+) -> None:
+    """Steps take `reading` seconds, and more for each token."""
+    options = EngineOptions(max_step_tokens=most, inter_token_latency=0.25)
+    now = 0.0
+    scheduler = Scheduler(options, clock=lambda: now)
+    talking = [sequence(f"talks{i}", 1, tenant=f"talks{i}", more=10_000) for i in range(decodes)]
+    for s in talking:
+        scheduler.add(s)
+    run(scheduler)
+    asking = sequence("asks", 5000, tenant="asks", more=1)
+    scheduler.add(asking)
+    gaps, chunks = [], []
+    while not ended(asking):
+        work = dict(run(scheduler))
+        assert all(work[s.id] == 1 for s in talking)
+        chunks.append(work["asks"])
+        gaps.append(reading + a_prompt_token * work["asks"] + a_decode * decodes)
+        now += gaps[-1]
+        scheduler.took(sum(work.values()), work["asks"], gaps[-1])
+    assert min(chunks[:-1]) >= 64
+    for gap, chunk in list(zip(gaps, chunks, strict=True))[12:-1]:
+        assert gap < 1.1 * options.inter_token_latency or chunk <= 65
+        assert gap > 0.9 * options.inter_token_latency or chunk == most - decodes
 
 
 def test_too_many_sequences_wait_and_then_are_refused() -> None:
@@ -136,7 +168,9 @@ requests = st.lists(
 def test_every_sequence_ends_within_budget(
     asked: list[tuple[str, int, int, int]], budget: int, most: int, prompts: int
 ) -> None:
-    scheduler = Scheduler(EngineOptions(max_step_tokens=budget, max_sequences=most, max_prompt_tokens=prompts))
+    scheduler = Scheduler(
+        EngineOptions(max_step_tokens=budget, max_sequences=most), prompt_budget=PromptBudget(1.0, most=prompts)
+    )
     sequences = [sequence(str(i), n, tenant=t, more=m, priority=p) for i, (t, n, m, p) in enumerate(asked)]
     for s in sequences:
         scheduler.add(s)
@@ -281,8 +315,10 @@ def saturate(
 def test_two_saturated_tenants_get_tokens_as_their_weights(
     prompt: int, more: int, most: int, memory: int | None
 ) -> None:
-    options = EngineOptions(max_step_tokens=64, max_sequences=most, max_prompt_tokens=16)
-    scheduler = Scheduler(options, memory_for(memory) if memory else None)
+    options = EngineOptions(max_step_tokens=64, max_sequences=most)
+    scheduler = Scheduler(
+        options, memory_for(memory) if memory else None, prompt_budget=PromptBudget(1.0, most=16)
+    )
     got = saturate(scheduler, 1500, prompt, more, "ab", a=3.0)
     assert got["a"] / got["b"] == pytest.approx(3, rel=0.05)
 

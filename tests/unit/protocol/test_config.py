@@ -31,6 +31,13 @@ def test_an_option_that_leaves_nothing_is_refused_by_name(name: str) -> None:
     assert getattr(EngineOptions(**{name: 1}), name) == 1
 
 
+@pytest.mark.parametrize("value", [0, -0.1, math.nan])
+def test_a_gap_between_tokens_that_leaves_no_time_is_refused(value: float) -> None:
+    with pytest.raises(OptionError, match=f"inter_token_latency is {value}: must be above 0 seconds"):
+        EngineOptions(inter_token_latency=value)
+    assert EngineOptions(inter_token_latency=math.inf).inter_token_latency == math.inf
+
+
 def test_speculation_is_known_or_refused() -> None:
     with pytest.raises(OptionError, match="speculation is 'eagle': must be one of ngram, off"):
         EngineOptions(speculation="eagle")  # type: ignore[arg-type]

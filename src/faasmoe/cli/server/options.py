@@ -24,6 +24,7 @@ from faasmoe.util.logs import Format
 _ENGINE = EngineOptions()
 
 _LONGEST_DRAIN = 86400  # seconds
+_LONGEST_GAP = 60  # seconds between two tokens
 _MOST_PORT = 65535
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -41,6 +42,16 @@ MaxSequences = Annotated[
     int, whole(1, MOST_COUNT, help="Most sequences in one step; others take turns with them.")
 ]
 MaxStepTokens = Annotated[int, whole(1, MOST_COUNT, help="Most tokens in one step, of prompts and completions.")]
+InterTokenLatency = Annotated[
+    float,
+    real(
+        0,
+        _LONGEST_GAP,
+        above=True,
+        help="Seconds between two tokens of a response at which prompts that run beside it aim. They are run in "
+        "chunks of as many tokens as this allows, 64 at least, and whole only while no response is generated.",
+    ),
+]
 Speculation = Annotated[
     Literal["ngram", "off"],
     typer.Option(
@@ -149,6 +160,7 @@ class EngineParameters:
     kv_cache_memory: KvCacheMemory = None
     max_sequences: MaxSequences = _ENGINE.max_sequences
     max_step_tokens: MaxStepTokens = _ENGINE.max_step_tokens
+    inter_token_latency: InterTokenLatency = _ENGINE.inter_token_latency
     speculation: Speculation = _ENGINE.speculation
 
     def options(self) -> EngineOptions:
@@ -157,6 +169,7 @@ class EngineParameters:
             self.kv_cache_memory,
             max_sequences=self.max_sequences,
             max_step_tokens=self.max_step_tokens,
+            inter_token_latency=self.inter_token_latency,
             speculation=self.speculation,
         )
 

@@ -1,0 +1,42 @@
+"""How many tokens of prompts a step takes beside decodes: measured, because it hangs on the model and the machine."""
+
+from __future__ import annotations
+
+_LEAST = 64  # tokens that touch 59 of 60 experts: a step of fewer reads as much of the model, so is hardly shorter
+_FIRST = 128  # until a step has told
+_DAMPING = 0.5  # power of what a step asks for: times of single steps differ
+_MOST_CHANGE = 4.0  # that a step may ask for, as a factor: what asks for more was interrupted
+
+
+class PromptBudget:
+    """As many tokens as keep a step within a target of its seconds, which are the gap between two tokens of a decode.
+
+    The chunk size of chunked prefills (Agrawal et al., "Sarathi-Serve", OSDI 2024), which there is a constant from a
+    profile. A step's time is some time plus that of each token of a prompt. So if a step with p such tokens took s,
+    the budget lies between p and p * target / s. Every step moves the budget towards that number by half of the way,
+    counted in factors, and never past the budget that is right. It stays between `_LEAST`, so that prompts get on
+    whatever the target is, and the most that a step takes.
+    """
+
+    def __init__(self, target: float, most: int) -> None:
+        """`target` seconds of a step, above 0; `most` tokens."""
+        self._target = target
+        self._least, self._most = min(_LEAST, most), most
+        self._tokens = float(min(_FIRST, most))
+
+    @property
+    def tokens(self) -> int:
+        """The budget of the next step in which a sequence decodes."""
+        return int(self._tokens)
+
+    def note(self, prompt_tokens: int, seconds: float, *, beside_decodes: bool) -> None:
+        """A step with `prompt_tokens`, at least one, took `seconds`, which are above 0.
+
+        A step that was too long tells that its tokens were too many, with decodes or without. One that was short tells
+        that more would do if decodes were in it.
+        """
+        asked = prompt_tokens * self._target / seconds
+        too_long = seconds > self._target
+        if asked < self._tokens if too_long else beside_decodes and asked > self._tokens:
+            change = min(max(asked / self._tokens, 1 / _MOST_CHANGE), _MOST_CHANGE)
+            self._tokens = min(max(self._tokens * change**_DAMPING, self._least), self._most)
