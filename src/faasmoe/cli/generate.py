@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from faasmoe.cli.kernels import cache
 from faasmoe.cli.numeric import MOST_SEED, MOST_TOKENS, real, whole
 from faasmoe.cli.options import Json, Model
 from faasmoe.cli.parameters import ServingParameters, grouped
@@ -85,6 +86,7 @@ def generate(
     source = resolve(model)  # a download shows its own progress
     serving.check(source.folder, sampling.max_tokens)
     torch_build.warn()
+    cache.apply(serving.quantize)
     with entry.start(options, PRELOAD) as pool:  # its processes start while this one imports and loads
         runtime = _load(entry, pool, source, serving, Stages(errors))
         from faasmoe.evaluation.meters.meter import Meter

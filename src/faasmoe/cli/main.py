@@ -12,7 +12,7 @@ from rich.console import Console
 from faasmoe import __version__
 from faasmoe.cli import functions, generate, inspect, models
 from faasmoe.cli.evaluation import evaluate
-from faasmoe.cli.kernels import choice, kernels
+from faasmoe.cli.kernels import kernels
 from faasmoe.cli.planner import plan
 from faasmoe.cli.platforms import PlatformCommand
 from faasmoe.cli.server import serve, signals
@@ -60,7 +60,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signals.unwind()
     try:
-        choice.apply()
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
         _refuse(error)

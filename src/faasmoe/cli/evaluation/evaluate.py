@@ -31,6 +31,7 @@ from faasmoe.cli.evaluation.workloads import (
     Tenants,
     WorkloadName,
 )
+from faasmoe.cli.kernels import cache
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, whole
 from faasmoe.cli.options import BlockSize, Dtype, Json, MeasuredKeepAlive, MemoryBudget, Model, Seed
 from faasmoe.cli.parameters import grouped
@@ -52,6 +53,7 @@ def callback() -> None:
     Experiments run one case after the other, in random order in each trial, and start everything anew every time. An
     interrupted one goes on where it was when the same command is started again.
     """
+    cache.apply()
 
 
 @app.command(cls=PlatformCommand)

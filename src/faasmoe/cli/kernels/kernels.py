@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from faasmoe.cli.kernels import choice
+from faasmoe.cli.kernels import cache
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
+from faasmoe.experts.formats import conversions
+from faasmoe.experts.kernels.calibration import BFLOAT16, ONEDNN, Calibration
+from faasmoe.experts.kernels.choice import VARIABLE, Choice
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.instruction_set import VARIABLE, known
+from faasmoe.experts.kernels.instruction_set import InstructionSet, known
 
-Facts = dict[str, Any]
+_UNMEASURED = "the best by the CPU's flags, nothing was measured"
+_MEASURED = "the fastest, as was measured here"
 
 
 def kernels(
@@ -28,74 +34,87 @@ def kernels(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show which instruction sets there are kernels for, and which of them this machine computes with."""
-    cpu, named = Cpu.here(), choice.named()
-    measured = _measured() if measure else {}
-    chosen, reason = _used(named)
-    facts: Facts = {
-        "architecture": cpu.architecture,
-        "cpu": cpu.model,
-        "instruction_sets": [
-            {"name": each.name, "built": each.built, "lacking": each.lacking} for each in known(cpu)
-        ],
-        "chosen": chosen,
-        "reason": reason,
-        **measured,
-    }
+    """Show which instruction sets there are kernels for, and which of them this machine computes with.
+
+    A server measures them too, when it has had no request for a minute.
+    """
+    from faasmoe.cli.kernels.calibration import measure as measured
+
+    found = measured() if measure else cache.remembered()
+    cpu = Cpu.here()
+    sets, used = known(cpu), _used(found)
+    reason = (
+        f"{VARIABLE}={os.environ[VARIABLE]}" if os.environ.get(VARIABLE) else _MEASURED if found else _UNMEASURED
+    )
     if as_json:
+        facts: dict[str, Any] = {
+            "architecture": cpu.architecture,
+            "cpu": cpu.model,
+            "instruction_sets": [
+                {"name": each.name, "built": each.built, "lacking": each.lacking} for each in sets
+            ],
+            "used": {format: asdict(choice) for format, choice in used.items()},
+            "reason": reason,
+            "calibration": asdict(found) if found else None,
+        }
         typer.echo(json.dumps(facts))
         return
-    console = Console()
-    console.print(f"{cpu.architecture}, {cpu.model}", highlight=False)
-    console.print(WholeTable(_table(facts)))
-    if measured:
-        console.print("\nmilliseconds for a product of rows with weights of a format:", highlight=False)
-        console.print(WholeTable(_times(facts)))
-        console.print()
-    console.print(f"{chosen} is used: {reason}", highlight=False)
+    console = Console(highlight=False)
+    console.print(f"{cpu.architecture}, {cpu.model}")
+    console.print(WholeTable(_sets(sets, {choice.instruction_set for choice in used.values()})))
+    if found:
+        console.print(f"\nmilliseconds of a product of rows with weights, measured in {found.seconds:.1f} s:")
+        console.print(WholeTable(_times(found, [each.name for each in sets])))
+    console.print("\n" + "\n".join(_told(used)) + f": {reason}")
 
 
-def _measured() -> Facts:
-    """Measure, and keep the choice."""
-    from faasmoe.experts.kernels.calibration import PRODUCTS, calibrate
-    from faasmoe.experts.kernels.library import instruction_sets
+def _used(found: Calibration | None) -> dict[str, Choice]:
+    """What other commands compute with, by the format of a model's weights. Raises `UserError` if there is nothing."""
+    from faasmoe.experts.kernels.library import Library, instruction_sets
 
-    found = calibrate(instruction_sets())
-    choice.remember(found.chosen)
-    products = list(map(str, PRODUCTS))
+    by_flags = Choice(Library.chosen().instruction_set, Choice.here().onednn_rows)
+    measured = None if os.environ.get(VARIABLE) else found
     return {
-        "milliseconds": {name: dict(zip(products, its, strict=True)) for name, its in found.milliseconds.items()},
-        "fastest": found.chosen,
+        format: measured.choice(format, instruction_sets()) if measured else by_flags
+        for format in (BFLOAT16, *conversions())
     }
 
 
-def _used(named: str | None) -> tuple[str, str]:
-    """The instruction set that other commands compute with, and why. `named`: the one that the user has named."""
-    from faasmoe.experts.kernels.library import Library
+def _told(used: dict[str, Choice]) -> list[str]:
+    """Lines that say what is used, and for which formats if it is not the same for all."""
+    formats: dict[str, list[str]] = {}
+    for format, choice in used.items():
+        formats.setdefault(choice.instruction_set, []).append(format)
+    rows = used[BFLOAT16].onednn_rows
+    return [
+        *(
+            [f"{ONEDNN} is used for {rows} rows and more with weights of the dense part in {BFLOAT16}"]
+            if rows
+            else []
+        ),
+        *(
+            f"{name} is used" + (f" for {', '.join(its)}" if len(formats) > 1 else "")
+            for name, its in formats.items()
+        ),
+    ]
 
-    chosen, fastest = Library.chosen().instruction_set, choice.remembered()
-    if named:
-        return chosen, f"{VARIABLE}={named}"
-    if fastest:
-        return fastest, "the fastest, as was measured here"
-    return chosen, "the best by the CPU's flags, and nothing was measured"
 
-
-def _table(facts: Facts) -> Table:
+def _sets(sets: list[InstructionSet], used: set[str]) -> Table:
     table = Table("instruction set", "built", "the CPU lacks", box=None, pad_edge=False)
-    for each in facts["instruction_sets"]:
-        style = "bold" if each["name"] == facts["chosen"] else None
-        lacking = ", ".join(each["lacking"]) or "nothing"
-        table.add_row(each["name"], "yes" if each["built"] else "no", lacking, style=style)
+    for each in sets:
+        lacking = ", ".join(each.lacking) or "nothing"
+        table.add_row(
+            each.name, "yes" if each.built else "no", lacking, style="bold" if each.name in used else None
+        )
     return table
 
 
-def _times(facts: Facts) -> Table:
-    products = next(iter(facts["milliseconds"].values()))
-    table = Table("", *products, box=None, pad_edge=False)
-    for column in table.columns[1:]:
+def _times(found: Calibration, names: list[str]) -> Table:
+    columns = [name for name in (*names, ONEDNN) if any(name in each.milliseconds for each in found.measurements)]
+    table = Table("weights", "rows", "from", *columns, box=None, pad_edge=False)
+    for column in (table.columns[1], *table.columns[3:]):
         column.justify = "right"
-    for name, its in facts["milliseconds"].items():
-        style = "bold" if name == facts["fastest"] else None
-        table.add_row(name, *(f"{each:.2f}" for each in its.values()), style=style)
+    for each in found.measurements:
+        cells = [f"{each.milliseconds[name]:.3g}" if name in each.milliseconds else "" for name in columns]
+        table.add_row(each.format, str(each.rows), each.source, *cells)
     return table

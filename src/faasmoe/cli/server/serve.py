@@ -7,6 +7,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from faasmoe.cli.kernels import cache
 from faasmoe.cli.options import Model
 from faasmoe.cli.parameters import ServingParameters, grouped
 from faasmoe.cli.server.access import Terms, bind, open_tenancy
@@ -61,6 +62,7 @@ def serve(
     entry.require_connect("a server")
     options, engine_options, fleet_options = serving.platform_options(entry), engine.options(), fleet.options()
     terms = _check(model, serving, tenancy)
+    cache.apply(serving.quantize)
     resort = LastResort(ENDING)
     resort.start()
     announcer = Announcer(log_format)

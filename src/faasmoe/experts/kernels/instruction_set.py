@@ -1,13 +1,12 @@
-"""The instruction sets that kernels are compiled for, and which of them this machine can run. Loads no kernels."""
+"""The instruction sets that kernels are compiled for, and which of them this machine can run."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import NamedTuple
 
 from faasmoe.experts.kernels.cpu import Cpu
-
-VARIABLE = "FAASMOE_KERNELS"  # environment variable: the instruction set to use, or a path of a shared object
 
 _FOLDER = os.path.dirname(__file__)
 # Flags of /proc/cpuinfo. The first two are what compilers call x86-64-v3 and v4.
@@ -36,6 +35,12 @@ class InstructionSet(NamedTuple):
     def runs(self) -> bool:
         """Whether this machine can run the kernels."""
         return self.built and not self.lacking
+
+    def digest(self) -> str:
+        """What the kernels were compiled from: sources and flags (`c/base/digest.c`). Raises `OSError`."""
+        function = ctypes.CDLL(self.file).digest
+        function.restype = ctypes.c_char_p
+        return str(function().decode())
 
 
 def known(cpu: Cpu, folder: str = _FOLDER) -> list[InstructionSet]:

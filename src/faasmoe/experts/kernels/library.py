@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from faasmoe.errors import OptionError, UserError, brief
+from faasmoe.experts.kernels.choice import VARIABLE, Choice
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.instruction_set import VARIABLE, known
+from faasmoe.experts.kernels.instruction_set import known
 
 ADDRESS = ctypes.c_void_p
 INT = ctypes.c_int64
@@ -27,7 +28,7 @@ _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
 
 def instruction_sets() -> list[str]:
     """What `Library` takes here, the best first: names, or the path of a shared object if `VARIABLE` has one."""
-    wanted = os.environ.get(VARIABLE, "")
+    wanted = Choice.here().instruction_set
     return [wanted] if "/" in wanted else [each.name for each in known(Cpu.here()) if each.runs]
 
 
@@ -52,7 +53,7 @@ class Library:
 
         Raises `OptionError` for a name that there is none of, and `UserError` if there is none at all.
         """
-        found, wanted = instruction_sets(), os.environ.get(VARIABLE)
+        found, wanted = instruction_sets(), Choice.here().instruction_set
         if not found:
             raise UserError(f"this package has no kernels for the architecture {os.uname().machine}; {_AGAIN}")
         if wanted and wanted not in found:

@@ -264,11 +264,4 @@ SEAMS = (
         since="torch 2.13",
         test="unit/model/dense/test_backend.py::test_one_row_goes_past_onednn",
     ),
-    Seam(
-        where="model.dense.backend:own_kernel",
-        touches=("torch.cpu._is_amx_tile_supported",),
-        relies_on="torch knows whether the CPU multiplies matrices in bfloat16.",
-        since="torch 2.13",
-        test="unit/model/dense/test_backend.py::test_few_rows_take_our_own_kernel",
-    ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import numpy as np
 import torch
@@ -13,27 +12,19 @@ from torch import Tensor
 
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import format_of
+from faasmoe.experts.kernels.choice import Choice
 from faasmoe.model.dense import matvec
 
-_PIECE = 1 << 17  # numbers of a weight that are widened at once: half a megabyte stays in the second cache
-_MATRIX_ROWS = 32  # from so many on a processor that multiplies matrices is worth bringing weights into its order
-
-
-@cache
-def _multiplies_matrices() -> bool:
-    """Whether the CPU has instructions for products of matrices in bfloat16, which oneDNN uses and we do not."""
-    return torch.cpu._is_amx_tile_supported()
+_ONEDNN_ROWS = Choice.here().onednn_rows
 
 
 def own_kernel(rows: int, weight: Matrix) -> bool:
-    """Whether `matvec` is the fastest for `rows` rows in bfloat16 (`python -m benchmarks.linear`).
+    """Whether `matvec` multiplies `rows` rows in bfloat16 by `weight`, and not torch's oneDNN.
 
-    Without instructions for matrices it is for any number, with AVX-512's for bfloat16 as well: oneDNN first brings
-    weights into an order of its own, which takes longer than reading them, and memory. With them oneDNN is taken
-    from `_MATRIX_ROWS` rows up, which no machine at hand could measure, but not for a quantised weight, which torch
-    does not read.
+    oneDNN takes many rows where it was measured to be much faster, as with instructions for matrices (`faasmoe
+    kernels`), but not a quantised weight, which torch does not read.
     """
-    return rows < _MATRIX_ROWS or not isinstance(weight, Tensor) or not _multiplies_matrices()
+    return _ONEDNN_ROWS is None or rows < _ONEDNN_ROWS or not isinstance(weight, Tensor)
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-import itertools
+from math import inf, nan
+from typing import Any
 
 import pytest
 
-from faasmoe.experts.kernels import calibration
-from faasmoe.experts.kernels.calibration import PRODUCTS, Product, calibrate, fastest
-from faasmoe.experts.kernels.library import instruction_sets
+from faasmoe.experts.kernels.calibration import ONEDNN, Calibration, Measurement, fastest
+from faasmoe.experts.kernels.choice import Choice
+
+NAMES = ["wide", "narrow"]
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "chosen"),
+    ("times", "chosen"),
     [
         ({"wide": [2.0, 2.0], "narrow": [4.0, 4.0]}, "wide"),
         ({"wide": [2.0, 2.0], "narrow": [1.0, 1.0]}, "narrow"),
@@ -18,32 +20,68 @@ from faasmoe.experts.kernels.library import instruction_sets
         ({"wide": [2.0, 2.0], "narrow": [1.0, 3.0]}, "narrow"),
         ({"wide": [2.0, 2.0], "narrow": [1.96, 1.96]}, "wide"),  # no more than noise
         ({"wide": [2.0, 2.0], "narrow": [1.9, 1.9], "plain": [1.8, 1.8]}, "plain"),
+        ({"narrow": [3.0, 3.0], "plain": [2.0, 2.0]}, "plain"),  # the best by the flags was not measured
     ],
 )
-def test_the_fastest_over_all_cases_is_chosen(milliseconds: dict[str, list[float]], chosen: str) -> None:
-    assert fastest(milliseconds) == chosen
+def test_the_fastest_over_all_products_is_chosen(times: dict[str, list[float]], chosen: str) -> None:
+    by_product = [{name: its[i] for name, its in times.items()} for i in range(2)]
+    assert fastest(by_product, ["wide", "narrow", "plain"]) == chosen
 
 
-def test_weights_of_few_rows_come_from_memory_and_those_of_many_from_a_cache() -> None:
-    sizes = {case: case.outs * calibration._INS * (2 if case.format == "bfloat16" else 1) for case in PRODUCTS}
-    assert all(size == 64 << 20 for case, size in sizes.items() if case.rows <= 8)
-    assert all(size <= 2 << 20 for case, size in sizes.items() if case.rows > 8)
+def test_what_was_not_measured_with_all_products_is_not_chosen() -> None:
+    assert fastest([{"wide": 2.0, "narrow": 1.0}, {"wide": 2.0}], NAMES) == "wide"
+    assert fastest([{"of tomorrow": 1.0}], NAMES) == "wide"
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 3), (5.5, 3)])
-def test_every_set_is_measured_on_every_case_in_the_time_that_there_is(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: int
+def test_each_format_has_its_own_choice_and_a_format_that_was_not_measured_that_of_all() -> None:
+    found = calibration(
+        ("bfloat16", 1, {"wide": 2.0, "narrow": 1.0}),
+        ("int8", 1, {"wide": 1.0, "narrow": 9.0}),
+    )
+    assert found.choice("bfloat16", NAMES) == Choice("narrow")
+    assert found.choice("int8", NAMES) == Choice("wide")
+    assert found.choice("of tomorrow", NAMES) == Choice("wide")
+    assert found.choice("bfloat16", ["wide"]) == Choice("wide")  # narrow does not run here
+
+
+@pytest.mark.parametrize(
+    ("onednn", "rows"),
+    [
+        ({}, None),
+        ({64: 5.0, 512: 50.0}, 64),
+        ({64: 5.1, 512: 50.0}, 512),  # not twice as fast with 64 rows
+        ({64: 5.0, 512: 51.0}, None),  # it is no rule if it does not hold for more rows
+        ({64: 20.0, 512: 200.0}, None),
+    ],
+)
+def test_onednn_is_chosen_from_the_rows_on_with_which_it_is_twice_as_fast(
+    onednn: dict[int, float], rows: int | None
 ) -> None:
-    monkeypatch.setattr(calibration, "_BYTES", 1 << 16)
-    monkeypatch.setattr(calibration, "PRODUCTS", (Product("bfloat16", 1, 4), Product("int8", 3, 5)))
-    ticks, asked = itertools.count(), []
+    ours = {1: 1.0, 64: 10.0, 512: 100.0}
+    its = {count: {ONEDNN: onednn[count]} if count in onednn else {} for count in ours}
+    found = calibration(*(("bfloat16", count, {"wide": time, **its[count]}) for count, time in ours.items()))
+    assert found.choice("bfloat16", ["wide"]) == Choice("wide", rows)
 
-    def clock() -> float:
-        asked.append(next(ticks))
-        return float(asked[-1])
 
-    names = instruction_sets()
-    found = calibrate(names, seconds, clock)
-    assert found.milliseconds == {name: [1e3, 1e3] for name in names}
-    assert found.chosen == names[0]
-    assert len(asked) == 1 + rounds * 2 * 2 * len(names) + (len(asked) - 1) % (4 * len(names))
+def calibration(*products: tuple[str, int, dict[str, float]]) -> Calibration:
+    return Calibration([Measurement(format, rows, "cache", its) for format, rows, its in products], 1.0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"milliseconds": {"wide": time}} for time in (0.0, -1.0, inf, nan)),
+        *({"format": format} for format in ("", "int 8", "int8\n", "[bold]")),
+        *({"rows": rows} for rows in (0, -1)),
+    ],
+)
+def test_what_nobody_can_measure_is_refused(changed: dict[str, Any]) -> None:
+    sound: dict[str, Any] = {"format": "int8", "rows": 1, "source": "cache", "milliseconds": {"wide": 1.0}}
+    Measurement(**sound)
+    with pytest.raises(ValueError, match="a product "):
+        Measurement(**sound | changed)
+
+
+def test_a_calibration_has_measurements() -> None:
+    with pytest.raises(ValueError, match="without measurements"):
+        Calibration([], 1.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,16 @@ def test_what_is_not_built_does_not_run_and_what_is_lacking_is_told(tmp_path: Pa
     found = {each.name: each for each in known(cpu, str(tmp_path))}
     assert (found["avx2"].built, found["avx2"].lacking, found["avx2"].runs) == (True, ("fma",), False)
     assert (found["baseline"].built, found["baseline"].lacking, found["baseline"].runs) == (False, (), False)
+
+
+def test_all_that_are_built_tell_the_digest_of_the_same_sources() -> None:
+    digests = {each.digest() for each in known(Cpu.here()) if each.built}
+    assert len(digests) == 1
+    assert all(re.fullmatch("[0-9a-f]{16}", digest) for digest in digests)
+
+
+def test_kernels_that_are_no_shared_object_have_no_digest(tmp_path: Path) -> None:
+    (tmp_path / "kernels-x86_64-baseline.so").write_bytes(b"no shared object")
+    baseline = known(Cpu("x86_64", "", frozenset()), str(tmp_path))[-1]
+    with pytest.raises(OSError, match=r"file too short|invalid ELF header"):
+        baseline.digest()

@@ -6,7 +6,7 @@ import torch
 from faasmoe.experts.formats import REGISTERED, Registered
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.model.dense import backend, matvec
-from faasmoe.model.dense.backend import linear, linear_backend, own_kernel
+from faasmoe.model.dense.backend import linear, linear_backend
 from faasmoe.model.tensors import as_array
 from tests.unit.experts.formats import made_up
 from tests.unit.model.dense.test_matvec import assert_rounded_once, operands
@@ -28,16 +28,13 @@ def test_one_row_goes_past_onednn() -> None:
     assert onednn()
 
 
-def test_few_rows_take_our_own_kernel() -> None:
-    weight = torch.ones(2, 16)
-    assert own_kernel(1, weight)
-    assert own_kernel(1000, weight) == (not torch.cpu._is_amx_tile_supported())
-
-
-@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 40, 1), (True, 31, 1), (True, 32, 0)])
+@pytest.mark.parametrize(
+    ("onednn_rows", "rows", "ours"),
+    [(None, 1, 1), (None, 70, 1), (64, 1, 1), (64, 63, 1), (64, 64, 0), (64, 70, 0)],
+)
 @pytest.mark.parametrize("int8", [False, True])
-def test_the_kernel_is_chosen_by_cpu_rows_and_weight(
-    monkeypatch: pytest.MonkeyPatch, native: bool, rows: int, ours: int, int8: bool
+def test_onednn_takes_as_many_rows_as_it_was_chosen_for_unless_the_weight_is_quantised(
+    monkeypatch: pytest.MonkeyPatch, onednn_rows: int | None, rows: int, ours: int, int8: bool
 ) -> None:
     calls: list[torch.Tensor] = []
     kernel = matvec.linear_rows
@@ -46,7 +43,7 @@ def test_the_kernel_is_chosen_by_cpu_rows_and_weight(
         calls.append(x)
         return kernel(x, weight, bias)
 
-    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: native)
+    monkeypatch.setattr(backend, "_ONEDNN_ROWS", onednn_rows)
     monkeypatch.setattr(matvec, "linear_rows", counted)
     x, weight, bias = operands(rows, 5, 32, seed=0)
     quantised = Int8Matrix.nearest(as_array(weight))
