@@ -154,6 +154,11 @@ class Fleet:
         """Orchestrators that take requests."""
         return sum(replica.state == "ok" for replica in self._replicas.values())
 
+    @property
+    def busy(self) -> bool:
+        """Whether an orchestrator runs requests, or requests wait for one."""
+        return any(replica.busy for replica in self._everybody())
+
     async def submit(self, requests: Sequence[GenerationRequest]) -> list[PieceStream]:
         """Start all of `requests`, which are one tenant's, or none. See `OrchestratorReplica.submit`."""
         if self._refused is not None:

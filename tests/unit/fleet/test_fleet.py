@@ -52,6 +52,20 @@ def test_one_that_idles_is_stopped_and_started_again() -> None:
     play(test)
 
 
+def test_it_is_busy_while_any_of_them_is() -> None:
+    async def test(played: Played) -> None:
+        assert not played.fleet.busy
+        await played.submit("a")
+        await played.submit("b")
+        first, second = played.launcher.children
+        first.link.busy = False
+        assert played.fleet.busy
+        second.link.busy = False
+        assert not played.fleet.busy
+
+    play(test)
+
+
 def test_a_request_ends_idleness() -> None:
     async def test(played: Played) -> None:
         await played.submit("a")

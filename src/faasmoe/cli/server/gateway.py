@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from faasmoe.api.http.entrance import Entrance
 from faasmoe.api.http.health import Health, Parts
 from faasmoe.api.http.server import HttpServer
+from faasmoe.cli.kernels.idle_calibration import measure_when_idle
 from faasmoe.cli.server.access import url_of
 from faasmoe.cli.server.announcer import Announcer, Greeting
 from faasmoe.cli.server.in_time import in_time, on_thread
@@ -93,6 +94,8 @@ class Gateway:
             self._announcer.stage(f"listening at {url_of(self._doors.listener)}; looking for the model")
             config = await asyncio.to_thread(self._settings.config)
             fleet, tenancy = await self._start(stack, config)
+            measuring = asyncio.create_task(measure_when_idle(lambda: fleet.busy))
+            stack.callback(measuring.cancel)
             with ended.by(lambda: self._end(server), self._settings.drain):
                 self._manager.ready()
                 doors = self._doors
