@@ -1,8 +1,8 @@
 /* Numbers of published weight formats: what the codes of a vector mean. All of them are numbers of bfloat16.
  *
- * A vector of codes is one of words as they lie in memory. A lane's codes are those of LANE_BITS consecutive bits. Part p
- * of a vector is, where the CPU adds up products of bfloat16, code p of each half of a lane, as a pair of bfloat16;
- * elsewhere code p of each lane, in float32.
+ * A vector of codes is LANES words as they lie in memory, so a lane has the codes of LANE_BITS consecutive bits. Part p
+ * of it is, where the CPU adds up products of bfloat16, code p of each half of a lane, as a pair of bfloat16; elsewhere
+ * code p of each lane, in float32.
  */
 #pragma once
 
@@ -40,7 +40,7 @@ INLINE floats small_floats(words magnitudes, int mantissa, int bias)
 {
     words bits = magnitudes << (23 - mantissa);
     floats normal = (floats)(bits + ((127u - bias) << 23)), next = (floats)(bits + ((128u - bias) << 23));
-    return choose(magnitudes < (1u << mantissa), next - (float)(bias ? 1.0 / (1 << (bias - 1)) : 2.0), normal);
+    return choose(magnitudes < (1u << mantissa), next - 1.0f / (1 << (bias - 1)), normal);
 }
 
 INLINE floats e2m1(words codes)
@@ -57,56 +57,60 @@ INLINE floats e2m1(words codes)
 #endif
 }
 
-/* The number in the lowest bits of each lane. */
-INLINE floats number_of(Code code, words codes)
-{
-    if (code == E2M1)
-        return e2m1(codes);
-    words magnitudes = codes & 0x7f, nan = (words)(magnitudes == 0x7f) & 0x7fc00000;
-    return (floats)((words)small_floats(magnitudes, 3, 7) | nan | (codes & 0x80) << 24);
-}
+#if DOTS && defined(__AVX512VBMI__)
+#define FOUR(byte) byte, byte, byte, byte
+#define SIXTEEN(byte) FOUR(byte), FOUR(byte), FOUR(byte), FOUR(byte)
+#define STEPS_TO_7 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
+#define STEPS_FROM_8 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xe0
+#define STEPS 0, STEPS_TO_7, STEPS_FROM_8, 0xf0
 
-#if defined(__AVX512BF16__)
-#define STEPS_8_TO_15 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0
-#define STEPS 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, STEPS_8_TO_15
-#define SIXTEEN(byte) byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte
-
-/* Pairs of e4m3 codes as bfloat16: the upper and the lower byte of each are found in a table by seven bits. */
+/* Part `part` of e4m3 codes: the upper and the lower byte of each number are found by seven bits of its code. */
 INLINE floats e4m3_pairs(words codes, int part)
 {
     static const _Alignas(64) uint8_t UPPER[128] = {
-        0,             0x3b,          0x3b,          0x3b,          0x3c,          0x3c,          0x3c,
-        0x3c,          0x3c,          0x3c,          0x3c,          0x3c,          0x3c,          0x3c,
-        0x3c,          0x3c,          SIXTEEN(0x3d), SIXTEEN(0x3e), SIXTEEN(0x3f), SIXTEEN(0x40), SIXTEEN(0x41),
-        SIXTEEN(0x42), 0x43,          0x43,          0x43,          0x43,          0x43,          0x43,
-        0x43,          0x43,          0x43,          0x43,          0x43,          0x43,          0x43,
-        0x43,          0x43,          0x7f};
+        0, 0x3b, 0x3b, 0x3b, FOUR(0x3c), FOUR(0x3c), FOUR(0x3c), SIXTEEN(0x3d), SIXTEEN(0x3e), SIXTEEN(0x3f),
+        SIXTEEN(0x40), SIXTEEN(0x41), SIXTEEN(0x42), FOUR(0x43), FOUR(0x43), FOUR(0x43), 0x43, 0x43, 0x43, 0x7f,
+    };
     static const _Alignas(64) uint8_t LOWER[128] = {
-        0,     0,     0x80,  0xc0,  0,    0x20, 0x40, 0x60, STEPS_8_TO_15, STEPS, STEPS, STEPS, STEPS,
-        STEPS, STEPS, 0x00,  0x10,  0x20, 0x30, 0x40, 0x50, 0x60,          0x70,  0x80,  0x90,  0xa0,
-        0xb0,  0xc0,  0xd0,  0xe0,  0xc0};
-    words upper = (words)_mm512_permutex2var_epi8(_mm512_load_si512(UPPER), (__m512i)codes, _mm512_load_si512(UPPER + 64));
-    words lower = (words)_mm512_permutex2var_epi8(_mm512_load_si512(LOWER), (__m512i)codes, _mm512_load_si512(LOWER + 64));
+        0, 0, 0x80, 0xc0, 0, 0x20, 0x40, 0x60, STEPS_FROM_8, 0xf0, STEPS, STEPS, STEPS,
+        STEPS, STEPS, STEPS, 0, STEPS_TO_7, STEPS_FROM_8, 0xc0,
+    };
+    __m512i by = (__m512i)codes;
+    words upper = (words)_mm512_permutex2var_epi8(_mm512_load_si512(UPPER), by, _mm512_load_si512(UPPER + 64));
+    words lower = (words)_mm512_permutex2var_epi8(_mm512_load_si512(LOWER), by, _mm512_load_si512(LOWER + 64));
     upper |= codes & 0x80808080; /* the sign */
     if (part)
         return (floats)((upper & 0xff00ff00) | (lower >> 8 & 0x00ff00ff));
     return (floats)((upper << 8 & 0xff00ff00) | (lower & 0x00ff00ff));
 }
 
-/* Pairs of e2m1 codes as bfloat16, found by the lowest five bits of each half, of which four count. */
+/* The lowest four bits of each half of a lane, as bfloat16. Five bits find a number, so the table has it twice. */
 INLINE floats e2m1_pairs(words codes)
 {
-    static const _Alignas(64) bfloat16 NUMBERS[32] = {
-        0, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0, 0x8000, 0xbf00, 0xbf80, 0xbfc0, 0xc000, 0xc040, 0xc080, 0xc0c0,
-        0, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0, 0x8000, 0xbf00, 0xbf80, 0xbfc0, 0xc000, 0xc040, 0xc080, 0xc0c0};
+#define E2M1_NUMBERS                                                                                                   \
+    0, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0, 0x8000, 0xbf00, 0xbf80, 0xbfc0, 0xc000, 0xc040, 0xc080, \
+        0xc0c0
+    static const _Alignas(64) bfloat16 NUMBERS[32] = {E2M1_NUMBERS, E2M1_NUMBERS};
     return (floats)_mm512_permutexvar_epi16((__m512i)codes, _mm512_load_si512(NUMBERS));
 }
 #endif
 
+/* The number in the lowest bits of each lane. */
+INLINE floats number_of(Code code, words codes)
+{
+    if (code == E2M1)
+        return e2m1(codes);
+#if DOTS && defined(__AVX512VBMI__)
+    return e4m3_pairs(codes << 24, 1);
+#endif
+    words magnitudes = codes & 0x7f, nan = (words)(magnitudes == 0x7f) & 0x7fc00000;
+    return (floats)((words)small_floats(magnitudes, 3, 7) | nan | (codes & 0x80) << 24);
+}
+
 /* Part `part` of a vector of codes. */
 INLINE floats decode(Code code, words codes, int part)
 {
-#if defined(__AVX512BF16__)
+#if DOTS && defined(__AVX512VBMI__)
     return code == E2M1 ? e2m1_pairs(codes >> 4 * part) : e4m3_pairs(codes, part);
 #endif
     codes >>= code_bits(code) * part;

@@ -1,8 +1,8 @@
 /* Products of weights with scales by group.
  *
- * Codes become bfloat16 in registers, where the CPU adds up products of these, else float32; both are exact. A lane adds
- * up products of one group at a time, in float32, and then the scale times them to its sum. Spans of columns follow each
- * other in order, so a row's sums have the same bits whatever rows come with it.
+ * Codes become bfloat16 in registers, where the CPU adds up products of these, else float32; both are exact. A lane
+ * adds up products of one group at a time, in float32, and then the scale times them to its sum. Spans of columns follow
+ * each other in order, so a row's sums have the same bits whatever rows come with it.
  */
 #include "formats/grouped.h"
 
@@ -80,37 +80,32 @@ INLINE words load_some(const char *codes, int64_t bytes)
 #endif
 }
 
-/* 2^(byte - 127), the byte 255 an infinity. */
-INLINE floats exponents(words bytes)
-{
-    words bits = bytes << 23, least = (words)(bits == 0) & 0x400000;
-    return (floats)(bits | least);
-}
-
 /* The scale of each lane, from the bytes of a span's scales. */
 INLINE floats scales_of(Format format, const char *bytes)
 {
-    static const uint32_t BYTE_OF_FOUR[16] = {0, 0, 0, 0, 8, 8, 8, 8, 16, 16, 16, 16, 24, 24, 24, 24};
-    static const uint64_t BYTE_OF_EIGHT[8] = {0, 8, 16, 24, 32, 40, 48, 56};
-    typedef uint64_t longs __attribute__((vector_size(VECTOR)));
-    if (format == FP8) {
-        float scale;
-        memcpy(&scale, bytes, sizeof scale);
-        return every(scale);
+    /* by which a lane's byte is shifted: of four bytes, one for four lanes, to the exponent; of eight, one for two */
+    static const uint32_t LEFT[16] = {23, 23, 23, 23, 15, 15, 15, 15, 7, 7, 7, 7, 31, 31, 31, 31};
+    static const uint32_t RIGHT[16] = {0, 0, 8, 8, 16, 16, 24, 24, 0, 0, 8, 8, 16, 16, 24, 24};
+    words shifts;
+    uint32_t all[2] = {0};
+    memcpy(all, bytes, span_scales(format));
+    switch (format) {
+    case MXFP4: { /* 2^(byte - 127), the byte 255 an infinity */
+        memcpy(&shifts, LEFT, sizeof shifts);
+        words four = (words){0} + all[0], bits = (four << shifts | four >> (32 - shifts)) & 0x7f800000;
+        return (floats)(bits | ((words)(bits == 0) & 0x400000));
     }
-    if (format == MXFP4) {
-        uint32_t all = 0;
-        words shifts;
-        memcpy(&all, bytes, span_scales(format));
-        memcpy(&shifts, BYTE_OF_FOUR, sizeof shifts);
-        return exponents(((words){0} + all) >> shifts & 0xff);
+    case NVFP4: {
+        memcpy(&shifts, RIGHT, sizeof shifts);
+        words both = (words){0} + all[0];
+#if LANES == 16
+        both = (words)_mm512_mask_set1_epi32((__m512i)both, 0xff00, (int)all[1]);
+#endif
+        return number_of(E4M3, both >> shifts);
     }
-    uint64_t all = 0;
-    longs shifts;
-    memcpy(&all, bytes, span_scales(format));
-    memcpy(&shifts, BYTE_OF_EIGHT, sizeof shifts);
-    longs one = ((longs){0} + all) >> shifts & 0xff; /* for two lanes */
-    return number_of(E4M3, (words)(one | one << 32));
+    default:
+        return (floats)((words){0} + all[0]);
+    }
 }
 
 /* Add scales times products of up to a span's columns to `sums` [rows]. */
@@ -140,7 +135,8 @@ INLINE void tile_row(Format format, int rows, const char *codes, const char *sca
                      int64_t columns, bool fresh, floats *sums)
 {
     const int span = span_columns(format);
-    const int64_t x_bytes = unit_count(format, span) * unit_bytes(format) * rows, step = constant ? 0 : span_scales(format);
+    const int64_t x_bytes = unit_count(format, span) * unit_bytes(format) * rows;
+    const int64_t step = constant ? 0 : span_scales(format);
     floats running[MOST_ROWS];
     UNROLL
     for (int row = 0; row < rows; row++)
@@ -156,7 +152,8 @@ INLINE void tile_row(Format format, int rows, const char *codes, const char *sca
     }
     if (columns % span) { /* fewer scales, too */
         char rest[8] = {0};
-        for (int64_t i = 0, count = format == FP8 ? 4 : columns % span / (span / span_scales(format)); i < count; i++)
+        int64_t its = format == FP8 ? span_scales(format) : columns % span * span_scales(format) / span;
+        for (int64_t i = 0; i < its; i++)
             rest[i] = scales[i];
         add_span(format, rows, codes, columns % span, scales_of(format, rest), x, running);
     }
