@@ -19,12 +19,16 @@ _ONEDNN_ROWS = Choice.here().onednn_rows
 
 
 def own_kernel(rows: int, weight: Matrix) -> bool:
-    """Whether `matvec` multiplies `rows` rows in bfloat16 by `weight`, and not torch's oneDNN.
+    """Whether `matvec` is the fastest for `rows` rows (`python -m benchmarks.linear`).
 
-    oneDNN takes many rows where it was measured to be much faster, as with instructions for matrices (`faasmoe
-    kernels`), but not a quantised weight, which torch does not read.
+    Without instructions for matrices it is for any number, with AVX-512's for bfloat16 as well: oneDNN first brings
+    weights into an order of its own, which takes longer than reading them, and memory. With them oneDNN is taken
+    from `_MATRIX_ROWS` rows up, which no machine at hand could measure, but only for a weight in bfloat16: torch reads
+    no quantised one, and in float32 it has no such instructions.
     """
-    return _ONEDNN_ROWS is None or rows < _ONEDNN_ROWS or not isinstance(weight, Tensor)
+    return rows < _MATRIX_ROWS or not (
+        isinstance(weight, Tensor) and weight.dtype == torch.bfloat16 and _multiplies_matrices()
+    )
 
 
 @contextmanager
