@@ -18,6 +18,7 @@ from faasmoe.engine.batch import Batch
 from faasmoe.engine.experts.costs import GB_SECONDS, StepCosts
 from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
+from faasmoe.engine.output.largest import finite_rows
 from faasmoe.engine.request_state import Listener, RequestState
 from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.stats import StepStats
@@ -198,18 +199,15 @@ class Engine:
         for part, logits in outcome.done:
             self._sample(part, logits)
         ended = time.perf_counter()
-        if outcome.typical:
-            self._scheduler.took(len(batch.tokens), batch.prompt_tokens, ended - started)
-        phases = {
-            "schedule": planned - started,
-            "forward": computed - planned,
-            "account": charged - computed,
-            "sample": ended - charged,
-        }
         self._report(
             StepStats(
                 seconds=ended - started,
-                phases=phases,
+                phases={
+                    "schedule": planned - started,
+                    "forward": computed - planned,
+                    "account": charged - computed,
+                    "sample": ended - charged,
+                },
                 tokens=len(batch.tokens),
                 prompt_tokens=batch.prompt_tokens,
                 sequences=len(batch.work),
@@ -252,7 +250,7 @@ class Engine:
         """Hand out logits `[len(batch.wanted), vocabulary]`. The lock is held for one request at a time."""
         with self._work:
             batch.advance()
-        finite = logits.amax(-1).isfinite().tolist()  # NaN is the largest; -inf alone forbids a token
+        finite = finite_rows(logits)
         for its in batch.logit_rows:
             running = its.running
             with self._work:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from faasmoe.engine.output.largest import largest
 from faasmoe.protocol.request import SamplingParams
 
 _GREEDY_BELOW = 1e-5  # temperature, as in vLLM: float32 cannot tell the rest from 0
@@ -37,7 +38,7 @@ class Sampler:
     def pick(self, logits: Tensor) -> int:
         """A token id for `logits` `[vocabulary]` float32, which stay as they are."""
         if self._greedy:
-            token = int(self._adjusted(logits).argmax())
+            token = largest(self._adjusted(logits)[None])[0][0]
         else:
             tokens, probabilities = self.distribution(logits)
             drawn = self._draw(probabilities)
