@@ -12,7 +12,9 @@ from tests.instruction_sets import on_each
 instruction_set = on_each(module)
 
 
-@given(rows=st.integers(0, 3), width=st.integers(1, 9000), values=st.integers(1, 50), seed=st.integers(0, 2**32 - 1))
+@given(
+    rows=st.integers(0, 3), width=st.integers(1, 9000), values=st.integers(1, 50), seed=st.integers(0, 2**32 - 1)
+)
 def test_it_is_torchs_own(instruction_set: str, rows: int, width: int, values: int, seed: int) -> None:
     """Few different values, so that the largest is there several times."""
     generator = torch.Generator().manual_seed(seed)
