@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from faasmoe.model.checkpoint.source import resolve
-from tests.integration.servers import Server
+from tests.integration.servers import Server, serve
 from tests.integration.test_server import MODEL, PROMPT, metric, wait_for_metric
 
 LONG = "The king went over the sea, and the night was dark. " * 120
@@ -39,7 +39,7 @@ async def texts(client: httpx.AsyncClient, **more: Any) -> AsyncIterator[str]:
                     yield json.loads(line.removeprefix("data: "))["choices"][0]["text"]
 
 
-def test_a_long_prompt_does_not_stall_what_is_decoded(server: Server) -> None:
+def test_a_long_prompt_does_not_stall_what_is_decoded() -> None:
     async def main(client: httpx.AsyncClient) -> None:
         beside, prompt = 0, None
         async for _ in texts(client, max_tokens=400):
@@ -53,9 +53,10 @@ def test_a_long_prompt_does_not_stall_what_is_decoded(server: Server) -> None:
         assert prompt is not None
         tokens = (await prompt).json()["usage"]["prompt_tokens"]
         assert tokens > 1500
-        assert beside >= tokens // 128  # a step takes no more of a prompt while others decode
+        assert beside >= tokens // 100  # a step takes 64 of a prompt while others decode, since none is that short
 
-    run(server, main)
+    with serve("--keep-alive", "60", "--inter-token-latency", "0.001") as server:
+        run(server, main)
 
 
 def test_a_prompt_that_begins_like_another_is_not_computed_again(server: Server) -> None:

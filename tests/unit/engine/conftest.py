@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def engine_with(serving: Runtime) -> Iterator[Callable[..., Engine]]:
     engines = []
 
     def start(
-        observer: Callable[[StepStats], None] | None = None, costs: StepCosts | None = None, **options: int
+        observer: Callable[[StepStats], None] | None = None, costs: StepCosts | None = None, **options: Any
     ) -> Engine:
         engines.append(
             Engine(

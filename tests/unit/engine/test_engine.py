@@ -90,6 +90,25 @@ def test_work_that_is_repeated_after_a_preemption_is_paid_for(
     assert sum(one.invocations for one in used) == pytest.approx(serving.platform.status().totals.invocations)
 
 
+@pytest.mark.parametrize(("latency", "least", "most"), [(1e-6, 1, 68), (60.0, 69, 300)])
+def test_prompts_beside_a_response_take_as_much_of_a_step_as_it_tolerates(
+    tiny: tuple, engine_with: Callable[..., Engine], latency: float, least: int, most: int
+) -> None:
+    reports: list[StepStats] = []
+    engine = engine_with(reports.append, inter_token_latency=latency, speculation="off")
+    drain(submit(engine, "first", list(range(90)), max_tokens=1))  # cold starts tell nothing
+    talking = submit(engine, "talks", [5], max_tokens=100, ignore_eos=True)
+    talking.get(timeout=60)
+    prompts = [[20 + i, *range(99)] for i in range(4)]
+    asking = [submit(engine, str(i), p, tenant=str(i), max_tokens=8) for i, p in enumerate(prompts)]
+    for prompt, stream in zip(prompts, asking, strict=True):
+        assert drain(stream)[0] == engine._tokenizer.decode(greedy(tiny[1], prompt, 8))
+    beside = [report.prompt_tokens for report in reports if 0 < report.prompt_tokens < report.tokens]
+    assert sum(beside) == 4 * 100
+    assert least <= max(beside[1:]) <= most  # the last token of a prompt goes as a decode does
+    drain(talking)
+
+
 def test_little_memory_changes_nothing_but_time(tiny: tuple, engine_with: Callable[..., Engine]) -> None:
     engine = engine_with(kv_cache_bytes=64 * 4 * 512)
     total = engine.gauges()["kv_cache_tokens"]
