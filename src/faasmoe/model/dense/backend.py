@@ -19,16 +19,13 @@ _ONEDNN_ROWS = Choice.here().onednn_rows
 
 
 def own_kernel(rows: int, weight: Matrix) -> bool:
-    """Whether `matvec` is the fastest for `rows` rows (`python -m benchmarks.linear`).
+    """Whether `matvec` multiplies `rows` rows by `weight`, and not torch's oneDNN.
 
-    Without instructions for matrices it is for any number, with AVX-512's for bfloat16 as well: oneDNN first brings
-    weights into an order of its own, which takes longer than reading them, and memory. With them oneDNN is taken
-    from `_MATRIX_ROWS` rows up, which no machine at hand could measure, but only for a weight in bfloat16: torch reads
-    no quantised one, and in float32 it has no such instructions.
+    oneDNN takes many rows where it was measured to be much faster, as with instructions for matrices (`faasmoe
+    kernels`), but for weights in bfloat16 alone, with which it was measured.
     """
-    return rows < _MATRIX_ROWS or not (
-        isinstance(weight, Tensor) and weight.dtype == torch.bfloat16 and _multiplies_matrices()
-    )
+    plain = isinstance(weight, Tensor) and weight.dtype == torch.bfloat16
+    return _ONEDNN_ROWS is None or rows < _ONEDNN_ROWS or not plain
 
 
 @contextmanager

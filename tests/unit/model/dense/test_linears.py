@@ -24,12 +24,11 @@ def make_model() -> nn.Module:
 
 
 @pytest.mark.parametrize("rows", [3, 33])
-@pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("onednn_rows", [33, None])
 def test_a_layer_that_is_replaced_computes_the_same(
-    monkeypatch: pytest.MonkeyPatch, rows: int, fast: bool, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, rows: int, onednn_rows: int | None
 ) -> None:
-    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: fast)
+    monkeypatch.setattr(backend, "_ONEDNN_ROWS", onednn_rows)
     torch.manual_seed(1)
     model, x = make_model().to(dtype), torch.randn(1, rows, 32).to(dtype)
     wanted = model["in"].double()(x.double())
@@ -98,7 +97,7 @@ class Attention(nn.Module):
 
 
 def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: False)
+    monkeypatch.setattr(backend, "_ONEDNN_ROWS", None)
     model, crew = Attention().bfloat16().requires_grad_(False), Crew()
     crew.start(2)
     x = torch.randn(1, 3, 64).bfloat16()
@@ -118,7 +117,7 @@ def test_layers_that_take_the_same_rows_run_together(monkeypatch: pytest.MonkeyP
 
 def test_torch_has_its_threads_when_ours_have_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(backend, "_multiplies_matrices", lambda: False)
+    monkeypatch.setattr(backend, "_ONEDNN_ROWS", None)
     try:
         crew = Crew()
         crew.start(3)
