@@ -10,7 +10,7 @@
 
 enum {
     BLOCK_BYTES = 24 << 10, /* of the rows of x that stay in the first cache while weights pass */
-    AHEAD = 1024,           /* bytes from the weights that are read to those that are fetched */
+    AHEAD = 4096,           /* bytes from the weights that are read to those that are fetched */
     FP8_SPAN = 128,         /* columns with one scale */
 };
 
@@ -116,6 +116,8 @@ INLINE void add_span(Format format, int rows, const char *codes, int64_t columns
     floats products[MOST_ROWS] = {{0}};
     for (int64_t done = 0; done < columns; done += unit, codes += VECTOR, x += unit_bytes(format) * rows) {
         int64_t left = code_bytes(format, columns - done);
+        if (rows > 1)
+            __builtin_prefetch(codes + AHEAD);
         words loaded = left >= VECTOR ? (words)load(codes) : load_some(codes, left);
         UNROLL
         for (int part = 0; part < parts; part++) {
@@ -143,8 +145,6 @@ INLINE void tile_row(Format format, int rows, const char *codes, const char *sca
         running[row] = fresh ? (floats){0} : sums[row];
     ONE_BY_ONE
     for (int64_t spans = columns / span; spans > 0; spans--) {
-        if (rows > 1)
-            __builtin_prefetch(codes + AHEAD);
         add_span(format, rows, codes, span, scales_of(format, scales), x, running);
         codes += code_bytes(format, span);
         scales += step;
