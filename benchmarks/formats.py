@@ -61,7 +61,7 @@ MAKE: dict[str, Callable[[int], Matrix]] = {
     "int4": lambda outs: Int4Matrix.nearest(np.tile(small(48), (outs // 48, 1))),
     "mxfp4": lambda outs: Mxfp4Matrix.of(codes(outs, INS // 32, 16), codes(outs, INS // 32) // 16 + 110),
     "nvfp4": lambda outs: Nvfp4Matrix.of(
-        codes(outs, INS // 2), numbers_of_e4m3(outs, INS // 16), np.float32(0.5)[None]
+        codes(outs, INS // 2), numbers_of_e4m3(outs, INS // 16), np.full(1, 0.5, np.float32)
     ),
     "fp8, blocks": lambda outs: Fp8Matrix.of(
         numbers_of_e4m3(outs, INS), random.random((-(-outs // 128), -(-INS // 128)), np.float32)
