@@ -1,4 +1,4 @@
-"""A block of experts over any number of rows, in one call (`c/expert/fused.c`).
+"""A block of experts over any number of rows, in one call, with weights in any `KernelFormat` (`c/expert/fused.c`).
 
 The linear layers are those of `matvec`; gather, gate, router weight and sum happen between them, in float32. Only what
 the gate gives is rounded to bfloat16, if the model computes in it. A row has the same bits whatever rows come with it.

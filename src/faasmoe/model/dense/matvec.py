@@ -1,4 +1,4 @@
-"""Linear layers over any number of rows, with weights in any format that has `addresses` (`c/linear/matvec.c`).
+"""Linear layers over any number of rows, with weights in any `KernelFormat` (`c/linear/matvec.c`).
 
 A row's result has the same bits whatever rows come with it.
 """
@@ -18,7 +18,7 @@ _linear_rows = LIBRARY.function("linear_rows", *LINEAR_ROWS, result=BOOL)
 
 
 def readable(weight: Matrix) -> bool:
-    """Whether the kernels can read a matrix: in memory, contiguous rows, in a format that has `addresses`."""
+    """Whether the kernels can read a matrix: whether its format has `addresses` for it."""
     return addresses(weight) is not None
 
 
