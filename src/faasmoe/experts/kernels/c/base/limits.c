@@ -24,7 +24,7 @@ INLINE float repeat(bool dots, int64_t times, float value)
     for (; times > 0; times--) {
         UNROLL
         for (int i = 0; i < SUMS; i++)
-            sums[i] = dots ? add_step(BFLOAT16, (Step){weights, weights}, (char *)&weights, sums[i])
+            sums[i] = dots ? add_products(BFLOAT16, weights, (char *)&weights, sums[i])
                            : multiply_add(weights, weights, sums[i]);
     }
     for (int i = 1; i < SUMS; i++)

@@ -11,6 +11,7 @@
 enum {
     /* Up to so many rows of x, weight rows go through tiles one by one: that streams best if a core keeps up. */
     ONE_OUT_ROWS = DOTS && LANES == 16 ? 3 : LANES >= 8 ? 1 : 0,
+    ONE_OUT_WIDE_ROWS = LANES >= 8 ? 1 : 0, /* of x in float32 */
     X_BYTES = 2 * 8 * WHOLE,      /* of the rows of a tile that stay in the first cache while weights pass */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
     AHEAD = 256, /* bytes by which the next weights are fetched; the hardware fetches what is farther away */
@@ -114,7 +115,7 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
 {
     Format format = matrix->format;
     int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
-    int64_t at_once = rows <= ONE_OUT_ROWS ? 1 : MOST_OUTS;
+    int64_t at_once = rows <= (wide(format) ? ONE_OUT_WIDE_ROWS : ONE_OUT_ROWS) ? 1 : MOST_OUTS;
     const float *x_scales = format == INT8 ? row_scales(x, rows, ins) : NULL;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {

@@ -32,7 +32,7 @@
 #define ONE_BY_ONE _Pragma("GCC unroll 1")
 #endif
 
-enum { STEP = 2 * LANES, VECTOR = sizeof(floats) };
+enum { STEP = 2 * LANES, VECTOR = sizeof(floats), CACHE_LINE = 64 };
 enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen at most: that stays below 2^31 */
 /* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. */
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -44,9 +44,6 @@ enum { MOST_ROWS = 4, MOST_OUTS = 3 };
 /* Of weights. Tiles of INT4 are those of int4.c. WIDE_BFLOAT16 is bfloat16 with x in float32. */
 typedef enum { BFLOAT16, INT8, INT4, FLOAT32, FLOAT16, WIDE_BFLOAT16 } Format;
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
-typedef struct {
-    floats low, high; /* a step's two halves in float32; where a step is one vector, it is in `low`, as its bits */
-} Step;
 
 /* Whether x, bias and y are float32; else they are bfloat16. */
 INLINE bool wide(Format format)
@@ -60,7 +57,7 @@ INLINE int64_t weight_bytes(Format format)
 }
 
 /* Of a column of a row of x, as the tiles read it. */
-INLINE int64_t packed_bytes(Format format)
+INLINE int packed_bytes(Format format)
 {
     return (DOTS && !wide(format)) || format == INT8 ? 2 : 4;
 }
@@ -104,53 +101,65 @@ INLINE ints add_pairs(ints sum, shorts a, shorts b)
 #endif
 }
 
-INLINE Step read_step(Format format, const char *weights)
+/* Vectors of x, and as many of weights, that a step has. */
+INLINE int vectors_of(Format format)
 {
-    if (format == INT8) {
-        floats whole = (floats)widen_bytes(weights);
-        return (Step){whole, whole};
-    }
-    if (format == FLOAT32)
-        return (Step){load(weights), load(weights + VECTOR)};
-    if (format == FLOAT16)
-        return (Step){widen_float16(weights), widen_float16(weights + VECTOR / 2)};
-    floats pairs = load(weights);
-    if (DOTS && format == BFLOAT16)
-        return (Step){pairs, pairs};
-    return (Step){(floats)((words)pairs << 16), (floats)((words)pairs & 0xffff0000u)};
+    return STEP * packed_bytes(format) / VECTOR;
 }
 
-INLINE floats add_step(Format format, Step weights, const char *x, floats sum)
+/* One of a step's vectors of weights, as it is multiplied. */
+INLINE floats read_weights(Format format, const char *weights, int vector)
 {
     if (format == INT8)
-        return (floats)add_pairs((ints)sum, (shorts)weights.low, (shorts)load(x));
+        return (floats)widen_bytes(weights);
+    if (format == FLOAT32)
+        return load(weights + VECTOR * vector);
+    if (format == FLOAT16)
+        return widen_float16(weights + VECTOR / 2 * vector);
+    words pairs = (words)load(weights);
+    if (DOTS && format == BFLOAT16)
+        return (floats)pairs;
+    return (floats)(vector == 0 ? pairs << 16 : pairs & 0xffff0000u);
+}
+
+/* Add the products of a vector of weights with one of x. */
+INLINE floats add_products(Format format, floats weights, const char *x, floats sum)
+{
+    if (format == INT8)
+        return (floats)add_pairs((ints)sum, (shorts)weights, (shorts)load(x));
 #if defined(__AVX512BF16__)
     if (format == BFLOAT16)
-        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights.low, (__m512bh)load(x));
+        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)load(x));
 #elif DOTS
     if (format == BFLOAT16)
-        return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights.low, (bfloat16x8_t)load(x));
+        return (floats)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)weights, (bfloat16x8_t)load(x));
 #endif
-    sum = multiply_add(weights.low, load(x), sum);
-    return multiply_add(weights.high, load(x + VECTOR), sum);
+    return multiply_add(weights, load(x), sum);
 }
 
 /* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile. */
 INLINE void tile_step(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
                       int64_t ahead)
 {
-    Step weights[MOST_OUTS];
     UNROLL
-    for (int out = 0; out < outs; out++) {
-        weights[out] = read_step(format, w + line * out);
-        __builtin_prefetch(w + line * out + ahead);
-    }
-    UNROLL
-    for (int row = 0; row < rows; row++) {
+    for (int vector = 0; vector < vectors_of(format); vector++) {
+        const int64_t x_column = VECTOR * vector, cache_line = CACHE_LINE * vector;
+        floats weights[MOST_OUTS];
         UNROLL
-        for (int out = 0; out < outs; out++)
-            sums[rows * out + row] =
-                add_step(format, weights[out], x + STEP * packed_bytes(format) * row, sums[rows * out + row]);
+        for (int out = 0; out < outs; out++) {
+            weights[out] = read_weights(format, w + line * out, vector);
+            if (cache_line < STEP * weight_bytes(format))
+                __builtin_prefetch(w + line * out + ahead + cache_line);
+        }
+        UNROLL
+        for (int row = 0; row < rows; row++) {
+            const char *its = x + STEP * packed_bytes(format) * row + x_column;
+            UNROLL
+            for (int out = 0; out < outs; out++)
+                sums[rows * out + row] = add_products(format, weights[out], its, sums[rows * out + row]);
+        }
+        if (vectors_of(format) > 1)
+            __asm__ volatile(""); /* or compilers read the next ones before, into more registers than there are */
     }
 }
 

@@ -12,6 +12,11 @@ enum {
     AHEAD = 512, /* bytes by which the next weights are fetched */
 };
 
+/* The two vectors of STEP neighbouring outs. */
+typedef struct {
+    floats low, high;
+} Step;
+
 /* What is added to the sums of a group: `depth` rows of weights, `line` outs long, and their columns of x. */
 typedef struct {
     Format format;
@@ -25,11 +30,10 @@ typedef struct {
 /* Weights of STEP neighbouring outs; zeros behind the last of them. */
 INLINE Step read_outs(Format format, const char *weights, int64_t outs)
 {
-    if (outs >= STEP)
-        return read_step(format, weights);
     char rest[STEP * sizeof(float)] = {0};
-    memcpy(rest, weights, weight_bytes(format) * outs);
-    return read_step(format, rest);
+    if (outs < STEP)
+        weights = memcpy(rest, weights, weight_bytes(format) * outs);
+    return (Step){read_weights(format, weights, 0), read_weights(format, weights, 1)};
 }
 
 INLINE void add_rows(Format format, const Slab *slab, int depth, Step *sums)
