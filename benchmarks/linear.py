@@ -1,9 +1,10 @@
-"""Which kernel runs a linear layer fastest for few rows, with weights in bfloat16 or in eight bits?
+"""Which kernel runs a linear layer fastest for few rows, with weights in bfloat16, in eight bits or in float32?
 
 Compares oneDNN, torch's own, ours (`model.dense.matvec`), and float32 copies of pieces of the weight that fit a
-cache, multiplied in float32 (upcast); in eight bits ours and torch's. Prints GB/s of weights read, counted as if all
-were bfloat16, the median over rounds that alternate between kernels, and as the ceiling the rate at which one core
-reads the same bytes. The layer is larger than the caches, as weights are when every token uses other experts.
+cache, multiplied in float32 (upcast); in eight bits and in float32 ours and torch's, and for rows in float32 weights
+in float16, which torch does not multiply. Prints GB/s of weights read, counted as if all were bfloat16, the median over
+rounds that alternate between kernels, and as the ceiling the rate at which one core reads the same bytes. The layer is
+larger than the caches, as weights are when every token uses other experts.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ read_all = LIBRARY.function("read_all", ADDRESS, INT, result=FLOAT)
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], object]
 Int8Kernel = Callable[[torch.Tensor, Int8Matrix], object]
-Weight = tuple[torch.Tensor, Int8Matrix]
+Weight = tuple[torch.Tensor, Int8Matrix, torch.Tensor, torch.Tensor]  # bfloat16, int8, float32, float16
 
 
 def own(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -64,6 +65,10 @@ def in_int8(kernel: Int8Kernel) -> Callable[[torch.Tensor, Weight], object]:
     return lambda x, weight: kernel(x, weight[1])
 
 
+def in_float32(kernel: Kernel, place: int) -> Callable[[torch.Tensor, Weight], object]:
+    return lambda x, weight: kernel(x.float(), weight[place])
+
+
 KERNELS = {
     "oneDNN": in_bfloat16(linear),
     "torch's own": in_bfloat16(own),
@@ -72,6 +77,9 @@ KERNELS = {
     "read": in_bfloat16(read),
     "ours, int8": in_int8(linear_rows),
     "torch's, int8": in_int8(torch_int8),
+    "ours, float32": in_float32(linear_rows, 2),
+    "torch's, float32": in_float32(linear, 2),
+    "ours, float16": in_float32(linear_rows, 3),
 }
 
 
@@ -81,7 +89,7 @@ def gigabytes_per_second(
     start = time.perf_counter()
     for weight in weights:
         kernel(x, weight)
-    return sum(weight.nbytes for weight, _ in weights) / (time.perf_counter() - start) / 1e9
+    return sum(weight[0].nbytes for weight in weights) / (time.perf_counter() - start) / 1e9
 
 
 def measure(rows: int, weights: list[Weight], rounds: int) -> dict[str, float]:
@@ -103,7 +111,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     plain = [torch.randn(SHAPE).bfloat16() for _ in range(COPIES)]
-    weights = [(weight, Int8Matrix.nearest(as_array(weight))) for weight in plain]
+    weights = [(weight, Int8Matrix.nearest(as_array(weight)), weight.float(), weight.half()) for weight in plain]
     figures = {rows: measure(rows, weights, options.rounds) for rows in ROWS}
     table = Table("rows", *KERNELS, title=f"GB/s as if in bfloat16, {options.threads} threads")
     for rows, rates in figures.items():
