@@ -16,7 +16,7 @@ _largest = LIBRARY.function("largest", ADDRESS, INT, INT, ADDRESS, ADDRESS)
 
 
 def largest(logits: Tensor) -> tuple[list[int], list[float]]:
-    """By row of `[n, vocabulary]` float32 the place of its largest number, the first if there are several, and the number.
+    """By row of `[n, vocabulary]` float32 the place of the largest number, the first of several, and the number.
 
     NaN is larger than all. Raises `ValueError` for what is no such tensor.
     """
