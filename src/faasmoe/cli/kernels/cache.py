@@ -15,7 +15,7 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.kernels.calibration import BFLOAT16, Calibration
 from faasmoe.experts.kernels.choice import VARIABLE, Choice
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.instruction_set import InstructionSet, known
+from faasmoe.experts.kernels.instruction_set import known, running
 from faasmoe.util.folders.user_cache import CACHE, user_cache
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class _Machine:
             architecture=cpu.architecture,
             cpu=cpu.model,
             cores=os.cpu_count() or 1,
-            kernels=next((each.digest() for each in _running(cpu)), ""),
+            kernels=next((each.digest() for each in known(cpu) if each.runs), ""),
             version=__version__,
         )
 
@@ -95,7 +95,7 @@ def remembered() -> Calibration | None:
 
 def choice(format: str | None) -> Choice | None:
     """What was measured to be the fastest for a model whose weights are in `format` (None: bfloat16); None: nothing."""
-    names = [each.name for each in _running(Cpu.here())]
+    names = running(Cpu.here())
     found = remembered() if names else None
     return found.choice(format or BFLOAT16, names) if found else None
 
@@ -107,10 +107,6 @@ def apply(format: str | None = None) -> None:
     """
     if VARIABLE not in os.environ and (chosen := choice(format)):
         os.environ[VARIABLE] = str(chosen)
-
-
-def _running(cpu: Cpu) -> list[InstructionSet]:
-    return [each for each in known(cpu) if each.runs]
 
 
 def _contents(file: Path) -> bytes:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from faasmoe.cli.kernels import cache
 from faasmoe.errors import UserError
 from faasmoe.experts.kernels.calibration import Calibration
+from faasmoe.experts.kernels.cpu import Cpu
+from faasmoe.experts.kernels.instruction_set import running
 from faasmoe.util import processes
 
 _LAST_TO_RUN, _FIRST_TO_DIE = 19, 1000  # nice(2), proc(5): a server beside it matters more
@@ -19,9 +22,8 @@ def measure() -> Calibration:
     """Measure, and keep it for the next start. Raises `OptionError` if it cannot be kept."""
     start = time.perf_counter()
     from faasmoe.experts.calibrator import calibrate
-    from faasmoe.experts.kernels.library import instruction_sets
 
-    measurements = calibrate(instruction_sets())
+    measurements = calibrate(running(Cpu.here()))
     from faasmoe.model.dense import onednn
 
     measurements = onednn.timed(measurements)
@@ -36,7 +38,8 @@ def main() -> None:
     processes.leave_signals_to_parent()
     processes.set_name("faasmoe-kernels")
     os.nice(_LAST_TO_RUN)
-    Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_DIE))
+    with suppress(OSError):  # it cannot be said on a read-only /proc; then it is as any other process
+        Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_DIE))
     try:
         measure()
     except UserError as error:

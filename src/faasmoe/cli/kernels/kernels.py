@@ -18,7 +18,7 @@ from faasmoe.experts.formats import conversions
 from faasmoe.experts.kernels.calibration import BFLOAT16, ONEDNN, Calibration
 from faasmoe.experts.kernels.choice import VARIABLE, Choice
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.instruction_set import InstructionSet, known
+from faasmoe.experts.kernels.instruction_set import InstructionSet, known, running
 
 _UNMEASURED = "the best by the CPU's flags, nothing was measured"
 _MEASURED = "the fastest, as was measured here"
@@ -70,13 +70,13 @@ def kernels(
 
 def _used(found: Calibration | None) -> dict[str, Choice]:
     """What other commands compute with, by the format of a model's weights. Raises `UserError` if there is nothing."""
-    from faasmoe.experts.kernels.library import Library, instruction_sets
+    from faasmoe.experts.kernels.library import Library
 
     by_flags = Choice(Library.chosen().instruction_set, Choice.here().onednn_rows)
+    names = running(Cpu.here())
     measured = None if os.environ.get(VARIABLE) else found
     return {
-        format: measured.choice(format, instruction_sets()) if measured else by_flags
-        for format in (BFLOAT16, *conversions())
+        format: measured.choice(format, names) if measured else by_flags for format in (BFLOAT16, *conversions())
     }
 
 

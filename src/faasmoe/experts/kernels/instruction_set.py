@@ -50,3 +50,8 @@ def known(cpu: Cpu, folder: str = _FOLDER) -> list[InstructionSet]:
         file = os.path.join(folder, f"kernels-{cpu.architecture}-{name}.so")
         found.append(InstructionSet(name, file, os.path.exists(file), tuple(sorted(needed - cpu.flags))))
     return found
+
+
+def running(cpu: Cpu) -> list[str]:
+    """Names of those that this machine can run, the best by the CPU's flags first."""
+    return [each.name for each in known(cpu) if each.runs]

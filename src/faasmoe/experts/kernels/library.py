@@ -13,7 +13,7 @@ from typing import Any
 from faasmoe.errors import OptionError, UserError, brief
 from faasmoe.experts.kernels.choice import VARIABLE, Choice
 from faasmoe.experts.kernels.cpu import Cpu
-from faasmoe.experts.kernels.instruction_set import known
+from faasmoe.experts.kernels.instruction_set import known, running
 
 ADDRESS = ctypes.c_void_p
 INT = ctypes.c_int64
@@ -29,7 +29,7 @@ _AGAIN = "install the package again; in a checkout run: python hatch_build.py"
 def instruction_sets() -> list[str]:
     """What `Library` takes here, the best first: names, or the path of a shared object if `VARIABLE` has one."""
     wanted = Choice.here().instruction_set
-    return [wanted] if "/" in wanted else [each.name for each in known(Cpu.here()) if each.runs]
+    return [wanted] if "/" in wanted else running(Cpu.here())
 
 
 class Library:

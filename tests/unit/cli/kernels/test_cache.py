@@ -13,6 +13,7 @@ import pytest
 
 from faasmoe.cli.kernels import cache
 from faasmoe.errors import OptionError
+from faasmoe.experts.kernels import instruction_set
 from faasmoe.experts.kernels.calibration import ONEDNN, Calibration, Measurement
 from faasmoe.experts.kernels.choice import VARIABLE, Choice
 from faasmoe.experts.kernels.cpu import Cpu
@@ -55,7 +56,7 @@ def test_the_choice_is_that_of_the_format_and_goes_to_all_children(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     sets = [InstructionSet(name, known(Cpu.here())[-1].file, True, ()) for name in ("wide", "baseline")]
-    monkeypatch.setattr(cache, "known", lambda _: sets)
+    monkeypatch.setattr(instruction_set, "known", lambda _: sets)
     cache.apply("int8")
     assert VARIABLE not in os.environ
     cache.remember(
@@ -207,5 +208,5 @@ def test_without_a_home_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_kernels_there_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "known", lambda _: [])
+    monkeypatch.setattr(instruction_set, "known", lambda _: [])
     assert cache.choice(None) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faasmoe.errors import OptionError, UserError
-from faasmoe.experts.kernels import library
+from faasmoe.experts.kernels import instruction_set
 from faasmoe.experts.kernels.choice import VARIABLE
 from faasmoe.experts.kernels.cpu import Cpu
 from faasmoe.experts.kernels.instruction_set import InstructionSet, known
@@ -40,7 +40,7 @@ def test_one_that_does_not_run_here_is_refused_with_those_that_do(
     monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     there = [InstructionSet("avx2", "", True, ("fma",)), InstructionSet("baseline", "", True, ())]
-    monkeypatch.setattr(library, "known", lambda _: there)
+    monkeypatch.setattr(instruction_set, "known", lambda _: there)
     monkeypatch.setenv(VARIABLE, wanted)
     with pytest.raises(OptionError, match=rf"^FAASMOE_KERNELS={wanted}: must be one of baseline, which run here$"):
         Library.chosen()
@@ -48,7 +48,7 @@ def test_one_that_does_not_run_here_is_refused_with_those_that_do(
 
 def test_a_package_without_kernels_says_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(library, "known", lambda _: [InstructionSet("baseline", "", False, ())])
+    monkeypatch.setattr(instruction_set, "known", lambda _: [InstructionSet("baseline", "", False, ())])
     with pytest.raises(UserError, match=r"no kernels for the architecture \w+; install the package again; in a "):
         Library.chosen()
 
