@@ -9,12 +9,9 @@
 #include "base/totals.h"
 
 enum {
-    /* Up to so many rows of x, weight rows go through tiles one by one: that streams best if a core keeps up. */
-    ONE_OUT_ROWS = DOTS && LANES == 16 ? 3 : LANES >= 8 ? 1 : 0,
-    ONE_OUT_WIDE_ROWS = LANES >= 8 ? 1 : 0, /* of x in float32 */
-    X_BYTES = 2 * 8 * WHOLE,      /* of the rows of a tile that stay in the first cache while weights pass */
+    X_BYTES = 2 * 8 * WHOLE, /* of the rows of a tile that stay in the first cache while weights pass */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
-    AHEAD = 256, /* bytes by which the next weights are fetched; the hardware fetches what is farther away */
+    AHEAD = 8 << 10,        /* bytes of weights that pass between a fetch and its use */
 };
 
 typedef void Tile(const char *w, int64_t line, const char *x, floats *running, int64_t columns, bool fresh,
@@ -57,10 +54,28 @@ static Tile *const ONE_OUT[][MOST_ROWS] = TILES(1), *const SEVERAL[][MOST_ROWS] 
 typedef struct {
     const Matrix *matrix;
     int64_t ins, first, last; /* a chunk of weight rows */
-    const float *x_scales; /* of all rows of x, or NULL */
-    int64_t at_once; /* weight rows in a tile */
-    int64_t ahead;   /* bytes by which the next ones are fetched */
+    int64_t end;              /* of all weight rows that are asked for */
+    const float *x_scales;    /* of all rows of x, or NULL */
 } Chunk;
+
+/* Bytes from the weights of the tile at `out` and `column` to those that are fetched meanwhile: AHEAD in the order of
+ * tiles, which is that of weight rows, then of blocks of columns, then of chunks.
+ */
+static int64_t fetch_distance(const Chunk *chunk, int64_t line, int64_t out, int64_t column, int64_t block)
+{
+    int64_t width = weight_bytes(chunk->matrix->format), outs = chunk->last - chunk->first;
+    int64_t tile_bytes = MOST_OUTS * width * (block < chunk->ins ? block : chunk->ins);
+    int64_t to = out + MOST_OUTS * ((AHEAD + tile_bytes - 1) / tile_bytes), to_column = column;
+    if (to >= chunk->last) {
+        to -= outs;
+        to_column += block;
+    }
+    if (to_column >= chunk->ins) {
+        to += outs;
+        to_column = 0;
+    }
+    return to < chunk->end ? line * (to - out) + width * (to_column - column) : 0;
+}
 
 /* Running sums of a chunk with `rows` rows of x, which begin at `x`. */
 static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *running)
@@ -72,11 +87,11 @@ static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *r
     for (int64_t column = 0; column < chunk->ins; column += block) {
         int64_t columns = chunk->ins - column < block ? chunk->ins - column : block, out = chunk->first;
         while (out < chunk->last) {
-            int64_t outs = out + chunk->at_once <= chunk->last ? chunk->at_once : 1;
+            int64_t outs = out + MOST_OUTS <= chunk->last ? MOST_OUTS : 1;
             const char *w = chunk->matrix->weights + line * out + weight_bytes(format) * column;
             Tile *run = (outs == 1 ? ONE_OUT : SEVERAL)[format][rows - 1];
             run(w, line, x + x_column * column, running + rows * (out - chunk->first), columns, column == 0,
-                chunk->ahead);
+                fetch_distance(chunk, line, out, column, block));
             out += outs;
         }
     }
@@ -115,18 +130,12 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
 {
     Format format = matrix->format;
     int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
-    int64_t at_once = rows <= (wide(format) ? ONE_OUT_WIDE_ROWS : ONE_OUT_ROWS) ? 1 : MOST_OUTS;
     const float *x_scales = format == INT8 ? row_scales(x, rows, ins) : NULL;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {
-        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, x_scales, at_once, 0};
-        for (int64_t row = 0; row < rows; row += MOST_ROWS) {
-            if (row == 0)
-                chunk.ahead = at_once == 1 ? AHEAD : line * at_once;
-            else /* the second rows fetch the weights that all of them will need next */
-                chunk.ahead = row == MOST_ROWS && chunk.last < last ? line * outs : 0;
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, x_scales};
+        for (int64_t row = 0; row < rows; row += MOST_ROWS)
             run_group(&chunk, x + row_size(format, ins) * row, row, group_rows(rows, row), sink);
-        }
     }
 }
 

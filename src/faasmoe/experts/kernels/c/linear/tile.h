@@ -137,14 +137,20 @@ INLINE floats add_products(Format format, floats weights, const char *x, floats 
     return multiply_add(weights, load(x), sum);
 }
 
-/* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile. */
+/* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile.
+ *
+ * It goes to the second cache: more is fetched from memory at once for that one than for the first, which holds x.
+ */
 INLINE void tile_step(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
                       int64_t ahead)
 {
     UNROLL
-    for (int vector = 0; vector < vectors_of(format); vector++) {
-        const int64_t x_column = VECTOR * vector, cache_line = CACHE_LINE * vector;
-        floats weights[MOST_OUTS];
+    for (int out = 0; out < outs; out++) {
+        weights[out] = read_step(format, w + line * out);
+        __builtin_prefetch(w + line * out + ahead, 0, 2);
+    }
+    UNROLL
+    for (int row = 0; row < rows; row++) {
         UNROLL
         for (int out = 0; out < outs; out++) {
             weights[out] = read_weights(format, w + line * out, vector);
