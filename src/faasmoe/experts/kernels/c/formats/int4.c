@@ -18,7 +18,7 @@
 
 enum {
     ROWS = 8,     /* MOST_ROWS on any CPU */
-    AHEAD = 1024, /* bytes from the weights that are read to those that are fetched */
+    AHEAD = 8192, /* bytes from the weights that are read to those that are fetched, to the second cache */
 };
 _Static_assert((int)MOST_ROWS <= (int)ROWS, "int4_sums has no tile for so many rows");
 
@@ -130,10 +130,7 @@ INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t grou
     }
 }
 
-/* Sums of one weight row with `rows` rows of x.
- *
- * For a single row of x the hardware alone fetches weights faster than with our help.
- */
+/* Sums of one weight row with `rows` rows of x. */
 INLINE void tile_row(const int rows, weight_row w, const part *x, floats *sums)
 {
     floats totals[ROWS] = {{0}};
@@ -142,8 +139,8 @@ INLINE void tile_row(const int rows, weight_row w, const part *x, floats *sums)
     int64_t group = 0, whole = w.groups / BLOCK * BLOCK;
     for (; group < whole; group += BLOCK) {
         word_places places = {GROUP / 2 * group, 4 * BLOCK};
-        for (int line = 0; line < LINES && rows > 1; line++)
-            __builtin_prefetch(w.codes + places.first + places.line * line + AHEAD);
+        for (int line = 0; line < LINES; line++)
+            __builtin_prefetch(w.codes + places.first + places.line * line + AHEAD, 0, 2);
         for (int lane = 0; lane < BLOCK; lane += LANES, x += rows, places.first += 4 * LANES)
             add_part(rows, w, scale, group + lane, places, LANES, x, totals);
     }
