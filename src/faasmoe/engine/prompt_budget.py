@@ -12,10 +12,10 @@ class PromptBudget:
     """As many tokens as keep a step within a target of its seconds, which are the gap between two tokens of a decode.
 
     The chunk size of chunked prefills (Agrawal et al., "Sarathi-Serve", OSDI 2024), which there is a constant from a
-    profile. A step's time is some time plus that of each token of a prompt. So if a step with p such tokens took s,
-    the budget lies between p and p * target / s. Every step moves the budget towards that number by half of the way,
-    counted in factors, and never past the budget that is right. It stays between `_LEAST`, so that prompts get on
-    whatever the target is, and the most that a step takes.
+    profile. A step takes some time, and more for each token of a prompt. So if one with p such tokens took s, the right
+    budget is p * target / s, or farther away from p. Each step moves the budget towards that number, half of the way as
+    a factor, and so never past the right one. It stays between `_LEAST`, so that prompts get on whatever the target
+    is, and the most that a step takes.
     """
 
     def __init__(self, target: float, most: int) -> None:

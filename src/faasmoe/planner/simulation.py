@@ -62,7 +62,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationLimits:
-    """The limits of an orchestrator's steps, as in `EngineOptions`."""
+    """The limits of an orchestrator's steps, as in `EngineOptions`; of prompts beside decodes those of its first one."""
 
     sequences: int = 64
     step_tokens: int = 512
