@@ -14,6 +14,7 @@ mapped.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.expert import ExpertForm, Gate
-from faasmoe.experts.file_state import FileState
+from faasmoe.experts.file_state import FileState, open_regular
 from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.experts.mapping import TensorLocation
@@ -125,12 +126,19 @@ class Artifact:
             raise CheckpointError(f"not an artifact: {type(error).__name__} {error}") from error
 
     @classmethod
-    def read(cls, path: Path) -> Artifact:
+    def read(cls, path: Path | str) -> Artifact:
         """Raises `CheckpointError` if the file is missing or is not an artifact."""
         try:
-            return cls.from_json(path.read_text())
+            fd, state = open_regular(path)
+            try:
+                text = os.read(fd, state.size).decode()
+            finally:
+                os.close(fd)
         except OSError as error:
             raise CheckpointError(f"cannot read artifact {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"not an artifact: {error}") from error
+        return cls.from_json(text)
 
 
 def _states(locations: Iterator[TensorLocation]) -> dict[Path, FileState]:

@@ -52,7 +52,7 @@ class FileState:
         return "was written to" if self.mtime_ns != now.mtime_ns else ""
 
 
-def open_regular(file: Path) -> tuple[int, FileState]:
+def open_regular(file: Path | str) -> tuple[int, FileState]:
     """A descriptor of `file` for reading, and the state of exactly that file. The caller closes it.
 
     Never waits, as opening a named pipe would. Raises `OSError`, also if it is no regular file.

@@ -111,7 +111,7 @@ def _rows(request: Request, rows: NDArray[np.int32]) -> NDArray[np.float32]:
 def load(artifact_path: str) -> Handle:
     """Load a function. Raises `CheckpointError`."""
     start = time.perf_counter_ns()
-    block = ExpertBlock.load(Artifact.read(Path(artifact_path)))
+    block = ExpertBlock.load(Artifact.read(artifact_path))
     return serve(block, time.perf_counter_ns() - start)
 
 
