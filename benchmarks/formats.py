@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faasmoe.experts.arrays import address
+from faasmoe.experts.dtypes import narrowed
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.fp8 import Fp8Matrix
 from faasmoe.experts.formats.int4 import Int4Matrix
@@ -56,7 +57,7 @@ def small(outs: int) -> NDArray[np.float32]:
 
 
 MAKE: dict[str, Callable[[int], Matrix]] = {
-    "bfloat16": lambda outs: torch.from_numpy(small(outs)).bfloat16(),
+    "bfloat16": lambda outs: narrowed(small(outs)),
     "int8": lambda outs: Int8Matrix.nearest(small(outs)),
     "int4": lambda outs: Int4Matrix.nearest(np.tile(small(48), (outs // 48, 1))),
     "mxfp4": lambda outs: Mxfp4Matrix.of(codes(outs, INS // 32, 16), codes(outs, INS // 32) // 16 + 110),
@@ -78,7 +79,7 @@ def seconds(run: Callable[[], object], times: int) -> float:
 
 
 def reader(weight: Matrix) -> Callable[[], object]:
-    first = weight if isinstance(weight, torch.Tensor) else format_of(weight).arrays(weight)[0]
+    first = format_of(weight).arrays(weight)[0]
     return lambda: read_all(address(first), first.nbytes)
 
 
@@ -115,7 +116,8 @@ def main() -> None:
     names = options.formats or list(MAKE)
     sizes = {name: MAKE[name](outs).nbytes for name in names}
     times = measure(names, outs, copies, options.seconds)
-    table = Table("GB/s", "bits a weight", "reading", *(f"{rows} rows" for rows in ROWS), "GFLOP/s, 64 rows")
+    title = f"GB/s of weights by rows of x, and GFLOP/s with {ROWS[-1]} of them"
+    table = Table("format", "bits", "reading", *map(str, ROWS), "GFLOP/s", title=title)
     for name, its in times.items():
         rates = [f"{sizes[name] / took / 1e9:.1f}" for took in (its["read"], *(its[f"{rows}"] for rows in ROWS))]
         flops = 2 * ROWS[-1] * outs * INS / its[f"{ROWS[-1]}"]
