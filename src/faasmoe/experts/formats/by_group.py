@@ -78,7 +78,7 @@ class GroupedMatrix:
         return in_memory(self.scales, "U8") and self.scales.shape == (len(self.codes), self.shape[1] // self.group)
 
     @cached_property
-    def kernel_scales(self) -> Scales:
+    def kernel_scales(self) -> ctypes.Structure:
         """Where kernels find the scales. The matrix keeps it alive."""
         return Scales(address(self.scales), self.scales.strides[0], 1, 0, 1.0)
 

@@ -17,3 +17,13 @@ class Scales(ctypes.Structure):
         ("constant", INT),  # whether a row of scales has a single one (fp8)
         ("factor", ctypes.c_double),  # of all sums, a float32
     )
+
+
+class Int4Groups(ctypes.Structure):
+    """`Int4Groups` of `c/formats/grouped_int4.h`. Whoever has it keeps the arrays alive."""
+
+    _fields_ = (
+        ("scales", ADDRESS),  # float32 [out, in / group]
+        ("zeros", ADDRESS),  # uint8, likewise
+        ("group", INT),  # columns: 32, 64 or 128
+    )

@@ -38,7 +38,9 @@ def test_every_conversion_that_is_offered_can_be_done() -> None:
 
 
 def test_an_unknown_format_is_named() -> None:
-    with pytest.raises(CheckpointError, match="no weight format 'awq'; there are dense, fp8, int4, int8, mxfp4"):
+    with pytest.raises(
+        CheckpointError, match="no weight format 'awq'; there are dense, fp8, grouped_int4, int4, "
+    ):
         registry.by_name("awq")
 
 

@@ -10,8 +10,6 @@
 #include "formats/whole.h"
 
 enum {
-    X_BYTES = 24 << 10, /* of the rows of x that stay in the first cache while weights pass */
-    AHEAD = 1024,       /* bytes from the weights that are read to those that are fetched */
     Q8_WEIGHTS = 32,
     Q8_BYTES = 34,
     Q4K_BYTES = 144,
@@ -41,11 +39,6 @@ INLINE float half_at(const char *address)
     memcpy(&size, &bits, sizeof size);
     return size;
 #endif
-}
-
-INLINE floats to_floats(ints whole)
-{
-    return __builtin_convertvector(whole, floats);
 }
 
 /* Add what a span of Q8_0 gives, up to eight blocks of 32 codes, to `sums` [rows]. */
@@ -216,15 +209,17 @@ INLINE void add_q6_k(int rows, const char *w, const Span *x, floats *sums)
         sums[row] = multiply_add(scale * x[row].scale, products[row], sums[row]);
 }
 
-int64_t gguf_line(Format format, int64_t ins)
+INLINE int64_t bytes_of(int format, int64_t columns)
 {
     if (format == Q8_0)
-        return ins / Q8_WEIGHTS * Q8_BYTES;
-    return ins / SPAN * (format == Q4_K ? Q4K_BYTES : Q6K_BYTES);
+        return columns / Q8_WEIGHTS * Q8_BYTES;
+    return columns / SPAN * (format == Q4_K ? Q4K_BYTES : Q6K_BYTES);
 }
 
-INLINE void add_span(Format format, int rows, const char *w, int64_t columns, const Span *x, floats *sums)
+INLINE void add_span(int format, int rows, const Weights *weights, int64_t out, int64_t column, int64_t columns,
+                     const Span *x, floats *sums)
 {
+    const char *w = weights->codes + weights->line * out + bytes_of(format, column);
     if (format == Q8_0)
         add_q8_0(rows, w, columns, x, sums);
     else if (format == Q4_K)
@@ -233,55 +228,22 @@ INLINE void add_span(Format format, int rows, const char *w, int64_t columns, co
         add_q6_k(rows, w, x, sums);
 }
 
-/* Some weight rows, one at a time: spans of columns of all of them follow each other as far as the first cache goes. */
-INLINE void tile_rows(Format format, int rows, const char *w, const Span *x, int64_t ins, int64_t first, int64_t last,
-                      floats *sums)
+BY_ROWS(SPAN_TILES, Q8_0)
+BY_ROWS(SPAN_TILES, Q4_K)
+BY_ROWS(SPAN_TILES, Q6_K)
+static SpanTiles *const ALL[][MOST_ROWS] = {
+    {BY_ROWS(SPAN_TILES_NAME, Q8_0)}, {BY_ROWS(SPAN_TILES_NAME, Q4_K)}, {BY_ROWS(SPAN_TILES_NAME, Q6_K)}};
+
+int64_t gguf_line(Format format, int64_t ins)
 {
-    const int64_t line = gguf_line(format, ins), block = SPAN * (X_BYTES / (int64_t)sizeof(Span) / rows);
-    for (int64_t column = 0; column < ins; column += block, x += block / SPAN * rows) {
-        int64_t end = column + block < ins ? column + block : ins;
-        for (int64_t out = first; out < last; out++) {
-            const char *its = w + line * out + gguf_line(format, column);
-            floats running[MOST_ROWS];
-            for (int row = 0; row < rows; row++)
-                running[row] = column ? sums[rows * (out - first) + row] : (floats){0};
-            for (int64_t at = column; at < end; at += SPAN, its += gguf_line(format, SPAN)) {
-                if (rows > 1)
-                    __builtin_prefetch(its + AHEAD);
-                add_span(format, rows, its, end - at < SPAN ? end - at : SPAN, x + (at - column) / SPAN * rows, running);
-            }
-            for (int row = 0; row < rows; row++)
-                sums[rows * (out - first) + row] = running[row];
-        }
-    }
+    return bytes_of(format, ins);
 }
-
-typedef void Tiles(const char *w, const Span *x, int64_t ins, int64_t first, int64_t last, floats *sums);
-
-#define TILES(format, rows)                                                                                            \
-    static void tiles_##format##_##rows(const char *w, const Span *x, int64_t ins, int64_t first, int64_t last,        \
-                                        floats *sums)                                                                  \
-    {                                                                                                                  \
-        tile_rows(format, rows, w, x, ins, first, last, sums);                                                         \
-    }
-#define NAME(format, rows) tiles_##format##_##rows,
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define BY_ROWS(each, format)                                                                                          \
-    each(format, 1) each(format, 2) each(format, 3) each(format, 4) each(format, 5) each(format, 6) each(format, 7)    \
-        each(format, 8)
-#else
-#define BY_ROWS(each, format) each(format, 1) each(format, 2) each(format, 3) each(format, 4)
-#endif
-
-BY_ROWS(TILES, Q8_0)
-BY_ROWS(TILES, Q4_K)
-BY_ROWS(TILES, Q6_K)
-static Tiles *const ALL[][MOST_ROWS] = {{BY_ROWS(NAME, Q8_0)}, {BY_ROWS(NAME, Q4_K)}, {BY_ROWS(NAME, Q6_K)}};
 
 void gguf_sums(Format format, const char *weights, const char *x, int64_t rows, int64_t ins, int64_t first,
                int64_t last, floats *sums)
 {
-    ALL[format - Q8_0][rows - 1](weights, (const Span *)x, ins, first, last, sums);
+    Weights all = {weights, gguf_line(format, ins), NULL};
+    ALL[format - Q8_0][rows - 1](&all, (const Span *)x, ins, first, last, sums);
 }
 
 /* The column whose code comes out of a format's bytes at place `place`. */
@@ -296,12 +258,10 @@ INLINE int column_of(int format, int place)
 
 int64_t gguf_row_size(int64_t ins)
 {
-    return span_count(ins) * (int64_t)sizeof(Span);
+    return spans_size(ins);
 }
 
 void gguf_pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
-    Span *to = (Span *)packed + row; /* rows of a tile alternate span by span */
-    for (; ins > 0; ins -= SPAN, x += SPAN, to += rows)
-        pack_span(format, column_of, x, ins < SPAN ? ins : SPAN, to);
+    pack_spans(format, column_of, x, packed, rows, row, ins);
 }

@@ -11,6 +11,8 @@
 enum {
     SPAN = 256,
     SPAN_STEPS = SPAN / STEP,
+    X_BYTES = 24 << 10,   /* of the rows of x that stay in the first cache while weights pass */
+    WEIGHTS_AHEAD = 1024, /* bytes from the weights that are read to those that are fetched */
     SUM_COLUMNS = 32,
     SUM_VECTORS = (SPAN / SUM_COLUMNS + LANES - 1) / LANES,
 };
@@ -25,9 +27,26 @@ typedef struct {
 /* The column that has place `place` of a span, in the order of the format `format`. */
 typedef int ColumnOf(int format, int place);
 
-INLINE int64_t span_count(int64_t ins)
+/* All rows of a matrix. */
+typedef struct {
+    const char *codes;
+    int64_t line;       /* bytes of a row */
+    const void *scales; /* what the format has beside its codes */
+} Weights;
+
+/* Add what row `out` of the weights gives in up to SPAN columns, from `column` on, to `sums` [rows]. */
+typedef void AddSpan(int kind, int rows, const Weights *weights, int64_t out, int64_t column, int64_t columns,
+                     const Span *x, floats *sums);
+
+/* Bytes of a row of x. */
+INLINE int64_t spans_size(int64_t ins)
 {
-    return (ins + SPAN - 1) / SPAN;
+    return (ins + SPAN - 1) / SPAN * (int64_t)sizeof(Span);
+}
+
+INLINE floats to_floats(ints whole)
+{
+    return __builtin_convertvector(whole, floats);
 }
 
 /* The factor that brings columns to whole numbers of less than 2^15; its inverse is the scale. */
@@ -68,3 +87,53 @@ INLINE void pack_span(int format, ColumnOf column_of, const bfloat16 *x, int64_t
     memcpy(to->columns, ordered, sizeof ordered);
     memcpy(to->sums, sums, sizeof sums);
 }
+
+/* Lay out x [ins] as row number `row` of the `rows` that go through a tile together, at `packed`. */
+INLINE void pack_spans(int format, ColumnOf column_of, const bfloat16 *x, char *packed, int64_t rows, int64_t row,
+                       int64_t ins)
+{
+    Span *to = (Span *)packed + row; /* rows of a tile alternate span by span */
+    for (; ins > 0; ins -= SPAN, x += SPAN, to += rows)
+        pack_span(format, column_of, x, ins < SPAN ? ins : SPAN, to);
+}
+
+/* Sums of the weight rows `first` to `last`, one at a time: as many spans of each follow each other as the cache takes.
+ */
+INLINE void span_tiles(int kind, int rows, AddSpan add, const Weights *weights, const Span *x, int64_t ins,
+                       int64_t first, int64_t last, floats *sums)
+{
+    const int64_t block = SPAN * (X_BYTES / (int64_t)sizeof(Span) / rows);
+    for (int64_t column = 0; column < ins; column += block, x += block / SPAN * rows) {
+        int64_t end = column + block < ins ? column + block : ins;
+        for (int64_t out = first; out < last; out++) {
+            floats running[MOST_ROWS], *its = sums + rows * (out - first);
+            for (int row = 0; row < rows; row++)
+                running[row] = column ? its[row] : (floats){0};
+            for (int64_t at = column; at < end; at += SPAN) {
+                if (rows > 1)
+                    __builtin_prefetch(weights->codes + weights->line * out + weights->line * at / ins + WEIGHTS_AHEAD);
+                add(kind, rows, weights, out, at, end - at < SPAN ? end - at : SPAN, x + (at - column) / SPAN * rows,
+                    running);
+            }
+            for (int row = 0; row < rows; row++)
+                its[row] = running[row];
+        }
+    }
+}
+
+typedef void SpanTiles(const Weights *weights, const Span *x, int64_t ins, int64_t first, int64_t last, floats *sums);
+
+/* A function for each number of rows: of a kind, with the file's `add_span`. */
+#define SPAN_TILES(kind, rows)                                                                                         \
+    static void tiles_##kind##_##rows(const Weights *weights, const Span *x, int64_t ins, int64_t first, int64_t last, \
+                                      floats *sums)                                                                    \
+    {                                                                                                                  \
+        span_tiles(kind, rows, add_span, weights, x, ins, first, last, sums);                                          \
+    }
+#define SPAN_TILES_NAME(kind, rows) tiles_##kind##_##rows,
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define BY_ROWS(each, kind)                                                                                            \
+    each(kind, 1) each(kind, 2) each(kind, 3) each(kind, 4) each(kind, 5) each(kind, 6) each(kind, 7) each(kind, 8)
+#else
+#define BY_ROWS(each, kind) each(kind, 1) each(kind, 2) each(kind, 3) each(kind, 4)
+#endif

@@ -110,6 +110,10 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
         ((float *)biases)[out] = bias_of(matrix, chunk->first + out);
     if (matrix->format == INT4)
         int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else if (is_gguf(matrix->format))
+        gguf_sums(matrix->format, matrix->weights, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else if (matrix->format == GROUPED_INT4)
+        grouped_int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
     else if (grouped(matrix->format))
         grouped_sums(matrix->format, matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last,
                      running);

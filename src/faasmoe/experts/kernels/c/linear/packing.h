@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats/grouped.h"
+#include "formats/grouped_int4.h"
 #include "formats/int4.h"
 #include "linear/tile.h"
 
@@ -15,12 +16,16 @@ INLINE int64_t line_bytes(Format format, int64_t ins)
 {
     if (grouped(format))
         return grouped_line(format, ins);
-    return format == INT4 ? ins / 2 : ins * weight_bytes(format);
+    return format == INT4 || format == GROUPED_INT4 ? ins / 2 : ins * weight_bytes(format);
 }
 
 /* Bytes from one row of x, if it were alone, to the next. */
 INLINE int64_t row_size(Format format, int64_t ins)
 {
+    if (is_gguf(format))
+        return gguf_row_size(ins);
+    if (format == GROUPED_INT4)
+        return grouped_int4_row_size(ins);
     if (grouped(format))
         return grouped_row_size(format, ins);
     return format == INT4 ? int4_row_size(ins) : step_count(ins) * STEP * packed_bytes(format);

@@ -41,8 +41,10 @@ enum { MOST_ROWS = 8, MOST_OUTS = 3 };
 enum { MOST_ROWS = 4, MOST_OUTS = 3 };
 #endif
 
-/* Of weights. Tiles of INT4 are those of int4.c. WIDE_BFLOAT16 is bfloat16 with x in float32. */
-typedef enum { BFLOAT16, INT8, INT4, FLOAT32, FLOAT16, WIDE_BFLOAT16 } Format;
+/* Of weights. Tiles of INT4 and GROUPED_INT4 are those of the files of these names, of Q8_0 to Q6_K those of gguf.c, of
+ * MXFP4 and what follows those of grouped.c.
+ */
+typedef enum { BFLOAT16, INT8, INT4, Q8_0 = 8, Q4_K, Q6_K, GROUPED_INT4, MXFP4 = 16, NVFP4, FP8 } Format;
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 
 /* Whether x, bias and y are float32; else they are bfloat16. */
