@@ -58,7 +58,7 @@ class GroupedInt4Matrix(GroupedMatrix):
     @property
     def columns(self) -> int:
         """Consecutive weights of a row that share a scale and a zero."""
-        return self.shape[1] // self.scales.shape[1]
+        return self.shape[1] // int(self.scales.shape[1])
 
     def exact(self) -> NDArray[np.float32]:
         """See `GroupedMatrix`."""
