@@ -1,9 +1,9 @@
 /* Products of weights in GGUF's formats (ggml-common.h of ggml has the layouts) with rows of x in whole numbers.
  *
- * Codes of Q4_K and Q6_K are multiplied by their group's scale, which is a whole number as well, before they meet x: for
- * all rows of x at once, and so that only a block's float16 is left to be applied to sums. A 64-byte vector of bytes
- * holds codes in the halves of each byte: the lower ones at even bytes, those at odd ones, and the upper ones likewise are a
- * step each, and x is laid out in that order.
+ * Codes of Q4_K and Q6_K are multiplied by their group's scale, which is a whole number as well, before they meet x:
+ * once for all rows of x, and so that only a block's float16 is left for the sums. A unit is a vector of bytes with
+ * codes in both halves of each. Its four parts are the lower halves of even bytes, those of odd bytes, and the upper
+ * halves likewise; x is laid out in that order.
  */
 #include "formats/gguf.h"
 
@@ -169,7 +169,7 @@ INLINE void add_q4_k(int rows, const char *w, const Span *x, floats *sums)
     }
 }
 
-/* The upper two bits of a unit's codes: in the lowest bits of a byte for the lower half's, in bits 4 and 5 for the other. */
+/* The upper two bits of a unit's codes: a byte's lowest two for its lower half, and bits 4 and 5 for its upper half. */
 INLINE words upper_bits(const char *bytes, int unit)
 {
 #if LANES == 16

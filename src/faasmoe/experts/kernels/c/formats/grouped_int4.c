@@ -1,8 +1,8 @@
 /* Products of weights in four bits, with scales and zeros by group, with rows of x in whole numbers.
  *
- * A unit is a vector of codes. Each of its lanes holds eight consecutive columns, so none has two groups. Part p of a unit
- * has, in sixteen bits, code p of four consecutive ones, less the group's zero. So sums of products are exact, until a
- * unit's are multiplied by its scales.
+ * A unit is a vector of codes. Each of its lanes holds eight consecutive columns, so none has two groups. Part p of a
+ * unit has, in sixteen bits, code p of four consecutive ones, less the group's zero. So sums of products are exact,
+ * until a unit's are multiplied by its scales.
  */
 #include "formats/grouped_int4.h"
 

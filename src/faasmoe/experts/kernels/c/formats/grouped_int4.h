@@ -17,8 +17,8 @@ int64_t grouped_int4_row_size(int64_t ins);
 void grouped_int4_pack_row(const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins);
 
 /* Products of the weight rows `first` to `last` with the `rows` rows at `x`, at most MOST_ROWS: LANES sums each, to be
- * added up, to `sums` [last - first, rows]. `codes` and `scales` are those of the whole matrix: codes two a byte, that of the
- * even column in the lower half; ins is a multiple of the group.
+ * added up, to `sums` [last - first, rows]. `codes` and `scales` are those of the whole matrix: codes two a byte, that
+ * of the even column in the lower half; ins is a multiple of the group.
  */
 void grouped_int4_sums(const char *codes, const Int4Groups *scales, const char *x, int64_t rows, int64_t ins,
                        int64_t first, int64_t last, floats *sums);
