@@ -163,12 +163,13 @@ def test_fused_experts_are_those_that_they_stand_for(format: GgufFormat, merged:
         drawn(format, outs, 256 // size, seed) for seed, outs in enumerate([512] if merged else [256, 256])
     ]
     weights = ExpertWeights(tuple(map(tamed, drawn_ones)), tamed(drawn(format, 256, 256 // size, seed=9)))
-    x = torch.randn(9, 256).bfloat16()
+    x = torch.randn(9, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
     wanted = expert_forward(x.float().numpy(), weights, form, "BF16")
     index, zeros, ones = np.arange(9, dtype=np.int32), np.zeros(9, np.int32), np.ones(9, np.float32)
     found, kernel = np.zeros((9, 256), np.float32), FusedExperts([weights], form)
     kernel.forward(Request(0, as_array(x), index, zeros, ones), found)
-    assert np.linalg.norm(found - wanted) < 1e-3 * np.linalg.norm(wanted)
+    # what the gate gives is rounded to bfloat16: now and then to the other side
+    assert np.linalg.norm(found - wanted) < 0.004 * np.linalg.norm(wanted)
     for i in range(9):
         alone = np.zeros((1, 256), np.float32)
         kernel.forward(Request(0, as_array(x[i : i + 1]), zeros[:1], zeros[:1], ones[:1]), alone)
