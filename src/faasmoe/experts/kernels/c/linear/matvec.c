@@ -11,7 +11,7 @@
 enum {
     X_BYTES = 2 * 8 * WHOLE, /* of the rows of a tile that stay in the first cache while weights pass */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
-    AHEAD = 8 << 10,        /* bytes of weights that pass between a fetch and its use */
+    AHEAD = 8 << 10,         /* bytes of weights that pass between a fetch and its use */
 };
 
 typedef void Tile(const char *w, int64_t line, const char *x, floats *running, int64_t columns, bool fresh,
