@@ -62,11 +62,11 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationLimits:
-    """The limits of an orchestrator's steps, as in `EngineOptions`; of prompts beside decodes those of its first one."""
+    """The limits of an orchestrator's steps, as in `EngineOptions`."""
 
     sequences: int = 64
     step_tokens: int = 512
-    prompt_tokens: int = 128
+    prompt_tokens: int = 128  # beside decodes; where an engine begins, which then measures (`engine.prompt_budget`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
