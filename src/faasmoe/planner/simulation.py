@@ -66,7 +66,9 @@ class SimulationLimits:
 
     sequences: int = 64
     step_tokens: int = 512
-    prompt_tokens: int = 128  # beside decodes; where an engine begins, which then measures (`engine.prompt_budget`)
+    prompt_tokens: int = (
+        128  # beside decodes; where an engine begins, which then measures (`engine.prompt_budget`)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
