@@ -137,7 +137,7 @@ class Instance:
         """Accept a connection, if the system has a descriptor for it. Raises `NoRoom`."""
         try:
             # not by `accept`, which makes enumerations of family and type: 0.2 MB that would be shared otherwise
-            descriptor, _ = self._listener._accept()  # noqa: SLF001
+            descriptor, _ = self._listener._accept()
         except OSError as error:
             log.debug("no connection: %s", error.strerror)
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
