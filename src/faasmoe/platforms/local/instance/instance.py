@@ -136,14 +136,13 @@ class Instance:
     def _take(self) -> None:
         """Accept a connection, if the system has a descriptor for it. Raises `NoRoom`."""
         try:
-            # not by `accept`, which makes enumerations of family and type: 0.2 MB that would be shared otherwise
-            descriptor, _ = self._listener._accept()
+            connection = self._listener.accept()[0]
         except OSError as error:
             log.debug("no connection: %s", error.strerror)
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise NoRoom from error
             return
-        self._connect(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=descriptor))
+        self._connect(connection)
 
     def _keep_alive_left(self) -> float | None:
         """Seconds; None if there is no end to it."""
