@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import random
 import time
 from collections.abc import Callable
-
-
-def _chance() -> float:
-    """At least 0, below 1. `random` would seed itself anew in each forked process."""
-    return int.from_bytes(os.urandom(4), "little") / (1 << 32)
 
 
 class Backoff:
@@ -24,7 +19,7 @@ class Backoff:
         most: float,
         calm: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = _chance,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """`first`, `most`: shortest and longest pause; `calm`: time without a failure; all in seconds."""
         self._first = first
