@@ -23,7 +23,7 @@ def quantization_of(name: str, config: PretrainedConfig) -> Mapping[str, Any]:
     """
     found: Mapping[str, Any] = {}
     for part in _parts(config):
-        for declared in filter(None, (part.get(key) for key in _KEYS)):
+        for declared in (part[key] for key in _KEYS if part.get(key) is not None):
             settings = declared if isinstance(declared, dict) else getattr(declared, "__dict__", {})
             if registry.declared(settings) is None:
                 method = quoted(settings.get("quant_method", "an unknown method"))
