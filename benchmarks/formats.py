@@ -25,6 +25,9 @@ from faasmoe.experts.arrays import address
 from faasmoe.experts.dtypes import narrowed
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.fp8 import Fp8Matrix
+from faasmoe.experts.formats.gguf import q8_0
+from faasmoe.experts.formats.gguf.base import GgufMatrix
+from faasmoe.experts.formats.grouped_int4 import GroupedInt4Matrix
 from faasmoe.experts.formats.int4 import Int4Matrix
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.formats.mxfp4 import Mxfp4Matrix
@@ -60,6 +63,10 @@ MAKE: dict[str, Callable[[int], Matrix]] = {
     "bfloat16": lambda outs: narrowed(small(outs)),
     "int8": lambda outs: Int8Matrix.nearest(small(outs)),
     "int4": lambda outs: Int4Matrix.nearest(np.tile(small(48), (outs // 48, 1))),
+    "grouped_int4": lambda outs: GroupedInt4Matrix(
+        codes(outs, INS // 2), random.random((outs, INS // 64), np.float32), codes(outs, INS // 64) // 16
+    ),
+    "q8_0": lambda outs: GgufMatrix(q8_0.FORMAT.layout, codes(outs, INS // 32 * 34)),
     "mxfp4": lambda outs: Mxfp4Matrix.of(codes(outs, INS // 32, 16), codes(outs, INS // 32) // 16 + 110),
     "nvfp4": lambda outs: Nvfp4Matrix.of(
         codes(outs, INS // 2), numbers_of_e4m3(outs, INS // 16), np.full(1, 0.5, np.float32)

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "faasmoe"
 NO_NOUNS = """
     about accepted activate activated alone answered by cancel changed closeable collected completed deploy
     deployed done encoded ended evaluate exceeded failed finite fits freeze generate identify import in inspect kill
-    killed known lazy left light load lost measured new no not numeric overdue overlapped own passed
+    killed known largest lazy left light load lost measured new no not numeric overdue overlapped own passed
     pending play played prefork prewarm published ready recorded refused registered remove scheduled scored seen sent
     serve serving shown simulated small spent stalled starting stop stopped stored strict stuck submit such suspect
     taken too unauthenticated understood unknown unsupported untouched waiting wanted whole wrong

@@ -199,6 +199,8 @@ class Engine:
         for part, logits in outcome.done:
             self._sample(part, logits)
         ended = time.perf_counter()
+        if outcome.typical:
+            self._scheduler.took(len(batch.tokens), batch.prompt_tokens, ended - started)
         self._report(
             StepStats(
                 seconds=ended - started,

@@ -141,6 +141,7 @@ def test_nobody_else_asks_the_machine_for_what_a_group_may_limit() -> None:
         "util/machine.py",
         "platforms/local/client/fanout.py",
         "evaluation/results.py",
+        "cli/kernels/cache.py",
     }  # who binds, and who describes
     source = Path(machine.__file__).parents[1]
     asking = re.compile(r"sched_getaffinity|cpu_count|virtual_memory|/sys/fs/cgroup/\w")

@@ -14,6 +14,9 @@ class KernelFormat(IntEnum):
     BFLOAT16 = 0  # weights alone
     INT8 = 1  # scales: float32 [out], one for each row
     INT4 = 2  # see `kernels/c/formats/int4_order.h`
+    FLOAT32 = 3  # weights alone, as the following
+    FLOAT16 = 4
+    WIDE_BFLOAT16 = 5  # bfloat16 with rows in float32
     Q8_0 = 8  # these three as in GGUF files, scales among the codes
     Q4_K = 9
     Q6_K = 10
@@ -22,3 +25,14 @@ class KernelFormat(IntEnum):
     MXFP4 = 16  # e2m1, groups of 32; scales: e8m0
     NVFP4 = 17  # e2m1, groups of 16; scales: e4m3
     FP8 = 18  # e4m3, groups of 128 or whole rows; scales: float32
+
+    @property
+    def rows(self) -> str:
+        """Dtype of rows: `F32` or `BF16`."""
+        return "F32" if self in (self.FLOAT32, self.FLOAT16, self.WIDE_BFLOAT16) else "BF16"
+
+    def for_rows(self, dtype: str) -> KernelFormat | None:
+        """The same weights for rows in `dtype` (`F32`, `BF16`); None: no kernel multiplies them."""
+        if dtype == "F32" and self is self.BFLOAT16:
+            return self.WIDE_BFLOAT16
+        return self if self.rows == dtype else None

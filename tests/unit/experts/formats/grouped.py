@@ -87,7 +87,7 @@ def assert_experts_are_those_that_they_stand_for(first: GroupedMatrix, down: Gro
     biases = [(torch.randn(each.shape[0]) / 4).bfloat16() for each in (first, down)]
     weights = ExpertWeights((first,), down, (as_array(biases[0]),), as_array(biases[1]))
     meant = [torch.from_numpy(format_of(each).widened(each, slice(None))).double() for each in (first, down)]
-    x, experts = torch.randn(19, first.shape[1]).bfloat16(), FusedExperts([weights], form)
+    x, experts = torch.randn(19, first.shape[1]).bfloat16(), FusedExperts([weights], form, "BF16")
     wanted = forward(
         x.double(), TorchExpert((meant[0],), meant[1], (biases[0].double(),), biases[1].double()), form
     )

@@ -28,14 +28,10 @@ def test_one_row_goes_past_onednn() -> None:
     assert onednn()
 
 
-def test_few_rows_take_our_own_kernel() -> None:
-    weight = torch.ones(2, 16, dtype=torch.bfloat16)
-    assert own_kernel(1, weight)
-    assert own_kernel(1000, weight) == (not torch.cpu._is_amx_tile_supported())
-    assert own_kernel(1000, weight.float())
-
-
-@pytest.mark.parametrize(("native", "rows", "ours"), [(False, 1, 1), (False, 40, 1), (True, 31, 1), (True, 32, 0)])
+@pytest.mark.parametrize(
+    ("onednn_rows", "rows", "ours"),
+    [(None, 1, 1), (None, 70, 1), (64, 1, 1), (64, 63, 1), (64, 64, 0), (64, 70, 0)],
+)
 @pytest.mark.parametrize("int8", [False, True])
 def test_onednn_takes_as_many_rows_as_it_was_chosen_for_unless_the_weight_is_quantised(
     monkeypatch: pytest.MonkeyPatch, onednn_rows: int | None, rows: int, ours: int, int8: bool

@@ -25,8 +25,9 @@ def make_model() -> nn.Module:
 
 @pytest.mark.parametrize("rows", [3, 33])
 @pytest.mark.parametrize("onednn_rows", [33, None])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_layer_that_is_replaced_computes_the_same(
-    monkeypatch: pytest.MonkeyPatch, rows: int, onednn_rows: int | None
+    monkeypatch: pytest.MonkeyPatch, rows: int, onednn_rows: int | None, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(backend, "_ONEDNN_ROWS", onednn_rows)
     torch.manual_seed(1)

@@ -86,7 +86,8 @@ def test_layers_that_are_gone_can_be_read_ahead(teams: dict[int, Team]) -> None:
             assert teams[5].run(each, x)[0].isfinite().all()
 
 
-def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team]) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_layers_of_a_group_give_what_each_gives_alone(teams: dict[int, Team], dtype: torch.dtype) -> None:
     torch.manual_seed(2)
     each = [
         (torch.randn(outs, 2048).to(dtype), torch.randn(outs).to(dtype) if biased else None)

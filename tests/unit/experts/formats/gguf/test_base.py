@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts import fused
-from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate, expert_forward
+from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate
 from faasmoe.experts.formats.gguf.base import GgufFormat, GgufLocation, GgufMatrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.fused import FusedExperts
@@ -23,6 +23,7 @@ from faasmoe.model.dense.layers import Layers
 from faasmoe.model.dense.matvec import linear_rows
 from faasmoe.model.dense.team import Team
 from faasmoe.model.tensors import as_array
+from tests.experts import TorchExpert, forward
 from tests.instruction_sets import on_each
 from tests.unit.experts.formats.gguf.drawn import FORMATS, drawn
 from tests.unit.experts.formats.whole_numbers import in_whole_numbers
@@ -164,9 +165,12 @@ def test_fused_experts_are_those_that_they_stand_for(format: GgufFormat, merged:
     ]
     weights = ExpertWeights(tuple(map(tamed, drawn_ones)), tamed(drawn(format, 256, 256 // size, seed=9)))
     x = torch.randn(9, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
-    wanted = expert_forward(x.float().numpy(), weights, form, "BF16")
+    means = [
+        torch.from_numpy(format.widened(each, slice(None))).double() for each in (*weights.first, weights.down)
+    ]
+    wanted = forward(x.double(), TorchExpert(tuple(means[:-1]), means[-1]), form).numpy()
     index, zeros, ones = np.arange(9, dtype=np.int32), np.zeros(9, np.int32), np.ones(9, np.float32)
-    found, kernel = np.zeros((9, 256), np.float32), FusedExperts([weights], form)
+    found, kernel = np.zeros((9, 256), np.float32), FusedExperts([weights], form, "BF16")
     kernel.forward(Request(0, as_array(x), index, zeros, ones), found)
     # what the gate gives is rounded to bfloat16: now and then to the other side
     assert np.linalg.norm(found - wanted) < 0.004 * np.linalg.norm(wanted)

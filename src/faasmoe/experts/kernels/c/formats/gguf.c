@@ -72,19 +72,19 @@ typedef struct {
 #else
     int16_t all[16];
 #endif
-} Scales;
+} BlockScales;
 
-INLINE Scales widen_scales(sixteen_bytes scales)
+INLINE BlockScales widen_scales(sixteen_bytes scales)
 {
     typedef int16_t sixteen_shorts __attribute__((vector_size(32)));
     sixteen_shorts wide = __builtin_convertvector(scales, sixteen_shorts);
-    Scales found = {0};
+    BlockScales found = {0};
     memcpy(&found, &wide, sizeof wide);
     return found;
 }
 
 /* The scales of a unit's codes: group `first` has its first 32 bytes if `twice`, else 16, and so on. */
-INLINE shorts spread(Scales scales, int first, bool twice)
+INLINE shorts spread(BlockScales scales, int first, bool twice)
 {
 #ifdef __AVX512BW__
     const shorts ones = {EIGHT(0), EIGHT(1), EIGHT(2), EIGHT(3)}, twos = {EIGHT(0), EIGHT(0), EIGHT(2), EIGHT(2)};
@@ -146,7 +146,7 @@ INLINE void add_q4_k(int rows, const char *w, const Span *x, floats *sums)
     typedef uint64_t two_longs __attribute__((vector_size(16)));
     uint64_t its_scales, minimums;
     six_bits(w + 4, &its_scales, &minimums);
-    Scales scales = widen_scales((sixteen_bytes)(two_longs){its_scales, 0});
+    BlockScales scales = widen_scales((sixteen_bytes)(two_longs){its_scales, 0});
     ints dots[MOST_ROWS] = {{0}};
     UNROLL
     for (int unit = 0; unit < UNITS; unit++) {
@@ -186,7 +186,7 @@ INLINE void add_q6_k(int rows, const char *w, const Span *x, floats *sums)
 {
     sixteen_bytes packed;
     memcpy(&packed, w + 192, sizeof packed);
-    Scales scales = widen_scales(packed);
+    BlockScales scales = widen_scales(packed);
     floats products[MOST_ROWS] = {{0}};
     UNROLL
     for (int pair = 0; pair < UNITS; pair += 2) {

@@ -58,13 +58,6 @@ int64_t grouped_row_size(Format format, int64_t ins)
     return unit_count(format, ins) * unit_bytes(format);
 }
 
-INLINE floats add_products(floats weights, const char *x, floats sum)
-{
-    if (DOTS)
-        return add_step(BFLOAT16, (Step){weights, weights}, x, sum);
-    return multiply_add(weights, load(x), sum);
-}
-
 /* `bytes` of a vector, less than all and a multiple of 8; the others are 0. What is behind may be no memory of ours. */
 INLINE words load_some(const char *codes, int64_t bytes)
 {
@@ -124,7 +117,8 @@ INLINE void add_span(Format format, int rows, const char *codes, int64_t columns
             floats weights = decode(code_of(format), loaded, part);
             UNROLL
             for (int row = 0; row < rows; row++)
-                products[row] = add_products(weights, x + unit_bytes(format) * row + VECTOR * part, products[row]);
+                products[row] = add_products(BFLOAT16, weights, x + unit_bytes(format) * row + VECTOR * part,
+                                             products[row]);
         }
     }
     UNROLL

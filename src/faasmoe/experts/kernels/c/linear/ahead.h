@@ -21,7 +21,6 @@ enum {
     RANGES = 4,             /* layers of a group that are read ahead */
     AHEAD_BYTES = 16 << 20, /* of them at most: half of a server's last cache */
     BLOCK = 4096,           /* bytes that a helper reads before it leaves as many to each of the others */
-    CACHE_LINE = 64,
 };
 
 /* What is left to read. Addresses, not a group, which may be gone before they have been read. */

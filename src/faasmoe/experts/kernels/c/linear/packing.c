@@ -70,7 +70,7 @@ void pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t 
         grouped_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
         return;
     }
-    int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP;
+    int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP, x_bytes = numbers_size(format, STEP);
     char *to = packed + row_size(format, ins) * first + step_bytes * (row - first);
     float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;
     for (int64_t step = 0; step < whole; step++)

@@ -1,6 +1,7 @@
 /* The order in which tiles read rows of x: those of a tile side by side, step by step. */
 #pragma once
 
+#include "formats/gguf.h"
 #include "formats/grouped.h"
 #include "formats/grouped_int4.h"
 #include "formats/int4.h"
@@ -14,6 +15,8 @@ INLINE int64_t step_count(int64_t ins)
 /* Bytes of a row of weights. */
 INLINE int64_t line_bytes(Format format, int64_t ins)
 {
+    if (is_gguf(format))
+        return gguf_line(format, ins);
     if (grouped(format))
         return grouped_line(format, ins);
     return format == INT4 || format == GROUPED_INT4 ? ins / 2 : ins * weight_bytes(format);

@@ -23,7 +23,7 @@ static const int64_t NONE = 0, REST = -1; /* in the place of a job's number: non
 
 typedef struct {
     const char *x; /* as tiles read it */
-    bfloat16 *y;   /* layer after layer [rows, outs] */
+    char *y;       /* layer after layer [rows, outs] */
     int64_t rows;
     Group group;
     Ahead ahead; /* for helpers to read when they have no more pieces */
@@ -144,7 +144,7 @@ EXPORT Team *team_start(int64_t helpers)
  * x is [rows, ins], y layer after layer [rows, outs], both of the dtype that all layers' formats have them in. False if
  * there is no memory.
  */
-EXPORT bool team_run(Team *team, const Group *group, const bfloat16 *x, bfloat16 *y, int64_t rows, bool alone)
+EXPORT bool team_run(Team *team, const Group *group, const void *x, void *y, int64_t rows, bool alone)
 {
     const char *packed = pack_rows(group->layers->matrix.format, x, rows, group->ins);
     if (!packed)

@@ -42,9 +42,23 @@ enum { MOST_ROWS = 4, MOST_OUTS = 3 };
 #endif
 
 /* Of weights. Tiles of INT4 and GROUPED_INT4 are those of the files of these names, of Q8_0 to Q6_K those of gguf.c, of
- * MXFP4 and what follows those of grouped.c.
+ * MXFP4 and what follows those of grouped.c. WIDE_BFLOAT16 is bfloat16 with x in float32.
  */
-typedef enum { BFLOAT16, INT8, INT4, Q8_0 = 8, Q4_K, Q6_K, GROUPED_INT4, MXFP4 = 16, NVFP4, FP8 } Format;
+typedef enum {
+    BFLOAT16,
+    INT8,
+    INT4,
+    FLOAT32,
+    FLOAT16,
+    WIDE_BFLOAT16,
+    Q8_0 = 8,
+    Q4_K,
+    Q6_K,
+    GROUPED_INT4,
+    MXFP4 = 16,
+    NVFP4,
+    FP8,
+} Format;
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 
 /* Whether x, bias and y are float32; else they are bfloat16. */
@@ -147,17 +161,14 @@ INLINE void tile_step(Format format, int outs, int rows, const char *w, int64_t 
                       int64_t ahead)
 {
     UNROLL
-    for (int out = 0; out < outs; out++) {
-        weights[out] = read_step(format, w + line * out);
-        __builtin_prefetch(w + line * out + ahead, 0, 2);
-    }
-    UNROLL
-    for (int row = 0; row < rows; row++) {
+    for (int vector = 0; vector < vectors_of(format); vector++) {
+        const int64_t x_column = VECTOR * vector, cache_line = CACHE_LINE * vector;
+        floats weights[MOST_OUTS];
         UNROLL
         for (int out = 0; out < outs; out++) {
             weights[out] = read_weights(format, w + line * out, vector);
             if (cache_line < STEP * weight_bytes(format))
-                __builtin_prefetch(w + line * out + ahead + cache_line);
+                __builtin_prefetch(w + line * out + ahead + cache_line, 0, 2);
         }
         UNROLL
         for (int row = 0; row < rows; row++) {
