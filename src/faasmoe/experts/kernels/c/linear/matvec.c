@@ -12,6 +12,7 @@ enum {
     X_BYTES = 2 * 8 * WHOLE, /* of the rows of a tile that stay in the first cache while weights pass */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
     AHEAD = 8 << 10,         /* bytes of weights that pass between a fetch and its use */
+    AHEAD_IN_LINE = 1 << 10, /* the same where weight rows go one by one, as for one row of x: they are one stream */
 };
 
 typedef void Tile(const char *w, int64_t line, const char *x, floats *running, int64_t columns, bool fresh,
@@ -83,15 +84,16 @@ static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *r
     Format format = chunk->matrix->format;
     int64_t line = line_bytes(format, chunk->ins);
     int64_t x_column = packed_bytes(format) * rows, unit = format == INT8 ? WHOLE : STEP;
+    int64_t at_once = rows == 1 ? 1 : MOST_OUTS; /* weight rows of a tile */
     int64_t block = X_BYTES / x_column / unit * unit; /* of columns; there is one: X_BYTES are 2 * MOST_ROWS * WHOLE */
     for (int64_t column = 0; column < chunk->ins; column += block) {
         int64_t columns = chunk->ins - column < block ? chunk->ins - column : block, out = chunk->first;
         while (out < chunk->last) {
-            int64_t outs = out + MOST_OUTS <= chunk->last ? MOST_OUTS : 1;
+            int64_t outs = out + at_once <= chunk->last ? at_once : 1;
             const char *w = chunk->matrix->weights + line * out + weight_bytes(format) * column;
             Tile *run = (outs == 1 ? ONE_OUT : SEVERAL)[format][rows - 1];
             run(w, line, x + x_column * column, running + rows * (out - chunk->first), columns, column == 0,
-                fetch_distance(chunk, line, out, column, block));
+                at_once == 1 ? AHEAD_IN_LINE : fetch_distance(chunk, line, out, column, block));
             out += outs;
         }
     }
