@@ -85,7 +85,7 @@ class FusedExperts:
         places = [addresses(matrix, dtype) for matrix in matrices]
         return (
             len({place and place.format for place in places}) == 1
-            and all(place is not None and not (form.transposed and place.scales) for place in places)
+            and all(place is not None and not (form.transposed and not place.format.plain) for place in places)
             and all(vector is None or in_memory(vector, dtype) for vector in vectors)
         )
 

@@ -28,7 +28,7 @@ MULTIPLE = 16  # the compiled kernels take matrices whose number of columns is a
 
 
 class Addresses(NamedTuple):
-    """A matrix as the compiled kernels of `model.dense.matvec` read it."""
+    """A matrix as the compiled kernels (`experts/kernels/c/linear`) read it."""
 
     weights: int  # address
     scales: int  # address; 0: there are none
@@ -163,7 +163,7 @@ class WeightFormat(ABC):
         raise NotImplementedError(f"nothing is converted to {self.name}")
 
     def addresses(self, matrix: Any) -> Addresses | None:
-        """A loaded weight for the compiled kernels of `model.dense.matvec`; None: they cannot read it.
+        """A loaded weight for the compiled kernels (`experts/kernels/c/linear`); None: they cannot read it.
 
         Experts and the dense part's linear layers whose weights these kernels cannot read compute with those that are
         `widened` at every call, by the same kernels.

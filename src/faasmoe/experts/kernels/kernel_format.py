@@ -27,6 +27,11 @@ class KernelFormat(IntEnum):
     FP8 = 18  # e4m3, groups of 128 or whole rows; scales: float32
 
     @property
+    def plain(self) -> bool:
+        """Whether a weight is a number of its own; kernels read such matrices transposed as well."""
+        return self in (self.BFLOAT16, self.FLOAT32, self.FLOAT16, self.WIDE_BFLOAT16)
+
+    @property
     def rows(self) -> str:
         """Dtype of rows: `F32` or `BF16`."""
         return "F32" if self in (self.FLOAT32, self.FLOAT16, self.WIDE_BFLOAT16) else "BF16"

@@ -191,6 +191,14 @@ def tamed(matrix: GgufMatrix) -> GgufMatrix:
 
 
 @each_format
+def test_experts_whose_matrices_are_transposed_are_refused(format: GgufFormat) -> None:
+    matrix = drawn(format, 256, 256 // format.layout.weights, seed=0)
+    weights = [ExpertWeights((matrix, matrix), matrix)]
+    assert FusedExperts.supports(weights, ExpertForm(Gate("glu", "silu")), "BF16")
+    assert not FusedExperts.supports(weights, ExpertForm(Gate("glu", "silu"), transposed=True), "BF16")
+
+
+@each_format
 def test_what_the_kernel_cannot_read_is_refused(format: GgufFormat) -> None:
     matrix = drawn(format, 4, 2, seed=0)
     assert format.addresses(matrix) is not None
