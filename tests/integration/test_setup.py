@@ -65,7 +65,7 @@ def test_torch_comes_without_cuda_where_its_index_can_be_reached(tmp_path, statu
 
 
 @pytest.mark.parametrize(
-    "changed", ["pyproject.toml", "constraints.txt", "hatch_build.py", f"{KERNELS}/kernels.h"]
+    "changed", ["pyproject.toml", "constraints.txt", "hatch_build.py", f"{KERNELS}/base/kernels.h"]
 )
 def test_what_is_installed_is_installed_again_only_when_it_changes(tmp_path, changed):
     for name in ("python", "pip"):

@@ -51,7 +51,7 @@ def test_the_source_distribution_has_what_kernels_are_compiled_from(tmp_path: Pa
     (file,) = tmp_path.iterdir()
     with tarfile.open(file) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = {str(each.relative_to(ROOT)) for each in (ROOT / "src/faasmoe/experts/kernels/c").iterdir()}
+    sources = {str(each.relative_to(ROOT)) for each in (ROOT / "src/faasmoe/experts/kernels/c").rglob("*.[ch]")}
     assert {"hatch_build.py", "pyproject.toml", "src/faasmoe/__init__.py", *sources} <= names
     assert not [name for name in names if name.endswith(".so") or name.startswith(("build", "function", "tests"))]
 

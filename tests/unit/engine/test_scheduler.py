@@ -57,7 +57,7 @@ def test_prompts_beside_decodes_end_and_leave_gaps_as_asked(
     assert min(chunks[:-1]) >= 64
     for gap, chunk in list(zip(gaps, chunks, strict=True))[12:-1]:
         assert gap < 1.1 * options.inter_token_latency or chunk <= 65
-        assert gap > 0.9 * options.inter_token_latency or chunk >= most - decodes - 1
+        assert gap > 0.9 * options.inter_token_latency or chunk > 0.9 * (most - decodes)
 
 
 def test_too_many_sequences_wait_and_then_are_refused() -> None:

@@ -9,7 +9,8 @@ import pytest
 from faasmoe.cli.kernels import cache, calibration
 from faasmoe.experts import calibrator
 from faasmoe.experts.kernels.calibration import ONEDNN, Calibration, Measurement
-from faasmoe.experts.kernels.library import instruction_sets
+from faasmoe.experts.kernels.cpu import Cpu
+from faasmoe.experts.kernels.instruction_set import running
 from faasmoe.model.dense import onednn
 from faasmoe.util import processes
 from faasmoe.util.folders.user_cache import CACHE
@@ -21,7 +22,7 @@ BOTH = Measurement("bfloat16", 64, "cache", {"baseline": 4.0, ONEDNN: 3.0})
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(CACHE, str(tmp_path))
-    monkeypatch.setattr(calibrator, "calibrate", lambda names: [OURS] if names == instruction_sets() else [])
+    monkeypatch.setattr(calibrator, "calibrate", lambda names: [OURS] if names == running(Cpu.here()) else [])
     monkeypatch.setattr(onednn, "timed", lambda its: [BOTH] if its == [OURS] else [])
 
 
