@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.decode.limits import against_limits
-from benchmarks.decode.models import make
+from benchmarks.decode.models import make, read_again
 from benchmarks.decode.peers import against_llamacpp, against_mxfp4, against_q4, against_q8, against_transformers
 from benchmarks.decode.steps import PHASES, step_overhead, where_time_goes
 from benchmarks.figures import Figures, report
@@ -86,6 +86,7 @@ def main() -> None:
     folder = make(args.folder / "qwen1.5-moe-a2.7b-4", "--layers", "4")
     figures: Figures = {}
     for part in args.only:
+        read_again([*args.folder.glob("*/*.safetensors"), *args.folder.glob("*.gguf")])
         figures |= PARTS[part](folder, args.rounds)
     report(figures, LIMITS, args.json, at_least=LIMITS.keys() - AT_MOST)
     print(tables(figures))

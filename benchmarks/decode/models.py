@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 
@@ -47,6 +49,19 @@ def _saved(folder: Path, config: Qwen2MoeConfig) -> Path:
     Qwen2MoeForCausalLM(config).bfloat16().save_pretrained(folder)
     _byte_tokenizer().save_pretrained(folder)
     return folder
+
+
+def read_again(files: Iterable[Path]) -> None:
+    """Have files in the page cache as reading them in order brings them there.
+
+    What was read at random is in small folios, and mapped in small pages: one core of a Zen 4 reads it at 17 GB/s, and
+    at 30 what was read in order (Linux 6.18, ext4).
+    """
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while stream.read(4 << 20):
+                pass
 
 
 def token_weights(folder: Path) -> tuple[int, int]:
