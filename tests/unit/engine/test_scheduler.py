@@ -44,7 +44,7 @@ def test_prompts_beside_decodes_end_and_leave_gaps_as_asked(
     for s in talking:
         scheduler.add(s)
     run(scheduler)
-    asking = sequence("asks", 5000, tenant="asks", more=1)
+    asking = sequence("asks", 20_000, tenant="asks", more=1)
     scheduler.add(asking)
     gaps, chunks = [], []
     while not ended(asking):
@@ -55,9 +55,10 @@ def test_prompts_beside_decodes_end_and_leave_gaps_as_asked(
         now += gaps[-1]
         scheduler.took(sum(work.values()), work["asks"], gaps[-1])
     assert min(chunks[:-1]) >= 64
-    for gap, chunk in list(zip(gaps, chunks, strict=True))[12:-1]:
-        assert gap < 1.1 * options.inter_token_latency or chunk <= 65
-        assert gap > 0.9 * options.inter_token_latency or chunk > 0.9 * (most - decodes)
+    # while a gap is off by a tenth, a step moves the budget by a twentieth: from 128 tokens 15 steps to 64, 40 to 1024
+    for step, (gap, chunk) in enumerate(zip(gaps[:-1], chunks[:-1], strict=True)):
+        assert gap < 1.1 * options.inter_token_latency or chunk <= 65 or step < 15
+        assert gap > 0.9 * options.inter_token_latency or chunk == most - decodes or step < 40
 
 
 def test_too_many_sequences_wait_and_then_are_refused() -> None:
