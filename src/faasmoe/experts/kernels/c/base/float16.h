@@ -1,6 +1,7 @@
 /* Numbers of float16 in float32: exact, and infinite or nan where they are. */
 #pragma once
 
+#include "base/intrinsics.h"
 #include "base/kernels.h"
 
 /* LANES neighbours at any address. */

@@ -2,7 +2,8 @@
  *
  * Each file is compiled once for each instruction set (hatch_build.py). Vectors are those of GCC and clang, as wide as a
  * register of the instruction set, so that the same source serves them all. Intrinsics stand only where an instruction
- * has no other name.
+ * has no other name, in files that include base/intrinsics.h: to read their headers takes longer than to compile most
+ * kernels.
  */
 #pragma once
 
@@ -10,10 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
+#ifndef __clang__
+#include "base/intrinsics.h"
 #endif
 
 #define EXPORT __attribute__((visibility("default")))
@@ -58,7 +57,9 @@ INLINE floats every(float value)
 /* a * b + c, rounded once where the instruction set can. */
 INLINE floats multiply_add(floats a, floats b, floats c)
 {
-#if defined(__AVX512F__)
+#if defined(__clang__) && (defined(__FMA__) || defined(__aarch64__))
+    return __builtin_elementwise_fma(a, b, c);
+#elif defined(__AVX512F__)
     return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__)
     return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);

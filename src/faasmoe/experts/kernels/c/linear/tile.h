@@ -17,6 +17,7 @@
 #pragma once
 
 #include "base/float16.h"
+#include "base/intrinsics.h"
 
 #if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #define DOTS 1 /* whether the CPU adds up products of bfloat16 */
