@@ -121,8 +121,8 @@ def test_prompts_in_chunks_beside_decodes_change_nothing(
 
 def test_preempted_and_prefix_reusing_runs_change_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
     model = load_model(make_plan(resolve(str(checkpoint.folder)), 4), InProcessPlatform(), tmp_path)
-    check_preemption(model, checkpoint)
-    check_reuse(model, checkpoint)
+    assert_preemption_changes_nothing(model, checkpoint)
+    assert_reuse_changes_nothing(model, checkpoint)
 
 
 def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions(
@@ -132,11 +132,11 @@ def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions
     reference = save_tiny("qwen2_moe", tmp_path)
     checkpoint = Checkpoint(tmp_path, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
     model = load_model(make_plan(resolve(str(tmp_path)), 3), platform, tmp_path / "artifacts")
-    check_preemption(model, checkpoint)
-    check_reuse(model, checkpoint)
+    assert_preemption_changes_nothing(model, checkpoint)
+    assert_reuse_changes_nothing(model, checkpoint)
 
 
-def check_preemption(model: DenseModel, checkpoint: Checkpoint) -> None:
+def assert_preemption_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> None:
     """All prompts at once, with memory for little more than the longest of them, in small steps and large ones."""
     a_token = model.state_spec.nbytes(1)
     for step in (7, 512):
@@ -145,7 +145,7 @@ def check_preemption(model: DenseModel, checkpoint: Checkpoint) -> None:
             assert engine.gauges()["preemptions"] > 0
 
 
-def check_reuse(model: DenseModel, checkpoint: Checkpoint) -> None:
+def assert_reuse_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> None:
     """Prompts that begin like ones before: what is known of them is copied, or taken over, or another tenant's."""
     prompt, answer = PROMPTS[-1], checkpoint.greedy[-1]
     again = [[*prompt, *answer[:9], 7, 9], [*prompt, 8], prompt, [*prompt, *answer, 5]]

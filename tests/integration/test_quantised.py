@@ -75,7 +75,7 @@ def reference(plan: ModelPlan) -> PreTrainedModel:
 
 
 @torch.inference_mode()
-def check(model: DenseModel, exact: PreTrainedModel, most: float) -> None:
+def assert_errs_little(model: DenseModel, exact: PreTrainedModel, most: float) -> None:
     """Against float32 the served model errs at most so many times as much as transformers' own forward in bfloat16.
 
     Medians, because in bfloat16 a token whose experts are a near tie may get another one, in either of the two.
@@ -107,7 +107,7 @@ def test_the_demo_model_through_real_functions(
     plan = prepared(None, block_size, quantize)
     model = load(plan, platform, tmp_path)
     places = [place for block in plan.blocks for expert in block.artifact.weights for place in expert]
-    check(model, reference(plan), MOST[quantize])
+    assert_errs_little(model, reference(plan), MOST[quantize])
     assert mapped_bytes(os.getpid(), places) == 0  # only instances have experts
     counted = {status.name: status.memory for status in platform.status().functions}
     beside = {counted[block.name] - block.artifact.memory for block in plan.blocks}
@@ -123,4 +123,4 @@ def test_other_forms_of_experts(name: str, quantize: str, tmp_path: Path) -> Non
     save_tiny(name, tmp_path / "model", intermediate_size=64)
     plan = prepared(str(tmp_path / "model"), 3, quantize)
     model = load(plan, InProcessPlatform(), tmp_path / "artifacts")
-    check(model, reference(plan), MOST[quantize])
+    assert_errs_little(model, reference(plan), MOST[quantize])

@@ -9,9 +9,10 @@ import pytest
 from tests.tools import tool
 
 
-def start(program: object) -> None:
-    """What a test that starts a program is seen to do."""
+def start(program: object) -> object:
+    """What a test that starts a program is seen to do. Returns the program; raises what forbids it."""
     sys.audit("subprocess.Popen", program, [program], None, None)
+    return program
 
 
 @pytest.mark.parametrize("program", ["curl", b"curl"])
@@ -21,8 +22,8 @@ def test_no_test_starts_a_program_that_may_be_missing(program):
 
 
 def test_programs_that_were_found_are_started():
-    start(sys.executable)
-    start(tool("sh", "dash"))
+    found = tool("sh", "dash")
+    assert [start(program) for program in (sys.executable, found)] == [sys.executable, found]
 
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):

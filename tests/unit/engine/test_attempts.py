@@ -162,7 +162,7 @@ class Case:
             self.pieces[-1].get(timeout=60)
             self.engine.cancel(str(name))
 
-    def check(self) -> None:
+    def assert_outcomes(self) -> None:
         invocations = 0.0
         for (prompt, count, harm, cancelled), pieces in zip(self.asked, self.pieces, strict=True):
             text, last = "", Piece("", 0)
@@ -196,7 +196,7 @@ def test_only_those_fail_who_do_harm_and_all_others_get_their_tokens(seed: int, 
     case = Case(random.Random(seed), kind())
     for name in range(12):
         case.ask(name)
-    case.check()
+    case.assert_outcomes()
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -216,7 +216,7 @@ def test_with_drafts_nobody_gets_other_tokens_or_fails_for_a_guess(
     for name in range(12):
         case.ask(name)
     scheduler = case.engine._scheduler
-    case.check()
+    case.assert_outcomes()
     assert 0 < scheduler.accepted < scheduler.drafted
 
 
@@ -225,7 +225,7 @@ def test_a_state_that_cannot_be_truncated_has_no_drafts(monkeypatch: pytest.Monk
     case = Case(random.Random(0), Summing())
     case.ask(0)
     scheduler = case.engine._scheduler
-    case.check()
+    case.assert_outcomes()
     assert scheduler.drafted == 0
 
 

@@ -31,4 +31,7 @@ def test_what_is_too_much_is_named(value: object, what: str) -> None:
 
 
 def test_a_model_may_take_more_values() -> None:
-    check_structure(json.dumps([1] * 100_000).encode(), 100_000)
+    body = json.dumps([1] * 100_000).encode()
+    check_structure(body, 100_000)
+    with pytest.raises(RequestError, match="100000 values; at most 99999"):
+        check_structure(body, 99_999)

@@ -215,7 +215,7 @@ def with_value(kind: EndpointName, path: tuple[str | int, ...], value: object) -
     return dict(body)
 
 
-def check(error: RequestError | None, path: tuple[str | int, ...]) -> None:
+def assert_told_plainly(error: RequestError | None, path: tuple[str | int, ...]) -> None:
     if error is None:
         return
     assert error.param == path[0]
@@ -237,7 +237,7 @@ def test_wrong_types_are_told_by_the_field_s_name_and_without_jargon(
     refused = 0
     for value in WRONG:
         error = refusal(kind, with_value(kind, path, value))
-        check(error, path)
+        assert_told_plainly(error, path)
         refused += error is not None
     assert refused > len(WRONG) / 4
 
@@ -255,13 +255,15 @@ def test_whatever_stands_in_a_field_is_told_in_words(
     where: tuple[EndpointName, tuple[str | int, ...]], value: object
 ) -> None:
     kind, path = where
-    check(refusal(kind, with_value(kind, path, value)), path)
+    assert_told_plainly(refusal(kind, with_value(kind, path, value)), path)
 
 
 def test_pairs_of_shapes_are_told_without_jargon() -> None:
     for first, second in product(WRONG, repeat=2):
         for field in ("prompt", "stop"):
-            check(refusal("completions", with_value("completions", (field,), [first, second])), (field,))
+            assert_told_plainly(
+                refusal("completions", with_value("completions", (field,), [first, second])), (field,)
+            )
 
 
 class Settings(BaseModel):

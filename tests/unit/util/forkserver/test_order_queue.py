@@ -60,9 +60,12 @@ def test_packets_for_a_server_that_does_not_read_wait_in_order_with_their_descri
 
 def test_what_is_not_sent_leaves_no_descriptor() -> None:
     async def test(queue: OrderQueue, _: socket.socket) -> None:
+        before = descriptors()
         for _ in range(MANY):
             queue.send(PADDING, [0])
+        assert descriptors() > before
         queue.close()
+        assert descriptors() <= before
 
     play(test)
 
