@@ -4,10 +4,13 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.engine.prompt_budget import PromptBudget
+from faasmoe.engine.scheduler import Scheduler
+from faasmoe.protocol.config import EngineOptions
+from tests.unit.engine.sequences import ended, run, sequence
 
 TARGET, MOST = 0.3, 1024
 
@@ -79,3 +82,35 @@ def test_an_interruption_is_made_up_for() -> None:
 
 def test_without_a_target_steps_are_as_large_as_they_may_be() -> None:
     assert play(PromptBudget(math.inf, MOST), 10.0, 1.0, 10)[-1] == MOST
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.floats(0.0, 0.2), st.floats(1e-5, 0.02), st.floats(1e-4, 0.02), st.integers(1, 8), st.integers(256, 1024)
+)
+def test_prompts_beside_decodes_end_and_leave_gaps_as_asked(
+    reading: float, a_prompt_token: float, a_decode: float, decodes: int, most: int
+) -> None:
+    """Steps take `reading` seconds, and more for each token."""
+    options = EngineOptions(max_step_tokens=most, inter_token_latency=0.25)
+    now = 0.0
+    scheduler = Scheduler(options, clock=lambda: now)
+    talking = [sequence(f"talks{i}", 1, tenant=f"talks{i}", more=10_000) for i in range(decodes)]
+    for s in talking:
+        scheduler.add(s)
+    run(scheduler)
+    asking = sequence("asks", 20_000, tenant="asks", more=1)
+    scheduler.add(asking)
+    gaps, chunks = [], []
+    while not ended(asking):
+        work = dict(run(scheduler))
+        assert all(work[s.id] == 1 for s in talking)
+        chunks.append(work["asks"])
+        gaps.append(reading + a_prompt_token * work["asks"] + a_decode * decodes)
+        now += gaps[-1]
+        scheduler.took(sum(work.values()), work["asks"], gaps[-1])
+    assert min(chunks[:-1]) >= 64
+    # while a gap is off by a tenth, a step moves the budget by a twentieth: from 128 tokens 15 steps to 64, 40 to 1024
+    for step, (gap, chunk) in enumerate(zip(gaps[:-1], chunks[:-1], strict=True)):
+        assert gap < 1.1 * options.inter_token_latency or chunk <= 65 or step < 15
+        assert gap > 0.9 * options.inter_token_latency or chunk == most - decodes or step < 40
