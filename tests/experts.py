@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate
+from faasmoe.experts.fused import FusedExperts
+from faasmoe.experts.payload import Request
 from faasmoe.model.tensors import as_array
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -77,3 +81,21 @@ def forward(x: Tensor, expert: TorchExpert, form: ExpertForm) -> Tensor:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
     return F.linear(x, weight.t() if transposed else weight, bias)
+
+
+def sums_of(experts: FusedExperts, x: Tensor) -> NDArray[np.float32]:
+    """What the first of `experts` gives for rows `[n, H]`, in float32."""
+    index, sums = np.arange(len(x), dtype=np.int32), np.zeros(x.shape, np.float32)
+    zeros, ones = np.zeros_like(index), np.ones(len(x), np.float32)
+    experts.forward(Request(0, as_array(x), index, zeros, ones), sums)
+    return sums
+
+
+def assert_stands_for(weights: ExpertWeights, means: TorchExpert, form: ExpertForm, most: float) -> None:
+    """The fused kernel errs by at most `most` of the result's size. Rows have the same bits in any company."""
+    x = torch.randn(21, means.down.shape[0], generator=torch.Generator().manual_seed(0)).bfloat16()
+    experts = FusedExperts([weights], form, "BF16")
+    together, wanted = sums_of(experts, x), forward(x.double(), means.map(Tensor.double), form).numpy()
+    assert np.linalg.norm(together - wanted) < most * np.linalg.norm(wanted)
+    for i in range(len(x)):
+        assert np.array_equal(sums_of(experts, x[i : i + 1])[0], together[i])

@@ -16,7 +16,7 @@ from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.payload import Request
 from faasmoe.model.tensors import as_array, as_tensor
-from tests.experts import TorchExpert, forward
+from tests.experts import TorchExpert, assert_stands_for, forward
 from tests.instruction_sets import on_each
 
 instruction_set = on_each(fused)
@@ -230,17 +230,8 @@ def test_experts_in_int4_are_nearly_those_that_they_stand_for(merged: bool) -> N
     gate, up, down = matrix(inner, hidden), matrix(inner, hidden), matrix(hidden, inner)
     first = tuple(map(in_int4, [torch.cat([gate, up])] if merged else [gate, up]))
     weights = ExpertWeights(first, in_int4(down))
-    means = [torch.from_numpy(each.exact()).double() for each in (*first, weights.down)]
-    experts, x = FusedExperts([weights], form, "BF16"), torch.randn(21, hidden).bfloat16()
-    wanted = forward(x.double(), TorchExpert(tuple(means[:-1]), means[-1]), form)
-    index, zeros, ones = np.arange(21, dtype=np.int32), np.zeros(21, np.int32), np.ones(21, np.float32)
-    together = np.zeros((21, hidden), np.float32)
-    experts.forward(Request(0, as_array(x), index, zeros, ones), together)
-    assert np.linalg.norm(together - wanted.numpy()) < 0.02 * np.linalg.norm(wanted.numpy())
-    for i in range(21):
-        alone = np.zeros((1, hidden), np.float32)
-        experts.forward(Request(0, as_array(x[i : i + 1]), zeros[:1], zeros[:1], ones[:1]), alone)
-        assert np.array_equal(alone[0], together[i])
+    *means, down_means = (torch.from_numpy(each.exact()) for each in (*first, weights.down))
+    assert_stands_for(weights, TorchExpert(tuple(means), down_means), form, most=0.02)
 
 
 def in_int4(weight: torch.Tensor) -> Int4Matrix:

@@ -8,19 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from faasmoe.experts.dtypes import BFLOAT16
 from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate
 from faasmoe.experts.formats.by_group import GroupedMatrix
 from faasmoe.experts.formats.registry import format_of
-from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.experts.payload import Request
-from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.matvec import linear_rows
-from faasmoe.model.dense.team import Team
 from faasmoe.model.tensors import as_array
-from tests.experts import TorchExpert, forward
-from tests.unit.model.dense.test_matvec import assert_rounded_once
+from tests.experts import TorchExpert, assert_stands_for
+from tests.products import assert_linear, operands
 
 
 def random_bytes(random: np.random.Generator, *shape: int) -> NDArray[np.uint8]:
@@ -28,17 +22,10 @@ def random_bytes(random: np.random.Generator, *shape: int) -> NDArray[np.uint8]:
 
 
 def assert_is_a_linear_layer(matrix: GroupedMatrix, weight: NDArray[np.floating], rows: int, seed: int) -> None:
-    """Products are those of `weight`, rounded once, with and without bias; rows have the same bits in any company."""
-    random = torch.Generator().manual_seed(seed)
-    outs, ins = matrix.shape
-    x, bias = (torch.randn(shape, generator=random).bfloat16() for shape in ((rows, ins), (outs,)))
+    """Products are those of `weight`, rounded once, with and without bias."""
+    x, _, bias = operands(rows, *matrix.shape, seed)
     for its_bias in (None, bias):
-        y = linear_rows(x, matrix, its_bias)
-        assert_rounded_once(y, x, torch.from_numpy(weight.astype(np.float64)), its_bias)
-    for row, wanted in zip(x, y, strict=True):
-        assert torch.equal(linear_rows(row[None], matrix, bias)[0], wanted)
-    if outs > 1:
-        assert torch.equal(linear_rows(x, matrix[1:], bias[1:]), y[:, 1:])
+        assert_linear(matrix, torch.from_numpy(weight.astype(np.float64)), x, its_bias)
 
 
 def assert_means(matrix: GroupedMatrix, weight: NDArray[np.floating]) -> None:
@@ -49,11 +36,6 @@ def assert_means(matrix: GroupedMatrix, weight: NDArray[np.floating]) -> None:
     assert matrix.shape == wide.shape == weight.shape
     np.testing.assert_allclose(wide, weight, rtol=3e-7)
     np.testing.assert_array_equal(format.widened(matrix, slice(1, 3)), wide[1:3])
-
-
-def assert_a_team_has_the_bits_of_one_thread(matrix: GroupedMatrix) -> None:
-    x = torch.randn(3, matrix.shape[1]).bfloat16()
-    assert torch.equal(Team(2).run(Layers((matrix, None)), x)[0], linear_rows(x, matrix))
 
 
 def assert_files_are_read_in_place(
@@ -81,25 +63,10 @@ def assert_files_are_read_in_place(
 
 
 def assert_experts_are_those_that_they_stand_for(first: GroupedMatrix, down: GroupedMatrix) -> None:
-    """With gate and up alternating in `first`, and in one call for all rows or in one for each."""
+    """With gate and up alternating in `first`."""
     form = ExpertForm(Gate("swiglu_oai", limit=7.0, alpha=1.702), interleaved=True)
     torch.manual_seed(0)
     biases = [(torch.randn(each.shape[0]) / 4).bfloat16() for each in (first, down)]
     weights = ExpertWeights((first,), down, (as_array(biases[0]),), as_array(biases[1]))
-    meant = [torch.from_numpy(format_of(each).widened(each, slice(None))).double() for each in (first, down)]
-    x, experts = torch.randn(19, first.shape[1]).bfloat16(), FusedExperts([weights], form, "BF16")
-    wanted = forward(
-        x.double(), TorchExpert((meant[0],), meant[1], (biases[0].double(),), biases[1].double()), form
-    )
-    together = sums_of(experts, x, down.shape[0])
-    assert np.linalg.norm(together - wanted.numpy()) < 0.004 * np.linalg.norm(wanted.numpy())
-    for i in range(len(x)):
-        assert np.array_equal(sums_of(experts, x[i : i + 1], down.shape[0])[0], together[i])
-
-
-def sums_of(experts: FusedExperts, x: torch.Tensor, hidden: int) -> NDArray[np.float32]:
-    rows = as_array(x)
-    assert rows.dtype == BFLOAT16
-    index, sums = np.arange(len(x), dtype=np.int32), np.zeros((len(x), hidden), np.float32)
-    experts.forward(Request(0, rows, index, np.zeros_like(index), np.ones(len(x), np.float32)), sums)
-    return sums
+    means = [torch.from_numpy(format_of(each).widened(each, slice(None))) for each in (first, down)]
+    assert_stands_for(weights, TorchExpert((means[0],), means[1], (biases[0],), biases[1]), form, most=0.004)

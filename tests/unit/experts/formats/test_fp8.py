@@ -18,14 +18,8 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec, team
 from faasmoe.model.dense.matvec import linear_rows
 from tests.instruction_sets import on_each
-from tests.unit.experts.formats.grouped import (
-    assert_a_team_has_the_bits_of_one_thread,
-    assert_experts_are_those_that_they_stand_for,
-    assert_files_are_read_in_place,
-    assert_is_a_linear_layer,
-    assert_means,
-    random_bytes,
-)
+from tests.products import assert_a_team_has_the_bits_of_one_thread
+from tests.unit.experts.formats import grouped
 
 instruction_set = on_each(matvec, team, fused)
 
@@ -37,7 +31,7 @@ def arrays(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Codes are any numbers."""
     random = np.random.default_rng(seed)
-    codes = random_bytes(random, outs, ins)
+    codes = grouped.random_bytes(random, outs, ins)
     codes[codes & 0x7F == 0x7F] = 1
     shapes = dict(
         zip(KINDS, [(-(-outs // 128), -(-ins // 128)), (outs, 1), (outs,), (1, 1), (1,), ()], strict=True)
@@ -56,7 +50,7 @@ def test_a_weight_is_its_code_times_the_scale_of_its_block_row_or_matrix(kind: s
     whole = scales.reshape(-1, 1) if scales.ndim < 2 else scales
     if kind == "blocks":
         whole = whole[np.arange(300)[:, None] // 128, np.arange(272) // 128]
-    assert_means(Fp8Matrix.of(codes, scales), numbers(codes) * whole)
+    grouped.assert_means(Fp8Matrix.of(codes, scales), numbers(codes) * whole)
 
 
 def test_weights_are_those_of_transformers() -> None:
@@ -79,7 +73,7 @@ def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     rows: int, outs: int, ins: int, kind: str, seed: int
 ) -> None:
     matrix = Fp8Matrix.of(*arrays(outs, ins, kind, seed))
-    assert_is_a_linear_layer(matrix, matrix.exact(), rows, seed)
+    grouped.assert_is_a_linear_layer(matrix, matrix.exact(), rows, seed)
 
 
 def test_every_code_is_read_and_those_that_are_no_numbers_give_nan() -> None:
@@ -104,25 +98,30 @@ def test_the_last_row_of_a_map_is_not_read_beyond() -> None:
 
 
 def test_a_team_gives_the_bits_of_one_thread() -> None:
-    assert_a_team_has_the_bits_of_one_thread(Fp8Matrix.of(*arrays(9000, 80)))
+    matrix = Fp8Matrix.of(*arrays(9000, 80))
+    assert_a_team_has_the_bits_of_one_thread(matrix, torch.randn(3, matrix.shape[1]).bfloat16())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_are_read_in_place(tmp_path: Path, kind: str) -> None:
     codes, scales = arrays(6, 160, kind)
-    assert_files_are_read_in_place(tmp_path, Fp8Matrix.of(codes, scales), [("F8_E4M3", codes), ("F32", scales)])
+    grouped.assert_files_are_read_in_place(
+        tmp_path, Fp8Matrix.of(codes, scales), [("F8_E4M3", codes), ("F32", scales)]
+    )
 
 
 def test_scales_may_be_bfloat16(tmp_path: Path) -> None:
     codes, scales = arrays(6, 160, "rows")
     half = narrowed(scales)
-    assert_files_are_read_in_place(tmp_path, Fp8Matrix.of(codes, half), [("F8_E4M3", codes), ("BF16", half)])
+    grouped.assert_files_are_read_in_place(
+        tmp_path, Fp8Matrix.of(codes, half), [("F8_E4M3", codes), ("BF16", half)]
+    )
 
 
 @pytest.mark.parametrize("kind", ["blocks", "rows", "one"])
 def test_experts_are_those_that_they_stand_for(kind: str) -> None:
     first, down = Fp8Matrix.of(*arrays(224, 160, kind)), Fp8Matrix.of(*arrays(160, 112, kind))
-    assert_experts_are_those_that_they_stand_for(first, down)
+    grouped.assert_experts_are_those_that_they_stand_for(first, down)
 
 
 def test_what_is_no_weight_or_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -15,15 +15,9 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec, team
 from faasmoe.model.dense.matvec import linear_rows
 from tests.instruction_sets import on_each
-from tests.unit.experts.formats.grouped import (
-    assert_a_team_has_the_bits_of_one_thread,
-    assert_experts_are_those_that_they_stand_for,
-    assert_files_are_read_in_place,
-    assert_means,
-    random_bytes,
-)
+from tests.products import assert_a_team_has_the_bits_of_one_thread, assert_linear, operands
+from tests.unit.experts.formats import grouped
 from tests.unit.experts.formats.whole_numbers import in_whole_numbers
-from tests.unit.model.dense.test_matvec import assert_rounded_once
 
 instruction_set = on_each(matvec, team, fused)
 each_group = pytest.mark.parametrize("group", GROUPS)
@@ -33,7 +27,7 @@ def drawn(outs: int, groups: int, group: int, seed: int) -> GroupedInt4Matrix:
     """All codes and zeros there are, scales of either sign."""
     random = np.random.default_rng(seed)
     return GroupedInt4Matrix(
-        random_bytes(random, outs, groups * group // 2),
+        grouped.random_bytes(random, outs, groups * group // 2),
         (random.standard_normal((outs, groups)) / 16).astype(np.float32),
         random.integers(0, 17, (outs, groups)).astype(np.uint8),
     )
@@ -52,7 +46,7 @@ def test_a_weight_is_scale_times_code_less_zero(group: int) -> None:
             code = int(matrix.codes[out, column // 2]) >> 4 * (column % 2) & 15
             difference = code - int(matrix.zeros[out, column // group])
             wanted[out, column] = float(matrix.scales[out, column // group]) * difference
-    assert_means(matrix, wanted)
+    grouped.assert_means(matrix, wanted)
     assert matrix.columns == group
     assert matrix.nbytes == 5 * 3 * (group // 2 + 5)
 
@@ -69,15 +63,9 @@ def test_a_weight_is_scale_times_code_less_zero(group: int) -> None:
 def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     group: int, rows: int, outs: int, groups: int, biased: bool, seed: int
 ) -> None:
-    matrix, generator = drawn(outs, groups, group, seed), torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, matrix.shape[1], generator=generator).bfloat16()
-    bias = torch.randn(outs, generator=generator).bfloat16() if biased else None
-    y = linear_rows(x, matrix, bias)
-    assert_rounded_once(y, in_whole_numbers(x), meant(matrix), bias)
-    for row, wanted in zip(x, y, strict=True):
-        assert torch.equal(linear_rows(row[None], matrix, bias)[0], wanted)
-    if outs > 1:
-        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
+    matrix = drawn(outs, groups, group, seed)
+    x, _, bias = operands(rows, *matrix.shape, seed)
+    assert_linear(matrix, meant(matrix), x, bias if biased else None, seen=in_whole_numbers(x))
 
 
 @each_group
@@ -85,7 +73,7 @@ def test_many_rows_go_through_a_large_matrix_chunk_by_chunk(group: int) -> None:
     matrix = drawn(301, 6144 // group, group, seed=0)
     x = torch.randn(13, 6144).bfloat16()
     assert torch.equal(linear_rows(x, matrix), torch.cat([linear_rows(row[None], matrix) for row in x]))
-    assert_a_team_has_the_bits_of_one_thread(matrix)
+    assert_a_team_has_the_bits_of_one_thread(matrix, x)
 
 
 @each_group
@@ -100,14 +88,14 @@ def test_codes_that_are_their_group_s_zero_give_exactly_nothing(group: int) -> N
 def test_files_are_read_in_place(group: int, tmp_path: Path) -> None:
     matrix = drawn(6, 4, group, seed=2)
     dtypes = ("U8", "F32", "U8")
-    assert_files_are_read_in_place(tmp_path, matrix, list(zip(dtypes, matrix.arrays, strict=True)))
+    grouped.assert_files_are_read_in_place(tmp_path, matrix, list(zip(dtypes, matrix.arrays, strict=True)))
 
 
 @each_group
 def test_experts_are_those_that_they_stand_for(group: int) -> None:
     hidden, inner = 3 * group, 2 * group
     down = drawn(hidden, inner // group, group, seed=4)
-    assert_experts_are_those_that_they_stand_for(drawn(2 * inner, hidden // group, group, seed=3), down)
+    grouped.assert_experts_are_those_that_they_stand_for(drawn(2 * inner, hidden // group, group, seed=3), down)
 
 
 @pytest.mark.parametrize(

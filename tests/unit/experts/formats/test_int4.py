@@ -13,12 +13,10 @@ from faasmoe.experts.formats.int4 import FORMAT, GROUP, Int4Location, Int4Matrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.layers import Layers
 from faasmoe.model.dense.matvec import linear_rows
-from faasmoe.model.dense.team import Team
 from faasmoe.model.tensors import as_array
 from tests.instruction_sets import on_each
-from tests.unit.model.dense.test_matvec import assert_rounded_once, operands
+from tests.products import assert_a_team_has_the_bits_of_one_thread, assert_linear, operands
 
 instruction_set = on_each(matvec, team)
 
@@ -91,13 +89,8 @@ def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     rows: int, outs: int, groups: int, biased: bool, seed: int
 ) -> None:
     x, weight, bias = operands(rows, outs, GROUP * groups, seed)
-    matrix, its_bias = nearest(weight), bias if biased else None
-    y = linear_rows(x, matrix, its_bias)
-    assert_rounded_once(y, eighths(x), meant(matrix), its_bias)
-    for row, wanted in zip(x, y, strict=True):
-        assert torch.equal(linear_rows(row[None], matrix, its_bias)[0], wanted)
-    if outs > 1:
-        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
+    matrix = nearest(weight)
+    assert_linear(matrix, meant(matrix), x, bias if biased else None, seen=eighths(x))
 
 
 def test_many_rows_go_through_a_large_matrix_chunk_by_chunk() -> None:
@@ -116,8 +109,7 @@ def test_rounding_x_to_eight_bits_costs_half_a_percent() -> None:
 
 def test_a_team_gives_the_bits_of_one_thread() -> None:
     x, weight, bias = operands(3, 9000, 64, seed=0)
-    matrix = nearest(weight)
-    assert torch.equal(Team(2).run(Layers((matrix, bias)), x)[0], linear_rows(x, matrix, bias))
+    assert_a_team_has_the_bits_of_one_thread(nearest(weight), x, bias)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.layers import Layers
 from faasmoe.model.dense.matvec import linear_rows
-from faasmoe.model.dense.team import Team
 from faasmoe.model.tensors import as_array
 from tests.instruction_sets import on_each
-from tests.unit.model.dense.test_matvec import assert_rounded_once, operands
+from tests.products import (
+    assert_a_team_has_the_bits_of_one_thread,
+    assert_linear,
+    assert_rounded_once,
+    operands,
+)
 
 instruction_set = on_each(matvec, team)
 
@@ -80,11 +83,8 @@ def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     rows: int, outs: int, ins: int, biased: bool, seed: int
 ) -> None:
     x, weight, bias = operands(rows, outs, ins, seed)
-    matrix, its_bias = nearest(weight), bias if biased else None
-    y = linear_rows(x, matrix, its_bias)
-    assert_rounded_once(y, x, exact(matrix), its_bias, X_OFF)
-    for row, wanted in zip(x, y, strict=True):
-        assert torch.equal(linear_rows(row[None], matrix, its_bias)[0], wanted)
+    matrix = nearest(weight)
+    assert_linear(matrix, exact(matrix), x, bias if biased else None, x_off=X_OFF)
 
 
 def test_sums_larger_than_the_allocators_own_pages_stay_alive() -> None:
@@ -96,8 +96,7 @@ def test_sums_larger_than_the_allocators_own_pages_stay_alive() -> None:
 
 def test_a_team_gives_the_bits_of_one_thread() -> None:
     x, weight, bias = operands(3, 9000, 64, seed=0)
-    matrix = nearest(weight)
-    assert torch.equal(Team(2).run(Layers((matrix, bias)), x)[0], linear_rows(x, matrix, bias))
+    assert_a_team_has_the_bits_of_one_thread(nearest(weight), x, bias)
 
 
 def test_rows_in_float32_are_refused() -> None:

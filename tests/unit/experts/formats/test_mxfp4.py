@@ -17,14 +17,8 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec, team
 from faasmoe.model.dense.matvec import linear_rows
 from tests.instruction_sets import on_each
-from tests.unit.experts.formats.grouped import (
-    assert_a_team_has_the_bits_of_one_thread,
-    assert_experts_are_those_that_they_stand_for,
-    assert_files_are_read_in_place,
-    assert_is_a_linear_layer,
-    assert_means,
-    random_bytes,
-)
+from tests.products import assert_a_team_has_the_bits_of_one_thread
+from tests.unit.experts.formats import grouped
 
 instruction_set = on_each(matvec, team, fused)
 
@@ -33,7 +27,9 @@ NUMBERS = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
 
 def arrays(outs: int, groups: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     random = np.random.default_rng(seed)
-    return random_bytes(random, outs, groups, 16), random.integers(110, 130, (outs, groups)).astype(np.uint8)
+    return grouped.random_bytes(random, outs, groups, 16), random.integers(110, 130, (outs, groups)).astype(
+        np.uint8
+    )
 
 
 def defined(blocks: NDArray[np.uint8], scales: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -48,7 +44,7 @@ def defined(blocks: NDArray[np.uint8], scales: NDArray[np.uint8]) -> NDArray[np.
 
 def test_a_weight_is_its_code_times_a_power_of_two() -> None:
     blocks, scales = arrays(7, 3)
-    assert_means(Mxfp4Matrix.of(blocks, scales), defined(blocks, scales))
+    grouped.assert_means(Mxfp4Matrix.of(blocks, scales), defined(blocks, scales))
 
 
 def test_weights_are_those_of_transformers() -> None:
@@ -69,7 +65,7 @@ def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     rows: int, outs: int, groups: int, seed: int
 ) -> None:
     matrix = Mxfp4Matrix.of(*arrays(outs, groups, seed))
-    assert_is_a_linear_layer(matrix, matrix.exact(), rows, seed)
+    grouped.assert_is_a_linear_layer(matrix, matrix.exact(), rows, seed)
 
 
 def test_every_code_and_every_scale_is_read() -> None:
@@ -96,17 +92,20 @@ def test_the_scale_that_is_no_number_gives_sums_that_are_not_finite() -> None:
 
 
 def test_a_team_gives_the_bits_of_one_thread() -> None:
-    assert_a_team_has_the_bits_of_one_thread(Mxfp4Matrix.of(*arrays(9000, 2)))
+    matrix = Mxfp4Matrix.of(*arrays(9000, 2))
+    assert_a_team_has_the_bits_of_one_thread(matrix, torch.randn(3, matrix.shape[1]).bfloat16())
 
 
 def test_files_are_read_in_place(tmp_path: Path) -> None:
     blocks, scales = arrays(6, 3)
-    assert_files_are_read_in_place(tmp_path, Mxfp4Matrix.of(blocks, scales), [("U8", blocks), ("U8", scales)])
+    grouped.assert_files_are_read_in_place(
+        tmp_path, Mxfp4Matrix.of(blocks, scales), [("U8", blocks), ("U8", scales)]
+    )
 
 
 def test_experts_are_those_that_they_stand_for() -> None:
     first, down = (Mxfp4Matrix.of(*arrays(outs, groups)) for outs, groups in ((192, 5), (160, 3)))
-    assert_experts_are_those_that_they_stand_for(first, down)
+    grouped.assert_experts_are_those_that_they_stand_for(first, down)
 
 
 def test_what_is_no_weight_or_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -17,14 +17,8 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec, team
 from faasmoe.model.dense.matvec import linear_rows
 from tests.instruction_sets import on_each
-from tests.unit.experts.formats.grouped import (
-    assert_a_team_has_the_bits_of_one_thread,
-    assert_experts_are_those_that_they_stand_for,
-    assert_files_are_read_in_place,
-    assert_is_a_linear_layer,
-    assert_means,
-    random_bytes,
-)
+from tests.products import assert_a_team_has_the_bits_of_one_thread
+from tests.unit.experts.formats import grouped
 
 instruction_set = on_each(matvec, team, fused)
 
@@ -35,10 +29,10 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 def arrays(outs: int, groups: int, seed: int = 0) -> Arrays:
     """Scales are any numbers of e4m3, negative ones too."""
     random = np.random.default_rng(seed)
-    scales = random_bytes(random, outs, groups)
+    scales = grouped.random_bytes(random, outs, groups)
     scales[scales & 0x7F == 0x7F] = 1
     overall = np.array(random.uniform(1e-3, 2), np.float32)
-    return random_bytes(random, outs, 8 * groups), scales, overall
+    return grouped.random_bytes(random, outs, 8 * groups), scales, overall
 
 
 def scaled(codes: NDArray[np.uint8], scales: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -50,8 +44,8 @@ def scaled(codes: NDArray[np.uint8], scales: NDArray[np.uint8]) -> NDArray[np.fl
 
 def test_a_weight_is_its_code_times_two_scales() -> None:
     codes, scales, overall = arrays(7, 5)
-    assert_means(Nvfp4Matrix.of(codes, scales, overall), scaled(codes, scales) * float(overall))
-    assert_means(Nvfp4PackMatrix.of(codes, scales, overall), scaled(codes, scales) / float(overall))
+    grouped.assert_means(Nvfp4Matrix.of(codes, scales, overall), scaled(codes, scales) * float(overall))
+    grouped.assert_means(Nvfp4PackMatrix.of(codes, scales, overall), scaled(codes, scales) / float(overall))
 
 
 @given(
@@ -66,7 +60,7 @@ def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     rows: int, outs: int, groups: int, pack: bool, seed: int
 ) -> None:
     matrix = (Nvfp4PackMatrix if pack else Nvfp4Matrix).of(*arrays(outs, groups, seed))
-    assert_is_a_linear_layer(matrix, matrix.exact(), rows, seed)
+    grouped.assert_is_a_linear_layer(matrix, matrix.exact(), rows, seed)
 
 
 def test_every_code_and_every_scale_is_read() -> None:
@@ -80,7 +74,8 @@ def test_every_code_and_every_scale_is_read() -> None:
 
 
 def test_a_team_gives_the_bits_of_one_thread() -> None:
-    assert_a_team_has_the_bits_of_one_thread(Nvfp4Matrix.of(*arrays(9000, 4)))
+    matrix = Nvfp4Matrix.of(*arrays(9000, 4))
+    assert_a_team_has_the_bits_of_one_thread(matrix, torch.randn(3, matrix.shape[1]).bfloat16())
 
 
 @pytest.mark.parametrize("kind", [Nvfp4Matrix, Nvfp4PackMatrix])
@@ -88,12 +83,12 @@ def test_files_are_read_in_place(tmp_path: Path, kind: type[Nvfp4Matrix]) -> Non
     codes, scales, overall = arrays(6, 3)
     for each in (overall, overall[None]):
         files = [("U8", codes), ("F8_E4M3", scales), ("F32", each)]
-        assert_files_are_read_in_place(tmp_path, kind.of(codes, scales, overall), files)
+        grouped.assert_files_are_read_in_place(tmp_path, kind.of(codes, scales, overall), files)
 
 
 def test_experts_are_those_that_they_stand_for() -> None:
     first, down = (Nvfp4Matrix.of(*arrays(outs, groups)) for outs, groups in ((160, 7), (112, 5)))
-    assert_experts_are_those_that_they_stand_for(first, down)
+    grouped.assert_experts_are_those_that_they_stand_for(first, down)
 
 
 def test_what_is_no_weight_or_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -15,16 +15,11 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec
 from faasmoe.model.tensors import map_tensor
 from tests.instruction_sets import on_each
+from tests.products import assert_rounded_once, operands
 
 instruction_set = on_each(matvec)
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]  # of weights, for rows in float32
-
-
-def operands(rows: int, outs: int, ins: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    x, weight, bias = (torch.randn(shape, generator=random) for shape in ((rows, ins), (outs, ins), (outs,)))
-    return x.bfloat16(), weight.bfloat16(), bias.bfloat16()
 
 
 def in_float32(dtype: torch.dtype, *operands: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -41,22 +36,6 @@ def assert_exact(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: t
     terms = x.double().abs() @ weight.double().abs().T + added.double().abs()
     assert y.dtype == torch.float32
     assert ((y.double() - exact).abs() <= terms * (4 + x.shape[1] / 16) * 2**-24).all()
-
-
-def assert_rounded_once(
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, x_off: float = 0
-) -> None:
-    """`y` is within half a unit in the last place of the exact result, and what float32 sums may lose.
-
-    Each number of x may be off by `x_off` times the largest in its row.
-    """
-    added = torch.zeros(len(weight)) if bias is None else bias
-    exact = x.double() @ weight.double().T + added.double()
-    terms = x.double().abs() @ weight.double().abs().T + added.double().abs()
-    assert y.dtype == torch.bfloat16
-    largest = x.double().abs().amax(1, keepdim=True) if len(x) else torch.zeros(0, 1)
-    off = x_off * largest * weight.double().abs().sum(1)
-    assert ((y.double() - exact).abs() <= exact.abs() * 2**-8 + terms * x.shape[1] * 2**-24 + off).all()
 
 
 @settings(deadline=None)

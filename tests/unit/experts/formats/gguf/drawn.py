@@ -10,14 +10,14 @@ from faasmoe.experts.formats.gguf import q4_k, q6_k, q8_0
 from faasmoe.experts.formats.gguf.base import GgufFormat, GgufMatrix
 
 FORMATS = [q8_0.FORMAT, q4_k.FORMAT, q6_k.FORMAT]
-_HALVES: dict[str, Sequence[int]] = {"q8_0": (0,), "q4_k": (0, 2), "q6_k": (208,)}  # where float16 lie in a block
+HALVES: dict[str, Sequence[int]] = {"q8_0": (0,), "q4_k": (0, 2), "q6_k": (208,)}  # where float16 lie in a block
 
 
 def drawn(format: GgufFormat, outs: int, blocks: int, seed: int) -> GgufMatrix:
     """All codes and scales there are; float16 of either sign, from 2^-10 to 2."""
     generator = np.random.default_rng(seed)
     found = generator.integers(0, 256, (outs, blocks, format.layout.nbytes)).astype(np.uint8)
-    for place in _HALVES[format.name]:
+    for place in HALVES[format.name]:
         size = generator.uniform(-10, 1, (outs, blocks, 1))
         sign = generator.choice([-1, 1], (outs, blocks, 1))
         found[:, :, place : place + 2] = (sign * 2**size).astype("<f2").view(np.uint8)

@@ -17,17 +17,18 @@ from faasmoe.experts.formats.gguf.base import GgufFormat, GgufLocation, GgufMatr
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.experts.payload import Request
 from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.layers import Layers
 from faasmoe.model.dense.matvec import linear_rows
-from faasmoe.model.dense.team import Team
-from faasmoe.model.tensors import as_array
-from tests.experts import TorchExpert, forward
+from tests.experts import TorchExpert, assert_stands_for
 from tests.instruction_sets import on_each
-from tests.unit.experts.formats.gguf.drawn import FORMATS, drawn
+from tests.products import (
+    assert_a_team_has_the_bits_of_one_thread,
+    assert_linear,
+    assert_rounded_once,
+    operands,
+)
+from tests.unit.experts.formats.gguf.drawn import FORMATS, HALVES, drawn
 from tests.unit.experts.formats.whole_numbers import in_whole_numbers
-from tests.unit.model.dense.test_matvec import assert_rounded_once
 
 instruction_set = on_each(matvec, team, fused)
 each_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
@@ -94,15 +95,9 @@ def meant(matrix: GgufMatrix) -> torch.Tensor:
 def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     format: GgufFormat, rows: int, outs: int, blocks: int, biased: bool, seed: int
 ) -> None:
-    matrix, generator = drawn(format, outs, blocks, seed), torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, matrix.shape[1], generator=generator).bfloat16()
-    bias = torch.randn(outs, generator=generator).bfloat16() if biased else None
-    y = linear_rows(x, matrix, bias)
-    assert_rounded_once(y, in_whole_numbers(x), meant(matrix), bias)
-    for row, wanted in zip(x, y, strict=True):
-        assert torch.equal(linear_rows(row[None], matrix, bias)[0], wanted)
-    if outs > 1:
-        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
+    matrix = drawn(format, outs, blocks, seed)
+    x, _, bias = operands(rows, *matrix.shape, seed)
+    assert_linear(matrix, meant(matrix), x, bias if biased else None, seen=in_whole_numbers(x))
 
 
 def test_rounding_x_costs_hardly_anything() -> None:
@@ -115,9 +110,8 @@ def test_rounding_x_costs_hardly_anything() -> None:
 def test_many_rows_go_through_a_large_matrix_chunk_by_chunk(format: GgufFormat) -> None:
     matrix = drawn(format, 301, 6144 // format.layout.weights, seed=0)
     x = torch.randn(13, 6144).bfloat16()
-    y = linear_rows(x, matrix)
-    assert torch.equal(y, torch.cat([linear_rows(row[None], matrix) for row in x]))
-    assert torch.equal(Team(2).run(Layers((matrix, None)), x)[0], y)
+    assert torch.equal(linear_rows(x, matrix), torch.cat([linear_rows(row[None], matrix) for row in x]))
+    assert_a_team_has_the_bits_of_one_thread(matrix, x)
 
 
 @each_format
@@ -148,7 +142,7 @@ def test_rows_that_are_not_finite_give_sums_that_are_not(format: GgufFormat, bad
 @each_format
 def test_a_float16_that_is_small_or_not_finite_is_what_it_is(format: GgufFormat) -> None:
     matrix = drawn(format, 4, 1, seed=0)
-    place = {"q8_0": 0, "q4_k": 0, "q6_k": 208}[format.name]
+    place = HALVES[format.name][0]
     matrix.blocks[:, place : place + 2] = np.array([[1], [0x83FF], [0x7C00], [0x7E00]], "<u2").view(np.uint8)
     x = torch.randn(1, matrix.shape[1]).bfloat16()
     y = linear_rows(x, matrix)
@@ -164,27 +158,15 @@ def test_fused_experts_are_those_that_they_stand_for(format: GgufFormat, merged:
         drawn(format, outs, 256 // size, seed) for seed, outs in enumerate([512] if merged else [256, 256])
     ]
     weights = ExpertWeights(tuple(map(tamed, drawn_ones)), tamed(drawn(format, 256, 256 // size, seed=9)))
-    x = torch.randn(9, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
-    means = [
-        torch.from_numpy(format.widened(each, slice(None))).double() for each in (*weights.first, weights.down)
-    ]
-    wanted = forward(x.double(), TorchExpert(tuple(means[:-1]), means[-1]), form).numpy()
-    index, zeros, ones = np.arange(9, dtype=np.int32), np.zeros(9, np.int32), np.ones(9, np.float32)
-    found, kernel = np.zeros((9, 256), np.float32), FusedExperts([weights], form, "BF16")
-    kernel.forward(Request(0, as_array(x), index, zeros, ones), found)
+    *means, down_means = map(meant, (*weights.first, weights.down))
     # what the gate gives is rounded to bfloat16: now and then to the other side
-    assert np.linalg.norm(found - wanted) < 0.004 * np.linalg.norm(wanted)
-    for i in range(9):
-        alone = np.zeros((1, 256), np.float32)
-        kernel.forward(Request(0, as_array(x[i : i + 1]), zeros[:1], zeros[:1], ones[:1]), alone)
-        assert np.array_equal(alone[0], found[i])
+    assert_stands_for(weights, TorchExpert(tuple(means), down_means), form, most=0.004)
 
 
 def tamed(matrix: GgufMatrix) -> GgufMatrix:
     """The matrix with float16 a thousand times smaller, for experts that multiply three of them."""
-    places = {"q8_0": (0,), "q4_k": (0, 2), "q6_k": (208,)}[matrix.format]
     blocks = matrix.blocks.reshape(-1, matrix.layout.nbytes)
-    for place in places:
+    for place in HALVES[matrix.format]:
         halves = blocks[:, place : place + 2].copy().view("<f2")
         blocks[:, place : place + 2] = (halves / 1000).astype("<f2").view(np.uint8)
     return matrix
