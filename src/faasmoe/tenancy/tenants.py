@@ -15,11 +15,10 @@ from faasmoe.errors import NameTaken, NoSuchName, TenancyError
 from faasmoe.tenancy.budget import Budget
 from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.database import Database
+from faasmoe.tenancy.ranges import MOST_LIMIT, WEIGHTS
 
 LONGEST_NAME = 63
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*", re.ASCII)
-_WEIGHTS = (0.001, 1000.0)
-_MOST = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +37,13 @@ class Tenant:
     def __post_init__(self) -> None:
         """Raises `TenancyError` naming what is out of range."""
         check_name(self.name)
-        low, high = _WEIGHTS
+        low, high = WEIGHTS
         if not low <= self.weight <= high:  # so that NaN is refused
             raise TenancyError(f"weight {self.weight}: must be {low:g} to {high:g}")
         for field in ("rpm", "tpm", "concurrency"):
             value = getattr(self, field)
-            if value is not None and not 1 <= value <= _MOST:
-                raise TenancyError(f"{field} {value}: must be at least 1; leave it out for no limit")
+            if value is not None and not 1 <= value <= MOST_LIMIT:
+                raise TenancyError(f"{field} {value}: must be 1 to {MOST_LIMIT}; leave it out for no limit")
 
     def facts(self) -> dict[str, Any]:
         """The tenant as JSON."""

@@ -122,3 +122,12 @@ def test_values_out_of_range_are_named(database: Database, field: str, value: fl
     with pytest.raises(TenancyError, match=field):
         set_tenant(database, "acme", {field: value})
     assert replace(show_tenant(database, "acme"), created=0) == Tenant("acme")
+
+
+@pytest.mark.parametrize("limit", ["rpm", "tpm", "concurrency"])
+@pytest.mark.parametrize("value", [0, -1, 10**12 + 1])
+def test_a_limit_out_of_range_is_refused_with_the_range(limit: str, value: int) -> None:
+    with pytest.raises(
+        TenancyError, match=f"{limit} {value}: must be 1 to 1000000000000; leave it out for no limit"
+    ):
+        Tenant("acme", **{limit: value})

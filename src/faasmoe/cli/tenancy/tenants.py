@@ -15,6 +15,7 @@ from faasmoe.cli.options import Database, Json
 from faasmoe.cli.parameters import grouped
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
+from faasmoe.tenancy.ranges import MOST_LIMIT, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,23 +30,26 @@ Name = Annotated[str, typer.Argument(help="Letters and digits, with single '.', 
 Weight = Annotated[
     float | None,
     real(
-        0.001,
-        1000,
+        *WEIGHTS,
         help="Share of tokens beside other tenants' when they compete; 1 if never set.",
         show_default=False,
     ),
 ]
 _NO_LIMIT = "Without it there is no such limit; 0 takes it away."
-_MOST = 10**12
-Rpm = Annotated[int | None, whole(0, _MOST, help=f"Most requests in 60 seconds. {_NO_LIMIT}", show_default=False)]
+Rpm = Annotated[
+    int | None, whole(0, MOST_LIMIT, help=f"Most requests in 60 seconds. {_NO_LIMIT}", show_default=False)
+]
 Tpm = Annotated[
     int | None,
     whole(
-        0, _MOST, help=f"Most tokens in 60 seconds, of prompts and completions. {_NO_LIMIT}", show_default=False
+        0,
+        MOST_LIMIT,
+        help=f"Most tokens in 60 seconds, of prompts and completions. {_NO_LIMIT}",
+        show_default=False,
     ),
 ]
 Concurrency = Annotated[
-    int | None, whole(0, _MOST, help=f"Most requests at the same time. {_NO_LIMIT}", show_default=False)
+    int | None, whole(0, MOST_LIMIT, help=f"Most requests at the same time. {_NO_LIMIT}", show_default=False)
 ]
 BudgetText = Annotated[
     str | None,

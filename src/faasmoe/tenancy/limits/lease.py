@@ -29,9 +29,7 @@ class LeaseMeter:
 
     def __init__(self) -> None:
         self.running = 0
-        self.reserved = (
-            0  # tokens that requests may still generate, and those of bodies that are not understood yet
-        )
+        self.reserved = 0  # tokens that requests may still generate, and those of bodies that are not parsed yet
         self.held_prompts = 0  # tokens of requests that are not in the ledger yet
         self.held_answers = 0  # and those that they may have, generated or not
         self.requests = SlidingWindow()
