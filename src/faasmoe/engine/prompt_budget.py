@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _LEAST = 64  # tokens that touch 59 of 60 experts: a step of fewer reads as much of the model, so is hardly shorter
-_FIRST = 128  # until a step has told
+FIRST = 128  # until a step has told
 _DAMPING = 0.5  # power of what a step asks for: times of single steps differ
 _MOST_CHANGE = 4.0  # that a step may ask for, as a factor: what asks for more was interrupted
 
@@ -22,7 +22,7 @@ class PromptBudget:
         """`target` seconds of a step, above 0; `most` tokens."""
         self._target = target
         self._least, self._most = min(_LEAST, most), most
-        self._tokens = float(min(_FIRST, most))
+        self._tokens = float(min(FIRST, most))
 
     @property
     def tokens(self) -> int:

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faasmoe.engine.prompt_budget import FIRST
 from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 from faasmoe.planner.routing import GRID, Array
+from faasmoe.protocol.config import EngineOptions
 
 MOST_STEPS = 2_000_000
+_ENGINE = EngineOptions()
 _MOST_RUNNING = 4096  # sequences; with more the machine cannot keep up, and there is no point in going on
 
 Int = NDArray[np.int64]
@@ -64,11 +67,9 @@ class Costs:
 class SimulationLimits:
     """The limits of an orchestrator's steps, as in `EngineOptions`."""
 
-    sequences: int = 64
-    step_tokens: int = 512
-    prompt_tokens: int = (
-        128  # beside decodes; where an engine begins, which then measures (`engine.prompt_budget`)
-    )
+    sequences: int = _ENGINE.max_sequences
+    step_tokens: int = _ENGINE.max_step_tokens
+    prompt_tokens: int = FIRST  # beside decodes; an engine begins with it, and then measures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
