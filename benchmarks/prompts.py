@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     args = parser.parse_args()
     folder = make(args.folder / "qwen1.5-moe-a2.7b-4", "--layers", "4")
-    options = EngineOptions(1 << 30, speculation="off", inter_token_latency=args.latency)
+    options = EngineOptions(kv_cache_bytes=1 << 30, speculation="off", inter_token_latency=args.latency)
     figures = Figures()
     with engines(folder, options) as by_name:
         if "alone" in args.only:

@@ -118,7 +118,7 @@ class Stage:
             self._serving.tokenizer,
             end_tokens=frozenset(),
             max_model_len=CONTEXT,
-            options=EngineOptions(1 << 30, speculation=speculation),
+            options=EngineOptions(kv_cache_bytes=1 << 30, speculation=speculation),
             costs=self._serving.dispatch.costs,
         )
 

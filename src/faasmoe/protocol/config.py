@@ -16,7 +16,7 @@ DEFAULT_MOST = 8
 MOST_ORCHESTRATORS = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """Memory of an engine, and the sizes of its steps and queue.
 

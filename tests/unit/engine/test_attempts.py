@@ -135,7 +135,9 @@ class Case:
             end_tokens=frozenset(),
             max_model_len=200,
             options=EngineOptions(
-                model.state_spec.nbytes(chance.choice([150, 300, 4000])), max_step_tokens=40, max_sequences=8
+                kv_cache_bytes=model.state_spec.nbytes(chance.choice([150, 300, 4000])),
+                max_step_tokens=40,
+                max_sequences=8,
             ),
             costs=self.model.costs,
         )

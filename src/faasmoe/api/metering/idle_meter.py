@@ -29,6 +29,7 @@ class IdleMeter:
         write: Callable[[Idle], object],
         model: str,
         failures: FailureLog,
+        *,
         period: float = PERIOD,
         clock: Callable[[], float] = time.time,
     ) -> None:

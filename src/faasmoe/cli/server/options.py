@@ -166,7 +166,7 @@ class EngineParameters:
     def options(self) -> EngineOptions:
         """Raises `OptionError` if a value is out of range."""
         return EngineOptions(
-            self.kv_cache_memory,
+            kv_cache_bytes=self.kv_cache_memory,
             max_sequences=self.max_sequences,
             max_step_tokens=self.max_step_tokens,
             inter_token_latency=self.inter_token_latency,

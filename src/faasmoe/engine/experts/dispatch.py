@@ -32,7 +32,7 @@ INSIDE = ("route", "queue", "compute")  # the first of "pack", the others of "in
 PHASES = ("pack", "invoke", "combine")  # routing to envelopes, the platform's work, replies to one tensor
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DispatchCounts:
     """Counts of all calls so far, and where their time went."""
 
@@ -60,9 +60,7 @@ class Dispatch:
         self._files = files or CheckpointFiles({})
         self._clock = clock
         self._look_at = 0.0
-        self._stale = (
-            False  # a file was not as it was; until it is again, nothing need be started to find that out
-        )
+        self._stale = False  # a file was not as it was; calls fail until it is again, and none is sent
         self._deadline = deadline
         self._parallelism = platform.capabilities.parallelism
         self._groupings: dict[int, Grouping] = {}  # by layer
@@ -111,9 +109,8 @@ class Dispatch:
         try:
             replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
         except ServingError:
-            self._check(
-                self._files.check
-            )  # why an instance cannot be started, or dies as soon as it reads its weights
+            # why an instance cannot be started, or dies as soon as it reads its weights
+            self._check(self._files.check)
             raise
         invoked = self._clock()
         answers = [decode_reply(reply) for reply in replies]
@@ -123,15 +120,8 @@ class Dispatch:
             for call, answer, part in zip(calls, answers, parts, strict=True)
         ]
         combine(parts, sums, total)
-        names = {call.function for call in calls}
-        self.counts.invocations += len(calls)
-        self.counts.functions += len(names)
-        self.counts.functions_touched |= names
-        took = (packed - started, invoked - packed, self._clock() - invoked)
-        for phase, seconds in zip(PHASES, took, strict=True):
-            self.counts.seconds[phase] += seconds
         self.counts.inside["route"] += routed - started
-        self._note_inside(answers)
+        self._count(calls, answers, (packed - started, invoked - packed, self._clock() - invoked))
         return total if total.dtype == hidden.dtype else total.to(hidden.dtype)
 
     def _look(self, now: float) -> None:
@@ -147,8 +137,17 @@ class Dispatch:
         check()
         self._stale = False
 
-    def _note_inside(self, answers: Sequence[Reply]) -> None:
-        """Note the times that functions report, as if calls that compute side by side shared the platform evenly."""
+    def _count(self, calls: Sequence[Call], answers: Sequence[Reply], seconds: Sequence[float]) -> None:
+        """Count the calls of a layer and the seconds of each of `PHASES`.
+
+        Times that functions report count as if calls that compute side by side shared the platform evenly.
+        """
+        names = {call.function for call in calls}
+        self.counts.invocations += len(calls)
+        self.counts.functions += len(names)
+        self.counts.functions_touched |= names
+        for phase, took in zip(PHASES, seconds, strict=True):
+            self.counts.seconds[phase] += took
         if not answers:
             return
         worked = [answer.timings.load + answer.timings.compute for answer in answers]
