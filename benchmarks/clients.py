@@ -150,9 +150,8 @@ def run(args: argparse.Namespace) -> list[list[Answer] | BaseException]:
         keys = keys_of(database, args.tenants or args.clients)
         options = ("--database", database, "--max-sequences", str(args.max_sequences), "--log-level", "warning")
         with serve(*options) as server:
-            asyncio.run(
-                all_at_once(server.url, keys, range(args.clients, args.clients + 8), 1, 8)
-            )  # starts functions
+            # starts functions
+            asyncio.run(all_at_once(server.url, keys, range(args.clients, args.clients + 8), 1, 8))
             return asyncio.run(all_at_once(server.url, keys, range(args.clients), args.requests, args.tokens))
 
 

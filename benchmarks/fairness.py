@@ -45,9 +45,8 @@ class Crowd:
     weights: dict[str, float]
     tokens: Counter[str] = field(default_factory=Counter)  # generated
     stopping: threading.Event = field(default_factory=threading.Event)
-    left: threading.Semaphore = field(
-        default_factory=lambda: threading.Semaphore(0)
-    )  # one for each that has ended
+    # one for each that has ended
+    left: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     here: set[str] = field(default_factory=set)  # names of those that have not
     numbers: Iterator[int] = field(default_factory=itertools.count)
 

@@ -58,9 +58,8 @@ class Case:
     cached: bool = True  # the kernel keeps files
 
 
-_ALL = frozenset(
-    {"daemon", "zygote", "instances", "orchestrator", "template"}
-)  # the zygote's spares are instances
+# the zygote's spares are instances
+_ALL = frozenset({"daemon", "zygote", "instances", "orchestrator", "template"})
 CASES = (
     Case("nothing", _ALL, instances=True),
     Case("instances", _ALL),

@@ -23,9 +23,8 @@ from tests.chaos.watch import Gauge, Watch
 
 TENANTS = (Tenant("ann", weight=3.0), Tenant("ben"), Tenant("cid"))
 HOSTILE = Tenant("mal", rpm=60, tpm=2000)
-SLOW_STARTS = (
-    2.5  # quickest starts of a server that an answer may take at most, where that is longer than the limit
-)
+# Quickest starts of a server that an answer may take at most, where that is longer than the limit.
+SLOW_STARTS = 2.5
 _PATIENCE = 45.0  # least seconds after which a server that gives no answers is replaced
 _CAUGHT_UP = 70.0  # seconds that records may be held up by a disk that was full
 _REST_SHARE = 0.2  # of batches, after which everything idles

@@ -19,9 +19,8 @@ from faasmoe.protocol.config import FleetOptions
 from tests.integration.test_private import LONG, fleet_on, orchestrators, submit, template, text
 from tests.waiting import alive, wait_until
 
-BESIDES = (
-    6.0  # seconds until what hangs is replaced; with the 4 s that the model takes to load, 10 until an answer
-)
+# Seconds until what hangs is replaced; with the 4 s that the model takes to load, 10 until an answer.
+BESIDES = 6.0
 
 
 async def answer(fleet: Fleet, wanted: str, seconds: float) -> None:

@@ -111,9 +111,8 @@ def test_nobody_is_killed_after_all_were_frozen(artifact: Path) -> None:
     try:
         assert owner.stdout.readline() == b"called\n"
         family = psutil.Process(owner.pid)
-        assert wait_until(
-            lambda: len(family.children(recursive=True)) == 5
-        )  # daemon, zygote, instance, two pre-forked workers
+        # daemon, zygote, instance, two pre-forked workers
+        assert wait_until(lambda: len(family.children(recursive=True)) == 5)
         pids = [owner.pid, *(child.pid for child in family.children(recursive=True))]
         stop(*pids)
         time.sleep(3.5)  # longer than the deadline of a call

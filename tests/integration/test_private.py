@@ -93,9 +93,8 @@ def test_the_death_of_one_orchestrator_is_its_tenants_matter_alone(tmp_path: Pat
             assert fleet.starts.again == 1
             stats = await fleet.stats()
             assert stats.step_tokens.total >= before.step_tokens.total + 39  # those of the dead are counted
-            assert stats.engine["kv_cache_tokens"] == pytest.approx(
-                2 * (8 << 20) // 5376, abs=2
-            )  # two of 8 shares
+            # two of 8 shares
+            assert stats.engine["kv_cache_tokens"] == pytest.approx(2 * (8 << 20) // 5376, abs=2)
             forking = template()
             everybody = forking.children() if forking else []
             assert len(everybody) == 2
@@ -177,9 +176,8 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             monkeypatch.setattr(launcher, "TemplateProcess", Held)
             monkeypatch.setattr(template_process, "_LOADING", SilenceLimits(stopped=60, asleep=60, working=60))
             answer = asyncio.create_task(submit(fleet, "a", 8))
-            await until(
-                lambda: len(pool.processes()) > 1
-            )  # daemon and zygote are there before the model is loaded
+            # daemon and zygote are there before the model is loaded
+            await until(lambda: len(pool.processes()) > 1)
             assert fleet.awaited("a") == "the model is being loaded"
             forking = template()
             assert forking is not None

@@ -132,9 +132,8 @@ def test_a_process_that_is_killed_or_frozen_fails_no_request(folder: Path) -> No
             if (who, number) == ("fork server", signal.SIGSTOP):
                 found["small"].kill()  # what is frozen has nothing to do until then
             answers.append(await outcome(readers, chat("hello")))
-            await until(
-                lambda victim=found[who]: victim not in family().values()
-            )  # a reader may outlive its server
+            # a reader may outlive its server
+            await until(lambda victim=found[who]: victim not in family().values())
         return answers
 
     for asked in use(folder, what):

@@ -51,9 +51,8 @@ class Batch:
     wanted: list[int] = field(default_factory=list)
     logit_rows: list[LogitRows] = field(default_factory=list)
     prompt_tokens: int = 0  # and those that run again after a preemption
-    _before: list[tuple[Sequence, SequenceState, int]] = field(
-        default_factory=list
-    )  # with the tokens in the state
+    # with the tokens in the state
+    _before: list[tuple[Sequence, SequenceState, int]] = field(default_factory=list)
 
     @classmethod
     def of(cls, work: list[ScheduledTokens], members: Iterable[RequestState]) -> Batch:

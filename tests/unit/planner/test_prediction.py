@@ -164,9 +164,8 @@ def test_in_a_closed_loop_requests_follow_each_other(strategy: str) -> None:
         told(setting, closed, replace(given, machine=Machine(cores=2, layer=seconds))) for seconds in (1e-4, 1e-2)
     )
     assert slow.end_to_end["p50"] > 2 * fast.end_to_end["p50"]
-    assert slow.invocations_per_token == pytest.approx(
-        fast.invocations_per_token, rel=0.02
-    )  # always six at a time
+    # always six at a time
+    assert slow.invocations_per_token == pytest.approx(fast.invocations_per_token, rel=0.02)
     as_long = requests_of(Ask(None, "alone", 20, 50) for _ in range(30))
     one_by_one = told(setting, as_long, given)
     assert (

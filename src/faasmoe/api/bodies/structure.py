@@ -19,9 +19,8 @@ def check_structure(body: bytes, most_values: int) -> None:
 
     `most_values` limits the values that stand beside each other, such as token ids of prompts.
     """
-    bare = (
-        body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    )  # only quotes that delimit strings
+    # only quotes that delimit strings
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     if (quotes := bare.count(b'"')) > 2 * MAX_TEXTS:
         raise _too_much(f"{quotes // 2} strings", MAX_TEXTS)
     outside = b"".join(bare.split(b'"')[::2])

@@ -55,9 +55,8 @@ Stops = Annotated[
 ]
 Name = Annotated[Text, Field(max_length=MAX_NAME)]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
-Ids = Annotated[
-    list[int], Field(fail_fast=True)
-]  # `api.bodies.structure` bounds their number, which depends on the model
+# `api.bodies.structure` bounds their number, which depends on the model
+Ids = Annotated[list[int], Field(fail_fast=True)]
 Prompt = Annotated[
     Annotated[Text, Tag(TEXT)]
     | Annotated[Texts, Tag(TEXTS)]

@@ -75,10 +75,10 @@ def serve(
     with ExitStack() as stack:
         listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
         port_of_admin = admin.admin_port
-        office = (
+        for_admins = (
             None if port_of_admin is None else stack.enter_context(bind("admin-", admin.admin_host, port_of_admin))
         )
-        doors = Doors(listener, office, open_tenancy(terms, listener))
+        doors = Doors(listener, for_admins, open_tenancy(terms, listener))
         settings = GatewaySettings(
             config=config,
             platform=entry,

@@ -32,9 +32,7 @@ class Part(NamedTuple):  # made in half the time of a frozen dataclass, for each
     work: float  # in readings of an expert
     rows: NDArray[np.int32]  # of the layer that are sent, ascending
     rows_at: int  # their address
-    slots: (
-        memoryview  # as an envelope has them: int32 [S] places in `rows`, int32 [S] experts, float32 [S] weights
-    )
+    slots: memoryview  # of an envelope: int32 [S] places in `rows`, int32 [S] experts, float32 [S] weights
     slot_rows: NDArray[np.int32]  # [S] of the layer
 
 

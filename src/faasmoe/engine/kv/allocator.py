@@ -102,9 +102,8 @@ class KVAllocator:
             return 0
         both = self.spec.nbytes(_least(sequence, len(tokens))) + self.spec.nbytes(prefix.state.capacity)
         fits_beside = both <= self.total - self._held.total()
-        if fits_beside and (
-            common < len(prefix.tokens) or not self.spec.truncatable
-        ):  # others may reuse it as well
+        # others may reuse it as well
+        if fits_beside and (common < len(prefix.tokens) or not self.spec.truncatable):
             self.prefixes.touch(prefix)
             self.reserve(sequence, len(tokens))
             return self._copy(sequence, prefix.state, common)

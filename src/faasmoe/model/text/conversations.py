@@ -15,9 +15,8 @@ from itertools import groupby
 from faasmoe.errors import RequestError
 
 Render = Callable[[Sequence[dict[str, str]]], str]  # raises `RequestError` if the template refuses the messages
-Way = tuple[
-    tuple[str, tuple[int, ...]], ...
-]  # of each message for the template: its role, and which ones are in it
+# of each message for the template: its role, and which ones are in it
+Way = tuple[tuple[str, tuple[int, ...]], ...]
 
 _KEPT = 256  # sequences of roles
 _WORDS = re.compile(r"qx(\d+)xq", re.IGNORECASE)

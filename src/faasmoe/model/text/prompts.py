@@ -151,9 +151,8 @@ class _Plain:
         of_markers = {backend.token_to_id(sign): i for sign, i in zip(markers, control, strict=True)}
         texts = [token.content for token in control.values()]
         answers = [token.content for token in control.values() if is_control_of_answers(token)]
-        unknown = {
-            i for i in (tokenizer.unk_token_id,) if i is not None
-        }  # what no token stands for, and no control
+        # what no token stands for, and no control
+        unknown = {i for i in (tokenizer.unk_token_id,) if i is not None}
         made = cls(backend, Marks(texts, answers), of_markers, frozenset(unknown))
         after = [made._encode(_AROUND.format(sign), framed=False) for sign in markers]
         return made if before == after else None

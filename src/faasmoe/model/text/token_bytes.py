@@ -7,9 +7,8 @@ from typing import Any
 
 from faasmoe.model.adapter.byte_alphabet import bytes_to_unicode
 
-_BYTE_OF = {
-    letter: byte for byte, letter in bytes_to_unicode().items()
-}  # GPT-2's alphabet: a letter for every byte
+# GPT-2's alphabet: a letter for every byte
+_BYTE_OF = {letter: byte for byte, letter in bytes_to_unicode().items()}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece falls back to bytes
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's
 

@@ -101,9 +101,8 @@ def test_the_first_process_of_a_kind_is_looked_at_whatever_it_takes() -> None:
     nothing = MeterBudget(0.0, 0.0, clocks.now, clocks.used)
     assert memory.look(system.members(), nothing) == {"all": 60 * MB}
     clocks.wall = 1.0
-    assert memory.look(system.members(), nothing) == {
-        "all": 92 * MB
-    }  # the second, and what was the first one's own
+    # the second, and what was the first one's own
+    assert memory.look(system.members(), nothing) == {"all": 92 * MB}
     assert system.walked == [1, 2]
 
 

@@ -13,9 +13,8 @@ from faasmoe.evaluation.meters.processes import Family, Seen, look, proportional
 
 def test_memory_that_is_touched_is_counted() -> None:
     size = 64 << 20
-    with mmap.mmap(
-        -1, size
-    ) as block:  # not from the heap, which may have as much that is free and touched already
+    # not from the heap, which may have as much that is free and touched already
+    with mmap.mmap(-1, size) as block:
         before = proportional_set_size(os.getpid())
         block.write(b"x" * size)
         assert proportional_set_size(os.getpid()) - before > 0.9 * size
