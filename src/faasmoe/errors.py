@@ -45,7 +45,7 @@ class FaasmoeError(Exception):
 
 
 class UserError(FaasmoeError):
-    """What the user gave cannot work."""
+    """An error that the user can correct."""
 
 
 class OptionError(UserError):

@@ -137,6 +137,7 @@ def test_a_package_without_a_layer_is_caught(graph: grimp.ImportGraph, name: str
         ("faasmoe.api.errors", "faasmoe.api.http.server"),
         ("faasmoe.engine.experts.grouping", "faasmoe.engine.engine"),
         ("faasmoe.tenancy.tenants", "faasmoe.tenancy.limits.limits"),
+        ("faasmoe.experts.kernels.library", "faasmoe.experts.formats.int8"),
     ],
 )
 def test_a_cycle_is_caught(graph: grimp.ImportGraph, name: str, lower: str, upper: str) -> None:

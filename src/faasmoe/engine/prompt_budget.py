@@ -1,21 +1,21 @@
-"""How many tokens of prompts a step takes beside decodes: measured, because it hangs on the model and the machine."""
+"""How many tokens of prompts a step takes beside decodes: measured, since it depends on the model and the machine."""
 
 from __future__ import annotations
 
 _LEAST = 64  # tokens that touch 59 of 60 experts: a step of fewer reads as much of the model, so is hardly shorter
-FIRST = 128  # until a step has told
+FIRST = 128  # before any step was measured
 _DAMPING = 0.5  # power of what a step asks for: times of single steps differ
-_MOST_CHANGE = 4.0  # that a step may ask for, as a factor: what asks for more was interrupted
+_MOST_CHANGE = 4.0  # as a factor, that a step may ask for: one that asks for more was interrupted
 
 
 class PromptBudget:
-    """As many tokens as keep a step within a target of its seconds, which are the gap between two tokens of a decode.
+    """The most prompt tokens with which a step with decodes takes a target of seconds: the gap between their tokens.
 
     The chunk size of chunked prefills (Agrawal et al., "Sarathi-Serve", OSDI 2024), which there is a constant from a
-    profile. A step takes some time, and more for each token of a prompt. So if one with p such tokens took s, the right
-    budget is p * target / s, or farther away from p. Each step moves the budget towards that number, half of the way as
-    a factor, and so never past the right one. It stays between `_LEAST`, so that prompts get on whatever the target
-    is, and the most that a step takes.
+    profile. A step takes some time, and more for each token of a prompt. So if a step with p such tokens took s, the
+    right budget is p * target / s, or farther away from p. Each step moves the budget towards that number, half of the
+    way as a factor, and so never past the right one. The budget is at least `_LEAST`, so that prompts get on whatever
+    the target is, and at most what a step takes.
     """
 
     def __init__(self, target: float, most: int) -> None:
@@ -32,8 +32,7 @@ class PromptBudget:
     def note(self, prompt_tokens: int, seconds: float, *, beside_decodes: bool) -> None:
         """A step with `prompt_tokens`, at least one, took `seconds`, which are above 0.
 
-        A step that was too long tells that its tokens were too many, with decodes or without. One that was short tells
-        that more would do if decodes were in it.
+        A step that was too long lowers the budget, with decodes or without. A shorter one raises it if it had decodes.
         """
         asked = prompt_tokens * self._target / seconds
         too_long = seconds > self._target

@@ -18,7 +18,7 @@ class ScheduledTokens:
 
     @property
     def certain(self) -> int:
-        """How many of the tokens are no guesses."""
+        """The number of tokens that are not guessed."""
         return self.count - len(self.draft)
 
     @property
@@ -67,7 +67,7 @@ class Step:
         return self.counts.pop(sequence, 0)
 
     def work(self) -> list[ScheduledTokens]:
-        """What it has come to."""
+        """The tokens of the finished step."""
         drafts = self.drafts
         if not drafts:
             return [ScheduledTokens(sequence, count) for sequence, count in self.counts.items()]

@@ -63,7 +63,7 @@ class Refused(Message, frozen=True):
     last: bool
 
     def error(self) -> RequestError:
-        """It, to be raised."""
+        """The refusal as an error."""
         return RequestError(self.message, param=self.param, code=self.code)
 
 

@@ -1,4 +1,4 @@
-"""Who is next: a bounded queue in which tenants take turns. A plain data structure."""
+"""A bounded queue in which tenants take turns. A plain data structure."""
 
 from __future__ import annotations
 

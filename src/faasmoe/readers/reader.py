@@ -67,7 +67,7 @@ def _answer(read: Read, job: Job) -> Callable[[bool], Answer]:
 
 
 def too_much_memory() -> str:
-    """Why a body is refused that took more memory than a reader may."""
+    """The error of a body that took more memory than a reader may."""
     return f"to read this request takes more than {MEMORY >> 20} MiB of memory"
 
 

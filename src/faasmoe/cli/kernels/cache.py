@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept in the user's cache, and what a process computes with by it."""
+"""The measurements of kernels in the user's cache, and the choice that follows from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = 64 << 10  # bytes of a file that is read
 
 @dataclass(frozen=True, kw_only=True)
 class _Machine:
-    """What a calibration holds for: another machine, or other kernels, are measured again."""
+    """The machine and the kernels that a calibration holds for; others are measured again."""
 
     architecture: str
     cpu: str  # its name and microcode
@@ -35,7 +35,7 @@ class _Machine:
 
     @classmethod
     def here(cls) -> _Machine:
-        """Of this process. Raises `OSError` if its kernels cannot be loaded."""
+        """This machine and the kernels of this process. Raises `OSError` if its kernels cannot be loaded."""
         cpu = Cpu.here()
         return cls(
             architecture=cpu.architecture,
@@ -69,9 +69,9 @@ def remember(calibration: Calibration) -> Path:
 
 
 def remembered() -> Calibration | None:
-    """What was measured on this machine; None if that was not yet done, or of other kernels.
+    """The calibration in the cache; None if there is none, or one of another machine or of other kernels.
 
-    A file that is not this user's, or does not hold a calibration, is told in the log and does not count.
+    A file that is not this user's, or holds no calibration, is ignored with a line in the log.
     """
     import msgspec
 
@@ -94,14 +94,14 @@ def remembered() -> Calibration | None:
 
 
 def choice(format: str | None) -> Choice | None:
-    """What was measured to be the fastest for a model whose weights are in `format` (None: bfloat16); None: nothing."""
+    """The fastest choice for a model whose weights are in `format` (None: bfloat16); None if nothing was measured."""
     names = running(Cpu.here())
     found = remembered() if names else None
     return found.choice(format or BFLOAT16, names) if found else None
 
 
 def apply(format: str | None = None) -> None:
-    """Have this process and its children compute with that `choice`, unless the user has named something else.
+    """Have this process and its children compute with that `choice`, unless the user has named another.
 
     To be called before anything imports kernels.
     """

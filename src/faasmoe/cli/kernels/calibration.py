@@ -33,7 +33,7 @@ def measure() -> Calibration:
 
 
 def main() -> None:
-    """Of the process. Ends with its parent, whose process id is its argument."""
+    """Run the process. It ends with its parent, whose process id is its argument."""
     processes.die_with_parent(int(sys.argv[1]))
     processes.leave_signals_to_parent()
     processes.set_name("faasmoe-kernels")

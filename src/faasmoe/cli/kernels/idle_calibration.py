@@ -22,9 +22,10 @@ _LOOK_SECONDS = 0.1  # between looks for requests
 
 
 async def measure_when_idle(busy: Callable[[], bool], idle_seconds: float = IDLE_SECONDS) -> None:
-    """Returns when kernels have been measured, or need not be: they were before, or the user has named some.
+    """Measure kernels when the server idles, unless that was done before or the user has named an instruction set.
 
-    `busy`: whether the server runs requests. A request ends a measurement, and the next idle minute has another.
+    `busy` says whether the server runs requests. A request ends a measurement, which starts again after the next idle
+    minute.
     """
     if VARIABLE in os.environ or cache.remembered():
         return
@@ -45,7 +46,7 @@ async def _idle(busy: Callable[[], bool], seconds: float) -> None:
 
 
 async def _measured(busy: Callable[[], bool]) -> bool:
-    """Measure in another process. False if a request has ended that; a failure is told, and will not mend itself."""
+    """Measure in another process. False if a request has ended it. A failure is logged, and not tried again."""
     try:
         child = processes.start("faasmoe.cli.kernels.calibration", [str(os.getpid())])
     except OSError as error:

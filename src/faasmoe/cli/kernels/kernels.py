@@ -69,7 +69,7 @@ def kernels(
 
 
 def _used(found: Calibration | None) -> dict[str, Choice]:
-    """What other commands compute with, by the format of a model's weights. Raises `UserError` if there is nothing."""
+    """The choice of other commands, by the format of a model's weights. Raises `UserError` if no kernels run here."""
     from faasmoe.experts.kernels.library import Library
 
     by_flags = Choice(Library.chosen().instruction_set, Choice.here().onednn_rows)

@@ -1,4 +1,4 @@
-"""What a server says of its start and its end: lines on standard output, or log lines for programs."""
+"""Announces the stages of a server's start and end: lines on standard output, or log lines for programs."""
 
 from __future__ import annotations
 

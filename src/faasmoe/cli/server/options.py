@@ -48,8 +48,9 @@ InterTokenLatency = Annotated[
         0,
         _LONGEST_GAP,
         above=True,
-        help="Seconds between two tokens of a response at which prompts that run beside it aim. They are run in "
-        "chunks of as many tokens as this allows, 64 at least, and whole only while no response is generated.",
+        help="Target for the seconds between two tokens of a response while prompts run beside it. The prompts run "
+        "in chunks of as many tokens as the target allows, at least 64, and in whole steps only while no response is "
+        "generated.",
     ),
 ]
 Speculation = Annotated[

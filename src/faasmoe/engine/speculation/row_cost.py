@@ -1,4 +1,4 @@
-"""What a further row costs in a step: measured, because it hangs on the model, the machine and the batch."""
+"""The cost of a further row in a step: measured, since it depends on the model, the machine and the batch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MOST_SLOWER = 2.0  # than expected: what takes longer was interrupted, which sa
 class RowCost:
     """A line through the rows and seconds of steps without prompts: least squares in which older steps count less.
 
-    In a Mixture-of-Experts model rows cost more than they do elsewhere, since each reads experts of its own. Where all
-    steps of late had as many rows there is no line, and the slope is the one that is taken at first. So a draft
-    that was too dear is tried again some two hundred steps later.
+    In a Mixture-of-Experts model rows cost more than elsewhere, since each reads experts of its own. If all recent steps
+    had the same number of rows, there is no line, and the slope is the one that was assumed at first. So a draft that
+    was too expensive is tried again some two hundred steps later.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class RowCost:
         self._products = _MEMORY * self._products + deviation * (seconds - self._seconds)
 
     def share(self, rows: int) -> float:
-        """What a further row costs, over what a step of `rows` rows costs for each of them: 0 to 1.
+        """The cost of a further row over the mean cost of a row in a step of `rows` rows: 0 to 1.
 
         A row that brings fewer tokens than this share makes the tokens of all together take longer.
         """

@@ -49,7 +49,7 @@ def sections_of(results: Results) -> list[Section]:
 
 
 def _parts(experiment: str, groups: Sequence[RunGroup]) -> Iterator[list[RunGroup]]:
-    """What one section shows: a workload. Of `pressure` workloads are points of one curve."""
+    """The groups of each section: those of one workload. The workloads of `pressure` are points of one curve."""
     its = [group for group in groups if group.kind.experiment == experiment]
     if experiment == PRESSURE:
         if its:

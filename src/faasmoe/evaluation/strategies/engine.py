@@ -105,9 +105,10 @@ def _platform(orders: Orders, plan: ModelPlan) -> Platform:
 
 
 def _limits(orders: Orders, plan: ModelPlan) -> dict[str, object]:
-    """Where all memory is limited, functions have what a step leaves that reads the dense part but for the embeddings.
+    """Options of the platform where all memory is limited: functions get what a step's dense part leaves.
 
-    Weights of functions that stop are forgotten at once then, or the kernel would have to find out what to forget.
+    A step reads the dense part without the embedding table. Weights of functions that stop are dropped from the page
+    cache at once, since the kernel would have to guess which ones to drop.
     """
     if orders.memory_limit is None:
         return {}

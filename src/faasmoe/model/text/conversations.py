@@ -44,15 +44,15 @@ class Conversations:
         return [{"role": role, "content": _BETWEEN.join(messages[i]["content"] for i in its)} for role, its in way]
 
     def _ways(self, roles: Sequence[str]) -> Iterator[Way]:
-        """As they are; with developers as systems, which is what OpenAI says they are; with neighbours as one."""
+        """The ways to try: roles as they are, developers as systems (as in OpenAI's API), neighbouring systems as one."""
         plain = ["system" if role == "developer" else role for role in roles]
         named = roles if self._knows_developers else plain
         yield from dict.fromkeys((_apart(named), _apart(plain), _systems_joined(plain)))
 
     def _choose(self, roles: tuple[str, ...]) -> tuple[int, int | None]:
-        """Which way to take, and the first message that is left out even so.
+        """The number of the best way, and the first message that the template leaves out even so.
 
-        Where the template refuses all ways, it is the first, and the template says why.
+        If the template refuses all ways, the number is that of the first, so that the template says why.
         """
         best: tuple[int, int | None] = (0, None)
         least = len(roles) + 1

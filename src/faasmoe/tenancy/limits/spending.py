@@ -150,7 +150,7 @@ class Spending:
             self._rate = self._prices.resources(everybody) / everybody.tokens
 
     def _release(self, entry_id: str) -> bool:
-        """It waits no longer. Returns whether it did."""
+        """Stop counting an entry as waiting. Returns whether it waited."""
         entry = self._waiting.pop(entry_id, None)
         if entry is not None and entry.tenant in self._held and entry.ended >= self._month:
             self._held[entry.tenant] -= counted(entry)
