@@ -11,9 +11,9 @@ _MOST_SLOWER = 2.0  # than expected: what takes longer was interrupted, which sa
 class RowCost:
     """A line through the rows and seconds of steps without prompts: least squares in which older steps count less.
 
-    In a Mixture-of-Experts model rows cost more than elsewhere, since each reads experts of its own. If all recent steps
-    had the same number of rows, there is no line, and the slope is the one that was assumed at first. So a draft that
-    was too expensive is tried again some two hundred steps later.
+    In a Mixture-of-Experts model rows cost more than elsewhere, since each reads experts of its own. If all recent
+    steps had the same number of rows, there is no line, and the slope is the one that was assumed at first. So a draft
+    that was too expensive is tried again some two hundred steps later.
     """
 
     def __init__(self) -> None:

@@ -44,7 +44,7 @@ class Conversations:
         return [{"role": role, "content": _BETWEEN.join(messages[i]["content"] for i in its)} for role, its in way]
 
     def _ways(self, roles: Sequence[str]) -> Iterator[Way]:
-        """The ways to try: roles as they are, developers as systems (as in OpenAI's API), neighbouring systems as one."""
+        """The ways to try: roles as they are, developers as systems (as OpenAI does), neighbouring systems as one."""
         plain = ["system" if role == "developer" else role for role in roles]
         named = roles if self._knows_developers else plain
         yield from dict.fromkeys((_apart(named), _apart(plain), _systems_joined(plain)))

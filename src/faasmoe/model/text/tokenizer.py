@@ -58,7 +58,7 @@ class Tokenizer:
 
     @classmethod
     def saved(cls, folder: Path) -> Tokenizer:
-        """The tokenizer that `save` wrote, for encoding: without end tokens. Imports torch if it is no fast tokenizer."""
+        """The tokenizer that `save` wrote, for encoding: without end tokens. Imports torch unless it is a fast one."""
         fast = (folder / "tokenizer.json").exists()
         kind = transformers.PreTrainedTokenizerFast if fast else transformers.AutoTokenizer
         return cls(kind.from_pretrained(folder, trust_remote_code=False), frozenset())
