@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks.decode import functions, make
+from benchmarks.decode.models import make
+from benchmarks.decode.serving import functions
 from benchmarks.figures import Figures, report
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.prompt_budget import PromptBudget
