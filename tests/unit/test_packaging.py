@@ -31,6 +31,11 @@ def test_every_direct_dependency_has_a_version_that_the_tests_ran_with():
     assert wanted - pinned == set()
 
 
+def test_packages_on_whose_internals_the_code_relies_have_an_upper_bound():
+    bounded = {name_of(requirement) for requirement in PROJECT["dependencies"] if "<" in requirement}
+    assert bounded >= {"h11", "torch", "transformers", "typer", "uvicorn"}
+
+
 def test_the_function_alone_is_built_from_the_same_requirements():
     function = tomllib.loads((ROOT / "function" / "pyproject.toml").read_text())
     assert function["build-system"] == SETTINGS["build-system"]
