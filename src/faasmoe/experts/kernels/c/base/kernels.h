@@ -49,6 +49,16 @@ INLINE bfloat16 narrow(float value)
     return (bfloat16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+/* The nearest whole number to one below 2^22, ties to even: its sum with 1.5 * 2^23 has it in its low bits. */
+#define ROUNDER 12582912.0f
+INLINE int32_t nearest_whole(float value)
+{
+    float sum = value + ROUNDER;
+    int32_t bits, zero = 0x4b400000; /* those of ROUNDER */
+    memcpy(&bits, &sum, sizeof bits);
+    return bits - zero;
+}
+
 INLINE floats every(float value)
 {
     return (floats){0} + value;

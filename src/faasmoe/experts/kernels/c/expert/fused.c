@@ -94,7 +94,7 @@ static Format format_of(const Block *block)
 static int64_t rows_size(const Block *block, int64_t rows, int64_t ins)
 {
     return block->transposed ? rows * ins * (int64_t)sizeof(float)
-                             : packed_size(format_of(block), rows, ins);
+                             : rows * row_size(format_of(block), ins);
 }
 
 static void lay_row(const Block *block, const void *x, char *to, int64_t rows, int64_t row, int64_t ins)

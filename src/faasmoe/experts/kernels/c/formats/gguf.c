@@ -239,11 +239,11 @@ int64_t gguf_line(Format format, int64_t ins)
     return bytes_of(format, ins);
 }
 
-void gguf_sums(Format format, const char *weights, const char *x, int64_t rows, int64_t ins, int64_t first,
-               int64_t last, floats *sums)
+void gguf_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
 {
-    Weights all = {weights, gguf_line(format, ins), NULL};
-    ALL[format - Q8_0][rows - 1](&all, (const Span *)x, ins, first, last, sums);
+    Format format = chunk->matrix->format;
+    Weights all = {chunk->matrix->weights, gguf_line(format, chunk->ins), NULL};
+    ALL[format - Q8_0][rows - 1](&all, (const Span *)x, chunk->ins, chunk->first, chunk->last, sums);
 }
 
 /* The column whose code comes out of a format's bytes at place `place`. */
@@ -256,12 +256,13 @@ INLINE int column_of(int format, int place)
     return byte / run * 2 * run + part / 2 * run + byte % run;
 }
 
-int64_t gguf_row_size(int64_t ins)
+int64_t gguf_row_size(Format format, int64_t ins)
 {
+    (void)format;
     return spans_size(ins);
 }
 
-void gguf_pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+void gguf_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
     pack_spans(format, column_of, x, packed, rows, row, ins);
 }

@@ -181,29 +181,23 @@ typedef void Tiles(const char *codes, const Scales *scales, const char *x, int64
                    floats *sums);
 
 #define TILES(format, rows)                                                                                            \
-    static void tiles_##format##_##rows(const char *codes, const Scales *scales, const char *x, int64_t ins,       \
+    static void tiles_##format##_##rows(const char *codes, const Scales *scales, const char *x, int64_t ins,           \
                                         int64_t first, int64_t last, floats *sums)                                     \
     {                                                                                                                  \
-        tile_rows(format, rows, codes, scales, x, ins, first, last, sums);                                           \
+        tile_rows(format, rows, codes, scales, x, ins, first, last, sums);                                             \
     }
 #define NAME(format, rows) tiles_##format##_##rows,
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define BY_ROWS(each, format)                                                                                          \
-    each(format, 1) each(format, 2) each(format, 3) each(format, 4) each(format, 5) each(format, 6) each(format, 7)    \
-        each(format, 8)
-#else
-#define BY_ROWS(each, format) each(format, 1) each(format, 2) each(format, 3) each(format, 4)
-#endif
 
 BY_ROWS(TILES, MXFP4)
 BY_ROWS(TILES, NVFP4)
 BY_ROWS(TILES, FP8)
 static Tiles *const ALL[][MOST_ROWS] = {{BY_ROWS(NAME, MXFP4)}, {BY_ROWS(NAME, NVFP4)}, {BY_ROWS(NAME, FP8)}};
 
-void grouped_sums(Format format, const char *codes, const Scales *scales, const char *x, int64_t rows,
-                  int64_t ins, int64_t first, int64_t last, floats *sums)
+void grouped_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
 {
-    ALL[format - MXFP4][rows - 1](codes, scales, x, ins, first, last, sums);
+    const Matrix *matrix = chunk->matrix;
+    ALL[matrix->format - MXFP4][rows - 1](matrix->weights, matrix->scales, x, chunk->ins, chunk->first, chunk->last,
+                                          sums);
 }
 
 /* The columns that meet one vector of codes. */
@@ -232,7 +226,7 @@ INLINE void pack(Format format, const bfloat16 *x, char *to, int64_t rows, int64
     }
 }
 
-void grouped_pack_row(Format format, const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+void grouped_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
     char *to = packed + unit_bytes(format) * row;
     if (code_of(format) == E2M1)

@@ -93,13 +93,19 @@ BY_ROWS(SPAN_TILES, 32)
 BY_ROWS(SPAN_TILES, 64)
 BY_ROWS(SPAN_TILES, 128)
 
-void grouped_int4_sums(const char *codes, const Int4Groups *scales, const char *x, int64_t rows, int64_t ins,
-                       int64_t first, int64_t last, floats *sums)
+int64_t grouped_int4_line(Format format, int64_t ins)
+{
+    (void)format;
+    return ins / 2;
+}
+
+void grouped_int4_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
 {
     static SpanTiles *const ALL[][MOST_ROWS] = {
         {BY_ROWS(SPAN_TILES_NAME, 32)}, {BY_ROWS(SPAN_TILES_NAME, 64)}, {BY_ROWS(SPAN_TILES_NAME, 128)}};
-    Weights weights = {codes, ins / 2, scales};
-    ALL[scales->group / 64][rows - 1](&weights, (const Span *)x, ins, first, last, sums);
+    const Int4Groups *groups = chunk->matrix->scales;
+    Weights weights = {chunk->matrix->weights, grouped_int4_line(GROUPED_INT4, chunk->ins), groups};
+    ALL[groups->group / 64][rows - 1](&weights, (const Span *)x, chunk->ins, chunk->first, chunk->last, sums);
 }
 
 INLINE int column_of(int format, int place)
@@ -108,12 +114,13 @@ INLINE int column_of(int format, int place)
     return place / (PARTS * STEP) * UNIT + PARTS * (place % STEP) + place / STEP % PARTS;
 }
 
-int64_t grouped_int4_row_size(int64_t ins)
+int64_t grouped_int4_row_size(Format format, int64_t ins)
 {
+    (void)format;
     return spans_size(ins);
 }
 
-void grouped_int4_pack_row(const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+void grouped_int4_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
-    pack_spans(GROUPED_INT4, column_of, x, packed, rows, row, ins);
+    pack_spans(format, column_of, x, packed, rows, row, ins);
 }

@@ -8,19 +8,8 @@
 #include "formats/int4.h"
 
 #include "formats/int4_order.h"
-#include "linear/tile.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
-
-enum {
-    ROWS = 8,     /* MOST_ROWS on any CPU */
-    AHEAD = 8192, /* bytes from the weights that are read to those that are fetched, to the second cache */
-};
-_Static_assert((int)MOST_ROWS <= (int)ROWS, "int4_sums has no tile for so many rows");
+enum { AHEAD = 8192 }; /* bytes from the weights that are read to those that are fetched, to the second cache */
 
 /* LANES groups of one row of x. */
 typedef struct {
@@ -52,7 +41,6 @@ INLINE ints add_dot(ints sum, words codes, ints x)
     sum += (ints)_mm_madd_epi16(even, _mm_srai_epi16(_mm_slli_epi16((__m128i)x, 8), 8));
     return sum + (ints)_mm_madd_epi16(odd, _mm_srai_epi16((__m128i)x, 8));
 #else
-    typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
     shorts even = (shorts)codes & 0xff, odd = (shorts)((words)codes >> 8) & 0xff;
     shorts pairs = even * ((shorts)x << 8 >> 8) + odd * ((shorts)x >> 8);
     return sum + ((ints)pairs << 16 >> 16) + ((ints)pairs >> 16);
@@ -112,7 +100,7 @@ typedef struct {
 INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t group, word_places places, int64_t lanes,
                      const part *x, floats *totals)
 {
-    ints dots[ROWS] = {{0}};
+    ints dots[MOST_ROWS] = {{0}};
     for (int line = 0; line < LINES; line++) {
         words pairs = load_words(w.codes + places.first + places.line * line, lanes);
         words low = pairs & 0x0f0f0f0f, high = pairs >> 4 & 0x0f0f0f0f;
@@ -133,7 +121,7 @@ INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t grou
 /* Sums of one weight row with `rows` rows of x. */
 INLINE void tile_row(const int rows, weight_row w, const part *x, floats *sums)
 {
-    floats totals[ROWS] = {{0}};
+    floats totals[MOST_ROWS] = {{0}};
     float scale;
     memcpy(&scale, w.scales, sizeof scale);
     int64_t group = 0, whole = w.groups / BLOCK * BLOCK;
@@ -160,23 +148,24 @@ INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, flo
     }
 }
 
-void int4_sums(const char *codes, const void *scales, const char *x, int64_t rows, int64_t ins, int64_t first,
-               int64_t last, floats *sums)
-{
-    int64_t groups = ins / GROUP, outs = last - first;
-    weight_row w = {(const uint8_t *)codes + GROUP / 2 * groups * first,
-                    (const uint8_t *)scales + scales_size(groups) * first, groups};
-    const part *parts = (const part *)x;
-    switch (rows) {
-    case 1: tiles(1, w, outs, parts, sums); break;
-    case 2: tiles(2, w, outs, parts, sums); break;
-    case 3: tiles(3, w, outs, parts, sums); break;
-    case 4: tiles(4, w, outs, parts, sums); break;
-    case 5: tiles(5, w, outs, parts, sums); break;
-    case 6: tiles(6, w, outs, parts, sums); break;
-    case 7: tiles(7, w, outs, parts, sums); break;
-    case 8: tiles(8, w, outs, parts, sums); break;
+typedef void Tiles(weight_row w, int64_t outs, const part *x, floats *sums);
+
+#define TILES(name, rows)                                                                                              \
+    static void name##_##rows(weight_row w, int64_t outs, const part *x, floats *sums)                                 \
+    {                                                                                                                  \
+        tiles(rows, w, outs, x, sums);                                                                                 \
     }
+#define NAME(name, rows) name##_##rows,
+BY_ROWS(TILES, tiles)
+
+void int4_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
+{
+    static Tiles *const ALL[MOST_ROWS] = {BY_ROWS(NAME, tiles)};
+    const Matrix *matrix = chunk->matrix;
+    int64_t groups = chunk->ins / GROUP, first = chunk->first;
+    weight_row w = {(const uint8_t *)matrix->weights + GROUP / 2 * groups * first,
+                    (const uint8_t *)matrix->scales + scales_size(groups) * first, groups};
+    ALL[rows - 1](w, chunk->last - first, (const part *)x, sums);
 }
 
 /* The 32 numbers of one group of x, as one lane of a part. A group that is not finite gets a scale that is not. */
@@ -193,10 +182,7 @@ INLINE void pack_group(const bfloat16 *x, part *to, int lane)
     int8_t codes[GROUP];
     int32_t sum = 0;
     for (int i = 0; i < GROUP; i++) {
-        float rounded = (inverse ? widen(x[i]) * inverse : 0) + ROUNDER;
-        uint32_t bits;
-        memcpy(&bits, &rounded, sizeof bits);
-        codes[i] = (int8_t)bits;
+        codes[i] = (int8_t)nearest_whole(inverse ? widen(x[i]) * inverse : 0);
         sum += codes[i];
     }
     for (int i = 0; i < 2 * LINES; i++)
@@ -205,16 +191,24 @@ INLINE void pack_group(const bfloat16 *x, part *to, int lane)
     ((float *)&to->sum)[lane] = (float)sum / SIXTEENTHS;
 }
 
-int64_t int4_row_size(int64_t ins)
+int64_t int4_line(Format format, int64_t ins)
 {
+    (void)format;
+    return ins / 2;
+}
+
+int64_t int4_row_size(Format format, int64_t ins)
+{
+    (void)format;
     return parts_of(ins / GROUP) * (int64_t)sizeof(part);
 }
 
-void int4_pack_row(const bfloat16 *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+void int4_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
+    (void)format;
     int64_t groups = ins / GROUP;
     part *to = (part *)packed + row; /* rows of a tile alternate part by part */
     memset(to + rows * (parts_of(groups) - 1), 0, sizeof *to);
     for (int64_t group = 0; group < groups; group++)
-        pack_group(x + GROUP * group, to + group / LANES * rows, group % LANES);
+        pack_group((const bfloat16 *)x + GROUP * group, to + group / LANES * rows, group % LANES);
 }

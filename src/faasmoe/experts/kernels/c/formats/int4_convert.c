@@ -1,6 +1,8 @@
 /* Weights to int4 (int4_order.h) and back. */
 #include "formats/int4_order.h"
 
+#include "base/vectors.h"
+
 enum { VECTORS = GROUP / LANES, TRIALS = 13 };
 static const float FEWEST = 12.6f, MORE = 0.3f; /* codes over which a trial spreads a group, and the next one's more */
 static const float LARGEST = 1.9375f;           /* scale of a group */
@@ -10,14 +12,6 @@ typedef struct {
     uint8_t zero, scale;
     floats codes[VECTORS];
 } trial;
-
-INLINE float sum_of(floats values)
-{
-    float sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += values[i];
-    return sum;
-}
 
 /* The nearest codes. */
 INLINE floats codes_of(floats values)
@@ -63,17 +57,17 @@ static float try_step(const floats *weights, float low, float step, trial *resul
         products += codes * weights[i];
         sums += weights[i];
     }
-    float one = sum_of(ones), sum = sum_of(sums), spread = GROUP * sum_of(squares) - one * one;
-    result->scale = nearest_scale(spread > 0 ? (GROUP * sum_of(products) - one * sum) / spread : step);
+    float one = sum(ones), all = sum(sums), spread = GROUP * sum(squares) - one * one;
+    result->scale = nearest_scale(spread > 0 ? (GROUP * sum(products) - one * all) / spread : step);
     float scale = scale_of(result->scale);
-    result->zero = nearest_zero((one - sum / scale) / GROUP);
+    result->zero = nearest_zero((one - all / scale) / GROUP);
     float zero = (float)result->zero / SIXTEENTHS;
     for (int i = 0; i < VECTORS; i++) {
         result->codes[i] = codes_of(weights[i] * (1 / scale) + zero);
         floats off = (result->codes[i] - zero) * scale - weights[i];
         error += off * off;
     }
-    return sum_of(error);
+    return sum(error);
 }
 
 /* The smallest and the largest number of a group, and 0. */

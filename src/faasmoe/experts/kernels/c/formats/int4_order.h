@@ -21,8 +21,6 @@ enum {
     ROW_SCALE = 4,  /* bytes */
     SIXTEENTHS = 16 /* of a code */
 };
-/* 1.5 * 2^23: its sum with a small number is a whole number, to nearest and ties to even, which is in the low bits. */
-#define ROUNDER 12582912.0f
 
 INLINE int64_t scales_size(int64_t groups)
 {

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "linear/tile.h"
+#include "formats/table.h"
 
 enum {
     SPAN = 256,
@@ -72,14 +72,10 @@ INLINE float whole_factor(const bfloat16 *x, int64_t columns, float *scale)
 /* Lay out up to SPAN columns of x. */
 INLINE void pack_span(int format, ColumnOf column_of, const bfloat16 *x, int64_t columns, Span *to)
 {
-    const float rounder = 12582912; /* 1.5 * 2^23: a sum with it is a whole number, in its low bits */
     int16_t whole[SPAN] = {0}, ordered[SPAN];
     float sums[LANES * SUM_VECTORS] = {0}, factor = whole_factor(x, columns, &to->scale);
     for (int64_t i = 0; i < columns && factor > 0; i++) {
-        float sum = widen(x[i]) * factor + rounder;
-        uint32_t bits;
-        memcpy(&bits, &sum, sizeof bits);
-        whole[i] = (int16_t)bits;
+        whole[i] = (int16_t)nearest_whole(widen(x[i]) * factor);
         sums[i / SUM_COLUMNS] += whole[i];
     }
     for (int place = 0; place < SPAN; place++)
@@ -131,9 +127,3 @@ typedef void SpanTiles(const Weights *weights, const Span *x, int64_t ins, int64
         span_tiles(kind, rows, add_span, weights, x, ins, first, last, sums);                                          \
     }
 #define SPAN_TILES_NAME(kind, rows) tiles_##kind##_##rows,
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define BY_ROWS(each, kind)                                                                                            \
-    each(kind, 1) each(kind, 2) each(kind, 3) each(kind, 4) each(kind, 5) each(kind, 6) each(kind, 7) each(kind, 8)
-#else
-#define BY_ROWS(each, kind) each(kind, 1) each(kind, 2) each(kind, 3) each(kind, 4)
-#endif

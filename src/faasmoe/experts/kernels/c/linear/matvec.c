@@ -24,14 +24,6 @@ typedef void Tile(const char *w, int64_t line, const char *x, floats *running, i
     {                                                                                                                  \
         tile(format, outs, rows, w, line, x, running, columns, fresh, ahead);                                          \
     }
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define BY_ROWS(each, format, outs)                                                                                    \
-    each(format, outs, 1) each(format, outs, 2) each(format, outs, 3) each(format, outs, 4) each(format, outs, 5)      \
-        each(format, outs, 6) each(format, outs, 7) each(format, outs, 8)
-#else
-#define BY_ROWS(each, format, outs)                                                                                    \
-    each(format, outs, 1) each(format, outs, 2) each(format, outs, 3) each(format, outs, 4)
-#endif
 #define NAME(format, outs, rows) tile_##format##_##outs##_##rows,
 
 BY_ROWS(TILE, BFLOAT16, 1)
@@ -52,13 +44,6 @@ BY_ROWS(TILE, WIDE_BFLOAT16, 3)
      [WIDE_BFLOAT16] = {BY_ROWS(NAME, WIDE_BFLOAT16, outs)}}
 static Tile *const ONE_OUT[][MOST_ROWS] = TILES(1), *const SEVERAL[][MOST_ROWS] = TILES(3);
 
-typedef struct {
-    const Matrix *matrix;
-    int64_t ins, first, last; /* a chunk of weight rows */
-    int64_t end;              /* of all weight rows that are asked for */
-    const float *x_scales;    /* of all rows of x, or NULL */
-} Chunk;
-
 /* Bytes from the weights of the tile at `out` and `column` to those that are fetched meanwhile: AHEAD in the order of
  * tiles, which is that of weight rows, then of blocks of columns, then of chunks.
  */
@@ -78,8 +63,7 @@ static int64_t fetch_distance(const Chunk *chunk, int64_t line, int64_t out, int
     return to < chunk->end ? line * (to - out) + width * (to_column - column) : 0;
 }
 
-/* Running sums of a chunk with `rows` rows of x, which begin at `x`. */
-static void run_tiles(const Chunk *chunk, const char *x, int64_t rows, floats *running)
+void plain_sums(const Chunk *chunk, const char *x, int64_t rows, floats *running)
 {
     Format format = chunk->matrix->format;
     int64_t line = line_bytes(format, chunk->ins);
@@ -106,26 +90,17 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
     floats scales[CHUNK / LANES], biases[CHUNK / LANES] = {{0}};
     int64_t outs = chunk->last - chunk->first;
     const Matrix *matrix = chunk->matrix;
+    const float *x_scales = row_scales(x, rows, chunk->ins); /* if it is INT8 */
     if (matrix->format == INT8)
         memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
     for (int64_t out = 0; matrix->bias && out < outs; out++)
         ((float *)biases)[out] = bias_of(matrix, chunk->first + out);
-    if (matrix->format == INT4)
-        int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
-    else if (is_gguf(matrix->format))
-        gguf_sums(matrix->format, matrix->weights, x, rows, chunk->ins, chunk->first, chunk->last, running);
-    else if (matrix->format == GROUPED_INT4)
-        grouped_int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
-    else if (grouped(matrix->format))
-        grouped_sums(matrix->format, matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last,
-                     running);
-    else
-        run_tiles(chunk, x, rows, running);
+    FORMATS[matrix->format].sums(chunk, x, rows, running);
     for (int64_t out = 0; out < outs; out += LANES)
         for (int64_t i = 0; i < rows; i++) {
             floats sums = totals(running + rows * out + i, outs - out, rows);
             if (matrix->format == INT8)
-                sums = sums * chunk->x_scales[row + i] * scales[out / LANES];
+                sums = sums * x_scales[i] * scales[out / LANES];
             values[(CHUNK * i + out) / LANES] = sums + biases[out / LANES];
         }
     sink->take(sink, (float *)values, CHUNK, row, rows, chunk->first, outs);
@@ -136,10 +111,9 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
 {
     Format format = matrix->format;
     int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
-    const float *x_scales = format == INT8 ? row_scales(x, rows, ins) : NULL;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {
-        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, x_scales};
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last};
         for (int64_t row = 0; row < rows; row += MOST_ROWS)
             run_group(&chunk, x + row_size(format, ins) * row, row, group_rows(rows, row), sink);
     }
@@ -179,7 +153,7 @@ void linear_part(const Matrix *matrix, const char *x, void *y, int64_t rows, int
 
 const char *pack_rows(Format format, const void *x, int64_t rows, int64_t ins)
 {
-    char *packed = scratch(packed_size(format, rows, ins));
+    char *packed = scratch(rows * row_size(format, ins));
     for (int64_t row = 0; packed && row < rows; row++)
         pack_row(format, (const char *)x + numbers_size(format, ins) * row, packed, rows, row, ins);
     return packed;

@@ -3,14 +3,6 @@
 
 #include "linear/packing.h"
 
-/* A linear layer's weights. Of a group of layers, the columns of `Layers.table` begin with these. */
-typedef struct {
-    const char *weights;  /* [outs, ins], at any address */
-    const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, by group Scales, else NULL */
-    int64_t format;       /* a Format */
-    const void *bias;     /* [outs] in the dtype of x, or NULL */
-} Matrix;
-
 enum { CHUNK = 48 }; /* the most weight rows whose results are taken at once, a multiple of MOST_OUTS */
 
 /* What takes the results. */

@@ -38,13 +38,16 @@ enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen a
 /* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { MOST_ROWS = 8, MOST_OUTS = 3 };
+#define BY_ROWS(each, ...) UP_TO_FOUR(each, __VA_ARGS__) FROM_FIVE_ON(each, __VA_ARGS__)
 #else
 enum { MOST_ROWS = 4, MOST_OUTS = 3 };
+#define BY_ROWS(each, ...) UP_TO_FOUR(each, __VA_ARGS__)
 #endif
+/* each(..., rows) for all numbers of rows that go through a tile together. */
+#define UP_TO_FOUR(each, ...) each(__VA_ARGS__, 1) each(__VA_ARGS__, 2) each(__VA_ARGS__, 3) each(__VA_ARGS__, 4)
+#define FROM_FIVE_ON(each, ...) each(__VA_ARGS__, 5) each(__VA_ARGS__, 6) each(__VA_ARGS__, 7) each(__VA_ARGS__, 8)
 
-/* Of weights. Tiles of INT4 and GROUPED_INT4 are those of the files of these names, of Q8_0 to Q6_K those of gguf.c, of
- * MXFP4 and what follows those of grouped.c. WIDE_BFLOAT16 is bfloat16 with x in float32.
- */
+/* Of weights: rows of the table of formats/table.c. WIDE_BFLOAT16 is bfloat16 with x in float32. */
 typedef enum {
     BFLOAT16,
     INT8,

@@ -1,9 +1,8 @@
-/* Lays out rows of x for the tiles. */
-#include "linear/packing.h"
+/* Lays out rows of x for the tiles of tile.h. */
+#include "linear/plain.h"
 
-enum { LARGEST = 32767 };              /* of whole numbers in sixteen bits */
-static const float SMALLEST = 1e-30f;  /* rows without a larger number are zeros: its inverse is no float32 */
-static const float ROUNDER = 12582912;  /* 1.5 * 2^23: a sum with it is a whole number, in its low bits */
+enum { LARGEST = 32767 };             /* of whole numbers in sixteen bits */
+static const float SMALLEST = 1e-30f; /* rows without a larger number are zeros: its inverse is no float32 */
 
 /* The factor that brings a row to whole numbers; its inverse is the row's scale, nan if a number is not finite. */
 static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
@@ -21,12 +20,8 @@ static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
 static void round_step(const bfloat16 *x, float factor, char *to)
 {
     int16_t whole[STEP];
-    for (int column = 0; column < STEP; column++) {
-        float sum = widen(x[column]) * factor + ROUNDER;
-        uint32_t bits;
-        memcpy(&bits, &sum, sizeof bits);
-        whole[column] = (int16_t)bits;
-    }
+    for (int column = 0; column < STEP; column++)
+        whole[column] = (int16_t)nearest_whole(widen(x[column]) * factor);
     memcpy(to, whole, sizeof whole);
 }
 
@@ -51,33 +46,26 @@ static void pack_step(Format format, const char *x, float factor, char *to)
         memcpy(to, x, numbers_size(format, STEP));
 }
 
-void pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+int64_t plain_line(Format format, int64_t ins)
 {
-    int64_t first = row - row % MOST_ROWS, count = group_rows(rows, first);
-    if (format == INT4) {
-        int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    if (is_gguf(format)) {
-        gguf_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    if (format == GROUPED_INT4) {
-        grouped_int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    if (grouped(format)) {
-        grouped_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
+    return ins * weight_bytes(format);
+}
+
+int64_t plain_row_size(Format format, int64_t ins)
+{
+    return step_count(ins) * STEP * packed_bytes(format) + (format == INT8 ? VECTOR : 0); /* rows stay aligned */
+}
+
+void plain_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
+{
     int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP, x_bytes = numbers_size(format, STEP);
-    char *to = packed + row_size(format, ins) * first + step_bytes * (row - first);
+    char *to = packed + step_bytes * row;
     float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;
     for (int64_t step = 0; step < whole; step++)
-        pack_step(format, (const char *)x + x_bytes * step, factor, to + step_bytes * count * step);
+        pack_step(format, (const char *)x + x_bytes * step, factor, to + step_bytes * rows * step);
     if (ins % STEP) {
         float rest[STEP] = {0}; /* or numbers of bfloat16 */
         memcpy(rest, (const char *)x + x_bytes * whole, numbers_size(format, ins % STEP));
-        pack_step(format, (const char *)rest, factor, to + step_bytes * count * whole);
+        pack_step(format, (const char *)rest, factor, to + step_bytes * rows * whole);
     }
 }
