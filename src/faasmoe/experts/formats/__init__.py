@@ -18,6 +18,7 @@ REGISTERED = {
     "dense": Registered("faasmoe.experts.formats.dense"),
     "int8": Registered("faasmoe.experts.formats.int8", conversion=True),
     "int4": Registered("faasmoe.experts.formats.int4", conversion=True),
+    "int6": Registered("faasmoe.experts.formats.int6"),
     "q8_0": Registered("faasmoe.experts.formats.gguf.q8_0"),
     "q4_k": Registered("faasmoe.experts.formats.gguf.q4_k"),
     "q6_k": Registered("faasmoe.experts.formats.gguf.q6_k"),

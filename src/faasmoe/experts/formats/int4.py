@@ -1,13 +1,14 @@
 """Weights in int4 with a scale and a zero for each group of 32, a byte each: 4.5 bits a weight.
 
-They lie in the order in which the kernels read them (`kernels/c/formats/int4_order.h`).
+They lie in the order in which the kernels read them (`kernels/c/formats/int4_order.h`). Of int6 all is the same but the
+width of the codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from faasmoe.experts import dtypes
 from faasmoe.experts.arrays import address, in_memory
 from faasmoe.experts.formats.base import Addresses, MatrixLocation, WeightFormat
 from faasmoe.experts.kernels import int4
-from faasmoe.experts.kernels.int4 import GROUP, scales_width
+from faasmoe.experts.kernels.int4 import GROUP, group_bytes
 from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation, map_array
 
@@ -26,113 +27,114 @@ class Int4Matrix:
     """A weight `[out, in]`: those of a group are its scale times (a code from 0 to 15 - the group's zero)."""
 
     format: ClassVar[str] = "int4"
+    bits: ClassVar[int] = 4  # of a code
+    kernel_format: ClassVar[KernelFormat] = KernelFormat.INT4
 
-    codes: NDArray[np.uint8]  # [out, in / 2]
-    scales: NDArray[np.uint8]  # [out, scales_width(in)]
+    blocks: NDArray[np.uint8]  # [out, in / 32 * group_bytes(bits)]
+    scale: NDArray[np.float32]  # [out]
 
     @classmethod
-    def nearest(cls, weight: NDArray[Any]) -> Int4Matrix:
+    def nearest(cls, weight: NDArray[Any]) -> Self:
         """The one with nearly the least squared error in each group of `weight` `[out, in]`.
 
         Raises `ValueError` for a weight that is not finite, or whose rows are no whole groups.
         """
-        return cls(*int4.converted(dtypes.widened(weight)))
+        return cls(*int4.converted(dtypes.widened(weight), cls.bits))
 
     def exact(self) -> NDArray[np.float32]:
         """The weight that the matrix represents, `[out, in]`."""
-        exact: NDArray[np.float32] = int4.widened(self.codes, self.scales)
+        exact: NDArray[np.float32] = int4.widened(self.blocks, self.scale, self.bits)
         return exact
 
     @property
     def shape(self) -> tuple[int, int]:
         """`[out, in]`."""
-        return len(self.codes), 2 * self.codes.shape[1]
+        return len(self.blocks), self.blocks.shape[1] // group_bytes(self.bits) * GROUP
 
     @property
     def nbytes(self) -> int:
         """Size in bytes, scales included."""
-        return self.codes.nbytes + self.scales.nbytes
+        return self.blocks.nbytes + self.scale.nbytes
 
-    def __getitem__(self, rows: slice) -> Int4Matrix:
+    def __getitem__(self, rows: slice) -> Self:
         """Some of its rows."""
-        return Int4Matrix(self.codes[rows], self.scales[rows])
+        return type(self)(self.blocks[rows], self.scale[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Int4Location:
-    """The location of a weight in int4."""
+    """The location of a weight in int4, or in int6."""
 
-    format: ClassVar[str] = "int4"
+    matrix: type[Int4Matrix]
+    blocks: TensorLocation  # U8 [out, in / 32 * group_bytes(bits)]
+    scale: TensorLocation  # F32 [out]
 
-    codes: TensorLocation  # U8 [out, in / 2]
-    scales: TensorLocation  # U8 [out, scales_width(in)]
+    @property
+    def format(self) -> str:
+        """See `MatrixLocation`."""
+        return self.matrix.format
 
     @property
     def shape(self) -> tuple[int, ...]:
         """`[out, in]`."""
-        *rest, half = self.codes.shape
-        return (*rest, 2 * half)
+        *rest, width = self.blocks.shape
+        return (*rest, width // group_bytes(self.matrix.bits) * GROUP)
 
     @property
     def parts(self) -> tuple[TensorLocation, ...]:
         """See `MatrixLocation`."""
-        return (self.codes, self.scales)
+        return (self.blocks, self.scale)
 
     @property
     def nbytes(self) -> int:
         """Size in bytes, scales included."""
-        return self.codes.nbytes + self.scales.nbytes
+        return self.blocks.nbytes + self.scale.nbytes
 
     def memory(self, width: int) -> int:
-        """See `MatrixLocation`: weights stay in int4 in a model of any dtype."""
+        """See `MatrixLocation`: weights stay as they are in a model of any dtype."""
         return self.nbytes
 
     def map(self, dtype: str | None = None, read_ahead: bool = False) -> Int4Matrix:
         """See `MatrixLocation`."""
-        return Int4Matrix(map_array(self.codes, read_ahead), map_array(self.scales, read_ahead))
+        return self.matrix(map_array(self.blocks, read_ahead), map_array(self.scale, read_ahead))
 
 
 class Int4Format(WeightFormat):
-    """A weight is two tensors: `NAME` uint8 `[out, in / 2]` and `NAME.scale` uint8 `[out, 4 + in / 16]`.
+    """A weight is two tensors: `NAME` uint8 `[out, in / 32 * group_bytes(bits)]` and `NAME.scale` float32 `[out]`.
 
     Only our own copies of checkpoints hold such weights, so none are recognised in a checkpoint.
     """
 
-    name = Int4Matrix.format
     block_kernel = "faasmoe.experts.fused:FusedExperts"
-    head = (
-        "int8"  # in int4 it costs as much quality as all other weights together (`python -m benchmarks.quality`)
-    )
     multiple = GROUP
+
+    def __init__(self, matrix: type[Int4Matrix], head: str = "") -> None:
+        self.name, self.head = matrix.format, head  # type: ignore[misc]  # of the object, not of the class
+        self._matrix = matrix
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         """See `WeightFormat`."""
-        return Int4Location(*parts)
+        return Int4Location(self._matrix, *parts)
 
     def arrays(self, matrix: Int4Matrix) -> tuple[NDArray[Any], ...]:
         """See `WeightFormat`."""
-        return (matrix.codes, matrix.scales)
+        return (matrix.blocks, matrix.scale)
 
     def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
         """See `WeightFormat`."""
         outs, ins = shape
-        return {name: ("U8", (outs, ins // 2)), f"{name}.scale": ("U8", (outs, scales_width(ins)))}
+        width = ins // GROUP * group_bytes(self._matrix.bits)
+        return {name: ("U8", (outs, width)), f"{name}.scale": ("F32", (outs,))}
 
     def convert(self, weight: NDArray[Any]) -> Int4Matrix:
         """See `WeightFormat`."""
-        return Int4Matrix.nearest(weight)
+        return self._matrix.nearest(weight)
 
     def addresses(self, matrix: Int4Matrix) -> Addresses | None:
         """See `WeightFormat`: matrices in memory with contiguous rows of whole groups."""
-        codes, scales = matrix.codes, matrix.scales
-        if (
-            in_memory(codes, "U8")
-            and codes.ndim == 2
-            and in_memory(scales, "U8")
-            and scales.shape == (len(codes), scales_width(2 * codes.shape[1]))
-            and 2 * codes.shape[1] % GROUP == 0
-        ):
-            return Addresses(address(codes), address(scales), KernelFormat.INT4)
+        blocks, scale = matrix.blocks, matrix.scale
+        if in_memory(blocks, "U8") and in_memory(scale, "F32") and int4.readable(blocks, scale, matrix.bits):
+            return Addresses(address(blocks), address(scale), matrix.kernel_format)
         return None
 
     def widened(self, matrix: Int4Matrix, rows: slice) -> NDArray[np.float32]:
@@ -140,4 +142,5 @@ class Int4Format(WeightFormat):
         return matrix[rows].exact()
 
 
-FORMAT = Int4Format()
+# The layer that gives logits costs as much quality in int4 as all others together (`python -m benchmarks.quality`).
+FORMAT = Int4Format(Int4Matrix, head="int6")

@@ -13,10 +13,11 @@ class KernelFormat(IntEnum):
 
     BFLOAT16 = 0  # weights alone
     INT8 = 1  # scales: float32 [out], one for each row
-    INT4 = 2  # see `kernels/c/formats/int4_order.h`
+    INT4 = 2  # see `kernels/c/formats/int4_order.h`; scales: float32 [out], one for each row
     FLOAT32 = 3  # weights alone, as the following
     FLOAT16 = 4
     WIDE_BFLOAT16 = 5  # bfloat16 with rows in float32
+    INT6 = 6  # as INT4
     Q8_0 = 8  # these three as in GGUF files, scales among the codes
     Q4_K = 9
     Q6_K = 10

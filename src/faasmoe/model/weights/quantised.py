@@ -40,7 +40,7 @@ from faasmoe.util.machine import cores
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # of the copy; another one makes another copy
+_FORMAT = 3  # of the copy; another one makes another copy
 _REPORT_SECONDS = 5.0  # between log lines
 
 

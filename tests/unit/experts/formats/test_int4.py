@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from faasmoe.experts.formats.int4 import FORMAT, GROUP, Int4Location, Int4Matrix
+from faasmoe.experts.formats.int6 import Int6Matrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec, team
@@ -19,14 +20,15 @@ from tests.instruction_sets import on_each
 from tests.products import assert_a_team_has_the_bits_of_one_thread, assert_linear, operands
 
 instruction_set = on_each(matvec, team)
+MATRICES = pytest.mark.parametrize("kind", [Int4Matrix, Int6Matrix])
 
 
 def random(seed: int, *shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def nearest(weight: torch.Tensor) -> Int4Matrix:
-    return FORMAT.convert(as_array(weight))
+def nearest(weight: torch.Tensor, matrix: type[Int4Matrix] = Int4Matrix) -> Int4Matrix:
+    return matrix.nearest(as_array(weight))
 
 
 def meant(matrix: Int4Matrix) -> torch.Tensor:
@@ -44,7 +46,7 @@ def eighths(x: torch.Tensor) -> torch.Tensor:
 def test_its_shape_is_the_weights() -> None:
     matrix = Int4Matrix.nearest(random(0, 6, 96))
     assert matrix.shape == matrix.exact().shape == (6, 96)
-    assert matrix.nbytes == 6 * 96 // 2 + 6 * (4 + 2 * 3)  # 4.5 bits a weight, and 32 a row
+    assert matrix.nbytes == 6 * 96 // 16 * 9 + 6 * 4  # 4.5 bits a weight, and 32 a row
     part = matrix[2:5]
     assert part.shape == (3, 96)
     assert np.array_equal(part.exact(), matrix.exact()[2:5])
@@ -53,18 +55,18 @@ def test_its_shape_is_the_weights() -> None:
 
 
 def test_files_hold_half_a_byte_for_each_weight() -> None:
-    assert FORMAT.converted("a", (6, 96)) == {"a": ("U8", (6, 48)), "a.scale": ("U8", (6, 10))}
+    assert FORMAT.converted("a", (6, 96)) == {"a": ("U8", (6, 54)), "a.scale": ("F32", (6,))}
     matrix = Int4Matrix.nearest(random(0, 6, 96))
     arrays = FORMAT.arrays(matrix)
-    assert [(array.dtype, array.shape) for array in arrays] == [(np.uint8, (6, 48)), (np.uint8, (6, 10))]
+    assert [(array.dtype, array.shape) for array in arrays] == [(np.uint8, (6, 54)), (np.float32, (6,))]
     assert sum(array.nbytes for array in arrays) == matrix.nbytes
 
 
 def test_a_location_loads_what_was_written(tmp_path: Path) -> None:
     matrix = Int4Matrix.nearest(random(0, 6, 96))
     (tmp_path / "weights").write_bytes(b"".join(array.tobytes() for array in FORMAT.arrays(matrix)))
-    codes = TensorLocation(tmp_path / "weights", 0, "U8", (6, 48))
-    place = FORMAT.location([codes, TensorLocation(tmp_path / "weights", 288, "U8", (6, 10))])
+    blocks = TensorLocation(tmp_path / "weights", 0, "U8", (6, 54))
+    place = FORMAT.location([blocks, TensorLocation(tmp_path / "weights", 324, "F32", (6,))])
     assert isinstance(place, Int4Location)
     assert place.shape == (6, 96)
     assert place.memory(2) == place.nbytes == matrix.nbytes
@@ -77,6 +79,7 @@ def test_bits_of_bfloat16_are_what_they_mean_and_a_transposed_weight_is_its_rows
     assert np.array_equal(nearest(weight.T).exact(), wanted.exact())
 
 
+@MATRICES
 @given(
     rows=st.one_of(st.integers(0, 9), st.sampled_from([31, 32, 33, 65])),
     outs=st.integers(1, 13),
@@ -86,16 +89,22 @@ def test_bits_of_bfloat16_are_what_they_mean_and_a_transposed_weight_is_its_rows
 )
 @settings(deadline=None)
 def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
-    rows: int, outs: int, groups: int, biased: bool, seed: int
+    kind: type[Int4Matrix], rows: int, outs: int, groups: int, biased: bool, seed: int
 ) -> None:
     x, weight, bias = operands(rows, outs, GROUP * groups, seed)
-    matrix = nearest(weight)
-    assert_linear(matrix, meant(matrix), x, bias if biased else None, seen=eighths(x))
+    matrix, its_bias = nearest(weight, kind), bias if biased else None
+    y = linear_rows(x, matrix, its_bias)
+    assert_rounded_once(y, eighths(x), meant(matrix), its_bias)
+    for row, wanted in zip(x, y, strict=True):
+        assert torch.equal(linear_rows(row[None], matrix, its_bias)[0], wanted)
+    if outs > 1:
+        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
 
 
-def test_many_rows_go_through_a_large_matrix_chunk_by_chunk() -> None:
+@MATRICES
+def test_many_rows_go_through_a_large_matrix_chunk_by_chunk(kind: type[Int4Matrix]) -> None:
     x, weight, _ = operands(13, 601, 2048, seed=0)
-    matrix = nearest(weight)
+    matrix = nearest(weight, kind)
     assert torch.equal(linear_rows(x, matrix), torch.cat([linear_rows(row[None], matrix) for row in x]))
 
 
@@ -135,10 +144,10 @@ def test_what_the_kernel_cannot_read_is_refused() -> None:
     x, matrix = torch.randn(1, 64), Int4Matrix.nearest(random(0, 4, 64))
     assert FORMAT.addresses(matrix) is not None
     wrong = [
-        Int4Matrix(matrix.codes[::2], matrix.scales[::2]),
-        Int4Matrix(matrix.codes[:2], matrix.scales),
-        Int4Matrix(matrix.codes[:, :8].copy(), matrix.scales[:, :4].copy()),
-        Int4Matrix(matrix.codes, np.ones((4, 8), np.float32)),  # type: ignore[arg-type]
+        Int4Matrix(matrix.blocks[::2], matrix.scale[::2]),
+        Int4Matrix(matrix.blocks[:2], matrix.scale),
+        Int4Matrix(matrix.blocks[:, :8].copy(), matrix.scale),
+        Int4Matrix(matrix.blocks, np.ones(4)),  # type: ignore[arg-type]
     ]
     assert [FORMAT.addresses(each) for each in wrong] == [None] * 4
     for rows in (x, x.bfloat16()[:, :32], x.bfloat16()[0]):

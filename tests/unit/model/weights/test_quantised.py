@@ -73,7 +73,7 @@ def check(matrix, weight: np.ndarray) -> None:
     if matrix.format == "int8":
         step = matrix.scale[:, None]
     else:
-        step, zero = (each.repeat(32, 1) for each in steps_and_zeros(matrix.scales))
+        step, zero = (each.repeat(32, 1) for each in steps_and_zeros(matrix.blocks, matrix.scale, 4))
         weight = weight.clip(-zero * step, (15 - zero) * step)
     assert (np.abs(matrix.exact() - weight) <= 0.501 * step).all()
 
@@ -102,12 +102,12 @@ def test_a_quarter_of_the_bytes_and_a_scale_for_32_weights(folders: dict[str, Pa
     assert made.mapped
 
 
-def test_the_head_of_int4_is_in_int8(folders: dict[str, Path]) -> None:
+def test_the_head_of_int4_is_in_int6(folders: dict[str, Path]) -> None:
     for name in ("qwen2_moe", "tied"):
         made = plan(folders[name], "int4")
         assert {
             linear: location.format for linear, location in made.linears.items() if location.format != "int4"
-        } == {"lm_head": "int8"}
+        } == {"lm_head": "int6"}
         assert made.quantised is not None
         assert [file.path.stem for file in made.quantised.files][:2] == ["dense", "head"]
         made.quantised.make()

@@ -1,4 +1,4 @@
-/* Products of weights in int4 with rows of x, which are brought to eight bits.
+/* Products of weights in int4 and int6 (int4_order.h) with rows of x, which are brought to eight bits.
  *
  * Each group of x, the 32 columns that meet a group of weights, gets a scale of its own: its largest number is 127 or
  * -127. The products of two groups are summed as integers, and what the weights' zero makes of them is taken off; both
@@ -15,8 +15,13 @@ enum { AHEAD = 8192 }; /* bytes from the weights that are read to those that are
 typedef struct {
     ints codes[2 * LINES]; /* four signed bytes a lane: what meets the lower and the upper halves of each line */
     floats scale;
-    floats sum; /* of the lane's codes, in sixteenths: times the weights' zero, it is what the products are too large */
+    floats excess; /* what a zero of 256 makes of the products too little: the sum of the lane's codes, negative */
 } part;
+
+INLINE int bits_of(Format format)
+{
+    return format == INT6 ? 6 : 4;
+}
 
 static int64_t parts_of(int64_t groups)
 {
@@ -89,83 +94,86 @@ INLINE words load_scales(const uint8_t *from, int64_t lanes)
     return __builtin_convertvector(loaded, words);
 }
 
-/* One row of weights. */
-typedef struct {
-    const uint8_t *codes;
-    const uint8_t *scales;
-    int64_t groups;
-} weight_row;
+/* Four codes of each of `lanes` groups, from the code 4 * `four` on, as unsigned bytes. */
+INLINE words load_codes(const int bits, const uint8_t *row, Block block, int64_t lane, int64_t lanes, int four)
+{
+    words pairs = load_words(row + word_place(block, four / 2, lane), lanes);
+    words codes = pairs >> four % 2 * 4 & 0x0f0f0f0f;
+    if (bits == 4)
+        return codes;
+    words upper = load_words(row + word_place(block, LINES + four / 4, lane), lanes);
+    int left = 4 - four % 4 * 2;
+    return codes | ((left > 0 ? upper << left : upper >> -left) & 0x30303030);
+}
 
-/* Add the products of `lanes` groups, from `group` on, with `rows` rows of x. */
-INLINE void add_part(const int rows, weight_row w, float row_scale, int64_t group, word_places places, int64_t lanes,
+/* Add the products of `lanes` groups of a block, from `lane` on, with `rows` rows of x. */
+INLINE void add_part(const int bits, const int rows, const uint8_t *row, Block block, int64_t lane, int64_t lanes,
                      const part *x, floats *totals)
 {
     ints dots[MOST_ROWS] = {{0}};
-    for (int line = 0; line < LINES; line++) {
-        words pairs = load_words(w.codes + places.first + places.line * line, lanes);
-        words low = pairs & 0x0f0f0f0f, high = pairs >> 4 & 0x0f0f0f0f;
-        for (int row = 0; row < rows; row++) {
-            dots[row] = add_dot(dots[row], low, x[row].codes[2 * line]);
-            dots[row] = add_dot(dots[row], high, x[row].codes[2 * line + 1]);
-        }
+    UNROLL
+    for (int four = 0; four < 2 * LINES; four++) {
+        words codes = load_codes(bits, row, block, lane, lanes, four);
+        UNROLL
+        for (int i = 0; i < rows; i++)
+            dots[i] = add_dot(dots[i], codes, x[i].codes[four]);
     }
-    words bytes = load_scales(w.scales + ROW_SCALE + 2 * group, lanes);
-    floats zero = __builtin_convertvector((ints)(bytes & 0xff), floats);
-    floats scale = row_scale * (floats)((bytes >> 8 << SCALE_BITS) + SCALE_BIAS);
-    for (int row = 0; row < rows; row++) { /* differences are exact */
-        floats dot = __builtin_convertvector(dots[row], floats) - zero * x[row].sum;
-        totals[row] += scale * x[row].scale * dot;
+    words bytes = load_scales(row + scale_place(block, lane), lanes);
+    floats zero = __builtin_convertvector((ints)((bytes & 0xff) << bits), floats);
+    floats scale = (floats)((bytes >> 8 << SCALE_BITS) + SCALE_BIAS(bits));
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        floats dot = multiply_add(zero, x[i].excess, __builtin_convertvector(dots[i], floats)); /* exact */
+        totals[i] = multiply_add(scale * x[i].scale, dot, totals[i]);
     }
 }
 
-/* Sums of one weight row with `rows` rows of x. */
-INLINE void tile_row(const int rows, weight_row w, const part *x, floats *sums)
+/* Sums of one weight row of so many groups with `rows` rows of x. */
+INLINE void tile_row(const int bits, const int rows, const uint8_t *row, int64_t groups, const part *x, floats *sums)
 {
     floats totals[MOST_ROWS] = {{0}};
-    float scale;
-    memcpy(&scale, w.scales, sizeof scale);
-    int64_t group = 0, whole = w.groups / BLOCK * BLOCK;
-    for (; group < whole; group += BLOCK) {
-        word_places places = {GROUP / 2 * group, 4 * BLOCK};
-        for (int line = 0; line < LINES; line++)
-            __builtin_prefetch(w.codes + places.first + places.line * line + AHEAD, 0, 2);
-        for (int lane = 0; lane < BLOCK; lane += LANES, x += rows, places.first += 4 * LANES)
-            add_part(rows, w, scale, group + lane, places, LANES, x, totals);
+    const int64_t bytes = BLOCK * group_bytes(bits);
+    Block block = {0, BLOCK};
+    for (; groups >= BLOCK; groups -= BLOCK, block.at += bytes) {
+        UNROLL
+        for (int64_t at = 0; rows > 1 && at < bytes; at += CACHE_LINE)
+            __builtin_prefetch(row + block.at + at + AHEAD, 0, 2);
+        for (int lane = 0; lane < BLOCK; lane += LANES, x += rows)
+            add_part(bits, rows, row, block, lane, LANES, x, totals);
     }
-    for (; group < w.groups; group += LANES, x += rows)
-        add_part(rows, w, scale, group, places_of(w.groups, group), w.groups - group, x, totals);
-    for (int row = 0; row < rows; row++)
-        sums[row] = totals[row];
+    block.width = groups;
+    for (int64_t lane = 0; lane < groups; lane += LANES, x += rows)
+        add_part(bits, rows, row, block, lane, groups - lane, x, totals);
+    for (int i = 0; i < rows; i++)
+        sums[i] = totals[i];
 }
 
 /* One weight row at a time: several are several streams, which memory gives more slowly, and no faster from caches. */
-INLINE void tiles(const int rows, weight_row w, int64_t outs, const part *x, floats *sums)
+INLINE void tiles(const int bits, const int rows, const uint8_t *row, int64_t groups, int64_t outs, const part *x,
+                  floats *sums)
 {
-    for (int64_t out = 0; out < outs; out++, sums += rows) {
-        tile_row(rows, w, x, sums);
-        w.codes += GROUP / 2 * w.groups;
-        w.scales += scales_size(w.groups);
-    }
+    for (; outs > 0; outs--, row += group_bytes(bits) * groups, sums += rows)
+        tile_row(bits, rows, row, groups, x, sums);
 }
 
-typedef void Tiles(weight_row w, int64_t outs, const part *x, floats *sums);
+typedef void Tiles(const uint8_t *row, int64_t groups, int64_t outs, const part *x, floats *sums);
 
-#define TILES(name, rows)                                                                                              \
-    static void name##_##rows(weight_row w, int64_t outs, const part *x, floats *sums)                                 \
+#define TILES(bits, rows)                                                                                              \
+    static void tiles_##bits##_##rows(const uint8_t *row, int64_t groups, int64_t outs, const part *x, floats *sums)   \
     {                                                                                                                  \
-        tiles(rows, w, outs, x, sums);                                                                                 \
+        tiles(bits, rows, row, groups, outs, x, sums);                                                                 \
     }
-#define NAME(name, rows) name##_##rows,
-BY_ROWS(TILES, tiles)
+#define NAME(bits, rows) tiles_##bits##_##rows,
+BY_ROWS(TILES, 4)
+BY_ROWS(TILES, 6)
 
 void int4_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
 {
-    static Tiles *const ALL[MOST_ROWS] = {BY_ROWS(NAME, tiles)};
+    static Tiles *const FOUR[MOST_ROWS] = {BY_ROWS(NAME, 4)}, *const SIX[MOST_ROWS] = {BY_ROWS(NAME, 6)};
     const Matrix *matrix = chunk->matrix;
-    int64_t groups = chunk->ins / GROUP, first = chunk->first;
-    weight_row w = {(const uint8_t *)matrix->weights + GROUP / 2 * groups * first,
-                    (const uint8_t *)matrix->scales + scales_size(groups) * first, groups};
-    ALL[rows - 1](w, chunk->last - first, (const part *)x, sums);
+    const uint8_t *row = (const uint8_t *)matrix->weights + int4_line(matrix->format, chunk->ins) * chunk->first;
+    Tiles *run = (matrix->format == INT6 ? SIX : FOUR)[rows - 1];
+    run(row, chunk->ins / GROUP, chunk->last - chunk->first, (const part *)x, sums);
 }
 
 /* The 32 numbers of one group of x, as one lane of a part. A group that is not finite gets a scale that is not. */
@@ -188,13 +196,12 @@ INLINE void pack_group(const bfloat16 *x, part *to, int lane)
     for (int i = 0; i < 2 * LINES; i++)
         memcpy((int32_t *)&to->codes[i] + lane, codes + 4 * i, 4);
     ((float *)&to->scale)[lane] = most / 127;
-    ((float *)&to->sum)[lane] = (float)sum / SIXTEENTHS;
+    ((float *)&to->excess)[lane] = (float)-sum / 256;
 }
 
 int64_t int4_line(Format format, int64_t ins)
 {
-    (void)format;
-    return ins / 2;
+    return ins / GROUP * group_bytes(bits_of(format));
 }
 
 int64_t int4_row_size(Format format, int64_t ins)

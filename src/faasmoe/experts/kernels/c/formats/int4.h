@@ -1,4 +1,4 @@
-/* Products of weights in int4 (int4_order.h) with a few rows of x, which are brought to eight bits. */
+/* Products of weights in int4 and int6 (int4_order.h) with a few rows of x, which are brought to eight bits. */
 #pragma once
 
 #include "formats/table.h"

@@ -7,20 +7,21 @@
 #include "formats/int4.h"
 #include "linear/plain.h"
 
-#define FUNCTIONS(name) {name##_line, name##_row_size, name##_pack_row, name##_sums}
+#define FUNCTIONS(name, scaled) {name##_line, name##_row_size, name##_pack_row, name##_sums, scaled}
 
 const FormatFunctions FORMATS[] = {
-    [BFLOAT16] = FUNCTIONS(plain),
-    [INT8] = FUNCTIONS(plain),
-    [FLOAT32] = FUNCTIONS(plain),
-    [FLOAT16] = FUNCTIONS(plain),
-    [WIDE_BFLOAT16] = FUNCTIONS(plain),
-    [INT4] = FUNCTIONS(int4),
-    [Q8_0] = FUNCTIONS(gguf),
-    [Q4_K] = FUNCTIONS(gguf),
-    [Q6_K] = FUNCTIONS(gguf),
-    [GROUPED_INT4] = FUNCTIONS(grouped_int4),
-    [MXFP4] = FUNCTIONS(grouped),
-    [NVFP4] = FUNCTIONS(grouped),
-    [FP8] = FUNCTIONS(grouped),
+    [BFLOAT16] = FUNCTIONS(plain, false),
+    [INT8] = FUNCTIONS(plain, true),
+    [FLOAT32] = FUNCTIONS(plain, false),
+    [FLOAT16] = FUNCTIONS(plain, false),
+    [WIDE_BFLOAT16] = FUNCTIONS(plain, false),
+    [INT4] = FUNCTIONS(int4, true),
+    [INT6] = FUNCTIONS(int4, true),
+    [Q8_0] = FUNCTIONS(gguf, false),
+    [Q4_K] = FUNCTIONS(gguf, false),
+    [Q6_K] = FUNCTIONS(gguf, false),
+    [GROUPED_INT4] = FUNCTIONS(grouped_int4, false),
+    [MXFP4] = FUNCTIONS(grouped, false),
+    [NVFP4] = FUNCTIONS(grouped, false),
+    [FP8] = FUNCTIONS(grouped, false),
 };

@@ -6,7 +6,7 @@
 /* A linear layer's weights. Of a group of layers, the columns of `Layers.table` begin with these. */
 typedef struct {
     const char *weights;  /* [outs, ins], at any address */
-    const void *scales;   /* for INT8 float32 [outs], for INT4 as in int4.h, by group Scales, else NULL */
+    const void *scales;   /* float32 [outs], or what the format has, or NULL */
     int64_t format;       /* a Format */
     const void *bias;     /* [outs] in the dtype of x, or NULL */
 } Matrix;
@@ -28,6 +28,8 @@ typedef struct {
     /* Products of a chunk with the `rows` rows at `x`, at most MOST_ROWS: LANES sums each, to be added up, to `sums`
      * [last - first, rows]. */
     void (*sums)(const Chunk *chunk, const char *x, int64_t rows, floats *sums);
+    /* Whether the scales are float32 [outs], which the added up sums of a weight row are multiplied by. */
+    bool scaled;
 } FormatFunctions;
 
 extern const FormatFunctions FORMATS[];

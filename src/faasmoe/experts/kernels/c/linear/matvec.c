@@ -91,16 +91,19 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
     int64_t outs = chunk->last - chunk->first;
     const Matrix *matrix = chunk->matrix;
     const float *x_scales = row_scales(x, rows, chunk->ins); /* if it is INT8 */
-    if (matrix->format == INT8)
+    const FormatFunctions *format = &FORMATS[matrix->format];
+    if (format->scaled)
         memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
     for (int64_t out = 0; matrix->bias && out < outs; out++)
         ((float *)biases)[out] = bias_of(matrix, chunk->first + out);
-    FORMATS[matrix->format].sums(chunk, x, rows, running);
+    format->sums(chunk, x, rows, running);
     for (int64_t out = 0; out < outs; out += LANES)
         for (int64_t i = 0; i < rows; i++) {
             floats sums = totals(running + rows * out + i, outs - out, rows);
             if (matrix->format == INT8)
-                sums = sums * x_scales[i] * scales[out / LANES];
+                sums *= x_scales[i];
+            if (format->scaled)
+                sums *= scales[out / LANES];
             values[(CHUNK * i + out) / LANES] = sums + biases[out / LANES];
         }
     sink->take(sink, (float *)values, CHUNK, row, rows, chunk->first, outs);

@@ -55,6 +55,7 @@ typedef enum {
     FLOAT32,
     FLOAT16,
     WIDE_BFLOAT16,
+    INT6,
     Q8_0 = 8,
     Q4_K,
     Q6_K,
