@@ -18,6 +18,14 @@
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define ONE_BY_ONE _Pragma("GCC unroll 1")
+#endif
+
 #ifdef __AVX512F__
 #define LANES 16 /* float32 values in a register */
 #elif defined(__AVX__)

@@ -27,24 +27,25 @@
 #define SUM_ONES(a, b) HALVE(a, b, 0, 2, 4, 6) + HALVE(a, b, 1, 3, 5, 7)
 #endif
 
-/* The sums of LANES vectors, of which there are `count`, `stride` vectors apart; what is beyond them is undefined. */
-INLINE floats totals(const floats *vectors, int64_t count, int64_t stride)
+/* The sums of LANES vectors, which are `stride` vectors apart. */
+INLINE floats totals(const floats *vectors, int64_t stride)
 {
     enum { BLOCKS = LANES / 4 };
     floats v[LANES];
-    /* in the order that the last two steps turn into that of the lanes */
-    for (int lane = 0; lane < LANES; lane++) {
-        int64_t from = lane < count ? lane : count - 1;
-        v[BLOCKS * (lane % 4) + lane / 4] = vectors[stride * from];
-    }
+    UNROLL /* or they go through memory, in the order that the last two steps turn into that of the lanes */
+    for (int lane = 0; lane < LANES; lane++)
+        v[BLOCKS * (lane % 4) + lane / 4] = vectors[stride * lane];
 #if LANES == 16
+    UNROLL
     for (int i = 0; i < 8; i++)
         v[i] = SUM_EIGHTS(v[2 * i], v[2 * i + 1]);
 #endif
 #if LANES >= 8
+    UNROLL
     for (int i = 0; i < 4; i++)
         v[i] = SUM_FOURS(v[2 * i], v[2 * i + 1]);
 #endif
+    UNROLL
     for (int i = 0; i < 2; i++)
         v[i] = SUM_TWOS(v[2 * i], v[2 * i + 1]);
     return SUM_ONES(v[0], v[1]);

@@ -96,10 +96,22 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
         memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
     for (int64_t out = 0; matrix->bias && out < outs; out++)
         ((float *)biases)[out] = bias_of(matrix, chunk->first + out);
-    format->sums(chunk, x, rows, running);
+    if (matrix->format == INT4)
+        int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else if (is_gguf(matrix->format))
+        gguf_sums(matrix->format, matrix->weights, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else if (matrix->format == GROUPED_INT4)
+        grouped_int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
+    else if (grouped(matrix->format))
+        grouped_sums(matrix->format, matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last,
+                     running);
+    else
+        run_tiles(chunk, x, rows, running);
+    if (outs % LANES) /* zeros for the lanes behind the last result */
+        memset(running + rows * outs, 0, sizeof *running * rows * (LANES - outs % LANES));
     for (int64_t out = 0; out < outs; out += LANES)
         for (int64_t i = 0; i < rows; i++) {
-            floats sums = totals(running + rows * out + i, outs - out, rows);
+            floats sums = totals(running + rows * out + i, rows);
             if (matrix->format == INT8)
                 sums *= x_scales[i];
             if (format->scaled)

@@ -25,14 +25,6 @@
 #define DOTS 0
 #endif
 
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#define ONE_BY_ONE _Pragma("GCC unroll 1")
-#endif
-
 enum { STEP = 2 * LANES, VECTOR = sizeof(floats), CACHE_LINE = 64 };
 enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen at most: that stays below 2^31 */
 /* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. */
