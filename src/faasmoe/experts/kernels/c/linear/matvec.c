@@ -128,9 +128,11 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
     int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {
-        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last};
-        for (int64_t row = 0; row < rows; row += MOST_ROWS)
-            run_group(&chunk, x + row_size(format, ins) * row, row, group_rows(rows, row), sink);
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, x_scales};
+        for (int64_t row = 0, at_once; row < rows; row += at_once) {
+            at_once = row_group(rows, row).rows;
+            run_group(&chunk, x + row_size(format, ins) * row, row, at_once, sink);
+        }
     }
 }
 

@@ -16,10 +16,18 @@ INLINE int64_t row_size(Format format, int64_t ins)
     return FORMATS[format].row_size(format, ins);
 }
 
-/* The number of rows that go through a tile together from `row` on, a multiple of MOST_ROWS. */
-INLINE int64_t group_rows(int64_t rows, int64_t row)
+/* Rows that go through a tile together. */
+typedef struct {
+    int64_t first, rows;
+} RowGroup;
+
+/* The group of row `row`. Groups are as few as can be, and differ by one row: one row alone takes as long as four. */
+INLINE RowGroup row_group(int64_t rows, int64_t row)
 {
-    return rows - row < MOST_ROWS ? rows - row : MOST_ROWS;
+    int64_t groups = (rows + MOST_ROWS - 1) / MOST_ROWS, least = rows / groups, larger = rows % groups * (least + 1);
+    if (row < larger)
+        return (RowGroup){row - row % (least + 1), least + 1};
+    return (RowGroup){row - (row - larger) % least, least};
 }
 
 /* Lay out x [ins], in float32 if the format is `wide`, else bfloat16, as row number `row` of so many in `packed`. */

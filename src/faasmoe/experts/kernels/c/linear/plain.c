@@ -58,6 +58,24 @@ int64_t plain_row_size(Format format, int64_t ins)
 
 void plain_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
+    RowGroup group = row_group(rows, row);
+    int64_t first = group.first, count = group.rows;
+    if (format == INT4) {
+        int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
+        return;
+    }
+    if (is_gguf(format)) {
+        gguf_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
+        return;
+    }
+    if (format == GROUPED_INT4) {
+        grouped_int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
+        return;
+    }
+    if (grouped(format)) {
+        grouped_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
+        return;
+    }
     int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP, x_bytes = numbers_size(format, STEP);
     char *to = packed + step_bytes * row;
     float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;
