@@ -13,7 +13,7 @@ from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.dense import matvec
-from faasmoe.model.tensors import map_tensor
+from faasmoe.model.tensors import as_array, map_tensor
 from tests.instruction_sets import on_each
 from tests.products import assert_rounded_once, operands
 
@@ -105,6 +105,17 @@ def test_a_row_has_the_same_bits_in_any_company(
         x, weight, bias = in_float32(dtype, x, weight, bias)
     alone = [matvec.linear_rows(row[None], weight, bias) for row in x]
     assert torch.equal(matvec.linear_rows(x, weight, bias), torch.cat(alone))
+
+
+@pytest.mark.parametrize("rows", [5, 13])
+@pytest.mark.parametrize("dtype", [None, *FLOATS, torch.int8])
+def test_wide_rows_have_the_same_bits_in_any_company(dtype: torch.dtype | None, rows: int) -> None:
+    x, weight, bias = operands(rows, 50, 4100, seed=rows)
+    matrix: Matrix = Int8Matrix.nearest(as_array(weight)) if dtype == torch.int8 else weight
+    if dtype in FLOATS:
+        x, matrix, bias = in_float32(dtype, x, weight, bias)
+    alone = [matvec.linear_rows(row[None], matrix, bias) for row in x]
+    assert torch.equal(matvec.linear_rows(x, matrix, bias), torch.cat(alone))
 
 
 def test_sums_are_rounded_to_the_nearest_with_ties_to_even() -> None:

@@ -10,6 +10,7 @@
 
 enum {
     X_BYTES = 2 * 8 * WHOLE, /* of the rows of a tile that stay in the first cache while weights pass */
+    STREAMED = 6,            /* from so many rows on a tile does enough with x to have it from the second cache */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
     AHEAD = 8 << 10,         /* bytes of weights that pass between a fetch and its use */
     AHEAD_IN_LINE = 1 << 10, /* the same where weight rows go one by one, as for one row of x: they are one stream */
@@ -69,7 +70,7 @@ void plain_sums(const Chunk *chunk, const char *x, int64_t rows, floats *running
     int64_t line = line_bytes(format, chunk->ins);
     int64_t x_column = packed_bytes(format) * rows, unit = format == INT8 ? WHOLE : STEP;
     int64_t at_once = rows == 1 ? 1 : MOST_OUTS; /* weight rows of a tile */
-    int64_t block = X_BYTES / x_column / unit * unit; /* of columns; there is one: X_BYTES are 2 * MOST_ROWS * WHOLE */
+    int64_t block = rows < STREAMED ? X_BYTES / x_column / unit * unit : chunk->ins; /* of columns */
     for (int64_t column = 0; column < chunk->ins; column += block) {
         int64_t columns = chunk->ins - column < block ? chunk->ins - column : block, out = chunk->first;
         while (out < chunk->last) {
