@@ -1,8 +1,9 @@
 /* Lays out rows of x for the tiles of tile.h. */
 #include "linear/plain.h"
 
-enum { LARGEST = 32767 };             /* of whole numbers in sixteen bits */
-static const float SMALLEST = 1e-30f; /* rows without a larger number are zeros: its inverse is no float32 */
+enum { LARGEST = 0x7f7f };             /* of whole numbers: two signed bytes, as `BYTE_DOTS` takes them apart */
+static const float SMALLEST = 1e-30f;  /* rows without a larger number are zeros: its inverse is no float32 */
+static const float ROUNDER = 12582912;  /* 1.5 * 2^23: a sum with it is a whole number, in its low bits */
 
 /* The factor that brings a row to whole numbers; its inverse is the row's scale, nan if a number is not finite. */
 static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
@@ -20,9 +21,22 @@ static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
 static void round_step(const bfloat16 *x, float factor, char *to)
 {
     int16_t whole[STEP];
-    for (int column = 0; column < STEP; column++)
-        whole[column] = (int16_t)nearest_whole(widen(x[column]) * factor);
+    for (int column = 0; column < STEP; column++) {
+        float sum = widen(x[column]) * factor + ROUNDER;
+        uint32_t bits;
+        memcpy(&bits, &sum, sizeof bits);
+        whole[column] = (int16_t)bits;
+    }
+#if BYTE_DOTS
+    int8_t bytes[2 * STEP];
+    for (int column = 0; column < STEP; column++) {
+        bytes[STEP + column] = (int8_t)whole[column];
+        bytes[column] = (int8_t)((whole[column] - bytes[STEP + column]) / 256);
+    }
+    memcpy(to, bytes, sizeof bytes);
+#else
     memcpy(to, whole, sizeof whole);
+#endif
 }
 
 /* The even columns, then the odd ones. */

@@ -12,7 +12,8 @@
  * bfloat16, but for the order, which is that of bfloat16 elsewhere.
  *
  * Weights in eight bits: x has sixteen, whole numbers with a scale for each row. Sums are whole numbers, too, so
- * nothing is rounded for WHOLE columns, and then once, to float32.
+ * nothing is rounded for WHOLE columns, and then once, to float32. Where aarch64 adds up products of bytes, a step of x
+ * has the upper bytes of its columns first, then the lower ones, which meet the same weights, and so have sums apart.
  */
 #pragma once
 
@@ -23,6 +24,20 @@
 #define DOTS 1 /* whether the CPU adds up products of bfloat16 */
 #else
 #define DOTS 0
+#endif
+
+#ifdef __ARM_FEATURE_DOTPROD
+#define BYTE_DOTS 1 /* whether a CPU that has no products of eight bits with sixteen adds up those of bytes */
+#else
+#define BYTE_DOTS 0
+#endif
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define ONE_BY_ONE _Pragma("GCC unroll 1")
 #endif
 
 enum { STEP = 2 * LANES, VECTOR = sizeof(floats), CACHE_LINE = 64 };
@@ -114,6 +129,38 @@ INLINE ints add_pairs(ints sum, shorts a, shorts b)
 #endif
 }
 
+/* A step of weights in eight bits, as it meets x. */
+INLINE floats read_bytes(const char *address)
+{
+#if BYTE_DOTS
+    int64_t step;
+    memcpy(&step, address, sizeof step);
+    return (floats)vdupq_n_s64(step);
+#else
+    return (floats)widen_bytes(address);
+#endif
+}
+
+/* Add a step's products of such weights with x. */
+INLINE floats add_bytes(floats sum, floats weights, floats x)
+{
+#if BYTE_DOTS
+    return (floats)vdotq_s32((int32x4_t)sum, (int8x16_t)weights, (int8x16_t)x);
+#else
+    return (floats)add_pairs((ints)sum, (shorts)weights, (shorts)x);
+#endif
+}
+
+/* What `add_bytes` has added up, below 2^31 in each lane. */
+INLINE floats whole_sums(floats sums)
+{
+    ints whole = (ints)sums;
+#if BYTE_DOTS
+    whole = (ints){whole[0] * 256 + whole[2], whole[1] * 256 + whole[3]};
+#endif
+    return __builtin_convertvector(whole, floats);
+}
+
 /* Vectors of x, and as many of weights, that a step has. */
 INLINE int vectors_of(Format format)
 {
@@ -124,7 +171,7 @@ INLINE int vectors_of(Format format)
 INLINE floats read_weights(Format format, const char *weights, int vector)
 {
     if (format == INT8)
-        return (floats)widen_bytes(weights);
+        return read_bytes(weights);
     if (format == FLOAT32)
         return load(weights + VECTOR * vector);
     if (format == FLOAT16)
@@ -139,7 +186,7 @@ INLINE floats read_weights(Format format, const char *weights, int vector)
 INLINE floats add_products(Format format, floats weights, const char *x, floats sum)
 {
     if (format == INT8)
-        return (floats)add_pairs((ints)sum, (shorts)weights, (shorts)load(x));
+        return add_bytes(sum, weights, load(x));
 #if defined(__AVX512BF16__)
     if (format == BFLOAT16)
         return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)load(x));
@@ -212,7 +259,7 @@ INLINE void tile(Format format, int outs, int rows, const char *w, int64_t line,
         UNROLL
         for (int i = 0; i < outs * rows; i++) {
             floats before = fresh ? (floats){0} : running[i];
-            running[i] = format == INT8 ? before + __builtin_convertvector((ints)sums[i], floats) : sums[i];
+            running[i] = format == INT8 ? before + whole_sums(sums[i]) : sums[i];
         }
         w += at_once * weight_bytes(format);
         x += at_once * packed_bytes(format) * rows;
