@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from faasmoe.experts.dtypes import narrowed, widened
@@ -49,6 +51,37 @@ def test_pack_quantized(outs: int, ins: int, group: int, dtype: str) -> None:
     zero_point = packed(zeros.T).T
     matrix = from_pack_quantized(packed(codes), scales, (outs, ins), zero_point, np.arange(ins) // group)
     assert_is(matrix, codes, zeros, scales)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("outs", "ins", "group"), [(16, 256, 32), (11, 256, 64), (24, 384, 128), (16, 512, 256), (8, 96, None)]
+)
+def test_pack_quantized_is_what_compressed_tensors_makes_and_reads(
+    outs: int, ins: int, group: int | None, symmetric: bool
+) -> None:
+    """Without a group a row has one scale. Rows that are no multiple of eight have zeros that are padded."""
+    compressors = pytest.importorskip("compressed_tensors.compressors", reason="compressed-tensors is missing")
+    quantization = importlib.import_module("compressed_tensors.quantization")
+    arguments = quantization.QuantizationArgs(num_bits=4, symmetric=symmetric, group_size=group or -1)
+    scheme = quantization.QuantizationScheme(targets=["Linear"], weights=arguments)
+    groups = ins // (group or ins)
+    plain = {
+        "weight": torch.randn(outs, ins),
+        "weight_scale": torch.rand(outs, groups) / 4 + 0.05,
+        "weight_zero_point": torch.randint(*((0, 1) if symmetric else (-8, 8)), (outs, groups), dtype=torch.int8),
+    }
+    published = compressors.PackedQuantizationCompressor.compress(plain, scheme)
+    read = compressors.PackedQuantizationCompressor.decompress(published, scheme)["weight"]
+    arrays = {name: tensor.numpy() for name, tensor in published.items()}
+    matrix = from_pack_quantized(
+        arrays["weight_packed"],
+        arrays["weight_scale"],
+        tuple(arrays["weight_shape"].tolist()),
+        arrays.get("weight_zero_point"),
+    )
+    assert ("weight_zero_point" in arrays) != symmetric
+    assert np.array_equal(matrix.exact(), read.numpy())
 
 
 def test_pack_quantized_rows_that_are_no_multiple_of_eight_are_padded_with_zeros_of_no_meaning() -> None:
