@@ -17,7 +17,7 @@ import httpx
 
 from tests.chaos.cages import ProcessLimit, SmallDisk, Unavailable, few_descriptors
 from tests.chaos.questions import MODEL
-from tests.chaos.served import Served
+from tests.chaos.served import START_SECONDS, Served
 from tests.chaos.tree import Process, Role
 from tests.hostile import hostile_bodies
 from tests.waiting import wait_until
@@ -38,7 +38,6 @@ Kind = Literal[
 ]
 KILLED_UNSEEN: frozenset[Role] = frozenset({"instance", "worker", "zygote", "daemon"})  # no request may fail of it
 STORM_RATE = 20  # kills a second
-_ROLE_SECONDS = 10.0  # that a process of a role may take to be there
 _HEED_SECONDS = 1.0  # that a signal may take to have an effect
 _HOSTILE_SECONDS = 10.0  # that a hostile client waits for an answer
 
@@ -213,12 +212,23 @@ class Scene:
         return end
 
     def _some(self, event: Event, role: Role) -> list[Process]:
-        """Those that a fault is for. Waits for one; there may be no such role."""
-        wait_until(lambda: bool(self.served.tree.of(role)), _ROLE_SECONDS)
-        found = self.served.tree.of(role)
+        """Those that a fault is for. Waits for one as long as a server may take to start; there may be no such role."""
+        found = self._seen(role)
+        event.begun = time.monotonic()  # not when the wait for it began
         if not found:
             self.skipped[event.fault.name] = f"no {role} ran at that time"
         return found if event.fault.all else self.choice.sample(found, min(1, len(found)))
+
+    def _seen(self, role: Role) -> list[Process]:
+        """What one look has found: a worker that was there a moment ago may be an instance by the next look."""
+        found: list[Process] = []
+
+        def look() -> bool:
+            found[:] = self.served.tree.of(role)
+            return bool(found) or self.served.process.poll() is not None
+
+        wait_until(look, START_SECONDS)
+        return found
 
     def _children(self) -> list[Process]:
         return [process for process in self.served.tree.now() if process.role != "gateway"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -62,7 +62,11 @@ class Tree:
         """Parents before children. Empty if the root is gone."""
         found: list[Process] = []
         with suppress(psutil.NoSuchProcess):
-            self._walk(self._root, "gateway", found)
+            children: dict[int, list[psutil.Process]] = {}
+            for process in self._root.children(recursive=True):  # one look at all processes of the machine
+                with suppress(psutil.NoSuchProcess):
+                    children.setdefault(process.ppid(), []).append(process)
+            _walk(self._root, "gateway", children, found)
         self.seen.update(((process.pid, process.started), process) for process in found)
         return found
 
@@ -74,16 +78,20 @@ class Tree:
         """Those ever seen that are still there."""
         return {process.pid: process.role for process in self.seen.values() if process.lives()}
 
-    def _walk(self, process: psutil.Process, role: Role, found: list[Process]) -> None:
-        try:
-            started, children = process.create_time(), process.children()
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return
-        except psutil.NoSuchProcess:
+
+def _walk(
+    process: psutil.Process, role: Role, children: Mapping[int, Sequence[psutil.Process]], found: list[Process]
+) -> None:
+    """`children`: by the parent's process id."""
+    try:
+        started = process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
             return
-        found.append(Process(process.pid, started, role))
-        for child in children:
-            self._walk(child, _role(child, role), found)
+    except psutil.NoSuchProcess:
+        return
+    found.append(Process(process.pid, started, role))
+    for child in children.get(process.pid, ()):
+        _walk(child, _role(child, role), children, found)
 
 
 def _role(process: psutil.Process, parent: Role) -> Role:
