@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from faasmoe.platforms.base import Buffer, Call, FunctionSpec
+from faasmoe.platforms.base import Call, FunctionSpec
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.inline.platform import InlinePlatform
 
 

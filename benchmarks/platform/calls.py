@@ -16,7 +16,8 @@ from benchmarks.figures import Figures
 from benchmarks.platform.blocks import HIDDEN, make_blocks, median_of, soon, token
 from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.model.weights.blocks import Block
-from faasmoe.platforms.base import Buffer, Call, FunctionSpec
+from faasmoe.platforms.base import Call, FunctionSpec
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.frame import MAX_INLINE
 

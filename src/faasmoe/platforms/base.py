@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, overload
 
-Buffer = bytes | bytearray | memoryview
+from faasmoe.platforms.buffer import Buffer
+
 State = Literal["ok", "starting"]
 
 DEFAULT_KEEP_ALIVE = 60.0  # seconds that a function with no `keep_alive` keeps an idle instance

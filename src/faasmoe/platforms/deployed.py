@@ -11,13 +11,13 @@ from socket import gethostname
 from faasmoe.errors import FaasmoeError, FunctionError, PlatformError, brief
 from faasmoe.platforms.base import (
     USUAL_REPLY_BYTES,
-    Buffer,
     Call,
     FunctionSpec,
     FunctionStatus,
     Instance,
     PoolTotals,
 )
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.latency import BUCKETS, bucket_of, percentile
 

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from faasmoe.errors import DeadlineExceeded, UnknownFunction
 from faasmoe.platforms.base import (
-    Buffer,
     Call,
     Capabilities,
     FunctionSpec,
@@ -21,6 +20,7 @@ from faasmoe.platforms.base import (
     Replies,
     State,
 )
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.deployed import DeployedFunction
 from faasmoe.platforms.latency import bound_of
 from faasmoe.util.closeable import Closeable

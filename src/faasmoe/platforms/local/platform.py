@@ -10,7 +10,6 @@ import psutil
 
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import (
-    Buffer,
     Call,
     Capabilities,
     FunctionSpec,
@@ -18,6 +17,7 @@ from faasmoe.platforms.base import (
     Replies,
     State,
 )
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.client.control import ASK_SECONDS, Activator, Control
 from faasmoe.platforms.local.client.fanout import Fanout
 from faasmoe.platforms.local.daemon import hibernation

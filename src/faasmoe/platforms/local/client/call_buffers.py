@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from faasmoe.errors import PayloadError
-from faasmoe.platforms.base import Buffer, Call
+from faasmoe.platforms.base import Call
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.protocol.frame import INLINE, MAX_INLINE, Header
 from faasmoe.platforms.local.protocol.segment import LARGEST, Segment, padded
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
-from faasmoe.platforms.base import Buffer, Call, Replies
+from faasmoe.platforms.base import Call, Replies
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.client.call_buffers import CallBuffers
 from faasmoe.platforms.local.client.connections import Connection, Connections
 from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import socket
 
-from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.protocol.frame import BUFFER, INLINE, MAX_INLINE, Header, Status
 from faasmoe.platforms.local.protocol.segment import Mapping
 

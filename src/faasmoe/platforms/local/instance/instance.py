@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from faasmoe.errors import brief
-from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.busy_time import BusyTime
 from faasmoe.platforms.latency import bucket_of
 from faasmoe.platforms.local.instance.connection import ServerConnection

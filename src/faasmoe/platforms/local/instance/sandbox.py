@@ -20,7 +20,6 @@ import ctypes
 import errno
 import logging
 import os
-import platform
 import resource
 import struct
 import sys
@@ -265,7 +264,7 @@ def _usable_landlock() -> int:
 
 def _usable_filter(deny_writes: bool) -> Callable[[], None] | None:
     """What installs the filter, if that can be done."""
-    machine = platform.machine()
+    machine = os.uname().machine
     try:
         if machine not in MACHINES or sys.maxsize < 1 << 32:  # a 32-bit process calls by other numbers
             raise OSError(errno.ENOSYS, f"not written for {machine} of {struct.calcsize('P') * 8} bits")

@@ -13,7 +13,7 @@ import mmap
 import os
 from collections.abc import Sequence
 
-from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.buffer import Buffer
 
 _F_SEAL_FUTURE_WRITE = 0x0010  # linux/fcntl.h; only our own mapping may write from then on
 _ALIGN = 64  # bytes: a cache line, and any dtype's alignment
