@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import OptionError
-from faasmoe.model.dense.dense import RoutedExperts
+from faasmoe.model.dense.layer_experts import RoutedExperts
 
 _VERSION = 1
 

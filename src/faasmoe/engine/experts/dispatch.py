@@ -45,7 +45,7 @@ class DispatchCounts:
 
 
 class Dispatch:
-    """Runs the routed experts of any layer as functions of a platform (`model.dense.dense.RoutedExperts`)."""
+    """Runs the routed experts of any layer as functions of a platform (`model.dense.layer_experts.RoutedExperts`)."""
 
     def __init__(
         self,

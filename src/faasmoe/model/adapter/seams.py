@@ -257,6 +257,30 @@ SEAMS = (
         test=_OURS,
     ),
     Seam(
+        where="model.dense.replay.recorder:OperationRecorder",
+        touches=("torch.utils._python_dispatch.TorchDispatchMode",),
+        relies_on="A dispatch mode sees every operation of a forward, and by `decompose` its parts if it has some; "
+        "tags say which return what depends on numbers. A function mode sees functions of ours that ask it by "
+        "`handle_torch_function`.",
+        since="torch 2.13",
+        test="unit/model/dense/replay/test_recorder.py::test_what_depends_on_numbers_is_refused",
+    ),
+    Seam(
+        where="model.dense.replay.program:Program",
+        touches=("._schema",),
+        relies_on="An operation's `_schema` says whether it changes arguments, and has those of its variant "
+        "that writes to given tensors.",
+        since="torch 2.13",
+        test="unit/model/dense/replay/test_program.py::test_operations_write_to_memory_that_is_used_again",
+    ),
+    Seam(
+        where="model.dense.replay.steps:COPIES",
+        touches=("._to_copy",),
+        relies_on="The operation that `Tensor.to` becomes.",
+        since="torch 2.13",
+        test="unit/model/dense/replay/test_steps.py::test_numbers_are_converted_as_by_torch",
+    ),
+    Seam(
         where="model.dense.backend:linear_backend",
         touches=("torch._C._set_mkldnn_enabled",),
         relies_on="oneDNN can be switched off for one call without the checks of `torch.backends.mkldnn.flags`: "

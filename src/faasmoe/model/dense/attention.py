@@ -10,7 +10,7 @@ window instead of a mask, and the attention notes it. Under `NAME`, in steps, it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from faasmoe.errors import UnsupportedModel
 from faasmoe.model.adapter.registries import register_attention
 from faasmoe.model.dense import decode_kernel
 from faasmoe.model.dense.decode_kernel import Rule
-from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.dense.replay.operation import visible
+from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
 from faasmoe.model.state.sequence_state import LayerSpec, SequenceState
 
 NAME, PROBE = "faasmoe_flat", "faasmoe_probe"
@@ -89,31 +90,78 @@ def flat_attention(
         softcap or 0.0,
         s_aux,
     )
-    compiled = attention_mask is None and decode_kernel.supports(query, key, value)
-    start, decodes, whole = 0, {}, {}
-    for span in row.spans:
-        cache = span.state.layers[layer]
-        if compiled and (span.count == 1 or span.apart):
-            if span.apart:
-                cache.make_room(span.count)
-            for token in range(start, start + span.count):
-                decodes[token] = cache.place()
-        else:
-            here = slice(start, start + span.count)
-            keys, values = cache.append(key[0, :, here], value[0, :, here])
-            attend = _attend_apart if span.apart else _attend
-            whole[start] = attend(query[0, :, here], keys, values, rule).transpose(0, 1)
-        start += span.count
-    if not whole:
-        return decode_kernel.attend(list(decodes.values()), query, key, value, rule), None
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
-    for first, answers in whole.items():
-        out[0, first : first + len(answers)] = answers
-    if decodes:
-        rows = torch.tensor(list(decodes))
-        q, k, v = (tensor[:, :, rows] for tensor in (query, key, value))
-        out[:, rows] = decode_kernel.attend(list(decodes.values()), q, k, v, rule)
-    return out, None
+    return visible(LayerAttention(row, layer, rule, probed=attention_mask is not None), query, key, value), None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAttention:
+    """The attention of a layer to the states of the row's sequences, as `replay.operation.Boundary`."""
+
+    row: FlatRow
+    layer: int
+    rule: Rule
+    probed: bool
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `flat_attention`."""
+        compiled = not self.probed and decode_kernel.supports(query, key, value)
+        decodes: dict[int, Place] = {}
+        start, whole = 0, {}
+        for span in self.row.spans:
+            cache = span.state.layers[self.layer]
+            if compiled and (span.count == 1 or span.apart):
+                decodes.update(enumerate(_places(cache, span), start))
+            else:
+                here = slice(start, start + span.count)
+                keys, values = cache.append(key[0, :, here], value[0, :, here])
+                attend = _attend_apart if span.apart else _attend
+                whole[start] = attend(query[0, :, here], keys, values, self.rule).transpose(0, 1)
+            start += span.count
+        if not whole:
+            return decode_kernel.attend(list(decodes.values()), query, key, value, self.rule)
+        out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+        for first, answers in whole.items():
+            out[0, first : first + len(answers)] = answers
+        if decodes:
+            rows = torch.tensor(list(decodes))
+            q, k, v = (tensor[:, :, rows] for tensor in (query, key, value))
+            out[:, rows] = decode_kernel.attend(list(decodes.values()), q, k, v, self.rule)
+        return out
+
+    def beside(self, *_: Tensor) -> None:
+        """Nothing is computed meanwhile."""
+
+    def rest(self, *tensors: Tensor) -> Tensor:
+        """All of it."""
+        return self(*tensors)
+
+    def bound(
+        self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
+    ) -> Callable[[], None]:
+        """See `Boundary`."""
+        query, key, value = tensors
+        if not decode_kernel.supports(query, key, value) or not decode_kernel.in_place(query, key, value):
+            return lambda: self._copied(tensors, result)
+        decode = decode_kernel.Decode(query.shape[2], query, key, value, result, self.rule)
+
+        def attend() -> None:
+            spans = self.row.spans
+            if all(span.count == 1 or span.apart for span in spans):
+                decode.run([place for span in spans for place in _places(span.state.layers[self.layer], span)])
+            else:
+                self._copied(tensors, result)
+
+        return attend
+
+    def _copied(self, tensors: Sequence[Tensor], result: Tensor) -> None:
+        result.copy_(self(*tensors))
+
+
+def _places(cache: KVCache, span: Span) -> list[Place]:
+    """Where the keys and values of a span are to be written, whose tokens attend one by one."""
+    if span.apart:
+        cache.make_room(span.count)
+    return [cache.place() for _ in range(span.count)]
 
 
 def _probe(row: FlatRow, layer: int, window: int, key: Tensor, value: Tensor) -> None:

@@ -39,30 +39,51 @@ def supports(query: Tensor, key: Tensor, value: Tensor) -> bool:
     return narrow and query.dtype == dtype == value.dtype and dtype in (torch.float32, torch.bfloat16)
 
 
+class Decode:
+    """Attention of new tokens whose queries, keys and values are, or will be, in given memory."""
+
+    def __init__(self, n: int, query: Tensor, key: Tensor, value: Tensor, out: Tensor, rule: Rule) -> None:
+        """`query` `[1, heads, n, dim]`, `key` `[1, kv_heads, n, dim]` and `value` `[1, kv_heads, n, value_dim]`.
+
+        `out` is contiguous `[1, n, heads, value_dim]`. All are of one dtype that is supported, and `in_place`.
+        Raises `ValueError` for other shapes.
+        """
+        (_, heads, count, dim), (_, kv_heads, _, value_dim) = query.shape, value.shape
+        if n != count or key.shape != (1, kv_heads, n, dim) or value.shape[2] != n or heads % kv_heads:
+            shapes = ", ".join(str(tuple(each.shape)) for each in (query, key, value))
+            raise ValueError(f"{n} sequences for {shapes}")
+        sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
+        self._memory = query, key, value, out, sinks  # stays alive
+        self._count = n
+        self._task = _ATTENTION.pack(
+            *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
+            heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,
+        )  # fmt: skip
+
+    def run(self, places: list[Place]) -> None:
+        """Store the keys and values at their `places`, one a token, and write the attention to all to `out`.
+
+        Raises `ValueError` for another number of places.
+        """
+        if len(places) != self._count:
+            raise ValueError(f"{len(places)} places for {self._count} sequences")
+        _attend(self._task, b"".join([_PLACE.pack(*place) for place in places]), self._count)
+
+
 def attend(places: list[Place], query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
     """Store n sequences' new keys and values at their `places`. Returns the attention to all, as transformers wants it.
 
-    `query` `[1, heads, n, dim]`, `key` `[1, kv_heads, n, dim]`, `value` `[1, kv_heads, n, value_dim]`, all of one dtype
-    that is supported, to `[1, n, heads, value_dim]`. Raises `ValueError` for other shapes.
+    Shapes are those of `Decode`, which raises `ValueError` for others.
     """
-    (_, heads, count, dim), (_, kv_heads, _, value_dim) = query.shape, value.shape
-    if (
-        len(places) != count
-        or key.shape != (1, kv_heads, count, dim)
-        or value.shape[2] != count
-        or heads % kv_heads
-    ):
-        shapes = ", ".join(str(tuple(each.shape)) for each in (query, key, value))
-        raise ValueError(f"{len(places)} sequences for {shapes}")
     query, key, value = _dense(query), _dense(key), _dense(value)
-    out = torch.empty(1, count, heads, value_dim, dtype=key.dtype)
-    sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
-    task = _ATTENTION.pack(
-        *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
-        heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,
-    )  # fmt: skip
-    _attend(task, b"".join([_PLACE.pack(*place) for place in places]), count)
+    out = torch.empty(1, query.shape[2], query.shape[1], value.shape[3], dtype=key.dtype)
+    Decode(len(places), query, key, value, out, rule).run(places)
     return out
+
+
+def in_place(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether `Decode` can read these where they are."""
+    return all(each.stride(3) == 1 for each in (query, key, value))
 
 
 def _dense(tensor: Tensor) -> Tensor:

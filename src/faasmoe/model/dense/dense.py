@@ -6,9 +6,8 @@ its attention and its experts are called through transformers' registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,25 +23,16 @@ from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
 from faasmoe.model.dense.attention import FlatRow, Span
 from faasmoe.model.dense.backend import linear_backend
+from faasmoe.model.dense.layer_experts import LayerExperts, RoutedExperts
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
+from faasmoe.model.dense.replay.operation import visible
+from faasmoe.model.dense.replay.replayer import Replayer
 from faasmoe.model.dense.soundness import blame, check_small
 from faasmoe.model.state.sequence_state import SequenceState, StateSpec
 from faasmoe.model.weights.layout import Layout, dense_tensors
 
 EXPERTS_NAME = "faasmoe_functions"
-
-
-class RoutedExperts(Protocol):
-    """Runs the routed experts of a layer."""
-
-    def __call__(
-        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
-    ) -> Tensor:
-        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
-
-        `meanwhile` is called once or not at all, when the experts have been sent for.
-        """
 
 
 class DenseModel:
@@ -59,6 +49,7 @@ class DenseModel:
         rotary.take_over(model)
         self._architecture = architecture
         self._overlapped = self._overlap()
+        self._replayer = Replayer(self._transformers)
         self._row = FlatRow()
         self._row.attach(model)
         self.experts_per_token = 0  # K of the layer that has most
@@ -109,7 +100,9 @@ class DenseModel:
         layers = {experts.name: experts.layer for experts in self._architecture.experts}
         for name, module in self._model.named_modules():
             if name in layers:
-                module.__dict__["routed"] = partial(self._run, routed, layers[name])
+                layer = layers[name]
+                module.__dict__["routed"] = LayerExperts(routed, layer, self._overlapped[layer], self._crew)
+        self._replayer.forget()  # programs call those of before
 
     def _overlap(self) -> dict[int, list[Overlapped]]:
         """Shared experts by layer."""
@@ -118,14 +111,6 @@ class DenseModel:
             experts.layer: overlap(modules[experts.name.rpartition(".")[0]], modules[experts.name])
             for experts in self._architecture.experts
         }
-
-    def _run(self, routed: RoutedExperts, layer: int, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        def meanwhile() -> None:
-            for shared in self._overlapped[layer]:
-                shared.run(hidden)
-
-        with self._crew.resting():  # the experts need the cores
-            return routed(layer, hidden, index, weight, meanwhile)
 
     @torch.inference_mode()
     def _probe(self) -> None:
@@ -186,16 +171,21 @@ class DenseModel:
         self._crew.begin(len(tokens))
         try:
             with linear_backend(len(tokens)):
-                out = self._model(
-                    input_ids=torch.tensor([tokens]),
-                    position_ids=torch.tensor([positions]),
-                    use_cache=False,
-                    logits_to_keep=torch.tensor(wanted),
-                )
+                inputs = [torch.tensor([tokens]), torch.tensor([positions]), torch.tensor(wanted)]
+                if len(wanted) == len(tokens):
+                    logits = self._replayer.run(len(tokens), inputs)
+                else:
+                    logits = self._transformers(inputs)
         finally:
             self._row.spans = []  # keeps no sequence alive
-        logits: Tensor = out.logits[0]
-        return logits.float()
+        return logits[0].to(torch.float32, copy=True)  # a replayed step's are overwritten by the next
+
+    def _transformers(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Tokens and positions `[1, T]`, and rows that are wanted, to logits `[1, rows, vocabulary]`."""
+        tokens, positions, wanted = inputs
+        out = self._model(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=wanted)
+        logits: Tensor = out.logits
+        return logits
 
     @property
     def vocabulary(self) -> int:
@@ -215,8 +205,8 @@ def _no_experts(
 
 
 def _call_routed(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-    routed: Tensor = module.routed(hidden_states, top_k_index, top_k_weights)
-    return routed
+    routed: LayerExperts = module.routed
+    return visible(routed, hidden_states, top_k_index, top_k_weights)
 
 
 register_experts(EXPERTS_NAME, _call_routed)

@@ -12,7 +12,8 @@ from faasmoe.experts.formats.base import Matrix
 from faasmoe.model.dense.backend import linear, own_kernel
 from faasmoe.model.dense.layers import Layers, fit
 from faasmoe.model.dense.matvec import readable
-from faasmoe.model.dense.team import Team
+from faasmoe.model.dense.replay.operation import visible
+from faasmoe.model.dense.team import Team, TeamRun
 
 _MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
 _SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake
@@ -161,6 +162,6 @@ class StepLinear(FormatLinear):
         shape = x.shape[:-1]
         if x.dtype == group.layers.dtype and own_kernel(len(rows), self.weight):
             alone = crew.alone or group.small
-            results = [y.view(*shape, y.shape[1]) for y in crew.team.run(group.layers, rows, alone=alone)]
-            return group.keep(self, x, results)
+            run = TeamRun(crew.team, group.layers, alone)
+            return group.keep(self, x, [y.view(*shape, y.shape[1]) for y in visible(run, rows.contiguous())])
         return linear(rows, self.weight, self.bias).view(*shape, self.out_features)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import inspect
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
+from faasmoe.model.dense.replay.operation import NORMALISE, Row, visible
 
 KINDS = range(3)  # ways to round and to scale: `enum kind` in norms.c
 _PROBED = 4096  # numbers, of which a norm that rounds elsewhere would differ in a thousand
@@ -24,23 +27,40 @@ _NORM = struct.Struct("3qf")  # `struct norm` in norms.c
 _normalise = LIBRARY.function("normalise", ADDRESS, ADDRESS, ADDRESS, INT)
 
 
+class NormKernel:
+    """A norm of one of `KINDS`, as `replay.operation.Kernel`."""
+
+    def __init__(self, weight: Tensor, kind: int, epsilon: float | None) -> None:
+        self._weight = weight  # stays alive
+        self._norm = np.frombuffer(_NORM.pack(weight.data_ptr(), len(weight), kind, epsilon), np.uint8)
+        self._address = address(self._norm)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Contiguous `[..., width]` in bfloat16 to the same."""
+        y = torch.empty_like(x)
+        _normalise(self._address, x.data_ptr(), y.data_ptr(), x.numel() // len(self._weight))
+        return y
+
+    def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
+        """See `Kernel`."""
+        (x,), (y,) = tensors, results
+        return NORMALISE, self._address, x.data_ptr(), y.data_ptr(), x.numel() // len(self._weight)
+
+
 class StepNorm(nn.Module):
     """Stands in for an RMS norm whose weight is in bfloat16, and keeps it under its name."""
 
     def __init__(self, own: nn.Module, weight: nn.Parameter, kind: int) -> None:
         super().__init__()
         self.weight, self._width = weight, len(weight)
-        self._norm = _NORM.pack(weight.data_ptr(), self._width, kind, _epsilon(own))
+        self._norm = NormKernel(weight, kind, _epsilon(own))
         self._own: Callable[[Tensor], Tensor] = own.forward  # no module of the model any more
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., width]` to the same, as the norm's own up to the order of additions."""
         if x.dtype != torch.bfloat16 or x.shape[-1] != self._width:
             return self._own(x)
-        x = x.contiguous()
-        y = torch.empty_like(x)
-        _normalise(self._norm, x.data_ptr(), y.data_ptr(), x.numel() // self._width)
-        return y
+        return visible(self._norm, x.contiguous())
 
 
 def take_over(model: nn.Module) -> None:

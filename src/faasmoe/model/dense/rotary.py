@@ -7,7 +7,7 @@ halves of heads, which is found by running it, gets a copy of its forward in whi
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from faasmoe.experts.kernels.library import ADDRESS, LIBRARY
 from faasmoe.model.adapter.forwards import call_instead, called_function
+from faasmoe.model.dense.replay.operation import TURN_HALVES, Row, visible
 
 _NAME = "apply_rotary_pos_emb"
 
@@ -26,23 +27,37 @@ _TURN = struct.Struct("11q")  # `struct turn` in rotary.c
 _turn_halves = LIBRARY.function("turn_halves", ADDRESS)
 
 
+class RotaryKernel:
+    """Turns halves of heads, as `replay.operation.Kernel`."""
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """See `turn_halves`. The numbers of a head of `x` follow each other."""
+        y = torch.empty_like(x)
+        _turn_halves(_TURN.pack(*_words(x, cos, sin, y)))
+        return y
+
+    def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
+        """See `Kernel`."""
+        x, cos, sin = tensors
+        return TURN_HALVES, *_words(x, cos, sin, results[0])
+
+
+_TURNING = RotaryKernel()
+
+
+def _words(x: Tensor, cos: Tensor, sin: Tensor, y: Tensor) -> tuple[int, ...]:
+    _, heads, tokens, dim = x.shape
+    (_, head, token, _), (_, its_head, its_token, _) = x.stride(), y.stride()
+    places = (x.data_ptr(), token, head, y.data_ptr(), its_token, its_head, cos.data_ptr(), sin.data_ptr())
+    return *places, tokens, heads, dim
+
+
 def turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`[1, heads, T, dim]` by `cos` and `sin` `[1, T, dim]`, all bfloat16; the same shape, laid out as `x` if dense.
 
     `cos` and `sin` are contiguous, and dim is even.
     """
-    _, heads, tokens, dim = x.shape
-    strides = x.stride()
-    if strides[3] != 1:
-        x = x.contiguous()
-        strides = x.stride()
-    y = torch.empty_like(x)
-    its = y.stride()
-    _turn_halves(_TURN.pack(
-        x.data_ptr(), strides[2], strides[1], y.data_ptr(), its[2], its[1], cos.data_ptr(), sin.data_ptr(),
-        tokens, heads, dim,
-    ))  # fmt: skip
-    return y
+    return visible(_TURNING, x if x.stride(3) == 1 else x.contiguous(), cos, sin)
 
 
 class Rotary:

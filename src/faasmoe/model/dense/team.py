@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
 from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.replay.operation import TEAM_RUN, Row
 
 _MOST_THREADS = 16
 
@@ -57,6 +60,11 @@ class Team:
         parts = torch.split(y, [rows * outs for outs in layers.outs])
         return [part.view(rows, outs) for part, outs in zip(parts, layers.outs, strict=True)]
 
+    def row(self, layers: Layers, x: Tensor, y: Tensor, *, alone: bool) -> Row:
+        """What `run` does, as a step (`replay.operation.Kernel`). It learns nothing of what comes after `layers`."""
+        addresses = (self._team, layers.address, x.data_ptr(), y.data_ptr())
+        return TEAM_RUN, *addresses, len(x), int(alone or not self._helpers)
+
     def rest(self) -> None:
         """Send the helpers to sleep until the next layers, because experts need the cores."""
         with self._turn:
@@ -68,3 +76,20 @@ class Team:
         if (last := self._last) is not None:
             last.lead_to(layers, at_once=not self._rested)
         self._last, self._rested = layers, False
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRun:
+    """A call of `Team.run`, as `replay.operation.Kernel`."""
+
+    team: Team
+    layers: Layers
+    alone: bool
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """See `Team.run`."""
+        return self.team.run(self.layers, x, alone=self.alone)
+
+    def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
+        """See `Kernel`."""
+        return self.team.row(self.layers, tensors[0], results[0], alone=self.alone)

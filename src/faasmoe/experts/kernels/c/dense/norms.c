@@ -1,4 +1,6 @@
 /* Root-mean-square norms. */
+#include "dense/steps.h"
+
 #include "base/vectors.h"
 
 /* What becomes of a normalised number n and a weight w: bfloat16(n) * w, n * w, or n * (1 + w), each then rounded. */

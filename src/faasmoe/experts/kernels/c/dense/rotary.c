@@ -1,4 +1,6 @@
 /* Rotary position embedding. */
+#include "dense/steps.h"
+
 #include "base/vectors.h"
 
 /* x * cos + other * sin, rounded as torch rounds each operation. */

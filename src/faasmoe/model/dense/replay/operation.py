@@ -1,0 +1,93 @@
+"""What a step consists of, as a recorder sees it: torch's operations, kernels of ours, and boundaries.
+
+Kernels and boundaries take tensors and compute outside of torch. They run by `visible`, which costs nothing while
+nobody records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+Row = tuple[int, ...]
+"""A step's kind and words: `struct step` in `c/dense/steps.c`."""
+
+NORMALISE, TURN_HALVES, TEAM_RUN, ADD, MULTIPLY, CONVERT = range(6)
+"""Kinds of steps there."""
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """Computes new tensors from others, and nothing else."""
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """A tensor, or a list of them."""
+
+    def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
+        """The step that writes what `__call__` returns to `results`. Both stay where they are, and are kept alive."""
+
+
+@runtime_checkable
+class Boundary(Protocol):
+    """Computes a tensor from others and from what is not theirs: states of sequences, functions of a platform."""
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """A new tensor."""
+
+    def beside(self, *tensors: Tensor) -> None:
+        """Compute what `__call__` computes meanwhile, so that it is seen apart from the call."""
+
+    def rest(self, *tensors: Tensor) -> Tensor:
+        """What `__call__` returns, after `beside`."""
+
+    def bound(
+        self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
+    ) -> Callable[[], None]:
+        """What writes to `result` what `__call__` would return for what is in `tensors` when it is called.
+
+        It runs what `beside` computed once: by `alone` meanwhile, on the calling thread, or by `after` at its end.
+        """
+
+
+Result = TypeVar("Result")
+
+
+def visible(function: Callable[..., Result], *tensors: Tensor) -> Result:
+    """`function(*tensors)` of a `Kernel` or a `Boundary`, which a recorder notes as one operation."""
+    if has_torch_function(tensors):
+        seen: Callable[..., Any] = visible
+        result: Result = handle_torch_function(seen, tensors, function, *tensors)
+        return result
+    return function(*tensors)
+
+
+@dataclass(slots=True, kw_only=True)
+class Operation:
+    """One operation that was seen, with the tensors that it took and returned."""
+
+    function: Any  # an operation of torch, a Kernel or a Boundary
+    arguments: tuple[Any, ...]
+    named: dict[str, Any] = field(default_factory=dict)
+    results: list[Tensor]
+    beside: list[Operation] = field(default_factory=list)  # of a boundary
+
+    def taken(self) -> list[Tensor]:
+        """The tensors among the arguments."""
+        found: list[Tensor] = []
+        mapped((self.arguments, self.named), found.append)
+        return found
+
+
+def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """`value` with the tensors in it changed. Lists, tuples and dicts are gone through."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: mapped(each, change) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([mapped(each, change) for each in value])
+    return value

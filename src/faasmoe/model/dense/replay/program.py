@@ -1,0 +1,214 @@
+"""Operations that were recorded, on memory of their own, as few calls as they can be run by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faasmoe.model.dense.replay.arena import Arena
+from faasmoe.model.dense.replay.operation import TEAM_RUN, Boundary, Kernel, Operation, Row, mapped
+from faasmoe.model.dense.replay.steps import COPIES, runner, step_of
+
+_aten = torch.ops.aten
+_EMPTY = {
+    _aten.empty.memory_format,
+    _aten.empty_like.default,
+    _aten.empty_strided.default,
+    _aten.new_empty.default,
+    _aten.new_empty_strided.default,
+}  # which leave memory as it is
+_COPIED = {_aten.linear.default}  # which has another kernel if it is given a result
+
+Action = Callable[[], None]
+Answer = tuple[list[Tensor], Tensor]
+"""What a boundary was given in a step, and what it returned."""
+
+
+class NotRecorded(ValueError):
+    """Operations that cannot be run from a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A boundary on memory of the program."""
+
+    tensors: list[Tensor]
+    result: Tensor
+    run: Action
+    after: Action  # what it runs beside
+
+
+class Program:
+    """A step's operations. Runs on one thread at a time."""
+
+    def __init__(
+        self, operations: Sequence[Operation], inputs: Sequence[Tensor], result: Tensor, memory: ProgramMemory
+    ) -> None:
+        """`inputs` are filled in before each run, and `result` is valid until another program runs in `memory`.
+
+        Raises `NotRecorded` for operations that cannot be run from a list.
+        """
+        self.inputs = inputs
+        self._arena = Arena(operations, inputs, result)
+        self._arena.lie_in(memory.of(self._arena.nbytes))
+        self.result = self._arena.tensor(result)
+        self._bound: list[_Bound] = []
+        self._actions = self._segment(operations)
+        self.checked = False
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The step's result for these inputs. Raises what its boundaries raise."""
+        self._fill(inputs)
+        for action in self._actions:
+            action()
+        return self.result
+
+    def agrees(self, inputs: Sequence[Tensor], answers: Sequence[Answer], result: Tensor) -> bool:
+        """Whether a step had these bits in what boundaries are given, and in its result, if they returned the same."""
+        self._fill(inputs)
+        bound = {each.run: each for each in self._bound}
+        left = list(answers)
+        for action in self._actions:
+            if (boundary := bound.get(action)) is None:
+                action()
+                continue
+            if not left:
+                return False
+            given, returned = left.pop(0)
+            if not all(map(_same, given, boundary.tensors)):
+                return False
+            boundary.result.copy_(returned)
+            boundary.after()
+        return not left and _same(result, self.result)
+
+    def _fill(self, inputs: Sequence[Tensor]) -> None:
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+
+    def _segment(self, operations: Sequence[Operation], *, alone: bool = False) -> list[Action]:
+        """`alone`: linear layers run on the calling thread."""
+        actions: list[Action] = []
+        rows: list[Row] = []
+
+        def end_rows() -> None:
+            if rows:
+                actions.append(runner(rows))
+                rows.clear()
+
+        for recorded in operations:
+            row = action = None
+            operation = self._moved(recorded)
+            if isinstance(operation.function, Boundary):
+                action = self._bind(operation)
+            elif isinstance(operation.function, Kernel):
+                row = operation.function.row(operation.arguments, operation.results)
+            elif self._computes(recorded):
+                row = step_of(operation)
+                action = None if row else _action(operation)
+            if row is not None:
+                rows.append((*row[:-1], 1) if alone and row[0] == TEAM_RUN else row)
+            if action is not None:
+                end_rows()
+                actions.append(action)
+        end_rows()
+        return actions
+
+    def _moved(self, operation: Operation) -> Operation:
+        return Operation(
+            function=operation.function,
+            arguments=mapped(operation.arguments, self._arena.tensor),
+            named=mapped(operation.named, self._arena.tensor),
+            results=[self._arena.tensor(each) for each in operation.results],
+            beside=operation.beside,
+        )
+
+    def _computes(self, operation: Operation) -> bool:
+        """Whether it does more than to name memory. Raises `NotRecorded` if it changes memory not of the step."""
+        function = operation.function
+        if function in _EMPTY:
+            return False
+        if function._schema.is_mutable:
+            if "out" in operation.named or not self._arena.holds(operation.arguments[0]):
+                raise NotRecorded(f"{function} changes what is not its step's")
+            return True
+        theirs = {each.untyped_storage().data_ptr() for each in operation.taken()}
+        return any(each.untyped_storage().data_ptr() not in theirs for each in operation.results)
+
+    def _bind(self, operation: Operation) -> Action:
+        alone, after = (partial(_run_all, self._segment(operation.beside, alone=each)) for each in (True, False))
+        tensors, (result,) = list(operation.arguments), operation.results
+        run: Action = operation.function.bound(tensors, result, alone, after)
+        self._bound.append(_Bound(tensors, result, run, after))
+        return run
+
+
+class ProgramMemory:
+    """For the arenas of programs that do not run at the same time."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def of(self, nbytes: int) -> Tensor:
+        """`[nbytes]` uint8 or more. What was returned before stays valid."""
+        if nbytes > len(self._memory):
+            self._memory = torch.empty(1 << (nbytes - 1).bit_length(), dtype=torch.uint8)
+        return self._memory
+
+
+def _run_all(actions: Sequence[Action]) -> None:
+    for action in actions:
+        action()
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether they have the same shape, dtype and bits."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(each.contiguous().view(-1).view(torch.uint8) for each in (one, other)))
+
+
+def _action(operation: Operation) -> Action:
+    """What has torch do it."""
+    function, arguments, named, results = (
+        operation.function,
+        operation.arguments,
+        operation.named,
+        operation.results,
+    )
+    if function._schema.is_mutable:
+        return partial(function, *arguments, **named)
+    if function in COPIES:
+        return partial(_copy, results[0], arguments[0])
+    outs = None if function in _COPIED else _outs(function)
+    if outs is not None:
+        variant, names = outs
+        return partial(variant, *arguments, **named, **dict(zip(names, results, strict=True)))
+    return partial(_compute, function, arguments, named, results)
+
+
+def _copy(result: Tensor, x: Tensor) -> None:
+    result.copy_(x)
+
+
+def _compute(function: Any, arguments: tuple[Any, ...], named: dict[str, Any], results: list[Tensor]) -> None:
+    computed = function(*arguments, **named)
+    for result, its in zip(results, computed if len(results) > 1 else [computed], strict=True):
+        result.copy_(its)
+
+
+def _outs(function: Any) -> tuple[Any, list[str]] | None:
+    """The variant of an operation that writes to given tensors, and what it calls them."""
+    wanted = [(each.name, str(each.type)) for each in function._schema.arguments]
+    packet = function.overloadpacket
+    for name in packet.overloads():
+        variant = getattr(packet, name)
+        its = variant._schema.arguments
+        names = [each.name for each in its if each.is_out]
+        if names and [(each.name, str(each.type)) for each in its if not each.is_out] == wanted:
+            return variant, names
+    return None

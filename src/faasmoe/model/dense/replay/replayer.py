@@ -1,0 +1,89 @@
+"""Runs steps of few rows from lists of operations: recorded the first time, checked the second, used from then on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from faasmoe.model.dense.replay.operation import Boundary, visible
+from faasmoe.model.dense.replay.program import Answer, NotRecorded, Program, ProgramMemory
+from faasmoe.model.dense.replay.recorder import OperationRecorder
+
+_log = logging.getLogger(__name__)
+_MOST_ROWS = 31  # with more, what Python takes is little beside what it starts
+
+Forward = Callable[[Sequence[Tensor]], Tensor]
+
+
+class Replayer:
+    """The programs of a model by their number of rows. For one thread at a time."""
+
+    def __init__(self, forward: Forward) -> None:
+        """`forward` maps inputs, whose shapes follow from the rows, to a result. It is transformers' own."""
+        self._forward = forward
+        self._programs: dict[int, Program] = {}
+        self._memory = ProgramMemory()
+        self.refused = ""  # why steps run by `forward`
+
+    def forget(self) -> None:
+        """Record anew, because what the model calls is another from now on."""
+        self._programs.clear()
+
+    def run(self, rows: int, inputs: Sequence[Tensor]) -> Tensor:
+        """What `forward` returns for `inputs`, in the same bits. Valid until the next run. Raises what it raises."""
+        if self.refused or rows > _MOST_ROWS:
+            return self._forward(inputs)
+        program = self._programs.get(rows)
+        if program is None:
+            return self._record(rows, inputs)
+        if not program.checked:
+            return self._check(program, inputs)
+        return program.run(inputs)
+
+    def _record(self, rows: int, inputs: Sequence[Tensor]) -> Tensor:
+        with OperationRecorder() as recorder:
+            result = self._forward(inputs)
+        if recorder.refused:
+            self._refuse(recorder.refused)
+            return result
+        kept = result.clone()  # the program may write where it is
+        try:
+            self._programs[rows] = Program(recorder.operations, inputs, result, self._memory)
+        except NotRecorded as error:
+            self._refuse(str(error))
+        return kept
+
+    def _check(self, program: Program, inputs: Sequence[Tensor]) -> Tensor:
+        """The numbers of this step are others than those of the one that was recorded."""
+        with _Watch() as watch:
+            result = self._forward(inputs)
+        program.checked = program.agrees(inputs, watch.answers, result)
+        if not program.checked:
+            self._refuse("its operations are not the same in each step")
+        return result
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = reason
+        self.forget()
+        _log.info("steps run by transformers' forward, not from a list of its operations: %s", reason)
+
+
+class _Watch(TorchFunctionMode):
+    """Copies what boundaries are given and return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[Answer] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not visible or not isinstance(args[0], Boundary):
+            return func(*args, **(kwargs or {}))
+        function, *tensors = args
+        copies = [tensor.clone() for tensor in tensors]
+        result = function(*tensors)
+        self.answers.append((copies, result.clone()))
+        return result
