@@ -142,12 +142,15 @@ class LayerAttention:
         query, key, value = tensors
         if not decode_kernel.supports(query, key, value) or not decode_kernel.in_place(query, key, value):
             return lambda: self._copied(tensors, result)
-        decode = decode_kernel.Decode(query.shape[2], query, key, value, result, self.rule)
+        count = query.shape[2]
+        decode = decode_kernel.Decode(count, query, key, value, result, self.rule)
 
         def attend() -> None:
-            spans = self.row.spans
-            if all(span.count == 1 or span.apart for span in spans):
-                decode.run([place for span in spans for place in _places(span.state.layers[self.layer], span)])
+            spans, layer = self.row.spans, self.layer
+            if len(spans) == count:  # a token of each
+                decode.run([span.state.layers[layer].place() for span in spans])
+            elif all(span.count == 1 or span.apart for span in spans):
+                decode.run([place for span in spans for place in _places(span.state.layers[layer], span)])
             else:
                 self._copied(tensors, result)
 

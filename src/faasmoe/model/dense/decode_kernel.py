@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -18,7 +20,6 @@ from faasmoe.model.state.kv_cache import Place
 
 _MOST_DIM = 1024  # numbers of a head: MOST_DIM in attention.c
 _ATTENTION = struct.Struct("17q2f")  # `struct attention` there
-_PLACE = struct.Struct("4q")
 _attend = LIBRARY.function("attend", ADDRESS, ADDRESS, INT)
 
 
@@ -54,7 +55,7 @@ class Decode:
             raise ValueError(f"{n} sequences for {shapes}")
         sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
         self._memory = query, key, value, out, sinks  # stays alive
-        self._count = n
+        self._count, self._places = n, _places(n)
         self._task = _ATTENTION.pack(
             *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
             heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,
@@ -67,7 +68,13 @@ class Decode:
         """
         if len(places) != self._count:
             raise ValueError(f"{len(places)} places for {self._count} sequences")
-        _attend(self._task, b"".join([_PLACE.pack(*place) for place in places]), self._count)
+        _attend(self._task, self._places.pack(*chain.from_iterable(places)), self._count)
+
+
+@cache
+def _places(n: int) -> struct.Struct:
+    """So many of `struct place` in attention.c."""
+    return struct.Struct(f"{4 * n}q")
 
 
 def attend(places: list[Place], query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:

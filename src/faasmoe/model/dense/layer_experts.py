@@ -39,6 +39,7 @@ class LayerExperts:
 
     def beside(self, hidden: Tensor, *_: Tensor) -> None:
         """Run the shared experts that wait for the routed ones, or that are called after them."""
+        self.crew.team.rest()  # else the team would learn that these come at once after the layers before the call
         for each in self.shared:
             each.run(hidden)
 
@@ -59,7 +60,8 @@ class LayerExperts:
                 left.clear()
                 alone()
 
-            result.copy_(self._run(hidden, index, weight, meanwhile))
+            self.crew.team.rest()  # the experts need the cores
+            result.copy_(self.routed(self.layer, hidden, index, weight, meanwhile))
             for each in left:
                 each()
 

@@ -49,7 +49,7 @@ class KVCache:
     The first `length` tokens are in use. The buffers grow to the reserved size when a token needs it.
     """
 
-    __slots__ = ("_reserved", "keys", "length", "values")
+    __slots__ = ("_at", "_reserved", "_room", "keys", "length", "values")
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         """`keys` and `values` are the first buffers."""
@@ -57,6 +57,7 @@ class KVCache:
         self.values = values
         self.length = 0
         self._reserved = 0  # tokens
+        self._note_buffers()
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +85,7 @@ class KVCache:
 
     def make_room(self, tokens: int) -> None:
         """Let the next `tokens` tokens be added without moving the buffers. Raises `ValueError` as `append` does."""
-        if self.length + tokens > self.keys.shape[1]:
+        if self.length + tokens > self._room:
             self._grow(self.length + tokens)
 
     def place(self) -> Place:
@@ -92,8 +93,11 @@ class KVCache:
 
         Raises `ValueError` as `append` does.
         """
-        self._extend(1)
-        return self.keys.data_ptr(), self.values.data_ptr(), self.keys.shape[1], self.length
+        length = self.length
+        if length == self._room:
+            self._grow(length + 1)
+        self.length = length + 1
+        return (*self._at, self._room, length + 1)
 
     def truncate(self, tokens: int) -> bool:
         """Forget all but the first `tokens` tokens. Returns False if there are fewer."""
@@ -120,6 +124,11 @@ class KVCache:
             raise ValueError(f"{tokens} tokens; {self._reserved} are reserved")
         keys = _resized(self.keys, self.length, self._reserved)
         self.keys, self.values = keys, _resized(self.values, self.length, self._reserved)
+        self._note_buffers()
+
+    def _note_buffers(self) -> None:
+        """What `place` tells, for each token of each layer."""
+        self._at, self._room = (self.keys.data_ptr(), self.values.data_ptr()), self.keys.shape[1]
 
 
 def _resized(buffer: Tensor, used: int, capacity: int) -> Tensor:

@@ -22,7 +22,6 @@ _EMPTY = {
     _aten.new_empty.default,
     _aten.new_empty_strided.default,
 }  # which leave memory as it is
-_COPIED = {_aten.linear.default}  # which has another kernel if it is given a result
 
 Action = Callable[[], None]
 Answer = tuple[list[Tensor], Tensor]
@@ -184,8 +183,7 @@ def _action(operation: Operation) -> Action:
         return partial(function, *arguments, **named)
     if function in COPIES:
         return partial(_copy, results[0], arguments[0])
-    outs = None if function in _COPIED else _outs(function)
-    if outs is not None:
+    if (outs := _outs(function)) is not None:
         variant, names = outs
         return partial(variant, *arguments, **named, **dict(zip(names, results, strict=True)))
     return partial(_compute, function, arguments, named, results)

@@ -9,12 +9,14 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from faasmoe.errors import FaasmoeError, brief
 from faasmoe.model.dense.replay.operation import Boundary, visible
-from faasmoe.model.dense.replay.program import Answer, NotRecorded, Program, ProgramMemory
+from faasmoe.model.dense.replay.program import Answer, Program, ProgramMemory
 from faasmoe.model.dense.replay.recorder import OperationRecorder
 
 _log = logging.getLogger(__name__)
 _MOST_ROWS = 31  # with more, what Python takes is little beside what it starts
+_RAISED = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, MemoryError)  # by torch, or for it
 
 Forward = Callable[[Sequence[Tensor]], Tensor]
 
@@ -45,25 +47,34 @@ class Replayer:
         return program.run(inputs)
 
     def _record(self, rows: int, inputs: Sequence[Tensor]) -> Tensor:
-        with OperationRecorder() as recorder:
-            result = self._forward(inputs)
+        try:
+            with OperationRecorder() as recorder:
+                result = self._forward(inputs)
+        except FaasmoeError:  # of the experts: the next step records
+            raise
+        except Exception as error:
+            self._refuse(f"they cannot be recorded: {brief(error)}")
+            raise
         if recorder.refused:
             self._refuse(recorder.refused)
             return result
-        kept = result.clone()  # the program may write where it is
         try:
             self._programs[rows] = Program(recorder.operations, inputs, result, self._memory)
-        except NotRecorded as error:
-            self._refuse(str(error))
-        return kept
+        except _RAISED as error:
+            self._refuse(brief(error))
+        return result
 
     def _check(self, program: Program, inputs: Sequence[Tensor]) -> Tensor:
         """The numbers of this step are others than those of the one that was recorded."""
         with _Watch() as watch:
             result = self._forward(inputs)
-        program.checked = program.agrees(inputs, watch.answers, result)
+        try:
+            program.checked = program.agrees(inputs, watch.answers, result)
+        except _RAISED as error:
+            self._refuse(brief(error))
+            return result
         if not program.checked:
-            self._refuse("its operations are not the same in each step")
+            self._refuse("a list of them computes something else")
         return result
 
     def _refuse(self, reason: str) -> None:

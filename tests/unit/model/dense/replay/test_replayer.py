@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from faasmoe.errors import FunctionError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
@@ -100,7 +101,7 @@ def test_a_step_that_fails_leaves_the_next_as_it_was(tmp_path: Path) -> None:
 
     def fails(layer: int, *_: object) -> Tensor:
         if layer == broken:
-            raise OSError("no function")
+            raise FunctionError("block", "OSError", "is not there")
         return routed(layer, *_)  # type: ignore[arg-type]
 
     broken = -1
@@ -108,11 +109,13 @@ def test_a_step_that_fails_leaves_the_next_as_it_was(tmp_path: Path) -> None:
     for attempt in range(6):
         broken = attempt % 2
         if broken:
-            with pytest.raises(OSError, match="no function"):
+            with pytest.raises(FunctionError, match="is not there"):
                 Model(model).step(1)
         else:
             broken = -1
             assert torch.equal(Model(model).step(1), wanted)
+    assert model._replayer.refused == ""
+    assert model._replayer._programs[1].checked
 
 
 @torch.inference_mode()
