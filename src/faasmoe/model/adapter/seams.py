@@ -261,7 +261,7 @@ SEAMS = (
         touches=("torch.utils._python_dispatch.TorchDispatchMode",),
         relies_on="A dispatch mode sees every operation of a forward, and by `decompose` its parts if it has some; "
         "tags say which return what depends on numbers. A function mode sees functions of ours that ask it by "
-        "`handle_torch_function`.",
+        "`handle_torch_function`. A mode that `_should_skip_dynamo` denies does not import torch's compiler.",
         since="torch 2.13",
         test="unit/model/dense/replay/test_recorder.py::test_what_depends_on_numbers_is_refused",
     ),

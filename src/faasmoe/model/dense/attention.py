@@ -22,7 +22,7 @@ from faasmoe.errors import UnsupportedModel
 from faasmoe.model.adapter.registries import register_attention
 from faasmoe.model.dense import decode_kernel
 from faasmoe.model.dense.decode_kernel import Rule
-from faasmoe.model.dense.replay.operation import visible
+from faasmoe.model.dense.replay.operation import Boundary, visible
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
 from faasmoe.model.state.sequence_state import LayerSpec, SequenceState
 
@@ -94,7 +94,7 @@ def flat_attention(
 
 
 @dataclass(frozen=True, slots=True)
-class LayerAttention:
+class LayerAttention(Boundary):
     """The attention of a layer to the states of the row's sequences, as `replay.operation.Boundary`."""
 
     row: FlatRow
@@ -102,8 +102,9 @@ class LayerAttention:
     rule: Rule
     probed: bool
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `flat_attention`."""
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """`query`, `key` and `value`: see `flat_attention`."""
+        query, key, value = tensors
         compiled = not self.probed and decode_kernel.supports(query, key, value)
         decodes: dict[int, Place] = {}
         start, whole = 0, {}

@@ -49,7 +49,7 @@ class DenseModel:
         rotary.take_over(model)
         self._architecture = architecture
         self._overlapped = self._overlap()
-        self._replayer = Replayer(self._transformers)
+        self._replayer: Replayer | None = None  # from `start` on, whose threads its programs run on
         self._row = FlatRow()
         self._row.attach(model)
         self.experts_per_token = 0  # K of the layer that has most
@@ -93,6 +93,7 @@ class DenseModel:
     def start(self, routed: RoutedExperts, threads: int) -> None:
         """Run steps on `threads` threads from now on, with these experts."""
         self._crew.start(threads)
+        self._replayer = Replayer(self._transformers)
         self.route_to(routed)
 
     def route_to(self, routed: RoutedExperts) -> None:
@@ -102,7 +103,8 @@ class DenseModel:
             if name in layers:
                 layer = layers[name]
                 module.__dict__["routed"] = LayerExperts(routed, layer, self._overlapped[layer], self._crew)
-        self._replayer.forget()  # programs call those of before
+        if self._replayer is not None:
+            self._replayer.forget()  # its programs call those of before
 
     def _overlap(self) -> dict[int, list[Overlapped]]:
         """Shared experts by layer."""
@@ -172,10 +174,10 @@ class DenseModel:
         try:
             with linear_backend(len(tokens)):
                 inputs = [torch.tensor([tokens]), torch.tensor([positions]), torch.tensor(wanted)]
-                if len(wanted) == len(tokens):
-                    logits = self._replayer.run(len(tokens), inputs)
-                else:
+                if self._replayer is None or len(wanted) < len(tokens):
                     logits = self._transformers(inputs)
+                else:
+                    logits = self._replayer.run(len(tokens), inputs)
         finally:
             self._row.spans = []  # keeps no sequence alive
         return logits[0].to(torch.float32, copy=True)  # a replayed step's are overwritten by the next

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped
+from faasmoe.model.dense.replay.operation import Boundary
 
 
 class RoutedExperts(Protocol):
@@ -25,7 +26,7 @@ class RoutedExperts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LayerExperts:
+class LayerExperts(Boundary):
     """Calls `routed` for a layer, as `replay.operation.Boundary`."""
 
     routed: RoutedExperts
@@ -33,19 +34,20 @@ class LayerExperts:
     shared: Sequence[Overlapped]
     crew: Crew
 
-    def __call__(self, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        """See `RoutedExperts`."""
-        return self._run(hidden, index, weight, lambda: self.beside(hidden))
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """`hidden`, `index` and `weight`: see `RoutedExperts`."""
+        return self._run(tensors, lambda: self.beside(*tensors))
 
-    def beside(self, hidden: Tensor, *_: Tensor) -> None:
+    def beside(self, *tensors: Tensor) -> None:
         """Run the shared experts that wait for the routed ones, or that are called after them."""
+        hidden, _, _ = tensors
         self.crew.team.rest()  # else the team would learn that these come at once after the layers before the call
         for each in self.shared:
             each.run(hidden)
 
-    def rest(self, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    def rest(self, *tensors: Tensor) -> Tensor:
         """The routed experts alone."""
-        return self._run(hidden, index, weight, lambda: None)
+        return self._run(tensors, lambda: None)
 
     def bound(
         self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
@@ -67,6 +69,7 @@ class LayerExperts:
 
         return run
 
-    def _run(self, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]) -> Tensor:
+    def _run(self, tensors: Sequence[Tensor], meanwhile: Callable[[], None]) -> Tensor:
+        hidden, index, weight = tensors
         with self.crew.resting():  # the experts need the cores
             return self.routed(self.layer, hidden, index, weight, meanwhile)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
-from faasmoe.model.dense.replay.operation import NORMALISE, Row, visible
+from faasmoe.model.dense.replay.operation import NORMALISE, Kernel, Row, visible
 
 KINDS = range(3)  # ways to round and to scale: `enum kind` in norms.c
 _PROBED = 4096  # numbers, of which a norm that rounds elsewhere would differ in a thousand
@@ -27,7 +27,7 @@ _NORM = struct.Struct("3qf")  # `struct norm` in norms.c
 _normalise = LIBRARY.function("normalise", ADDRESS, ADDRESS, ADDRESS, INT)
 
 
-class NormKernel:
+class NormKernel(Kernel):
     """A norm of one of `KINDS`, as `replay.operation.Kernel`."""
 
     def __init__(self, weight: Tensor, kind: int, epsilon: float | None) -> None:
@@ -35,8 +35,9 @@ class NormKernel:
         self._norm = np.frombuffer(_NORM.pack(weight.data_ptr(), len(weight), kind, epsilon), np.uint8)
         self._address = address(self._norm)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, *tensors: Tensor) -> Tensor:
         """Contiguous `[..., width]` in bfloat16 to the same."""
+        (x,) = tensors
         y = torch.empty_like(x)
         _normalise(self._address, x.data_ptr(), y.data_ptr(), x.numel() // len(self._weight))
         return y

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from faasmoe.experts.kernels.library import ADDRESS, LIBRARY
 from faasmoe.model.adapter.forwards import call_instead, called_function
-from faasmoe.model.dense.replay.operation import TURN_HALVES, Row, visible
+from faasmoe.model.dense.replay.operation import TURN_HALVES, Kernel, Row, visible
 
 _NAME = "apply_rotary_pos_emb"
 
@@ -27,11 +27,12 @@ _TURN = struct.Struct("11q")  # `struct turn` in rotary.c
 _turn_halves = LIBRARY.function("turn_halves", ADDRESS)
 
 
-class RotaryKernel:
+class RotaryKernel(Kernel):
     """Turns halves of heads, as `replay.operation.Kernel`."""
 
-    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """See `turn_halves`. The numbers of a head of `x` follow each other."""
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """`x`, `cos` and `sin`: see `turn_halves`. The numbers of a head of `x` follow each other."""
+        x, cos, sin = tensors
         y = torch.empty_like(x)
         _turn_halves(_TURN.pack(*_words(x, cos, sin, y)))
         return y

@@ -12,7 +12,7 @@ from torch import Tensor
 from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
 from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.replay.operation import TEAM_RUN, Row
+from faasmoe.model.dense.replay.operation import TEAM_RUN, Kernel, Row
 
 _MOST_THREADS = 16
 
@@ -79,16 +79,16 @@ class Team:
 
 
 @dataclass(frozen=True, slots=True)
-class TeamRun:
+class TeamRun(Kernel):
     """A call of `Team.run`, as `replay.operation.Kernel`."""
 
     team: Team
     layers: Layers
     alone: bool
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """See `Team.run`."""
-        return self.team.run(self.layers, x, alone=self.alone)
+    def __call__(self, *tensors: Tensor) -> list[Tensor]:
+        """`x`: see `Team.run`."""
+        return self.team.run(self.layers, *tensors, alone=self.alone)
 
     def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
         """See `Kernel`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,13 +72,12 @@ def _storage(tensor: Tensor) -> int:
 
 def _place(buffers: Sequence[Buffer]) -> int:
     """Give each the lowest place that is free while it lives. Returns bytes of all."""
-    placed: list[Buffer] = []
-    for buffer in buffers:
-        buffer.offset = 0
-        meanwhile = [each for each in placed if each.last >= buffer.first and buffer.last >= each.first]
-        for other in sorted(meanwhile, key=lambda each: each.offset):
+    alive: list[Buffer] = []  # by offset
+    for buffer in buffers:  # by `first`
+        alive = [each for each in alive if each.last >= buffer.first]
+        for other in alive:
             if buffer.offset + buffer.nbytes <= other.offset:
                 break
             buffer.offset = max(buffer.offset, -(-(other.offset + other.nbytes) // _ALIGNED) * _ALIGNED)
-        placed.append(buffer)
+        insort(alive, buffer, key=lambda each: each.offset)
     return max((each.offset + each.nbytes for each in buffers), default=0)

@@ -6,9 +6,10 @@ nobody records.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
@@ -20,30 +21,38 @@ NORMALISE, TURN_HALVES, TEAM_RUN, ADD, MULTIPLY, CONVERT = range(6)
 """Kinds of steps there."""
 
 
-@runtime_checkable
-class Kernel(Protocol):
+class Kernel(ABC):
     """Computes new tensors from others, and nothing else."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def __call__(self, *tensors: Tensor) -> Any:
         """A tensor, or a list of them."""
 
+    @abstractmethod
     def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
         """The step that writes what `__call__` returns to `results`. Both stay where they are, and are kept alive."""
 
 
-@runtime_checkable
-class Boundary(Protocol):
+class Boundary(ABC):
     """Computes a tensor from others and from what is not theirs: states of sequences, functions of a platform."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def __call__(self, *tensors: Tensor) -> Tensor:
         """A new tensor."""
 
+    @abstractmethod
     def beside(self, *tensors: Tensor) -> None:
         """Compute what `__call__` computes meanwhile, so that it is seen apart from the call."""
 
+    @abstractmethod
     def rest(self, *tensors: Tensor) -> Tensor:
         """What `__call__` returns, after `beside`."""
 
+    @abstractmethod
     def bound(
         self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
     ) -> Callable[[], None]:

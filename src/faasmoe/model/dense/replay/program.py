@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -199,6 +199,7 @@ def _compute(function: Any, arguments: tuple[Any, ...], named: dict[str, Any], r
         result.copy_(its)
 
 
+@cache
 def _outs(function: Any) -> tuple[Any, list[str]] | None:
     """The variant of an operation that writes to given tensors, and what it calls them."""
     wanted = [(each.name, str(each.type)) for each in function._schema.arguments]

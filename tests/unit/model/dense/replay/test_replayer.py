@@ -55,6 +55,11 @@ def model_of(model_type: str, folder: Path, dtype: str) -> DenseModel:
     return model
 
 
+def replayer_of(model: DenseModel) -> Replayer:
+    assert model._replayer is not None
+    return model._replayer
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model_type", ["qwen2_moe", "glm4_moe", "gpt_oss", "deepseek_v3", "mixtral"])
 def test_bits_are_those_of_transformers_own_forward(model_type: str, dtype: str, tmp_path: Path) -> None:
@@ -77,9 +82,9 @@ def test_bits_are_those_of_transformers_own_forward(model_type: str, dtype: str,
     ours = Model(model)
     got = [ours.step(*counts) for counts in steps]
     apart = ours.step(3, apart=True)
-    assert model._replayer.refused == ""
-    assert {rows for rows, program in model._replayer._programs.items() if program.checked} == {1, 2, 3}
-    model._replayer.refused = "to compare with"
+    assert replayer_of(model).refused == ""
+    assert {rows for rows, program in replayer_of(model)._programs.items() if program.checked} == {1, 2, 3}
+    replayer_of(model).refused = "to compare with"
     theirs = Model(model)
     for counts, logits in zip(steps, got, strict=True):
         assert torch.equal(logits, theirs.step(*counts))
@@ -114,8 +119,8 @@ def test_a_step_that_fails_leaves_the_next_as_it_was(tmp_path: Path) -> None:
         else:
             broken = -1
             assert torch.equal(Model(model).step(1), wanted)
-    assert model._replayer.refused == ""
-    assert model._replayer._programs[1].checked
+    assert replayer_of(model).refused == ""
+    assert replayer_of(model)._programs[1].checked
 
 
 @torch.inference_mode()
@@ -164,3 +169,13 @@ def test_long_steps_run_as_they_are() -> None:
         x = torch.randn(rows)
         assert torch.equal(replayer.run(rows, [x]), x + 1)
     assert calls == [31, 31, 32, 32, 32, 32]
+
+
+def test_nothing_is_recorded_before_the_threads_run(tmp_path: Path) -> None:
+    save_tiny("qwen2_moe", tmp_path)
+    plan = make_plan(resolve(str(tmp_path)), 3, "bfloat16")
+    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
+    wanted = [Model(model).step(1) for _ in range(3)]
+    assert model._replayer is None
+    model.start(lambda layer, hidden, *_: torch.zeros_like(hidden), 2)  # as before
+    assert all(torch.equal(Model(model).step(1), logits) for logits in wanted)
