@@ -1,0 +1,1 @@
+"""Functions on several machines: what the platforms of clusters share."""
