@@ -8,7 +8,7 @@
 | ready | place: functions may come to it, those first that it has cached |
 | draining | prewarm its functions elsewhere, then move them |
 | lost | forget its copies; place functions that have no other |
-| forgotten | nothing: it hosts nothing any more |
+| forgotten | nothing: it hosts nothing any more, or its deadline has come |
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NodeStates:
 
     def __init__(self, clock: Callable[[], float], first_epoch: int = 1) -> None:
         """`first_epoch` is larger than any that an earlier process of this cluster gave."""
-        self.members: dict[str, NodeStatus] = {}
+        self.nodes: dict[str, NodeStatus] = {}
         self._clock = clock
         self._next_epoch = first_epoch
         self._ticked = clock()
@@ -56,39 +56,39 @@ class NodeStates:
     def join(self, node: Node) -> int:
         """A node has connected. Returns its epoch; what it said or promised before, under another one, is void."""
         epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
-        self.members[node.name] = NodeStatus(node, epoch)
+        self.nodes[node.name] = NodeStatus(node, epoch)
         return epoch
 
     def ready(self, name: str, epoch: int) -> bool:
         """A node can take functions. False: the epoch is an old one."""
-        member = self._current(name, epoch)
-        if member and member.state is NodeState.JOINING:
-            member.state = NodeState.READY
-        return member is not None
+        status = self._current(name, epoch)
+        if status and status.state is NodeState.JOINING:
+            status.state = NodeState.READY
+        return status is not None
 
     def heard(self, name: str, epoch: int) -> bool:
         """Note a heartbeat, or any other message. False: the epoch is an old one, and the message must be dropped."""
-        member = self._current(name, epoch)
-        if member:
-            member.silent = 0
-        return member is not None
+        status = self._current(name, epoch)
+        if status:
+            status.silent = 0
+        return status is not None
 
     def drain(self, name: str, seconds: float) -> None:
         """A node is to be empty in so many seconds. Raises `KeyError` for a node that is not there."""
-        member = self.members[name]
-        if member.state is not NodeState.LOST:
-            member.state, member.deadline = NodeState.DRAINING, self._clock() + seconds
+        status = self.nodes[name]
+        if status.state is not NodeState.LOST:
+            status.state, status.deadline = NodeState.DRAINING, self._clock() + seconds
 
     def lose(self, name: str, epoch: int) -> bool:
         """The connection has ended. False: it was that of an old epoch."""
-        member = self._current(name, epoch)
-        if member:
-            member.state = NodeState.LOST
-        return member is not None
+        status = self._current(name, epoch)
+        if status:
+            status.state = NodeState.LOST
+        return status is not None
 
     def forget(self, name: str) -> None:
         """A node has left for good."""
-        self.members.pop(name, None)
+        self.nodes.pop(name, None)
 
     def tick(self) -> list[str]:
         """Look for silent nodes, once a `HEARTBEAT`. Returns those that are lost by it.
@@ -100,19 +100,24 @@ class NodeStates:
             return []
         self._ticked = now
         lost = []
-        for name, member in self.members.items():
-            if member.state is NodeState.LOST:
+        for name, status in self.nodes.items():
+            if status.state is NodeState.LOST:
                 continue
-            member.silent += 1
-            if member.silent > MISSED:
-                member.state = NodeState.LOST
+            status.silent += 1
+            if status.silent > MISSED:
+                status.state = NodeState.LOST
                 lost.append(name)
         return lost
 
+    def overdue(self) -> list[str]:
+        """Draining nodes whose deadline has come."""
+        now = self._clock()
+        return [name for name, s in self.nodes.items() if s.state is NodeState.DRAINING and s.deadline <= now]
+
     def hosting(self) -> list[Node]:
         """Nodes to which functions may come."""
-        return [member.node for member in self.members.values() if member.state is NodeState.READY]
+        return [status.node for status in self.nodes.values() if status.state is NodeState.READY]
 
     def _current(self, name: str, epoch: int) -> NodeStatus | None:
-        member = self.members.get(name)
-        return member if member and member.epoch == epoch and member.state is not NodeState.LOST else None
+        status = self.nodes.get(name)
+        return status if status and status.epoch == epoch and status.state is not NodeState.LOST else None

@@ -1,145 +1,158 @@
-"""A placement while it is planned: loads and free memory of nodes."""
+"""Who hosts what while a placement is planned: loads and free memory of nodes."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from statistics import fmean
 
-from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.placement.placement import Function, Move, Node, Placement
 
 
 class Occupancy:
-    """Functions on nodes, both by their index, and the moves made so far.
+    """Copies of functions on nodes, both by their index, and the moves made so far.
 
-    A function's load is shared equally by its replicas. A node is judged by its *pressure* in a layer: its load in that
-    layer and in all layers, by its speed. The layer's part spreads a layer's fan-out over all nodes, since a layer
+    A function's load is shared equally by `copies` replicas. A node is judged by its *pressure* in a layer: its load in
+    that layer and in all layers, by its speed. The layer's part spreads a layer's fan-out over all nodes, since a layer
     lasts as long as its slowest node; the other evens out what cannot be even within a layer, as where a layer has
     fewer functions than there are nodes.
     """
 
-    def __init__(self, functions: Sequence[Function], nodes: Sequence[Node]) -> None:
+    def __init__(self, functions: Sequence[Function], nodes: Sequence[Node], copies: Sequence[int]) -> None:
+        """`copies` is how many replicas each function is to have."""
         self.functions, self.nodes = functions, nodes
+        self.memory = [function.memory for function in functions]
+        self.layer_of = [function.layer for function in functions]
+        self.copies = list(copies)
         self.hosts: list[list[int]] = [[] for _ in functions]
+        self.leaving: list[list[str]] = [[] for _ in functions]  # nodes that host it and should not
         self.free = [node.memory for node in nodes]
         self.total = [0.0] * len(nodes)
         self.layers: dict[int, list[int]] = {}  # functions of each layer
         for index, function in enumerate(functions):
             self.layers.setdefault(function.layer, []).append(index)
         self.by_layer = {layer: [0.0] * len(nodes) for layer in self.layers}
-        self.moves: dict[
-            tuple[int, int], int | None
-        ] = {}  # (function, new host): the host that it leaves, in order
-        self._dropped: list[tuple[int, int]] = []
+        self.share = [load / count for load, count in zip(effective_loads(functions), copies, strict=True)]
+        self._speed = [node.speed for node in nodes]
+        self._named = {node.name: index for index, node in enumerate(nodes)}
+        self._moves: dict[tuple[int, int], str | None] = {}  # (function, new host): the node that it leaves
+        self._gone: list[tuple[int, str]] = []  # copies that nothing replaces
 
     def pressure(self, layer: int, node: int) -> float:
-        """See the class; in seconds, if loads and speeds are in bytes a second."""
-        return (self.total[node] + self.by_layer[layer][node]) / self.nodes[node].speed
-
-    def share(self, function: int) -> float:
-        """The load of one of its replicas."""
-        return self.functions[function].load / max(1, len(self.hosts[function]))
+        """See the class; in seconds a second, if loads and speeds are in bytes a second."""
+        return (self.total[node] + self.by_layer[layer][node]) / self._speed[node]
 
     def fits(self, function: int, node: int) -> bool:
-        """Whether a further copy may come to the node."""
-        return self.functions[function].memory <= self.free[node] and node not in self.hosts[function]
+        """Whether a further copy may come to the node, and has room there."""
+        return self.memory[function] <= self.free[node] and self.may_come(function, node)
+
+    def may_come(self, function: int, node: int) -> bool:
+        """Whether the node has no copy, and does not refuse one."""
+        return node not in self.hosts[function] and self.functions[function].name not in self.nodes[node].refuses
 
     def settle(self, function: int, node: int) -> None:
         """Count a copy that is there already."""
-        self._count(function, -1)
         self.hosts[function].append(node)
-        self.free[node] -= self.functions[function].memory
-        self._count(function, 1)
+        self._count(function, node, 1)
+
+    def leave(self, function: int, node: str) -> None:
+        """Note a copy that is on a node that should not have it. It takes memory until another one has come."""
+        self.leaving[function].append(node)
+        if (index := self._named.get(node)) is not None:
+            self.free[index] -= self.memory[function]
 
     def add(self, function: int, node: int) -> None:
-        """A further copy on a node."""
+        """A further copy, in place of one that leaves if there is such a one."""
         self.settle(function, node)
-        self.moves[function, node] = None
+        source = self.leaving[function].pop() if self.leaving[function] else None
+        if source is not None and (index := self._named.get(source)) is not None:
+            self.free[index] += self.memory[function]
+        self._moves[function, node] = source
 
     def drop(self, function: int, node: int) -> None:
-        """A copy goes."""
+        """A copy goes that was there before. The caller sees to it that others stay."""
         self._remove(function, node)
-        if (function, node) in self.moves:  # it was never there
-            source = self.moves.pop((function, node))
-            if source is not None:
-                self._dropped.append((function, source))
-        else:
-            self._dropped.append((function, node))
+        self._gone.append((function, self.nodes[node].name))
+
+    def forgo(self, function: int) -> None:
+        """Have one replica fewer than was wanted, so that each of the others gets more of the load."""
+        layer, before, hosts = self.by_layer[self.layer_of[function]], self.share[function], self.hosts[function]
+        self.share[function] = before * self.copies[function] / (self.copies[function] - 1)
+        self.copies[function] -= 1
+        for node in hosts:
+            self.total[node] += self.share[function] - before
+            layer[node] += self.share[function] - before
+
+    def is_settled(self, function: int, node: int) -> bool:
+        """Whether a copy was there before."""
+        return (function, node) not in self._moves
+
+    def movable(self, function: int, node: int) -> bool:
+        """Whether a copy may move: not twice, since the order of moves says when memory is free (see `placement`)."""
+        return self._moves.get((function, node)) is None
+
+    def is_new(self, function: int, node: int) -> bool:
+        """Whether a copy is not there yet and leaves no node, so that it may as well come elsewhere."""
+        return (function, node) in self._moves and self.movable(function, node)
 
     def move(self, function: int, source: int, target: int) -> None:
-        """A copy goes from one node to another."""
+        """A copy that is `movable` goes from one node to another."""
         self._remove(function, source)
         self.settle(function, target)
-        # a copy that is not there yet goes to the new target at once
-        self.moves[function, target] = self.moves.pop((function, source), source)
+        if (function, source) in self._moves:  # it is not there yet, and comes to the other one at once
+            del self._moves[function, source]
+            self._moves[function, target] = None
+        else:
+            self._moves[function, target] = self.nodes[source].name
+
+    def moved_memory(self) -> int:
+        """Bytes of copies that were there before and go elsewhere, where nobody has them cached."""
+        return sum(
+            self.memory[function]
+            for (function, node), source in self._moves.items()
+            if source is not None and self.functions[function].name not in self.nodes[node].cached
+        )
 
     def placement(self) -> Placement:
-        """What has come of it. Copies that go make room first."""
+        """What has come of it.
+
+        Copies go that nothing replaces, then all moves in the order in which they were made. A copy that was moved
+        before it came has its place at the end: what was moved meanwhile counted on the memory of neither.
+        """
         names, nodes = [f.name for f in self.functions], [n.name for n in self.nodes]
-        moves = [Move(names[function], None, nodes[source]) for function, source in self._dropped]
-        for (function, target), source in self.moves.items():
-            moves.append(Move(names[function], nodes[target], None if source is None else nodes[source]))
-        hosts = {name: tuple(nodes[i] for i in at) for name, at in zip(names, self.hosts, strict=True) if at}
-        return Placement(hosts, tuple(moves))
+        moves = [Move(names[function], None, source) for function, source in self._gone]
+        for (function, target), source in self._moves.items():
+            moves.append(Move(names[function], nodes[target], source))
+        hosts, unplaced = {}, []
+        for function, at in enumerate(self.hosts):
+            if at:
+                hosts[names[function]] = tuple(nodes[node] for node in at)
+                moves += [Move(names[function], None, source) for source in self.leaving[function]]
+            else:
+                unplaced.append(names[function])
+                if self.leaving[function]:  # it has to stay where it is
+                    hosts[names[function]] = tuple(self.leaving[function])
+        return Placement(hosts, tuple(moves), tuple(unplaced))
 
     def _remove(self, function: int, node: int) -> None:
-        self._count(function, -1)
         self.hosts[function].remove(node)
-        self.free[node] += self.functions[function].memory
-        self._count(function, 1)
+        self._count(function, node, -1)
 
-    def _count(self, function: int, sign: int) -> None:
-        if not self.hosts[function]:
-            return
-        load, layer = sign * self.share(function), self.by_layer[self.functions[function].layer]
-        for node in self.hosts[function]:
-            self.total[node] += load
-            layer[node] += load
+    def _count(self, function: int, node: int, sign: int) -> None:
+        load = sign * self.share[function]
+        self.total[node] += load
+        self.by_layer[self.layer_of[function]][node] += load
+        self.free[node] -= sign * self.memory[function]
 
 
-def place(occupancy: Occupancy, layer: int, copies: Iterable[int]) -> list[int]:
-    """Place a copy of each of these functions of one layer, and return those that fit nowhere.
-
-    The most loaded first, each on the node of the least pressure that has room (longest processing time first, Graham
-    1969, as in `balanced_packing` of DeepSeek's EPLB), or where its weights are cached.
-    """
-    heap = [(occupancy.pressure(layer, node), node) for node in range(len(occupancy.nodes))]
-    heapq.heapify(heap)
-    left = []
-    for function in sorted(copies, key=lambda f: (-occupancy.functions[f].load, f)):
-        node = _least(occupancy, heap, function)
-        if node is None:
-            left.append(function)
-            continue
-        occupancy.add(function, node)
-        heapq.heappush(heap, (occupancy.pressure(layer, node), node))
-    return left
+def effective_loads(functions: Sequence[Function]) -> list[float]:
+    """Loads for planning: those that are given, or memory if none has any."""
+    loads = [function.load for function in functions]
+    return loads if any(loads) else [float(function.memory) for function in functions]
 
 
-def _least(occupancy: Occupancy, heap: list[tuple[float, int]], function: int) -> int | None:
-    """Take the node of the least pressure that has room off the heap."""
-    aside, found = [], None
-    while heap and found is None:
-        entry = heapq.heappop(heap)
-        if occupancy.fits(function, entry[1]):
-            found = entry[1]
-        else:
-            aside.append(entry)
-    for entry in aside:
-        heapq.heappush(heap, entry)
-    return found
-
-
-def no_room(function: Function, nodes: Sequence[Node], free: Sequence[int]) -> OptionError:
-    """The error for a function that fits on no node."""
-    if not nodes:
-        return OptionError(
-            f"function {function.name} takes {function.memory} bytes, and there is no node to host it"
-        )
-    rooms = sorted(zip(free, (node.name for node in nodes), strict=True), reverse=True)
-    shown = ", ".join(f"{name} has {room} bytes left" for room, name in rooms[:4])
-    more = f", and {len(rooms) - 4} other nodes less" if len(rooms) > 4 else ""
-    return OptionError(
-        f"function {function.name} takes {function.memory} bytes, which no node has: {shown}{more}; "
-        "add a node, give nodes more memory, or take smaller blocks or fewer bits"
-    )
+def layer_means(functions: Sequence[Function], loads: Sequence[float]) -> dict[int, float]:
+    """The mean load of each layer's functions."""
+    by_layer: dict[int, list[float]] = {}
+    for function, load in zip(functions, loads, strict=True):
+        by_layer.setdefault(function.layer, []).append(load)
+    return {layer: fmean(its) for layer, its in by_layer.items()}

@@ -32,6 +32,7 @@ class Node:
     memory: int  # bytes of its budget, which hosted functions never exceed
     speed: float = 1.0  # activated bytes a second, compared with the other nodes: its cores or its bandwidth
     cached: frozenset[str] = frozenset()  # functions whose weights it has, so that they move there for nothing
+    refuses: frozenset[str] = frozenset()  # functions that could not be prewarmed there
 
     def __post_init__(self) -> None:
         if self.memory < 0:
@@ -56,11 +57,13 @@ class Move:
 class Placement:
     """The hosts of each function, by name, and the moves that lead there from the placement before.
 
-    One after the other, no move needs more memory on its target than is free there (see `Rollout`).
+    Made one after the other, no move needs more memory on its target than is free there. `unplaced` are functions that
+    fit on no node that may host: their hosts, if they have any, are nodes that they should leave.
     """
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     moves: tuple[Move, ...] = ()
+    unplaced: tuple[str, ...] = ()
 
     def functions_of(self, node: str) -> list[str]:
         """Names of the functions that a node hosts."""

@@ -1,16 +1,22 @@
 """Planning: which nodes host which functions.
 
-Replicas by load, then occupancy, as in DeepSeek's EPLB (github.com/deepseek-ai/EPLB; DeepSeek-V3, arXiv 2412.19437,
+Replicas by load, then packing, as in DeepSeek's EPLB (github.com/deepseek-ai/EPLB; DeepSeek-V3, arXiv 2412.19437,
 section 3.4), but from the present placement, within budgets of bytes, and for nodes of different speeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 
-from faasmoe.platforms.cluster.placement.occupancy import Occupancy, no_room, place
+from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.placement.balancing import balance
+from faasmoe.platforms.cluster.placement.filling import fill, make_room
+from faasmoe.platforms.cluster.placement.imbalance import measure
+from faasmoe.platforms.cluster.placement.occupancy import Occupancy
 from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
 from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
+from faasmoe.platforms.cluster.placement.replication import replicate
 
 
 def plan(
@@ -21,25 +27,95 @@ def plan(
 ) -> Placement:
     """Choose the hosts of all functions.
 
-    `nodes` are those that may host from now on: a node that drains or is lost is not among them. `present` is what they
-    host now, copies that are being prewarmed included. Equal arguments give equal results. Raises `OptionError`, naming
-    function, bytes and nodes, if a function fits nowhere.
+    `nodes` are those that may host from now on: one that drains is not among them. `present` is what nodes host now,
+    draining ones and copies that are being prewarmed included, lost ones not. Equal arguments give equal results.
+    Functions that fit nowhere are `unplaced` (see `check_placed`).
     """
-    policy = policy or PlacementPolicy()
-    occupancy = Occupancy(functions, nodes)
-    _settle(occupancy, present or Placement())
-    for layer, members in occupancy.layers.items():
-        homeless = [function for function in members if not occupancy.hosts[function]]
-        if left := place(occupancy, layer, homeless):
-            raise no_room(functions[left[0]], nodes, occupancy.free)
+    policy, present = policy or PlacementPolicy(), present or Placement()
+    there = {node.name for node in nodes}
+    counts = [sum(host in there for host in present.hosts.get(f.name, ())) for f in functions]
+    occupancy = Occupancy(functions, nodes, replicate(functions, counts, len(nodes), policy))
+    _settle(occupancy, present)
+    _fill(occupancy)
+    if nodes:
+        occupancy = _balanced(occupancy, policy)
     return occupancy.placement()
 
 
+def check_placed(placement: Placement, functions: Sequence[Function], nodes: Sequence[Node]) -> None:
+    """Raises `OptionError`, naming function, bytes and nodes, if a function fits nowhere."""
+    if not placement.unplaced:
+        return
+    memory = {function.name: function.memory for function in functions}
+    name, more = placement.unplaced[0], len(placement.unplaced) - 1
+    used = placement.memory_of(functions)
+    left = sorted(((node.memory - used.get(node.name, 0), node.name) for node in nodes), reverse=True)
+    shown = ", ".join(f"{node} has {room} bytes left of its budget" for room, node in left[:4])
+    others = f", {len(left) - 4} other nodes have no more than these" if len(left) > 4 else ""
+    raise OptionError(
+        f"function {name} takes {memory[name]} bytes, which no node has"
+        + (f" (nor have they room for {more} other functions)" if more else "")
+        + f": {shown or 'there is no node'}{others}; add nodes, give them more memory, or take fewer bits for weights"
+    )
+
+
 def _settle(occupancy: Occupancy, present: Placement) -> None:
-    """What is hosted already stays, as far as the nodes are there and have the room."""
-    nodes = {node.name: index for index, node in enumerate(occupancy.nodes)}
+    """What is hosted stays, as far as nodes may host it and have room. Of too many replicas the best placed stay."""
+    named = {node.name: index for index, node in enumerate(occupancy.nodes)}
+    too_many = []
     for index, function in enumerate(occupancy.functions):
+        hosts = []
         for name in present.hosts.get(function.name, ()):
-            node = nodes.get(name)
-            if node is not None and occupancy.fits(index, node):
+            node = named.get(name)
+            if node is None or not occupancy.fits(index, node):
+                occupancy.leave(index, name)
+            else:
+                hosts.append(node)
+        if len(hosts) > occupancy.copies[index]:
+            too_many.append((index, hosts))
+        else:
+            for node in hosts:
                 occupancy.settle(index, node)
+    for index, hosts in sorted(too_many, key=lambda entry: (-occupancy.share[entry[0]], entry[0])):
+        _keep(occupancy, index, hosts)
+
+
+def _keep(occupancy: Occupancy, function: int, hosts: Iterable[int]) -> None:
+    layer = occupancy.layer_of[function]
+    for node in sorted(hosts, key=lambda n: (occupancy.pressure(layer, n), n)):
+        if len(occupancy.hosts[function]) < occupancy.copies[function] and occupancy.fits(function, node):
+            occupancy.settle(function, node)
+        else:
+            occupancy.leave(function, occupancy.nodes[node].name)
+
+
+def _fill(occupancy: Occupancy) -> None:
+    """Find nodes for copies that have none: the first of each function, then replicas as far as there is room."""
+    left = list[int]()
+    for layer, members in occupancy.layers.items():
+        left += fill(occupancy, layer, [function for function in members if not occupancy.hosts[function]])
+    if left:
+        make_room(occupancy, left)
+    for layer, members in occupancy.layers.items():
+        missing = [f for f in members for _ in range(occupancy.copies[f] - len(occupancy.hosts[f]))]
+        for function in fill(occupancy, layer, missing):
+            if occupancy.copies[function] > 1:
+                occupancy.forgo(function)
+
+
+def _balanced(occupancy: Occupancy, policy: PlacementPolicy) -> Occupancy:
+    """A more even placement, if it is so by enough that moving pays, or if a node has next to nothing to do."""
+    trial = deepcopy(occupancy)
+    balance(trial, policy.gain)
+    before = measure(occupancy).cost
+    fall = 1 - measure(trial).cost / before
+    moved = trial.moved_memory() / max(1, sum(occupancy.memory))
+    if fall >= max(policy.gain, policy.worth * moved) or moved == 0 or (fall >= 0 and _has_idle_node(occupancy)):
+        return trial
+    return occupancy
+
+
+def _has_idle_node(occupancy: Occupancy) -> bool:
+    speeds = [node.speed for node in occupancy.nodes]
+    even = sum(occupancy.total) / sum(speeds)
+    return any(load / speed < even / 2 for load, speed in zip(occupancy.total, speeds, strict=True))

@@ -18,14 +18,17 @@ class PlacementPolicy:
     replica_memory: float = (
         0.125  # bytes of replicas over those of all functions (DeepSeek-V3: 32 for 256 experts)
     )
-    gain: float = 0.05  # share by which the cost of a placement must fall for anything to move
+    gain: float = 0.05  # share by which the cost of a placement must fall for anything to move (`Imbalance.cost`)
+    worth: float = 0.5  # and share by which it must fall for each share of the functions' bytes that moves
 
     def __post_init__(self) -> None:
         if self.hot < 1:
             raise OptionError(f"hot is {self.hot}; it must be 1 or more, the mean of a layer")
         if not 0 < self.cold <= 1:
             raise OptionError(f"cold is {self.cold}; it must be more than 0 and at most 1")
-        if self.replica_memory < 0 or not 0 <= self.gain < 1:
+        if not 0 <= self.gain < 1:
+            raise OptionError(f"gain is {self.gain}; it must be 0 or more, and less than 1")
+        if self.replica_memory < 0 or self.worth < 0:
             raise OptionError(
-                f"replica_memory is {self.replica_memory} and gain {self.gain}; neither may be below 0, gain is below 1"
+                f"replica_memory is {self.replica_memory} and worth {self.worth}; they must be 0 or more"
             )
