@@ -11,7 +11,7 @@ from faasmoe.platforms.cluster.placement.occupancy import Occupancy
 _Found = tuple[int, int | None]  # a function of the node with more pressure, and one that comes back for it
 
 _TARGETS = 4  # nodes with the least to do that are tried for each one that has too much
-_PASSES = 4  # over all layers; each changes what nodes have to do in all
+_PASSES = 4  # over all layers
 _FINE = 0.01  # share of the time over all layers that is not worth a move
 
 
@@ -21,11 +21,13 @@ def balance(occupancy: Occupancy, tolerance: float) -> None:
     No two nodes of a layer differ then by more than `tolerance` of its time if it were even, unless no move and no
     exchange would help. A copy moves once at most. Each step lowers the larger load of two nodes.
     """
-    for whole in (False, True):
-        for _ in range(_PASSES):
-            changed = [_Balancing(occupancy, layer, tolerance, whole).run() for layer in occupancy.layers]
-            if not any(changed):
-                break
+    layers = list(occupancy.layers)
+    for _ in range(_PASSES):  # of what one pass has changed, the next one may find more
+        layers = [layer for layer in layers if _Balancing(occupancy, layer, tolerance, whole=False).run()]
+    for _ in range(_PASSES):
+        changed = [_Balancing(occupancy, layer, tolerance, whole=True).run() for layer in occupancy.layers]
+        if not any(changed):
+            break
 
 
 class _Balancing:

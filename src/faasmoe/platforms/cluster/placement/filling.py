@@ -39,39 +39,43 @@ class _Nodes:
     def __init__(self, occupancy: Occupancy, layer: int, quota: list[float] | None) -> None:
         self._occupancy, self._layer, self._quota = occupancy, layer, quota
         self._smallest = min(occupancy.memory[function] for function in occupancy.layers[layer])
-        self._heap = [
-            self._entry(node) for node in range(len(occupancy.nodes)) if self._room(node, self._smallest)
-        ]
+        self._heap = [self._entry(node) for node in range(len(occupancy.nodes))]
         heapq.heapify(self._heap)
 
     def take(self, function: int, cached: Sequence[int]) -> bool:
         """Add a copy where it is best. Returns whether there is room for it."""
-        entries: list[_Entry] = []
-        node, pressure, heap = None, 0.0, self._heap
-        while heap and node is None:
-            entry = heapq.heappop(heap)
-            entries.append(entry)
-            if self._fits(function, entry[2]):
-                pressure, _, node = entry
-        if node is not None:
-            margin = 2 * self._occupancy.share[function] / self._occupancy.nodes[node].speed
-            for other in cached:
-                if (
-                    self._fits(function, other)
-                    and self._occupancy.pressure(self._layer, other) <= pressure + margin
-                ):
-                    node = other
-                    break
+        aside = list[_Entry]()
+        while (least := self._least()) and not self._fits(function, least[2]):
+            aside.append(heapq.heappop(self._heap))
+        if least:
+            node = self._prefer(function, least, cached)
             self._occupancy.add(function, node)
             if self._quota:
                 self._quota[node] -= self._occupancy.memory[function]
-            entries.append(self._entry(node))
-        for entry in entries:
-            if entry[2] != node and self._room(entry[2], self._smallest):
-                heapq.heappush(heap, entry)
-        if node is not None and self._room(node, self._smallest):
-            heapq.heappush(heap, self._entry(node))
-        return node is not None
+        for entry in aside:
+            heapq.heappush(self._heap, entry)
+        return least is not None
+
+    def _least(self) -> _Entry | None:
+        """The entry of the least pressure. Those of nodes that got a copy since are put right."""
+        while self._heap:
+            entry = self._heap[0]
+            if not self._room(entry[2], self._smallest):
+                heapq.heappop(self._heap)
+            elif entry == (now := self._entry(entry[2])):
+                return entry
+            else:
+                heapq.heapreplace(self._heap, now)
+        return None
+
+    def _prefer(self, function: int, least: _Entry, cached: Sequence[int]) -> int:
+        """A node that has the weights if it is behind by no more than the function; else that of the least pressure."""
+        pressure, _, node = least
+        limit = pressure + 2 * self._occupancy.share[function] / self._occupancy.nodes[node].speed
+        for other in cached:
+            if self._fits(function, other) and self._occupancy.pressure(self._layer, other) <= limit:
+                return other
+        return node
 
     def _entry(self, node: int) -> _Entry:
         return (self._occupancy.pressure(self._layer, node), -self._occupancy.free[node], node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from statistics import fmean
 
 from faasmoe.platforms.cluster.placement.placement import Function, Move, Node, Placement
@@ -37,6 +38,17 @@ class Occupancy:
         self._moves: dict[tuple[int, int], str | None] = {}  # (function, new host): the node that it leaves
         self._gone: list[tuple[int, str]] = []  # copies that nothing replaces
 
+    def copy(self) -> Occupancy:
+        """Another one, to try moves in."""
+        other = copy(self)
+        other.copies, other.share = list(self.copies), list(self.share)
+        other.hosts = [list(hosts) for hosts in self.hosts]
+        other.leaving = [list(hosts) for hosts in self.leaving]
+        other.free, other.total = list(self.free), list(self.total)
+        other.by_layer = {layer: list(loads) for layer, loads in self.by_layer.items()}
+        other._moves, other._gone = dict(self._moves), list(self._gone)
+        return other
+
     def pressure(self, layer: int, node: int) -> float:
         """See the class; in seconds a second, if loads and speeds are in bytes a second."""
         return (self.total[node] + self.by_layer[layer][node]) / self._speed[node]
@@ -46,8 +58,13 @@ class Occupancy:
         return self.memory[function] <= self.free[node] and self.may_come(function, node)
 
     def may_come(self, function: int, node: int) -> bool:
-        """Whether the node has no copy, and does not refuse one."""
-        return node not in self.hosts[function] and self.functions[function].name not in self.nodes[node].refuses
+        """Whether the node has no copy, not even one that leaves it, and does not refuse one."""
+        its = self.nodes[node]
+        return (
+            node not in self.hosts[function]
+            and its.name not in self.leaving[function]
+            and self.functions[function].name not in its.refuses
+        )
 
     def settle(self, function: int, node: int) -> None:
         """Count a copy that is there already."""

@@ -7,7 +7,6 @@ section 3.4), but from the present placement, within budgets of bytes, and for n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.placement.balancing import balance
@@ -105,7 +104,7 @@ def _fill(occupancy: Occupancy) -> None:
 
 def _balanced(occupancy: Occupancy, policy: PlacementPolicy) -> Occupancy:
     """A more even placement, if it is so by enough that moving pays, or if a node has next to nothing to do."""
-    trial = deepcopy(occupancy)
+    trial = occupancy.copy()
     balance(trial, policy.gain)
     before = measure(occupancy).cost
     fall = 1 - measure(trial).cost / before

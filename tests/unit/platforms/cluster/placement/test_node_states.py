@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+
+from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT, MISSED, NodeState, NodeStates
+from faasmoe.platforms.cluster.placement.placement import Node
+
+NODE = Node("a", 100)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ticks(states: NodeStates, clock: Clock, count: int) -> list[str]:
+    lost = []
+    for _ in range(count):
+        clock.now += HEARTBEAT
+        lost += states.tick()
+    return lost
+
+
+def test_a_node_joins_and_hosts_once_it_is_ready() -> None:
+    states = NodeStates(Clock(), first_epoch=7)
+    epoch = states.join(NODE)
+    assert epoch == 7
+    assert states.nodes["a"].state is NodeState.JOINING
+    assert states.hosting() == []
+    assert states.ready("a", epoch)
+    assert states.hosting() == [NODE]
+    assert states.ready("a", epoch)
+    assert not states.ready("b", epoch)
+
+
+def test_a_silent_node_is_lost_after_its_heartbeats() -> None:
+    clock = Clock()
+    states = NodeStates(clock)
+    epoch = states.join(NODE)
+    states.ready("a", epoch)
+    assert ticks(states, clock, MISSED) == []
+    assert states.heard("a", epoch)
+    assert ticks(states, clock, MISSED) == []
+    assert ticks(states, clock, 1) == ["a"]
+    assert ticks(states, clock, 10) == []
+    assert states.nodes["a"].state is NodeState.LOST
+    assert not states.heard("a", epoch)
+    assert not states.ready("a", epoch)
+    assert not states.lose("a", epoch)
+
+
+def test_a_node_that_says_nothing_after_joining_is_lost() -> None:
+    clock = Clock()
+    states = NodeStates(clock)
+    states.join(NODE)
+    assert ticks(states, clock, MISSED + 1) == ["a"]
+
+
+def test_a_watcher_that_was_frozen_declares_no_node_lost() -> None:
+    clock = Clock()
+    states = NodeStates(clock)
+    states.join(NODE)
+    clock.now += 3600.0
+    assert states.tick() == []
+    for _ in range(100):  # and one that looks too often does not count faster
+        clock.now += HEARTBEAT / 100
+        assert states.tick() == []
+
+
+def test_what_an_earlier_epoch_says_is_dropped() -> None:
+    states = NodeStates(Clock())
+    old = states.join(NODE)
+    new = states.join(NODE)
+    assert new > old
+    assert not states.heard("a", old)
+    assert not states.ready("a", old)
+    assert not states.lose("a", old)
+    assert states.nodes["a"].state is NodeState.JOINING
+    assert states.lose("a", new)
+
+
+def test_a_draining_node_hosts_nothing_new_and_has_a_deadline() -> None:
+    clock = Clock()
+    states = NodeStates(clock)
+    epoch = states.join(NODE)
+    states.ready("a", epoch)
+    states.drain("a", 30.0)
+    assert states.hosting() == []
+    assert states.ready("a", epoch)
+    assert states.hosting() == []  # it stays so
+    assert states.overdue() == []
+    clock.now += 30.0
+    assert states.overdue() == ["a"]
+    states.forget("a")
+    assert states.overdue() == []
+    with pytest.raises(KeyError):
+        states.drain("a", 1.0)
+
+
+def test_a_lost_node_does_not_drain() -> None:
+    states = NodeStates(Clock())
+    epoch = states.join(NODE)
+    states.lose("a", epoch)
+    states.drain("a", 1.0)
+    assert states.nodes["a"].state is NodeState.LOST
