@@ -4,6 +4,7 @@
 
 For each: seconds of a plan from nothing, of one in which nothing changes, of one for a node that was lost and one that
 joined; the imbalance of all layers and by layer, over the best that any placement of the same copies could have; moves.
+Then what replicas bring: what the slowest node of a layer reads over an even share, frames, and memory of replicas.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from random import Random
 from time import perf_counter
 
@@ -18,12 +20,19 @@ from benchmarks.figures import Figures, report
 from faasmoe.platforms.cluster.placement.imbalance import Imbalance, imbalance
 from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
 from faasmoe.platforms.cluster.placement.plan import plan
+from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
 from faasmoe.platforms.cluster.placement.routing_table import RoutingTable
 
 MODELS = {"qwen_60x24": (60, 24, 17_300_000), "deepseek_256x61": (256, 61, 44_000_000)}
 NODES = (10, 100, 1000)
 ROOM = 1.3  # budgets over what functions take
 TOP_K = 8
+POLICIES = {
+    "none": PlacementPolicy(replica_memory=0.0),
+    "from_2_an_eighth": PlacementPolicy(),
+    "from_1.5": PlacementPolicy(hot=1.5, replica_memory=1.0),
+}
+SMALL = 100_000  # bytes of a function that a node reads sooner than it is told to
 LIMITS = {"deepseek_256x61_100_plan_s": 1.0}
 
 
@@ -114,6 +123,61 @@ def assigning(
     return (perf_counter() - began) / rounds
 
 
+def fanouts(skew: float, steps: int = 200) -> Iterator[tuple[str, float]]:
+    """Steps of one and of eight tokens of the small model on few nodes, by policy."""
+    experts, _, memory = MODELS["qwen_60x24"]
+    functions = functions_of(experts, 6, memory, skew)
+    for count, tokens, (policy_name, policy) in product((2, 3, 8), (1, 8), POLICIES.items()):
+        nodes = [replace(node, memory=2 * node.memory) for node in nodes_of(count, functions)]
+        placed = plan(functions, nodes, policy=policy)
+        name = f"fanout_{count}_nodes_{tokens}_tokens_{policy_name}"
+        slowest, frames = fanout(functions, nodes, placed, tokens, steps, RoutingTable())
+        yield f"{name}_slowest", slowest
+        yield f"{name}_frames", frames
+        yield f"{name}_memory_percent", 100 * (sum(map(len, placed.hosts.values())) / len(functions) - 1)
+    small = [replace(function, memory=SMALL) for function in functions]
+    nodes = nodes_of(3, small)
+    placed = plan(small, nodes, policy=POLICIES["from_1.5"])
+    for name, table in (("free", RoutingTable(frame=0.0)), ("weighed", RoutingTable())):
+        yield f"fanout_small_frames_{name}", fanout(small, nodes, placed, 1, steps, table)[1]
+
+
+def fanout(
+    functions: Sequence[Function],
+    nodes: Sequence[Node],
+    placement: Placement,
+    tokens: int,
+    steps: int,
+    table: RoutingTable,
+) -> tuple[float, float]:
+    """What the slowest node reads over an even share, and frames, both for a layer. Calls read weights once."""
+    random, layers = Random(5), sorted({function.layer for function in functions})
+    table.route(placement.hosts)
+    for node in nodes:
+        table.take_in(node.name, 1)
+    slowest = even = frames = 0.0
+    for step in range(steps):
+        loads = {f.name: f.load for f in functions if f.layer == layers[step % len(layers)]}
+        chosen = sorted({name for _ in range(tokens) for name in draw(random, loads, 4)})
+        calls = [(name, float(functions[0].memory)) for name in chosen]
+        assigned = table.assign(calls).frames
+        works = {node: sum(calls[index][1] for index in indexes) for node, indexes in assigned.items()}
+        for node, work in works.items():
+            table.replied(node, 1, work)
+        slowest += max(works.values())
+        even += sum(works.values()) / min(len(nodes), len(calls))
+        frames += len(works)
+    return slowest / even, frames / steps
+
+
+def draw(random: Random, loads: dict[str, float], count: int) -> set[str]:
+    """Experts of one token, by their loads."""
+    chosen: set[str] = set()
+    while len(chosen) < count:
+        chosen.update(random.choices(list(loads), list(loads.values())))
+    return chosen
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skew", type=float, default=0.7, help="exponent of Zipf's law; 0 is uniform")
@@ -124,6 +188,7 @@ def main() -> None:
         functions = functions_of(experts, layers, memory, arguments.skew)
         for count in NODES:
             found |= dict(figures(f"{model}_{count}", functions, count))
+    found |= dict(fanouts(arguments.skew))
     report(found, LIMITS, arguments.json)
 
 

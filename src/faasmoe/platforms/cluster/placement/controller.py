@@ -111,6 +111,7 @@ class Controller:
     def join(self, node: Node, hosted: Iterable[str] = ()) -> int:
         """A node has connected, and hosts these functions ready to be called. Returns its epoch."""
         self.copies.forget(node.name)
+        self._routes = {}  # told anew: clients may have left the node out already
         epoch = self.states.join(node)
         self._cached[node.name] = {*node.cached, *hosted}
         self._refuses[node.name] = set(node.refuses)

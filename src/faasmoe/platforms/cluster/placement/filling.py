@@ -122,9 +122,9 @@ def make_room(occupancy: Occupancy, functions: Sequence[int]) -> list[int]:
 
 def _replace(occupancy: Occupancy, function: int, spare: list[list[int]]) -> bool:
     """Place a function where replicas can give way to it."""
-    needed, name = occupancy.memory[function], occupancy.functions[function].name
+    needed = occupancy.memory[function]
     for node in sorted(range(len(occupancy.nodes)), key=lambda n: -occupancy.free[n]):
-        if name in occupancy.nodes[node].refuses:
+        if not occupancy.may_come(function, node):
             continue
         chosen, room = list[int](), occupancy.free[node]
         for replica in reversed(spare[node]):

@@ -36,7 +36,7 @@ class Occupancy:
         self._speed = [node.speed for node in nodes]
         self._named = {node.name: index for index, node in enumerate(nodes)}
         self._moves: dict[tuple[int, int], str | None] = {}  # (function, new host): the node that it leaves
-        self._gone: list[tuple[int, str]] = []  # copies that nothing replaces
+        self._gone: dict[tuple[int, int], None] = {}  # copies that nothing replaces, in order
 
     def copy(self) -> Occupancy:
         """Another one, to try moves in."""
@@ -46,7 +46,7 @@ class Occupancy:
         other.leaving = [list(hosts) for hosts in self.leaving]
         other.free, other.total = list(self.free), list(self.total)
         other.by_layer = {layer: list(loads) for layer, loads in self.by_layer.items()}
-        other._moves, other._gone = dict(self._moves), list(self._gone)
+        other._moves, other._gone = dict(self._moves), dict(self._gone)
         return other
 
     def pressure(self, layer: int, node: int) -> float:
@@ -58,10 +58,11 @@ class Occupancy:
         return self.memory[function] <= self.free[node] and self.may_come(function, node)
 
     def may_come(self, function: int, node: int) -> bool:
-        """Whether the node has no copy, not even one that leaves it, and does not refuse one."""
+        """Whether the node has no copy, not even one that leaves it or goes, and does not refuse one."""
         its = self.nodes[node]
         return (
             node not in self.hosts[function]
+            and (function, node) not in self._gone
             and its.name not in self.leaving[function]
             and self.functions[function].name not in its.refuses
         )
@@ -88,7 +89,7 @@ class Occupancy:
     def drop(self, function: int, node: int) -> None:
         """A copy goes that was there before. The caller sees to it that others stay."""
         self._remove(function, node)
-        self._gone.append((function, self.nodes[node].name))
+        self._gone[function, node] = None
 
     def forgo(self, function: int) -> None:
         """Have one replica fewer than was wanted, so that each of the others gets more of the load."""
@@ -136,7 +137,7 @@ class Occupancy:
         before it came has its place at the end: what was moved meanwhile counted on the memory of neither.
         """
         names, nodes = [f.name for f in self.functions], [n.name for n in self.nodes]
-        moves = [Move(names[function], None, source) for function, source in self._gone]
+        moves = [Move(names[function], None, nodes[node]) for function, node in self._gone]
         for (function, target), source in self._moves.items():
             moves.append(Move(names[function], nodes[target], source))
         hosts, unplaced = {}, []

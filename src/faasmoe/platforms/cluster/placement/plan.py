@@ -6,7 +6,7 @@ section 3.4), but from the present placement, within budgets of bytes, and for n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.placement.balancing import balance
@@ -63,29 +63,18 @@ def _settle(occupancy: Occupancy, present: Placement) -> None:
     named = {node.name: index for index, node in enumerate(occupancy.nodes)}
     too_many = []
     for index, function in enumerate(occupancy.functions):
-        hosts = []
         for name in present.hosts.get(function.name, ()):
             node = named.get(name)
-            if node is None or not occupancy.fits(index, node):
-                occupancy.leave(index, name)
-            else:
-                hosts.append(node)
-        if len(hosts) > occupancy.copies[index]:
-            too_many.append((index, hosts))
-        else:
-            for node in hosts:
+            if node is not None and occupancy.fits(index, node):
                 occupancy.settle(index, node)
-    for index, hosts in sorted(too_many, key=lambda entry: (-occupancy.share[entry[0]], entry[0])):
-        _keep(occupancy, index, hosts)
-
-
-def _keep(occupancy: Occupancy, function: int, hosts: Iterable[int]) -> None:
-    layer = occupancy.layer_of[function]
-    for node in sorted(hosts, key=lambda n: (occupancy.pressure(layer, n), n)):
-        if len(occupancy.hosts[function]) < occupancy.copies[function] and occupancy.fits(function, node):
-            occupancy.settle(function, node)
-        else:
-            occupancy.leave(function, occupancy.nodes[node].name)
+            else:
+                occupancy.leave(index, name)
+        if len(occupancy.hosts[index]) > occupancy.copies[index]:
+            too_many.append(index)
+    for index in sorted(too_many, key=lambda f: (occupancy.share[f], f)):
+        layer = occupancy.layer_of[index]
+        while len(occupancy.hosts[index]) > occupancy.copies[index]:
+            occupancy.drop(index, max(occupancy.hosts[index], key=lambda n: occupancy.pressure(layer, n)))
 
 
 def _fill(occupancy: Occupancy) -> None:

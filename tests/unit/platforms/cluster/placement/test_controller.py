@@ -100,6 +100,15 @@ def test_a_node_that_comes_back_gets_its_functions_without_loading_them() -> Non
     assert cluster.routes.keys() == cluster.functions.keys()
 
 
+def test_routes_are_told_anew_to_clients_that_saw_a_connection_end() -> None:
+    cluster = cluster_of(2)
+    node = cluster.nodes["node1"]
+    cluster.kill("node1")
+    cluster.join(node.node, node.ready)  # before anybody has asked for orders
+    cluster.settle()
+    assert cluster.routes.keys() == cluster.functions.keys()
+
+
 def test_a_node_that_comes_back_with_functions_that_are_gone_stops_them() -> None:
     cluster = cluster_of(2)
     epoch = cluster.controller.join(Node("back", 100), ["of another model"])
