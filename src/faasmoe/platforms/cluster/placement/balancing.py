@@ -40,7 +40,8 @@ class _Balancing:
         speeds, total = sum(self._speed), sum(occupancy.total)
         even = tolerance * sum(self._in_layer) / speeds
         # beside the whole less than 1e-9 of it is lost in rounding
-        self._least_gain = max(even, (_FINE if whole else 1e-9) * total / speeds)
+        self._tolerated = max(even, (_FINE if whole else 1e-9) * total / speeds)
+        self._least_gain = self._tolerated / 4  # of one step; the loads of functions are not as we would like them
         slowest = max(load / speed for load, speed in zip(self._in_layer, self._speed, strict=True))
         self._layer_limit = slowest if whole else inf
         self._on: dict[int, list[int]] = {}  # functions of this layer by node
@@ -55,7 +56,7 @@ class _Balancing:
     def run(self) -> bool:
         """Whether anything was moved."""
         changed = False
-        while self._high and self._least_gain > 0:
+        while self._high and self._tolerated > 0:
             negative, source = heapq.heappop(self._high)
             if -negative != self._time(source):
                 continue  # an entry of before
@@ -71,7 +72,7 @@ class _Balancing:
             if time != self._time(target):
                 continue
             aside.append(entry)
-            if self._time(source) - time <= self._least_gain:
+            if self._time(source) - time <= self._tolerated:
                 break
             done = self._pair(source, target)
         for time, node in aside:

@@ -205,7 +205,7 @@ class Controller:
 
     def _stop(self) -> None:
         """Call what is ready, and no longer what has been replaced; then stop that."""
-        ready = self.copies.hosts((CopyState.READY,), self._callable())
+        ready = self._ready()
         stops = self._rollout.stops(self.copies, ready)
         for name in self._removed:
             for node in self._callable():
@@ -213,7 +213,7 @@ class Controller:
                     self.copies.put(name, node, CopyState.STOPPING)
                     stops.append((name, node))
         self._removed.clear()
-        routes = self.copies.hosts((CopyState.READY,), self._callable()) if stops else ready
+        routes = self._ready() if stops else ready
         if routes != self._routes:
             self._routes = routes
             self._orders.append(NewRoutes(routes))
@@ -222,15 +222,25 @@ class Controller:
 
     def _release(self) -> None:
         """Let go draining nodes that are empty, or were overdue."""
-        for name, status in list(self.states.nodes.items()):
-            if status.state is NodeState.DRAINING and not self.copies.of(name):
+        for name in self._in(NodeState.DRAINING):
+            if not self.copies.of(name):
                 self.states.forget(name)
                 self._orders.append(DrainedNode(name))
 
+    def _ready(self) -> dict[str, tuple[str, ...]]:
+        """Ready hosts of each function: draining nodes only for those that have no other."""
+        draining, others = (
+            self.copies.hosts((CopyState.READY,), self._in(state))
+            for state in (NodeState.DRAINING, NodeState.READY)
+        )
+        return draining | others
+
     def _callable(self) -> list[str]:
         """Nodes whose functions may be called."""
-        states = (NodeState.READY, NodeState.DRAINING)
-        return [name for name, status in self.states.nodes.items() if status.state in states]
+        return self._in(NodeState.READY) + self._in(NodeState.DRAINING)
+
+    def _in(self, state: NodeState) -> list[str]:
+        return [name for name, status in self.states.nodes.items() if status.state is state]
 
     def _epoch(self, node: str) -> int:
         return self.states.nodes[node].epoch

@@ -16,12 +16,14 @@ class Rollout:
 
     A copy stops only while another one is ready, so that a function is never without a host for the sake of a move. A
     node's moves begin in the order of the plan. That order has room for each (`Placement`), so there is always one that
-    can go on: that which comes first in the plan.
+    can go on: that which comes first in the plan. Where there is room for all at once, the order does not matter, and
+    functions that have no other host come first.
     """
 
     def __init__(self, placement: Placement) -> None:
         self._waiting: dict[str, deque[Move]] = {}  # by target
         self._begun: list[Move] = []  # those whose copy is not ready, or whose source has to stop
+        self._alone = {function for function, hosts in placement.hosts.items() if len(hosts) == 1}
         for move in placement.moves:
             if move.target is None:
                 self._begun.append(move)
@@ -37,6 +39,10 @@ class Rollout:
         """Functions and nodes on which they are to be prewarmed from now on. They are `WARMING` from here."""
         started = []
         for node, waiting in self._waiting.items():
+            if sum(copies.memory[move.function] for move in waiting) <= budgets.get(node, 0) - copies.used(node):
+                moves = sorted(waiting, key=self._has_host)
+                waiting.clear()
+                waiting.extend(moves)
             while waiting:
                 move, state = waiting[0], copies.state(waiting[0].function, node)
                 if state is CopyState.STOPPING:
@@ -50,6 +56,9 @@ class Rollout:
                     started.append((move.function, node))
                 self._begun.append(waiting.popleft())
         return started
+
+    def _has_host(self, move: Move) -> bool:
+        return move.source is not None or move.function not in self._alone
 
     def stops(self, copies: Copies, routed: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]]:
         """Functions and nodes on which they are to stop from now on. They are `STOPPING` from here.

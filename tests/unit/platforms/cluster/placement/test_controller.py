@@ -126,6 +126,18 @@ def test_a_drain_prewarms_elsewhere_and_loses_nothing() -> None:
         cluster.controller.drain("node2", 1.0)
 
 
+def test_a_draining_node_is_not_called_for_functions_that_others_have() -> None:
+    functions = [Function("hot", 0, 10, 50.0), *(Function(f"f{i}", 0, 10, 1.0) for i in range(9))]
+    cluster = cluster_of(2, functions=functions)
+    assert len(cluster.routes["hot"]) == 2
+    cluster.controller.drain("node0", 60.0)
+    cluster.step()
+    assert cluster.routes["hot"] == ("node1",)
+    assert "node0" in {node for nodes in cluster.routes.values() for node in nodes}
+    cluster.settle()
+    assert cluster.gaps == set()
+
+
 def test_a_drain_ends_at_its_deadline_whatever_is_left() -> None:
     cluster = cluster_of(2, room=1.0)  # too little for one node
     began = cluster.now

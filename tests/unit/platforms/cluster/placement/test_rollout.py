@@ -94,3 +94,14 @@ def test_nothing_begins_on_a_node_that_may_not_host() -> None:
     rollout = Rollout(Placement({"f": ("c",)}, (Move("f", "c", "a"),)))
     assert rollout.prewarms(copies, BUDGETS) == []
     assert not rollout.finished
+
+
+def test_functions_without_a_host_come_first_where_there_is_room_for_all() -> None:
+    copies = copies_of(b=["moved"])
+    copies.memory.update(more=10, homeless=10)
+    moves = (Move("moved", "a", "b"), Move("more", "a"), Move("homeless", "a"))
+    placement = Placement({"moved": ("a",), "more": ("a", "b"), "homeless": ("a",)}, moves)
+    assert Rollout(placement).prewarms(copies, {"a": 30})[0] == ("homeless", "a")
+    copies = copies_of(b=["moved"])
+    copies.memory.update(more=10, homeless=10)
+    assert Rollout(placement).prewarms(copies, {"a": 20})[0] == ("moved", "a")
