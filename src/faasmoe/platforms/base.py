@@ -43,6 +43,7 @@ class FunctionSpec:
     min_instances: int = 0  # kept running once the function was called or prewarmed
     max_instances: int = 1
     concurrency: int = 1  # most calls that an instance runs side by side
+    group: int = 0  # functions of one group are called together, such as those of a layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,16 @@ class Call:
     """One invocation. The parts of `payload` are sent as one.
 
     A reply of more than `reply_bytes` bytes is an error. `work` is a hint for balancing the calls of a batch: how long
-    the call will take, in a unit that is the same for all of them.
+    the call will take, in a unit that is the same for all of them. `rows` are the rows, of `row_bytes` each, that the
+    call reads of the `shared` buffer of its batch; without them it may read all of that.
     """
 
     function: str
     payload: Sequence[Buffer]
     reply_bytes: int = USUAL_REPLY_BYTES
     work: float = 1.0
+    rows: Buffer = b""  # int32
+    row_bytes: int = 0
 
 
 class Replies(Sequence[memoryview]):
@@ -92,6 +96,7 @@ class Capabilities:
     """The abilities of a platform beyond running functions."""
 
     shared_memory: bool = False  # `invoke_many` takes a `shared` buffer, written once for all calls
+    worth_sharing: int = 32 << 10  # bytes from which on that is cheaper than to send each call its part
     autoscaling: bool = True  # `keep_alive`, `min_instances` and `max_instances` of a function are obeyed
     isolation: bool = True  # an instance may die, hang or run out of memory, and nothing else is harmed
     parallelism: int = 1  # calls that compute side by side; callers divide their work into as many

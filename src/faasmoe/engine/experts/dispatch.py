@@ -23,7 +23,6 @@ from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
 
-_WORTH_SHARING = 32 << 10  # bytes of a layer's rows that are written once for all functions instead of to each
 _LOOK_SECONDS = 1.0  # between looks at the model's files
 DEADLINE = 120.0  # seconds for one layer: a cold start from a slow disk fits many times over
 
@@ -63,6 +62,8 @@ class Dispatch:
         self._stale = False  # a file was not as it was; calls fail until it is again, and none is sent
         self._deadline = deadline
         self._parallelism = platform.capabilities.parallelism
+        self._shares = platform.capabilities.shared_memory
+        self._worth_sharing = platform.capabilities.worth_sharing
         self._groupings: dict[int, Grouping] = {}  # by layer
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
@@ -95,7 +96,7 @@ class Dispatch:
         """
         started = self._clock()
         self._look(started)
-        shared = self._platform.capabilities.shared_memory and hidden.nbytes >= _WORTH_SHARING
+        shared = self._shares and hidden.nbytes >= self._worth_sharing
         parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
         routed = self._clock()
         lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
@@ -163,14 +164,15 @@ class Dispatch:
         whole = _bytes(lines)
         calls = []
         for part in parts:
-            rows = whole
+            rows, picked = whole, memoryview(b"")
             if shared:
-                rows = part.rows.data.cast("B")
+                rows = picked = part.rows.data.cast("B")
             elif len(part.rows) < tokens:
                 rows = _bytes(lines[part.rows])
             count = len(part.rows)
             payload = encode_slots(layer, rows, dtype, count, width, part.slots, shared)
-            calls.append(Call(self._names[layer][part.block], payload, reply_bytes(count, width), part.work))
+            name, room = self._names[layer][part.block], reply_bytes(count, width)
+            calls.append(Call(name, payload, room, part.work, picked, lines.shape[1]))
         return calls
 
     def _sums(self, name: str, reply: Reply, rows: int, width: int) -> NDArray[np.float32]:
@@ -203,7 +205,13 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]
         at_once = len(block.artifact.experts)  # parts that `Grouping` makes of it at most
         spec = FunctionSpec(
-            block.name, HANDLER, artifact, memory=block.artifact.memory, files=_joined(files), concurrency=at_once
+            block.name,
+            HANDLER,
+            artifact,
+            memory=block.artifact.memory,
+            files=_joined(files),
+            concurrency=at_once,
+            group=block.artifact.layer,
         )
         specs.append(spec)
     return specs
