@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from examples.own_platform import NAME
 
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FunctionSpec, Platform
+from tests import nodes
 from tests.packages import install_platform
 
-PLATFORMS = ("local", "inline", NAME)  # the last is that of the example, which a package brings
+PLATFORMS = ("local", "inline", "nodes", NAME)  # the last is that of the example, which a package brings
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,12 +26,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        given: dict[str, object] = {}
         if request.param == NAME:
             install_platform(patch, tmp_path_factory.mktemp("packages"), NAME, "examples.own_platform:ENTRY")
-        running = registry.start(request.param, ())
-    with running:
-        yield running
+        if request.param == "nodes":
+            folder = tmp_path_factory.mktemp("cluster")
+            stack.enter_context(nodes.cluster(folder))
+            given = nodes.options(folder)
+        yield stack.enter_context(registry.start(request.param, (), **given))
 
 
 @pytest.fixture(autouse=True)

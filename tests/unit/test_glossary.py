@@ -13,17 +13,17 @@ PACKAGE = ROOT / "src" / "faasmoe"
 
 # Words that are no nouns: verbs, participles, adjectives, prepositions.
 NO_NOUNS = """
-    about accepted activate activated alone answered by cancel changed closeable collected completed deploy
-    deployed done encoded ended evaluate exceeded failed finite fits freeze generate identify import in inspect kill
-    killed known largest lazy left light load lost measured new no not numeric overdue overlapped own passed
+    about accepted activate activated alone answered away by cancel changed closeable collected completed deploy
+    deployed done encoded ended evaluate exceeded failed finished finite fits freeze generate identify import in inspect
+    install kill killed known largest lazy left light load lost measured new no not numeric outgoing overdue overlapped own passed
     pending play played prefork prewarm published ready recorded refused registered remove scheduled scored seen sent
     serve serving shown simulated small spent stalled starting stop stopped stored strict stuck submit such suspect
-    taken too unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
+    taken too turned unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.
 PLAIN_NOUNS = """
-    address app base bound chat child class cli client clock command count decoder entry env event faasmoe field
+    address app base bound chat check child class cli client clock command count decoder entry env event faasmoe field
     flag gc http identity info job json kind line listener lock main message module msgpack name number openai
     option outcome output packet param process protocol query range room runner setup size status table unit user
     util

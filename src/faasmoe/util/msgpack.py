@@ -11,7 +11,7 @@ from faasmoe.errors import MessageError
 _M = TypeVar("_M")
 
 
-def decode(decoder: msgspec.msgpack.Decoder[_M], data: bytes | bytearray) -> _M:
+def decode(decoder: msgspec.msgpack.Decoder[_M], data: bytes | bytearray | memoryview) -> _M:
     """The message that `data` is. Raises `MessageError`."""
     try:
         return decoder.decode(data)

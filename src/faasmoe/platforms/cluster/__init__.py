@@ -1,1 +1,1 @@
-"""Functions on several machines: what the platforms of clusters share."""
+"""Functions on several machines: a client in gateway and orchestrators, and an agent on each node."""

@@ -1,0 +1,222 @@
+"""The agent of a node: takes connections of clients, a thread for each."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from faasmoe.platforms.cluster.agent.batches import Batches
+from faasmoe.platforms.cluster.agent.claim import NodeClaim
+from faasmoe.platforms.cluster.agent.orders import NodeOrders
+from faasmoe.platforms.cluster.protocol import handshake
+from faasmoe.platforms.cluster.protocol.connection import Connection, prepare
+from faasmoe.platforms.cluster.protocol.frame import LinkRefused
+from faasmoe.platforms.cluster.protocol.handshake import HANDSHAKE_HEAD
+from faasmoe.platforms.cluster.protocol.messages import (
+    AskCatalogue,
+    AskNode,
+    Beat,
+    BeatReply,
+    Hello,
+    NodeReport,
+    Traffic,
+    TurnedAway,
+    Welcome,
+)
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.local.platform import LocalPlatform
+from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.closeable import Closeable
+from faasmoe.util.machine import cores
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 128
+_MOST_CONNECTIONS = 512  # at once; more are closed at once
+_HELLO_SECONDS = 5.0  # for a whole handshake
+_SILENCE = 10.0  # seconds without a heartbeat after which a client is gone
+_REPLY_SECONDS = 30.0  # for a client to take a reply
+_TICK = 1.0  # seconds between looks at the claim
+_DRAIN_TICK = 0.02
+_WATCHES = (AskNode, AskCatalogue)  # all that a client without a pool may ask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Guest:
+    """A connection that was admitted."""
+
+    connection: Connection
+    hello: Hello
+    batches: Batches | None
+
+
+class NodeAgent(Closeable):
+    """Serves clients on `listener` in threads of its own, from `start` to `close`."""
+
+    def __init__(
+        self, name: str, listener: socket.socket, secret: bytes, options: LocalOptions, preload: Sequence[str]
+    ) -> None:
+        """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
+
+        Raises `PlatformError` if that does not start.
+        """
+        self.name = name
+        self.incarnation = uuid.uuid4().hex
+        self._listener = listener
+        self._secret = secret
+        self._platform = LocalPlatform(replace(options, preload=tuple(preload)))
+        self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
+        self._orders = NodeOrders(name, self._platform, self._report)
+        self._claim = NodeClaim()
+        self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
+        self._guests: set[_Guest] = set()
+        self._threads = 0
+        self._gone = Traffic()  # of connections that have ended
+        self._draining = threading.Event()
+        self._closed = threading.Event()
+        self._acceptor = threading.Thread(target=self._accept, name="agent", daemon=True)
+
+    def start(self) -> None:
+        """Take connections from now on."""
+        self._listener.listen(_BACKLOG)
+        self._acceptor.start()
+
+    def drain(self, seconds: float) -> None:
+        """Take no more calls, and wait until those that run are answered, so many seconds at most."""
+        self._draining.set()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._running():
+            self._closed.wait(_DRAIN_TICK)
+
+    def _running(self) -> bool:
+        with self._lock:
+            return any(guest.batches and guest.batches.running for guest in self._guests)
+
+    def _accept(self) -> None:
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        while not self._closed.is_set():
+            ready = poll.poll(_TICK * 1000)
+            with self._lock:
+                expired = self._claim.expired()
+            if expired:
+                log.warning("node %s: the server that had it is gone; its functions are removed", self.name)
+                self._orders.clear()
+            if ready and not self._closed.is_set():
+                with suppress(OSError):  # the client is gone already, or no descriptor is left
+                    self._greet(*self._listener.accept())
+
+    def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        with self._lock:
+            full = self._threads >= _MOST_CONNECTIONS
+            self._threads += not full
+        if full:
+            log.warning("node %s: %d connections are open; one from %s is refused", self.name,
+                        _MOST_CONNECTIONS, address[0])  # fmt: skip
+            sock.close()
+            return
+        threading.Thread(target=self._serve, args=(sock, address[0]), name="client", daemon=True).start()
+
+    def _serve(self, sock: socket.socket, address: str) -> None:
+        try:
+            with sock:
+                if sock.family != socket.AF_UNIX:
+                    prepare(sock)
+                self._welcome_guest(Connection(sock, HANDSHAKE_HEAD), address)
+        finally:
+            with self._lock:
+                self._threads -= 1
+
+    def _welcome_guest(self, connection: Connection, address: str) -> None:
+        deadline = time.monotonic() + _HELLO_SECONDS
+        try:
+            hello = handshake.authenticate(connection, self._secret, self.name, deadline)
+            self._admit(hello)
+        except Lost as error:
+            log.warning("node %s: a connection from %s was refused: %s", self.name, address, error)
+            if isinstance(error, LinkRefused):
+                with suppress(Lost):
+                    connection.send(TurnedAway(str(error)), deadline)
+            return
+        try:
+            connection.send(self._welcome, deadline)
+            self._host(connection, hello)
+        except Lost as error:
+            log.debug("node %s: a connection from %s has ended: %s", self.name, address, error)
+        finally:
+            with self._lock:
+                self._claim.leave(hello)
+
+    def _admit(self, hello: Hello) -> None:
+        """Raises `LinkRefused`."""
+        with self._lock:
+            lost = self._claim.admit(hello)
+            strangers = [guest for guest in self._guests if lost and guest.hello.pool == lost]
+        if lost:
+            for guest in strangers:
+                guest.connection.cut()
+            self._orders.clear()
+
+    def _host(self, connection: Connection, hello: Hello) -> None:
+        """Serve an admitted client until it is gone. Raises `Lost`."""
+        if hello.lane == "calls":
+            with LocalPlatform(folder=self._platform.folder) as pool:
+                batches = Batches(connection, pool, self._draining.is_set)
+                with self._staying(_Guest(connection, hello, batches)):
+                    batches.serve()
+        with self._staying(_Guest(connection, hello, None)):
+            if hello.lane == "beat":
+                self._beat(connection)
+            self._take_orders(connection, hello)
+
+    @contextmanager
+    def _staying(self, guest: _Guest) -> Iterator[None]:
+        with self._lock:
+            self._guests.add(guest)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._guests.discard(guest)
+                if guest.batches:
+                    self._gone += guest.batches.traffic
+
+    def _beat(self, connection: Connection) -> NoReturn:
+        while True:
+            asked = connection.asked(time.monotonic() + _SILENCE)
+            if not isinstance(asked, Beat):
+                raise Lost(f"{type(asked).__name__} is no heartbeat")
+            reply = BeatReply(self._orders.stamp, self._draining.is_set())
+            connection.send(reply, time.monotonic() + _REPLY_SECONDS)
+
+    def _take_orders(self, connection: Connection, hello: Hello) -> NoReturn:
+        while True:
+            asked = connection.asked(None)
+            if not hello.pool and not isinstance(asked, _WATCHES):
+                raise Lost(f"{type(asked).__name__} of a client without a pool")
+            connection.send(self._orders.answer(asked), time.monotonic() + _REPLY_SECONDS)
+
+    def _report(self) -> NodeReport:
+        with self._lock:
+            traffic = sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
+        return NodeReport(pool=self._platform.status(), traffic=traffic)
+
+    def close(self) -> None:
+        """End all connections and the embedded platform. May be called twice."""
+        self._closed.set()
+        self._listener.close()
+        if self._acceptor.is_alive():
+            self._acceptor.join()
+        with self._lock:
+            guests = list(self._guests)
+        for guest in guests:
+            guest.connection.cut()
+        self._platform.close()

@@ -1,0 +1,91 @@
+"""What clients order a node to do, carried out on its embedded platform."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from faasmoe.errors import ServingError, UserError
+from faasmoe.platforms.base import FunctionSpec, Platform
+from faasmoe.platforms.cluster.catalogue import Catalogue
+from faasmoe.platforms.cluster.file_check import check_files
+from faasmoe.platforms.cluster.protocol.messages import (
+    Answered,
+    AskCatalogue,
+    Asked,
+    AskNode,
+    CatalogueEntry,
+    CatalogueReport,
+    CheckFits,
+    Failure,
+    Finished,
+    Install,
+    NodeReport,
+    PrewarmFunctions,
+    StopFunctions,
+)
+from faasmoe.platforms.local.protocol.wire import Lost
+
+
+class NodeOrders:
+    """The node's functions. For all threads."""
+
+    def __init__(self, node: str, platform: Platform, report: Callable[[], NodeReport]) -> None:
+        self.stamp = 0  # of the newest entry in the catalogue
+        self._node = node
+        self._platform = platform
+        self._report = report
+        self._catalogue = Catalogue()
+        self._lock = threading.Lock()  # of the catalogue
+
+    def answer(self, asked: Asked) -> Answered:
+        """Carry out an order. Raises `Lost` for what is none."""
+        try:
+            return self._carry_out(asked)
+        except (ServingError, UserError) as error:
+            return Failure.of(error)
+
+    def _carry_out(self, asked: Asked) -> Answered:
+        match asked:
+            case Install():
+                with self._lock:
+                    self._install(self._catalogue.newer(asked.entries))
+            case AskCatalogue():
+                with self._lock:
+                    return CatalogueReport(tuple(self._catalogue.beyond(asked.beyond)))
+            case StopFunctions():
+                self._platform.stop(asked.names)
+            case PrewarmFunctions():
+                self._platform.prewarm(asked.names)
+            case CheckFits():
+                self._platform.check_fits(asked.names)
+            case AskNode():
+                return self._report()
+            case _:
+                raise Lost(f"{type(asked).__name__} is no order")
+        return Finished()
+
+    def clear(self) -> None:
+        """Remove all functions: the node is without a pool, or with another one."""
+        with self._lock:
+            self._platform.remove(list(self._catalogue.functions()))
+            self._catalogue, self.stamp = Catalogue(), 0
+
+    def _install(self, entries: Iterable[CatalogueEntry]) -> None:
+        entries = list(entries)
+        check_files(entries, self._node)
+        before = self._catalogue.functions()
+        self._platform.remove([entry.name for entry in entries if entry.spec is None and entry.name in before])
+        self._platform.deploy([self._own(entry, entry.spec) for entry in entries if entry.spec is not None])
+        moved = [e.name for e in entries if e.spec and e.name in before and self._leaves(before[e.name], e)]
+        self._platform.stop(moved)
+        self._catalogue.merge(entries)
+        self.stamp = self._catalogue.stamp
+
+    def _own(self, entry: CatalogueEntry, spec: FunctionSpec) -> FunctionSpec:
+        """The function as this node has it: one node keeps its minimum of instances."""
+        return spec if entry.hosts[:1] == (self._node,) else replace(spec, min_instances=0)
+
+    def _leaves(self, before: CatalogueEntry, entry: CatalogueEntry) -> bool:
+        return self._node in before.hosts and self._node not in entry.hosts

@@ -1,0 +1,220 @@
+"""A client's link to one node: a thread that connects, sends heartbeats, and connects again when the node is lost."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn, Protocol, TypeVar
+
+from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT
+from faasmoe.platforms.cluster.protocol import handshake
+from faasmoe.platforms.cluster.protocol.connection import Connection, expected, prepare
+from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
+from faasmoe.platforms.cluster.protocol.handshake import Credentials
+from faasmoe.platforms.cluster.protocol.messages import (
+    Answered,
+    Beat,
+    BeatReply,
+    Challenge,
+    ClusterMessage,
+    Failure,
+    Lane,
+    Order,
+    Welcome,
+)
+from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.backoff import Backoff
+
+_CONNECT_SECONDS = 1.0  # for a connection and its handshake
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
+_SMOOTHING = 0.2  # weight of the last heartbeat in the round trip
+
+_M = TypeVar("_M", bound=ClusterMessage)
+
+
+class Watcher(Protocol):
+    """Who follows a link. Its methods are called by the link's thread."""
+
+    def joined(self, link: NodeLink) -> None:
+        """The node is connected. Raises `LinkRefused` if it cannot be used."""
+
+    def heard(self, link: NodeLink, reply: BeatReply) -> None:
+        """A heartbeat was answered."""
+
+    def ticked(self) -> None:
+        """A heartbeat's time has passed."""
+
+    def left(self, link: NodeLink) -> None:
+        """The node is lost, or was not reached; `cause` says why."""
+
+
+class NodeLink:
+    """Any thread may use it, but for `calls`, which is for the thread that calls functions."""
+
+    def __init__(self, address: NodeAddress, credentials: Credentials, watcher: Watcher) -> None:
+        self.address = address
+        self.name = ""  # of the node; empty before it was reached first
+        self.epoch = 0  # of the node in its present state, see `NodeStates`
+        self.incarnation = ""
+        self.cores = 1
+        self.memory_budget: int | None = None
+        self.round_trip = 0.0  # seconds, of a heartbeat
+        self.cause = "it was not reached yet"
+        self.refused = False  # the cause is one that somebody has to mend
+        self._credentials = credentials
+        self._watcher = watcher
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._lock = threading.Lock()
+        self._open: set[Connection] = set()
+        self._idle: deque[Connection] = deque()  # for orders
+        self._calls: Connection | None = None
+        self._cut_for: tuple[str, bool] | None = None  # cause, and whether it is refused
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"link to {address}", daemon=True)
+
+    def start(self) -> None:
+        """Connect, and stay connected until `close`."""
+        self._thread.start()
+
+    def ask(self, order: Order, wanted: type[_M], seconds: float) -> _M | Failure:
+        """Have the node carry out an order. Raises `Lost`."""
+        asking = self.send(order, seconds)
+        return asking(wanted)
+
+    def send(self, order: Order, seconds: float) -> Callable[[type[_M]], _M | Failure]:
+        """Send an order. Returns what waits for the answer. Raises `Lost`, as that does."""
+        deadline = time.monotonic() + seconds
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection, _, _ = self._connect("orders")
+        try:
+            connection.send(order, deadline)
+        except Lost:
+            self.drop(connection)
+            raise
+
+        def answer(wanted: type[_M]) -> _M | Failure:
+            try:
+                answered: Answered = connection.answered(deadline)
+                result = answered if isinstance(answered, Failure) else expected(answered, wanted)
+            except BaseException:
+                self.drop(connection)
+                raise
+            self._keep(connection)
+            return result
+
+        return answer
+
+    def _keep(self, connection: Connection) -> None:
+        """Use the connection again for orders, unless the link was cut meanwhile."""
+        with self._lock:
+            if connection in self._open:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def calls(self) -> Connection:
+        """The connection for calls. Raises `Lost`."""
+        if self._calls is None or self._calls not in self._open:
+            if self._calls is not None:
+                self._calls.close()
+            self._calls, _, _ = self._connect("calls")
+        return self._calls
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that was used."""
+        with self._lock:
+            self._open.discard(connection)
+        connection.close()
+
+    def cut(self, cause: str, refused: bool = False) -> None:
+        """End all connections: whoever waits for the node is told at once that it is lost."""
+        with self._lock:
+            connections, self._open = self._open, set()
+            idle = [self._idle.popleft() for _ in range(len(self._idle))]
+            if connections:
+                self._cut_for = (cause, refused)
+        for connection in connections:
+            connection.cut()
+        for connection in idle:  # nobody else has these
+            connection.close()
+
+    def close(self) -> None:
+        """End the link. May be called twice."""
+        self._closed.set()
+        self.cut("the link was closed")
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._calls is not None:
+            self._calls.close()
+
+    def _connect(self, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        try:
+            sock = socket.create_connection((self.address.host, self.address.port), _CONNECT_SECONDS)
+        except OSError as error:
+            raise Lost(f"it cannot be reached: {error.strerror or error}") from error
+        connection = Connection(sock, MOST_HEAD)
+        try:
+            prepare(sock)
+            challenge, welcome = handshake.greet(connection, self._credentials, lane, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            self._open.add(connection)
+        if self._closed.is_set():
+            self.cut("the link was closed")
+        return connection, challenge, welcome
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._stay()
+            except Lost as error:
+                self.cut(str(error), isinstance(error, LinkRefused))
+                self.cause, self.refused = self._cut_for or (str(error), isinstance(error, LinkRefused))
+            self._cut_for = None
+            self._watcher.left(self)
+            self._closed.wait(self._backoff.failed())
+
+    def _stay(self) -> NoReturn:
+        """Connect, and send heartbeats until the node is lost. Raises `Lost`."""
+        connection, challenge, welcome = self._connect("beat")
+        try:
+            self.name, self.incarnation = challenge.node, welcome.incarnation
+            self.cores, self.memory_budget = welcome.cores, welcome.memory_budget
+            self._watcher.joined(self)
+            self._backoff.success()
+            self._beat(connection)
+        finally:
+            self.drop(connection)
+
+    def _beat(self, connection: Connection) -> NoReturn:
+        """Send a heartbeat each `HEARTBEAT`, one at a time, and notice the end of the connection at once."""
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        sent, waits = 0.0, False
+        while True:
+            now = time.monotonic()
+            if now >= sent + HEARTBEAT:
+                self._watcher.ticked()
+                if not waits:
+                    connection.send(Beat(), now + HEARTBEAT)
+                    asked, waits = now, True
+                sent = now
+            if poll.poll(max(0.0, sent + HEARTBEAT - now) * 1000) and (answer := connection.arrived()):
+                if not waits:
+                    raise Lost("it has answered what was not asked")
+                waits = False
+                self._measure(time.monotonic() - asked)
+                self._watcher.heard(self, expected(answer, BeatReply))
+
+    def _measure(self, seconds: float) -> None:
+        self.round_trip += (seconds - self.round_trip) * (_SMOOTHING if self.round_trip else 1.0)

@@ -1,0 +1,116 @@
+"""Orders of a client to several nodes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from faasmoe.errors import PlatformError, ServingError, UnknownFunction, UserError
+from faasmoe.platforms.base import FunctionSpec
+from faasmoe.platforms.cluster.client.link import NodeLink
+from faasmoe.platforms.cluster.client.membership import ORDER_SECONDS, Membership
+from faasmoe.platforms.cluster.file_check import digest
+from faasmoe.platforms.cluster.protocol.messages import (
+    AskCatalogue,
+    AskNode,
+    CatalogueReport,
+    ClusterMessage,
+    Failure,
+    Finished,
+    Install,
+    NodeReport,
+    Order,
+)
+from faasmoe.platforms.local.protocol.wire import Lost
+
+_M = TypeVar("_M", bound=ClusterMessage)
+
+
+class ClusterOrders:
+    """For all threads. Nodes that are lost meanwhile are left out: they learn what they missed when they join again."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        """See `Platform.deploy`. What a node refuses is deployed on none."""
+        pairs = [(spec, digest(spec.artifact)) for spec in specs]
+        before = self._membership.functions()
+        entries = self._membership.enter(lambda catalogue: catalogue.deployed(pairs))
+        try:
+            self.everywhere(Install(tuple(entries)))
+        except (ServingError, UserError):
+            added = [entry.name for entry in entries if entry.name not in before]
+            undone = self._membership.enter(lambda catalogue: catalogue.removed(added))
+            self.exchange([(link, Install(tuple(undone))) for link in self._membership.ready()], Finished)
+            raise
+
+    def remove(self, names: Sequence[str]) -> None:
+        """See `Platform.remove`."""
+        self.check_known(names)
+        entries = self._membership.enter(lambda catalogue: catalogue.removed(names))
+        self.everywhere(Install(tuple(entries)))
+
+    def check_known(self, names: Iterable[str]) -> None:
+        """Raises `UnknownFunction` if one is not deployed, also to the knowledge of the nodes."""
+        if all(name in self._membership.hosts for name in names):
+            return
+        self._refresh()
+        for name in names:
+            if name not in self._membership.hosts:
+                raise UnknownFunction(self._membership.platform, name, "it is not deployed")
+
+    def _refresh(self) -> None:
+        """Learn what other clients have deployed and removed, from the first node that answers."""
+        for link in self._membership.ready():
+            try:
+                report = link.ask(AskCatalogue(self._membership.stamp), CatalogueReport, ORDER_SECONDS)
+            except Lost:
+                continue
+            if isinstance(report, CatalogueReport):
+                self._membership.learn(report.entries)
+                return
+
+    def everywhere(self, order: Order) -> None:
+        """Have all nodes carry out an order. Raises `PlatformError` if there is none, or what one of them answers."""
+        ready = self._membership.ready()
+        if not self.exchange([(link, order) for link in ready], Finished):
+            raise PlatformError(
+                self._membership.platform, "(all)", f"no node is there: {self._membership.causes()}"
+            )
+
+    def by_host(self, names: Sequence[str], order: Callable[[tuple[str, ...]], Order]) -> None:
+        """Have the first host of each function carry out an order for its functions. Raises as `everywhere` does."""
+        self.check_known(names)
+        hosts = self._membership.hosts
+        links = {link.name: link for link in self._membership.ready()}
+        orders = []
+        for node, link in links.items():
+            if its := tuple(name for name in names if hosts[name][:1] == (node,)):
+                orders.append((link, order(its)))
+        self.exchange(orders, Finished)
+
+    def reports(self) -> list[tuple[NodeLink, NodeReport]]:
+        """What the nodes that are there tell of themselves."""
+        return self.exchange([(link, AskNode()) for link in self._membership.present()], NodeReport)
+
+    def exchange(self, orders: Sequence[tuple[NodeLink, Order]], wanted: type[_M]) -> list[tuple[NodeLink, _M]]:
+        """Have nodes carry out orders side by side, and return their answers. Raises the error of the first refusal."""
+        asked, answers, refusals = [], [], []
+        for link, order in orders:
+            try:
+                asked.append((link, link.send(order, ORDER_SECONDS)))
+            except Lost:
+                continue
+        for link, answer in asked:
+            try:
+                result = answer(wanted)
+            except Lost:
+                continue
+            if isinstance(result, Failure):
+                refusals.append(result.error_of(self._membership.platform, link.name))
+            else:
+                answers.append((link, result))
+        if refusals:
+            raise refusals[0]
+        return answers

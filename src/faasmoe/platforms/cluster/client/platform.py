@@ -1,0 +1,115 @@
+"""The client of a cluster, as a platform."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from faasmoe.platforms.base import (
+    Buffer,
+    Call,
+    Capabilities,
+    FunctionSpec,
+    PoolStatus,
+    Replies,
+    State,
+)
+from faasmoe.platforms.cluster.client.fanout import ClusterFanout
+from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.client.orders import ClusterOrders
+from faasmoe.platforms.cluster.client.pool_file import PoolFile
+from faasmoe.platforms.cluster.client.status import joined
+from faasmoe.platforms.cluster.protocol.handshake import Credentials, read_secret
+from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
+from faasmoe.util.closeable import Closeable
+from faasmoe.util.folders.run_folder import RunFolder, writing
+
+_SETTLE_SECONDS = 5.0  # for the nodes to join
+
+
+class ClusterPlatform(Closeable):
+    """Functions on the nodes of a cluster. Implements `platforms.base.Platform`.
+
+    Without `folder` it is the head of a new pool. With `folder` it is one of the clients of the pool whose head has
+    that run folder.
+    """
+
+    def __init__(self, pool: PoolFile, *, folder: Path | None = None) -> None:
+        """Raises `PlatformError` if no node can be used, `OptionError` if there is no secret."""
+        secret = read_secret(pool.secret)
+        self._run_folder = RunFolder() if folder is None else None
+        self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
+        credentials = Credentials(secret=secret, pool=pool.pool, head=folder is None)
+        self.membership = Membership(pool.platform, pool.nodes, credentials)
+        self.orders = ClusterOrders(self.membership)
+        self._fanout = ClusterFanout(self.membership, self.orders)
+        self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation
+        self._reporting = threading.Lock()
+        try:
+            if self._run_folder:
+                with writing(self.folder):
+                    pool.write(self.folder)
+            self.membership.settle(_SETTLE_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+        cores = sum(link.cores for link in self.membership.ready())
+        self.capabilities = Capabilities(shared_memory=True, worth_sharing=0, parallelism=cores)
+
+    @property
+    def address(self) -> str:
+        """See `Platform.address`: the run folder of the pool's head."""
+        return str(self.folder)
+
+    @property
+    def state(self) -> State:
+        """See `Platform.state`: one node is enough."""
+        return "ok" if self.membership.ready() else "starting"
+
+    def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        """See `Platform.deploy`."""
+        self.orders.deploy(specs)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """See `Platform.remove`."""
+        self.orders.remove(names)
+
+    def check_fits(self, names: Sequence[str]) -> None:
+        """See `Platform.check_fits`. Each node must hold those of the functions that it hosts."""
+        self.orders.by_host(names, CheckFits)
+
+    def invoke_many(
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Replies:
+        """See `Platform.invoke_many`."""
+        return self._fanout.run(calls, deadline, shared, meanwhile)
+
+    def prewarm(self, names: Sequence[str]) -> None:
+        """See `Platform.prewarm`: on the host that is called first."""
+        self.orders.by_host(names, PrewarmFunctions)
+
+    def stop(self, names: Sequence[str]) -> None:
+        """See `Platform.stop`: on all nodes."""
+        self.orders.check_known(names)
+        self.orders.everywhere(StopFunctions(tuple(names)))
+
+    def status(self) -> PoolStatus:
+        """See `Platform.status`. A lost node counts with what it has reported last."""
+        reports = self.orders.reports()
+        with self._reporting:
+            live = {link.incarnation: report.pool for link, report in reports}
+            gone = [report for agent, report in self._reports.items() if agent not in live]
+            self._reports |= live
+        by_node = {link.name: report.pool for link, report in reports}
+        return joined(by_node, gone, self.membership.functions())
+
+    def close(self) -> None:
+        """See `Platform.close`."""
+        self.membership.close()
+        if self._run_folder:
+            self._run_folder.close()

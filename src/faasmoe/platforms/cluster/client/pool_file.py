@@ -1,0 +1,38 @@
+"""How other processes of this machine find a pool: a file in the run folder of its head."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from faasmoe.errors import PlatformError
+from faasmoe.platforms.cluster.addresses import NodeAddress
+
+POOL = "cluster.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFile:
+    """What a client needs to know of a pool."""
+
+    platform: str  # name of the platform
+    pool: str
+    nodes: tuple[NodeAddress, ...]
+    secret: Path  # the file
+
+    def write(self, folder: Path) -> None:
+        """Raises `OSError`."""
+        nodes = [[node.host, node.port] for node in self.nodes]
+        raw = {"platform": self.platform, "pool": self.pool, "nodes": nodes, "secret": str(self.secret)}
+        (folder / POOL).write_text(json.dumps(raw))
+
+    @classmethod
+    def read(cls, folder: Path) -> PoolFile:
+        """Raises `PlatformError` if there is none."""
+        try:
+            raw = json.loads((folder / POOL).read_text())
+            nodes = tuple(NodeAddress(host, port) for host, port in raw["nodes"])
+            return cls(platform=raw["platform"], pool=raw["pool"], nodes=nodes, secret=Path(raw["secret"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PlatformError("cluster", "(all)", f"no pool of a cluster is at {folder}") from error

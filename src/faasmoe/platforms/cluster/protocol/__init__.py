@@ -1,0 +1,1 @@
+"""What crosses between clients and agents: frames over TCP, messages, and the handshake."""

@@ -1,0 +1,117 @@
+"""A TCP connection between a client and an agent."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import TypeVar
+
+from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, FrameReader, LinkRefused, Outgoing, framed
+from faasmoe.platforms.cluster.protocol.messages import Answered, Asked, ClusterMessage, TurnedAway
+from faasmoe.platforms.local.protocol.wire import Lost
+
+_IDLE, _INTERVAL, _PROBES = 5, 2, 3  # seconds, seconds and number of the kernel's probes of a silent peer
+_UNACKNOWLEDGED = 10_000  # milliseconds after which the kernel gives up what it has sent
+
+_A = TypeVar("_A", bound=ClusterMessage)
+
+
+class Connection:
+    """Carries frames both ways, one exchange at a time. For one thread; any thread may `cut` it.
+
+    Its socket does not block. All that waits takes an instant of `time.monotonic` as its deadline, or None.
+    """
+
+    def __init__(self, sock: socket.socket, most_head: int) -> None:
+        self.socket = sock
+        self.reader = FrameReader(most_head)
+        sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """See `select.poll`."""
+        return self.socket.fileno()
+
+    def send(self, message: ClusterMessage, deadline: float | None) -> None:
+        """Send a message. Raises `Lost`."""
+        self.push(Outgoing(framed(FrameKind.MESSAGE, messages.encode(message))), deadline)
+
+    def push(self, outgoing: Outgoing, deadline: float | None) -> None:
+        """Send a frame. Raises `Lost`."""
+        while not outgoing.flush(self.socket):
+            self._wait(select.POLLOUT, deadline)
+
+    def frame(self, deadline: float | None) -> Frame:
+        """The next frame, without its body. Raises `Lost`."""
+        while (frame := self.reader.head(self.socket)) is None:
+            self._wait(select.POLLIN, deadline)
+        return frame
+
+    def fill(self, room: list[memoryview], deadline: float | None) -> None:
+        """Receive the body of the last frame. Raises `Lost`."""
+        self.reader.into(room)
+        while not self.reader.fill(self.socket):
+            self._wait(select.POLLIN, deadline)
+
+    def asked(self, deadline: float | None) -> Asked:
+        """The next message of a client. Raises `Lost`."""
+        return messages.read_asked(_message(self.frame(deadline)))
+
+    def answered(self, deadline: float | None) -> Answered:
+        """The next message of an agent. Raises `Lost`."""
+        return messages.read_answered(_message(self.frame(deadline)))
+
+    def arrived(self) -> Answered | None:
+        """The next message of an agent, if it has arrived whole. Raises `Lost`."""
+        frame = self.reader.head(self.socket)
+        return None if frame is None else messages.read_answered(_message(frame))
+
+    def expect(self, wanted: type[_A], deadline: float | None) -> _A:
+        """The next message of an agent, of the kind `wanted`. Raises `Lost`, `LinkRefused` if it is `TurnedAway`."""
+        return expected(self.answered(deadline), wanted)
+
+    def _wait(self, what: int, deadline: float | None) -> None:
+        poll = select.poll()
+        poll.register(self.socket, what)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poll.poll(left):
+            raise Lost("it does not answer")
+
+    def cut(self) -> None:
+        """End the connection: whoever waits for it is told that it is lost. For any thread, and more than once."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self.socket.close()
+
+
+def expected(answer: Answered, wanted: type[_A]) -> _A:
+    """`answer` if it is of the kind `wanted`. Raises `LinkRefused` if it is `TurnedAway`, `Lost` if it is another."""
+    if isinstance(answer, wanted):
+        return answer
+    if isinstance(answer, TurnedAway):
+        raise LinkRefused(answer.cause)
+    raise Lost(f"it has answered {type(answer).__name__} instead of {wanted.__name__}")
+
+
+def _message(frame: Frame) -> memoryview:
+    if frame.kind != FrameKind.MESSAGE or frame.body:
+        raise Lost("a frame of another kind than a message")
+    return frame.head
+
+
+def prepare(sock: socket.socket) -> None:
+    """Send small frames at once, and have the kernel notice a peer that is gone without a word."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, _IDLE),
+        (socket.TCP_KEEPINTVL, _INTERVAL),
+        (socket.TCP_KEEPCNT, _PROBES),
+        (socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)

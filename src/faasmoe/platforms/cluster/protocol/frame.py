@@ -1,0 +1,185 @@
+"""Frames between clients and agents, over any stream socket: a header, a head, and a body.
+
+    header: magic FMcl, version, kind, bytes of the head, bytes of the body (little-endian, 24 bytes)
+
+The head is a message or the table of a batch (`messages`). The body is bytes that go where the receiver wants them:
+`FrameReader` receives them in place, but for those that came in one read with the head, `WINDOW` at most.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.local.protocol.wire import Lost
+
+VERSION = 1
+WINDOW = 32 << 10  # bytes that a read takes beyond what is known to come
+MOST_HEAD = 64 << 20  # bytes; all functions of a large model are deployed by one message
+MOST_BODY = 1 << 32  # bytes; as much as shared memory of the embedded platform holds
+_HEADER = struct.Struct("<4sHHI4xQ")
+HEADER = _HEADER.size
+_MAGIC = b"FMcl"
+_MOST_PARTS = 1000  # of one system call; IOV_MAX is 1024
+
+
+class FrameKind(IntEnum):
+    """What a frame's head is."""
+
+    MESSAGE = 1
+    BATCH = 2
+    REPLIES = 3
+
+
+_LAST_KIND = int(FrameKind.REPLIES)
+
+
+class LinkRefused(Lost):
+    """The other side cannot talk with this one, or will not: trying again does not help by itself."""
+
+
+class Frame(NamedTuple):
+    """The beginning of a frame. `head` is valid until the next one is read."""
+
+    kind: int
+    head: memoryview
+    body: int  # bytes that follow
+
+
+def framed(kind: FrameKind, head: bytes, body: Sequence[Buffer] = ()) -> list[Buffer]:
+    """The parts of a frame, for `Outgoing`."""
+    length = sum(memoryview(part).nbytes for part in body)
+    return [_HEADER.pack(_MAGIC, VERSION, kind, len(head), length) + head, *body]
+
+
+class Outgoing:
+    """A frame on its way into a socket, which may take it in pieces."""
+
+    def __init__(self, parts: Sequence[Buffer]) -> None:
+        self._views = [view for part in parts if (view := memoryview(part).cast("B")).nbytes]
+        self._at = 0  # views before this one are sent
+
+    def flush(self, sock: socket.socket) -> bool:
+        """Send what the socket takes. Returns whether all is sent. Raises `Lost`."""
+        views = self._views
+        try:
+            while self._at < len(views):
+                self._advance(sock.sendmsg(views[self._at : self._at + _MOST_PARTS]))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise Lost(error.strerror or str(error)) from error
+        return True
+
+    def _advance(self, sent: int) -> None:
+        while sent and sent >= (length := self._views[self._at].nbytes):
+            sent -= length
+            self._at += 1
+        if sent:
+            self._views[self._at] = self._views[self._at][sent:]
+
+
+class FrameReader:
+    """Reads frames from a stream socket, which may be blocking or not. For one thread."""
+
+    def __init__(self, most_head: int = MOST_HEAD) -> None:
+        self.most_head = most_head  # bytes of a head that are taken; more is an error, not an allocation
+        self._buffer = memoryview(bytearray(HEADER + WINDOW))
+        self._at = self._end = 0  # of what was received and not handed out
+        self._room: list[memoryview] = []  # of the body, as far as it has not come
+        self._view = 0  # of the room; those before it are full
+
+    def head(self, sock: socket.socket) -> Frame | None:
+        """The next frame, whose body must be received by `into` and `fill` before the next call.
+
+        None: it is not all there, and the socket does not block. Raises `Lost`, `LinkRefused` for another version.
+        """
+        while True:
+            wanted = HEADER
+            if self._end - self._at >= HEADER:
+                kind, head, body = self._header()
+                wanted += head
+                if self._end - self._at >= wanted:
+                    start, self._at = self._at + HEADER, self._at + wanted
+                    return Frame(kind, self._buffer[start : self._at], body)
+            self._make_room(wanted)
+            if not (got := _receive(sock, [self._buffer[self._end :]])):
+                return None
+            self._end += got
+
+    def into(self, room: Sequence[memoryview]) -> None:
+        """Have the body of the last frame received into `room`, one view after the other."""
+        self._room = [view for view in room if view.nbytes]
+        self._view = 0
+        here = self._end - self._at
+        while here and self._view < len(self._room):
+            view = self._room[self._view]
+            taken = min(here, view.nbytes)
+            view[:taken] = self._buffer[self._at : self._at + taken]
+            self._at += taken
+            here -= taken
+            self._filled(taken)
+
+    def fill(self, sock: socket.socket) -> bool:
+        """Receive of the body what is there. Returns whether it is complete. Raises `Lost`."""
+        while self._view < len(self._room):
+            got = _receive(sock, self._room[self._view : self._view + _MOST_PARTS])
+            if not got:
+                return False
+            self._filled(got)
+        return True
+
+    def _filled(self, got: int) -> None:
+        while got and got >= (length := self._room[self._view].nbytes):
+            got -= length
+            self._view += 1
+        if got:
+            self._room[self._view] = self._room[self._view][got:]
+
+    def _header(self) -> tuple[int, int, int]:
+        magic, version, kind, head, body = _HEADER.unpack_from(self._buffer, self._at)
+        if magic != _MAGIC:
+            raise Lost(f"it does not speak the protocol of clusters: a frame begins with {magic!r}")
+        if version != VERSION:
+            raise LinkRefused(
+                f"it speaks version {version} of the protocol of clusters, and this is version {VERSION}"
+            )
+        if not 1 <= kind <= _LAST_KIND:
+            raise Lost(f"a frame of unknown kind {kind}")
+        if head > self.most_head or body > MOST_BODY:
+            raise Lost(f"a frame with {head} bytes of head and {body} of body; {self.most_head} and {MOST_BODY} "
+                       "are the limits")  # fmt: skip
+        return kind, head, body
+
+    def _make_room(self, wanted: int) -> None:
+        """Have room for `wanted` bytes from `_at` on, and a window beyond what has come."""
+        have = self._end - self._at
+        rest = self._buffer[self._at : self._end]
+        if wanted > self._buffer.nbytes:
+            larger = memoryview(bytearray(wanted + WINDOW))
+            larger[:have] = rest
+            self._buffer = larger
+        elif self._at:
+            self._buffer[:have] = bytes(rest)  # they may overlap
+        else:
+            return
+        self._at, self._end = 0, have
+
+
+def _receive(sock: socket.socket, room: Sequence[memoryview]) -> int:
+    """Bytes received; 0 if the socket has none and does not block. Raises `Lost`."""
+    try:
+        got = sock.recv_into(room[0]) if len(room) == 1 else sock.recvmsg_into(room)[0]
+    except BlockingIOError:
+        return 0
+    except TimeoutError as error:
+        raise Lost("it does not answer") from error
+    except OSError as error:
+        raise Lost(error.strerror or str(error)) from error
+    if got == 0:
+        raise Lost("closed by the other side")
+    return got

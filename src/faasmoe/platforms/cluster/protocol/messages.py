@@ -1,0 +1,313 @@
+"""Messages between clients and agents: the heads of frames, as MessagePack.
+
+A connection carries one exchange at a time: the client asks, the agent replies. After the handshake (`handshake`) the
+connection's lane says what may be asked:
+
+    beat    `Beat`, four times a second
+    orders  what changes or tells the state of a node
+    calls   frames of the kind BATCH, answered by REPLIES or by a `Failure`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from faasmoe.errors import (
+    DeadlineExceeded,
+    FunctionError,
+    MessageError,
+    OptionError,
+    PlatformError,
+    ServingError,
+    UnknownFunction,
+    UserError,
+)
+from faasmoe.platforms.base import FunctionSpec, PoolStatus
+from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.msgpack import decode
+
+Lane = Literal["beat", "orders", "calls"]
+FailureKind = Literal["function", "unknown", "deadline", "option", "draining", "platform"]
+
+
+class ClusterMessage(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all messages."""
+
+
+class Hello(ClusterMessage, frozen=True, kw_only=True):
+    """The first message of a connection, from the client. Answered by `Challenge`."""
+
+    lane: Lane
+    pool: str  # for which the client works; empty: it only looks
+    head: bool  # whether the client owns the pool
+    nonce: bytes
+
+
+class Challenge(ClusterMessage, frozen=True, kw_only=True):
+    """The agent shows that it has the secret, and asks the same. Answered by `Proof`."""
+
+    node: str
+    nonce: bytes
+    proof: bytes
+
+
+class Proof(ClusterMessage, frozen=True):
+    """The client shows that it has the secret. Answered by `Welcome`."""
+
+    proof: bytes
+
+
+class Welcome(ClusterMessage, frozen=True, kw_only=True):
+    """The connection may be used."""
+
+    incarnation: str  # of the agent: another one when it was started again
+    cores: int
+    memory_budget: int | None
+
+
+class TurnedAway(ClusterMessage, frozen=True):
+    """The reply to a client that may not use the node."""
+
+    cause: str
+
+
+class Beat(ClusterMessage, frozen=True):
+    """A heartbeat. Answered by `BeatReply`."""
+
+
+class BeatReply(ClusterMessage, frozen=True):
+    """The node lives."""
+
+    stamp: int  # of the newest entry in its catalogue
+    draining: bool
+
+
+class CatalogueEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a catalogue knows of a function. Of two entries for one function the one with the larger stamp holds."""
+
+    name: str
+    stamp: int
+    spec: FunctionSpec | None  # None: it was removed
+    digest: str = ""  # of the artifact's contents; empty: it is no regular file
+    hosts: tuple[str, ...] = ()  # nodes that are to run it
+
+
+class Install(ClusterMessage, frozen=True):
+    """Take over entries of a catalogue: deploy and remove functions. Answered by `Finished`."""
+
+    entries: tuple[CatalogueEntry, ...]
+
+
+class AskCatalogue(ClusterMessage, frozen=True):
+    """Ask for the entries with stamps above `beyond`. Answered by `CatalogueReport`."""
+
+    beyond: int
+
+
+class CatalogueReport(ClusterMessage, frozen=True):
+    """Entries of a node's catalogue."""
+
+    entries: tuple[CatalogueEntry, ...]
+
+
+class StopFunctions(ClusterMessage, frozen=True):
+    """Drain functions' instances. Answered by `Finished`."""
+
+    names: tuple[str, ...]
+
+
+class PrewarmFunctions(ClusterMessage, frozen=True):
+    """Start an instance of each function that has none. Answered by `Finished`."""
+
+    names: tuple[str, ...]
+
+
+class CheckFits(ClusterMessage, frozen=True):
+    """Ask whether an instance of each function fits into the node's memory. Answered by `Finished` if so."""
+
+    names: tuple[str, ...]
+
+
+class AskNode(ClusterMessage, frozen=True):
+    """Ask for the state of the node. Answered by `NodeReport`."""
+
+
+class Finished(ClusterMessage, frozen=True):
+    """The order was carried out."""
+
+
+class Traffic(msgspec.Struct, frozen=True, array_like=True):
+    """The traffic of calls, since the agent was started."""
+
+    calls: int = 0  # answered
+    frames: int = 0  # in which they came
+    received: int = 0  # bytes
+    sent: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.calls + other.calls,
+            self.frames + other.frames,
+            self.received + other.received,
+            self.sent + other.sent,
+        )
+
+
+class NodeReport(ClusterMessage, frozen=True, kw_only=True):
+    """The state of a node."""
+
+    pool: PoolStatus
+    traffic: Traffic
+
+
+class Failure(ClusterMessage, frozen=True, kw_only=True):
+    """Why an order or a batch was not carried out."""
+
+    kind: FailureKind
+    cause: str
+    function: str = ""
+    error: str = ""  # class of what the function raised, for the kind `function`
+
+    @classmethod
+    def of(cls, error: UserError | ServingError) -> Failure:
+        """What a client may know of `error`."""
+        match error:
+            case FunctionError():
+                cause = str(error).partition(f"failed with {error.kind}: ")[2]
+                return cls(kind="function", cause=cause, function=error.function, error=error.kind)
+            case UnknownFunction():
+                return cls(kind="unknown", cause=error.cause, function=error.function)
+            case DeadlineExceeded():
+                return cls(kind="deadline", cause=error.cause, function=error.function)
+            case PlatformError():
+                return cls(kind="platform", cause=error.cause, function=error.function)
+            case UserError():
+                return cls(kind="option", cause=str(error))
+        return cls(kind="platform", cause=str(error), function="(all)")
+
+    def error_of(self, platform: str, node: str) -> UserError | ServingError:
+        """The error for the caller of `platform`."""
+        where = f"{self.cause} (node {node})"
+        match self.kind:
+            case "function":
+                return FunctionError(self.function, self.error, self.cause)
+            case "unknown":
+                return UnknownFunction(platform, self.function, self.cause)
+            case "deadline":
+                return DeadlineExceeded(platform, self.function, where)
+            case "option":
+                return OptionError(f"node {node}: {self.cause}")
+        return PlatformError(platform, self.function, where)
+
+
+class BatchCall(msgspec.Struct, frozen=True, array_like=True):
+    """A call in a batch."""
+
+    function: str
+    payload: int  # bytes
+    reply: int  # bytes at most
+    work: float
+
+
+class CallBatch(msgspec.Struct, frozen=True, array_like=True):
+    """The head of a batch. The body: payloads of all calls, then those rows of the shared buffer that they read."""
+
+    number: int  # of the batch on its connection, for the reply
+    seconds: float  # until the deadline
+    calls: list[BatchCall]
+    shared: int = 0  # bytes of the buffer that the calls share
+    row: int = 0  # bytes of one of its rows
+    runs: list[int] = []  # first row and number of rows, of each run of rows that is sent; the others are not read
+
+
+class BatchReplies(msgspec.Struct, frozen=True, array_like=True):
+    """The head of the replies to a batch. The body: replies in the order of the calls."""
+
+    number: int
+    lengths: list[int]  # bytes
+    busy: list[float]  # seconds
+    memory: list[int]  # bytes
+
+
+Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | AskNode
+Asked = Hello | Proof | Beat | Order
+Answered = Challenge | Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure
+
+_M = TypeVar("_M")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)
+
+
+def _path(kind: type, value: object) -> Path:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError("not a path")
+
+
+encode = msgspec.msgpack.Encoder(enc_hook=_text).encode
+_asked: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Asked, dec_hook=_path)
+_answered: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Answered, dec_hook=_path)
+_batch = msgspec.msgpack.Decoder(CallBatch)
+_replies = msgspec.msgpack.Decoder(BatchReplies)
+
+
+def read_asked(head: memoryview) -> Asked:
+    """What a client has sent. Raises `Lost`."""
+    asked: Asked = _read(_asked, head)
+    return asked
+
+
+def read_answered(head: memoryview) -> Answered:
+    """What an agent has sent. Raises `Lost`."""
+    answered: Answered = _read(_answered, head)
+    return answered
+
+
+def read_batch(head: memoryview, body: int) -> CallBatch:
+    """The head of a batch with `body` bytes of body. Raises `Lost` if it does not fit the body."""
+    batch = _read(_batch, head)
+    if min((min(call.payload, call.reply) for call in batch.calls), default=0) < 0 or batch.seconds < 0:
+        raise Lost("a batch with sizes or seconds below zero")
+    rows = _rows(batch)
+    if sum(call.payload for call in batch.calls) + rows != body:
+        raise Lost(f"a batch whose head does not fit its body of {body} bytes")
+    return batch
+
+
+def _rows(batch: CallBatch) -> int:
+    """Bytes of rows in the body. Raises `Lost` if they are not in order, or not all in the shared buffer."""
+    end = count = 0
+    if len(batch.runs) % 2 or min(batch.row, batch.shared) < 0:
+        raise Lost("a batch whose rows are malformed")
+    for first, rows in zip(batch.runs[::2], batch.runs[1::2], strict=True):
+        if first < end or rows < 1:
+            raise Lost("a batch whose rows are out of order")
+        end = first + rows
+        count += rows
+    if end * batch.row > batch.shared:
+        raise Lost(f"a batch with rows beyond its shared buffer of {batch.shared} bytes")
+    return count * batch.row
+
+
+def read_replies(head: memoryview, body: int, calls: int) -> BatchReplies:
+    """The head of the replies to so many calls. Raises `Lost` if it does not fit them or the body."""
+    replies = _read(_replies, head)
+    if {len(replies.lengths), len(replies.busy), len(replies.memory)} != {calls}:
+        raise Lost(f"replies that are not those to {calls} calls")
+    if min(replies.lengths, default=0) < 0 or sum(replies.lengths) != body:
+        raise Lost(f"replies whose head does not fit their body of {body} bytes")
+    return replies
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_M], head: memoryview) -> _M:
+    try:
+        return decode(decoder, head)
+    except MessageError as error:
+        raise Lost(str(error)) from error

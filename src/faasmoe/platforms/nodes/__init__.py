@@ -1,0 +1,1 @@
+"""The platform `nodes`: a cluster whose nodes a file lists."""

@@ -1,0 +1,34 @@
+"""The entry of the platform `nodes` in the registry."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from faasmoe.platforms.cluster.client.platform import ClusterPlatform
+from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
+from faasmoe.platforms.nodes.options import NodesOptions
+from faasmoe.platforms.registry import PlatformEntry
+from faasmoe.util.folders import run_folder
+
+NAME = "nodes"
+
+
+def _start(options: NodesOptions, _: Sequence[str]) -> ClusterPlatform:
+    """Agents have preloaded what functions need."""
+    nodes = tuple(options.nodes())
+    secret = Path(options.secret_file).absolute()
+    return ClusterPlatform(PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, secret=secret))
+
+
+def _connect(address: str) -> ClusterPlatform:
+    folder = Path(address)
+    return ClusterPlatform(PoolFile.read(folder), folder=folder)
+
+
+def _running(_: NodesOptions) -> list[str]:
+    return [str(folder) for folder in run_folder.live() if (folder / POOL).exists()]
+
+
+ENTRY = PlatformEntry(name=NAME, options=NodesOptions, start=_start, connect=_connect, running=_running)

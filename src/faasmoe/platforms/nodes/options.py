@@ -1,0 +1,28 @@
+"""Options of the platform `nodes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.addresses import NodeAddress, read_nodes
+
+
+@dataclass(frozen=True, slots=True)
+class NodesOptions:
+    """Where the nodes are. Their own options, such as their memory, are those of `faasmoe node`."""
+
+    nodes_file: str = field(
+        default="", metadata={"help": "File with the nodes' addresses, HOST:PORT one a line; needed."}
+    )
+    secret_file: str = field(
+        default="", metadata={"help": "File with the secret that the nodes were started with; needed."}
+    )
+
+    def nodes(self) -> list[NodeAddress]:
+        """The addresses of the nodes. Raises `OptionError`."""
+        for name in ("nodes_file", "secret_file"):
+            if not getattr(self, name):
+                raise OptionError(f"--platform nodes needs --platform-option {name}=FILE")
+        return read_nodes(Path(self.nodes_file))

@@ -1,0 +1,68 @@
+"""Starts real agents as processes, on loopback, for tests of clusters."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SECRET = "a secret that is long enough for tests"
+
+
+@dataclass(frozen=True)
+class Agent:
+    name: str
+    address: str
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+def secret_file(folder: Path, secret: str = SECRET) -> Path:
+    file = folder / "secret"
+    file.write_text(secret)
+    file.chmod(0o600)
+    return file
+
+
+@contextmanager
+def agent(folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Agent]:
+    """An agent, which is ended by SIGTERM and must end well, unless the test has killed it."""
+    command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--name", name, "--listen", listen]
+    command += ["--secret-file", str(folder / "secret"), "--log-level", "warning", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"listens on (\S+)", line)
+        assert found, f"the agent ended with {process.wait()}: {line}"
+        yield Agent(name, found[1], process)
+        process.terminate()
+        assert process.wait(timeout=30) in (0, -9)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def cluster(folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str) -> Iterator[list[Agent]]:
+    """Agents with a secret and a list of them in `folder`; see `options`."""
+    secret_file(folder)
+    with ExitStack() as stack:
+        agents = [stack.enter_context(agent(folder, name, *arguments)) for name in names]
+        (folder / "nodes").write_text("".join(f"{each.address}  # {each.name}\n" for each in agents))
+        yield agents
+
+
+def options(folder: Path) -> dict[str, object]:
+    """Options of the platform for the cluster in `folder`."""
+    return {"nodes_file": str(folder / "nodes"), "secret_file": str(folder / "secret")}
