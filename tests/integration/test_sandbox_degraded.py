@@ -15,7 +15,7 @@ import pytest
 
 from faasmoe.platforms.local.instance import sandbox
 from faasmoe.platforms.local.instance.sandbox import MACHINES, Sandbox, prepare
-from tests.integration.test_sandbox import (
+from tests.integration.sandboxes import (
     REFUSED,
     all_inside,
     attribute_changes,

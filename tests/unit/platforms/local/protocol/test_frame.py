@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import array
 import os
-import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -15,59 +11,17 @@ from hypothesis import strategies as st
 from faasmoe.platforms.local.protocol import frame
 from faasmoe.platforms.local.protocol.frame import BUFFER, HEADER, INLINE, MAX_INLINE, Header, ReplyHeader, Status
 from faasmoe.platforms.local.protocol.wire import Lost
+from tests.unit.platforms.local.protocol.frames import (
+    EMPTY,
+    call_after,
+    fresh,
+    pair,
+    received,
+    reply_after,
+    reply_bytes,
+)
 
 NUMBER = st.integers(0, 2**64 - 1)
-EMPTY = Header(INLINE, 0, 0, 0, 0, 0)
-
-
-@contextmanager
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
-
-
-@contextmanager
-def pipe() -> Iterator[tuple[int, int]]:
-    """Ends of a pipe that does not wait; the writing end is closed by the caller."""
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        yield reading, writing
-    finally:
-        os.close(reading)
-
-
-def fresh() -> memoryview:
-    return memoryview(bytearray(BUFFER))
-
-
-def received(sock: socket.socket, buffer: memoryview | None = None) -> tuple[Header, memoryview, list[int]]:
-    """A call that comes."""
-    call = frame.receive_call(sock, fresh() if buffer is None else buffer)
-    assert call is not None
-    return call
-
-
-def call_after(data: bytes) -> tuple[Header, bytes, list[int]]:
-    """What is received when the other side sends `data` and closes."""
-    with pair() as (ours, theirs):
-        theirs.sendall(data)
-        theirs.close()
-        header, inline, fds = received(ours)
-        return header, bytes(inline), fds
-
-
-def reply_after(data: bytes) -> tuple[int, int, int, bytes]:
-    with pair() as (ours, theirs):
-        theirs.sendall(data)
-        theirs.close()
-        buffer = fresh()
-        answer, end = frame.receive_reply(ours, buffer)
-        return *answer[:3], bytes(buffer[HEADER:end])
-
-
-def reply_bytes(status: int, crowded: int, length: int, inline: bytes = b"") -> bytes:
-    return struct.pack("<4sHBBQ48x", b"FMca", frame.VERSION, status, crowded, length) + inline
 
 
 class Pieces:
@@ -246,57 +200,6 @@ def test_another_kind_of_reply_is_refused(head: bytes) -> None:
         reply_after(head)
 
 
-def test_two_descriptors_arrive_and_can_be_used() -> None:
-    with pair() as (ours, theirs), pipe() as (reading, writing):
-        frame.send_call(theirs, frame.pack_call(EMPTY, segments=True), (), [writing, reading])
-        os.close(writing)
-        _, inline, fds = received(ours)
-        assert len(inline) == 0
-        assert len(fds) == 2
-        os.write(fds[0], b"through both")
-        assert os.read(fds[1], 100) == b"through both"
-        frame.close_all(fds)
-        assert os.read(reading, 1) == b""  # nobody has the writing end any more
-
-
-@pytest.mark.parametrize("count", [1, 3, 5])
-@pytest.mark.parametrize("segments", [True, False])
-def test_another_number_of_descriptors_is_refused_and_they_are_closed(count: int, segments: bool) -> None:
-    with pair() as (ours, theirs), pipe() as (reading, writing):
-        frame.send_call(theirs, frame.pack_call(EMPTY, segments), (), [writing] * count)
-        os.close(writing)
-        with pytest.raises(Lost, match="descriptors"):
-            frame.receive_call(ours, fresh())
-        assert os.read(reading, 1) == b""
-
-
-def test_two_descriptors_that_nobody_announced_are_closed() -> None:
-    with pair() as (ours, theirs), pipe() as (reading, writing):
-        frame.send_call(theirs, frame.pack_call(EMPTY), (), [writing] * 2)
-        os.close(writing)
-        with pytest.raises(Lost, match="2 descriptors came with flags 0"):
-            frame.receive_call(ours, fresh())
-        assert os.read(reading, 1) == b""
-
-
-def test_announced_descriptors_that_do_not_come_are_missed() -> None:
-    with pytest.raises(Lost, match="0 descriptors came with flags 1"):
-        call_after(frame.pack_call(EMPTY, segments=True))
-
-
-@given(st.integers(1, HEADER + 9))
-def test_descriptors_of_a_call_cut_short_are_closed(cut: int) -> None:
-    whole = frame.pack_call(EMPTY._replace(payload_length=10), segments=True) + bytes(10)
-    with pair() as (ours, theirs), pipe() as (reading, writing):
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writing] * 2))
-        theirs.sendmsg([whole[:cut]], [rights])
-        os.close(writing)
-        theirs.close()
-        with pytest.raises(Lost):
-            frame.receive_call(ours, fresh())
-        assert os.read(reading, 1) == b""
-
-
 def test_sending_to_a_closed_connection_is_lost() -> None:
     with pair() as (ours, theirs):
         ours.close()
@@ -314,15 +217,3 @@ def test_a_reply_that_did_not_come_yet_is_not_lost_but_half_a_one_is() -> None:
         theirs.sendall(reply_bytes(Status.OK, 0, 10, b"12345"))
         with pytest.raises(Lost, match="stopped in the middle"):
             frame.receive_reply(ours, fresh())
-
-
-def test_only_descriptors_are_taken_from_what_comes_beside_a_frame() -> None:
-    rights = struct.pack("3i", 5, 6, 7)
-    ancillary = [
-        (socket.SOL_SOCKET, socket.SCM_RIGHTS, rights[:8]),
-        (socket.SOL_SOCKET, socket.SCM_CREDENTIALS, rights),
-        (socket.IPPROTO_IP, socket.SCM_RIGHTS, rights),
-        (socket.SOL_SOCKET, socket.SCM_RIGHTS, rights[8:] + b"\0\0"),
-    ]
-    assert frame.descriptors(ancillary) == [5, 6, 7]
-    assert frame.descriptors([]) == []
