@@ -14,7 +14,7 @@ import pytest
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.report.page import write
 from faasmoe.evaluation.results import LeftOut, Results, Run
-from tests.unit.cli.test_main import run as faasmoe
+from tests.unit.cli.commands import run as faasmoe
 from tests.unit.evaluation.made import results, run
 
 OURS = "faasmoe-shared"

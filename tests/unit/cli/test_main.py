@@ -1,21 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from faasmoe.cli import main as command
 from tests.tiny import save_tiny
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["faasmoe", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        command.main()
-    return int(caught.value.code or 0)
+from tests.unit.cli.commands import run
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.registry import PlatformEntry, find
 from faasmoe.util import machine
 from tests.packages import install_platform
-from tests.unit.cli.test_main import run
+from tests.unit.cli.commands import run
 
 GIB = 1 << 30
 

@@ -18,7 +18,7 @@ from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.errors import NOT_FINITE
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
-from tests.unit.engine.experts.test_costs import part, replies, reply
+from tests.unit.engine.experts.parts import part, replies, reply
 from tests.unit.running_sum import RunningSumSpec
 
 HARMLESS, VOCABULARY = 90, 97

@@ -21,7 +21,7 @@ from faasmoe.engine.speculation.speculator import Speculator
 from faasmoe.engine.step import ScheduledTokens
 from faasmoe.errors import DeadlineExceeded, FunctionError
 from faasmoe.protocol.request import GenerationRequest, SamplingParams
-from tests.unit.engine.experts.test_costs import part, replies, reply
+from tests.unit.engine.experts.parts import part, replies, reply
 from tests.unit.engine.harm import (
     VOCABULARY,
     Case,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faasmoe.cli.evaluation.workloads import requests
-from tests.unit.cli.test_main import run as faasmoe
+from tests.unit.cli.commands import run as faasmoe
 from tests.unit.evaluation.made import results, run
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from faasmoe.cli import main as command
 from faasmoe.cli.kernels import cache, calibration
 from faasmoe.experts.calibrator import PRODUCTS
 from faasmoe.experts.formats import conversions
@@ -17,16 +15,10 @@ from faasmoe.experts.kernels.choice import VARIABLE
 from faasmoe.experts.kernels.cpu import Cpu
 from faasmoe.experts.kernels.instruction_set import known
 from faasmoe.util.folders.user_cache import CACHE
+from tests.unit.cli.commands import run
 
 FORMATS = [BFLOAT16, *conversions()]
 UNMEASURED = "the best by the CPU's flags, nothing was measured"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["faasmoe", "kernels", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        command.main()
-    return int(caught.value.code or 0)
 
 
 def measured(times: dict[str, float], onednn: float | None = None) -> Calibration:
@@ -68,7 +60,7 @@ def new_cpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_programs_read_which_sets_there_are_and_why_one_is_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "--json") == 0
+    assert run(monkeypatch, "kernels", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["architecture"], facts["cpu"]) == (Cpu.here().architecture, "Old 8")
     assert facts["used"] == {format: {"instruction_set": "baseline", "onednn_rows": None} for format in FORMATS}
@@ -81,7 +73,7 @@ def test_programs_read_which_sets_there_are_and_why_one_is_used(
 def test_people_see_a_table_in_which_nothing_is_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch) == 0
+    assert run(monkeypatch, "kernels") == 0
     out = capsys.readouterr().out
     assert "Old 8" in out
     assert max(map(len, out.splitlines())) <= 80
@@ -93,14 +85,14 @@ def test_a_set_that_is_named_is_the_reason(
 ) -> None:
     cache.remember(measured({name: 1.0 + i for i, name in enumerate(new_cpu)}))
     monkeypatch.setenv(VARIABLE, "baseline")
-    assert run(monkeypatch, "--json") == 0
+    assert run(monkeypatch, "kernels", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["reason"] == "FAASMOE_KERNELS=baseline"
     assert {its["instruction_set"] for its in facts["used"].values()} == {"baseline"}
-    assert run(monkeypatch) == 0
+    assert run(monkeypatch, "kernels") == 0
     assert capsys.readouterr().out.endswith(": FAASMOE_KERNELS=baseline\n")
     monkeypatch.setenv(VARIABLE, "avx1024")
-    assert run(monkeypatch) == 2
+    assert run(monkeypatch, "kernels") == 2
     expected = f"error: FAASMOE_KERNELS=avx1024: must be one of {', '.join(new_cpu)}, which run here\n"
     assert capsys.readouterr().err == expected
 
@@ -110,7 +102,7 @@ def test_what_was_measured_is_shown_at_80_columns_and_used(
 ) -> None:
     times = {name: 100.25 - 10 * i for i, name in enumerate(new_cpu)}
     cache.remember(measured(times, onednn=0.0123))
-    assert run(monkeypatch) == 0
+    assert run(monkeypatch, "kernels") == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
@@ -129,7 +121,7 @@ def test_programs_read_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache.remember(measured({"baseline": 3.5}))
-    assert run(monkeypatch, "--json") == 0
+    assert run(monkeypatch, "kernels", "--json") == 0
     found = json.loads(capsys.readouterr().out)["calibration"]
     assert found["seconds"] == 2.345
     assert found["measurements"][0] == {
@@ -151,7 +143,7 @@ def test_formats_may_be_computed_by_different_sets(
         for format in FORMATS
     ]
     cache.remember(Calibration(its, 1.0))
-    assert run(monkeypatch) == 0
+    assert run(monkeypatch, "kernels") == 0
     lines = capsys.readouterr().out.splitlines()
     others = ", ".join(format for format in FORMATS if format != "int8")
     assert f"{best} is used for {others}" in lines
@@ -164,5 +156,5 @@ def test_it_measures_when_it_is_asked_to(
     cache.remember(measured({name: 1.0 + i for i, name in enumerate(reversed(new_cpu))}))
     again = measured({name: 1.0 + i for i, name in enumerate(new_cpu)})
     monkeypatch.setattr(calibration, "measure", lambda: again)
-    assert run(monkeypatch, "--measure", "--json") == 0
+    assert run(monkeypatch, "kernels", "--measure", "--json") == 0
     assert json.loads(capsys.readouterr().out)["used"][BFLOAT16]["instruction_set"] == new_cpu[0]

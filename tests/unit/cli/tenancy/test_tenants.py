@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.test_main import run
+from tests.unit.cli.commands import run
 
 Capture = pytest.CaptureFixture[str]
 

@@ -13,7 +13,7 @@ from faasmoe.tenancy.database import tables
 from faasmoe.tenancy.database.schema import open_database
 from faasmoe.tenancy.ledger.ledger import Idle
 from tests.records import RECORD
-from tests.unit.cli.test_main import run
+from tests.unit.cli.commands import run
 
 ENDED = 1795521600.0  # 2026-11-24 12:00 UTC
 PERIOD = ("--from", "2026-11-01", "--to", "2026-11-30")
