@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import httpx
+
 from faasmoe.platforms.local.platform import LocalPlatform
 from tests import processes
 from tests.waiting import wait_until
+
+MODEL = "faasmoe-demo"
+PROMPT = "It was a dark night, and"
 
 
 @dataclass(frozen=True)
@@ -122,3 +129,18 @@ def _logged_greeting(process: subprocess.Popen[str], stderr: IO[str] | None) -> 
     assert wait_until(ready, 120)
     assert lines, f"the server ended with {process.returncode} before it was ready"
     return lines[0]
+
+
+def metric(server: Server, name: str) -> float:
+    """Summed over its labels."""
+    lines = httpx.get(f"{server.url}/metrics", timeout=30).text.splitlines()
+    values = [float(line.split()[-1]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line)]
+    assert values
+    return sum(values)
+
+
+def wait_for_metric(server: Server, name: str, value: float, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while metric(server, name) != value and time.monotonic() < end:
+        select.select([], [], [], 0.05)
+    return metric(server, name) == value

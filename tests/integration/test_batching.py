@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from faasmoe.model.checkpoint.source import resolve
-from tests.integration.servers import Server, serve
-from tests.integration.test_server import MODEL, PROMPT, metric, wait_for_metric
+from tests.integration.servers import MODEL, PROMPT, Server, metric, serve, wait_for_metric
 
 LONG = "The king went over the sea, and the night was dark. " * 120
 

@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from faasmoe.model.checkpoint.source import resolve
-from tests.integration.servers import Server, serve
-from tests.integration.test_server import metric
+from tests.integration.servers import Server, metric, serve
 from tests.waiting import wait_until
 
 SHARD = "model.safetensors"

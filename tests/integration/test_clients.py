@@ -7,8 +7,7 @@ import json
 
 import httpx
 
-from tests.integration.servers import Server
-from tests.integration.test_server import MODEL, wait_for_metric
+from tests.integration.servers import MODEL, Server, wait_for_metric
 from tests.streams import data_of
 
 CLIENTS, TOKENS = 200, 8

@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.fuzz.seeds import bodies
 from tests.fuzz.served import Findings, live_beside, plausible
 from tests.fuzz.targets import CORPUS
-from tests.integration.servers import Server
-from tests.integration.test_server import MODEL
+from tests.integration.servers import MODEL, Server
 
 EXAMPLES = 50  # a route and a mode of generation
 

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from faasmoe.model.checkpoint.source import resolve
-from tests.integration.servers import Server
-from tests.integration.test_server import MODEL, PROMPT, metric, wait_for_metric
+from tests.integration.servers import MODEL, PROMPT, Server, metric, wait_for_metric
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of the sea."}]
 

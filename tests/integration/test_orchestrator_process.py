@@ -21,8 +21,7 @@ import torch
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.util.folders.run_folder import RunFolder
-from tests.integration.servers import Server, serve
-from tests.integration.test_server import metric
+from tests.integration.servers import Server, metric, serve
 from tests.memory import mapped_bytes, present_bytes, private_memory_holds
 from tests.streams import data_of
 from tests.waiting import alive, wait_until

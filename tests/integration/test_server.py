@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import select
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +16,8 @@ import httpx
 import openai
 import pytest
 
-from tests.integration.servers import Server
+from tests.integration.servers import MODEL, PROMPT, Server, metric, wait_for_metric
 from tests.tools import tool
-
-MODEL = "faasmoe-demo"
-PROMPT = "It was a dark night, and"
 
 
 @pytest.fixture(scope="module")
@@ -235,21 +229,6 @@ def test_a_budget_too_small_for_a_token_is_refused_and_names_the_least() -> None
         done = subprocess.run([*command, size], capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 2
         assert said in done.stderr
-
-
-def metric(server: Server, name: str) -> float:
-    """Summed over its labels."""
-    lines = httpx.get(f"{server.url}/metrics", timeout=30).text.splitlines()
-    values = [float(line.split()[-1]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line)]
-    assert values
-    return sum(values)
-
-
-def wait_for_metric(server: Server, name: str, value: float, seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while metric(server, name) != value and time.monotonic() < end:
-        select.select([], [], [], 0.05)
-    return metric(server, name) == value
 
 
 def test_a_port_in_use_is_an_error_before_anything_starts(server: Server) -> None:

@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from tests.hostile import hostile_bodies
-from tests.integration.servers import Server
-from tests.integration.test_server import MODEL
+from tests.integration.servers import MODEL, Server
 
 CONTROL = "<|endoftext|>"
 
