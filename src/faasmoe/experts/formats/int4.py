@@ -105,16 +105,17 @@ class Int4Format(WeightFormat):
     Only our own copies of checkpoints hold such weights, so none are recognised in a checkpoint.
     """
 
+    name = Int4Matrix.format
     block_kernel = "faasmoe.experts.fused:FusedExperts"
+    head = (
+        "int6"  # in int4 it costs as much quality as all other weights together (`python -m benchmarks.quality`)
+    )
     multiple = GROUP
-
-    def __init__(self, matrix: type[Int4Matrix], head: str = "") -> None:
-        self.name, self.head = matrix.format, head  # type: ignore[misc]  # of the object, not of the class
-        self._matrix = matrix
+    matrix: ClassVar[type[Int4Matrix]] = Int4Matrix
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         """See `WeightFormat`."""
-        return Int4Location(self._matrix, *parts)
+        return Int4Location(self.matrix, *parts)
 
     def arrays(self, matrix: Int4Matrix) -> tuple[NDArray[Any], ...]:
         """See `WeightFormat`."""
@@ -123,12 +124,12 @@ class Int4Format(WeightFormat):
     def converted(self, name: str, shape: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
         """See `WeightFormat`."""
         outs, ins = shape
-        width = ins // GROUP * group_bytes(self._matrix.bits)
+        width = ins // GROUP * group_bytes(self.matrix.bits)
         return {name: ("U8", (outs, width)), f"{name}.scale": ("F32", (outs,))}
 
     def convert(self, weight: NDArray[Any]) -> Int4Matrix:
         """See `WeightFormat`."""
-        return self._matrix.nearest(weight)
+        return self.matrix.nearest(weight)
 
     def addresses(self, matrix: Int4Matrix) -> Addresses | None:
         """See `WeightFormat`: matrices in memory with contiguous rows of whole groups."""
@@ -142,5 +143,4 @@ class Int4Format(WeightFormat):
         return matrix[rows].exact()
 
 
-# The layer that gives logits costs as much quality in int4 as all others together (`python -m benchmarks.quality`).
-FORMAT = Int4Format(Int4Matrix, head="int6")
+FORMAT = Int4Format()

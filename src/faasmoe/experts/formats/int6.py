@@ -17,5 +17,12 @@ class Int6Matrix(Int4Matrix):
     kernel_format: ClassVar[KernelFormat] = KernelFormat.INT6
 
 
-FORMAT = Int4Format(Int6Matrix)
-"""The format in which `int4` keeps the layer that gives logits."""
+class Int6Format(Int4Format):
+    """The format in which `int4` keeps the layer that gives logits."""
+
+    name = Int6Matrix.format
+    head = ""
+    matrix = Int6Matrix
+
+
+FORMAT = Int6Format()
