@@ -10,7 +10,7 @@
 
 enum {
     X_BYTES = 2 * 8 * WHOLE, /* of the rows of a tile that stay in the first cache while weights pass */
-    STREAMED = 6,            /* from so many rows on a tile does enough with x to have it from the second cache */
+    STREAMED = 6,            /* so many rows come from the second cache in time, unless weights from memory go there */
     CHUNK_BYTES = 192 << 10, /* of weights that stay in the second cache while all rows of x pass */
     AHEAD = 8 << 10,         /* bytes of weights that pass between a fetch and its use */
     AHEAD_IN_LINE = 1 << 10, /* the same where weight rows go one by one, as for one row of x: they are one stream */
@@ -45,6 +45,14 @@ BY_ROWS(TILE, WIDE_BFLOAT16, 3)
      [WIDE_BFLOAT16] = {BY_ROWS(NAME, WIDE_BFLOAT16, outs)}}
 static Tile *const ONE_OUT[][MOST_ROWS] = TILES(1), *const SEVERAL[][MOST_ROWS] = TILES(3);
 
+typedef struct {
+    const Matrix *matrix;
+    int64_t ins, first, last; /* a chunk of weight rows */
+    int64_t end;              /* of all weight rows that are asked for */
+    const float *x_scales;    /* of all rows of x, or NULL */
+    bool cached;              /* whether other rows of x have met the chunk */
+} Chunk;
+
 /* Bytes from the weights of the tile at `out` and `column` to those that are fetched meanwhile: AHEAD in the order of
  * tiles, which is that of weight rows, then of blocks of columns, then of chunks.
  */
@@ -70,7 +78,8 @@ void plain_sums(const Chunk *chunk, const char *x, int64_t rows, floats *running
     int64_t line = line_bytes(format, chunk->ins);
     int64_t x_column = packed_bytes(format) * rows, unit = format == INT8 ? WHOLE : STEP;
     int64_t at_once = rows == 1 ? 1 : MOST_OUTS; /* weight rows of a tile */
-    int64_t block = rows < STREAMED ? X_BYTES / x_column / unit * unit : chunk->ins; /* of columns */
+    bool streamed = chunk->cached && rows >= STREAMED;
+    int64_t block = streamed ? chunk->ins : X_BYTES / x_column / unit * unit; /* of columns */
     for (int64_t column = 0; column < chunk->ins; column += block) {
         int64_t columns = chunk->ins - column < block ? chunk->ins - column : block, out = chunk->first;
         while (out < chunk->last) {
@@ -129,10 +138,11 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
     int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {
-        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, x_scales};
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, x_scales, false};
         for (int64_t row = 0, at_once; row < rows; row += at_once) {
             at_once = row_group(rows, row).rows;
             run_group(&chunk, x + row_size(format, ins) * row, row, at_once, sink);
+            chunk.cached = true;
         }
     }
 }

@@ -21,13 +21,18 @@ typedef struct {
     int64_t first, rows;
 } RowGroup;
 
-/* The group of row `row`. Groups are as few as can be, and differ by one row: one row alone takes as long as four. */
+/* The group of row `row`: MOST_ROWS rows, as many as are left in the last one.
+ *
+ * If these are few, the last two groups are of one size: a row alone takes as long as four.
+ */
 INLINE RowGroup row_group(int64_t rows, int64_t row)
 {
-    int64_t groups = (rows + MOST_ROWS - 1) / MOST_ROWS, least = rows / groups, larger = rows % groups * (least + 1);
-    if (row < larger)
-        return (RowGroup){row - row % (least + 1), least + 1};
-    return (RowGroup){row - (row - larger) % least, least};
+    int64_t first = row - row % MOST_ROWS, rest = rows % MOST_ROWS;
+    int64_t last_two = rows - rest - MOST_ROWS, half = (MOST_ROWS + rest + 1) / 2;
+    if (rest == 0 || rest >= MOST_ROWS / 2 || last_two < 0 || row < last_two)
+        return (RowGroup){first, rows - first < MOST_ROWS ? rows - first : MOST_ROWS};
+    return row < last_two + half ? (RowGroup){last_two, half}
+                                 : (RowGroup){last_two + half, MOST_ROWS + rest - half};
 }
 
 /* Lay out x [ins], in float32 if the format is `wide`, else bfloat16, as row number `row` of so many in `packed`. */
