@@ -110,7 +110,7 @@ def test_a_row_has_the_same_bits_in_any_company(
 @pytest.mark.parametrize("rows", [5, 13])
 @pytest.mark.parametrize("dtype", [None, *FLOATS, torch.int8])
 def test_wide_rows_have_the_same_bits_in_any_company(dtype: torch.dtype | None, rows: int) -> None:
-    x, weight, bias = operands(rows, 50, 4100, seed=rows)
+    x, weight, bias = operands(rows, 50, 4112, seed=rows)
     matrix: Matrix = Int8Matrix.nearest(as_array(weight)) if dtype == torch.int8 else weight
     if dtype in FLOATS:
         x, matrix, bias = in_float32(dtype, x, weight, bias)
