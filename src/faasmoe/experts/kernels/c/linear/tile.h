@@ -42,13 +42,15 @@
 
 enum { STEP = 2 * LANES, VECTOR = sizeof(floats), CACHE_LINE = 64 };
 enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen at most: that stays below 2^31 */
-/* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. */
+/* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. TOGETHER weight rows are read before
+ * they are multiplied: without AVX each product needs a register of its own.
+ */
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { MOST_ROWS = 8, MOST_OUTS = 3 };
-#define BY_ROWS(each, ...) UP_TO_FOUR(each, __VA_ARGS__) FROM_FIVE_ON(each, __VA_ARGS__)
+enum { MOST_ROWS = 8, MOST_OUTS = 3, TOGETHER = 3 };
+#elif defined(__AVX__)
+enum { MOST_ROWS = 4, MOST_OUTS = 3, TOGETHER = 3 };
 #else
-enum { MOST_ROWS = 4, MOST_OUTS = 3 };
-#define BY_ROWS(each, ...) UP_TO_FOUR(each, __VA_ARGS__)
+enum { MOST_ROWS = 4, MOST_OUTS = 3, TOGETHER = 1 };
 #endif
 /* each(..., rows) for all numbers of rows that go through a tile together. */
 #define UP_TO_FOUR(each, ...) each(__VA_ARGS__, 1) each(__VA_ARGS__, 2) each(__VA_ARGS__, 3) each(__VA_ARGS__, 4)
@@ -197,6 +199,27 @@ INLINE floats add_products(Format format, floats weights, const char *x, floats 
     return multiply_add(weights, load(x), sum);
 }
 
+/* Add the products of a vector of so many weight rows with one of each row of x to `sums`. */
+INLINE void tile_vector(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
+                        int vector, int64_t ahead)
+{
+    const int64_t x_column = VECTOR * vector, cache_line = CACHE_LINE * vector;
+    floats weights[TOGETHER];
+    UNROLL
+    for (int out = 0; out < outs; out++) {
+        weights[out] = read_weights(format, w + line * out, vector);
+        if (cache_line < STEP * weight_bytes(format))
+            __builtin_prefetch(w + line * out + ahead + cache_line, 0, 2);
+    }
+    UNROLL
+    for (int row = 0; row < rows; row++) {
+        const char *its = x + STEP * packed_bytes(format) * row + x_column;
+        UNROLL
+        for (int out = 0; out < outs; out++)
+            sums[rows * out + row] = add_products(format, weights[out], its, sums[rows * out + row]);
+    }
+}
+
 /* Add a step's products to `sums` [outs, rows]. What lies `ahead` bytes behind the weights is fetched meanwhile.
  *
  * It goes to the second cache, by which eight rows were measured to run a third faster than by the first.
@@ -204,25 +227,15 @@ INLINE floats add_products(Format format, floats weights, const char *x, floats 
 INLINE void tile_step(Format format, int outs, int rows, const char *w, int64_t line, const char *x, floats *sums,
                       int64_t ahead)
 {
+    const int together = outs < TOGETHER ? outs : TOGETHER;
     UNROLL
     for (int vector = 0; vector < vectors_of(format); vector++) {
-        const int64_t x_column = VECTOR * vector, cache_line = CACHE_LINE * vector;
-        floats weights[MOST_OUTS];
         UNROLL
-        for (int out = 0; out < outs; out++) {
-            weights[out] = read_weights(format, w + line * out, vector);
-            if (cache_line < STEP * weight_bytes(format))
-                __builtin_prefetch(w + line * out + ahead + cache_line, 0, 2);
+        for (int out = 0; out < outs; out += together) {
+            tile_vector(format, together, rows, w + line * out, line, x, sums + rows * out, vector, ahead);
+            if (vectors_of(format) > 1 || together < outs) /* or compilers read what follows into registers, too */
+                __asm__ volatile("" ::: "memory");
         }
-        UNROLL
-        for (int row = 0; row < rows; row++) {
-            const char *its = x + STEP * packed_bytes(format) * row + x_column;
-            UNROLL
-            for (int out = 0; out < outs; out++)
-                sums[rows * out + row] = add_products(format, weights[out], its, sums[rows * out + row]);
-        }
-        if (vectors_of(format) > 1)
-            __asm__ volatile(""); /* or compilers read the next ones before, into more registers than there are */
     }
 }
 
