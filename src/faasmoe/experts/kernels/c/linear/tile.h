@@ -187,8 +187,13 @@ INLINE floats read_weights(Format format, const char *weights, int vector)
 /* Add the products of a vector of weights with one of x. */
 INLINE floats add_products(Format format, floats weights, const char *x, floats sum)
 {
-    if (format == INT8)
-        return add_bytes(sum, weights, load(x));
+    if (format == INT8) {
+        sum = (floats)add_pairs((ints)sum, (shorts)weights, (shorts)load(x));
+#if defined(__x86_64__) && !defined(__clang__)
+        __asm__("" : "+v"(sum)); /* or GCC 12 has each sum in two registers, as floats and as whole numbers */
+#endif
+        return sum;
+    }
 #if defined(__AVX512BF16__)
     if (format == BFLOAT16)
         return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)load(x));
