@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#ifdef __aarch64__
+enum { PAGE = 64 << 10 }; /* the largest that a kernel may have; `madvise` takes whole ones, and what lies in the last */
+#else
 enum { PAGE = 4096 };
+#endif
 static _Thread_local struct {
     void *memory;
     size_t size, used; /* bytes; since the last trim at most `used` of them were needed */
