@@ -68,7 +68,7 @@ def test_what_is_not_finite_is_refused() -> None:
             Int8Matrix.nearest(np.array([[1.0, bad]], np.float32))
 
 
-X_OFF = 2**-16  # kernels multiply by sixteen bits of x, of which a row's largest number has all
+X_OFF = 0.5 / 0x7F7F  # kernels multiply by whole numbers, up to 0x7f7f for the largest of a row of x
 
 
 @given(

@@ -48,7 +48,7 @@ def test_onednn_takes_as_many_rows_as_it_was_chosen_for_unless_the_weight_is_qua
     x, weight, bias = operands(rows, 5, 32, seed=0)
     quantised = Int8Matrix.nearest(as_array(weight))
     exact = torch.from_numpy(quantised.exact()) if int8 else weight
-    x_off = 2**-16 if int8 else 0  # in eight bits kernels multiply by sixteen bits of x
+    x_off = 0.5 / 0x7F7F if int8 else 0  # kernels multiply by whole numbers, up to 0x7f7f
     assert_rounded_once(linear(x, quantised if int8 else weight, bias), x, exact, bias, x_off)
     assert len(calls) == (1 if int8 else ours)  # torch reads no quantised weight
 
