@@ -1,10 +1,14 @@
-"""Keeps Python's garbage collector away from imported objects, so that processes start sooner."""
+"""Keeps Python's memory management away from imported objects: processes start sooner, and share more with forks."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_IMMORTAL = 0xFFFFFFFF  # Include/object.h of CPython 3.12 and 3.13: the lower half of an immortal object's count
 
 
 @contextmanager
@@ -30,3 +34,18 @@ def keep_imported() -> None:
     million objects takes a quarter of a second.
     """
     gc.freeze()
+
+
+def immortalise() -> None:
+    """Have references to all objects that are there now not be counted, so that using them writes to no page.
+
+    For a process that forks: each child that uses an object would get a copy of its page. The objects are immortal as
+    PEP 683 has it, and never freed. Takes some 50 ms; does nothing before CPython 3.12, which counts all references.
+    """
+    if sys.getrefcount(None) != _IMMORTAL or "t" in sys.abiflags:  # builds with free threads count elsewhere
+        return
+    gc.unfreeze()
+    objects = gc.get_objects()
+    gc.freeze()
+    for address in {*map(id, objects), *map(id, gc.get_referents(*objects))}:
+        ctypes.c_uint32.from_address(address).value = _IMMORTAL

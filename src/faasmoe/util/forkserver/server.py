@@ -53,17 +53,22 @@ class ForkServer:
         work: Work,
         *,
         prefork: int = 0,
+        settle: Callable[[], None] | None = None,
         fork: Callable[[Callable[[Connection], None]], Worker] = fork_worker,
         kill: Callable[[int, int], None] = os.kill,
         read: ReadState = read_state,
         children: Children | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        """`role`: the children's name in the log and in the process table. `prefork`: workers to be forked ahead."""
+        """`role`: the children's name in the log and in the process table. `prefork`: workers to be forked ahead.
+
+        `settle` does once what later children gain by, as soon as the first children have their assignments.
+        """
         self._connection = connection
         self._role = role
         self._work = work
         self._prefork = prefork
+        self._settle = settle
         self._fork_worker = fork
         self._kill_process = kill
         self._read = read
@@ -93,6 +98,9 @@ class ForkServer:
         return None if len(self._waiting) >= self._prefork else 1000 * self._backoff.left
 
     def _fork_ahead(self) -> None:
+        if self._settle and self._numbers:
+            self._settle()
+            self._settle = None
         try:
             self._waiting.append(self._new_worker())
         except OSError as error:

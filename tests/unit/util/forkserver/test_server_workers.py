@@ -43,6 +43,14 @@ def test_orders_come_before_workers_that_are_forked_ahead() -> None:
     assert sent == [Forked(7, 100), Ended(7, 0), Forked(8, 101)]
 
 
+def test_it_settles_once_when_orders_were_obeyed_and_none_waits() -> None:
+    forks, settled = Forks(), list[list[int]]()
+    script = Script(2, Fork(7), Fork(8), 2, Fork(9), 1)
+    made = made_of(script, forks, prefork=2, settle=lambda: settled.append(sorted(forks.ends)))
+    serve_by(made, script, forks)
+    assert settled == [[100, 101]]  # before it forks ahead again
+
+
 def test_as_many_workers_wait_as_are_wanted() -> None:
     forks = Forks()
     made = made_of(script := Script(3, Fork(7), 1, Kill(7)), forks, prefork=3)

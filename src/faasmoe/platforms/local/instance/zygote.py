@@ -21,7 +21,7 @@ from faasmoe.platforms.local.protocol.public_text import public
 from faasmoe.util.forkserver.connection import Connection
 from faasmoe.util.forkserver.messages import Loaded, LoadFailed
 from faasmoe.util.forkserver.server import ForkServer, run
-from faasmoe.util.gc_freeze import importing, keep_imported
+from faasmoe.util.gc_freeze import immortalise, importing, keep_imported
 
 log = logging.getLogger("faasmoe.platforms.local.instance.zygote")  # it is run as __main__
 
@@ -55,7 +55,7 @@ def _serve(daemon: Connection) -> None:
         except NoRoom:
             log.warning("no thread or descriptor for a rehearsal; each instance takes more memory")
     work = partial(live, sandbox=prepare(), warm_up=warm_up)
-    server = ForkServer(daemon, ROLE, work, prefork=preload.prefork)
+    server = ForkServer(daemon, ROLE, work, prefork=preload.prefork, settle=immortalise)
     daemon.send(Loaded())
     server.serve()
 
