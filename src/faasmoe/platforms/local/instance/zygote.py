@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from faasmoe.errors import brief
@@ -49,15 +50,25 @@ def _serve(daemon: Connection) -> None:
         warm_up = [module.warm_up for module in modules if hasattr(module, "warm_up")]
         for function in warm_up:
             function()
-        try:
-            for _ in range(_REHEARSALS):
-                rehearse(warm_up)
-        except NoRoom:
-            log.warning("no thread or descriptor for a rehearsal; each instance takes more memory")
+        _rehearse(1, warm_up)
     work = partial(live, sandbox=prepare(), warm_up=warm_up)
-    server = ForkServer(daemon, ROLE, work, prefork=preload.prefork, settle=immortalise)
+    server = ForkServer(daemon, ROLE, work, prefork=preload.prefork, settle=partial(_settle, warm_up))
     daemon.send(Loaded())
     server.serve()
+
+
+def _settle(warm_up: Sequence[Callable[[], None]]) -> None:
+    """What gives later instances less memory of their own, and takes longer than a start from nothing may."""
+    _rehearse(_REHEARSALS - 1, warm_up)
+    immortalise()
+
+
+def _rehearse(times: int, warm_up: Sequence[Callable[[], None]]) -> None:
+    try:
+        for _ in range(times):
+            rehearse(warm_up)
+    except NoRoom:
+        log.warning("no thread or descriptor for a rehearsal; each instance takes more memory")
 
 
 if __name__ == "__main__":

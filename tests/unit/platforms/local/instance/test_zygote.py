@@ -18,17 +18,17 @@ from faasmoe.platforms.local.protocol.payloads import Preload, encode, read_prel
 from faasmoe.util.forkserver.connection import Connection
 from faasmoe.util.forkserver.messages import LARGEST_PACKET, Event, Load, Loaded, LoadFailed, pack, read_event
 
-Made = list[tuple[str, Callable[..., int], int]]
+Made = list[tuple[str, Callable[..., int], int, Callable[[], None]]]
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    """Role, work and number of workers of each fork server."""
+    """Role, work, number of workers of each fork server, and what settles it."""
     servers: Made = []
 
     class Server:
-        def __init__(self, _: Connection, role: str, work: Any, *, prefork: int) -> None:
-            servers.append((role, work, prefork))
+        def __init__(self, _: Connection, role: str, work: Any, *, prefork: int, settle: Any) -> None:
+            servers.append((role, work, prefork, settle))
 
         def serve(self) -> None:
             pass
@@ -56,10 +56,22 @@ def test_modules_are_imported_and_warmed_up_here_and_in_each_child(
     monkeypatch.setitem(sys.modules, "warm", warm)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "cold", SimpleNamespace())  # type: ignore[arg-type]
     assert serve("warm", "cold") == Loaded()
-    assert warmed == ["warm"] * (1 + zygote._REHEARSALS)
-    ((role, work, prefork),) = made
+    assert warmed == ["warm"] * 2  # and in a rehearsal
+    ((role, work, prefork, _),) = made
     assert (role, prefork) == ("instance", 2)
     assert work.keywords == {"sandbox": Sandbox(()), "warm_up": [warm.warm_up]}  # type: ignore[attr-defined]
+
+
+def test_what_takes_longer_than_a_start_may_comes_after_the_first_instances(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(zygote, "rehearse", lambda _: done.append("rehearsed"))
+    monkeypatch.setattr(zygote, "immortalise", lambda: done.append("immortal"))
+    serve()
+    assert done == ["rehearsed"]
+    made[0][3]()
+    assert done == ["rehearsed"] * zygote._REHEARSALS + ["immortal"]
 
 
 def test_without_room_for_a_rehearsal_instances_are_forked_nevertheless(
