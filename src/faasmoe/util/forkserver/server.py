@@ -36,6 +36,7 @@ from faasmoe.util.processes import Children, die_with_parent, leave_signals_to_p
 
 log = logging.getLogger(__name__)
 
+_CALM = 5e-3  # seconds: about as long as a child takes to begin its work, which a fork beside it would slow down
 _PAUSES = (0.1, 5.0)  # seconds before the next worker is forked ahead after one that failed: at first, and at most
 
 # A child's work. It gets its assignment from the function that it is given (see `wait_for_assignment`), when it is
@@ -94,8 +95,8 @@ class ForkServer:
                     self._obey(*self._connection.receive())
 
     def _pause(self) -> float | None:
-        """Milliseconds until a worker is to be forked ahead. None: enough wait."""
-        return None if len(self._waiting) >= self._prefork else 1000 * self._backoff.left
+        """Milliseconds without an order or end before a worker is forked ahead. None: enough wait."""
+        return None if len(self._waiting) >= self._prefork else 1000 * max(_CALM, self._backoff.left)
 
     def _fork_ahead(self) -> None:
         if self._settle and self._numbers:
