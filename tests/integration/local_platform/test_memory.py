@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import DeadlineExceeded, OptionError, PlatformError, UnknownFunction
+from faasmoe.evaluation.meters.processes import footprint
+from faasmoe.experts import PRELOAD
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
+from faasmoe.platforms.local.daemon.zygote_client import PREFORKED
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted
@@ -52,6 +56,17 @@ def tight(artifact: Path) -> Iterator[LocalPlatform]:
 
 def instances(platform: LocalPlatform) -> list[int]:
     return [int(each.id) for status in platform.status().functions for each in status.instances]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="this Python counts all references")
+def test_instances_that_are_forked_later_share_more_with_the_zygote(artifact: Path) -> None:
+    with LocalPlatform(LocalOptions(preload=PRELOAD)) as platform:
+        platform.deploy([spec(name, "pid", artifact) for name in ("first", "second", "later")])
+        first, _ = map(int, ask(platform, "first", "second"))  # which may have waited before the zygote settled
+        settled = 2 + 2 + PREFORKED  # daemon, zygote, two instances, and the next workers
+        assert wait_until(lambda: len(platform.processes()) == settled)
+        (later,) = map(int, ask(platform, "later"))
+        assert footprint(later).private < 0.8 * footprint(first).private
 
 
 def test_a_fan_out_wider_than_the_budget_is_run_in_turns(tight: LocalPlatform, artifact: Path) -> None:
