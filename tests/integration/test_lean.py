@@ -26,6 +26,7 @@ import_transformers(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
 SERVES = """
 import torch
 from faasmoe.model.dense.attention import Span
+from faasmoe.model.dense.replay.replayer import BEFORE
 from faasmoe.model.plan import make_plan
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.orchestrator.loaded_model import LoadedModel
@@ -33,8 +34,8 @@ source = resolve(None)
 model = LoadedModel(make_plan(source, None, "float32"), Path(mkdtemp())).model
 model.start(lambda layer, hidden, *_: torch.zeros_like(hidden), 1)
 state = model.state_spec.allocate()
-state.reserve(3)
-for position in range(3):  # recorded, compared, and run from a list
+state.reserve(BEFORE + 3)
+for position in range(BEFORE + 3):  # the last are recorded, compared, and run from a list
     model.forward([0], [position], [Span(state, 1)], [0])
 assert model._replayer._programs[1].checked
 print(json.dumps([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]))

@@ -13,10 +13,17 @@ from faasmoe.errors import FunctionError
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
+from faasmoe.model.dense.replay import replayer
 from faasmoe.model.dense.replay.replayer import Replayer
 from faasmoe.model.plan import make_plan
 from faasmoe.model.state.sequence_state import SequenceState
 from tests.tiny import save_tiny
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step with so many rows is recorded."""
+    monkeypatch.setattr(replayer, "BEFORE", 0)
 
 
 def routed(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]) -> Tensor:
@@ -133,15 +140,15 @@ def test_a_step_that_fails_leaves_the_next_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_the_same_each_time_is_run_as_it_is(forward: Callable[[Tensor], Tensor]) -> None:
-    replayer = Replayer(lambda inputs: forward(inputs[0]))
+    ours = Replayer(lambda inputs: forward(inputs[0]))
     torch.manual_seed(0)
     for number in range(1, 6):
         x = torch.randn(3)
         NUMBERS.at = number
-        got = replayer.run(1, [x])
+        got = ours.run(1, [x])
         NUMBERS.at = number
         assert torch.equal(got, forward(x))
-    assert replayer.refused
+    assert ours.refused
 
 
 class Numbers:
@@ -164,10 +171,10 @@ def test_long_steps_run_as_they_are() -> None:
         calls.append(len(inputs[0]))
         return inputs[0] + 1
 
-    replayer = Replayer(forward)
+    ours = Replayer(forward)
     for rows in [31] * 4 + [32] * 4:
         x = torch.randn(rows)
-        assert torch.equal(replayer.run(rows, [x]), x + 1)
+        assert torch.equal(ours.run(rows, [x]), x + 1)
     assert calls == [31, 31, 32, 32, 32, 32]
 
 
@@ -179,3 +186,19 @@ def test_nothing_is_recorded_before_the_threads_run(tmp_path: Path) -> None:
     assert model._replayer is None
     model.start(lambda layer, hidden, *_: torch.zeros_like(hidden), 2)  # as before
     assert all(torch.equal(Model(model).step(1), logits) for logits in wanted)
+
+
+@torch.inference_mode()
+def test_rows_that_are_seen_often_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replayer, "BEFORE", 4)
+    calls: list[int] = []
+
+    def forward(inputs: Sequence[Tensor]) -> Tensor:
+        calls.append(len(inputs[0]))
+        return inputs[0] + 1
+
+    ours = Replayer(forward)
+    for rows in [2] * 4 + [3] * 10 + [2] * 6:
+        x = torch.randn(rows)
+        assert torch.equal(ours.run(rows, [x]), x + 1)
+    assert calls == [2] * 4 + [3] * 6 + [2] * 2
