@@ -96,6 +96,7 @@ def figures(name: str, functions: Sequence[Function], count: int) -> Iterator[tu
     seconds, joined = timed(lambda: plan(functions, [*nodes, spare], first))
     yield f"{name}_joined_s", seconds
     yield f"{name}_joined_moves_over_even", len(joined.moves) * (count + 1) / len(functions)
+    yield f"{name}_joined_total", imbalance(functions, [*nodes, spare], joined).total
     random = Random(2)
     shifted = [replace(f, load=f.load * random.lognormvariate(0.0, 0.5)) for f in functions]
     seconds, moved = timed(lambda: plan(shifted, nodes, first))

@@ -6,44 +6,71 @@ import heapq
 from bisect import bisect_left
 from math import inf
 
+from faasmoe.platforms.cluster.placement.imbalance import even, slowest
 from faasmoe.platforms.cluster.placement.occupancy import Occupancy
+from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
 
 _Found = tuple[int, int | None]  # a function of the node with more pressure, and one that comes back for it
 
 _TARGETS = 4  # nodes with the least to do that are tried for each one that has too much
 _PASSES = 4  # over all layers
-_FINE = 0.01  # share of the time over all layers that is not worth a move
+_FINE = 0.01  # share of the time over all layers that is not worth a move even if it costs nothing
 
 
-def balance(occupancy: Occupancy, tolerance: float) -> None:
-    """Even out each layer, then the sum of all layers as far as no layer gets slower by it.
+def balance(occupancy: Occupancy, policy: PlacementPolicy) -> Occupancy:
+    """Even out each layer, then the sum of all layers as far as no layer gets slower. Returns what has come of it.
 
-    No two nodes of a layer differ then by more than `tolerance` of its time if it were even, unless no move and no
-    exchange would help. A copy moves once at most. Each step lowers the larger load of two nodes.
+    No two nodes of a layer differ then by more than `gain` of its time if it were even, unless no move and no exchange
+    would help. Where copies are there already, only nodes that decide how long a layer lasts are relieved, and only if
+    that pays. A copy moves once at most. Each step lowers the larger load of two nodes.
     """
-    layers = list(occupancy.layers)
-    for _ in range(_PASSES):  # of what one pass has changed, the next one may find more
-        layers = [layer for layer in layers if _Balancing(occupancy, layer, tolerance, whole=False).run()]
+    frugal = occupancy.anything_settled()
+    for layer, loads in list(occupancy.by_layer.items()):
+        before = slowest(occupancy, loads)
+        if frugal and before <= (1 + policy.gain) * even(occupancy, loads):
+            continue
+        trial = occupancy.copy() if frugal else occupancy
+        for _ in range(_PASSES):  # what one has changed may let the next one find more
+            if not _Balancing(trial, layer, policy.gain, whole=False, frugal=frugal).run():
+                break
+        if _pays(policy, before, slowest(trial, trial.by_layer[layer]), trial.moved_share(layer)):
+            occupancy = trial
+    before, idle = slowest(occupancy, occupancy.total), _has_idle_node(occupancy)
+    trial = occupancy.copy()
     for _ in range(_PASSES):
-        changed = [_Balancing(occupancy, layer, tolerance, whole=True).run() for layer in occupancy.layers]
+        changed = [_Balancing(trial, each, policy.gain, whole=True, frugal=frugal).run() for each in trial.layers]
         if not any(changed):
             break
+    after, moved = slowest(trial, trial.total), trial.moved_share() - occupancy.moved_share()
+    return trial if _pays(policy, before, after, moved) or (idle and after <= before) else occupancy
+
+
+def _pays(policy: PlacementPolicy, before: float, after: float, moved: float) -> bool:
+    """Whether time falls by enough for a share of bytes that moves."""
+    fall = 1 - after / before if before else 0.0
+    return moved <= 0 or fall >= max(policy.gain, policy.worth * moved)
+
+
+def _has_idle_node(occupancy: Occupancy) -> bool:
+    half = even(occupancy, occupancy.total) / 2
+    return any(load / node.speed < half for load, node in zip(occupancy.total, occupancy.nodes, strict=True))
 
 
 class _Balancing:
     """The functions of one layer, moved for the sake of this layer, or of the `whole`: the sum of all layers."""
 
-    def __init__(self, occupancy: Occupancy, layer: int, tolerance: float, whole: bool) -> None:
+    def __init__(self, occupancy: Occupancy, layer: int, tolerance: float, *, whole: bool, frugal: bool) -> None:
         self._occupancy, self._in_layer = occupancy, occupancy.by_layer[layer]
         self._speed = [node.speed for node in occupancy.nodes]
         self._loads = occupancy.total if whole else self._in_layer
-        speeds, total = sum(self._speed), sum(occupancy.total)
-        even = tolerance * sum(self._in_layer) / speeds
         # beside the whole less than 1e-9 of it is lost in rounding
-        self._tolerated = max(even, (_FINE if whole else 1e-9) * total / speeds)
+        least = (tolerance if frugal else _FINE) if whole else 1e-9
+        self._tolerated = max(
+            tolerance * even(occupancy, self._in_layer), least * even(occupancy, occupancy.total)
+        )
         self._least_gain = self._tolerated / 4  # of one step; the loads of functions are not as we would like them
-        slowest = max(load / speed for load, speed in zip(self._in_layer, self._speed, strict=True))
-        self._layer_limit = slowest if whole else inf
+        self._layer_limit = slowest(occupancy, self._in_layer) if whole else inf
+        self._frugal = frugal
         self._on: dict[int, list[int]] = {}  # functions of this layer by node
         for function in occupancy.layers[layer]:
             for node in occupancy.hosts[function]:
@@ -62,6 +89,8 @@ class _Balancing:
                 continue  # an entry of before
             if self._relieve(source):
                 changed = True
+            elif self._frugal:
+                break  # it decides how long the layer lasts, whatever else moves
         return changed
 
     def _relieve(self, source: int) -> bool:

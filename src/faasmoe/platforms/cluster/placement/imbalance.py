@@ -18,11 +18,6 @@ class Imbalance(NamedTuple):
     total: float  # time of the most loaded node, over all layers: what bounds throughput
     layers: float  # time of the most loaded node of each layer, summed over layers: what bounds one step
 
-    @property
-    def cost(self) -> float:
-        """What planning makes small."""
-        return self.total + self.layers
-
 
 def imbalance(functions: Sequence[Function], nodes: Sequence[Node], placement: Placement) -> Imbalance:
     """The imbalance of a placement. Copies on other nodes than these do not count; there must be at least one node."""
@@ -32,19 +27,18 @@ def imbalance(functions: Sequence[Function], nodes: Sequence[Node], placement: P
     for function, at in enumerate(hosts):
         for node in at:
             occupancy.settle(function, node)
-    return measure(occupancy)
-
-
-def measure(occupancy: Occupancy) -> Imbalance:
-    """The imbalance of what is being planned."""
-    speeds = [node.speed for node in occupancy.nodes]
-    whole = sum(occupancy.total)
-    if whole <= 0:
+    ideal = even(occupancy, occupancy.total)
+    if ideal <= 0:
         return Imbalance(1.0, 1.0)
-    even = whole / sum(speeds)
-    slowest = sum(_slowest(loads, speeds) for loads in occupancy.by_layer.values())
-    return Imbalance(_slowest(occupancy.total, speeds) / even, slowest / even)
+    layers = sum(slowest(occupancy, loads) for loads in occupancy.by_layer.values())
+    return Imbalance(slowest(occupancy, occupancy.total) / ideal, layers / ideal)
 
 
-def _slowest(loads: Sequence[float], speeds: Sequence[float]) -> float:
-    return max(load / speed for load, speed in zip(loads, speeds, strict=True))
+def slowest(occupancy: Occupancy, loads: Sequence[float]) -> float:
+    """The time of the node that is through last, given the load of each."""
+    return max(load / node.speed for load, node in zip(loads, occupancy.nodes, strict=True))
+
+
+def even(occupancy: Occupancy, loads: Sequence[float]) -> float:
+    """The time of all nodes if each had a load in proportion to its speed."""
+    return sum(loads) / sum(node.speed for node in occupancy.nodes)

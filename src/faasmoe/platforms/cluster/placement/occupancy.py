@@ -33,20 +33,20 @@ class Occupancy:
             self.layers.setdefault(function.layer, []).append(index)
         self.by_layer = {layer: [0.0] * len(nodes) for layer in self.layers}
         self.share = [load / count for load, count in zip(effective_loads(functions), copies, strict=True)]
+        self._layer_memory = {layer: sum(self.memory[f] for f in its) for layer, its in self.layers.items()}
+        self._moved = dict.fromkeys(self.layers, 0)  # bytes that come from elsewhere, by layer
         self._speed = [node.speed for node in nodes]
         self._named = {node.name: index for index, node in enumerate(nodes)}
         self._moves: dict[tuple[int, int], str | None] = {}  # (function, new host): the node that it leaves
         self._gone: dict[tuple[int, int], None] = {}  # copies that nothing replaces, in order
 
     def copy(self) -> Occupancy:
-        """Another one, to try moves in."""
+        """Another one, to try moves in. It takes no more copies, and forgoes none."""
         other = copy(self)
-        other.copies, other.share = list(self.copies), list(self.share)
-        other.hosts = [list(hosts) for hosts in self.hosts]
-        other.leaving = [list(hosts) for hosts in self.leaving]
+        other.hosts = list(self.hosts)  # whose lists are never changed
         other.free, other.total = list(self.free), list(self.total)
         other.by_layer = {layer: list(loads) for layer, loads in self.by_layer.items()}
-        other._moves, other._gone = dict(self._moves), dict(self._gone)
+        other._moves, other._moved = dict(self._moves), dict(self._moved)
         return other
 
     def pressure(self, layer: int, node: int) -> float:
@@ -69,7 +69,7 @@ class Occupancy:
 
     def settle(self, function: int, node: int) -> None:
         """Count a copy that is there already."""
-        self.hosts[function].append(node)
+        self.hosts[function] = [*self.hosts[function], node]
         self._count(function, node, 1)
 
     def leave(self, function: int, node: str) -> None:
@@ -100,6 +100,10 @@ class Occupancy:
             self.total[node] += self.share[function] - before
             layer[node] += self.share[function] - before
 
+    def anything_settled(self) -> bool:
+        """Whether there are copies already, which cost something to move."""
+        return any(self.is_settled(function, node) for function, at in enumerate(self.hosts) for node in at)
+
     def is_settled(self, function: int, node: int) -> bool:
         """Whether a copy was there before."""
         return (function, node) not in self._moves
@@ -121,14 +125,17 @@ class Occupancy:
             self._moves[function, target] = None
         else:
             self._moves[function, target] = self.nodes[source].name
+            if self.functions[function].name not in self.nodes[target].cached:
+                self._moved[self.layer_of[function]] += self.memory[function]
 
-    def moved_memory(self) -> int:
-        """Bytes of copies that were there before and go elsewhere, where nobody has them cached."""
-        return sum(
-            self.memory[function]
-            for (function, node), source in self._moves.items()
-            if source is not None and self.functions[function].name not in self.nodes[node].cached
-        )
+    def moved_share(self, layer: int | None = None) -> float:
+        """Bytes of copies that were there before and go where nobody has them cached, over those of all functions.
+
+        Of one layer, if one is given.
+        """
+        if layer is not None:
+            return self._moved[layer] / max(1, self._layer_memory[layer])
+        return sum(self._moved.values()) / max(1, sum(self._layer_memory.values()))
 
     def placement(self) -> Placement:
         """What has come of it.
@@ -152,7 +159,7 @@ class Occupancy:
         return Placement(hosts, tuple(moves), tuple(unplaced))
 
     def _remove(self, function: int, node: int) -> None:
-        self.hosts[function].remove(node)
+        self.hosts[function] = [host for host in self.hosts[function] if host != node]
         self._count(function, node, -1)
 
     def _count(self, function: int, node: int, sign: int) -> None:

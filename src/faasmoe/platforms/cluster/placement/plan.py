@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.placement.balancing import balance
 from faasmoe.platforms.cluster.placement.filling import fill, make_room
-from faasmoe.platforms.cluster.placement.imbalance import measure
 from faasmoe.platforms.cluster.placement.occupancy import Occupancy
 from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
 from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
@@ -37,7 +36,7 @@ def plan(
     _settle(occupancy, present)
     _fill(occupancy)
     if nodes:
-        occupancy = _balanced(occupancy, policy)
+        occupancy = balance(occupancy, policy)
     return occupancy.placement()
 
 
@@ -89,21 +88,3 @@ def _fill(occupancy: Occupancy) -> None:
         for function in fill(occupancy, layer, missing):
             if occupancy.copies[function] > 1:
                 occupancy.forgo(function)
-
-
-def _balanced(occupancy: Occupancy, policy: PlacementPolicy) -> Occupancy:
-    """A more even placement, if it is so by enough that moving pays, or if a node has next to nothing to do."""
-    trial = occupancy.copy()
-    balance(trial, policy.gain)
-    before = measure(occupancy).cost
-    fall = 1 - measure(trial).cost / before
-    moved = trial.moved_memory() / max(1, sum(occupancy.memory))
-    if fall >= max(policy.gain, policy.worth * moved) or moved == 0 or (fall >= 0 and _has_idle_node(occupancy)):
-        return trial
-    return occupancy
-
-
-def _has_idle_node(occupancy: Occupancy) -> bool:
-    speeds = [node.speed for node in occupancy.nodes]
-    even = sum(occupancy.total) / sum(speeds)
-    return any(load / speed < even / 2 for load, speed in zip(occupancy.total, speeds, strict=True))

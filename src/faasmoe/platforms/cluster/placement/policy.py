@@ -18,8 +18,8 @@ class PlacementPolicy:
     replica_memory: float = (
         0.125  # bytes of replicas over those of all functions (DeepSeek-V3: 32 for 256 experts)
     )
-    gain: float = 0.05  # share by which the cost of a placement must fall for anything to move (`Imbalance.cost`)
-    worth: float = 0.5  # and share by which it must fall for each share of the functions' bytes that moves
+    gain: float = 0.05  # share by which the time of a layer, or of all, must fall for anything to move
+    worth: float = 0.75  # and share by which it must fall for each share of its functions' bytes that moves
 
     def __post_init__(self) -> None:
         if self.hot < 1:

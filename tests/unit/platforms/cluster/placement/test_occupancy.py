@@ -32,7 +32,7 @@ def test_a_copy_moves_once() -> None:
     assert occupancy.is_settled(0, 0)
     occupancy.move(0, 0, 1)
     assert not occupancy.movable(0, 1)
-    assert occupancy.moved_memory() == 10
+    assert occupancy.moved_share() == occupancy.moved_share(0) == 0.25
 
 
 def test_a_copy_that_leaves_takes_memory_until_another_one_has_come() -> None:
