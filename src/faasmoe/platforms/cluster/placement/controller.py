@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from faasmoe.platforms.cluster.placement.copies import Copies, CopyState
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
 from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
-from faasmoe.platforms.cluster.placement.plan import check_placed, plan
+from faasmoe.platforms.cluster.placement.plan import check_placed, plan_what_fits
 from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
 from faasmoe.platforms.cluster.placement.rollout import Rollout
 
@@ -193,7 +193,7 @@ class Controller:
             replace(node, cached=frozenset(self._cached[node.name]), refuses=frozenset(self._refuses[node.name]))
             for node in self.states.hosting()
         ]
-        self.placement = plan(list(self._functions.values()), nodes, Placement(present), self._policy)
+        self.placement = plan_what_fits(list(self._functions.values()), nodes, Placement(present), self._policy)
         self._rollout = Rollout(self.placement)
         self._stale = self._shifted = False
 
@@ -240,7 +240,7 @@ class Controller:
         return self._in(NodeState.READY) + self._in(NodeState.DRAINING)
 
     def _in(self, state: NodeState) -> list[str]:
-        return [name for name, status in self.states.nodes.items() if status.state is state]
+        return [name for name, status in self.states.members.items() if status.state is state]
 
     def _epoch(self, node: str) -> int:
-        return self.states.nodes[node].epoch
+        return self.states.members[node].epoch

@@ -48,7 +48,7 @@ class NodeStates:
 
     def __init__(self, clock: Callable[[], float], first_epoch: int = 1) -> None:
         """`first_epoch` is larger than any that an earlier process of this cluster gave."""
-        self.nodes: dict[str, NodeStatus] = {}
+        self.members: dict[str, NodeStatus] = {}
         self._clock = clock
         self._next_epoch = first_epoch
         self._ticked = clock()
@@ -56,7 +56,7 @@ class NodeStates:
     def join(self, node: Node) -> int:
         """A node has connected. Returns its epoch; what it said or promised before, under another one, is void."""
         epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
-        self.nodes[node.name] = NodeStatus(node, epoch)
+        self.members[node.name] = NodeStatus(node, epoch)
         return epoch
 
     def ready(self, name: str, epoch: int) -> bool:
@@ -75,7 +75,7 @@ class NodeStates:
 
     def drain(self, name: str, seconds: float) -> None:
         """A node is to be empty in so many seconds. Raises `KeyError` for a node that is not there."""
-        status = self.nodes[name]
+        status = self.members[name]
         if status.state is not NodeState.LOST:
             status.state, status.deadline = NodeState.DRAINING, self._clock() + seconds
 
@@ -88,7 +88,7 @@ class NodeStates:
 
     def forget(self, name: str) -> None:
         """A node has left for good."""
-        self.nodes.pop(name, None)
+        self.members.pop(name, None)
 
     def tick(self) -> list[str]:
         """Look for silent nodes, once a `HEARTBEAT`. Returns those that are lost by it.
@@ -100,7 +100,7 @@ class NodeStates:
             return []
         self._ticked = now
         lost = []
-        for name, status in self.nodes.items():
+        for name, status in self.members.items():
             if status.state is NodeState.LOST:
                 continue
             status.silent += 1
@@ -112,12 +112,12 @@ class NodeStates:
     def overdue(self) -> list[str]:
         """Draining nodes whose deadline has come."""
         now = self._clock()
-        return [name for name, s in self.nodes.items() if s.state is NodeState.DRAINING and s.deadline <= now]
+        return [name for name, s in self.members.items() if s.state is NodeState.DRAINING and s.deadline <= now]
 
     def hosting(self) -> list[Node]:
         """Nodes to which functions may come."""
-        return [status.node for status in self.nodes.values() if status.state is NodeState.READY]
+        return [status.node for status in self.members.values() if status.state is NodeState.READY]
 
     def _current(self, name: str, epoch: int) -> NodeStatus | None:
-        status = self.nodes.get(name)
+        status = self.members.get(name)
         return status if status and status.epoch == epoch and status.state is not NodeState.LOST else None

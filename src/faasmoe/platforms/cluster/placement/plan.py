@@ -27,8 +27,20 @@ def plan(
 
     `nodes` are those that may host from now on: one that drains is not among them. `present` is what nodes host now,
     draining ones and copies that are being prewarmed included, lost ones not. Equal arguments give equal results.
-    Functions that fit nowhere are `unplaced` (see `check_placed`).
+    Raises `OptionError`, naming function, bytes and nodes, if a function fits nowhere.
     """
+    placement = plan_what_fits(functions, nodes, present, policy)
+    check_placed(placement, functions, nodes)
+    return placement
+
+
+def plan_what_fits(
+    functions: Sequence[Function],
+    nodes: Sequence[Node],
+    present: Placement | None = None,
+    policy: PlacementPolicy | None = None,
+) -> Placement:
+    """As `plan`, but functions that fit nowhere are `unplaced`."""
     policy, present = policy or PlacementPolicy(), present or Placement()
     there = {node.name for node in nodes}
     counts = [sum(host in there for host in present.hosts.get(f.name, ())) for f in functions]

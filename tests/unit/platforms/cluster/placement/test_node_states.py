@@ -28,7 +28,7 @@ def test_a_node_joins_and_hosts_once_it_is_ready() -> None:
     states = NodeStates(Clock(), first_epoch=7)
     epoch = states.join(NODE)
     assert epoch == 7
-    assert states.nodes["a"].state is NodeState.JOINING
+    assert states.members["a"].state is NodeState.JOINING
     assert states.hosting() == []
     assert states.ready("a", epoch)
     assert states.hosting() == [NODE]
@@ -46,7 +46,7 @@ def test_a_silent_node_is_lost_after_its_heartbeats() -> None:
     assert ticks(states, clock, MISSED) == []
     assert ticks(states, clock, 1) == ["a"]
     assert ticks(states, clock, 10) == []
-    assert states.nodes["a"].state is NodeState.LOST
+    assert states.members["a"].state is NodeState.LOST
     assert not states.heard("a", epoch)
     assert not states.ready("a", epoch)
     assert not states.lose("a", epoch)
@@ -78,7 +78,7 @@ def test_what_an_earlier_epoch_says_is_dropped() -> None:
     assert not states.heard("a", old)
     assert not states.ready("a", old)
     assert not states.lose("a", old)
-    assert states.nodes["a"].state is NodeState.JOINING
+    assert states.members["a"].state is NodeState.JOINING
     assert states.lose("a", new)
 
 
@@ -105,4 +105,4 @@ def test_a_lost_node_does_not_drain() -> None:
     epoch = states.join(NODE)
     states.lose("a", epoch)
     states.drain("a", 1.0)
-    assert states.nodes["a"].state is NodeState.LOST
+    assert states.members["a"].state is NodeState.LOST

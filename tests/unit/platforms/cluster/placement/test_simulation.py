@@ -73,7 +73,9 @@ class Cluster(RuleBasedStateMachine):
         functions = list(self.cluster.functions.values())
         if suffices(functions, hosting):
             assert self.cluster.routes.keys() == self.cluster.functions.keys()
-            draining = [s for s in self.cluster.controller.states.nodes.values() if s.state is NodeState.DRAINING]
+            draining = [
+                s for s in self.cluster.controller.states.members.values() if s.state is NodeState.DRAINING
+            ]
             assert draining == []
 
     @invariant()
