@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from faasmoe.platforms.cluster.placement.filling import fill, make_room
 from faasmoe.platforms.cluster.placement.occupancy import Occupancy
 from faasmoe.platforms.cluster.placement.placement import Function, Move, Node
 
@@ -64,20 +63,3 @@ def test_replicas_share_a_load_and_more_so_when_one_is_forgone() -> None:
     assert occupancy.total == [4.0, 0.0]
     assert occupancy.by_layer[0] == [4.0, 0.0]
     assert other.total == [2.0, 0.0]
-
-
-def test_the_most_loaded_are_placed_first_and_the_rest_is_told() -> None:
-    occupancy = occupancy_of(20, 10)
-    assert fill(occupancy, 0, [0, 1, 2, 3]) == [0]
-    assert occupancy.hosts == [[], [0], [1], [0]]
-
-
-def test_replicas_give_way_the_coldest_first() -> None:
-    occupancy = occupancy_of(20, 30, copies=(1, 2, 2, 1))
-    for function, node in ((1, 0), (1, 1), (2, 0), (2, 1)):
-        occupancy.settle(function, node)
-    occupancy.settle(3, 1)
-    assert make_room(occupancy, [0]) == []
-    assert occupancy.hosts[0] == [0]
-    assert len(occupancy.hosts[1]) == 1
-    assert occupancy.placement().moves[0] == Move("f1", None, "n0")
