@@ -79,7 +79,10 @@ class Controller:
         self._shifted = False  # and when all moves of the last one are made
 
     def deploy(self, functions: Iterable[Function]) -> None:
-        """Place further functions, or others of the same names. What fits nowhere waits for nodes (`check_placed`)."""
+        """Place further functions. What fits nowhere waits for nodes (`check_placed`).
+
+        A name stands for one artifact: given again, it has other figures, and its copies stay.
+        """
         for function in functions:
             self._functions[function.name] = function
             self.copies.memory[function.name] = function.memory
