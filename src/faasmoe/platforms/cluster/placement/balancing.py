@@ -10,7 +10,7 @@ from faasmoe.platforms.cluster.placement.imbalance import even, slowest
 from faasmoe.platforms.cluster.placement.occupancy import Occupancy
 from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
 
-_Found = tuple[int, int | None]  # a function of the node with more pressure, and one that comes back for it
+_Found = tuple[int, int | None]  # a function of the node with more to do, and one that comes back for it
 
 _TARGETS = 4  # nodes with the least to do that are tried for each one that has too much
 _PASSES = 4  # over all layers
