@@ -11,7 +11,7 @@ from rich.console import Console
 
 from faasmoe import __version__
 from faasmoe.cli import functions, generate, inspect, models
-from faasmoe.cli.cluster import node
+from faasmoe.cli.cluster import node, nodes
 from faasmoe.cli.evaluation import evaluate
 from faasmoe.cli.kernels import kernels
 from faasmoe.cli.planner import plan
@@ -33,6 +33,7 @@ app.command("generate", cls=PlatformCommand)(generate.generate)
 app.command("inspect")(inspect.inspect)
 app.command("functions", cls=PlatformCommand)(functions.functions)
 app.command("node", cls=PlatformCommand)(node.node)
+app.command("nodes")(nodes.nodes)
 app.command("plan")(plan.plan)
 app.command("kernels")(kernels.kernels)
 app.command("usage")(usage.usage)

@@ -22,7 +22,12 @@ EXTREMES = [
     "1" * 100 + "\n", "4 GiB", "0GiB", "0.1B", "1e3GiB", "-4GiB", "nanGiB", "infGiB", "GiB", "4bit", "4XiB", "4",
     "9" * 30 + "TiB", "9" * 5000 + "GiB", "1EiB", "1B", "500MB", "4.5GiB", ".5GiB", "4.GiB",
 ]  # fmt: skip
-FOR_EVER = {("serve", "keep_alive"), ("serve", "orchestrator_keep_alive"), ("generate", "keep_alive")}
+FOR_EVER = {
+    ("serve", "keep_alive"),
+    ("serve", "orchestrator_keep_alive"),
+    ("generate", "keep_alive"),
+    ("node", "keep_alive"),
+}
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

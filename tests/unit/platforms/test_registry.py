@@ -41,7 +41,7 @@ def bring(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None:
     monkeypatch.setattr(registry, "entry_points", there.select)
 
 
-@pytest.mark.parametrize("name", ["local", "inline"])
+@pytest.mark.parametrize("name", ["local", "inline", "nodes"])
 def test_the_packages_own_are_there(name: str) -> None:
     assert registry.find(name).name == name
     assert name in registry.names()
@@ -49,7 +49,7 @@ def test_the_packages_own_are_there(name: str) -> None:
 
 def test_other_packages_bring_some(monkeypatch: pytest.MonkeyPatch) -> None:
     bring(monkeypatch, ("brought", f"{__name__}:ENTRY"))
-    assert registry.names() == ["brought", "inline", "local"]
+    assert registry.names() == ["brought", "inline", "local", "nodes"]
     assert registry.find("brought") is ENTRY
     with registry.start("brought", ()) as platform:
         assert platform.state == "ok"

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
-from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
+from faasmoe.platforms.cluster.client.pool_file import PoolFile, pools
 from faasmoe.platforms.nodes.options import NodesOptions
 from faasmoe.platforms.registry import PlatformEntry
-from faasmoe.util.folders import run_folder
 
 NAME = "nodes"
 
@@ -22,13 +21,10 @@ def _start(options: NodesOptions, _: Sequence[str]) -> ClusterPlatform:
     return ClusterPlatform(PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, secret=secret))
 
 
-def _connect(address: str) -> ClusterPlatform:
-    folder = Path(address)
-    return ClusterPlatform(PoolFile.read(folder), folder=folder)
-
-
-def _running(_: NodesOptions) -> list[str]:
-    return [str(folder) for folder in run_folder.live() if (folder / POOL).exists()]
-
-
-ENTRY = PlatformEntry(name=NAME, options=NodesOptions, start=_start, connect=_connect, running=_running)
+ENTRY = PlatformEntry(
+    name=NAME,
+    options=NodesOptions,
+    start=_start,
+    connect=ClusterPlatform.of_pool,
+    running=lambda _: list(map(str, pools())),
+)

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 from faasmoe.errors import ServingError, UserError
 from faasmoe.platforms.base import Call, Platform, Replies
-from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol import call_batch, messages
+from faasmoe.platforms.cluster.protocol.call_batch import BatchReplies, CallBatch
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import HEADER, Frame, FrameKind, Outgoing, framed
-from faasmoe.platforms.cluster.protocol.messages import BatchReplies, CallBatch, Failure, Traffic
+from faasmoe.platforms.cluster.protocol.messages import Failure, Traffic
 from faasmoe.platforms.local.protocol.segment import LARGEST
 from faasmoe.platforms.local.protocol.wire import Lost
 
@@ -50,7 +51,7 @@ class Batches:
 
     def _answer(self, frame: Frame) -> None:
         head, body = frame.head.nbytes, frame.body
-        batch = messages.read_batch(frame.head, body)
+        batch = call_batch.read_batch(frame.head, body)
         calls, shared = self._receive(batch)
         self._frames += 1
         self._received += HEADER + head + body

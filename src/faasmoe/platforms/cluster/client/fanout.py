@@ -14,10 +14,11 @@ from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.rows import runs_of, views_of
 from faasmoe.platforms.cluster.placement.routing_table import RoutingTable
-from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol import call_batch, messages
+from faasmoe.platforms.cluster.protocol.call_batch import BatchCall, BatchReplies, CallBatch
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, Outgoing, framed
-from faasmoe.platforms.cluster.protocol.messages import BatchCall, BatchReplies, CallBatch, Failure
+from faasmoe.platforms.cluster.protocol.messages import Failure
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _MOST_ATTEMPTS = 20  # a batch that loses as many nodes would lose any
@@ -118,10 +119,14 @@ class ClusterFanout:
     def _send(self, link: NodeLink, its: list[int]) -> None:
         """Raises `Lost`."""
         epoch = self._table.epoch(link.name)
-        connection = link.calls()
+        connection = link.take()
         self._number += 1
         outgoing = Outgoing(self._frame([self._calls[i] for i in its]))
-        done = outgoing.flush(connection.socket)
+        try:
+            done = outgoing.flush(connection.socket)
+        except Lost:
+            link.drop(connection)
+            raise
         self._shipments[connection.fileno()] = _Shipment(
             link, epoch, connection, self._number, its, self._work(its), None if done else outgoing
         )
@@ -194,7 +199,7 @@ class ClusterFanout:
     def _begin(self, shipment: _Shipment, frame: Frame) -> None:
         if frame.kind != FrameKind.REPLIES or shipment.outgoing:
             raise Lost("it has answered what was not asked")
-        replies = messages.read_replies(frame.head, frame.body, len(shipment.calls))
+        replies = call_batch.read_replies(frame.head, frame.body, len(shipment.calls))
         foreseen = sum(self._calls[i].reply_bytes for i in shipment.calls)
         if replies.number != shipment.number or frame.body > foreseen:
             raise Lost("it has answered another batch")
@@ -213,6 +218,7 @@ class ClusterFanout:
             self._replies.busy[index], self._replies.memory[index] = busy, memory
             at += length
         self._forget(shipment.connection.fileno())
+        shipment.link.give_back(shipment.connection)
 
     def _failed(self, shipment: _Shipment, frame: Frame) -> None:
         """Send the calls elsewhere if the node has not begun them. Raises the error otherwise."""
@@ -220,6 +226,7 @@ class ClusterFanout:
         if not isinstance(failure, Failure) or frame.body or shipment.outgoing:
             raise Lost("it has answered what was not asked")
         self._forget(shipment.connection.fileno())
+        shipment.link.give_back(shipment.connection)
         if failure.kind == "draining":
             self._membership.drains(shipment.link)
             self._waiting += shipment.calls

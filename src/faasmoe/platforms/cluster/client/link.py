@@ -54,7 +54,7 @@ class Watcher(Protocol):
 
 
 class NodeLink:
-    """Any thread may use it, but for `calls`, which is for the thread that calls functions."""
+    """Any thread may use it, but for `take` and `give_back`, which are for the thread that calls functions."""
 
     def __init__(self, address: NodeAddress, credentials: Credentials, watcher: Watcher) -> None:
         self.address = address
@@ -72,7 +72,7 @@ class NodeLink:
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._idle: deque[Connection] = deque()  # for orders
-        self._calls: Connection | None = None
+        self._spare: list[Connection] = []  # for calls
         self._cut_for: tuple[str, bool] | None = None  # cause, and whether it is refused
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"link to {address}", daemon=True)
@@ -119,13 +119,19 @@ class NodeLink:
                 return
         connection.close()
 
-    def calls(self) -> Connection:
-        """The connection for calls. Raises `Lost`."""
-        if self._calls is None or self._calls not in self._open:
-            if self._calls is not None:
-                self._calls.close()
-            self._calls, _, _ = self._connect("calls")
-        return self._calls
+    def take(self) -> Connection:
+        """A connection for a batch of calls: the one that was used before, unless that is under way. Raises `Lost`."""
+        while self._spare:
+            connection = self._spare.pop()
+            if connection in self._open:
+                return connection
+            connection.close()
+        connection, _, _ = self._connect("calls")
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """A batch has ended, and the connection can take another one."""
+        self._spare.append(connection)
 
     def drop(self, connection: Connection) -> None:
         """Close a connection that was used."""
@@ -151,8 +157,8 @@ class NodeLink:
         self.cut("the link was closed")
         if self._thread.is_alive():
             self._thread.join()
-        if self._calls is not None:
-            self._calls.close()
+        while self._spare:
+            self._spare.pop().close()
 
     def _connect(self, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
         deadline = time.monotonic() + _CONNECT_SECONDS

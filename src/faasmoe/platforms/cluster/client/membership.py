@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from faasmoe.errors import OptionError, PlatformError
+from faasmoe.errors import PlatformError
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
+from faasmoe.platforms.cluster.client.hosting import UNLIMITED, hosts_of
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
-from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
-from faasmoe.platforms.cluster.placement.plan import plan
+from faasmoe.platforms.cluster.placement.placement import Node
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import (
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 ORDER_SECONDS = 120.0  # within which an order is carried out
 _DRAIN_SECONDS = 10.0  # that a node takes calls which it has begun
-_UNLIMITED = 1 << 62  # bytes
 
 
 class Membership(Closeable):
@@ -69,7 +68,7 @@ class Membership(Closeable):
             member = self._states.members.get(link.name)
             if member and member.state is not NodeState.LOST:
                 raise LinkRefused(f"another node is called {link.name}, too")
-            memory = _UNLIMITED if link.memory_budget is None else link.memory_budget
+            memory = UNLIMITED if link.memory_budget is None else link.memory_budget
             link.epoch = self._states.join(Node(link.name, memory, float(link.cores)))
             self._stale.add(link)
             self._changed.notify_all()
@@ -266,18 +265,8 @@ class Membership(Closeable):
             self._replan()
 
     def _replan(self) -> None:
-        """Take the hosts of the catalogue that take calls, and plan for functions that have none."""
-        nodes, functions = self._states.hosting(), self.catalogue.functions()
-        names = {node.name for node in nodes}
-        kept = {name: tuple(h for h in entry.hosts if h in names) for name, entry in functions.items()}
-        if nodes and not all(kept.values()):
-            wanted = [
-                Function(name, entry.spec.group, entry.spec.memory, float(entry.spec.memory or 1))
-                for name, entry in functions.items()
-                if entry.spec is not None
-            ]
-            kept = dict(_planned(wanted, nodes, {name: hosts for name, hosts in kept.items() if hosts}))
-        self.hosts = kept
+        """Choose hosts for functions that have none which takes calls."""
+        self.hosts = hosts_of(self.catalogue, self._states.hosting())
         self.version += 1
         self._changed.notify_all()
 
@@ -290,17 +279,6 @@ class Membership(Closeable):
             link.close()
         if self._steward.is_alive():
             self._steward.join()
-
-
-def _planned(
-    functions: Sequence[Function], nodes: Sequence[Node], present: dict[str, tuple[str, ...]]
-) -> dict[str, tuple[str, ...]]:
-    """Hosts of all functions. If they do not fit all at once, nodes take turns with them, as one node does."""
-    try:
-        return dict(plan(functions, nodes, Placement(present)).hosts)
-    except OptionError:
-        roomy = [Node(node.name, _UNLIMITED, node.speed) for node in nodes]
-        return dict(plan(functions, roomy, Placement(present)).hosts)
 
 
 def _title(link: NodeLink) -> str:

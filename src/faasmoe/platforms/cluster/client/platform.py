@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 from faasmoe.platforms.base import (
     Buffer,
@@ -56,6 +57,12 @@ class ClusterPlatform(Closeable):
             raise
         cores = sum(link.cores for link in self.membership.ready())
         self.capabilities = Capabilities(shared_memory=True, worth_sharing=0, parallelism=cores)
+
+    @classmethod
+    def of_pool(cls, address: str) -> Self:
+        """A client of the pool at an `address`. Raises `PlatformError` if there is none."""
+        folder = Path(address)
+        return cls(PoolFile.read(folder), folder=folder)
 
     @property
     def address(self) -> str:

@@ -8,8 +8,14 @@ from pathlib import Path
 
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.util.folders import run_folder
 
 POOL = "cluster.json"
+
+
+def pools() -> list[Path]:
+    """Run folders of this user's pools. Raises `OptionError` if the parent of run folders is unsafe."""
+    return [folder for folder in run_folder.live() if (folder / POOL).exists()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ connection's lane says what may be asked:
 
     beat    `Beat`, four times a second
     orders  what changes or tells the state of a node
-    calls   frames of the kind BATCH, answered by REPLIES or by a `Failure`
+    calls   batches (`call_batch`), answered by their replies or by a `Failure`
 """
 
 from __future__ import annotations
@@ -203,35 +203,6 @@ class Failure(ClusterMessage, frozen=True, kw_only=True):
         return PlatformError(platform, self.function, where)
 
 
-class BatchCall(msgspec.Struct, frozen=True, array_like=True):
-    """A call in a batch."""
-
-    function: str
-    payload: int  # bytes
-    reply: int  # bytes at most
-    work: float
-
-
-class CallBatch(msgspec.Struct, frozen=True, array_like=True):
-    """The head of a batch. The body: payloads of all calls, then those rows of the shared buffer that they read."""
-
-    number: int  # of the batch on its connection, for the reply
-    seconds: float  # until the deadline
-    calls: list[BatchCall]
-    shared: int = 0  # bytes of the buffer that the calls share
-    row: int = 0  # bytes of one of its rows
-    runs: list[int] = []  # first row and number of rows, of each run of rows that is sent; the others are not read
-
-
-class BatchReplies(msgspec.Struct, frozen=True, array_like=True):
-    """The head of the replies to a batch. The body: replies in the order of the calls."""
-
-    number: int
-    lengths: list[int]  # bytes
-    busy: list[float]  # seconds
-    memory: list[int]  # bytes
-
-
 Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | AskNode
 Asked = Hello | Proof | Beat | Order
 Answered = Challenge | Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure
@@ -254,59 +225,22 @@ def _path(kind: type, value: object) -> Path:
 encode = msgspec.msgpack.Encoder(enc_hook=_text).encode
 _asked: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Asked, dec_hook=_path)
 _answered: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Answered, dec_hook=_path)
-_batch = msgspec.msgpack.Decoder(CallBatch)
-_replies = msgspec.msgpack.Decoder(BatchReplies)
 
 
 def read_asked(head: memoryview) -> Asked:
     """What a client has sent. Raises `Lost`."""
-    asked: Asked = _read(_asked, head)
+    asked: Asked = read(_asked, head)
     return asked
 
 
 def read_answered(head: memoryview) -> Answered:
     """What an agent has sent. Raises `Lost`."""
-    answered: Answered = _read(_answered, head)
+    answered: Answered = read(_answered, head)
     return answered
 
 
-def read_batch(head: memoryview, body: int) -> CallBatch:
-    """The head of a batch with `body` bytes of body. Raises `Lost` if it does not fit the body."""
-    batch = _read(_batch, head)
-    if min((min(call.payload, call.reply) for call in batch.calls), default=0) < 0 or batch.seconds < 0:
-        raise Lost("a batch with sizes or seconds below zero")
-    rows = _rows(batch)
-    if sum(call.payload for call in batch.calls) + rows != body:
-        raise Lost(f"a batch whose head does not fit its body of {body} bytes")
-    return batch
-
-
-def _rows(batch: CallBatch) -> int:
-    """Bytes of rows in the body. Raises `Lost` if they are not in order, or not all in the shared buffer."""
-    end = count = 0
-    if len(batch.runs) % 2 or min(batch.row, batch.shared) < 0:
-        raise Lost("a batch whose rows are malformed")
-    for first, rows in zip(batch.runs[::2], batch.runs[1::2], strict=True):
-        if first < end or rows < 1:
-            raise Lost("a batch whose rows are out of order")
-        end = first + rows
-        count += rows
-    if end * batch.row > batch.shared:
-        raise Lost(f"a batch with rows beyond its shared buffer of {batch.shared} bytes")
-    return count * batch.row
-
-
-def read_replies(head: memoryview, body: int, calls: int) -> BatchReplies:
-    """The head of the replies to so many calls. Raises `Lost` if it does not fit them or the body."""
-    replies = _read(_replies, head)
-    if {len(replies.lengths), len(replies.busy), len(replies.memory)} != {calls}:
-        raise Lost(f"replies that are not those to {calls} calls")
-    if min(replies.lengths, default=0) < 0 or sum(replies.lengths) != body:
-        raise Lost(f"replies whose head does not fit their body of {body} bytes")
-    return replies
-
-
-def _read(decoder: msgspec.msgpack.Decoder[_M], head: memoryview) -> _M:
+def read(decoder: msgspec.msgpack.Decoder[_M], head: memoryview) -> _M:
+    """A message, by the decoder of its kind. Raises `Lost`."""
     try:
         return decode(decoder, head)
     except MessageError as error:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, PlatformError, UnknownFunction
 from faasmoe.platforms.base import FileRange, FunctionSpec
-from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol import call_batch, messages
 from faasmoe.platforms.cluster.protocol.messages import (
     BatchCall,
     BatchReplies,
@@ -59,7 +59,7 @@ def test_errors_arrive_as_what_they_were(error: Exception, kind: type[Exception]
 
 def test_a_batch_is_read_as_it_was_sent() -> None:
     batch = CallBatch(3, 1.5, [BatchCall("f", 4, 10, 2.0), BatchCall("g", 1, 0, 1.0)], 80, 8, [0, 2, 5, 1])
-    assert messages.read_batch(view(batch), 5 + 24) == batch
+    assert call_batch.read_batch(view(batch), 5 + 24) == batch
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_batch_is_read_as_it_was_sent() -> None:
 )
 def test_a_batch_that_does_not_fit_its_body_is_refused(batch: CallBatch, body: int) -> None:
     with pytest.raises(Lost):
-        messages.read_batch(view(batch), body)
+        call_batch.read_batch(view(batch), body)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_a_batch_that_does_not_fit_its_body_is_refused(batch: CallBatch, body: i
 )
 def test_replies_that_do_not_fit_are_refused(replies: BatchReplies, body: int) -> None:
     with pytest.raises(Lost):
-        messages.read_replies(view(replies), body, 2)
+        call_batch.read_replies(view(replies), body, 2)
 
 
 @given(st.binary(max_size=100))
 def test_garbage_is_no_message(garbage: bytes) -> None:
-    for read in (messages.read_asked, messages.read_answered, lambda head: messages.read_batch(head, 0)):
+    for read in (messages.read_asked, messages.read_answered, lambda head: call_batch.read_batch(head, 0)):
         try:
             read(memoryview(garbage))
         except Lost:
