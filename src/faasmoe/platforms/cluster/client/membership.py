@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
-from faasmoe.platforms.cluster.client.hosting import UNLIMITED, hosts_of
+from faasmoe.platforms.cluster.client.hosts import UNLIMITED, hosts_of
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
 from faasmoe.platforms.cluster.placement.placement import Node
@@ -265,8 +265,8 @@ class Membership(Closeable):
             self._replan()
 
     def _replan(self) -> None:
-        """Choose hosts for functions that have none which takes calls."""
-        self.hosts = hosts_of(self.catalogue, self._states.hosting())
+        """Choose hosts for functions that have none which takes calls. The head also evens out."""
+        self.hosts = hosts_of(self.catalogue, self._states.hosting(), even_out=self.head)
         self.version += 1
         self._changed.notify_all()
 

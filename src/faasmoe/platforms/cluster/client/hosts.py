@@ -12,14 +12,15 @@ from faasmoe.platforms.cluster.placement.plan import plan
 UNLIMITED = 1 << 62  # bytes, of a node without a memory budget
 
 
-def hosts_of(catalogue: Catalogue, nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
+def hosts_of(catalogue: Catalogue, nodes: Sequence[Node], even_out: bool) -> dict[str, tuple[str, ...]]:
     """Hosts of each deployed function among `nodes`: those of the catalogue, and planned ones where there is none.
 
-    Without nodes no function has a host. Equal arguments give equal hosts.
+    `even_out`: functions also move where that evens out the load. Without nodes no function has a host. Equal
+    arguments give equal hosts.
     """
     functions, names = catalogue.functions(), {node.name for node in nodes}
     kept = {name: tuple(host for host in entry.hosts if host in names) for name, entry in functions.items()}
-    if not nodes or all(kept.values()):
+    if not nodes or (all(kept.values()) and not even_out):
         return kept
     wanted = [
         Function(name, entry.spec.group, entry.spec.memory, float(entry.spec.memory or 1))
