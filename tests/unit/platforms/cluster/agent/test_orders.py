@@ -1,0 +1,115 @@
+"""Orders, carried out on the platform of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from faasmoe.errors import UnknownFunction
+from faasmoe.platforms.base import FunctionSpec, PoolStatus
+from faasmoe.platforms.cluster.agent.orders import NodeOrders
+from faasmoe.platforms.cluster.protocol.messages import (
+    AskCatalogue,
+    AskNode,
+    Beat,
+    CatalogueEntry,
+    CatalogueReport,
+    Failure,
+    Finished,
+    Install,
+    NodeReport,
+    PrewarmFunctions,
+    StopFunctions,
+    Traffic,
+)
+from faasmoe.platforms.local.protocol.wire import Lost
+
+REPORT = NodeReport(pool=PoolStatus(functions=[], memory_used=0), traffic=Traffic(1))
+
+
+class Recorded:
+    """A platform that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.deployed: dict[str, FunctionSpec] = {}
+        self.stopped: list[str] = []
+
+    def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        self.deployed |= {spec.name: spec for spec in specs}
+
+    def remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            del self.deployed[name]
+
+    def stop(self, names: Sequence[str]) -> None:
+        self.stopped += names
+
+    def prewarm(self, names: Sequence[str]) -> None:
+        raise UnknownFunction("local", names[0], "it is not deployed")
+
+
+@pytest.fixture
+def platform() -> Recorded:
+    return Recorded()
+
+
+@pytest.fixture
+def orders(platform: Recorded) -> NodeOrders:
+    return NodeOrders("a", platform, lambda: REPORT)
+
+
+def entry(name: str, stamp: int, hosts: tuple[str, ...] = ("a",), there: bool = True) -> CatalogueEntry:
+    spec = FunctionSpec(name, "m:a", Path("/nowhere"), min_instances=2, max_instances=2)
+    return CatalogueEntry(name, stamp, spec if there else None, "", hosts)
+
+
+def test_newer_entries_are_installed_and_older_ones_are_not(orders: NodeOrders, platform: Recorded) -> None:
+    assert orders.answer(Install((entry("f", 1), entry("g", 2)))) == Finished()
+    assert (set(platform.deployed), orders.stamp) == ({"f", "g"}, 2)
+    assert orders.answer(Install((entry("f", 3, there=False), entry("h", 4, there=False)))) == Finished()
+    assert orders.answer(Install((entry("f", 1),))) == Finished()
+    assert (set(platform.deployed), orders.stamp) == ({"g"}, 4)
+    report = orders.answer(AskCatalogue(2))
+    assert isinstance(report, CatalogueReport)
+    assert {each.name for each in report.entries} == {"f", "h"}
+
+
+def test_the_first_host_alone_keeps_a_minimum_of_instances(orders: NodeOrders, platform: Recorded) -> None:
+    orders.answer(Install((entry("f", 1, ("a", "b")), entry("g", 1, ("b", "a")), entry("h", 1, ()))))
+    assert {name: spec.min_instances for name, spec in platform.deployed.items()} == {"f": 2, "g": 0, "h": 0}
+
+
+def test_a_function_that_moves_away_is_stopped(orders: NodeOrders, platform: Recorded) -> None:
+    orders.answer(Install((entry("f", 1, ("a",)), entry("g", 1, ("b",)))))
+    orders.answer(Install((entry("f", 2, ("b",)), entry("g", 2, ("a",)))))
+    assert platform.stopped == ["f"]
+
+
+def test_files_that_are_missing_leave_the_catalogue_as_it_was(orders: NodeOrders, platform: Recorded) -> None:
+    wrong = CatalogueEntry("f", 1, FunctionSpec("f", "m:a", Path("/nowhere")), "digest")
+    failure = orders.answer(Install((wrong,)))
+    assert isinstance(failure, Failure)
+    assert "/nowhere is missing on node a" in failure.cause
+    assert (platform.deployed, orders.stamp) == ({}, 0)
+
+
+def test_errors_of_the_platform_are_the_answer(orders: NodeOrders) -> None:
+    failure = orders.answer(PrewarmFunctions(("f",)))
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.function) == ("unknown", "f")
+
+
+def test_a_node_without_pool_has_no_functions(orders: NodeOrders, platform: Recorded) -> None:
+    orders.answer(Install((entry("f", 1),)))
+    orders.clear()
+    assert (platform.deployed, orders.stamp) == ({}, 0)
+
+
+def test_other_orders(orders: NodeOrders, platform: Recorded) -> None:
+    assert orders.answer(AskNode()) == REPORT
+    assert orders.answer(StopFunctions(("f",))) == Finished()
+    assert platform.stopped == ["f"]
+    with pytest.raises(Lost, match="Beat is no order"):
+        orders.answer(Beat())
