@@ -43,6 +43,14 @@ def test_orders_come_before_workers_that_are_forked_ahead() -> None:
     assert sent == [Forked(7, 100), Ended(7, 0), Forked(8, 101)]
 
 
+def test_a_worker_is_forked_ahead_when_no_order_has_come_for_a_moment() -> None:
+    pauses: list[float | None] = []
+    script, forks = Script(Ping(), lambda: pauses.append(made._pause()), 1), Forks()
+    made = made_of(script, forks, prefork=1)
+    serve_by(made, script, forks)
+    assert pauses == [pytest.approx(5.0)]  # milliseconds: a child that was just given its assignment has begun
+
+
 def test_it_settles_once_when_orders_were_obeyed_and_none_waits() -> None:
     forks, settled = Forks(), list[list[int]]()
     script = Script(2, Fork(7), Fork(8), 2, Fork(9), 1)
