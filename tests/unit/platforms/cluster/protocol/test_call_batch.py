@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,5 @@ def test_replies_that_do_not_fit_are_refused(replies: BatchReplies, body: int) -
 
 @given(st.binary(max_size=100))
 def test_garbage_is_no_batch(garbage: bytes) -> None:
-    try:
+    with contextlib.suppress(Lost):
         assert call_batch.read_batch(memoryview(garbage), 0).calls is not None
-    except Lost as error:
-        assert str(error)
