@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from faasmoe.engine.output.detokenizer import Detokenizer
@@ -46,6 +46,7 @@ UTF8 = [0x41, 0x80, 0xBF, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x8E, 0x88, 
 
 
 @given(st.lists(st.sampled_from(UTF8), max_size=80))
+@example([0x82, 0xFF, 0x8E, 0xF0, 300, 0x9F, 0x80, 300, 0xBF])  # special tokens between the bytes of a character
 def test_pieces_of_what_is_no_text_make_what_decoding_all_makes(tokens: list[int]) -> None:
     out = Detokenizer(Bytes())
     assert "".join([*map(out.push, tokens), out.flush()]) == Bytes().decode(tokens)
