@@ -9,7 +9,10 @@
 
 #include "formats/int4_order.h"
 
-enum { AHEAD = 8192 }; /* bytes from the weights that are read to those that are fetched, to the second cache */
+/* Bytes from the weights that are read to those that are fetched, to the second cache: for up to FEW_ROWS rows of x, or
+ * more. With 8192 two rows took twice as long where weight rows are no whole number of cache lines.
+ */
+enum { FEW_ROWS = 4, NEAR_AHEAD = 1024, FAR_AHEAD = 8192 };
 
 /* LANES groups of one row of x. */
 typedef struct {
@@ -132,12 +135,12 @@ INLINE void add_part(const int bits, const int rows, const uint8_t *row, Block b
 INLINE void tile_row(const int bits, const int rows, const uint8_t *row, int64_t groups, const part *x, floats *sums)
 {
     floats totals[MOST_ROWS] = {{0}};
-    const int64_t bytes = BLOCK * group_bytes(bits);
+    const int64_t bytes = BLOCK * group_bytes(bits), ahead = rows > FEW_ROWS ? FAR_AHEAD : NEAR_AHEAD;
     Block block = {0, BLOCK};
     for (; groups >= BLOCK; groups -= BLOCK, block.at += bytes) {
         UNROLL
         for (int64_t at = 0; rows > 1 && at < bytes; at += CACHE_LINE)
-            __builtin_prefetch(row + block.at + at + AHEAD, 0, 2);
+            __builtin_prefetch(row + block.at + at + ahead, 0, 2);
         for (int lane = 0; lane < BLOCK; lane += LANES, x += rows)
             add_part(bits, rows, row, block, lane, LANES, x, totals);
     }
