@@ -27,9 +27,8 @@ class Crew:
         self.team = Team(1)
         self.alone = False  # layers run on the calling thread
         self._layer: StepLinear | None = None  # one of those that are ours
-        self.calls: list[tuple[StepLinear, Tensor, Tensor]] | None = (
-            None  # while the crew learns: with x, and a copy
-        )
+        # while the crew learns: with x, and a copy of it
+        self.calls: list[tuple[StepLinear, Tensor, Tensor]] | None = None
 
     def start(self, threads: int) -> None:
         """Use so many threads from now on. Until then there is only the caller's, so the process may be forked."""

@@ -66,15 +66,13 @@ class Overlapped(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
-        self._first: bool | None = (
-            None  # it is called before the routed experts; None: not known, so nothing is done
-        )
+        # whether it is called before the routed experts; None: not known, so nothing is done
+        self._first: bool | None = None
         self._calls = 0
         self._probed: Tensor | None = None  # what the probe's routed experts were given
         self._later: LazyTensor | None = None
-        self._ahead: tuple[Tensor, Tensor] | None = (
-            None  # what the routed experts were given, and the result for it
-        )
+        # what the routed experts were given, and the result for it
+        self._ahead: tuple[Tensor, Tensor] | None = None
 
     def learn(self, hidden: Tensor) -> None:
         """The probe calls the routed experts with `hidden` `[T, H]` now."""

@@ -42,8 +42,7 @@ def _check(tensors: Iterator[tuple[str, Tensor]]) -> None:
     for name, tensor in tensors:
         if not tensor.is_floating_point():
             continue
-        numbers = (
-            tensor.float() if tensor.itemsize == 1 else tensor
-        )  # torch cannot tell for each type of eight bits
+        # torch cannot tell for each type of eight bits
+        numbers = tensor.float() if tensor.itemsize == 1 else tensor
         if not numbers.isfinite().all():
             raise CheckpointError(f"the tensor {name} holds a non-finite weight (NaN or infinity)")

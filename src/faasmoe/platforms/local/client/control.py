@@ -38,7 +38,7 @@ from faasmoe.platforms.local.protocol.messages import (
 ASK_SECONDS = 60.0
 _GRACE_SECONDS = 1.0  # the daemon gives up a little earlier than we do: it knows why
 _STALL_SECONDS = 5.0  # for a message that has begun, and for one that fits into the socket's buffer
-_AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
+AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
 
 _R = TypeVar("_R", bound=messages.ControlMessage)
 
@@ -123,7 +123,7 @@ class Control:
             except (wire.Lost, OSError):
                 if connection is not None:
                     connection.close()  # a late answer must not be taken for that of the next question
-                select.select([], [], [], _AGAIN_SECONDS)
+                select.select([], [], [], AGAIN_SECONDS)
             else:
                 self._idle.append(connection)
                 if self._closed.is_set():  # by another thread, which did not see this connection

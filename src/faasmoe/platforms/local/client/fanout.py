@@ -15,7 +15,7 @@ from faasmoe.platforms.base import Call, Replies
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.client.call_buffers import CallBuffers
 from faasmoe.platforms.local.client.connections import Connection, Connections
-from faasmoe.platforms.local.client.control import Activator, error_of, no_descriptors
+from faasmoe.platforms.local.client.control import AGAIN_SECONDS, Activator, error_of, no_descriptors
 from faasmoe.platforms.local.client.pending_call import TICK, AwakeTime, PendingCall, too_late
 from faasmoe.platforms.local.client.placement import ANY, assign, relieve
 from faasmoe.platforms.local.client.waiting_calls import EARLY, WaitingCalls
@@ -25,7 +25,6 @@ from faasmoe.platforms.local.protocol.frame import Status
 from faasmoe.platforms.local.protocol.messages import NAME, DeadlinePassed, NotActivated
 from faasmoe.platforms.local.protocol.wire import Lost
 
-_AGAIN_SECONDS = 0.02  # between attempts to reach a daemon that may be starting again
 
 _assign = lru_cache(4096)(assign)  # the same calls come again and again
 _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
@@ -141,7 +140,7 @@ class Fanout:
             poll.register(fd, select.POLLIN)
         if self._waiting.fileno() >= 0:
             poll.register(self._waiting.fileno(), select.POLLIN)
-        planned = max(0.0, min(left, _AGAIN_SECONDS if self._waiting.unasked else TICK))
+        planned = max(0.0, min(left, AGAIN_SECONDS if self._waiting.unasked else TICK))
         ready = poll.poll(planned * 1000)
         passed = self._time.pass_(planned)
         if not ready and self._left(deadline) <= 0:
@@ -189,7 +188,7 @@ class Fanout:
             elif not isinstance(error, BlockingIOError):  # which says that too many wait for it already
                 self._again(pending, answer.path)  # the instance ended after its activation
                 return
-            select.select([], [], [], _AGAIN_SECONDS)
+            select.select([], [], [], AGAIN_SECONDS)
             self._waiting.add(pending, None)
         else:
             self._connections.count_opened()

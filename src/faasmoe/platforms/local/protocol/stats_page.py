@@ -12,7 +12,6 @@ import os
 
 from faasmoe.platforms.latency import BUCKETS
 
-IDLE, BUSY = "idle", "busy"
 
 
 class InstanceStats(ctypes.Structure):
