@@ -16,7 +16,8 @@ from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.platforms import registry
-from faasmoe.platforms.base import Buffer, Call, Platform, Replies
+from faasmoe.platforms.base import Call, Platform, Replies
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from tests import nodes
 from tests.conformance.conftest import soon, spec

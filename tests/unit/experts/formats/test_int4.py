@@ -92,13 +92,8 @@ def test_sums_are_rounded_once_and_have_the_same_bits_in_any_company(
     kind: type[Int4Matrix], rows: int, outs: int, groups: int, biased: bool, seed: int
 ) -> None:
     x, weight, bias = operands(rows, outs, GROUP * groups, seed)
-    matrix, its_bias = nearest(weight, kind), bias if biased else None
-    y = linear_rows(x, matrix, its_bias)
-    assert_rounded_once(y, eighths(x), meant(matrix), its_bias)
-    for row, wanted in zip(x, y, strict=True):
-        assert torch.equal(linear_rows(row[None], matrix, its_bias)[0], wanted)
-    if outs > 1:
-        assert torch.equal(linear_rows(x, matrix[1:]), linear_rows(x, matrix)[:, 1:])
+    matrix = nearest(weight, kind)
+    assert_linear(matrix, meant(matrix), x, bias if biased else None, seen=eighths(x))
 
 
 @MATRICES

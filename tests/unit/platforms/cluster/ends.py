@@ -6,7 +6,8 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
-from faasmoe.platforms.base import Buffer, Call, Replies
+from faasmoe.platforms.base import Call, Replies
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD

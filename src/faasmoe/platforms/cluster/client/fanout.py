@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from faasmoe.errors import DeadlineExceeded, PlatformError
-from faasmoe.platforms.base import Buffer, Call, Replies
+from faasmoe.platforms.base import Call, Replies
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 from faasmoe.platforms.base import (
-    Buffer,
     Call,
     Capabilities,
     FunctionSpec,
@@ -16,6 +15,7 @@ from faasmoe.platforms.base import (
     Replies,
     State,
 )
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders

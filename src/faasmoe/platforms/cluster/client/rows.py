@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.buffer import Buffer
 
 
 def runs_of(picked: Iterable[Buffer]) -> list[int]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from faasmoe.platforms.base import Buffer
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.protocol.wire import Lost
 
 VERSION = 1

@@ -25,7 +25,6 @@ from faasmoe.platforms.local.protocol.frame import Status
 from faasmoe.platforms.local.protocol.messages import NAME, DeadlinePassed, NotActivated
 from faasmoe.platforms.local.protocol.wire import Lost
 
-
 _assign = lru_cache(4096)(assign)  # the same calls come again and again
 _sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
 

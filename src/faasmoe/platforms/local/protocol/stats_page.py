@@ -13,7 +13,6 @@ import os
 from faasmoe.platforms.latency import BUCKETS
 
 
-
 class InstanceStats(ctypes.Structure):
     """One instance's figures. Times are nanoseconds of `time.monotonic_ns`; 0 where it has not happened yet."""
 

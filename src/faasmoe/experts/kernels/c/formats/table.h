@@ -15,7 +15,8 @@ typedef struct {
 typedef struct {
     const Matrix *matrix;
     int64_t ins, first, last;
-    int64_t end; /* of all weight rows that are asked for */
+    int64_t end;  /* of all weight rows that are asked for */
+    bool cached;  /* whether other rows of x have met the chunk */
 } Chunk;
 
 typedef struct {

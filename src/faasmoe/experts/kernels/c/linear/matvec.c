@@ -45,14 +45,6 @@ BY_ROWS(TILE, WIDE_BFLOAT16, 3)
      [WIDE_BFLOAT16] = {BY_ROWS(NAME, WIDE_BFLOAT16, outs)}}
 static Tile *const ONE_OUT[][MOST_ROWS] = TILES(1), *const SEVERAL[][MOST_ROWS] = TILES(3);
 
-typedef struct {
-    const Matrix *matrix;
-    int64_t ins, first, last; /* a chunk of weight rows */
-    int64_t end;              /* of all weight rows that are asked for */
-    const float *x_scales;    /* of all rows of x, or NULL */
-    bool cached;              /* whether other rows of x have met the chunk */
-} Chunk;
-
 /* Bytes from the weights of the tile at `out` and `column` to those that are fetched meanwhile: AHEAD in the order of
  * tiles, which is that of weight rows, then of blocks of columns, then of chunks.
  */
@@ -106,17 +98,7 @@ static void run_group(const Chunk *chunk, const char *x, int64_t row, int64_t ro
         memcpy(scales, (const float *)matrix->scales + chunk->first, sizeof(float) * outs);
     for (int64_t out = 0; matrix->bias && out < outs; out++)
         ((float *)biases)[out] = bias_of(matrix, chunk->first + out);
-    if (matrix->format == INT4)
-        int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
-    else if (is_gguf(matrix->format))
-        gguf_sums(matrix->format, matrix->weights, x, rows, chunk->ins, chunk->first, chunk->last, running);
-    else if (matrix->format == GROUPED_INT4)
-        grouped_int4_sums(matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last, running);
-    else if (grouped(matrix->format))
-        grouped_sums(matrix->format, matrix->weights, matrix->scales, x, rows, chunk->ins, chunk->first, chunk->last,
-                     running);
-    else
-        run_tiles(chunk, x, rows, running);
+    format->sums(chunk, x, rows, running);
     if (outs % LANES) /* zeros for the lanes behind the last result */
         memset(running + rows * outs, 0, sizeof *running * rows * (LANES - outs % LANES));
     for (int64_t out = 0; out < outs; out += LANES)
@@ -138,7 +120,7 @@ void products(const Matrix *matrix, const char *x, int64_t rows, int64_t ins, in
     int64_t line = line_bytes(format, ins), outs = CHUNK_BYTES / line / MOST_OUTS * MOST_OUTS;
     outs = outs < MOST_OUTS ? MOST_OUTS : outs > CHUNK ? CHUNK : outs;
     for (int64_t out = first; out < last; out += outs) {
-        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, x_scales, false};
+        Chunk chunk = {matrix, ins, out, out + outs < last ? out + outs : last, last, false};
         for (int64_t row = 0, at_once; row < rows; row += at_once) {
             at_once = row_group(rows, row).rows;
             run_group(&chunk, x + row_size(format, ins) * row, row, at_once, sink);

@@ -38,7 +38,6 @@ INLINE RowGroup row_group(int64_t rows, int64_t row)
 /* Lay out x [ins], in float32 if the format is `wide`, else bfloat16, as row number `row` of so many in `packed`. */
 INLINE void pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
-    int64_t first = row - row % MOST_ROWS;
-    FORMATS[format].pack_row(format, x, packed + row_size(format, ins) * first, group_rows(rows, first), row - first,
-                             ins);
+    RowGroup group = row_group(rows, row);
+    FORMATS[format].pack_row(format, x, packed + row_size(format, ins) * group.first, group.rows, row - group.first, ins);
 }

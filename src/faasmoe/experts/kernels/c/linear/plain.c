@@ -3,7 +3,6 @@
 
 enum { LARGEST = 0x7f7f };             /* of whole numbers: two signed bytes, as `BYTE_DOTS` takes them apart */
 static const float SMALLEST = 1e-30f;  /* rows without a larger number are zeros: its inverse is no float32 */
-static const float ROUNDER = 12582912;  /* 1.5 * 2^23: a sum with it is a whole number, in its low bits */
 
 /* The factor that brings a row to whole numbers; its inverse is the row's scale, nan if a number is not finite. */
 static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
@@ -21,12 +20,8 @@ static float to_whole(const bfloat16 *x, int64_t ins, float *scale)
 static void round_step(const bfloat16 *x, float factor, char *to)
 {
     int16_t whole[STEP];
-    for (int column = 0; column < STEP; column++) {
-        float sum = widen(x[column]) * factor + ROUNDER;
-        uint32_t bits;
-        memcpy(&bits, &sum, sizeof bits);
-        whole[column] = (int16_t)bits;
-    }
+    for (int column = 0; column < STEP; column++)
+        whole[column] = (int16_t)nearest_whole(widen(x[column]) * factor);
 #if BYTE_DOTS
     int8_t bytes[2 * STEP];
     for (int column = 0; column < STEP; column++) {
@@ -72,24 +67,6 @@ int64_t plain_row_size(Format format, int64_t ins)
 
 void plain_pack_row(Format format, const void *x, char *packed, int64_t rows, int64_t row, int64_t ins)
 {
-    RowGroup group = row_group(rows, row);
-    int64_t first = group.first, count = group.rows;
-    if (format == INT4) {
-        int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    if (is_gguf(format)) {
-        gguf_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    if (format == GROUPED_INT4) {
-        grouped_int4_pack_row(x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
-    if (grouped(format)) {
-        grouped_pack_row(format, x, packed + row_size(format, ins) * first, count, row - first, ins);
-        return;
-    }
     int64_t step_bytes = STEP * packed_bytes(format), whole = ins / STEP, x_bytes = numbers_size(format, STEP);
     char *to = packed + step_bytes * row;
     float factor = format == INT8 ? to_whole(x, ins, row_scales(packed, rows, ins) + row) : 0;

@@ -32,14 +32,6 @@
 #define BYTE_DOTS 0
 #endif
 
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#define ONE_BY_ONE _Pragma("GCC unroll 1")
-#endif
-
 enum { STEP = 2 * LANES, VECTOR = sizeof(floats), CACHE_LINE = 64 };
 enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen at most: that stays below 2^31 */
 /* With their sums these fill 32 registers, or the 16 that x86 has without AVX-512. TOGETHER weight rows are read before
@@ -47,10 +39,14 @@ enum { WHOLE = 1024 }; /* a lane adds up half of them in eight bits by sixteen a
  */
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { MOST_ROWS = 8, MOST_OUTS = 3, TOGETHER = 3 };
-#elif defined(__AVX__)
+#define BY_ROWS(each, ...) UP_TO_FOUR(each, __VA_ARGS__) FROM_FIVE_ON(each, __VA_ARGS__)
+#else
+#ifdef __AVX__
 enum { MOST_ROWS = 4, MOST_OUTS = 3, TOGETHER = 3 };
 #else
 enum { MOST_ROWS = 4, MOST_OUTS = 3, TOGETHER = 1 };
+#endif
+#define BY_ROWS(each, ...) UP_TO_FOUR(each, __VA_ARGS__)
 #endif
 /* each(..., rows) for all numbers of rows that go through a tile together. */
 #define UP_TO_FOUR(each, ...) each(__VA_ARGS__, 1) each(__VA_ARGS__, 2) each(__VA_ARGS__, 3) each(__VA_ARGS__, 4)
@@ -149,7 +145,11 @@ INLINE floats add_bytes(floats sum, floats weights, floats x)
 #if BYTE_DOTS
     return (floats)vdotq_s32((int32x4_t)sum, (int8x16_t)weights, (int8x16_t)x);
 #else
-    return (floats)add_pairs((ints)sum, (shorts)weights, (shorts)x);
+    sum = (floats)add_pairs((ints)sum, (shorts)weights, (shorts)x);
+#if defined(__x86_64__) && !defined(__clang__)
+    __asm__("" : "+v"(sum)); /* or GCC 12 has each sum in two registers, as floats and as whole numbers */
+#endif
+    return sum;
 #endif
 }
 
@@ -187,13 +187,8 @@ INLINE floats read_weights(Format format, const char *weights, int vector)
 /* Add the products of a vector of weights with one of x. */
 INLINE floats add_products(Format format, floats weights, const char *x, floats sum)
 {
-    if (format == INT8) {
-        sum = (floats)add_pairs((ints)sum, (shorts)weights, (shorts)load(x));
-#if defined(__x86_64__) && !defined(__clang__)
-        __asm__("" : "+v"(sum)); /* or GCC 12 has each sum in two registers, as floats and as whole numbers */
-#endif
-        return sum;
-    }
+    if (format == INT8)
+        return add_bytes(sum, weights, load(x));
 #if defined(__AVX512BF16__)
     if (format == BFLOAT16)
         return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)load(x));
