@@ -25,6 +25,7 @@ class Claim:
     over: str
     bound: float
     at_least: bool = False
+    whole_interval: bool = False  # the far end of the 95 % interval must meet the bound as well
     experiment: str = "strategies"
     workload: str = "paper"
     tenants: int | None = 6  # None: any number
@@ -49,11 +50,13 @@ class Verdict:
 
     @property
     def reached(self) -> bool | None:
-        """True if the figure meets the bound; None without a figure."""
+        """True if the figure meets the bound; None without a figure. An interval of too few trials meets none."""
         if self.estimate is None:
             return None
-        value, bound = self.estimate.value, self.claim.bound
-        return value >= bound if self.claim.at_least else value <= bound
+        estimate, claim = self.estimate, self.claim
+        if claim.at_least:
+            return (estimate.low if claim.whole_interval else estimate.value) >= claim.bound
+        return (estimate.high if claim.whole_interval else estimate.value) <= claim.bound
 
     @property
     def word(self) -> str:
@@ -115,14 +118,15 @@ CLAIMS = (
     ),
     Claim(
         key="bursty_memory_vs_shared_full",
-        says="memory over one full model for all tenants, with bursts",
+        says="memory over one full model for all tenants, with bursts; the upper end counts",
         figure="memory_mean_bytes",
         strategy=OURS,
         over=FULL,
-        bound=0.5,
+        bound=0.45,
+        whole_interval=True,
         workload="bursty",
         tenants=None,
-        source=f"{_BAR}: half of its memory where load comes in bursts",
+        source=f"{_BAR}: less than half of its memory where load comes in bursts, whatever their lengths",
     ),
     Claim(
         key="bursty_p95_vs_shared_full",

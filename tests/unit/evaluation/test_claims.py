@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from faasmoe.evaluation.claims import CLAIMS, judge
@@ -45,6 +47,18 @@ def test_only_runs_of_the_claims_workload_and_tenants_count() -> None:
     assert found["bursty_memory_vs_shared_full"].reached is False
     assert found["bursty_p95_vs_shared_full"].reached is True
     assert found["peak_memory_vs_shared_full"].reached is None
+
+
+@pytest.mark.parametrize(("memory", "reached"), [((0.40, 0.41, 0.42), True), ((0.30, 0.40, 0.50), False)])
+def test_all_of_an_interval_must_meet_a_bound_that_says_so(memory: Sequence[float], reached: bool) -> None:
+    runs = [
+        run(strategy, trial, round(1e9 * share), workload="bursty", tenants=3)
+        for trial, ours in enumerate(memory)
+        for strategy, share in (("faasmoe-shared", ours), ("shared-full", 1))
+    ]
+    verdict = verdicts(*runs)["bursty_memory_vs_shared_full"]
+    assert verdict.estimate.value < verdict.claim.bound
+    assert verdict.reached is reached
 
 
 def test_claims_of_least_values_and_extrapolations() -> None:

@@ -165,6 +165,7 @@ def _facts(one: Verdict) -> dict[str, Any]:
         "trials": found.trials if found else 0,
         "bound": one.claim.bound,
         "at_least": one.claim.at_least,
+        "whole_interval": one.claim.whole_interval,
         "reached": one.reached,
         "extrapolated": one.extrapolated,
         "model": one.model,

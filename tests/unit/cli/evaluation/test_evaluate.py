@@ -26,7 +26,8 @@ def test_claims(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert facts["memory_vs_baseline"]["value"] == pytest.approx(0.1)
     assert facts["memory_vs_baseline"]["meter_share"] == pytest.approx(0.01)
     assert facts["pressure_vs_llamacpp"] == {
-        "value": None, "low": None, "high": None, "trials": 0, "bound": 1.0, "at_least": True, "reached": None,
+        "value": None, "low": None, "high": None, "trials": 0, "bound": 1.0, "at_least": True, "whole_interval": False,
+        "reached": None,
         "extrapolated": False, "model": None, "results": None, "paper": None, "meter_share": None,
         "not_measured": "there is no run of: faasmoe evaluate pressure under 50 %",
         "bound_source": "llama.cpp is what users would run where memory is short",
