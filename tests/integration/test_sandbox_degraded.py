@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import platform
 import resource
 import socket
 import sys
@@ -49,7 +48,7 @@ def without_landlock(monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 
 def without_filter(monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    monkeypatch.setattr(platform, "machine", lambda: "vax")
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "here", "6", "1", "vax")))
     made = prepare()
     if not made.landlock_abi:
         pytest.skip("this kernel has no Landlock")

@@ -46,9 +46,8 @@ class Detokenizer:
         before, end = self._taken(), len(self._tokens)
         many = end - self._read >= _MOST_UNCERTAIN
         now = self._decode(self._tokens[self._start :])
-        if now.endswith(_UNFINISHED) and not self._tokenizer.token_bytes(
-            token
-        ):  # a special one within a character
+        if now.endswith(_UNFINISHED) and not self._tokenizer.token_bytes(token):
+            # a special token within a character
             del self._tokens[-1]
             return ""
         if many and now == before:  # they stand for no text: what follows reads the same without them
