@@ -169,13 +169,13 @@ typedef void Tiles(const uint8_t *row, int64_t groups, int64_t outs, const part 
 #define NAME(bits, rows) tiles_##bits##_##rows,
 BY_ROWS(TILES, 4)
 BY_ROWS(TILES, 6)
+static Tiles *const ALL[][MOST_ROWS] = {{BY_ROWS(NAME, 4)}, {BY_ROWS(NAME, 6)}};
 
 void int4_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
 {
-    static Tiles *const FOUR[MOST_ROWS] = {BY_ROWS(NAME, 4)}, *const SIX[MOST_ROWS] = {BY_ROWS(NAME, 6)};
     const Matrix *matrix = chunk->matrix;
     const uint8_t *row = (const uint8_t *)matrix->weights + int4_line(matrix->format, chunk->ins) * chunk->first;
-    Tiles *run = (matrix->format == INT6 ? SIX : FOUR)[rows - 1];
+    Tiles *run = ALL[matrix->format == INT6][rows - 1];
     run(row, chunk->ins / GROUP, chunk->last - chunk->first, (const part *)x, sums);
 }
 
