@@ -15,7 +15,7 @@ class Function:
     name: str
     layer: int  # functions of one layer are called together
     memory: int  # bytes of a node's budget that one copy takes
-    load: float  # activated bytes a second, or in any unit that all functions share (`LoadMeter`)
+    load: float  # activated bytes a second, or in any unit that all functions share
 
     def __post_init__(self) -> None:
         if self.memory < 0 or not 0 <= self.load < float("inf"):
