@@ -34,7 +34,7 @@ class Batches:
 
     @property
     def traffic(self) -> Traffic:
-        """What has come and gone. For any thread."""
+        """What has come and gone, or is about to go: whoever has a reply finds it counted. For any thread."""
         return Traffic(self._answered, self._frames, self._received, self._sent)
 
     def serve(self) -> NoReturn:
@@ -85,15 +85,15 @@ class Batches:
         head = messages.encode(
             BatchReplies(number, [len(reply) for reply in replies], replies.busy, replies.memory)
         )
-        self._send(framed(FrameKind.REPLIES, head, replies.data))
         self._answered += len(replies)
+        self._send(framed(FrameKind.REPLIES, head, replies.data))
 
     def _fail(self, failure: Failure) -> None:
         self._send(framed(FrameKind.MESSAGE, messages.encode(failure)))
 
     def _send(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
-        self._connection.push(Outgoing(parts), time.monotonic() + _BEGIN_SECONDS)
         self._sent += sum(memoryview(part).nbytes for part in parts)
+        self._connection.push(Outgoing(parts), time.monotonic() + _BEGIN_SECONDS)
 
 
 def _room(room: memoryview, nbytes: int) -> memoryview:
