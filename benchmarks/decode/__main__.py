@@ -85,11 +85,13 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     folder = make(args.folder / "qwen1.5-moe-a2.7b-4", "--layers", "4")
     figures: Figures = {}
-    for part in args.only:
-        read_again([*args.folder.glob("*/*.safetensors"), *args.folder.glob("*.gguf")])
-        figures |= PARTS[part](folder, args.rounds)
-    report(figures, LIMITS, args.json, at_least=LIMITS.keys() - AT_MOST)
-    print(tables(figures))
+    try:
+        for part in args.only:
+            read_again([*args.folder.glob("*/*.safetensors"), *args.folder.glob("*.gguf")])
+            figures |= PARTS[part](folder, args.rounds)
+    finally:  # parts take minutes: what one has measured is told if the next one fails
+        report(figures, LIMITS, args.json, at_least=LIMITS.keys() - AT_MOST)
+        print(tables(figures))
 
 
 if __name__ == "__main__":
