@@ -20,7 +20,7 @@ OURS = ("benchmarks", "examples", "faasmoe", "tests")
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_finds_what_it_imports(name: str) -> None:
     try:
-        import_module(name)
+        assert import_module(name).__name__ == name
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith(OURS):
             raise

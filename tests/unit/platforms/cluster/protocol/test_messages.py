@@ -58,9 +58,10 @@ def test_errors_arrive_as_what_they_were(error: Exception, kind: type[Exception]
 def test_garbage_is_no_message(garbage: bytes) -> None:
     for read in (messages.read_asked, messages.read_answered):
         try:
-            read(memoryview(garbage))
+            got = read(memoryview(garbage))
         except Lost:
             continue
+        assert isinstance(got, messages.ClusterMessage)  # a short message can come about by chance
 
 
 def test_traffic_adds_up() -> None:
