@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from faasmoe.api.metrics.collectors import ENGINE
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.errors import LimitExceeded
-from faasmoe.fleet.fleet import Starts
+from faasmoe.fleet.starts import Starts
 from faasmoe.fleet.stream import Inbox, PieceStream
 from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.protocol.request import GenerationRequest, Piece, ResourceUsage

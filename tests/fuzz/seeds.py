@@ -71,7 +71,12 @@ def control() -> Iterator[bytes]:
     asked = GenerationRequest(
         "r-0", (1, 2, 3), SamplingParams(4, stop=("x",), logit_bias=((1, 2.0),)), tenant="acme"
     )
-    for order in (messages.Submit(1, (asked,)), messages.Cancel(("r-0",)), messages.StatsRequest()):
+    for order in (
+        messages.Submit(1, (asked,)),
+        messages.Cancel(("r-0",)),
+        messages.StatsRequest(),
+        messages.ServedTokens({"a": 3}),
+    ):
         yield b"\0" + messages.pack(order)[messages.HEADER.size :]
     last = Piece("text", 3, "length", used=ResourceUsage())
     for answer in (
@@ -80,7 +85,7 @@ def control() -> Iterator[bytes]:
         messages.Refused(1, errors.SentError("RequestError", "no", {"param": "prompt", "code": None})),
         messages.Failed(errors.SentError("EngineBusy", "full", {"retry_after": 1.5})),
         messages.Pieces((("r-0", last), ("r-1", Piece("", 0, error="lost")))),
-        messages.StatsReport(EngineStats(), {"acme": 0.5}),
+        messages.StatsReport(EngineStats(), {"acme": 0.5}, {"acme": 12}),
     ):
         yield b"\1" + messages.pack(answer)[messages.HEADER.size :]
     start = messages.encode(messages.Start(ServingConfig("m", "/m"), "local", "/pool", "/folder"))

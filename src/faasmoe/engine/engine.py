@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Many
 from functools import partial
 
@@ -19,6 +19,7 @@ from faasmoe.engine.experts.costs import GB_SECONDS, StepCosts
 from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
 from faasmoe.engine.output.largest import finite_rows
+from faasmoe.engine.request_check import check_request
 from faasmoe.engine.request_state import Listener, RequestState
 from faasmoe.engine.scheduler import Scheduler
 from faasmoe.engine.stats import StepStats
@@ -122,6 +123,16 @@ class Engine:
             busy, self._busy = self._busy, defaultdict(float)
         return dict(busy)
 
+    def take_served(self) -> dict[str, int]:
+        """Tokens that tenants have been served since the last time."""
+        with self._work:
+            return self._scheduler.take_served()
+
+    def served_elsewhere(self, tokens: Mapping[str, int]) -> None:
+        """Other engines of the model have served these tokens to tenants: their shares here are less by that."""
+        with self._work:
+            self._scheduler.served_elsewhere(tokens)
+
     def close(self) -> None:
         """End running requests with an error and stop the thread, within `_CLOSE_SECONDS`."""
         with self._work:
@@ -132,31 +143,9 @@ class Engine:
             log.warning("the engine's last step did not end within %s s", _CLOSE_SECONDS)
 
     def _check(self, request: GenerationRequest) -> None:
-        prompt, more = len(request.prompt), request.params.max_tokens
-        if prompt == 0:
-            raise RequestError("the prompt is empty", param="prompt")
-        self._check_tokens("prompt", request.prompt)
-        self._check_tokens("logit_bias", [token for token, _ in request.params.logit_bias])
-        limits = {
-            "the context is": self.max_model_len,
-            "the KV cache holds": self._memory.spec.tokens_within(self._memory.total),
-        }
-        for what, most in limits.items():
-            if prompt + more > most:
-                raise RequestError(
-                    f"{what} {most} tokens; the prompt has {prompt} and max_tokens asks for {more} more",
-                    param="prompt" if prompt >= most else "max_tokens",
-                    code="context_length_exceeded",
-                )
-
-    def _check_tokens(self, field: str, tokens: Many[int]) -> None:
-        vocabulary = self._model.vocabulary
-        for token in (min(tokens, default=0), max(tokens, default=0)):
-            if not 0 <= token < vocabulary:
-                raise RequestError(
-                    f"{field} has token {token}; this model takes token ids from 0 to {vocabulary - 1}",
-                    param=field,
-                )
+        held = self._memory.spec.tokens_within(self._memory.total)
+        limits = {"the context is": self.max_model_len, "the KV cache holds": held}
+        check_request(request, self._model.vocabulary, limits)
 
     def _run(self) -> None:
         message = ENDING

@@ -20,6 +20,7 @@ class FairShare:
         self._weights: dict[str, float] = {}  # where it is not 1
         self._tags: dict[str, float] = {}
         self._now = 0.0  # virtual time
+        self._served: dict[str, int] = {}  # tokens of tenants, not taken yet
 
     def set_weight(self, tenant: str, weight: float) -> None:
         """Give `tenant` `weight` times the tokens of a tenant of weight 1, from now on.
@@ -56,7 +57,19 @@ class FairShare:
     def charge(self, tenant: str, tokens: int) -> None:
         """Count `tokens` that `tenant` got beside those that it was served."""
         self._tags[tenant] += tokens / self.weight(tenant)
+        self._served[tenant] = self._served.get(tenant, 0) + tokens
+
+    def charge_elsewhere(self, tenant: str, tokens: int) -> None:
+        """Count `tokens` that others than this object have served to `tenant`, if it has work here."""
+        if tenant in self._tags:
+            self._tags[tenant] += tokens / self.weight(tenant)
+
+    def take_served(self) -> dict[str, int]:
+        """Tokens that tenants were served or charged since the last time."""
+        served, self._served = self._served, {}
+        return served
 
     def refund(self, tenant: str, tokens: int) -> None:
         """Take back `tokens` that `tenant` was not served after all."""
         self._tags[tenant] -= tokens / self.weight(tenant)
+        self._served[tenant] = self._served.get(tenant, 0) - tokens

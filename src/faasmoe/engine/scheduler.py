@@ -6,7 +6,7 @@ import heapq
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -160,6 +160,15 @@ class Scheduler:
         self.drafted += drafted
         self.accepted += accepted
         self._fair.charge(sequence.tenant, accepted)
+
+    def take_served(self) -> dict[str, int]:
+        """Tokens that each tenant has got since the last time."""
+        return self._fair.take_served()
+
+    def served_elsewhere(self, tokens: Mapping[str, int]) -> None:
+        """Other schedulers have served these tokens to tenants, whose share here is less by that."""
+        for tenant, count in tokens.items():
+            self._fair.charge_elsewhere(tenant, count)
 
     def took(self, tokens: int, prompt_tokens: int, seconds: float) -> None:
         """A step of `tokens`, of which `prompt_tokens` were of prompts, took `seconds`: later ones are sized by it."""

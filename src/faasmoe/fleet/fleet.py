@@ -1,4 +1,4 @@
-"""The orchestrators of a server: one for all tenants or one for each tenant, running while they have requests."""
+"""The orchestrators of a server: for all tenants or one for each tenant, running while they have requests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
 from faasmoe.errors import SHUTTING_DOWN, EngineStopped, FaasmoeError, ProcessLost
+from faasmoe.fleet.prefix_router import PrefixRouter
 from faasmoe.fleet.replica import PATIENCE, PAUSES, OrchestratorReplica, State
 from faasmoe.fleet.replica_process import ReplicaProcess
+from faasmoe.fleet.starts import Starts
 from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.config import About, FleetOptions
+from faasmoe.protocol.messages import StatsReport
 from faasmoe.protocol.request import GenerationRequest
-from faasmoe.protocol.stats import Distribution, EngineStats
+from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.failure_log import FailureLog
 
@@ -24,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0  # between looks for idle orchestrators
 _END_SECONDS = 1.5  # in which orchestrators end by themselves when the server does
-_START_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _IDLED = "the orchestrator has ended after being idle; try again"
 
 
@@ -49,26 +51,14 @@ class Launcher(Protocol):
         """End the launcher's process; `ready` and `launch` start another."""
 
 
-@dataclass
-class Starts:
-    """Counts of orchestrators started so far."""
-
-    seconds: Distribution = field(default_factory=lambda: Distribution(_START_SECONDS))
-    again: int = 0  # after one was lost
-
-    def count(self, seconds: float, again: bool) -> None:
-        """Count an orchestrator that took requests after `seconds`; `again`: it replaces a lost one."""
-        self.seconds.observe(seconds)
-        self.again += again
-
-
 class Fleet:
-    """Runs requests on the orchestrator of their tenant, which is started for the tenant's first request.
+    """Runs requests on the orchestrator of their tenant, or on one of those that serve all tenants.
 
-    An orchestrator is stopped after `FleetOptions.keep_alive` idle seconds, and the launcher is closed as long after
-    the last orchestrator. If `FleetOptions.orchestrators` run and another tenant has requests, the orchestrator that
-    has been idle longest is stopped; if none is idle, the requests wait. The death of an orchestrator fails the
-    requests of its own tenants alone.
+    An orchestrator is started for the first request that goes to it. Orchestrators that serve all tenants get requests
+    by `PrefixRouter`, and are told what the others have served, so that weights hold over all of them. An orchestrator
+    is stopped after `FleetOptions.keep_alive` idle seconds, and the launcher is closed as long after the last one. If
+    `FleetOptions.orchestrators` run and another tenant has requests, the orchestrator that has been idle longest is
+    stopped; if none is idle, the requests wait. The death of an orchestrator fails the requests that it runs alone.
 
     Use it as an async context manager, in one asyncio loop. Entering it begins to load the model and does not wait for
     that: `ready` does. Requests that come earlier wait.
@@ -89,7 +79,8 @@ class Fleet:
         self._patience = patience
         self._on_busy = on_busy
         self._turns = asyncio.Semaphore(self._options.orchestrators)
-        self._replicas: dict[str, OrchestratorReplica] = {}
+        self._router = PrefixRouter()
+        self._replicas: dict[str, OrchestratorReplica] = {}  # by tenant, or by number where they serve all tenants
         self._leaving: dict[asyncio.Task[None], OrchestratorReplica] = {}
         self._past = EngineStats()  # of replicas that have left
         self._unused_since: float | None = None  # when nobody was left
@@ -163,13 +154,14 @@ class Fleet:
         """Start all of `requests`, which are one tenant's, or none. See `OrchestratorReplica.submit`."""
         if self._refused is not None:
             raise EngineStopped(self._refused)
-        replica = self._replica(self._options.of(requests[0].tenant))
-        return await replica.submit(requests)
+        return await self._replica(self._route(requests[0])).submit(requests)
 
     def awaited(self, tenant: str) -> str:
         """In words: the reason why requests of `tenant` that were submitted have not begun."""
-        replica = self._replicas.get(self._options.of(tenant))
-        if replica is None or replica.state != "starting":
+        names = [tenant] if self._options.strategy == "private" else self._shared
+        starting = (r for name in names if (r := self._replicas.get(name)) and r.state == "starting")
+        replica = next(starting, None)
+        if replica is None:
             return "the orchestrator takes the request"
         if self._launcher.loading and replica.has_turn:
             return "the model is being loaded"
@@ -237,21 +229,46 @@ class Fleet:
                 log.error("the model cannot be served", exc_info=error)
             self.refuse("the model cannot be served; the server's log says why")
 
-    def _replica(self, tenant: str) -> OrchestratorReplica:
-        replica = self._replicas.get(tenant)
+    @property
+    def _shared(self) -> list[str]:
+        """Names of the replicas that serve all tenants."""
+        return [str(number) for number in range(1, self._options.orchestrators + 1)]
+
+    def _route(self, request: GenerationRequest) -> str:
+        """The name of the replica that gets a request."""
+        if self._options.strategy == "private":
+            return request.tenant
+        replicas = ((name, self._replicas.get(name)) for name in self._shared)
+        requests = {name: replica.requests if replica else 0 for name, replica in replicas}
+        return self._router.choose(request.tenant, request.prompt, requests)
+
+    def _replica(self, name: str) -> OrchestratorReplica:
+        replica = self._replicas.get(name)
         if replica is None:
-            replica = self._replicas[tenant] = OrchestratorReplica(
+            replica = self._replicas[name] = OrchestratorReplica(
                 self._launcher.launch,
                 self._turns,
-                tenant=tenant,
+                tenant=name if self._options.strategy == "private" else "",
                 patience=self._patience,
-                on_started=self.starts.count,
-                on_busy=self._on_busy,
+                on_started=partial(self._started, name),
+                on_report=partial(self._reported, name),
                 clock=self._clock,
             )
             replica.start()
             self._make_room()
         return replica
+
+    def _started(self, name: str, seconds: float, again: bool) -> None:
+        self._router.forget(name)
+        self.starts.count(seconds, again)
+
+    def _reported(self, name: str, report: StatsReport) -> None:
+        if self._on_busy:
+            self._on_busy(report.busy)
+        if report.served and self._options.strategy == "shared":
+            for other, replica in self._replicas.items():
+                if other != name:
+                    replica.tell_served(report.served)
 
     def _make_room(self) -> None:
         """Stop the orchestrators that have been idle longest: one for each tenant that waits, less those that leave."""
@@ -266,6 +283,7 @@ class Fleet:
 
     def _retire(self, tenant: str, reason: str) -> None:
         replica = self._replicas.pop(tenant)
+        self._router.forget(tenant)
         task = asyncio.create_task(self._leave(replica, reason))
         self._leaving[task] = replica
         task.add_done_callback(self._left)

@@ -19,6 +19,7 @@ from faasmoe.protocol.messages import (
     Cancel,
     Pieces,
     Refused,
+    ServedTokens,
     StatsReport,
     StatsRequest,
     ToGateway,
@@ -44,7 +45,7 @@ class Link:
         self._writer = writer
         self._monitor = monitor or HeartbeatMonitor()
         self._ticking = asyncio.get_running_loop().call_later(TICK, self._tick)
-        self.on_busy: Callable[[dict[str, float]], None] | None = None  # called with each `StatsReport.busy`
+        self.on_report: Callable[[StatsReport], None] | None = None
         self._inboxes: dict[str, Inbox] = {}  # by request id, until the last piece is received
         self._cancelled: set[str] = set()  # of these
         self._answers: dict[int, _Asked] = {}  # by number of the Submit
@@ -97,8 +98,8 @@ class Link:
                 self._answer(message.number, error_of(message.error))
             elif isinstance(message, StatsReport):
                 self.latest = message.stats
-                if self.on_busy:
-                    self.on_busy(message.busy)
+                if self.on_report:
+                    self.on_report(message)
                 if self._report and not self._report.done():
                     self._report.set_result(None)
             else:
@@ -127,6 +128,16 @@ class Link:
                 await stream.aclose()
             raise
         return streams
+
+    @property
+    def requests(self) -> int:
+        """Requests that run or have no answer yet."""
+        return len(self._inboxes)
+
+    def tell_served(self, tokens: dict[str, int]) -> None:
+        """Tell the orchestrator how many tokens others have served to tenants, unless it does not keep up."""
+        with suppress(EngineBusy):
+            self.send(pack(ServedTokens(tokens)))
 
     def cancel(self, request_id: str) -> None:
         """Cancel a request; its last piece is still received. Unknown ids are ignored."""

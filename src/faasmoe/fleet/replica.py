@@ -14,7 +14,7 @@ from faasmoe.errors import CheckpointChanged, EngineBusy, EngineStopped, Faasmoe
 from faasmoe.fleet.link import Link
 from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.fleet.stream import PieceStream
-from faasmoe.protocol.messages import Submit, pack
+from faasmoe.protocol.messages import StatsReport, Submit, pack
 from faasmoe.protocol.request import GenerationRequest
 from faasmoe.protocol.stats import EngineStats
 from faasmoe.util.backoff import Backoff
@@ -47,14 +47,14 @@ class OrchestratorReplica:
         tenant: str = "",
         patience: float = PATIENCE,
         on_started: Callable[[float, bool], None] = lambda seconds, again: None,
-        on_busy: Callable[[dict[str, float]], None] | None = None,
+        on_report: Callable[[StatsReport], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`turn` bounds the replicas that run; `tenant` is the replica's only one, "" if all tenants share it.
 
-        `on_started` is called with the seconds that each start took, and whether it follows a lost process; `on_busy`
-        every second with the GB-seconds of instances that tenants have used since.
+        `on_started` is called with the seconds that each start took, and whether it follows a lost process; `on_report`
+        with each report of its processes.
         """
         self.waits_for = _STARTING  # in words: what waiting requests wait for
         self.lost = False  # a process was lost or could not start, and there is no other yet
@@ -62,7 +62,7 @@ class OrchestratorReplica:
         self._launch, self._turn = launch, turn
         self._log_fields = {"tenant": tenant}
         self._patience = patience
-        self._on_started, self._on_busy = on_started, on_busy
+        self._on_started, self._on_report = on_started, on_report
         self._clock, self._sleep = clock, sleep
         self._backoff = Backoff(*PAUSES, clock=clock)
         self._task: asyncio.Task[None] | None = None
@@ -90,6 +90,16 @@ class OrchestratorReplica:
         return bool(self._waiting) or (self._link is not None and self._link.busy)
 
     @property
+    def requests(self) -> int:
+        """Requests that run or wait."""
+        return self._waiting if self._link is None else self._link.requests
+
+    def tell_served(self, tokens: dict[str, int]) -> None:
+        """Tell the orchestrator how many tokens others have served to tenants, if it has requests."""
+        if self._link is not None and self._link.busy:
+            self._link.tell_served(tokens)
+
+    @property
     def stats(self) -> EngineStats:
         """The newest stats of this and earlier processes."""
         return self._past if self._link is None else self._past + self._link.latest
@@ -110,7 +120,7 @@ class OrchestratorReplica:
     def attach(self, link: Link) -> None:
         """Send requests over `link` from now on."""
         self._link, self.lost, self._hopeless = link, False, None
-        link.on_busy = self._on_busy
+        link.on_report = self._on_report
         self._settled.set()
 
     def detach(self, reason: str) -> None:

@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Protocol
@@ -24,6 +24,7 @@ from faasmoe.protocol.messages import (
     Pieces,
     Ready,
     Refused,
+    ServedTokens,
     Starting,
     StatsReport,
     Submit,
@@ -53,6 +54,12 @@ class Runner(Protocol):
     def take_busy(self) -> dict[str, float]:
         """GB-seconds by tenant since the last time."""
 
+    def take_served(self) -> dict[str, int]:
+        """Tokens by tenant since the last time."""
+
+    def served_elsewhere(self, tokens: Mapping[str, int]) -> None:
+        """Others have served tokens to tenants."""
+
 
 class Server:
     """Speaks with one gateway over `connection`.
@@ -77,7 +84,7 @@ class Server:
     def serve(self, runner: Runner, stats: Callable[[], EngineStats]) -> None:
         """Accept requests from now on."""
         self._runner = runner
-        self._report = lambda: StatsReport(stats(), runner.take_busy())
+        self._report = lambda: StatsReport(stats(), runner.take_busy(), runner.take_served())
         self._outbox.post(Ready())
 
     def fail(self, error: Exception) -> None:
@@ -126,6 +133,9 @@ class Server:
             self._submit(order)
         elif isinstance(order, Cancel):
             self._cancel(order.ids)
+        elif isinstance(order, ServedTokens):
+            if self._runner:
+                self._runner.served_elsewhere(order.tokens)
         else:
             self._outbox.post(self._report())
 

@@ -14,6 +14,7 @@ Speculation = Literal["ngram", "off"]
 DEFAULT_ORCHESTRATOR_KEEP_ALIVE = 300.0
 DEFAULT_MOST = 8
 MOST_ORCHESTRATORS = 1000
+MOST_SHARED = 64  # orchestrators that serve all tenants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +77,17 @@ class FleetOptions:
     strategy: Strategy = "shared"
     keep_alive: float = DEFAULT_ORCHESTRATOR_KEEP_ALIVE  # idle seconds; infinity: it stays
     most: int = DEFAULT_MOST  # orchestrators at a time, where each tenant has one
+    shared: int = 1  # orchestrators at a time, where they serve all tenants
 
     def __post_init__(self) -> None:
         if not self.keep_alive >= 0:
             raise OptionError(f"--orchestrator-keep-alive {self.keep_alive}: must be at least 0 seconds, or inf")
         if not 1 <= self.most <= MOST_ORCHESTRATORS:
             raise OptionError(f"--max-orchestrators {self.most}: must be 1 to {MOST_ORCHESTRATORS}")
+        if not 1 <= self.shared <= MOST_SHARED:
+            raise OptionError(f"--orchestrators {self.shared}: must be 1 to {MOST_SHARED}")
 
     @property
     def orchestrators(self) -> int:
         """The most orchestrators that run at a time."""
-        return 1 if self.strategy == "shared" else self.most
-
-    def of(self, tenant: str) -> str:
-        """Whose orchestrator runs a tenant's requests; "" is everybody's."""
-        return "" if self.strategy == "shared" else tenant
+        return self.shared if self.strategy == "shared" else self.most

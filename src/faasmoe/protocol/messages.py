@@ -49,6 +49,12 @@ class Cancel(Message, frozen=True):
     ids: tuple[str, ...]
 
 
+class ServedTokens(Message, frozen=True):
+    """To the orchestrator: tokens that other orchestrators have served to tenants since the last such message."""
+
+    tokens: dict[str, int]
+
+
 class StatsRequest(Message, frozen=True):
     """To the orchestrator: send a `StatsReport` now."""
 
@@ -91,11 +97,12 @@ class StatsReport(Message, frozen=True):
 
     stats: EngineStats
     busy: dict[str, float]  # tenant to GB-seconds of instances, since the last report (`ResourceUsage.gb_seconds`)
+    served: dict[str, int]  # tenant to tokens, since the last report
 
 
 _M = TypeVar("_M")
 
-ToOrchestrator = Submit | Cancel | StatsRequest
+ToOrchestrator = Submit | Cancel | StatsRequest | ServedTokens
 ToGateway = Starting | Ready | Failed | Accepted | Refused | Pieces | StatsReport
 
 _encoder = msgspec.msgpack.Encoder()

@@ -12,7 +12,7 @@ import httpx
 from faasmoe.api.app import create_app
 from faasmoe.api.metrics.metrics import Metrics
 from faasmoe.api.parsed_request import Bounds
-from faasmoe.fleet.fleet import Starts
+from faasmoe.fleet.starts import Starts
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.config import About
 from faasmoe.protocol.request import GenerationRequest, Piece

@@ -19,7 +19,14 @@ from tests.unit.cli.commands import run
         (["serve", "--drain-seconds", "nan"], "--drain-seconds nan: must be 0 to 86400"),
         (["serve", "--drain-seconds", "inf"], "--drain-seconds inf: must be 0 to 86400"),
         (["serve", "--drain-seconds", "-1"], "--drain-seconds -1: must be 0 to 86400"),
-        (["serve", "--max-orchestrators", "3"], "--max-orchestrators 3: there is only one with --strategy shared"),
+        (
+            ["serve", "--max-orchestrators", "3"],
+            "--max-orchestrators 3: with --strategy shared it is --orchestrators",
+        ),
+        (
+            ["serve", "--strategy", "private", "--orchestrators", "3"],
+            "--orchestrators 3: with --strategy private it is --max-orchestrators",
+        ),
         (
             ["serve", "--orchestrator-keep-alive", "nan"],
             "--orchestrator-keep-alive nan: must be at least 0, or inf",

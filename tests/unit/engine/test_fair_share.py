@@ -63,3 +63,26 @@ def test_what_was_served_ahead_is_remembered_over_a_pause() -> None:
 def test_weights_are_positive_numbers(weight: float) -> None:
     with pytest.raises(OptionError, match="weight of tenant 'a'"):
         FairShare().set_weight("a", weight)
+
+
+def test_tokens_that_others_have_served_count_for_who_has_work_here() -> None:
+    fair = FairShare()
+    fair.set_weight("a", 2)
+    fair.join("a")
+    fair.charge_elsewhere("a", 10)
+    fair.charge_elsewhere("idle", 10)
+    fair.join("idle")
+    assert (fair.tag("a"), fair.tag("idle")) == (5, 0)
+    assert fair.take_served() == {}  # served by others
+
+
+def test_what_was_served_is_taken_once() -> None:
+    fair = FairShare()
+    fair.join("a")
+    fair.join("b")
+    fair.serve("a", 10)
+    fair.charge("a", 2)
+    fair.serve("b", 4)
+    fair.refund("b", 1)
+    assert fair.take_served() == {"a": 12, "b": 3}
+    assert fair.take_served() == {}

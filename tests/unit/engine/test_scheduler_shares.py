@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -14,9 +15,20 @@ from tests.unit.engine.sequences import A_TOKEN, ended, memory_for, run, sequenc
 
 
 def saturate(
-    scheduler: Scheduler, steps: int, prompt: int, more: int, tenants: str, priorities: int = 1, **weights: float
+    scheduler: Scheduler,
+    steps: int,
+    prompt: int,
+    more: int,
+    tenants: str,
+    priorities: int = 1,
+    *,
+    between: Callable[[], None] = lambda: None,
+    **weights: float,
 ) -> Counter[str]:
-    """Tokens that each tenant's sequences got, with always twenty of each there, in so many classes."""
+    """Tokens that each tenant's sequences got, with always twenty of each there, in so many classes.
+
+    `between` is called before each step.
+    """
     got: Counter[str] = Counter()
     numbers = count(1_000_000)
 
@@ -29,6 +41,7 @@ def saturate(
         for tenant in tenants:
             another(f"{tenant}{i}", tenant, i % priorities)
     for _ in range(steps):
+        between()
         work = scheduler.next_step()
         for w in work:
             got[w.sequence.tenant] += w.count
@@ -103,3 +116,16 @@ def test_a_tenant_that_idled_has_no_credit() -> None:
     saturate(scheduler, 300, 10, 10, "a")
     got = saturate(scheduler, 40, 10, 10, "b")
     assert got["b"] / got["a"] == pytest.approx(1, rel=0.2)
+
+
+@pytest.mark.parametrize(("weight", "part"), [(1.0, 0.0), (3.0, 0.5)])
+def test_tokens_served_elsewhere_are_part_of_a_share(weight: float, part: float) -> None:
+    """Another scheduler serves as many tokens, all to tenant a. `part` of those here bring a to its weight in all."""
+    scheduler, steps = Scheduler(EngineOptions(max_sequences=4)), count()
+
+    def exchange() -> None:
+        if next(steps) % 20 == 0:
+            scheduler.served_elsewhere({"a": sum(scheduler.take_served().values())})
+
+    got = saturate(scheduler, 2000, 10, 10, "ab", between=exchange, a=weight)
+    assert got["a"] / got.total() == pytest.approx(part, abs=0.05)

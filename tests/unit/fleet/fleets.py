@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.protocol.config import About, FleetOptions
+from faasmoe.protocol.messages import StatsReport
 from faasmoe.protocol.request import GenerationRequest
 from faasmoe.protocol.stats import EngineStats
 from tests.unit.clocks import run as run_in_virtual_time
@@ -22,11 +23,20 @@ class Link:
         self.taken: list[str] = []
         self.reason = ""
         self.latest = EngineStats(running=1, invocations=1)
+        self.told: list[dict[str, int]] = []
+        self.on_report: Callable[[StatsReport], None] | None = None
 
     async def submit(self, number: int, frame: bytes, ids: Sequence[str]) -> list[str]:
         self.busy = True
         self.taken += ids
         return list(ids)
+
+    @property
+    def requests(self) -> int:
+        return len(self.taken) if self.busy else 0
+
+    def tell_served(self, tokens: dict[str, int]) -> None:
+        self.told.append(tokens)
 
     async def refresh(self) -> None:
         pass
@@ -106,8 +116,8 @@ class Played:
         self.launcher = Launcher()
         self.fleet = Fleet(self.launcher, options, lambda: self.now, patience)  # type: ignore[arg-type]
 
-    async def submit(self, tenant: str, name: str = "r") -> list[str]:
-        requests = [GenerationRequest(name, (1,), tenant=tenant)]
+    async def submit(self, tenant: str, name: str = "r", prompt: tuple[int, ...] = (1,)) -> list[str]:
+        requests = [GenerationRequest(name, prompt, tenant=tenant)]
         return await self.fleet.submit(requests)  # type: ignore[return-value]
 
     async def look(self, after: float = 0) -> None:
@@ -136,9 +146,10 @@ def play(
     keep_alive: float = 60,
     most: int = 8,
     patience: float = 30,
+    shared: int = 1,
 ) -> None:
     async def run() -> None:
-        played = Played(FleetOptions(strategy, keep_alive, most), patience)  # type: ignore[arg-type]
+        played = Played(FleetOptions(strategy, keep_alive, most, shared), patience)  # type: ignore[arg-type]
         async with played.fleet:
             await played.fleet.ready()
             await test(played)

@@ -190,12 +190,12 @@ def test_figures_are_asked_for_once_for_all_who_wait() -> None:
     async def test(played: Played) -> None:
         asked = [asyncio.create_task(played.link.refresh()) for _ in range(3)]
         await turn()
-        seen: list[dict[str, float]] = []
-        played.link.on_busy = seen.append
-        played.say(StatsReport(EngineStats(running=4), {"a": 1.5}))
+        seen: list[StatsReport] = []
+        played.link.on_report = seen.append
+        played.say(StatsReport(EngineStats(running=4), {"a": 1.5}, {"a": 3}))
         await asyncio.gather(*asked)
         assert played.link.latest == EngineStats(running=4)
         assert played.writer.orders() == [StatsRequest()]
-        assert seen == [{"a": 1.5}]
+        assert [(report.busy, report.served) for report in seen] == [({"a": 1.5}, {"a": 3})]
 
     play(test)

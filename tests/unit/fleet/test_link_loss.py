@@ -66,7 +66,7 @@ def test_an_orchestrator_that_speaks_now_and_then_is_not_lost() -> None:
     async def test(played: Played) -> None:
         for running in range(20):
             await asyncio.sleep(8)
-            played.say(StatsReport(EngineStats(running=running), {}))
+            played.say(StatsReport(EngineStats(running=running), {}, {}))
         assert not played.running.done()
 
     play(test)
@@ -80,7 +80,7 @@ def test_what_came_while_the_gateway_stood_still_is_read_before_anybody_is_lost(
         assert isinstance(loop, VirtualLoop)
         for _ in range(3):
             loop.now += 70
-            loop.call_soon(played.say, StatsReport(EngineStats(running=4), {}))
+            loop.call_soon(played.say, StatsReport(EngineStats(running=4), {}, {}))
             await asyncio.sleep(TICK)
         assert not played.running.done()
         assert played.link.latest == EngineStats(running=4)

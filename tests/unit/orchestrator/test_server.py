@@ -21,6 +21,7 @@ from faasmoe.protocol.messages import (
     Pieces,
     Ready,
     Refused,
+    ServedTokens,
     Starting,
     StatsReport,
     StatsRequest,
@@ -76,6 +77,7 @@ class Engine:
     def __init__(self) -> None:
         self.listeners: dict[str, Callable[[Piece], None]] = {}
         self.cancelled: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.elsewhere: queue.SimpleQueue[dict[str, int]] = queue.SimpleQueue()
 
     def submit(self, request: GenerationRequest, listener: Callable[[Piece], None]) -> None:
         if request.id.startswith("no"):
@@ -89,6 +91,12 @@ class Engine:
 
     def take_busy(self) -> dict[str, float]:
         return {"a": 1.5}
+
+    def take_served(self) -> dict[str, int]:
+        return {"a": 7}
+
+    def served_elsewhere(self, tokens: dict[str, int]) -> None:
+        self.elsewhere.put(tokens)
 
 
 class Played:
@@ -175,7 +183,12 @@ def test_figures_come_when_asked(ready: Played) -> None:
     ready.connection.say(StatsRequest())
     while not isinstance(message := read_one(ready.connection), StatsReport):
         pass
-    assert (message.stats, message.busy) == (EngineStats(), {"a": 1.5})
+    assert (message.stats, message.busy, message.served) == (EngineStats(), {"a": 1.5}, {"a": 7})
+
+
+def test_the_engine_is_told_what_others_have_served(ready: Played) -> None:
+    ready.connection.say(ServedTokens({"a": 12}))
+    assert ready.engine.elsewhere.get(timeout=30) == {"a": 12}
 
 
 def read_one(connection: Connection) -> Message:

@@ -16,6 +16,7 @@ from faasmoe.protocol.config import EngineOptions, FleetOptions
         ({"keep_alive": -1}, "--orchestrator-keep-alive -1: must be at least 0"),
         ({"keep_alive": float("nan")}, "--orchestrator-keep-alive nan"),
         ({"most": 0}, "--max-orchestrators 0: must be 1 to 1000"),
+        ({"shared": 0}, "--orchestrators 0: must be 1 to 64"),
         ({"most": 1001}, "--max-orchestrators 1001: must be 1 to 1000"),
     ],
 )

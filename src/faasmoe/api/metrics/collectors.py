@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
-from faasmoe.fleet.fleet import Starts
+from faasmoe.fleet.starts import Starts
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
 from faasmoe.protocol.stats import Distribution, EngineStats
 from faasmoe.tenancy.service import TenancyService

@@ -25,7 +25,8 @@ from faasmoe.api.metrics.collectors import (
     tenancy_series,
 )
 from faasmoe.errors import FaasmoeError, LimitExceeded, PlatformError
-from faasmoe.fleet.fleet import Fleet, Starts
+from faasmoe.fleet.fleet import Fleet
+from faasmoe.fleet.starts import Starts
 from faasmoe.fleet.stream import PieceStream
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.request import GenerationRequest, Piece

@@ -15,6 +15,7 @@ from faasmoe.protocol.config import (
     DEFAULT_MOST,
     DEFAULT_ORCHESTRATOR_KEEP_ALIVE,
     MOST_ORCHESTRATORS,
+    MOST_SHARED,
     EngineOptions,
     FleetOptions,
 )
@@ -64,8 +65,8 @@ Strategy = Annotated[
     Literal["shared", "private"],
     typer.Option(
         help="Orchestrators, the processes with the KV cache and the scheduler: "
-        "shared has one for all tenants, private one for each tenant. Functions and the dense weights are shared in "
-        "any case."
+        "shared has --orchestrators for all tenants, private one for each tenant. Functions and the dense weights are "
+        "shared in any case."
     ),
 ]
 OrchestratorKeepAlive = Annotated[
@@ -75,6 +76,16 @@ OrchestratorKeepAlive = Annotated[
         math.inf,
         help="Seconds without a request after which an orchestrator is stopped. The template, the process that "
         "holds the model, is stopped after the same time again. inf: never.",
+    ),
+]
+Orchestrators = Annotated[
+    int | None,
+    whole(
+        1,
+        MOST_SHARED,
+        help="With --strategy shared, orchestrators that serve all tenants; they share --kv-cache-memory. A request "
+        "goes to the one that has run the beginning of its prompt, unless others have much less to do. Default: 1.",
+        show_default=False,
     ),
 ]
 MaxOrchestrators = Annotated[
@@ -180,15 +191,23 @@ class FleetParameters:
     """The orchestrators."""
 
     strategy: Strategy = "shared"
+    orchestrators: Orchestrators = None
     orchestrator_keep_alive: OrchestratorKeepAlive = DEFAULT_ORCHESTRATOR_KEEP_ALIVE
     max_orchestrators: MaxOrchestrators = None
 
     def options(self) -> FleetOptions:
         """Raises `OptionError` if a value is out of range, or of no use with the strategy."""
-        most = self.max_orchestrators
+        most, shared = self.max_orchestrators, self.orchestrators
         if most is not None and self.strategy == "shared":
-            raise OptionError(f"--max-orchestrators {most}: there is only one with --strategy shared")
-        return FleetOptions(self.strategy, self.orchestrator_keep_alive, DEFAULT_MOST if most is None else most)
+            raise OptionError(f"--max-orchestrators {most}: with --strategy shared it is --orchestrators")
+        if shared is not None and self.strategy == "private":
+            raise OptionError(f"--orchestrators {shared}: with --strategy private it is --max-orchestrators")
+        return FleetOptions(
+            self.strategy,
+            self.orchestrator_keep_alive,
+            most=DEFAULT_MOST if most is None else most,
+            shared=1 if shared is None else shared,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
