@@ -32,9 +32,10 @@ from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.planner.activations import RecordedActivations
+from faasmoe.planner.conditions import Conditions, Setting
 from faasmoe.planner.machine import ProcessFootprint
 from faasmoe.planner.plan import requests_of
-from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.planner.prediction import Prediction, predict
 from faasmoe.planner.shape import shape_of
 from faasmoe.planner.simulation import SimulatedRequests
 from faasmoe.platforms.registry import start

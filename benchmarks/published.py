@@ -23,9 +23,10 @@ from faasmoe.evaluation.report.tables import Table, bounds_table, claims_table
 from faasmoe.evaluation.results import Results, Run
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.model.weights.blocks import DEFAULT_BLOCK_SIZE
+from faasmoe.planner.conditions import Conditions, Setting
 from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.plan import requests_of
-from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.planner.prediction import Prediction, predict
 from faasmoe.planner.shape import ModelShape, shape_of
 
 ROOT = Path(__file__).parents[1]

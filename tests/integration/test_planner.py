@@ -17,9 +17,10 @@ from faasmoe.model.architecture import read_config
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.planner.activations import RecordedActivations
+from faasmoe.planner.conditions import Conditions, Setting
 from faasmoe.planner.machine import ProcessFootprint
 from faasmoe.planner.plan import requests_of
-from faasmoe.planner.prediction import Conditions, Setting, predict
+from faasmoe.planner.prediction import predict
 from faasmoe.planner.shape import shape_of
 from tests import processes
 from tests.integration.servers import serve

@@ -10,7 +10,8 @@ import numpy as np
 
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.workloads.ask import Ask
-from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.planner.conditions import Conditions, Setting
+from faasmoe.planner.prediction import Prediction, predict
 from faasmoe.planner.shape import ModelShape
 from faasmoe.planner.simulation import SimulatedRequests
 

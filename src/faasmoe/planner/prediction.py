@@ -3,62 +3,21 @@
 from __future__ import annotations
 
 import math
-import random
-from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping
 from faasmoe.errors import OptionError
 from faasmoe.evaluation.statistics import percentiles
-from faasmoe.planner.activations import RecordedActivations
-from faasmoe.planner.machine import Machine, ProcessFootprint
+from faasmoe.planner.conditions import Conditions, Setting
+from faasmoe.planner.costs import least_bytes, step_costs
 from faasmoe.planner.routing import GRID, untouched
 from faasmoe.planner.shape import ModelShape
-from faasmoe.planner.simulation import (
-    Costs,
-    SimulatedRequests,
-    SimulatedRun,
-    SimulationLimits,
-    recent_tokens,
-    simulate,
-)
+from faasmoe.planner.simulation import SimulatedRequests, SimulatedRun, recent_tokens, simulate
 from faasmoe.planner.timeline import average_and_peak, running
-from faasmoe.platforms import registry
-from faasmoe.platforms.base import Overheads
-from faasmoe.protocol.config import DEFAULT_ORCHESTRATOR_KEEP_ALIVE
-from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
 
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The settings that a plan chooses."""
-
-    strategy: str  # shared or private
-    block_size: int
-    keep_alive: float  # seconds
-
-
 MOST_UTILISATION = 0.95  # beyond, waiting grows without bound
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """The conditions that a plan cannot choose."""
-
-    shape: ModelShape
-    memory: int  # bytes for everything
-    _: KW_ONLY
-    activations: RecordedActivations | None = None
-    machine: Machine = field(default_factory=Machine)
-    footprint: ProcessFootprint = field(default_factory=ProcessFootprint)
-    limits: SimulationLimits = field(default_factory=SimulationLimits)
-    overheads: Overheads = field(default_factory=lambda: registry.find(registry.DEFAULT).overheads)
-    prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
-    orchestrator_keep_alive: float = DEFAULT_ORCHESTRATOR_KEEP_ALIVE  # seconds, of one without requests
-    count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +31,7 @@ class Prediction:
     memory: dict[str, float]  # time average by role
     memory_mean: float
     memory_peak: float
-    memory_budget: int | None  # for the pool of functions; None: none is needed
+    memory_budget: int | None  # for the pool of functions, or for each node's; None: none is needed
     kv_cache: int  # of all orchestrators
     invocations_per_token: float  # of answers
     cold_starts_per_request: float
@@ -108,10 +67,10 @@ def predict(requests: SimulatedRequests, setting: Setting, given: Conditions) ->
     engine = requests.engine if setting.strategy == "private" else np.zeros_like(requests.engine)
     kv_cache = _kv_cache(requests, shape)
     _, counts = running(engine, requests.times, requests.times + given.orchestrator_keep_alive)
-    budget = int(given.memory - _fixed(given, kv_cache, float(counts.max())))
-    least = _least(given, setting.block_size)
+    budget = _budget(given, _fixed(given, kv_cache, float(counts.max())))
+    least = least_bytes(given, setting.block_size)
     window = float(np.interp(budget, charged, GRID)) if budget < charged[-1] else math.inf
-    costs = _costs(given, setting, budget)
+    costs = step_costs(given, setting)
     run = simulate(replace(requests, engine=engine), costs, given.limits, setting.keep_alive, max(window, 0.0))
     if not run.asked.any():
         raise OptionError(
@@ -142,13 +101,13 @@ def _summary(
     used = Totals(gb_seconds=busy_gb / hours, idle_gb_seconds=idle_gb, invocations=calls / hours)
     return Prediction(
         setting=setting,
-        fits=fits and peak <= given.memory,
+        fits=fits and peak <= given.capacity,
         utilisation=_utilisation(requests, run),
         functions=untouched(shape, setting.block_size, given.activations).functions,
         memory=memory,
         memory_mean=mean,
         memory_peak=peak,
-        memory_budget=None if math.isinf(window) else budget + footprint.platform,
+        memory_budget=None if math.isinf(window) else budget // given.nodes + footprint.platform,
         kv_cache=kv_cache,
         invocations_per_token=calls / answered if counted.any() else math.inf,
         cold_starts_per_request=float(run.step_cold[steps].sum()) / counted.sum() if counted.any() else math.inf,
@@ -181,22 +140,25 @@ def _memory(
         "gateway": float(footprint.gateway),
         "orchestrator": loaded * (footprint.orchestrator + dense + kv_cache)
         + engines * footprint.each_orchestrator(given.shape.width),
-        "platform": zygote_up * footprint.platform,
+        "platform": zygote_up * given.nodes * footprint.platform,
         "instances": mean_instances,
     }
-    peak = _fixed(given, kv_cache, most) + peak_instances
+    peak = _fixed(given, kv_cache, most) + given.nodes * footprint.platform + peak_instances
     return memory, peak
 
 
+def _budget(given: Conditions, fixed: float) -> int:
+    """Bytes for instances: what is left where the orchestrators run, or what the nodes have. Below 0: too little."""
+    platform = given.footprint.platform
+    if given.cluster is None:
+        return int(given.memory - fixed - platform)
+    return given.nodes * (given.cluster.memory - platform) if fixed <= given.memory else -1
+
+
 def _fixed(given: Conditions, kv_cache: int, orchestrators: float) -> float:
-    """Bytes of everything but instances, when `orchestrators` run."""
+    """Bytes of the gateway, the template, and `orchestrators` of it."""
     foot = given.footprint
-    processes = (
-        foot.gateway
-        + foot.orchestrator
-        + orchestrators * foot.each_orchestrator(given.shape.width)
-        + foot.platform
-    )
+    processes = foot.gateway + foot.orchestrator + orchestrators * foot.each_orchestrator(given.shape.width)
     return processes + given.shape.dense_bytes + kv_cache
 
 
@@ -229,58 +191,3 @@ def _kv_cache(requests: SimulatedRequests, shape: ModelShape) -> int:
     sizes = [shape.state.nbytes(int(length)) for length in lengths]
     needed = sum(size * int(count) for size, count in zip(sizes, counts, strict=True))
     return min(needed, 16 * sizes[-1])
-
-
-def _least(given: Conditions, block_size: int) -> int:
-    """Bytes of the instances that one token needs in the layer that needs most."""
-    own = given.overheads.instance_bytes
-    needs = []
-    for layer in given.shape.layers:
-        instances = [size * layer.expert_bytes + own for size in given.shape.block_sizes(layer, block_size)]
-        needs.append(sum(sorted(instances, reverse=True)[: layer.top_k]))
-    return max(needs)
-
-
-def _costs(given: Conditions, setting: Setting, budget: int) -> Costs:
-    shape, machine = given.shape, given.machine
-    functions = untouched(shape, setting.block_size, given.activations)
-    experts = untouched(shape, 1, given.activations)
-    layer = shape.layers[0]
-    reading = layer.expert_bytes / machine.bandwidth
-    dense = shape.dense_bytes - shape.table_bytes
-    weights = dense + sum(each.top_k * each.expert_bytes for each in shape.layers)
-    block = min(setting.block_size, layer.experts) * layer.expert_bytes
-    cached = given.memory >= shape.expert_bytes + shape.dense_bytes  # files stay in the page cache
-    load = 0.0 if cached else block / machine.disk
-    falling = -functions.apart  # np.interp wants what rises
-    return Costs(
-        functions=functions.apart,
-        functions_together=functions.together,
-        alike=np.interp(-functions.together, falling, GRID),
-        experts=experts.apart,
-        split=_split(layer.experts, layer.top_k, setting.block_size, layer.expert_bytes, machine.cores),
-        layers=len(shape.layers),
-        fixed_seconds=len(shape.layers) * machine.layer + dense / machine.bandwidth,
-        expert_seconds=reading,
-        token_seconds=2 * weights / shape.bytes_per_weight / machine.operations,
-        call_seconds=machine.call,
-        sequence_seconds=len(shape.layers) * machine.sequence,
-        cold_seconds=machine.cold_start + load,
-        cold_serial_seconds=machine.fork + load,
-        cores=machine.cores,
-    )
-
-
-@lru_cache(maxsize=64)
-def _split(experts: int, top_k: int, block_size: int, expert_bytes: int, cores: int) -> float:
-    """Calls for each function that one token touches: dispatch divides the work of large experts over cores."""
-    if expert_bytes < WORTH_SPLITTING:
-        return 1.0
-    sizes = [min(block_size, experts - start) for start in range(0, experts, block_size)]
-    grouping, draw = Grouping(sizes, cores), random.Random(0)
-    parts, functions = 0, 0
-    for _ in range(500):
-        chosen = draw.sample(range(experts), top_k)
-        parts += len(grouping.parts([chosen], [[1.0] * top_k]))
-        functions += len({expert // block_size for expert in chosen})
-    return parts / functions

@@ -1,4 +1,4 @@
-"""Simulates steps of orchestrators on one machine, step by step, with expected values for routing and cold starts.
+"""Simulates steps of orchestrators, step by step, with expected values for routing and cold starts.
 
 The scheduler is the engine's in outline: a step takes one token of every sequence that decodes and a chunk of prompts.
 Where several orchestrators have work they take turns, a step each. How long a step lasts follows from what it reads
@@ -51,11 +51,13 @@ class Costs:
     functions_together: Array  # by consecutive tokens
     alike: Array  # tokens of different texts that touch as many as so many consecutive ones
     experts: Array  # untouched experts, by tokens of different texts
+    busiest: Array  # the same with what is touched counted as on the busiest node
     split: float  # calls for each function touched
     layers: int
     fixed_seconds: float  # of each step
     expert_seconds: float  # to read one
     token_seconds: float  # to compute one, if reading did not take longer
+    wire_seconds: float  # to send the rows of one
     call_seconds: float
     sequence_seconds: float  # of each decode beyond the first
     cold_seconds: float  # of one that starts alone
@@ -130,11 +132,11 @@ def _run(
     taken: int = _simulate(
         struct.pack("10q", count, *_places(count, float, requests.times), *_places(count, int, requests.after, then),
                     *_places(count, int, requests.engine, *left), *_places(count, float, first, end)),
-        struct.pack("6q", len(GRID), *_places(len(GRID), float, GRID, costs.functions, costs.functions_together,
-                                              costs.alike, costs.experts)),
-        struct.pack("10d", costs.split, costs.layers, costs.fixed_seconds, costs.expert_seconds, costs.token_seconds,
-                    costs.call_seconds, costs.sequence_seconds, costs.cold_seconds, costs.cold_serial_seconds,
-                    costs.cores),
+        struct.pack("7q", len(GRID), *_places(len(GRID), float, GRID, costs.functions, costs.functions_together,
+                                              costs.alike, costs.experts, costs.busiest)),
+        struct.pack("11d", costs.split, costs.layers, costs.fixed_seconds, costs.expert_seconds, costs.token_seconds,
+                    costs.wire_seconds, costs.call_seconds, costs.sequence_seconds, costs.cold_seconds,
+                    costs.cold_serial_seconds, costs.cores),
         limits,
         struct.pack("5q", len(steps), _MOST_RUNNING, *map(address, (steps, cumulative, together))),
     )  # fmt: skip

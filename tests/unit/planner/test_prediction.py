@@ -10,9 +10,10 @@ from faasmoe.evaluation.workloads.arrivals import bursty, poisson
 from faasmoe.evaluation.workloads.ask import Ask, Lengths
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan as load_plan
+from faasmoe.planner.conditions import Conditions, Setting
 from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.plan import make_plan, requests_of, usual_block_sizes
-from faasmoe.planner.prediction import Conditions, Prediction, Setting, predict
+from faasmoe.planner.prediction import Prediction, predict
 from faasmoe.planner.shape import ExpertLayer, ModelShape, shape_of
 from faasmoe.planner.simulation import SimulatedRequests
 from tests.unit.planner.states import keeps

@@ -34,9 +34,9 @@ def load(seed: int) -> dict[str, Any]:
     apart, together = 720 * 0.97**GRID, 720 * 0.985**GRID
     costs = Costs(
         functions=apart, functions_together=together, alike=np.interp(-together, -apart, GRID),
-        experts=1440 * 0.93**GRID, split=1.7, layers=24, fixed_seconds=0.004, expert_seconds=0.0005,
-        token_seconds=0.001, call_seconds=0.0002, sequence_seconds=0.0007, cold_seconds=0.02,
-        cold_serial_seconds=0.004, cores=2,
+        experts=1440 * 0.93**GRID, busiest=1440 * 0.93**GRID, split=1.7, layers=24, fixed_seconds=0.004,
+        expert_seconds=0.0005, token_seconds=0.001, wire_seconds=0.0, call_seconds=0.0002, sequence_seconds=0.0007,
+        cold_seconds=0.02, cold_serial_seconds=0.004, cores=2,
     )  # fmt: skip
     limits = SimulationLimits(int(random.integers(2, 9)), 200, int(random.integers(16, 129)))
     return {
@@ -65,6 +65,16 @@ def test_it_gives_what_it_always_gave(seed: int) -> None:
     assert got.keys() == RECORDED[seed].keys()
     for name, recorded in RECORDED[seed].items():
         assert got[name] == pytest.approx(recorded, rel=1e-12), name  # C libraries differ in a last bit of exp
+
+
+def test_steps_last_as_long_as_the_busiest_node_and_the_wire() -> None:
+    operands = load(0)
+    costs = replace(operands["costs"], token_seconds=0.0)
+    plain = simulate(**operands | {"costs": costs})
+    uneven = simulate(**operands | {"costs": replace(costs, busiest=2 * costs.busiest, expert_seconds=0.00025)})
+    np.testing.assert_allclose(uneven.step_end, plain.step_end)
+    wired = simulate(**operands | {"costs": replace(costs, wire_seconds=0.002)})
+    assert wired.step_seconds[0] == pytest.approx(plain.step_seconds[0] + 0.002 * plain.step_tokens[0])
 
 
 def test_it_gives_up_when_too_many_run() -> None:

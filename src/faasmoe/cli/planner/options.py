@@ -11,12 +11,16 @@ import typer
 
 from faasmoe.cli.evaluation.workloads import LEAST_RATE, MOST_RATE, Replay
 from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, size, whole
+from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
+    from faasmoe.planner.cluster import Cluster
+    from faasmoe.planner.conditions import Setting
     from faasmoe.planner.machine import Machine
-    from faasmoe.planner.prediction import Setting
     from faasmoe.planner.shape import ModelShape
     from faasmoe.planner.simulation import SimulatedRequests
+
+_MOST_NODES = 10_000
 
 Model = Annotated[
     str | None,
@@ -89,6 +93,53 @@ Layers = Annotated[
 ]
 
 
+Nodes = Annotated[
+    int | None,
+    whole(
+        1,
+        _MOST_NODES,
+        help="Nodes that run the functions, as with `faasmoe serve --platform nodes`; --memory is then that of the "
+        "orchestrators' machine, and --cores and --bandwidth those of each machine. Default: one machine for all.",
+        show_default=False,
+    ),
+]
+NodeMemory = Annotated[
+    int | None, size(help="Memory of each node. Default: that of --memory.", show_default=False)
+]
+Network = Annotated[
+    float, real(0.001, MOST_COUNT, help="Gbit/s of the network between the orchestrators' machine and nodes.")
+]
+RoundTrip = Annotated[
+    float,
+    real(0, 1e6, help="Microseconds that a call of another machine takes longer than one of the same machine."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterParameters:
+    """The nodes of functions."""
+
+    nodes: Nodes = None
+    node_memory: NodeMemory = None
+    network: Network = 10.0
+    round_trip: RoundTrip = 200.0
+
+    def cluster(self, memory: int) -> Cluster | None:
+        """The nodes, each with `memory` bytes if nothing else is said. Raises `OptionError` without --nodes."""
+        from faasmoe.planner.cluster import Cluster
+
+        if self.nodes is None:
+            if self.node_memory is not None:
+                raise OptionError(f"--node-memory {self.node_memory}: --nodes says how many there are")
+            return None
+        return Cluster(
+            nodes=self.nodes,
+            memory=memory if self.node_memory is None else self.node_memory,
+            bandwidth=self.network * 1e9 / 8,
+            round_trip=self.round_trip / 1e6,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SettingParameters:
     """The settings to compare."""
@@ -104,8 +155,8 @@ class SettingParameters:
 
     def settings(self, shape: ModelShape) -> list[Setting]:
         """Every combination of strategies, block sizes and keep-alives."""
+        from faasmoe.planner.conditions import Setting
         from faasmoe.planner.plan import usual_block_sizes
-        from faasmoe.planner.prediction import Setting
 
         strategies = ["shared", "private"] if self.strategy == "both" else [self.strategy]
         choices = product(strategies, self.block_size or usual_block_sizes(shape), self.keep_alives)

@@ -16,6 +16,7 @@ from faasmoe.cli.evaluation.workloads import Tenants
 from faasmoe.cli.options import Dtype, Json, Quantize, Seed
 from faasmoe.cli.parameters import grouped
 from faasmoe.cli.planner.options import (
+    ClusterParameters,
     Layers,
     MachineParameters,
     Memory,
@@ -42,6 +43,7 @@ class _Asked(NamedTuple):
     model: str | None
     layers: int | None
     quantize: str | None
+    nodes: int | None
 
 
 @grouped
@@ -55,6 +57,7 @@ def plan(
     load: RequestParameters,
     routing: Routing = None,
     target: MachineParameters,
+    nodes: ClusterParameters,
     prices: PriceTable = Path("aws-lambda"),
     layers: Layers = None,
     dtype: Dtype = "auto",
@@ -71,6 +74,7 @@ def plan(
     from faasmoe.tenancy.prices import read_prices
 
     check_types(dtype, quantize)
+    cluster = nodes.cluster(memory)
     facts = facts_of(model, layers)  # before torch, which takes seconds to import
     for each in setting.block_size or ():
         facts.check(each)
@@ -78,9 +82,9 @@ def plan(
     from faasmoe.model.adapter.light_import import import_transformers
 
     import_transformers()
+    from faasmoe.planner.conditions import Conditions
     from faasmoe.planner.machine import ProcessFootprint
     from faasmoe.planner.plan import make_plan
-    from faasmoe.planner.prediction import Conditions
     from faasmoe.planner.shape import shape_of
 
     shape = shape_of(model, dtype, layers, quantize=quantize)
@@ -89,6 +93,7 @@ def plan(
         memory,
         activations=_activations(routing, shape),
         machine=target.machine(),
+        cluster=cluster,
         footprint=ProcessFootprint.here(),
         prices=table,
     )
@@ -98,7 +103,9 @@ def plan(
     if as_json:
         typer.echo(json.dumps(_facts(shape, requests, result, table.currency), allow_nan=False))
     else:
-        _show(Console(highlight=False), shape, _Asked(model, layers, quantize), result, table.currency)
+        _show(
+            Console(highlight=False), shape, _Asked(model, layers, quantize, nodes.nodes), result, table.currency
+        )
 
 
 def _activations(file: Path | None, shape: ModelShape) -> RecordedActivations | None:
@@ -174,21 +181,25 @@ def _commands(asked: _Asked, best: Prediction) -> list[str]:
     """
     from faasmoe.model.synthesis.geometries import GEOMETRIES
 
-    model = asked.model
-    if model not in GEOMETRIES:
-        return [_command(model, asked.quantize, best)]
-    some = f" --layers {asked.layers}" if asked.layers else ""
-    make = f"faasmoe models make {model}{some} --out ./{model}"
-    return [f"{make}  # random weights; or take a folder of yours", _command(f"./{model}", asked.quantize, best)]
+    model, commands = asked.model, []
+    if model in GEOMETRIES:
+        some = f" --layers {asked.layers}" if asked.layers else ""
+        make = f"faasmoe models make {model}{some} --out ./{model}"
+        commands.append(f"{make}  # random weights; or take a folder of yours")
+        model = f"./{model}"
+    if asked.nodes:
+        budget = f" --memory-budget {_mib(best.memory_budget)}" if best.memory_budget else ""
+        commands.append(f"faasmoe node{budget}  # on each of {asked.nodes} nodes")
+    return [*commands, _command(model, asked, best)]
 
 
-def _command(model: str | None, quantize: str | None, best: Prediction) -> str:
+def _command(model: str | None, asked: _Asked, best: Prediction) -> str:
     setting = best.setting
-    words = ["faasmoe serve", *([model] if model else [])]
-    words += [f"--quantize {quantize}"] if quantize else []
+    words = ["faasmoe serve", *([model] if model else []), *(["--platform nodes"] if asked.nodes else [])]
+    words += [f"--quantize {asked.quantize}"] if asked.quantize else []
     words += ["--strategy private"] if setting.strategy == "private" else []
     words += [f"--block-size {setting.block_size}", f"--keep-alive {setting.keep_alive:g}"]
-    words += [f"--memory-budget {_mib(best.memory_budget)}"] if best.memory_budget else []
+    words += [f"--memory-budget {_mib(best.memory_budget)}"] if best.memory_budget and not asked.nodes else []
     return " ".join([*words, f"--kv-cache-memory {_mib(best.kv_cache)}"])
 
 

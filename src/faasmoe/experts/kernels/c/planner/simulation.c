@@ -14,11 +14,11 @@ struct requests {
 
 struct curves {
     int64_t count;
-    const double *grid, *functions, *together, *alike, *experts; /* [count] */
+    const double *grid, *functions, *together, *alike, *experts, *busiest; /* [count] */
 };
 
 struct costs {
-    double split, layers, fixed, expert, token, call, sequence, cold_alone, cold_serial, cores;
+    double split, layers, fixed, expert, token, wire, call, sequence, cold_alone, cold_serial, cores;
 };
 
 struct limits {
@@ -114,10 +114,11 @@ INLINE struct step cost(double decodes, double prompt_tokens, double recent, con
     double apart = decodes + interpolate(prompt_tokens, grid, curves->alike, n);
     double touched = curves->functions[0] - interpolate(apart, grid, curves->functions, n);
     double read = curves->experts[0] - interpolate(apart, grid, curves->experts, n);
+    double busiest = curves->busiest[0] - interpolate(apart, grid, curves->busiest, n);
     double fresh = together[0] - interpolate(tokens, grid, together, n);
     double missing = interpolate(recent, grid, together, n) - interpolate(recent + tokens, grid, together, n);
     double calls = touched * costs->split, cold = touched * missing / fresh;
-    double seconds = costs->fixed + fmax(read * costs->expert, tokens * costs->token);
+    double seconds = costs->fixed + fmax(busiest * costs->expert, tokens * costs->token) + tokens * costs->wire;
     seconds += calls * costs->call / fmax(1, fmin(costs->cores, calls / costs->layers));
     seconds += fmax(0, decodes - 1) * costs->sequence;
     double any_cold = 1 - exp(-cold / costs->layers); /* in a layer */
