@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.errors import CheckpointError, OptionError, UnsupportedModel
 from faasmoe.experts.formats import REGISTERED, Registered
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.model.dense.attention import Span
-from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.dense.linears import FormatLinear
-from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.plan import make_plan
 from faasmoe.model.tensors import as_array
 from faasmoe.util.folders.user_cache import CACHE
-from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
 from tests.unit.experts.formats import made_up
+from tests.unit.model.serving import computed, declare, reference
 
 NAME, SHARD = made_up.FORMAT.name, "model.safetensors"
-TOKENS = torch.randint(3, 128, (24,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
 @pytest.fixture(autouse=True)
@@ -68,33 +62,6 @@ def publish(model_type: str, folder: Path, exact: Path, *, declared: bool) -> No
     save_file(plain, exact / SHARD, {"format": "pt"})
     if declared:
         declare(folder, {"quant_method": NAME})
-
-
-def declare(folder: Path, settings: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
-
-
-def computed(plan: ModelPlan, folder: Path) -> tuple[DenseModel, Tensor]:
-    """The served model, and the logits of all tokens, the first of them one at a time."""
-    folder.mkdir()
-    platform = InProcessPlatform()
-    platform.deploy(write_functions(plan.blocks, folder))
-    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype, plan.linears)
-    model.start(Dispatch(platform, plan.blocks), threads=1)
-    state = model.state_spec.allocate()
-    state.reserve(len(TOKENS))
-    rows = [model.forward([token], [i], [Span(state, 1)], [0]) for i, token in enumerate(TOKENS[:3])]
-    rest = range(3, len(TOKENS))
-    rows.append(model.forward(TOKENS[3:], list(rest), [Span(state, len(rest))], list(range(len(rest)))))
-    return model, torch.cat(rows)
-
-
-@torch.inference_mode()
-def reference(folder: Path) -> Tensor:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    logits: Tensor = model(torch.tensor([TOKENS])).logits[0]
-    return logits
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -148,7 +115,7 @@ def test_without_its_line_the_format_is_refused(tmp_path: Path, monkeypatch: pyt
     publish("qwen2_moe", tmp_path / "a", tmp_path / "exact", declared=True)
     publish("qwen2_moe", tmp_path / "b", tmp_path / "exact", declared=False)
     monkeypatch.delitem(REGISTERED, NAME)
-    with pytest.raises(UnsupportedModel, match="quantized with half_rows; only plain weights are served"):
+    with pytest.raises(UnsupportedModel, match="quantized with half_rows, which no weight format reads"):
         make_plan(resolve(str(tmp_path / "a")))
     with pytest.raises(CheckpointError, match=r"weight\.rows has no place in qwen2_moe"):
         make_plan(resolve(str(tmp_path / "b")))

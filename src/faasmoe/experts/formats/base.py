@@ -117,6 +117,9 @@ class WeightFormat(ABC):
     head: ClassVar[str] = ""
     """Name of the format in which `--quantize` keeps the layer that gives logits; empty: this one."""
 
+    unneeded: ClassVar[tuple[str, ...]] = ()
+    """Endings of the names of tensors that come with weights in the format, and that the weights do not depend on."""
+
     multiple: ClassVar[int] = 1
     """`convert` takes weights whose number of inputs is a multiple of it."""
 

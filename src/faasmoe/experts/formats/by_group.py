@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -111,14 +111,33 @@ class GroupedLocation:
 
 
 class GroupedFormat(WeightFormat):
-    """A format whose weights are those of one class of `GroupedMatrix`. None are recognised in a checkpoint yet."""
+    """A format whose weights are those of one class of `GroupedMatrix`.
+
+    They are recognised by the names of their arrays: that of a plain weight and an ending.
+    """
 
     block_kernel = "faasmoe.experts.fused:FusedExperts"
     dtypes: ClassVar[tuple[tuple[str, ...], ...]]
     """Those that each array may have in files."""
+    endings: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Those that the name of each array may have, behind the name of the weight; none: no checkpoint has the format."""
 
     def __init__(self, matrix: type[GroupedMatrix]) -> None:
         self._matrix = matrix
+
+    def found(
+        self, tensors: Mapping[str, TensorLocation], settings: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[str]]:
+        """See `WeightFormat`."""
+        weights: dict[str, Sequence[str]] = {}
+        for array in tensors if self.endings else ():
+            first, *others = self.endings
+            for ending in (end for end in first if array.endswith(end)):
+                name = array.removesuffix(ending)
+                named = [[name + end for end in ends if name + end in tensors] for ends in others]
+                if tensors[array].dtype in self.dtypes[0] and all(named):
+                    weights[name] = [array, *(arrays[0] for arrays in named)]
+        return weights
 
     def location(self, parts: Sequence[TensorLocation]) -> MatrixLocation:
         """See `WeightFormat`. Raises `CheckpointError` for arrays that make up no weight of the format."""

@@ -5,6 +5,7 @@ A weight is its code times the scale, which DeepSeek and transformers call `weig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -30,6 +31,9 @@ def _numbers() -> NDArray[np.float32]:
     numbers[127] = np.nan
     return np.concatenate([numbers, -numbers])
 
+
+SCALES_OF_ROWS: tuple[str, ...] = (".input_scale", ".activation_scale", ".k_scale", ".v_scale", ".output_scale")
+"""Scales by which others quantise rows, keys and values. Ours are not quantised."""
 
 E4M3 = _numbers()
 """The number of each code: sign, four bits of exponent, three of mantissa (OCP 8-bit Floating Point, section 3)."""
@@ -109,6 +113,18 @@ class Fp8Format(GroupedFormat):
 
     name = Fp8Matrix.format
     dtypes = (("F8_E4M3",), ("F32", "BF16"))
+    endings = (("",), ("_scale_inv", "_scale"))
+    unneeded = SCALES_OF_ROWS
+
+    def declared(self, settings: Mapping[str, Any]) -> bool:
+        """See `WeightFormat`: as DeepSeek and transformers, compressed-tensors, or ModelOpt write it."""
+        block = settings.get("weight_block_size")
+        ours = settings.get("fmt", "e4m3") == "e4m3" and block in (None, [BLOCK, BLOCK], (BLOCK, BLOCK))
+        return {
+            "fp8": ours,
+            "compressed-tensors": settings.get("format") in ("float-quantized", "naive-quantized"),
+            "modelopt": settings.get("quant_algo") in ("FP8", "FP8_PB_WO"),
+        }.get(str(settings.get("quant_method")), False)
 
 
 FORMAT = Fp8Format(Fp8Matrix)

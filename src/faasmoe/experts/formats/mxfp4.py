@@ -5,6 +5,7 @@ OCP Microscaling Formats 1.0, sections 5.3.3, 5.4.1 and 6.3: a weight is its cod
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,6 +65,11 @@ class Mxfp4Format(GroupedFormat):
 
     name = Mxfp4Matrix.format
     dtypes = (("U8",), ("U8",))
+    endings = (("_blocks",), ("_scales",))
+
+    def declared(self, settings: Mapping[str, Any]) -> bool:
+        """See `WeightFormat`: as transformers writes it for gpt-oss."""
+        return settings.get("quant_method") == "mxfp4"
 
 
 FORMAT = Mxfp4Format(Mxfp4Matrix)

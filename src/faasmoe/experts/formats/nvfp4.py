@@ -5,6 +5,7 @@ ModelOpt's checkpoints (`weight`, `weight_scale`, `weight_scale_2`): a weight is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from faasmoe.experts.arrays import address
 from faasmoe.experts.formats.by_group import GroupedFormat, GroupedMatrix, Shape
-from faasmoe.experts.formats.fp8 import E4M3
+from faasmoe.experts.formats.fp8 import E4M3, SCALES_OF_ROWS
 from faasmoe.experts.formats.mxfp4 import e2m1
 from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.kernels.scales import Scales
@@ -79,6 +80,12 @@ class Nvfp4Format(GroupedFormat):
 
     name = Nvfp4Matrix.format
     dtypes = (("U8",), ("F8_E4M3",), ("F32",))
+    endings = (("",), ("_scale",), ("_scale_2",))
+    unneeded: ClassVar[tuple[str, ...]] = SCALES_OF_ROWS
+
+    def declared(self, settings: Mapping[str, Any]) -> bool:
+        """See `WeightFormat`: as ModelOpt writes it."""
+        return settings.get("quant_method") == "modelopt" and settings.get("quant_algo") == "NVFP4"
 
 
 FORMAT = Nvfp4Format(Nvfp4Matrix)

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
+from faasmoe.experts.formats.fp8 import SCALES_OF_ROWS
 from faasmoe.experts.formats.nvfp4 import Nvfp4Format, Nvfp4Matrix
 
 
@@ -28,6 +30,13 @@ class Nvfp4PackFormat(Nvfp4Format):
     """See `Nvfp4Format`."""
 
     name = Nvfp4PackMatrix.format
+    endings = (("_packed",), ("_scale",), ("_global_scale",))
+    unneeded = (*SCALES_OF_ROWS, ".input_global_scale")
+
+    def declared(self, settings: Mapping[str, Any]) -> bool:
+        """See `WeightFormat`."""
+        method, format = settings.get("quant_method"), settings.get("format")
+        return method == "compressed-tensors" and format == "nvfp4-pack-quantized"
 
 
 FORMAT = Nvfp4PackFormat(Nvfp4PackMatrix)

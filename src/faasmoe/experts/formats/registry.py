@@ -39,8 +39,9 @@ def found(
 ) -> tuple[dict[str, MatrixLocation], dict[str, TensorLocation]]:
     """The weights that tensors of a checkpoint make up in the registered formats, and the tensors that are left.
 
-    If a config declares a format by `settings`, no other format is asked. Raises `CheckpointError` if two formats
-    recognise one tensor, or the arrays of a weight do not go together.
+    What a format does not need (`WeightFormat.unneeded`) is in neither, if it recognises a weight. If a config
+    declares a format by `settings`, no other format is asked. Raises `CheckpointError` if two formats recognise one
+    tensor, or the arrays of a weight do not go together.
     """
     announced = declared(settings) if settings else None
     weights: dict[str, MatrixLocation] = {}
@@ -50,6 +51,10 @@ def found(
             if not left.keys() >= set(arrays):
                 raise CheckpointError(f"two weight formats recognise the tensors {', '.join(arrays)}")
             weights[name] = format.location([left.pop(array) for array in arrays])
+    needless = tuple(
+        end for name in {weight.format for weight in weights.values()} for end in by_name(name).unneeded
+    )
+    left = {name: tensor for name, tensor in left.items() if not name.endswith(needless)}
     if twice := sorted(weights.keys() & left.keys()):
         raise CheckpointError(f"{left[twice[0]].file} holds the weight {twice[0]} both plain and quantized")
     return weights, left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from faasmoe.model.checkpoint.header import read_header
 from faasmoe.model.checkpoint.json_file import quoted
 from faasmoe.model.checkpoint.weight_files import weight_files
 from faasmoe.model.tensors import map_tensor
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -70,6 +73,10 @@ class Checkpoint:
                 f"{self.folder}: its config declares weights in the format {format.name if format else 'unknown'} "
                 "(quantization_config), and its files hold none"
             )
+        needless = len(self._tensors) - len(tensors) - sum(len(weight.parts) for weight in weights.values())
+        if needless:
+            log.info("%s: %d scales of activations are not used: rows and KV caches are not quantized",
+                     self.folder, needless)  # fmt: skip
         return Checkpoint(self.folder, tensors, weights)
 
     @property

@@ -9,9 +9,10 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from faasmoe.errors import UnsupportedModel
-from faasmoe.experts.formats import registry
+from faasmoe.experts.formats import REGISTERED, registry
 from faasmoe.model.checkpoint.json_file import quoted
 
+_DETAILS = ("format", "fmt", "quant_algo", "weight_block_size", "bits")  # that tell formats of one method apart
 _KEYS = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
 
 
@@ -27,8 +28,12 @@ def quantization_of(name: str, config: PretrainedConfig) -> Mapping[str, Any]:
             settings = declared if isinstance(declared, dict) else getattr(declared, "__dict__", {})
             if registry.declared(settings) is None:
                 method = quoted(settings.get("quant_method", "an unknown method"))
+                how = "".join(
+                    f", {key} {quoted(settings[key])}" for key in _DETAILS if settings.get(key) is not None
+                )
                 raise UnsupportedModel(
-                    f"{name}: the checkpoint is quantized with {method}; only plain weights are served"
+                    f"{name}: the checkpoint is quantized with {method}{how}, which no weight format reads "
+                    f"({', '.join(REGISTERED)} are read)"
                 )
             if found and settings != found:
                 raise UnsupportedModel(f"{name}: the config declares several formats of quantized weights")

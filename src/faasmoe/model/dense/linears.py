@@ -83,7 +83,7 @@ class Crew:
             if type(layer) is nn.Linear  # a subclass may compute something else
         ]
         for name, layer, weight in found:
-            if readable(weight):
+            if readable(weight) and fit([(weight, layer.bias)]):
                 self._layer = StepLinear(layer, weight, self)
                 model.set_submodule(name, self._layer)
             elif name in weights:

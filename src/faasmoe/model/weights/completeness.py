@@ -76,8 +76,8 @@ def _misplaced(architecture: Architecture, checkpoint: Checkpoint, name: str) ->
     file = checkpoint.location(name).parts[0].file
     if any(fnmatch(name, pattern) for pattern in _QUANTIZED):
         return CheckpointError(
-            f"{file}: tensor {name} belongs to quantized weights, but the config declares no quantization "
-            "(quantization_config); only plain weights are served"
+            f"{file}: tensor {name} belongs to quantized weights that no weight format reads: the config declares no "
+            "quantization (quantization_config) of which it is a part, and other tensors of the weight may be missing"
         )
     return CheckpointError(
         f"{file}: tensor {name} has no place in {architecture.name} with this config, so the config "

@@ -33,7 +33,7 @@ def test_a_registered_format_is_declared_by_the_whole_or_by_a_part(key: str) -> 
 def test_what_no_format_reads_is_refused_beside_one_that_is_read() -> None:
     config = tiny_config("mixtral", quantization_config=HALVES, compression_config={"quant_method": "awq"})
     with pytest.raises(
-        UnsupportedModel, match="mixtral: the checkpoint is quantized with awq; only plain weights"
+        UnsupportedModel, match="mixtral: the checkpoint is quantized with awq, which no weight format reads"
     ):
         quantization_of("mixtral", config)
 
