@@ -14,7 +14,7 @@ from faasmoe.cli.numeric import MOST_COUNT, MOST_SEED, whole
 from faasmoe.cli.options import Dtype, Json, Model
 from faasmoe.cli.progress import writing
 from faasmoe.errors import OptionError
-from faasmoe.model.synthesis.geometries import LEAST_VOCAB, MOST_VOCAB
+from faasmoe.model.synthesis.geometries import LEAST_VOCAB, MOST_VOCAB, PUBLISHED
 
 app = typer.Typer(
     help="Make checkpoints to try things with, and record what models do.",
@@ -42,9 +42,17 @@ def make(
         whole(LEAST_VOCAB, MOST_VOCAB, help="Vocabulary; default: as published.", show_default=False),
     ] = None,
     seed: Annotated[int, whole(-MOST_SEED, MOST_SEED, help="The same seed gives the same weights.")] = 0,
+    published_format: Annotated[
+        bool,
+        typer.Option(
+            "--published-format",
+            help="Write weights in the format in which the model is published: "
+            f"{', '.join(f'{name} in {format}' for name, format in PUBLISHED.items())}, others in bfloat16.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint of random bfloat16 weights in a published geometry.
+    """Write a checkpoint of random weights in a published geometry, in bfloat16 or its published format.
 
     Its text is noise. It serves benchmarks and tests, which depend on sizes and not on what is said.
     """
@@ -57,14 +65,14 @@ def make(
     import_transformers()
     from faasmoe.model.synthesis.synthesis import Synthesis
 
-    synthesis = Synthesis(name, layers, vocab, seed)
+    synthesis = Synthesis(name, layers, vocab, seed, published=published_format)
     with writing(str(out), synthesis.nbytes) as advance:
         synthesis.write(out, advance)
-    facts = {"folder": str(out), "parameters": synthesis.nbytes // 2, "bytes": synthesis.nbytes}
+    facts = {"folder": str(out), "parameters": synthesis.parameters, "bytes": synthesis.nbytes}
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        typer.echo(f"{out}: {synthesis.nbytes // 2 / 1e9:.2f} B parameters, {synthesis.nbytes / 1e9:.2f} GB")
+        typer.echo(f"{out}: {synthesis.parameters / 1e9:.2f} B parameters, {synthesis.nbytes / 1e9:.2f} GB")
 
 
 @app.command("record")

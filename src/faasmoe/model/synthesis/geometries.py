@@ -96,7 +96,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "topk_method": "greedy",
         "routed_scaling_factor": 1.0,
     },
-    "deepseek-v3": {  # deepseek-ai/DeepSeek-V3, which is published in FP8; here in bfloat16, without YaRN
+    "deepseek-v3": {  # deepseek-ai/DeepSeek-V3, without YaRN
         "model_type": "deepseek_v3",
         "vocab_size": 129280,
         "hidden_size": 7168,
@@ -121,7 +121,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "routed_scaling_factor": 2.5,
         "rope_theta": 10000.0,
     },
-    "gpt-oss-20b": {  # openai/gpt-oss-20b, which is published in MXFP4; here in bfloat16
+    "gpt-oss-20b": {  # openai/gpt-oss-20b
         "model_type": "gpt_oss",
         "vocab_size": 201088,
         "hidden_size": 2880,
@@ -136,6 +136,10 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "sliding_window": 128,
     },
 }
+
+
+PUBLISHED = {"deepseek-v3": "fp8", "gpt-oss-20b": "mxfp4"}
+"""The weight formats of those that are not published in bfloat16."""
 
 
 def sizes_of(name: str, layers: int | None = None, vocab: int | None = None) -> dict[str, Any]:

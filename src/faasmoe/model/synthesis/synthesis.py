@@ -20,31 +20,44 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 from faasmoe.model.adapter.conversions import revert_weight_conversion
 from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, SINGLE_FILE
-from faasmoe.model.synthesis.geometries import sizes_of
+from faasmoe.model.synthesis.geometries import PUBLISHED, sizes_of
 from faasmoe.model.synthesis.new_folder import new_folder
-from faasmoe.model.tensors import as_array
+from faasmoe.model.synthesis.published import SETTINGS, PublishedTensor, published_tensors, random_numbers
+from faasmoe.model.tensors import DTYPES, as_array
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SHARD_BYTES = 2_000_000_000
-_POOL = 1 << 25  # numbers: 64 MiB
+_POOL = 1 << 25  # numbers of each dtype
 _CHUNK = 1 << 23  # numbers written at once
-_STD = 0.02  # transformers' initializer_range of these models
-_BYTES = 2  # of a bfloat16
 _END_TOKEN = "<|endoftext|>"  # noqa: S105 - no secret
 
 
 class Synthesis:
     """A checkpoint to be. Raises `OptionError` for an unknown name or sizes that make no model."""
 
-    def __init__(self, name: str, layers: int | None = None, vocab: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        layers: int | None = None,
+        vocab: int | None = None,
+        seed: int = 0,
+        *,
+        published: bool = False,
+    ) -> None:
+        """With `published` weights are in the format in which the model is published, else in bfloat16."""
         self.config = published_config(name, layers, vocab)
         self._seed = seed
-        self._shapes = _published_shapes(self.config)
+        shapes = _published_shapes(self.config)
+        format = PUBLISHED.get(name) if published else None
+        self._tensors = published_tensors(shapes, format)
+        if format:
+            self.config.quantization_config = SETTINGS[format]
+        self.parameters = sum(map(math.prod, shapes.values()))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(_BYTES * math.prod(shape) for shape in self._shapes.values())
+        return sum(tensor.nbytes for tensor in self._tensors.values())
 
     def write(self, folder: Path, advance: Callable[[int], object] = lambda _: None) -> None:
         """Write config, tokenizer and shards into `folder`; `advance` is told of each chunk's bytes.
@@ -73,13 +86,12 @@ class Synthesis:
     def _shards(self) -> list[list[str]]:
         shards: list[list[str]] = [[]]
         size = 0
-        for name, shape in self._shapes.items():
-            nbytes = _BYTES * math.prod(shape)
-            if shards[-1] and size + nbytes > SHARD_BYTES:
+        for name, tensor in self._tensors.items():
+            if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
                 shards.append([])
                 size = 0
             shards[-1].append(name)
-            size += nbytes
+            size += tensor.nbytes
         return shards
 
     def _write_shard(
@@ -87,14 +99,15 @@ class Synthesis:
     ) -> None:
         header, at = {}, 0
         for name in names:
-            end = at + _BYTES * math.prod(self._shapes[name])
-            header[name] = {"dtype": "BF16", "shape": self._shapes[name], "data_offsets": [at, end]}
+            tensor = self._tensors[name]
+            end = at + tensor.nbytes
+            header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]}
             at = end
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         stream.write(struct.pack("<Q", len(text)) + text)
         for name in names:
-            for chunk in pool.values(name, self._shapes[name]):
+            for chunk in pool.values(self._tensors[name]):
                 stream.write(as_array(chunk).data)
                 advance(chunk.nbytes)
 
@@ -105,22 +118,24 @@ def published_config(name: str, layers: int | None = None, vocab: int | None = N
 
 
 class _Pool:
-    """A stock of normal numbers, and where to cut from it."""
+    """A stock of random numbers of each dtype, and where to cut from it."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._normal = (torch.randn(_POOL, generator=self._generator) * _STD).bfloat16()
+        self._stock: dict[str, torch.Tensor] = {}
 
-    def values(self, name: str, shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
-        """The tensor's values in order, in chunks: norms are one, other vectors zero, matrices normal."""
-        left = math.prod(shape)
+    def values(self, tensor: PublishedTensor) -> Iterator[torch.Tensor]:
+        """The tensor's values in order, in chunks."""
+        if tensor.fill is None and tensor.dtype not in self._stock:
+            self._stock[tensor.dtype] = random_numbers(tensor.dtype, _POOL, self._generator)
+        left = math.prod(tensor.shape)
         while left:
             count = min(left, _CHUNK)
-            if len(shape) > 1:
+            if tensor.fill is None:
                 start = int(torch.randint(0, _POOL - count + 1, (), generator=self._generator))
-                yield self._normal[start : start + count]
+                yield self._stock[tensor.dtype][start : start + count]
             else:
-                yield torch.full((count,), float("norm" in name), dtype=torch.bfloat16)
+                yield torch.full((count,), tensor.fill, dtype=DTYPES[tensor.dtype])
             left -= count
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Mxfp4Config
 
 from faasmoe.errors import OptionError
+from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.plan import make_plan
 from faasmoe.model.synthesis import synthesis
 from faasmoe.model.synthesis.geometries import GEOMETRIES
 from faasmoe.model.synthesis.synthesis import Synthesis
@@ -118,3 +121,35 @@ def test_a_folder_that_cannot_be_written_is_named(small: str, tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match=r"--out .*file/below: cannot be written: .*Not a directory"):
         Synthesis(small, layers=1).write(tmp_path / "file" / "below")
+
+
+def test_gpt_oss_is_made_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"hidden_size": 64, "intermediate_size": 96, "num_local_experts": 4, "vocab_size": 300, "head_dim": 16}
+    monkeypatch.setitem(GEOMETRIES, "gpt-oss-20b", GEOMETRIES["gpt-oss-20b"] | small)
+    made = Synthesis("gpt-oss-20b", layers=2, published=True)
+    made.write(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert tensors["model.layers.1.mlp.experts.gate_up_proj_blocks"].shape == (4, 192, 2, 16)
+    assert sum(tensor.nbytes for tensor in tensors.values()) == made.nbytes
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=Mxfp4Config(dequantize=True))
+    assert made.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert model.model.layers[1].mlp.experts.down_proj.detach().float().std() == pytest.approx(0.02, rel=0.5)
+    assert make_plan(resolve(str(tmp_path))).blocks[0].artifact.weights[0].down.format == "mxfp4"
+
+
+def test_deepseek_v3_is_made_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {
+        "hidden_size": 192, "intermediate_size": 96, "moe_intermediate_size": 64, "n_routed_experts": 8,
+        "vocab_size": 300, "num_attention_heads": 4, "num_key_value_heads": 4, "n_group": 1, "topk_group": 1,
+    }  # fmt: skip
+    monkeypatch.setitem(GEOMETRIES, "deepseek-v3", GEOMETRIES["deepseek-v3"] | small)
+    Synthesis("deepseek-v3", layers=4, published=True).write(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.3.mlp.experts.0.gate_proj.weight"
+    assert tensors[name].dtype == torch.float8_e4m3fn
+    assert tensors[f"{name}_scale_inv"].shape == (1, 2)
+    assert (tensors[name].float() * tensors[f"{name}_scale_inv"][0, 0]).std() == pytest.approx(0.02, rel=0.1)
+    assert tensors["model.layers.3.mlp.gate.weight"].dtype == torch.bfloat16
+    plan = make_plan(resolve(str(tmp_path)))
+    assert plan.blocks[0].artifact.weights[0].down.format == "fp8"
+    assert "model.layers.3.self_attn.kv_b_proj" in plan.linears
