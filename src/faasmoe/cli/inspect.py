@@ -74,6 +74,7 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
         "dense_bytes": plan.dense_bytes,
         "expert_bytes": total,
         "weights_mapped": plan.mapped,
+        "published_formats": sorted({plan.checkpoint.location(name).format for name in plan.checkpoint}),
         "quantized": {
             "format": plan.quantised.format.name,
             "experts": sum(len(experts) for experts in plan.quantised.experts.values()),
@@ -107,6 +108,8 @@ def _table(facts: dict[str, Any]) -> Table:
         "memory when idle": f"about {_size(facts['memory_idle_bytes'])}",
         "with all functions": f"about {_size(facts['memory_full_bytes'])}",
     }
+    if facts["published_formats"] != ["dense"]:
+        rows["published in"] = ", ".join(name for name in facts["published_formats"] if name != "dense")
     if about := facts["quantized"]:
         made = "to be written at the first start" if about["missing_bytes"] else "there"
         rows[f"in {about['format']}"] = f"{about['experts']:,} experts, {about['dense_layers']:,} dense layers"

@@ -11,6 +11,7 @@ import pytest
 
 from faasmoe.cli import main as command
 from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.synthesis.geometries import GEOMETRIES
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -58,3 +59,25 @@ def test_programs_are_told_of_damage_too(
     facts = json.loads(capsys.readouterr().out)
     assert facts["servable"] is False
     assert said in facts["reason"]
+
+
+def test_the_format_of_published_weights_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    small = {"hidden_size": 64, "intermediate_size": 96, "num_local_experts": 4, "vocab_size": 300, "head_dim": 16}
+    monkeypatch.setitem(GEOMETRIES, "gpt-oss-20b", GEOMETRIES["gpt-oss-20b"] | small)
+    made = [
+        "models",
+        "make",
+        "gpt-oss-20b",
+        "--layers",
+        "2",
+        "--published-format",
+        "--out",
+        str(tmp_path / "made"),
+    ]
+    assert run(monkeypatch, *made) == 0
+    assert run(monkeypatch, "inspect", str(tmp_path / "made")) == 0
+    assert "published in       │ mxfp4" in capsys.readouterr().out
+    assert run(monkeypatch, "inspect", "--json", str(tmp_path / "made")) == 0
+    assert json.loads(capsys.readouterr().out)["published_formats"] == ["dense", "mxfp4"]
