@@ -87,7 +87,7 @@ def sums_of(experts: FusedExperts, x: Tensor) -> NDArray[np.float32]:
     """What the first of `experts` gives for rows `[n, H]`, in float32."""
     index, sums = np.arange(len(x), dtype=np.int32), np.zeros(x.shape, np.float32)
     zeros, ones = np.zeros_like(index), np.ones(len(x), np.float32)
-    experts.forward(Request(0, as_array(x), index, zeros, ones), sums)
+    experts.forward(Request(layer=0, rows=as_array(x), row=index, expert=zeros, weight=ones), sums)
     return sums
 
 

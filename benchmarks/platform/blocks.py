@@ -53,7 +53,7 @@ def make_blocks(folder: Path, count: int, inner: int = INNER, block_size: int = 
 
 def token() -> list[bytes | bytearray | memoryview]:
     index, rows = np.zeros(1, np.int32), as_array(torch.randn(1, HIDDEN).bfloat16())
-    return encode_request(Request(0, rows, index, index, np.ones(1, np.float32)))
+    return encode_request(Request(layer=0, rows=rows, row=index, expert=index, weight=np.ones(1, np.float32)))
 
 
 def median_of(act: Callable[[], object], times: int, scale: float) -> float:

@@ -60,7 +60,9 @@ def envelopes() -> Iterator[bytes]:
     for rows in (np.ones((2, 4), np.float32), np.full((2, 4), 0x3F80, np.uint16)):
         for picked in (None, np.array([1, 0], np.int32)):
             row, expert = np.array([0, 1], np.int32), np.array([0, 2], np.int32)
-            asked = Request(1, rows, row, expert, np.full(2, 0.5, np.float32), picked)
+            asked = Request(
+                layer=1, rows=rows, row=row, expert=expert, weight=np.full(2, 0.5, np.float32), picked=picked
+            )
             yield b"\x09" + b"".join(map(bytes, payload.encode_request(asked)))
     yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(np.ones((2, 3), np.float32)))))
     yield b"\0" + b"".join(map(bytes, payload.encode_reply(Reply(None, error="PayloadError: short"))))
@@ -117,7 +119,7 @@ def control() -> Iterator[bytes]:
         local.Deploy((spec,)),
         local.Activate((local.Wanted(1, "layer-0-block-0"), local.Wanted(2, "f", "/lost.sock")), 1.0),
         local.Prewarm(("layer-0-block-0",), 1.0),
-        local.Activated(1, "/f.sock", False, 1, "", False),
+        local.Activated(number=1, path="/f.sock", scalable=False, memory=1, last_end="", scarce=False),
         local.NotActivated(2, local.BudgetTooSmall(2, 1)),
     ):
         yield b"\x0d" + local.pack(message)[wire.HEAD :]

@@ -164,7 +164,7 @@ def _example() -> tuple[str, bytearray]:
     experts = (ExpertLocations((matrix, matrix), matrix),)
     artifact = Artifact(0, (0,), dtype, ExpertForm(Gate("glu", "silu")), experts)
     index, weight = np.zeros(1, np.int32), np.ones(1, np.float32)
-    request = Request(0, np.zeros((1, side), BY_NAME[dtype]), index, index, weight)
+    request = Request(layer=0, rows=np.zeros((1, side), BY_NAME[dtype]), row=index, expert=index, weight=weight)
     envelope = bytearray(b"".join(encode_request(request)))
     return str(_memory_file(artifact.to_json().encode())), envelope
 

@@ -32,7 +32,7 @@ Writable = bytearray | memoryview
 
 
 # These three are not frozen, because that makes them three times as slow to make: one of each for every call.
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Request:
     """Tokens for the experts of one block. Slot s sends row `row[s]` to expert `expert[s]` of the block."""
 
@@ -123,7 +123,7 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
     row = _indices("a slot", data, slots, at, tokens)
     expert = np.frombuffer(data, np.int32, slots, at + 4 * slots)
     weight = np.frombuffer(data, np.float32, slots, at + 8 * slots)
-    return Request(layer, rows, row, expert, weight, picked)
+    return Request(layer=layer, rows=rows, row=row, expert=expert, weight=weight, picked=picked)
 
 
 def _shared_rows(shared: memoryview | None, name: str, width: int) -> NDArray[Any]:

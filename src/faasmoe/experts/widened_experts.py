@@ -33,7 +33,8 @@ class WidenedExperts:
             its = request.expert == expert
             kernel = FusedExperts([_widened(self._experts[expert])], self._form, "F32", self._rounded)
             zeros = np.zeros(int(its.sum()), np.int32)
-            kernel.forward(Request(request.layer, rows, request.row[its], zeros, request.weight[its]), sums)
+            row, weight = request.row[its], request.weight[its]
+            kernel.forward(Request(layer=request.layer, rows=rows, row=row, expert=zeros, weight=weight), sums)
 
 
 def _widened(expert: ExpertWeights) -> ExpertWeights:

@@ -65,9 +65,15 @@ def _alone(gate: Gate, rows: Tensor) -> Tensor:
     first = torch.eye(2)[:1] if gate.kind == "none" else torch.eye(2)
     expert = ExpertWeights((as_array(first),), as_array(torch.tensor([[1.0], [0.0]])))
     slots, sums = torch.arange(len(rows)).int(), torch.zeros(len(rows), 2)
-    request = Request(0, *map(as_array, (rows, slots, torch.zeros_like(slots), torch.ones(len(rows)))))
+    request = _request(rows, slots, torch.zeros_like(slots), torch.ones(len(rows)))
     FusedExperts([expert], ExpertForm(gate), "F32").forward(request, as_array(sums))
     return sums[:, 0]
+
+
+def _request(rows: Tensor, row: Tensor, expert: Tensor, weight: Tensor) -> Request:
+    return Request(
+        layer=0, rows=as_array(rows), row=as_array(row), expert=as_array(expert), weight=as_array(weight)
+    )
 
 
 def _candidates(experts: nn.Module, flags: ExpertsFlags) -> Iterator[Gate]:
@@ -95,7 +101,7 @@ def _computes_the_same(experts: nn.Module, flags: ExpertsFlags, form: ExpertForm
         wanted = own_forward(tiny, rows, index, router)
         got = torch.zeros_like(rows)
         row, expert = torch.arange(5).repeat_interleave(2).int(), index.flatten().int()
-        request = Request(0, *map(as_array, (rows, row, expert, router.flatten())))
+        request = _request(rows, row, expert, router.flatten())
         FusedExperts(weights, form, "F32").forward(request, as_array(got))
     return torch.allclose(wanted, got, _TOLERANCE, _TOLERANCE)
 

@@ -28,7 +28,9 @@ X, GATE, UP, DOWN = drawn(3, H), drawn(INNER, H, seed=1), drawn(INNER, H, seed=2
 def computed(x: torch.Tensor, expert: TorchExpert, form: ExpertForm) -> torch.Tensor:
     """In float32."""
     index, sums = np.arange(len(x), dtype=np.int32), np.zeros(x.shape, np.float32)
-    request = Request(0, as_array(x), index, np.zeros_like(index), np.ones(len(x), np.float32))
+    request = Request(
+        layer=0, rows=as_array(x), row=index, expert=np.zeros_like(index), weight=np.ones(len(x), np.float32)
+    )
     FusedExperts([expert.weights], form, "F32").forward(request, sums)
     return torch.from_numpy(sums)
 

@@ -73,12 +73,12 @@ def make_request(
 ) -> Request:
     source = torch.randn(2 * rows, HIDDEN).to(dtype)
     return Request(
-        0,
-        as_array(source if picked else source[:rows]),
-        torch.randint(rows, (slots,), dtype=torch.int32).numpy(),
-        torch.randint(experts, (slots,), dtype=torch.int32).numpy(),
-        torch.rand(slots).numpy(),
-        torch.randperm(2 * rows)[:rows].int().numpy() if picked else None,
+        layer=0,
+        rows=as_array(source if picked else source[:rows]),
+        row=torch.randint(rows, (slots,), dtype=torch.int32).numpy(),
+        expert=torch.randint(experts, (slots,), dtype=torch.int32).numpy(),
+        weight=torch.rand(slots).numpy(),
+        picked=torch.randperm(2 * rows)[:rows].int().numpy() if picked else None,
     )
 
 
@@ -246,13 +246,16 @@ def test_a_row_has_the_same_bits_in_any_company(dtypes: tuple[torch.dtype, torch
     expert = spread(make_expert(form.gate, False, False, transposed), *dtypes)
     index, zeros = np.arange(37, dtype=np.int32), np.zeros(37, np.int32)
     rows, weight = as_array(torch.randn(37, HIDDEN).to(dtypes[0])), torch.rand(37).numpy()
-    request = Request(0, rows, index, zeros, weight)
+    request = Request(layer=0, rows=rows, row=index, expert=zeros, weight=weight)
     experts = FusedExperts([expert.weights], form, request.dtype)
     together = np.zeros((37, HIDDEN), np.float32)
     experts.forward(request, together)
     for i in range(37):
         alone = np.zeros((1, HIDDEN), np.float32)
-        experts.forward(Request(0, rows[i : i + 1], zeros[:1], zeros[:1], weight[i : i + 1]), alone)
+        experts.forward(
+            Request(layer=0, rows=rows[i : i + 1], row=zeros[:1], expert=zeros[:1], weight=weight[i : i + 1]),
+            alone,
+        )
         assert np.array_equal(alone[0], together[i])
 
 
@@ -277,7 +280,10 @@ def test_memory_for_many_rows_is_not_kept() -> None:
     for rows in (1, 96):
         index, sums = np.arange(rows, dtype=np.int32), np.zeros((rows, hidden), np.float32)
         x = np.zeros((rows, hidden), np.uint16)
-        kernel.forward(Request(0, x, index, np.zeros_like(index), np.ones(rows, np.float32)), sums)
+        kernel.forward(
+            Request(layer=0, rows=x, row=index, expert=np.zeros_like(index), weight=np.ones(rows, np.float32)),
+            sums,
+        )
         resident.append(psutil.Process().memory_info().rss)
     assert resident[1] - resident[0] < 4 << 20  # the first layer's results alone are 12 MiB
 

@@ -57,11 +57,11 @@ def sums(reply: Reply) -> torch.Tensor:
 def request(layer: int = 2, width: int = H, experts: tuple[int, ...] = (0, 2, 2)) -> Request:
     slots = len(experts)
     return Request(
-        layer,
-        torch.randn(2, width, generator=torch.Generator().manual_seed(1)).numpy(),
-        np.array([0, 0, 1][:slots], np.int32),
-        np.array(experts, np.int32),
-        np.array([0.5, 0.25, 2.0][:slots], np.float32),
+        layer=layer,
+        rows=torch.randn(2, width, generator=torch.Generator().manual_seed(1)).numpy(),
+        row=np.array([0, 0, 1][:slots], np.int32),
+        expert=np.array(experts, np.int32),
+        weight=np.array([0.5, 0.25, 2.0][:slots], np.float32),
     )
 
 
@@ -95,7 +95,9 @@ def test_matrices_in_eight_bits(tmp_path: Path, interleaved: bool, rows: int) ->
     artifact = Artifact(2, (7,), "BF16", form, (ExpertLocations((places[0],), places[1]),))
     (tmp_path / "artifact.json").write_text(artifact.to_json())
     x, index = torch.randn(rows, hidden).bfloat16(), np.arange(rows, dtype=np.int32)
-    asked = Request(2, as_array(x), index, np.zeros_like(index), np.full(rows, 0.5, np.float32))
+    asked = Request(
+        layer=2, rows=as_array(x), row=index, expert=np.zeros_like(index), weight=np.full(rows, 0.5, np.float32)
+    )
     first, down = (torch.from_numpy(matrix.exact()).double() for matrix in matrices)
     both = x.double() @ first.T
     gate, up = (both[:, ::2], both[:, 1::2]) if interleaved else both.chunk(2, 1)
@@ -156,7 +158,10 @@ def test_weights_that_are_not_finite_are_never_answered_with_sums(tmp_path: Path
 
     def asked(expert: int) -> Reply:
         index, rows = np.zeros(1, np.int32), as_array(torch.ones(1, 16, dtype=kind))
-        return ask(handle, Request(5, rows, index, index + np.int32(expert), np.ones(1, np.float32)))
+        return ask(
+            handle,
+            Request(layer=5, rows=rows, row=index, expert=index + np.int32(expert), weight=np.ones(1, np.float32)),
+        )
 
     assert sums(asked(0)).isfinite().all()
     error = asked(1).error

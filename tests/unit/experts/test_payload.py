@@ -37,11 +37,11 @@ def requests(draw: st.DrawFn) -> Request:
     tokens, width, slots = draw(st.integers(1, 5)), draw(st.integers(1, 7)), draw(st.integers(0, 9))
     random = np.random.default_rng(draw(st.integers(0, 1000)))
     return Request(
-        draw(st.integers(0, 1000)),
-        drawn_rows(random, tokens, width, draw(st.booleans())),
-        random.integers(0, tokens, slots, np.int32),
-        random.integers(0, 60, slots, np.int32),
-        random.random(slots, np.float32),
+        layer=draw(st.integers(0, 1000)),
+        rows=drawn_rows(random, tokens, width, draw(st.booleans())),
+        row=random.integers(0, tokens, slots, np.int32),
+        expert=random.integers(0, 60, slots, np.int32),
+        weight=random.random(slots, np.float32),
     )
 
 
@@ -83,11 +83,11 @@ def test_a_damaged_header_never_reaches_memory(request: Request, at: int, value:
 
 def test_a_row_out_of_range_is_refused() -> None:
     request = Request(
-        0,
-        np.ones((2, 3), np.float32),
-        np.array([2], np.int32),
-        np.array([0], np.int32),
-        np.ones(1, np.float32),
+        layer=0,
+        rows=np.ones((2, 3), np.float32),
+        row=np.array([2], np.int32),
+        expert=np.array([0], np.int32),
+        weight=np.ones(1, np.float32),
     )
     with pytest.raises(PayloadError, match=r"outside 0\.\.1"):
         decode_request(joined(encode_request(request)))
@@ -130,12 +130,12 @@ def shared_requests(draw: st.DrawFn) -> Request:
     picked = draw(st.lists(st.integers(0, total - 1), min_size=1, max_size=12))
     random = np.random.default_rng(draw(st.integers(0, 1000)))
     return Request(
-        draw(st.integers(0, 1000)),
-        drawn_rows(random, total, width, draw(st.booleans())),
-        random.integers(0, len(picked), slots, np.int32),
-        random.integers(0, 60, slots, np.int32),
-        random.random(slots, np.float32),
-        np.array(picked, np.int32),
+        layer=draw(st.integers(0, 1000)),
+        rows=drawn_rows(random, total, width, draw(st.booleans())),
+        row=random.integers(0, len(picked), slots, np.int32),
+        expert=random.integers(0, 60, slots, np.int32),
+        weight=random.random(slots, np.float32),
+        picked=np.array(picked, np.int32),
     )
 
 
@@ -146,12 +146,12 @@ def buffer_of(request: Request) -> memoryview:
 
 def one_shared(picked: list[int]) -> Request:
     return Request(
-        0,
-        np.ones((3, 2), np.float32),
-        np.zeros(1, np.int32),
-        np.zeros(1, np.int32),
-        np.ones(1, np.float32),
-        np.array(picked, np.int32),
+        layer=0,
+        rows=np.ones((3, 2), np.float32),
+        row=np.zeros(1, np.int32),
+        expert=np.zeros(1, np.int32),
+        weight=np.ones(1, np.float32),
+        picked=np.array(picked, np.int32),
     )
 
 

@@ -35,7 +35,14 @@ def make_request(dtype: torch.dtype, picked: bool = False) -> Request:
     row, expert = np.array([0, 1, 2, 0, 4], np.int32), np.array([2, 0, 2, 0, 0], np.int32)
     rows = as_array(drawn(7, HIDDEN, seed=6).to(dtype))
     picks = np.array([6, 2, 0, 1, 3], np.int32) if picked else None
-    return Request(0, rows if picked else rows[:5], row, expert, as_array(drawn(5, seed=7)), picks)
+    return Request(
+        layer=0,
+        rows=rows if picked else rows[:5],
+        row=row,
+        expert=expert,
+        weight=as_array(drawn(5, seed=7)),
+        picked=picks,
+    )
 
 
 def expected(experts: list[TorchExpert], request: Request, rounded: bool = False) -> torch.Tensor:

@@ -105,7 +105,9 @@ def test_one_module_is_enough_to_serve_experts_in_a_new_format(
 
     x = torch.randn(rows, hidden).to(torch.bfloat16 if dtype == "BF16" else torch.float32)
     index = np.arange(rows, dtype=np.int32)
-    asked = Request(2, as_array(x), index, np.zeros_like(index), np.full(rows, 0.5, np.float32))
+    asked = Request(
+        layer=2, rows=as_array(x), row=index, expert=np.zeros_like(index), weight=np.full(rows, 0.5, np.float32)
+    )
     reply = load(str(tmp_path / "artifact.json"))(bytearray(b"".join(encode_request(asked))), None, 0, bytearray)
     sums = decode_reply(bytearray(reply)).sums
     assert sums is not None

@@ -150,7 +150,7 @@ class PlatformFailed(ControlMessage, frozen=True):
 Refusal = NotDeployed | DeadlinePassed | BudgetTooSmall | PlatformFailed
 
 
-class Activated(ControlMessage, frozen=True):
+class Activated(ControlMessage, frozen=True, kw_only=True):
     """An instance for a call."""
 
     number: int  # of the `Wanted`

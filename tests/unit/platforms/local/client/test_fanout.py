@@ -51,7 +51,7 @@ class Daemon(Activator):
         pass
 
 
-GONE = Activated(0, path="gone", scalable=False, memory=0, last_end="", scarce=False)
+GONE = Activated(number=0, path="gone", scalable=False, memory=0, last_end="", scarce=False)
 LATE = NotActivated(0, DeadlinePassed("full"))
 
 

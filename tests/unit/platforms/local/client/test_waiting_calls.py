@@ -38,7 +38,7 @@ class Daemon(Activator):
         if not self.asked:
             return None
         wanted = self.asked.pop(0)
-        return Activated(wanted.number, path="i", scalable=False, memory=0, last_end="", scarce=False)
+        return Activated(number=wanted.number, path="i", scalable=False, memory=0, last_end="", scarce=False)
 
     def report_suspect(self, path: str, seconds: float) -> bool:
         return self.lives

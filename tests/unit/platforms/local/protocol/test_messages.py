@@ -59,7 +59,9 @@ REPLIES: tuple[ControlMessage, ...] = (
     messages.Completed(), messages.Identity(7), messages.PoolReport(POOL), *REFUSALS
 )  # fmt: skip
 ACTIVATIONS: tuple[ControlMessage, ...] = (
-    messages.Activated(0, "/f.sock", True, 1, "killed by SIGKILL", False),
+    messages.Activated(
+        number=0, path="/f.sock", scalable=True, memory=1, last_end="killed by SIGKILL", scarce=False
+    ),
     *(messages.NotActivated(1, error) for error in REFUSALS),
 )
 
