@@ -31,6 +31,7 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
+from tests import processes
 from tests.waiting import wait_until
 
 import faasmoe.api.app  # noqa: F401 - a gateway has it in memory
@@ -153,7 +154,7 @@ async def run(strategy: Strategy, model: Path, pool: LocalPlatform, folder: Path
         figures["functions_without_instance"] = len(pool.status().functions) - len(touched)
         await until(lambda: not launcher.running)
         figures["answer_loaded_s"] = await tenants.ask(TENANTS[0])
-        await until(lambda: not launcher.running and not pool.processes())
+        await until(lambda: not launcher.running and not processes.of_pool(pool))
         figures["idle_mib"] = memory.sample()["total"]
         figures["answer_from_zero_s"] = await tenants.ask(TENANTS[0])
     return figures

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 import psutil
 
+from faasmoe.platforms.local.platform import LocalPlatform
+
 
 def command(process: psutil.Process) -> list[str]:
     """Its command line, empty if it has ended meanwhile."""
@@ -22,6 +24,16 @@ def child(owner: int, module: str) -> psutil.Process | None:
 def daemon(owner: int) -> psutil.Process | None:
     """The daemon of the pool that `owner` has started."""
     return child(owner, "faasmoe.platforms.local.daemon")
+
+
+def of_pool(platform: LocalPlatform) -> list[int]:
+    """Process ids of the daemon, the zygote, and all workers and instances of a pool. None while the daemon rests."""
+    platform.status()  # waits for a daemon that is started again
+    for process in psutil.process_iter():
+        if {"faasmoe.platforms.local.daemon", str(platform.folder)} <= set(command(process)):
+            with suppress(psutil.NoSuchProcess):
+                return [process.pid, *(child.pid for child in process.children(recursive=True))]
+    return []
 
 
 def template(owner: int) -> psutil.Process | None:

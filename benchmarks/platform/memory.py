@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import processes
+
 from benchmarks.figures import Figures
 from benchmarks.platform.blocks import soon, timed, token
 from faasmoe.engine.experts.dispatch import write_functions
@@ -42,12 +44,12 @@ def private_bytes(pid: int, weights: str) -> int:
 
 
 def pool_bytes(platform: LocalPlatform) -> int:
-    return sum(map(proportional_set_size, platform.processes()))
+    return sum(map(proportional_set_size, processes.of_pool(platform)))
 
 
 def zygote_bytes(platform: LocalPlatform) -> int:
     """What the zygote takes, as if it had forked nobody."""
-    _, zygote, *forked = map(footprint, platform.processes())
+    _, zygote, *forked = map(footprint, processes.of_pool(platform))
     return zygote.pss + sum(worker.pss - worker.private for worker in forked)
 
 
@@ -63,7 +65,7 @@ def measure_zero(folder: Path, blocks: Sequence[Block], rounds: int) -> Figures:
             time.sleep(1)  # the next workers are forked
             with_zygote.append(pool_bytes(platform))
             zygotes.append(zygote_bytes(platform))
-            while platform.processes():
+            while processes.of_pool(platform):
                 time.sleep(0.1)
             alone.append(pool_bytes(platform))
             again.append(timed(lambda: platform.invoke_many([Call(blocks[0].name, token())], soon())))

@@ -24,6 +24,7 @@ from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.supervisor import supervisor
+from tests import processes
 from tests.conformance.conftest import soon, spec
 from tests.waiting import alive, wait_until
 
@@ -59,7 +60,7 @@ def instance(platform: LocalPlatform, name: str) -> int:
 
 
 def zygote(platform: LocalPlatform) -> int:
-    daemon = psutil.Process(platform.processes()[0])
+    daemon = psutil.Process(processes.of_pool(platform)[0])
     assert wait_until(lambda: len(daemon.children()) == 1)  # else the last one is dying, or the next one starting
     return int(daemon.children()[0].pid)
 
@@ -83,8 +84,8 @@ def test_whatever_is_stopped_is_replaced_and_calls_are_answered(platform: LocalP
         "an instance between calls": lambda: [instance(platform, "f0")],
         "the pre-forked workers": lambda: preforked(platform),
         "the zygote": lambda: [zygote(platform)],
-        "the daemon": lambda: platform.processes()[:1],
-        "daemon and zygote": lambda: platform.processes()[:2],
+        "the daemon": lambda: processes.of_pool(platform)[:1],
+        "daemon and zygote": lambda: processes.of_pool(platform)[:2],
     }
     took = {}
     for number, (what, find) in enumerate(victims.items(), 2):
@@ -143,7 +144,7 @@ def test_a_daemon_that_cannot_be_started_for_a_while(
         return real(*arguments, **options)
 
     monkeypatch.setattr(supervisor, "start", start)
-    os.kill(platform.processes()[0], signal.SIGKILL)
+    os.kill(processes.of_pool(platform)[0], signal.SIGKILL)
     assert ask(platform, "f0", "f1") < HEALED
     assert refused == ["starting"] * 4
     assert wait_until(lambda: platform.state == "ok")
@@ -152,7 +153,7 @@ def test_a_daemon_that_cannot_be_started_for_a_while(
 
 def test_a_daemon_that_dies_again_and_again_comes_back(platform: LocalPlatform) -> None:
     for _ in range(6):
-        os.kill(platform.processes()[0], signal.SIGKILL)
+        os.kill(processes.of_pool(platform)[0], signal.SIGKILL)
     assert ask(platform, "f0") < HEALED
 
 
@@ -161,7 +162,7 @@ def test_a_pool_without_daemon_is_closed_at_once(monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     platform = LocalPlatform()
-    daemon = platform.processes()[0]
+    daemon = processes.of_pool(platform)[0]
     monkeypatch.setattr(supervisor, "start", refuse)
     os.kill(daemon, signal.SIGKILL)
     assert wait_until(lambda: "Resource temporarily unavailable" in platform.why)
@@ -175,7 +176,7 @@ def test_a_pool_without_daemon_is_closed_at_once(monkeypatch: pytest.MonkeyPatch
 
 def test_a_pool_with_a_stopped_daemon_is_closed_at_once() -> None:
     platform = LocalPlatform()
-    pids = platform.processes()
+    pids = processes.of_pool(platform)
     stop(pids[0])
     began = time.monotonic()
     platform.close()
@@ -186,7 +187,7 @@ def test_a_pool_with_a_stopped_daemon_is_closed_at_once() -> None:
 def test_a_zygote_that_is_killed_while_it_starts_is_started_again(platform: LocalPlatform) -> None:
     for _ in range(3):
         os.kill(zygote(platform), signal.SIGKILL)
-        assert wait_until(lambda: bool(psutil.Process(platform.processes()[0]).children()))
+        assert wait_until(lambda: bool(psutil.Process(processes.of_pool(platform)[0]).children()))
     assert ask(platform, "f0") < HEALED
     assert wait_until(lambda: platform.state == "ok")
 
@@ -238,13 +239,13 @@ def test_an_instance_that_a_caller_suspects_must_show_that_it_works(
 
 def test_signals_to_the_whole_group_are_left_to_the_server(platform: LocalPlatform) -> None:
     ask(platform, "f0")
-    assert wait_until(lambda: len(platform.processes()) == 5)
-    pids = [pid for pid in platform.processes() if pid != os.getpid()]
+    assert wait_until(lambda: len(processes.of_pool(platform)) == 5)
+    pids = [pid for pid in processes.of_pool(platform) if pid != os.getpid()]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         for pid in pids:
             os.kill(pid, number)
     ask(platform, "f0", "f1")
-    assert set(pids) <= set(platform.processes())
+    assert set(pids) <= set(processes.of_pool(platform))
 
 
 def test_nobody_has_the_servers_secrets(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,8 +254,10 @@ def test_nobody_has_the_servers_secrets(artifact: Path, monkeypatch: pytest.Monk
     with LocalPlatform(LocalOptions()) as platform:
         platform.deploy([spec("f0", "echo", artifact)])
         ask(platform, "f0")
-        knowing = [pid for pid in platform.processes() if b"hidden" in Path(f"/proc/{pid}/environ").read_bytes()]
-        assert len(platform.processes()) >= 3
+        knowing = [
+            pid for pid in processes.of_pool(platform) if b"hidden" in Path(f"/proc/{pid}/environ").read_bytes()
+        ]
+        assert len(processes.of_pool(platform)) >= 3
         assert knowing == []
 
 

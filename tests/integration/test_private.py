@@ -171,13 +171,13 @@ def test_an_idle_fleet_leaves_nothing_and_comes_back(tmp_path: Path, monkeypatch
             assert invocations > 0
             await until(lambda: template() is None)
             await until(lambda: not any(function.instances for function in pool.status().functions))
-            await until(lambda: not pool.processes())  # neither instances nor what starts them
+            await until(lambda: not processes.of_pool(pool))  # neither instances nor what starts them
             assert (fleet.state, fleet.running) == ("ok", 0)
             monkeypatch.setattr(launcher, "TemplateProcess", Held)
             monkeypatch.setattr(template_process, "_LOADING", SilenceLimits(stopped=60, asleep=60, working=60))
             answer = asyncio.create_task(submit(fleet, "a", 8))
             # daemon and zygote are there before the model is loaded
-            await until(lambda: len(pool.processes()) > 1)
+            await until(lambda: len(processes.of_pool(pool)) > 1)
             assert fleet.awaited("a") == "the model is being loaded"
             forking = template()
             assert forking is not None

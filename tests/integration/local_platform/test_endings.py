@@ -17,6 +17,7 @@ from faasmoe.platforms.local.entry import pools
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.util.folders.run_folder import RunFolder
+from tests import processes
 from tests.conformance.conftest import spec
 from tests.integration.local_platform.conftest import ask
 from tests.waiting import alive, wait_until
@@ -30,7 +31,7 @@ def test_close_leaves_no_process_and_no_file_and_says_nothing(
     assert platform.folder in pools()
     platform.deploy([spec("f", "echo", artifact)])
     platform.prewarm(["f"])
-    pids = platform.processes()
+    pids = processes.of_pool(platform)
     capfd.readouterr()
     with LocalPlatform(folder=platform.folder) as other:
         other.status()
@@ -44,10 +45,10 @@ def test_close_leaves_no_process_and_no_file_and_says_nothing(
 
 def test_everything_ends_with_a_killed_owner_and_is_swept(artifact: Path) -> None:
     script = (
-        "import sys, time; from faasmoe.platforms.local.platform import LocalPlatform;"
+        "import sys, time; from faasmoe.platforms.local.platform import LocalPlatform; from tests import processes;"
         "from faasmoe.platforms.base import FunctionSpec; from pathlib import Path;"
         "p = LocalPlatform(); p.deploy([FunctionSpec('f', 'tests.functions:echo', Path(sys.argv[1]))]);"
-        "p.prewarm(['f']); print(p.folder, *p.processes(), flush=True); time.sleep(60)"
+        "p.prewarm(['f']); print(p.folder, *processes.of_pool(p), flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script, str(artifact)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
@@ -68,9 +69,9 @@ def test_a_pool_that_nobody_needs_has_no_process_until_somebody_does(artifact: P
         with LocalPlatform(folder=platform.folder) as other:
             for times in range(1, 3):
                 assert ask(other, "f", payload=b"1") == [b"A:1"]
-                assert wait_until(lambda: not platform.processes())
+                assert wait_until(lambda: not processes.of_pool(platform))
                 status = platform.status()  # for which nobody is woken
-                assert not platform.processes()
+                assert not processes.of_pool(platform)
                 assert (status.totals.invocations, status.totals.cold_starts) == (times, times)
                 assert status.functions[0].invocations == times
                 assert status.memory_used == 0
@@ -81,7 +82,7 @@ def test_a_pool_that_nobody_needs_has_no_process_until_somebody_does(artifact: P
 
 def test_a_daemon_at_rest_is_closed_at_once(artifact: Path) -> None:
     with LocalPlatform(LocalOptions(zygote_keep_alive=0.1)) as platform:
-        assert wait_until(lambda: not platform.processes())
+        assert wait_until(lambda: not processes.of_pool(platform))
         began = time.monotonic()
     assert time.monotonic() - began < 5  # it waits for nobody
     assert not platform.folder.exists()

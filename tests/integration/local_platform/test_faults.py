@@ -14,6 +14,7 @@ import pytest
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from tests import processes
 from tests.conformance.conftest import spec
 from tests.integration.local_platform.conftest import ask
 from tests.waiting import alive, wait_until
@@ -49,17 +50,17 @@ def test_a_function_that_always_dies_is_an_error_that_counts(platform: LocalPlat
 def test_the_daemon_comes_back_and_knows_the_functions(platform: LocalPlatform, artifact: Path) -> None:
     platform.deploy([spec("f", "echo", artifact), spec("g", "echo", artifact)])
     assert ask(platform, "f", payload=b"1") == [b"A:1"]
-    daemon, *others = platform.processes()
+    daemon, *others = processes.of_pool(platform)
     os.kill(daemon, signal.SIGKILL)
     assert ask(platform, "f", "g", payload=b"2") == [b"A:2", b"A:2"]
-    assert platform.processes()[0] != daemon
+    assert processes.of_pool(platform)[0] != daemon
     assert wait_until(lambda: not any(map(alive, others)))
 
 
 def test_the_zygote_comes_back(platform: LocalPlatform, artifact: Path) -> None:
     platform.deploy([spec("f", "echo", artifact)])
     assert ask(platform, "f", payload=b"1") == [b"A:1"]
-    zygote = platform.processes()[1]
+    zygote = processes.of_pool(platform)[1]
     os.kill(zygote, signal.SIGKILL)
     assert ask(platform, "f", payload=b"2") == [b"A:2"]
     assert wait_until(lambda: not alive(zygote))
@@ -68,7 +69,7 @@ def test_the_zygote_comes_back(platform: LocalPlatform, artifact: Path) -> None:
 def test_a_call_to_a_pool_without_a_daemon_waits_for_the_next_one(platform: LocalPlatform, artifact: Path) -> None:
     platform.deploy([spec("f", "echo", artifact)])
     with LocalPlatform(folder=platform.folder) as other:  # has no connection yet
-        os.kill(platform.processes()[0], signal.SIGKILL)
+        os.kill(processes.of_pool(platform)[0], signal.SIGKILL)
         assert ask(other, "f", payload=b"1") == [b"A:1"]
 
 

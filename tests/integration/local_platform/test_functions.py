@@ -10,6 +10,7 @@ import pytest
 
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.platform import LocalPlatform
+from tests import processes
 from tests.conformance.conftest import spec
 from tests.integration.local_platform.conftest import ask
 from tests.waiting import wait_until
@@ -28,9 +29,9 @@ def test_cold_starts_are_timed_by_phase(platform: LocalPlatform, artifact: Path)
 def test_a_removed_functions_process_ends(platform: LocalPlatform, artifact: Path) -> None:
     platform.deploy([spec("f", "pid", artifact), spec("g", "pid", artifact)])
     f, g = map(int, ask(platform, "f", "g"))
-    assert {f, g} <= set(platform.processes())
+    assert {f, g} <= set(processes.of_pool(platform))
     platform.remove(["f"])
-    assert wait_until(lambda: f not in platform.processes())
+    assert wait_until(lambda: f not in processes.of_pool(platform))
     assert ask(platform, "g") == [b"%d" % g]
 
 

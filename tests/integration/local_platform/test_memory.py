@@ -24,6 +24,7 @@ from faasmoe.platforms.local.daemon.zygote_client import PREFORKED
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted
+from tests import processes
 from tests.conformance.conftest import spec
 from tests.integration.local_platform.conftest import ask
 from tests.tools import tool
@@ -64,7 +65,7 @@ def test_instances_that_are_forked_later_share_more_with_the_zygote(artifact: Pa
         platform.deploy([spec(name, "pid", artifact) for name in ("first", "second", "later")])
         first, _ = map(int, ask(platform, "first", "second"))  # which may have waited before the zygote settled
         settled = 2 + 2 + PREFORKED  # daemon, zygote, two instances, and the next workers
-        assert wait_until(lambda: len(platform.processes()) == settled)
+        assert wait_until(lambda: len(processes.of_pool(platform)) == settled)
         (later,) = map(int, ask(platform, "later"))
         assert footprint(later).private < 0.8 * footprint(first).private
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import (
@@ -84,15 +81,6 @@ class LocalPlatform(Closeable):
         """See `Platform.prewarm`."""
         request = messages.Prewarm(tuple(names), _PREWARM_SECONDS)
         self._control.ask(request, messages.Completed, _PREWARM_SECONDS)
-
-    def processes(self) -> Sequence[int]:
-        """Process ids of the daemon, the zygote and all instances. Empty while the daemon rests."""
-        if hibernation.status(self.folder) is not None:
-            return []
-        daemon = self._control.ask(messages.Identify(), messages.Identity).pid
-        with suppress(psutil.NoSuchProcess):
-            return [daemon, *(child.pid for child in psutil.Process(daemon).children(recursive=True))]
-        return []
 
     def status(self) -> PoolStatus:
         """See `Platform.status`. Asking does not wake a daemon that rests."""

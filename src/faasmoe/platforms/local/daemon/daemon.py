@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import socket
 import sys
 import time
@@ -157,8 +156,6 @@ class Daemon:
 
     async def _carry_out(self, request: messages.Question) -> messages.Reply:
         match request:
-            case messages.Identify():
-                return messages.Identity(os.getpid())
             case messages.AskStatus():
                 return messages.PoolReport(self._pool.status(self._clock()))
             case messages.Deploy():

@@ -71,10 +71,6 @@ class Suspect(ControlMessage, frozen=True):
     expected: float
 
 
-class Identify(ControlMessage, frozen=True):
-    """Ask for the daemon's process id. Answered by `Identity`."""
-
-
 class AskStatus(ControlMessage, frozen=True):
     """Ask for the state of the pool. Answered by `PoolReport`."""
 
@@ -96,12 +92,6 @@ class Activate(ControlMessage, frozen=True):
 
 class Completed(ControlMessage, frozen=True):
     """The request was carried out."""
-
-
-class Identity(ControlMessage, frozen=True):
-    """The daemon's process id."""
-
-    pid: int
 
 
 class PoolReport(ControlMessage, frozen=True):
@@ -176,9 +166,9 @@ class RequestRefused(Exception):
         self.error = error
 
 
-Question = Deploy | Remove | Stop | Fits | Prewarm | Stuck | Identify | AskStatus
+Question = Deploy | Remove | Stop | Fits | Prewarm | Stuck | AskStatus
 Request = Question | Activate | Suspect
-Reply = Completed | Identity | PoolReport | Refusal
+Reply = Completed | PoolReport | Refusal
 Activation = Activated | NotActivated
 
 

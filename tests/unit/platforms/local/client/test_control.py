@@ -7,7 +7,7 @@ import pytest
 from faasmoe.platforms.local.client import control as module
 from faasmoe.platforms.local.client.control import Control
 from faasmoe.platforms.local.protocol import messages, wire
-from faasmoe.platforms.local.protocol.messages import Identify, Identity
+from faasmoe.platforms.local.protocol.messages import Completed, Remove
 
 
 class Connection:
@@ -32,11 +32,11 @@ def test_a_connection_in_use_while_another_thread_closes_is_closed_as_well(
 
     def answered(_: Connection) -> bytes:
         control.close()
-        return messages.pack(Identity(7))[wire.HEAD :]
+        return messages.pack(Completed())[wire.HEAD :]
 
     monkeypatch.setattr(module, "connect", lambda *_: connection)
     monkeypatch.setattr(module.wire, "receive", answered)
-    assert control.ask(Identify(), Identity) == Identity(7)
+    assert control.ask(Remove(("f",)), Completed) == Completed()
     assert connection.closed == 1
     control.close()
     assert connection.closed == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -124,7 +123,6 @@ def test_functions_are_deployed_reported_and_removed(server: Server) -> None:
         assert await client.ask(messages.Remove(("f",))) == Completed()
         assert await client.ask(messages.Remove(("f",))) == messages.NotDeployed("f")
         assert await client.ask(messages.Stop(("f",))) == messages.NotDeployed("f")
-        assert await client.ask(messages.Identify()) == messages.Identity(os.getpid())
 
     server.run(story)
 

@@ -44,7 +44,6 @@ REQUESTS: tuple[ControlMessage, ...] = (
     messages.Fits(("f",), 1.0),
     messages.Prewarm(("f",), 1.0),
     messages.Stuck("/f.sock", 2.5),
-    messages.Identify(),
     messages.AskStatus(),
     messages.Activate((messages.Wanted(0, "f"), messages.Wanted(1, "g", "/lost.sock")), 0.5),
     messages.Suspect("/f.sock", 0.001),
@@ -56,7 +55,7 @@ REFUSALS = (
     messages.PlatformFailed("no process"),
 )
 REPLIES: tuple[ControlMessage, ...] = (
-    messages.Completed(), messages.Identity(7), messages.PoolReport(POOL), *REFUSALS
+    messages.Completed(), messages.PoolReport(POOL), *REFUSALS
 )  # fmt: skip
 ACTIVATIONS: tuple[ControlMessage, ...] = (
     messages.Activated(
