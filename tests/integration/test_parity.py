@@ -2,54 +2,40 @@
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import transformers
-from transformers import PreTrainedModel
-from transformers.models.auto.configuration_auto import model_type_to_module_name
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from faasmoe.engine.engine import Engine
-from faasmoe.engine.experts.dispatch import Dispatch, write_functions
 from faasmoe.engine.speculation.row_cost import RowCost
 from faasmoe.engine.stats import StepStats
-from faasmoe.errors import UnsupportedModel
 from faasmoe.experts import PRELOAD
 from faasmoe.experts.handler import load
-from faasmoe.model.architecture import inspect_architecture
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
-from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.plan import make_plan
 from faasmoe.model.state.sequence_state import SequenceState
-from faasmoe.platforms.base import Platform
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.registry import start
-from faasmoe.protocol.config import EngineOptions
-from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
+from tests.integration.tiny_models import (
+    NAMED,
+    PROMPTS,
+    TOLERANCE,
+    Checkpoint,
+    ask,
+    engine_on,
+    greedy_tokens,
+    is_greedy,
+    last_logits,
+    load_model,
+    reference_tokens,
+    state_for,
+    worst_difference,
+)
 from tests.platforms import InProcessPlatform
-from tests.tiny import save_tiny, tiny_config
-
-NAMED = ("qwen2_moe", "qwen3_moe", "mixtral", "olmoe", "deepseek_v2", "deepseek_v3", "granitemoe", "gpt_oss")
-PROMPTS = [torch.randint(3, 128, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (5, 13, 21)]
-TOLERANCE = 1e-4
-GREEDY = 32  # tokens
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A tiny model on disk, and what transformers makes of it."""
-
-    folder: Path
-    reference: PreTrainedModel
-    greedy: list[list[int]]  # for each of PROMPTS
+from tests.tiny import save_tiny
 
 
 @pytest.fixture(scope="module")
@@ -63,43 +49,6 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp(request.param)
     reference = save_tiny(request.param, folder)
     return Checkpoint(folder, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
-
-
-def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
-    platform.deploy(write_functions(plan.blocks, folder))
-    dispatch = Dispatch(platform, plan.blocks)
-    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
-    model.start(dispatch, threads=1)
-    return model
-
-
-def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
-    with torch.no_grad():
-        return reference(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
-
-
-def state_for(model: DenseModel, tokens: int) -> SequenceState:
-    state = model.state_spec.allocate()
-    state.reserve(tokens)
-    return state
-
-
-def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) -> float:
-    """Largest difference of any logit, with all prompts decoding together in one flat row."""
-    tokens = [list(prompt) for prompt in PROMPTS]
-    states, seen, worst = [state_for(model, len(its) + steps) for its in PROMPTS], [0] * len(PROMPTS), 0.0
-    for _ in range(steps):
-        new = [its[done:] for its, done in zip(tokens, seen, strict=True)]
-        positions = [p for its, done in zip(tokens, seen, strict=True) for p in range(done, len(its))]
-        ends = torch.tensor([len(n) for n in new]).cumsum(0) - 1
-        spans = [Span(state, len(n)) for state, n in zip(states, new, strict=True)]
-        logits = model.forward([t for n in new for t in n], positions, spans, ends.tolist())
-        for i, its in enumerate(tokens):
-            wanted = last_logits(reference, its)
-            worst = max(worst, float((logits[i] - wanted).abs().max()))
-            seen[i] = len(its)
-            its.append(int(wanted.argmax()))
-    return worst
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 8])
@@ -212,109 +161,6 @@ def test_a_token_has_the_bits_of_its_own_step_in_the_step_that_verifies_it(
     spans = [Span(begun(20), len(rows), apart=True), Span(begun(6), 1), Span(state_for(model, 8), 5)]
     beside = model.forward([*rows, 7, *tokens[:5]], [*places, 6, *range(5)], spans, where)
     assert torch.equal(beside, torch.stack(single))
-
-
-class Ids:
-    """A tokenizer whose text is the token ids."""
-
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        return "".join(f"{i} " for i in token_ids)
-
-
-@contextmanager
-def engine_on(
-    model: DenseModel, observer: Callable[[StepStats], None] | None = None, **options: Any
-) -> Iterator[Engine]:
-    engine = Engine(
-        model,
-        Ids(),
-        end_tokens=frozenset(),
-        max_model_len=128,
-        options=EngineOptions(**options),
-        observer=observer,
-    )
-    yield engine
-    engine.close()
-
-
-def ask(engine: Engine, prompts: list[list[int]], tenants: list[str], **sampling: Any) -> list[list[int]]:
-    """What the engine makes of all prompts at once."""
-    streams: list[queue.SimpleQueue[Piece]] = []
-    for i, (prompt, tenant) in enumerate(zip(prompts, tenants, strict=True)):
-        streams.append(queue.SimpleQueue())
-        params = SamplingParams(GREEDY, **{"temperature": 0, **sampling})
-        engine.submit(GenerationRequest(str(i), tuple(prompt), params, tenant=tenant), streams[-1].put)
-    texts = []
-    for stream in streams:
-        text = ""
-        while True:
-            piece = stream.get(timeout=120)
-            assert piece.error is None
-            text += piece.text
-            if piece.last:
-                break
-        texts.append([int(token) for token in text.split()])
-    return texts
-
-
-def greedy_tokens(model: DenseModel, **options: int) -> list[list[int]]:
-    """What an engine makes of all prompts at once."""
-    with engine_on(model, **options) as engine:
-        return ask(engine, PROMPTS, [""] * len(PROMPTS))
-
-
-def reference_tokens(reference: PreTrainedModel, prompt: list[int]) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(GREEDY):
-        tokens.append(int(last_logits(reference, tokens).argmax()))
-    return tokens[len(prompt) :]
-
-
-def is_greedy(reference: PreTrainedModel, prompt: list[int], answer: list[int]) -> bool:
-    """Whether `answer` is what `reference_tokens` would return, asked for all of its tokens at once."""
-    with torch.no_grad():
-        logits = reference(torch.tensor([prompt + answer]), use_cache=False).logits[0]
-    return len(answer) == GREEDY and logits[len(prompt) - 1 : -1].argmax(-1).tolist() == answer
-
-
-def dispatched_types() -> list[str]:
-    """Every causal language model of transformers whose module mentions the registry of experts."""
-    models = Path(transformers.__file__).parent / "models"
-    found = []
-    for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        module = model_type_to_module_name(name)
-        text = models / module / f"modeling_{module}.py"  # to import them all takes longer than to test them
-        if text.exists() and "use_experts_implementation" in text.read_text():
-            found.append(name)
-    return found
-
-
-@pytest.mark.parametrize("model_type", [name for name in dispatched_types() if name not in NAMED])
-def test_any_other_architecture_works_or_is_refused_by_name(model_type: str, tmp_path: Path) -> None:
-    try:
-        config = tiny_config(model_type)
-    except Exception as error:  # noqa: BLE001 - such configs need sizes that the tiny ones lack
-        pytest.skip(f"{model_type}: no tiny config: {str(error).splitlines()[0]}")
-    try:
-        inspect_architecture(config)
-    except UnsupportedModel as refusal:
-        assert model_type in str(refusal)  # noqa: PT017 - either outcome is right
-        return
-    reference = save_tiny(model_type, tmp_path)
-    model = load_model(make_plan(resolve(str(tmp_path)), 3), InProcessPlatform(), tmp_path / "artifacts")
-    assert worst_difference(model, reference, steps=3) < TOLERANCE
-
-
-def test_many_architectures_are_served() -> None:
-    """So that a change cannot make everything 'refused by name' unnoticed."""
-    served = 0
-    for model_type in dispatched_types():
-        try:
-            inspect_architecture(tiny_config(model_type))
-        except Exception:  # noqa: BLE001 - counted by what is left
-            continue
-        served += 1
-    assert served >= 33
 
 
 def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:
