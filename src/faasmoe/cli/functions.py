@@ -18,6 +18,7 @@ from faasmoe.cli.options import Json
 from faasmoe.cli.platforms import PlatformName, PlatformOptions
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError
+from faasmoe.platforms import DEFAULT
 
 if TYPE_CHECKING:
     from faasmoe.platforms.base import FunctionStatus, Platform, PoolStatus
@@ -29,7 +30,7 @@ _EDGE = 4  # lines of a terminal that are not for functions
 
 
 def functions(
-    platform: PlatformName = "local",
+    platform: PlatformName = DEFAULT,
     platform_option: PlatformOptions = None,
     pool: Annotated[
         str | None,

@@ -19,6 +19,7 @@ from faasmoe.cli.options import (
     ReleasePageCache,
 )
 from faasmoe.cli.platforms import PlatformName, PlatformOptions, platform_options
+from faasmoe.platforms import DEFAULT
 
 if TYPE_CHECKING:
     from faasmoe.platforms.registry import PlatformEntry
@@ -63,7 +64,7 @@ class ServingParameters:
     """Options of `faasmoe serve` and `faasmoe generate` that say how a model is served."""
 
     block_size: BlockSize = None
-    platform: PlatformName = "local"
+    platform: PlatformName = DEFAULT
     platform_option: PlatformOptions = None
     keep_alive: KeepAlive = None
     max_model_len: MaxModelLen = None

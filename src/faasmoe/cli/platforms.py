@@ -23,7 +23,7 @@ PlatformName = Annotated[
     typer.Option(
         "--platform",
         metavar="NAME",
-        help="Platform that runs functions: local, inline, or one that a package brings.",
+        help="Platform that runs functions: local, nodes, inline, or one that a package brings.",
     ),
 ]
 PlatformOptions = Annotated[

@@ -14,7 +14,6 @@ from faasmoe.platforms.base import Demand, Instance, Overheads, Platform
 from faasmoe.platforms.options import read_own
 
 GROUP = "faasmoe.platforms"
-DEFAULT = "local"
 _BUILT_IN = {
     "local": "faasmoe.platforms.local.entry:ENTRY",
     "inline": "faasmoe.platforms.inline.entry:ENTRY",

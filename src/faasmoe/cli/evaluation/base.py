@@ -11,6 +11,7 @@ import typer
 from faasmoe.cli.numeric import whole
 from faasmoe.cli.options import BlockSize, MeasuredKeepAlive
 from faasmoe.cli.platforms import PlatformName, PlatformOptions, given_options
+from faasmoe.platforms import DEFAULT
 from faasmoe.platforms.base import DEFAULT_KEEP_ALIVE
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ServedParameters:
     """Options that say how the model of an experiment is served."""
 
     block_size: BlockSize = None
-    platform: PlatformName = "local"
+    platform: PlatformName = DEFAULT
     platform_option: PlatformOptions = None
     keep_alive: MeasuredKeepAlive = None
 
@@ -69,7 +70,7 @@ def base_of(
     from faasmoe.evaluation.strategies.protocol import Orders
     from faasmoe.model.checkpoint.source import resolve
     from faasmoe.model.config.facts import ConfigFacts
-    from faasmoe.platforms.registry import DEFAULT, find
+    from faasmoe.platforms.registry import find
 
     own, entry = tuple(served.platform_option or ()), find(served.platform)
     entry.parse(given_options(served.keep_alive, memory_budget) | entry.read(own))

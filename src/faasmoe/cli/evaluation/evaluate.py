@@ -37,6 +37,7 @@ from faasmoe.cli.options import BlockSize, Dtype, Json, MeasuredKeepAlive, Memor
 from faasmoe.cli.parameters import grouped
 from faasmoe.cli.platforms import PlatformCommand, PlatformName, PlatformOptions
 from faasmoe.errors import OptionError
+from faasmoe.platforms import DEFAULT
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.experiment import Settings
@@ -112,7 +113,7 @@ def blocks(
     tenants: Tenants = 6,
     trials: Trials = 3,
     paper: PaperParameters,
-    platform: PlatformName = "local",
+    platform: PlatformName = DEFAULT,
     platform_option: PlatformOptions = None,
     keep_alive: MeasuredKeepAlive = None,
     dtype: Dtype = "auto",
@@ -153,7 +154,7 @@ def keepalive(
     trials: Trials = 3,
     clock: ClockParameters,
     block_size: BlockSize = None,
-    platform: PlatformName = "local",
+    platform: PlatformName = DEFAULT,
     platform_option: PlatformOptions = None,
     dtype: Dtype = "auto",
     seed: Seed = 0,

@@ -9,8 +9,9 @@ import msgspec
 
 from faasmoe.evaluation.workloads.ask import Ask
 from faasmoe.experts import PRELOAD
+from faasmoe.platforms import DEFAULT
 from faasmoe.platforms.base import Platform
-from faasmoe.platforms.registry import DEFAULT, find, start
+from faasmoe.platforms.registry import find, start
 
 if TYPE_CHECKING:
     from faasmoe.evaluation.drive import Outcome
