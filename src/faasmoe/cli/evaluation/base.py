@@ -17,6 +17,7 @@ from faasmoe.platforms.base import DEFAULT_KEEP_ALIVE
 if TYPE_CHECKING:
     from faasmoe.evaluation.experiment import Settings
     from faasmoe.evaluation.experiments import Base
+    from faasmoe.evaluation.strategies.protocol import Orders
 
 
 Out = Annotated[
@@ -87,25 +88,29 @@ def base_of(
         platform=served.platform,
         platform_option=own,
     )
-    common = {
-        "block_size": served.block_size,
-        "keep_alive": DEFAULT_KEEP_ALIVE if served.keep_alive is None else served.keep_alive,
-        "memory_budget": memory_budget,
-        "dtype": dtype,
-    }
-    chosen = {
-        "platform": "" if served.platform == DEFAULT else served.platform,
-        "platform_option": " ".join(sorted(own)),
-    }
-    chosen = {name: value for name, value in chosen.items() if value}  # so that results of older versions match
     return Base(
         name=source.name,
         orders=orders,
-        settings={**settings, **common, **chosen, "seed": seed},
+        settings={**settings, **_settings_of(orders), "seed": seed},
         trials=trials,
         seed=seed,
         extrapolate=extrapolate,
     )
+
+
+def _settings_of(orders: Orders) -> Settings:
+    """The settings that tell results of one experiment apart by how the model was served."""
+    chosen = {
+        "platform": "" if orders.platform == DEFAULT else orders.platform,
+        "platform_option": " ".join(sorted(orders.platform_option)),
+    }
+    return {
+        "block_size": orders.block_size,
+        "keep_alive": DEFAULT_KEEP_ALIVE if orders.keep_alive is None else orders.keep_alive,
+        "memory_budget": orders.memory_budget,
+        "dtype": orders.dtype,
+        **{name: value for name, value in chosen.items() if value},  # so that results of older versions match
+    }
 
 
 def usual_sizes(base: Base) -> list[int]:

@@ -32,9 +32,10 @@ from faasmoe.cli.tables import WholeTable
 if TYPE_CHECKING:
     from faasmoe.planner.activations import RecordedActivations
     from faasmoe.planner.plan import Plan
-    from faasmoe.planner.prediction import Prediction
+    from faasmoe.planner.prediction import Conditions, Prediction
     from faasmoe.planner.shape import ModelShape
     from faasmoe.planner.simulation import SimulatedRequests
+    from faasmoe.tenancy.prices import Prices
 
 _SHOWN = 12  # settings in the table
 
@@ -82,21 +83,11 @@ def plan(
     from faasmoe.model.adapter.light_import import import_transformers
 
     import_transformers()
-    from faasmoe.planner.conditions import Conditions
-    from faasmoe.planner.machine import ProcessFootprint
     from faasmoe.planner.plan import make_plan
     from faasmoe.planner.shape import shape_of
 
     shape = shape_of(model, dtype, layers, quantize=quantize)
-    given = Conditions(
-        shape,
-        memory,
-        activations=_activations(routing, shape),
-        machine=target.machine(),
-        cluster=cluster,
-        footprint=ProcessFootprint.here(),
-        prices=table,
-    )
+    given = _conditions(shape, memory, routing, target, table)
     requests = load.requests(tenants, rate, seed, max(setting.keep_alives))
     with Console(stderr=True).status("simulating"):
         result = make_plan(requests, setting.settings(shape), given)
@@ -106,6 +97,23 @@ def plan(
         _show(
             Console(highlight=False), shape, _Asked(model, layers, quantize, nodes.nodes), result, table.currency
         )
+
+
+def _conditions(
+    shape: ModelShape, memory: int, routing: Path | None, target: MachineParameters, prices: Prices
+) -> Conditions:
+    """What the plan cannot choose. Raises `OptionError` as `_activations` does."""
+    from faasmoe.planner.machine import ProcessFootprint
+    from faasmoe.planner.prediction import Conditions
+
+    return Conditions(
+        shape,
+        memory,
+        activations=_activations(routing, shape),
+        machine=target.machine(),
+        footprint=ProcessFootprint.here(),
+        prices=prices,
+    )
 
 
 def _activations(file: Path | None, shape: ModelShape) -> RecordedActivations | None:

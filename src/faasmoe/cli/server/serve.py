@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from faasmoe.cli.kernels import cache
@@ -30,7 +31,8 @@ from faasmoe.cli.server.signals import ENDING, EndedBySignals
 from faasmoe.protocol.config import EngineOptions, ServingConfig
 
 if TYPE_CHECKING:
-    from faasmoe.cli.server.gateway import Gateway
+    from faasmoe.cli.server.gateway import Doors, Gateway
+    from faasmoe.platforms.registry import PlatformEntry
 
 
 @grouped
@@ -53,13 +55,11 @@ def serve(
 
     Experts run as functions that start when a token is routed to them and stop when they idle.
     """
-    from faasmoe.platforms.registry import find
     from faasmoe.util import logs
 
     logs.configure("gateway", log_format, log_level)
     manager = ServiceManager.take(os.environ)
-    entry = find(serving.platform)
-    entry.require_connect("a server")
+    entry = _platform(serving.platform)
     options, engine_options, fleet_options = serving.platform_options(entry), engine.options(), fleet.options()
     terms = _check(model, serving, tenancy)
     cache.apply(serving.quantize)
@@ -67,20 +67,12 @@ def serve(
     resort.start()
     announcer = Announcer(log_format)
     announcer.stage("starting")  # before there is a port: who connects to that gets an answer at once
-    from faasmoe.cli.server.gateway import Doors, Gateway, GatewaySettings
-
-    def config() -> ServingConfig:
-        return _config(model, serving, engine_options)
+    from faasmoe.cli.server.gateway import Gateway, GatewaySettings
 
     with ExitStack() as stack:
-        listener = stack.enter_context(bind("", host, port))  # first of all: nothing starts if the port is taken
-        port_of_admin = admin.admin_port
-        for_admins = (
-            None if port_of_admin is None else stack.enter_context(bind("admin-", admin.admin_host, port_of_admin))
-        )
-        doors = Doors(listener, for_admins, open_tenancy(terms, listener))
+        doors = _open_doors(stack, host, port, admin, terms)  # first: nothing starts if a port is taken
         settings = GatewaySettings(
-            config=config,
+            config=partial(_config, model, serving, engine_options),
             platform=entry,
             platform_options=options,
             fleet=fleet_options,
@@ -89,6 +81,15 @@ def serve(
         )
         ended = EndedBySignals(resort)
         ended.run(_serve(Gateway(announcer, manager, settings, doors), ended, resort, announcer))
+
+
+def _platform(name: str) -> PlatformEntry:
+    """Raises `OptionError` if there is none of that name, or several processes cannot use it."""
+    from faasmoe.platforms.registry import find
+
+    entry = find(name)
+    entry.require_connect("a server")
+    return entry
 
 
 def _check(model: str | None, serving: ServingParameters, tenancy: TenancyParameters) -> Terms:
@@ -102,6 +103,17 @@ def _check(model: str | None, serving: ServingParameters, tenancy: TenancyParame
     terms = Terms.of(tenancy)
     torch_build.warn()  # now that nothing is refused, which would be told in one line
     return terms
+
+
+def _open_doors(stack: ExitStack, host: str, port: int, admin: AdminParameters, terms: Terms) -> Doors:
+    """What the server listens on, until `stack` closes. Raises `OptionError` for an address that cannot be had."""
+    from faasmoe.cli.server.gateway import Doors
+
+    listener = stack.enter_context(bind("", host, port))
+    for_admins = None
+    if admin.admin_port is not None:
+        for_admins = stack.enter_context(bind("admin-", admin.admin_host, admin.admin_port))
+    return Doors(listener, for_admins, open_tenancy(terms, listener))
 
 
 def _config(model: str | None, serving: ServingParameters, engine: EngineOptions) -> ServingConfig:

@@ -71,16 +71,19 @@ def usage(
         head = {"from": str(period.first), "to": str(period.last), "by": by, "currency": currency}
         typer.echo(json.dumps({**head, "lines": facts, "total": total}))
     elif as_csv:
-        names = ["tenant", *([by] if by else []), *total]
-        writer = csv.DictWriter(sys.stdout, names)
-        writer.writeheader()
-        writer.writerows(facts)
+        _write_csv(facts, ["tenant", *([by] if by else []), *total])
     else:
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = _WIDTH
         console.print(f"{period.first} to {period.last}, UTC" + (f"; cost in {currency}" if currency else ""))
         console.print(WholeTable(_picture(facts, total, by, currency)))
+
+
+def _write_csv(facts: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    writer = csv.DictWriter(sys.stdout, names)
+    writer.writeheader()
+    writer.writerows(facts)
 
 
 def _picture(
