@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "faasmoe"
 # Words that are no nouns: verbs, participles, adjectives, prepositions.
 NO_NOUNS = """
     about accepted activate activated alone answered away by cancel changed closeable collected completed deploy
-    deployed done encoded ended evaluate exceeded failed finished finite fits freeze generate identify import in
+    deployed done encoded ended evaluate exceeded failed finished finite fits freeze generate import in
     inspect install kill killed known largest lazy left light load lost measured new no not numeric outgoing overdue
     overlapped own passed pending play played prefork prewarm published ready recorded refused registered remove
     scheduled scored seen sent serve serving shown simulated small spent stalled starting stop stopped stored strict
@@ -25,7 +25,7 @@ NO_NOUNS = """
 # Nouns that mean here what they mean in any program, library or protocol.
 PLAIN_NOUNS = """
     address app base bound chat check child class cli client clock command count decoder entry env event faasmoe field
-    flag gc http identity info job json kind line listener lock main message module msgpack name number openai
+    flag gc http info job json kind line listener lock main message module msgpack name number openai
     option outcome output packet param process protocol query range room runner setup size status table unit user
     util
 """
