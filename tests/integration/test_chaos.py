@@ -10,6 +10,7 @@ from tests.chaos.tree import CHILDREN
 from tests.chaos.verdict import table
 
 
+@pytest.mark.alone  # it judges how soon a server recovers
 @pytest.mark.timeout(600)
 def test_nothing_is_wrong_lost_doubled_or_charged_otherwise_whatever_happens_to_processes() -> None:
     campaign = Campaign(settings=Settings(seed=15, clients=1, quiet=0.2), plan=covering())

@@ -33,6 +33,7 @@ def freeze(pid: int) -> int:
     return pid
 
 
+@pytest.mark.alone  # it judges how soon
 def test_what_is_frozen_is_replaced(tmp_path: Path) -> None:
     async def test(pool: LocalPlatform) -> None:
         began = time.monotonic()

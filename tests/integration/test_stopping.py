@@ -245,6 +245,7 @@ def test_a_server_starts_and_drains_in_order(tmp_path: Path, runtime: Path) -> N
     assert min(cpu_seconds, gb_seconds) > 0  # it was asked what it has used before it was ended
 
 
+@pytest.mark.alone  # it judges how soon
 def test_a_server_whose_processes_are_all_frozen_ends_in_time(tmp_path: Path) -> None:
     with starting(tmp_path, "--drain-seconds", "1") as server, ThreadPoolExecutor() as pool:
         assert wait_until(lambda: server.answers() and server.get("/ready").status_code == 200, 100)
