@@ -118,7 +118,7 @@ def _load(
         entry.check_demand(demand(plan))
         length = context_length(plan, serving.max_model_len)
     if plan.quantised and plan.quantised.missing:
-        with writing(f"{serving.quantize} weights", plan.quantised.missing) as advance:
+        with writing(f"{plan.quantised.format.name} weights", plan.quantised.missing) as advance:
             plan.quantised.make(advance)
     stages.begin("loading the dense part")
     return Runtime(plan, lambda: pool, length)

@@ -25,7 +25,7 @@ from faasmoe.model.adapter.registries import dispatches_attention, use_eager
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.config.facts import LARGEST_CONFIG, context_of
-from faasmoe.model.config.quantization import quantization_of, without_quantization
+from faasmoe.model.config.quantization import declare_beside, quantization_of, without_quantization
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 
@@ -101,6 +101,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     except Exception as error:  # config classes raise whatever their validation uses
         raise UnsupportedModel(f"{file} cannot be read: {brief(error)}") from error
     use_eager(config)
+    declare_beside(folder, config)
     return config
 
 

@@ -22,8 +22,9 @@ from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.model.weights.blocks import Block, check_block_size, cut
 from faasmoe.model.weights.completeness import check_complete
+from faasmoe.model.weights.copy_plan import plan_copy, plan_packed_copy
 from faasmoe.model.weights.layout import Layout, dense_tensors, read_layout
-from faasmoe.model.weights.quantised import QuantisedCopy, plan_copy
+from faasmoe.model.weights.quantised import QuantisedCopy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def make_plan(
     layout = read_layout(architecture, checkpoint)
     check_complete(architecture, layout, checkpoint)
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
-    quantised = _copy(source, quantize, architecture, layout, checkpoint) if quantize else None
+    quantised = _copy(source, quantize, architecture, layout, checkpoint)
     return ModelPlan(
         source=source,
         architecture=architecture,
@@ -109,8 +110,10 @@ def make_plan(
 
 
 def _copy(
-    source: ModelSource, quantize: str, architecture: Architecture, layout: Layout, checkpoint: Checkpoint
-) -> QuantisedCopy:
+    source: ModelSource, quantize: str | None, architecture: Architecture, layout: Layout, checkpoint: Checkpoint
+) -> QuantisedCopy | None:
+    if quantize is None:
+        return plan_packed_copy(source.name, architecture, layout, checkpoint)
     return plan_copy(source.name, registry.by_name(quantize), architecture, layout, checkpoint)
 
 

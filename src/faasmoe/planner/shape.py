@@ -19,7 +19,7 @@ from faasmoe.model.state.kv_cache import KVCacheSpec
 from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.model.synthesis.geometries import facts_of, is_geometry
 from faasmoe.model.synthesis.synthesis import published_config
-from faasmoe.model.weights.quantised import convertible
+from faasmoe.model.weights.copy_plan import convertible
 
 # How configs of transformers name K.
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k", "moe_k")

@@ -31,7 +31,7 @@ def test_geometry() -> None:
             LlamaConfig(num_hidden_layers=1, hidden_size=32, vocab_size=64),
             "^llama is a dense model: LlamaForCausalLM has no routed experts",
         ),
-        (tiny_config("mixtral", quantization_config={"quant_method": "fp8"}), "mixtral.*quantized with fp8"),
+        (tiny_config("mixtral", quantization_config={"quant_method": "bnb"}), "mixtral.*quantized with bnb"),
         (tiny_config("qwen3_next"), "qwen3_next.*linear_attention"),
         (PretrainedConfig(), "no causal language model"),
     ],

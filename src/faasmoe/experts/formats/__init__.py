@@ -27,6 +27,10 @@ REGISTERED = {
     "nvfp4": Registered("faasmoe.experts.formats.nvfp4"),
     "nvfp4_pack": Registered("faasmoe.experts.formats.nvfp4_pack"),
     "fp8": Registered("faasmoe.experts.formats.fp8"),
+    "awq": Registered("faasmoe.experts.formats.packed.awq"),
+    "gptq": Registered("faasmoe.experts.formats.packed.gptq"),
+    "gptq_v2": Registered("faasmoe.experts.formats.packed.gptq_v2"),
+    "pack_quantized": Registered("faasmoe.experts.formats.packed.pack_quantized"),
 }
 
 

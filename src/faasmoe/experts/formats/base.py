@@ -120,6 +120,9 @@ class WeightFormat(ABC):
     unneeded: ClassVar[tuple[str, ...]] = ()
     """Endings of the names of tensors that come with weights in the format, and that the weights do not depend on."""
 
+    kept_as: ClassVar[str] = ""
+    """Name of the format in which a copy of the weights is made and used; empty: weights are used as they are."""
+
     multiple: ClassVar[int] = 1
     """`convert` takes weights whose number of inputs is a multiple of it."""
 
@@ -164,6 +167,10 @@ class WeightFormat(ABC):
     def convert(self, weight: NDArray[Any]) -> QuantisedMatrix:
         """Rows of a plain weight, `[n, in]`, converted. Raises `ValueError` for a weight that is not finite."""
         raise NotImplementedError(f"nothing is converted to {self.name}")
+
+    def kept(self, name: str, location: MatrixLocation) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The tensors of a weight's copy in `kept_as`, as `converted` has them; the copy is what `location` maps to."""
+        raise NotImplementedError(f"weights in {self.name} are not copied")
 
     def addresses(self, matrix: Any) -> Addresses | None:
         """A loaded weight for the compiled kernels (`experts/kernels/c/linear`); None: they cannot read it.

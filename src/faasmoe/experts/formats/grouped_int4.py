@@ -1,18 +1,20 @@
 """Weights in int4 with a float32 scale and a zero, a byte, for each group of 32, 64 or 128: 5.25 to 4.3 bits a weight.
 
 AWQ, GPTQ and compressed-tensors publish such weights, each in an order of its own. They are converted to this one
-without loss (`published_int4`).
+without loss (`packed.conversion`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from faasmoe.errors import CheckpointError
 from faasmoe.experts.arrays import address, in_memory
 from faasmoe.experts.formats.by_group import GroupedFormat, GroupedMatrix, Shape
 from faasmoe.experts.kernels.kernel_format import KernelFormat
@@ -98,6 +100,18 @@ class GroupedInt4Format(GroupedFormat):
 
     name = GroupedInt4Matrix.format
     dtypes = (("U8",), ("F32",), ("U8",))
+
+    @staticmethod
+    def groups(ins: int, groups: int, file: Path) -> int:
+        """How many groups rows of `ins` weights have when those of `file`, `groups` a row, become several alike.
+
+        Raises `CheckpointError` if kernels read no groups of such a size.
+        """
+        if groups == 0 or ins % groups or ins // groups % GROUPS[0]:
+            raise CheckpointError(
+                f"{file}: {groups} groups in {ins} columns: must be whole multiples of {GROUPS[0]} columns"
+            )
+        return ins // max(size for size in GROUPS if ins // groups % size == 0)
 
 
 FORMAT = GroupedInt4Format(GroupedInt4Matrix)

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig
 
 from faasmoe.errors import UnsupportedModel
 from faasmoe.experts.formats import REGISTERED, registry
-from faasmoe.model.checkpoint.json_file import quoted
+from faasmoe.model.checkpoint.json_file import quoted, read_json
+from faasmoe.model.config.facts import LARGEST_CONFIG
 
 _DETAILS = ("format", "fmt", "quant_algo", "weight_block_size", "bits")  # that tell formats of one method apart
+_BESIDE = {"quantize_config.json": "gptq", "hf_quant_config.json": "modelopt"}  # files to methods
 _KEYS = ("quantization_config", "compression_config")  # the other is compressed-tensors' older name
+
+
+def declare_beside(folder: Path, config: PretrainedConfig) -> None:
+    """Let `config` declare what a file beside it does, as AutoGPTQ and ModelOpt write it, unless it declares a format.
+
+    Raises `CheckpointError` if such a file cannot be read.
+    """
+    if any(part.get(key) is not None for part in _parts(config) for key in _KEYS):
+        return
+    for name, method in _BESIDE.items():
+        if (file := folder / name).is_file():
+            settings = read_json(file, LARGEST_CONFIG)
+            inner = settings.get("quantization")
+            config.quantization_config = {
+                "quant_method": method,
+                **(inner if isinstance(inner, dict) else settings),
+            }
+            return
 
 
 def quantization_of(name: str, config: PretrainedConfig) -> Mapping[str, Any]:

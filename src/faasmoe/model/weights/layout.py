@@ -100,9 +100,19 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     experts: dict[str, dict[str, Source]] = defaultdict(dict)
     for target, (module, parameter) in targets.items():
         if target not in grouped:
-            raise CheckpointError(f"{checkpoint.folder} holds no tensor for {target}: a shard is missing from it")
+            raise _absent(checkpoint, target, [name for name in unused if name.startswith(module.name)])
         experts[module.name][parameter] = _source(architecture.name, target, grouped[target], by_pattern)
     return Layout(dense, dict(experts), unused, frozenset(covered), linears)
+
+
+def _absent(checkpoint: Checkpoint, target: str, unread: Sequence[str]) -> CheckpointError:
+    """`unread` are tensors of the same module that are no part of the model as they are."""
+    reason = (
+        f"no weight format reads {unread[0]}, and the config declares no quantization (quantization_config) of it"
+        if unread
+        else "a shard is missing from it"
+    )
+    return CheckpointError(f"{checkpoint.folder} holds no tensor for {target}: {reason}")
 
 
 def _made(target: str, converter: WeightConverter) -> set[str]:

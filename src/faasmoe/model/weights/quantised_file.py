@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.formats.base import MatrixLocation, QuantisedMatrix, WeightFormat
+from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.mapping import TensorLocation, map_array
 from faasmoe.model.weights.quantised_cache import PARTIAL
 
@@ -40,6 +41,10 @@ class SourceMatrix:
         outs, ins = self.source.shape
         return (ins, outs) if self.transposed else (outs, ins)
 
+    def tensors(self, format: WeightFormat) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """See `WeightFormat.converted`."""
+        return format.converted(self.name, self.shape)
+
     def pieces(self, format: WeightFormat) -> Iterator[QuantisedMatrix]:
         """The matrix's rows in order, in `format`. Raises `CheckpointError` if a weight is not finite."""
         weight = map_array(self.source, read_ahead=True)
@@ -54,15 +59,32 @@ class SourceMatrix:
                 raise CheckpointError(f"{self.source.file}: {self.name} cannot be quantized: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class PackedMatrix:
+    """A checkpoint's matrix that is quantised already, to be kept in the format that kernels read."""
+
+    name: str
+    location: MatrixLocation
+
+    def tensors(self, format: WeightFormat) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """See `WeightFormat.kept`; `format` is what that gives."""
+        return format_of(self.location).kept(self.name, self.location)
+
+    def pieces(self, format: WeightFormat) -> Iterator[QuantisedMatrix]:
+        """The whole matrix in `format`. Raises `CheckpointError` for what kernels cannot read."""
+        matrix: Any = self.location.map(read_ahead=True)
+        yield matrix
+
+
 class QuantisedFile:
     """Matrices in order, each as its format's tensors. Their places are known before the file is written."""
 
-    def __init__(self, path: Path, format: WeightFormat, matrices: Sequence[SourceMatrix]) -> None:
+    def __init__(self, path: Path, format: WeightFormat, matrices: Sequence[SourceMatrix | PackedMatrix]) -> None:
         self.path = path
         self._format, self._matrices = format, matrices
         header, at = {}, 0
         for matrix in matrices:
-            for name, (dtype, shape) in format.converted(matrix.name, matrix.shape).items():
+            for name, (dtype, shape) in matrix.tensors(format).items():
                 end = at + prod(shape) * BY_NAME[dtype].itemsize
                 header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
                 at = end
@@ -76,7 +98,7 @@ class QuantisedFile:
         at = len(self._header)
         for matrix in self._matrices:
             parts = []
-            for dtype, shape in self._format.converted(matrix.name, matrix.shape).values():
+            for dtype, shape in matrix.tensors(self._format).values():
                 parts.append(TensorLocation(self.path, at, dtype, shape))
                 at += parts[-1].nbytes
             yield self._format.location(parts)
@@ -111,7 +133,7 @@ class QuantisedFile:
             raise
 
 
-def _write(matrix: SourceMatrix, format: WeightFormat, stream: BinaryIO, advance: Advance) -> None:
+def _write(matrix: SourceMatrix | PackedMatrix, format: WeightFormat, stream: BinaryIO, advance: Advance) -> None:
     small = []
     for piece in matrix.pieces(format):
         first, *others = format.arrays(piece)

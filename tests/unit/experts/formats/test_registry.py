@@ -39,9 +39,9 @@ def test_every_conversion_that_is_offered_can_be_done() -> None:
 
 def test_an_unknown_format_is_named() -> None:
     with pytest.raises(
-        CheckpointError, match="no weight format 'awq'; there are dense, fp8, grouped_int4, int4, "
+        CheckpointError, match="no weight format 'exl2'; there are awq, dense, fp8, gptq, "
     ):
-        registry.by_name("awq")
+        registry.by_name("exl2")
 
 
 def place(name: str, dtype: str, *shape: int) -> TensorLocation:

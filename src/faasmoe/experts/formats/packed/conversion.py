@@ -108,7 +108,7 @@ def _grouped(codes: NDArray[np.uint8], scales: NDArray[Any], zeros: NDArray[np.u
         raise ValueError(f"{groups} groups in {ins} columns: must be whole multiples of {GROUPS[0]} columns")
     times = ins // groups // max(size for size in GROUPS if ins // groups % size == 0)
     return GroupedInt4Matrix(
-        codes[:, ::2] | codes[:, 1::2] << np.uint8(4),
+        np.ascontiguousarray(codes[:, ::2] | codes[:, 1::2] << np.uint8(4)),
         np.ascontiguousarray(np.repeat(dtypes.widened(scales), times, axis=1)),
         np.ascontiguousarray(np.repeat(zeros, times, axis=1)),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from faasmoe.experts.dtypes import narrowed, widened
 from faasmoe.experts.formats.grouped_int4 import GroupedInt4Matrix
-from faasmoe.experts.formats.published_int4 import from_awq, from_gptq, from_pack_quantized
+from faasmoe.experts.formats.packed.conversion import from_awq, from_gptq, from_pack_quantized
 
 random = np.random.default_rng(0)
 SHAPES = [(16, 256, 32), (8, 256, 64), (24, 384, 128), (8, 384, 384), (8, 96, 96), (8, 512, 256)]  # out, in, group
@@ -20,9 +20,8 @@ each_shape = pytest.mark.parametrize(("outs", "ins", "group"), SHAPES)
 def packed(codes: NDArray[Any], order: tuple[int, ...] = tuple(range(8))) -> NDArray[np.int32]:
     """Codes `[n, 8 m]` in int32 `[n, m]`: code number i of a word is that of column `order[i]`, of eight."""
     words = np.zeros((len(codes), codes.shape[1] // 8), np.uint32)
-    for row in range(len(codes)):
-        for column in range(codes.shape[1]):
-            words[row, column // 8] |= np.uint32(codes[row, column]) << 4 * order.index(column % 8)
+    for column in range(8):
+        words |= codes[:, column::8].astype(np.uint32) << np.uint32(4 * order.index(column))
     return words.view(np.int32)
 
 
