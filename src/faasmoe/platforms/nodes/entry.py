@@ -16,9 +16,11 @@ NAME = "nodes"
 
 def _start(options: NodesOptions, _: Sequence[str]) -> ClusterPlatform:
     """Agents have preloaded what functions need."""
-    nodes = tuple(options.nodes())
+    discovery = options.discovery()
+    nodes = tuple(discovery.nodes())
     secret = Path(options.secret_file).absolute()
-    return ClusterPlatform(PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, secret=secret))
+    pool = PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, secret=secret)
+    return ClusterPlatform(pool, discovery)
 
 
 ENTRY = PlatformEntry(

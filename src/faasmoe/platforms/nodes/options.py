@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faasmoe.errors import OptionError
-from faasmoe.platforms.cluster.addresses import NodeAddress, read_nodes
+from faasmoe.platforms.cluster.addresses import read_nodes
+from faasmoe.platforms.cluster.client.discovery import FileDiscovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,9 @@ class NodesOptions:
         default="", metadata={"help": "File with the secret that the nodes were started with; needed."}
     )
 
-    def nodes(self) -> list[NodeAddress]:
-        """The addresses of the nodes. Raises `OptionError`."""
+    def discovery(self) -> FileDiscovery:
+        """What tells the nodes. Raises `OptionError`."""
         for name in ("nodes_file", "secret_file"):
             if not getattr(self, name):
                 raise OptionError(f"--platform nodes needs --platform-option {name}=FILE")
-        return read_nodes(Path(self.nodes_file))
+        return FileDiscovery(Path(self.nodes_file).absolute(), read_nodes)

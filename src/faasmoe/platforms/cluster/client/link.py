@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import NoReturn, Protocol, TypeVar
 
 from faasmoe.platforms.cluster.addresses import NodeAddress
@@ -74,6 +75,7 @@ class NodeLink:
         self._idle: deque[Connection] = deque()  # for orders
         self._spare: list[Connection] = []  # for calls
         self._cut_for: tuple[str, bool] | None = None  # cause, and whether it is refused
+        self._retires_at = inf  # instant after which the link ends, whatever is under way
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"link to {address}", daemon=True)
 
@@ -151,12 +153,27 @@ class NodeLink:
         for connection in idle:  # nobody else has these
             connection.close()
 
+    @property
+    def retires(self) -> bool:
+        """Whether the link ends, or has ended, by `retire` or `close`."""
+        return self._retires_at < inf
+
+    def retire(self, seconds: float) -> None:
+        """End the link as soon as nothing is under way on it, so many seconds from now at most. Does not wait."""
+        self._retires_at = time.monotonic() + seconds
+        if not self.epoch:
+            self._closed.set()
+
     def close(self) -> None:
         """End the link. May be called twice."""
+        self._retires_at = 0.0
         self._closed.set()
         self.cut("the link was closed")
         if self._thread.is_alive():
             self._thread.join()
+        self._close_spare()
+
+    def _close_spare(self) -> None:
         while self._spare:
             self._spare.pop().close()
 
@@ -189,6 +206,7 @@ class NodeLink:
             self._cut_for = None
             self._watcher.left(self)
             self._closed.wait(self._backoff.failed())
+        self._close_spare()
 
     def _stay(self) -> NoReturn:
         """Connect, and send heartbeats until the node is lost. Raises `Lost`."""
@@ -209,6 +227,9 @@ class NodeLink:
         sent, waits = 0.0, False
         while True:
             now = time.monotonic()
+            if self._may_end(now):
+                self._closed.set()
+                raise Lost("it is no longer one of the nodes")
             if now >= sent + HEARTBEAT:
                 self._watcher.ticked()
                 if not waits:
@@ -221,6 +242,14 @@ class NodeLink:
                 waits = False
                 self._measure(time.monotonic() - asked)
                 self._watcher.heard(self, expected(answer, BeatReply))
+
+    def _may_end(self, now: float) -> bool:
+        """Whether the link retires, and nothing is under way but heartbeats."""
+        if not self.retires:
+            return False
+        with self._lock:
+            under_way = len(self._open) - len(self._idle) - len(self._spare) - 1
+        return under_way <= 0 or now >= self._retires_at
 
     def _measure(self, seconds: float) -> None:
         self.round_trip += (seconds - self.round_trip) * (_SMOOTHING if self.round_trip else 1.0)

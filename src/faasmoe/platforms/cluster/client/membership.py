@@ -16,7 +16,7 @@ from faasmoe.errors import PlatformError
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
 from faasmoe.platforms.cluster.client.hosts import UNLIMITED, hosts_of
-from faasmoe.platforms.cluster.client.link import NodeLink
+from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
 from faasmoe.platforms.cluster.placement.placement import Node
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
@@ -42,23 +42,54 @@ _DRAIN_SECONDS = 10.0  # that a node takes calls which it has begun
 class Membership(Closeable):
     """For all threads."""
 
-    def __init__(self, platform: str, addresses: Sequence[NodeAddress], credentials: Credentials) -> None:
-        """`platform` is its name in errors."""
+    def __init__(
+        self,
+        platform: str,
+        credentials: Credentials,
+        make_link: Callable[[NodeAddress, Credentials, Watcher], NodeLink] = NodeLink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`platform` is its name in errors. It has no nodes before `set_nodes`."""
         self.platform = platform
         self.head = credentials.head
         self.version = 0  # changes with the nodes that take calls and with the hosts of functions
         self.hosts: dict[str, tuple[str, ...]] = {}  # of each deployed function
         self.catalogue = Catalogue()
-        self._states = NodeStates(time.monotonic)
+        self._credentials = credentials
+        self._make_link = make_link
+        self._states = NodeStates(clock)
         self._changed = threading.Condition()  # its lock is that of everything here
-        self._unsettled = set(range(len(addresses)))  # links that have neither joined nor failed yet
+        self._links: tuple[NodeLink, ...] = ()  # replaced as a whole: threads go through it without the lock
+        self._unsettled: set[NodeLink] = set()  # that have neither joined nor failed yet
         self._stale: set[NodeLink] = set()  # whose catalogue is another than ours
         self._closed = False
-        self._links = [NodeLink(address, credentials, self) for address in addresses]
         self._steward = threading.Thread(target=self._run, name="cluster", daemon=True)
-        for link in self._links:
-            link.start()
         self._steward.start()
+
+    def set_nodes(self, addresses: Sequence[NodeAddress]) -> None:
+        """The cluster has these nodes from now on. Does not wait for them.
+
+        Links to new ones start. One that is gone gets no more calls, and its link ends when those that run are
+        answered, or have taken too long.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            known = {link.address: link for link in self._links if not link.retires}
+            new = {each: self._make_link(each, self._credentials, self) for each in addresses if each not in known}
+            gone = [link for address, link in known.items() if address not in set(addresses)]
+            stay = [(known | new)[address] for address in addresses]
+            self._links = (*stay, *(link for link in self._links if link not in stay))
+            self._unsettled.update(new.values())
+            for link in gone:
+                log.info("%s is no longer one of the nodes", _title(link))
+                if self._is(link, NodeState.JOINING, NodeState.READY):
+                    self._states.drain(link.name, _DRAIN_SECONDS)
+                link.retire(_DRAIN_SECONDS)
+            if gone:
+                self._replan()
+        for link in new.values():
+            link.start()
 
     # What links tell, each from its own thread
 
@@ -100,14 +131,18 @@ class Membership(Closeable):
     def left(self, link: NodeLink) -> None:
         """See `Watcher`."""
         with self._changed:
-            self._unsettled.discard(self._links.index(link))
+            self._unsettled.discard(link)
             self._stale.discard(link)
             if link.epoch:
-                if not self._closed:
+                if not link.retires:
                     log.warning("node %s is lost: %s", link.name, link.cause)
                 self._states.lose(link.name, link.epoch)
                 link.epoch = 0
                 self._replan()
+            if link.retires:
+                self._links = tuple(each for each in self._links if each is not link)
+                if all(each.name != link.name for each in self._links):
+                    self._states.forget(link.name)
             self._changed.notify_all()
 
     # What callers ask
@@ -234,7 +269,7 @@ class Membership(Closeable):
         with self._changed:
             joining = self._is(link, NodeState.JOINING)
             if joining and self._states.ready(link.name, link.epoch):
-                self._unsettled.discard(self._links.index(link))
+                self._unsettled.discard(link)
                 self._replan()
 
     def _publish(self) -> None:

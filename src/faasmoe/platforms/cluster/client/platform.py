@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -16,15 +18,19 @@ from faasmoe.platforms.base import (
     State,
 )
 from faasmoe.platforms.buffer import Buffer
+from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.client.discovery import Discovery, FileDiscovery, Lookout
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
-from faasmoe.platforms.cluster.client.pool_file import PoolFile
+from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
 from faasmoe.platforms.cluster.client.status import joined
 from faasmoe.platforms.cluster.protocol.handshake import Credentials, read_secret
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
 from faasmoe.util.closeable import Closeable
 from faasmoe.util.folders.run_folder import RunFolder, writing
+
+log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 5.0  # for the nodes to join
 
@@ -36,13 +42,19 @@ class ClusterPlatform(Closeable):
     that run folder.
     """
 
-    def __init__(self, pool: PoolFile, *, folder: Path | None = None) -> None:
-        """Raises `PlatformError` if no node can be used, `OptionError` if there is no secret."""
+    def __init__(self, pool: PoolFile, discovery: Discovery, *, folder: Path | None = None) -> None:
+        """`discovery` tells when there are other nodes than those of `pool`, and is closed with this.
+
+        Raises `PlatformError` if no node can be used, `OptionError` if there is no secret.
+        """
         secret = read_secret(pool.secret)
         self._run_folder = RunFolder() if folder is None else None
         self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
         credentials = Credentials(secret=secret, pool=pool.pool, head=folder is None)
-        self.membership = Membership(pool.platform, pool.nodes, credentials)
+        self._pool = pool
+        self.membership = Membership(pool.platform, credentials)
+        self.membership.set_nodes(pool.nodes)
+        self._lookout = Lookout(discovery, pool.nodes, self._set_nodes)
         self.orders = ClusterOrders(self.membership)
         self._fanout = ClusterFanout(self.membership, self.orders)
         self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation
@@ -62,7 +74,17 @@ class ClusterPlatform(Closeable):
     def of_pool(cls, address: str) -> Self:
         """A client of the pool at an `address`. Raises `PlatformError` if there is none."""
         folder = Path(address)
-        return cls(PoolFile.read(folder), folder=folder)
+        discovery = FileDiscovery(folder / POOL, lambda _: PoolFile.read(folder).nodes)
+        return cls(PoolFile.read(folder), discovery, folder=folder)
+
+    def _set_nodes(self, nodes: Sequence[NodeAddress]) -> None:
+        """Other clients of the pool learn of it by the pool file."""
+        if self._run_folder:
+            try:
+                replace(self._pool, nodes=tuple(nodes)).write(self.folder)
+            except OSError as error:
+                log.error("other processes of the server do not learn of new nodes: %s", error)
+        self.membership.set_nodes(nodes)
 
     @property
     def address(self) -> str:
@@ -117,6 +139,7 @@ class ClusterPlatform(Closeable):
 
     def close(self) -> None:
         """See `Platform.close`."""
+        self._lookout.close()
         self.membership.close()
         if self._run_folder:
             self._run_folder.close()

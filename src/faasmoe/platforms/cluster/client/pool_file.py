@@ -28,10 +28,12 @@ class PoolFile:
     secret: Path  # the file
 
     def write(self, folder: Path) -> None:
-        """Raises `OSError`."""
+        """Write or replace the file. Raises `OSError`."""
         nodes = [[node.host, node.port] for node in self.nodes]
         raw = {"platform": self.platform, "pool": self.pool, "nodes": nodes, "secret": str(self.secret)}
-        (folder / POOL).write_text(json.dumps(raw))
+        draft = folder / f"{POOL}.new"
+        draft.write_text(json.dumps(raw))
+        draft.rename(folder / POOL)
 
     @classmethod
     def read(cls, folder: Path) -> PoolFile:
