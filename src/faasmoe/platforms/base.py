@@ -44,6 +44,7 @@ class FunctionSpec:
     max_instances: int = 1
     concurrency: int = 1  # most calls that an instance runs side by side
     group: int = 0  # functions of one group are called together, such as those of a layer
+    reading: int = 1  # bytes of its weights that a call reads for a `Call.work` of 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from faasmoe.evaluation.meters.processes import footprint
 from faasmoe.experts import PRELOAD
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.local.client.control import Activator
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
 from faasmoe.platforms.local.daemon.zygote_client import PREFORKED
+from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted

@@ -212,6 +212,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
             files=_joined(files),
             concurrency=at_once,
             group=block.artifact.layer,
+            reading=max(1, block.artifact.memory // at_once),
         )
         specs.append(spec)
     return specs

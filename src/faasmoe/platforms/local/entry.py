@@ -8,8 +8,7 @@ from pathlib import Path
 
 from faasmoe.platforms.base import Overheads
 from faasmoe.platforms.local.client.control import wake
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
-from faasmoe.platforms.local.limits import check
+from faasmoe.platforms.local.limits import INSTANCE_BYTES, check
 from faasmoe.platforms.local.options import DEFAULT_ZYGOTE_KEEP_ALIVE, LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import NAME, SOCKET

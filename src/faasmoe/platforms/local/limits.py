@@ -12,6 +12,8 @@ from faasmoe.util.machine import ControlGroups, cores
 
 log = logging.getLogger(__name__)
 
+# What an instance takes beside its weights: 4 MB of its own, and room for the rows it computes on, 64 of 2048 numbers.
+INSTANCE_BYTES = 6 << 20
 _BESIDE, _LEAST_BESIDE = 64, 32  # files that a process has open for other things, with room to spare and without
 _IN_DAEMON = 2  # for each instance: a socket, and the page of its figures
 _OTHER_TASKS = 64  # threads and processes beside instances

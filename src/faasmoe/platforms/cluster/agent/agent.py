@@ -8,7 +8,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -30,6 +31,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Traffic,
     TurnedAway,
     Welcome,
+    Willingness,
 )
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
@@ -46,6 +48,7 @@ _SILENCE = 10.0  # seconds without a heartbeat after which a client is gone
 _REPLY_SECONDS = 30.0  # for a client to take a reply
 _TICK = 1.0  # seconds between looks at the claim
 _DRAIN_TICK = 0.02
+_LAST = 2.0
 _WATCHES = (AskNode, AskCatalogue)  # all that a client without a pool may ask
 
 
@@ -80,7 +83,8 @@ class NodeAgent(Closeable):
         self._guests: set[_Guest] = set()
         self._threads = 0
         self._gone = Traffic()  # of connections that have ended
-        self._draining = threading.Event()
+        self._work: Counter[str] = Counter()  # of their calls, by function
+        self._state: Willingness = "ready"
         self._closed = threading.Event()
         self._acceptor = threading.Thread(target=self._accept, name="agent", daemon=True)
 
@@ -90,11 +94,28 @@ class NodeAgent(Closeable):
         self._acceptor.start()
 
     def drain(self, seconds: float) -> None:
-        """Take no more calls, and wait until those that run are answered, so many seconds at most."""
-        self._draining.set()
+        """Have the server move all functions elsewhere; then take no more calls, and wait for those that run.
+
+        All this takes so many seconds at most, of which `_LAST` are for calls that run.
+        """
+        self._state = "draining"
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._running():
+        self._wait(lambda: not self._is_needed(), deadline - min(_LAST, seconds / 2))
+        self._state = "drained"
+        self._wait(lambda: not self._running(), deadline)
+
+    def _wait(self, condition: Callable[[], bool], deadline: float) -> None:
+        while time.monotonic() < deadline and not condition():
             self._closed.wait(_DRAIN_TICK)
+
+    def _is_needed(self) -> bool:
+        """Whether the node hosts functions of a server that is there to move them."""
+        with self._lock:
+            headed = self._claim.headed
+        return headed and self._orders.hosts_any()
+
+    def _state_now(self) -> Willingness:
+        return "draining" if self._state == "ready" and self._orders.drains else self._state
 
     def _running(self) -> bool:
         with self._lock:
@@ -107,6 +128,7 @@ class NodeAgent(Closeable):
             ready = poll.poll(_TICK * 1000)
             with self._lock:
                 expired = self._claim.expired()
+            self._orders.tick()
             if expired:
                 log.warning("node %s: the server that had it is gone; its functions are removed", self.name)
                 self._orders.clear()
@@ -169,7 +191,7 @@ class NodeAgent(Closeable):
         """Serve an admitted client until it is gone. Raises `Lost`."""
         if hello.lane == "calls":
             with LocalPlatform(folder=self._platform.folder) as pool:
-                batches = Batches(connection, pool, self._draining.is_set)
+                batches = Batches(connection, pool, lambda: self._state == "drained")
                 with self._staying(_Guest(connection, hello, batches)):
                     batches.serve()
         with self._staying(_Guest(connection, hello, None)):
@@ -188,13 +210,14 @@ class NodeAgent(Closeable):
                 self._guests.discard(guest)
                 if guest.batches:
                     self._gone += guest.batches.traffic
+                    self._work.update(guest.batches.work)
 
     def _beat(self, connection: Connection) -> NoReturn:
         while True:
             asked = connection.asked(time.monotonic() + _SILENCE)
             if not isinstance(asked, Beat):
                 raise Lost(f"{type(asked).__name__} is no heartbeat")
-            reply = BeatReply(self._orders.stamp, self._draining.is_set())
+            reply = BeatReply(self._orders.stamp, self._state_now())
             connection.send(reply, time.monotonic() + _REPLY_SECONDS)
 
     def _take_orders(self, connection: Connection, hello: Hello) -> NoReturn:
@@ -206,8 +229,11 @@ class NodeAgent(Closeable):
 
     def _report(self) -> NodeReport:
         with self._lock:
-            traffic = sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
-        return NodeReport(pool=self._platform.status(), traffic=traffic)
+            batches = [guest.batches for guest in self._guests if guest.batches]
+            traffic, work = sum((each.traffic for each in batches), self._gone), Counter(self._work)
+            for each in batches:
+                work.update(each.work.copy())
+        return NodeReport(pool=self._platform.status(), traffic=traffic, work=dict(work))
 
     def close(self) -> None:
         """End all connections and the embedded platform. May be called twice."""

@@ -25,6 +25,7 @@ class Batches:
 
     def __init__(self, connection: Connection, platform: Platform, draining: Callable[[], bool]) -> None:
         self.running = False
+        self.work: dict[str, float] = {}  # of the calls that were answered, by function
         self._answered = self._frames = self._received = self._sent = 0
         self._connection = connection
         self._platform = platform
@@ -64,6 +65,8 @@ class Batches:
         except (ServingError, UserError) as error:
             self._fail(Failure.of(error))
         else:
+            for call in calls:
+                self.work[call.function] = self.work.get(call.function, 0.0) + call.work
             self._reply(batch.number, replies)
 
     def _receive(self, batch: CallBatch) -> tuple[Sequence[Call], memoryview | None]:

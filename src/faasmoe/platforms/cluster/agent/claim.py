@@ -40,6 +40,11 @@ class NodeClaim:
             raise LinkRefused(f"the node is not with pool {hello.pool}")
         return lost
 
+    @property
+    def headed(self) -> bool:
+        """Whether the head of the node's pool is there."""
+        return bool(self._heads)
+
     def leave(self, hello: Hello) -> None:
         """A connection has ended that was admitted."""
         if hello.head and hello.lane == "beat" and hello.pool == self.pool:

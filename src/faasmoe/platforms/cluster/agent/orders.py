@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     CatalogueEntry,
     CatalogueReport,
     CheckFits,
+    DrainNode,
     Failure,
     Finished,
     Install,
@@ -27,17 +29,30 @@ from faasmoe.platforms.cluster.protocol.messages import (
 )
 from faasmoe.platforms.local.protocol.wire import Lost
 
+LEAVE = (
+    1.0  # seconds that an instance stays when its function has moved: other clients are told after four heartbeats
+)
+
 
 class NodeOrders:
     """The node's functions. For all threads."""
 
-    def __init__(self, node: str, platform: Platform, report: Callable[[], NodeReport]) -> None:
+    def __init__(
+        self,
+        node: str,
+        platform: Platform,
+        report: Callable[[], NodeReport],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.stamp = 0  # of the newest entry in the catalogue
+        self.drains = False  # a client wants all functions to move elsewhere
         self._node = node
         self._platform = platform
         self._report = report
         self._catalogue = Catalogue()
+        self._clock = clock
         self._lock = threading.Lock()  # of the catalogue
+        self._leaving: dict[str, float] = {}  # functions that the node hosts no more, and when they stop
 
     def answer(self, asked: Asked) -> Answered:
         """Carry out an order. Raises `Lost` for what is none."""
@@ -60,6 +75,8 @@ class NodeOrders:
                 self._platform.prewarm(asked.names)
             case CheckFits():
                 self._platform.check_fits(asked.names)
+            case DrainNode():
+                self.drains = asked.wanted
             case AskNode():
                 return self._report()
             case _:
@@ -70,7 +87,24 @@ class NodeOrders:
         """Remove all functions: the node is without a pool, or with another one."""
         with self._lock:
             self._platform.remove(list(self._catalogue.functions()))
-            self._catalogue, self.stamp = Catalogue(), 0
+            self._catalogue, self.stamp, self.drains = Catalogue(), 0, False
+            self._leaving.clear()
+
+    def hosts_any(self) -> bool:
+        """Whether the node is to run any function."""
+        with self._lock:
+            return any(self._node in entry.hosts for entry in self._catalogue.functions().values())
+
+    def tick(self) -> None:
+        """Stop what has left the node `LEAVE` ago, unless it has come back."""
+        with self._lock:
+            due = [name for name, until in self._leaving.items() if self._clock() >= until]
+            functions = self._catalogue.functions()
+            gone = [name for name in due if name in functions and self._node not in functions[name].hosts]
+            for name in due:
+                del self._leaving[name]
+            if gone:
+                self._platform.stop(gone)
 
     def _install(self, entries: Iterable[CatalogueEntry]) -> None:
         entries = list(entries)
@@ -79,7 +113,7 @@ class NodeOrders:
         self._platform.remove([entry.name for entry in entries if entry.spec is None and entry.name in before])
         self._platform.deploy([self._own(entry, entry.spec) for entry in entries if entry.spec is not None])
         moved = [e.name for e in entries if e.spec and e.name in before and self._leaves(before[e.name], e)]
-        self._platform.stop(moved)
+        self._leaving |= dict.fromkeys(moved, self._clock() + LEAVE)
         self._catalogue.merge(entries)
         self.stamp = self._catalogue.stamp
 

@@ -71,6 +71,8 @@ class ClusterFanout:
         self._shared = None if shared is None else memoryview(shared).cast("B")
         self._replies, self._rooms_used, self._cause = Replies(len(calls)), 0, ""
         self._orders.check_known([call.function for call in calls])
+        readings = self._membership.readings
+        self._work_of = [call.work * readings.get(call.function, 1) for call in calls]  # activated bytes
         try:
             self._ship(range(len(calls)))
             if meanwhile is not None:
@@ -89,7 +91,7 @@ class ClusterFanout:
         left = list(indices)
         while left:
             self._refresh()
-            routed = self._table.assign([(self._calls[i].function, self._calls[i].work) for i in left])
+            routed = self._table.assign([(self._calls[i].function, self._work_of[i]) for i in left])
             self._waiting += [left[i] for i in routed.unplaced]
             again: list[int] = []
             for node, chosen in routed.frames.items():
@@ -108,13 +110,13 @@ class ClusterFanout:
         if self._version == membership.version:
             return
         self._version = membership.version
-        ready = {link.name: link for link in membership.ready()}
-        for name in self._links.keys() - ready.keys():
+        callable_ = {link.name: link for link in membership.callable()}
+        for name in self._links.keys() - callable_.keys():
             self._table.leave_out(name)
-        for name, link in ready.items():
+        for name, link in callable_.items():
             if self._links.get(name) is None or self._table.epoch(name) != link.epoch:
                 self._table.take_in(name, link.epoch, float(link.cores))
-        self._links = ready
+        self._links = callable_
         self._table.route(membership.hosts)
 
     def _send(self, link: NodeLink, its: list[int]) -> None:
@@ -151,7 +153,7 @@ class ClusterFanout:
         return framed(FrameKind.BATCH, messages.encode(batch), parts)
 
     def _work(self, its: Iterable[int]) -> float:
-        return sum(self._calls[i].work for i in its)
+        return sum(self._work_of[i] for i in its)
 
     def _step(self) -> None:
         """Wait for what comes next: room to send in, replies, the end of a connection, a node to send to."""
@@ -229,7 +231,7 @@ class ClusterFanout:
         self._forget(shipment.connection.fileno())
         shipment.link.give_back(shipment.connection)
         if failure.kind == "draining":
-            self._membership.drains(shipment.link)
+            self._membership.drained(shipment.link)
             self._waiting += shipment.calls
             return
         raise failure.error_of(self._membership.platform, shipment.link.name)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.catalogue import Catalogue
 from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
-from faasmoe.platforms.cluster.placement.plan import plan
+from faasmoe.platforms.cluster.placement.plan import place_missing
+from faasmoe.platforms.local.limits import INSTANCE_BYTES
 
-UNLIMITED = 1 << 62  # bytes, of a node without a memory budget
+
+def functions_of(catalogue: Catalogue) -> list[Function]:
+    """The deployed functions, by name. No loads are known of them."""
+    specs = [entry.spec for _, entry in sorted(catalogue.functions().items())]
+    return [Function(spec.name, spec.group, spec.memory + INSTANCE_BYTES, 0.0) for spec in specs if spec]
 
 
-def hosts_of(catalogue: Catalogue, nodes: Sequence[Node], even_out: bool) -> dict[str, tuple[str, ...]]:
-    """Hosts of each deployed function among `nodes`: those of the catalogue, and planned ones where there is none.
+def hosts_of(catalogue: Catalogue, nodes: Sequence[Node], draining: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Hosts of each deployed function: those of the catalogue among `nodes`, or else among those that drain.
 
-    `even_out`: functions also move where that evens out the load. Without nodes no function has a host. Equal
-    arguments give equal hosts.
+    A function that has none is given one of `nodes`, and nothing else moves. Without nodes it has no host. Equal
+    arguments give equal hosts, so clients need not ask each other when a node is lost.
     """
-    functions, names = catalogue.functions(), {node.name for node in nodes}
-    kept = {name: tuple(host for host in entry.hosts if host in names) for name, entry in functions.items()}
-    if not nodes or (all(kept.values()) and not even_out):
-        return kept
-    wanted = [
-        Function(name, entry.spec.group, entry.spec.memory, float(entry.spec.memory or 1))
-        for name, entry in functions.items()
-        if entry.spec is not None
-    ]
-    present = Placement({name: hosts for name, hosts in kept.items() if hosts})
-    try:
-        return dict(plan(wanted, nodes, present).hosts)
-    except OptionError:  # they do not fit all at once: nodes take turns with them, as one node does
-        roomy = [Node(node.name, UNLIMITED, node.speed) for node in nodes]
-        return dict(plan(wanted, roomy, present).hosts)
+    names, hosts = {node.name for node in nodes}, {}
+    for name, entry in catalogue.functions().items():
+        its = tuple(host for host in entry.hosts if host in names)
+        hosts[name] = its or tuple(host for host in entry.hosts if host in draining)
+    if not nodes or all(hosts.values()):
+        return hosts
+    return dict(place_missing(functions_of(catalogue), nodes, Placement(hosts)).hosts)

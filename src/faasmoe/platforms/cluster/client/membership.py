@@ -1,8 +1,8 @@
 """What a client knows of its cluster: states of nodes, the catalogue, and the hosts of each function.
 
 The head owns the pool: it claims the nodes, tells each that joins what the others know, and publishes the hosts of
-functions by the catalogue. Every client plans the same way from the same nodes, so it need not wait for the head when
-a node is lost: it calls the next host at once, which starts the function if that has no instance yet.
+functions by the catalogue. A function whose nodes are all lost is given another one by every client in the same way,
+so none need wait for the head: it calls the new host at once, which starts the function if that has no instance yet.
 """
 
 from __future__ import annotations
@@ -10,33 +10,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
-from faasmoe.platforms.cluster.client.hosts import UNLIMITED, hosts_of
+from faasmoe.platforms.cluster.client.hosts import functions_of, hosts_of
 from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
-from faasmoe.platforms.cluster.placement.placement import Node
+from faasmoe.platforms.cluster.placement.placement import UNLIMITED, Node
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
-from faasmoe.platforms.cluster.protocol.messages import (
-    AskCatalogue,
-    BeatReply,
-    CatalogueEntry,
-    CatalogueReport,
-    Failure,
-    Finished,
-    Install,
-)
-from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.platforms.cluster.protocol.messages import BeatReply, CatalogueEntry
+from faasmoe.platforms.cluster.rollout.controller import View
 from faasmoe.util.closeable import Closeable
 
 log = logging.getLogger(__name__)
 
-ORDER_SECONDS = 120.0  # within which an order is carried out
-_DRAIN_SECONDS = 10.0  # that a node takes calls which it has begun
+_LEAVE_SECONDS = 60.0  # that a node which is gone from the list keeps functions that nobody else takes
+_CALL_SECONDS = 10.0  # that it takes calls which it has begun
 
 
 class Membership(Closeable):
@@ -54,40 +46,40 @@ class Membership(Closeable):
         self.head = credentials.head
         self.version = 0  # changes with the nodes that take calls and with the hosts of functions
         self.hosts: dict[str, tuple[str, ...]] = {}  # of each deployed function
+        self.readings: dict[str, int] = {}  # `FunctionSpec.reading` of each
         self.catalogue = Catalogue()
+        self.changed: Callable[[], object] = lambda: None  # called with each version
         self._credentials = credentials
         self._make_link = make_link
+        self._clock = clock
         self._states = NodeStates(clock)
         self._changed = threading.Condition()  # its lock is that of everything here
         self._links: tuple[NodeLink, ...] = ()  # replaced as a whole: threads go through it without the lock
+        self._leaving: dict[NodeLink, float] = {}  # of nodes that are no longer the cluster's, and until when
         self._unsettled: set[NodeLink] = set()  # that have neither joined nor failed yet
         self._stale: set[NodeLink] = set()  # whose catalogue is another than ours
-        self._closed = False
-        self._steward = threading.Thread(target=self._run, name="cluster", daemon=True)
-        self._steward.start()
+        self._unsent: set[str] = set()  # functions with hosts that nodes have not been told
+        self.closed = False
 
     def set_nodes(self, addresses: Sequence[NodeAddress]) -> None:
         """The cluster has these nodes from now on. Does not wait for them.
 
-        Links to new ones start. One that is gone gets no more calls, and its link ends when those that run are
-        answered, or have taken too long.
+        Links to new ones start. One that is gone is drained, and its link ends when calls to it are answered.
         """
         with self._changed:
-            if self._closed:
+            if self.closed:
                 return
-            known = {link.address: link for link in self._links if not link.retires}
+            known = {link.address: link for link in self._links if not link.retires and link not in self._leaving}
             new = {each: self._make_link(each, self._credentials, self) for each in addresses if each not in known}
-            gone = [link for address, link in known.items() if address not in set(addresses)]
             stay = [(known | new)[address] for address in addresses]
             self._links = (*stay, *(link for link in self._links if link not in stay))
             self._unsettled.update(new.values())
-            for link in gone:
-                log.info("%s is no longer one of the nodes", _title(link))
-                if self._is(link, NodeState.JOINING, NodeState.READY):
-                    self._states.drain(link.name, _DRAIN_SECONDS)
-                link.retire(_DRAIN_SECONDS)
-            if gone:
-                self._replan()
+            for link in set(known.values()) - set(stay):
+                log.info("%s is no longer one of the nodes", title(link))
+                self._leaving[link] = self._clock() + _LEAVE_SECONDS
+                if link.epoch:
+                    self._states.turn(link.name, NodeState.DRAINING)
+            self._replan()
         for link in new.values():
             link.start()
 
@@ -107,14 +99,14 @@ class Membership(Closeable):
     def heard(self, link: NodeLink, reply: BeatReply) -> None:
         """See `Watcher`."""
         with self._changed:
-            self._states.heard(link.name, link.epoch)
-            member = self._states.members[link.name]
-            if reply.draining and member.state is NodeState.READY:
-                self._states.drain(link.name, _DRAIN_SECONDS)
-                log.info("node %s drains", link.name)
+            if not self._states.heard(link.name, link.epoch):
+                return
+            to = NodeState.DRAINING if reply.state == "ready" and link in self._leaving else NodeState(reply.state)
+            if self._states.turn(link.name, to):
+                log.info("node %s is %s", link.name, to)
                 self._replan()
-            behind = reply.stamp < self.catalogue.stamp and (self.head or member.state is NodeState.JOINING)
-            if reply.stamp > self.catalogue.stamp or behind:
+            behind = reply.stamp < self.catalogue.stamp and self.head
+            if reply.stamp > self.catalogue.stamp or behind or self._is(link, NodeState.JOINING):
                 self._stale.add(link)
                 self._changed.notify_all()
 
@@ -122,10 +114,12 @@ class Membership(Closeable):
         """See `Watcher`."""
         with self._changed:
             lost = self._states.tick()
-            links = [link for link in self._links if link.name in lost]
-            if lost:
+            overdue = [link for link, until in self._leaving.items() if self._clock() >= until and link.epoch]
+            for link in overdue:
+                self._states.turn(link.name, NodeState.DRAINED)
+            if lost or overdue:
                 self._replan()
-        for link in links:
+        for link in (link for link in self._links if link.name in lost):
             link.cut("it does not answer heartbeats")
 
     def left(self, link: NodeLink) -> None:
@@ -140,10 +134,19 @@ class Membership(Closeable):
                 link.epoch = 0
                 self._replan()
             if link.retires:
+                self._leaving.pop(link, None)
                 self._links = tuple(each for each in self._links if each is not link)
                 if all(each.name != link.name for each in self._links):
                     self._states.forget(link.name)
+            self._let_go()
             self._changed.notify_all()
+
+    def _let_go(self) -> None:
+        """End links to nodes that are no longer the cluster's, once nobody needs them."""
+        needed = {host for hosts in self.hosts.values() for host in hosts} if self._leaving else ()
+        for link in [link for link in self._leaving if not link.epoch or link.name not in needed]:
+            del self._leaving[link]
+            link.retire(_CALL_SECONDS)
 
     # What callers ask
 
@@ -155,8 +158,8 @@ class Membership(Closeable):
         with self._changed:
             self._changed.wait_for(lambda: not self._unsettled, seconds)
             refused = [link for link in self._links if link.refused and not link.epoch]
-            if not self._ready() or (refused and self.head):
-                causes = "; ".join(f"{_title(link)}: {link.cause}" for link in refused or self._links)
+            if not self.ready() or (refused and self.head):
+                causes = "; ".join(f"{title(link)}: {link.cause}" for link in refused or self._links)
                 raise PlatformError(self.platform, "(all)", f"no use without these nodes: {causes}")
 
     @property
@@ -171,27 +174,21 @@ class Membership(Closeable):
                 return str(self._states.members[link.name].state)
             return "refused" if link.refused else str(NodeState.LOST)
 
-    @property
-    def stamp(self) -> int:
-        """Of the newest entry that is known."""
-        return self.catalogue.stamp
-
-    def functions(self) -> list[str]:
-        """Names of the functions that are deployed, as far as is known."""
-        return list(self.hosts)
-
     def present(self) -> list[NodeLink]:
-        """Nodes that take calls, or finish them."""
-        with self._changed:
-            return [link for link in self._links if self._is(link, NodeState.READY, NodeState.DRAINING)]
+        """Nodes that have joined, whether they take calls or not."""
+        return self._in(NodeState.READY, NodeState.DRAINING, NodeState.DRAINED)
+
+    def callable(self) -> list[NodeLink]:
+        """Nodes that take calls."""
+        return self._in(NodeState.READY, NodeState.DRAINING)
 
     def ready(self) -> list[NodeLink]:
-        """Nodes that take calls."""
-        with self._changed:
-            return self._ready()
+        """Nodes that take calls and functions."""
+        return self._in(NodeState.READY)
 
-    def _ready(self) -> list[NodeLink]:
-        return [link for link in self._links if self._is(link, NodeState.READY)]
+    def _in(self, *states: NodeState) -> list[NodeLink]:
+        with self._changed:
+            return [link for link in self._links if self._is(link, *states)]
 
     def _is(self, link: NodeLink, *states: NodeState) -> bool:
         return bool(link.epoch) and self._states.members[link.name].state in states
@@ -204,11 +201,10 @@ class Membership(Closeable):
             self._replan()
         link.cut(cause)
 
-    def drains(self, link: NodeLink) -> None:
+    def drained(self, link: NodeLink) -> None:
         """A node has answered that it takes no more calls."""
         with self._changed:
-            if self._is(link, NodeState.READY):
-                self._states.drain(link.name, _DRAIN_SECONDS)
+            if link.epoch and self._states.turn(link.name, NodeState.DRAINED):
                 self._replan()
 
     def wait(self, version: int, seconds: float) -> None:
@@ -219,80 +215,61 @@ class Membership(Closeable):
     def causes(self) -> str:
         """Why nodes cannot be used."""
         with self._changed:
-            return "; ".join(f"{_title(link)}: {link.cause}" for link in self._links if not link.epoch)
+            return "; ".join(f"{title(link)}: {link.cause}" for link in self._links if not link.epoch)
+
+    def view(self) -> View:
+        """The cluster as it is now, for planning."""
+        with self._changed:
+            nodes, epochs = self._states.hosting(), self._states.callable()
+            return View(functions=functions_of(self.catalogue), nodes=nodes, epochs=epochs, hosts=self.hosts)
 
     def enter(self, change: Callable[[Catalogue], Sequence[CatalogueEntry]]) -> list[CatalogueEntry]:
-        """Change the catalogue here, and plan for it. Returns the entries that nodes must take over."""
+        """Change the catalogue here, and give functions hosts. Returns the entries that nodes must take over."""
         with self._changed:
             entries = change(self.catalogue)
             self._merge(entries)
-            news = self.catalogue.hosted(self.hosts)  # with the hosts that were just chosen
-            self.catalogue.merge(news)
-            return [self.catalogue.entries[name] for name in {e.name for e in [*entries, *news]}]
+            return self._news({entry.name for entry in entries})
 
-    def learn(self, entries: Sequence[CatalogueEntry]) -> None:
-        """Take over entries of a node's catalogue."""
+    def learn(self, entries: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+        """Take over what a node knows better. Returns what is newer here, if those were all of its entries."""
         with self._changed:
             self._merge(entries)
+            there = {entry.name: entry.stamp for entry in entries}
+            return [entry for entry in self.catalogue.entries.values() if entry.stamp > there.get(entry.name, 0)]
 
-    # The steward's thread
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._stale or self._unpublished())
-                if self._closed:
-                    return
-                stale, self._stale = self._stale, set()
-            for link in stale:
-                self._sync(link)
-            if self.head:
-                self._publish()
-
-    def _sync(self, link: NodeLink) -> None:
-        """Learn what the node knows better; the head tells it what it does not know. Then it can take calls."""
-        try:
-            report = link.ask(AskCatalogue(0), CatalogueReport, ORDER_SECONDS)
-            if not isinstance(report, CatalogueReport):
-                raise LinkRefused(report.cause)
-            with self._changed:
-                self._merge(report.entries)
-                there = {entry.name: entry.stamp for entry in report.entries}
-                news = [e for e in self.catalogue.entries.values() if e.stamp > there.get(e.name, 0)]
-            if news and not self.head:
-                return  # the head will tell it, and a heartbeat us
-            if news:
-                self._tell(link, news)
-        except Lost as error:
-            link.cut(str(error), isinstance(error, LinkRefused))
-            return
+    def route(self, hosts: Mapping[str, tuple[str, ...]]) -> None:
+        """Call these hosts from now on. The head's decision: the steward tells the nodes, they tell other clients."""
         with self._changed:
-            joining = self._is(link, NodeState.JOINING)
-            if joining and self._states.ready(link.name, link.epoch):
+            entries = self.catalogue.hosted(hosts)
+            self._unsent |= {entry.name for entry in entries}
+            self._merge(entries)
+
+    def ready_now(self, link: NodeLink) -> None:
+        """A node knows what others know."""
+        with self._changed:
+            if self._is(link, NodeState.JOINING) and self._states.ready(link.name, link.epoch):
                 self._unsettled.discard(link)
                 self._replan()
 
-    def _publish(self) -> None:
+    def errands(self, seconds: float | None = None) -> tuple[list[NodeLink], list[CatalogueEntry]]:
+        """Wait for what the steward has to do: nodes to compare with, entries to tell all. So long at most."""
         with self._changed:
-            news = self.catalogue.hosted(self.hosts)
-            self.catalogue.merge(news)
-        if news:
-            for link in self.ready():
-                self._tell(link, news)
-
-    def _tell(self, link: NodeLink, news: Sequence[CatalogueEntry]) -> None:
-        """A node that does not take what all others have taken is of no use."""
-        try:
-            answer = link.ask(Install(tuple(news)), Finished, ORDER_SECONDS)
-            if isinstance(answer, Failure):
-                raise LinkRefused(answer.cause)
-        except Lost as error:
-            link.cut(str(error), isinstance(error, LinkRefused))
-
-    # The plan; whoever calls these holds the lock
+            self._changed.wait_for(lambda: self.closed or self._stale or self._unpublished(), seconds)
+            if self.closed:
+                return [], []
+            stale, self._stale = [link for link in self._stale if link.epoch], set()
+            return stale, self._news(self._unsent) if self._unpublished() else []
 
     def _unpublished(self) -> bool:
-        return self.head and bool(self._ready()) and bool(self.catalogue.hosted(self.hosts))
+        return self.head and bool(self.present()) and bool(self._unsent or self.catalogue.hosted(self.hosts))
+
+    def _news(self, names: set[str]) -> list[CatalogueEntry]:
+        """Entries of functions `names`, and of those whose hosts are not those of the catalogue."""
+        news = self.catalogue.hosted(self.hosts)
+        self.catalogue.merge(news)
+        names = names | {entry.name for entry in news}
+        self._unsent -= names
+        return [self.catalogue.entries[name] for name in names]
 
     def _merge(self, entries: Sequence[CatalogueEntry]) -> None:
         if self.catalogue.newer(entries):
@@ -300,21 +277,23 @@ class Membership(Closeable):
             self._replan()
 
     def _replan(self) -> None:
-        """Choose hosts for functions that have none which takes calls. The head also evens out."""
-        self.hosts = hosts_of(self.catalogue, self._states.hosting(), even_out=self.head)
+        """Give hosts to functions that have none which takes calls."""
+        self.hosts = hosts_of(self.catalogue, self._states.hosting(), self._states.callable())
+        self.readings = {name: e.spec.reading for name, e in self.catalogue.functions().items() if e.spec}
         self.version += 1
+        self._let_go()
         self._changed.notify_all()
+        self.changed()
 
     def close(self) -> None:
         """End all links. May be called twice."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
         for link in self._links:
             link.close()
-        if self._steward.is_alive():
-            self._steward.join()
 
 
-def _title(link: NodeLink) -> str:
+def title(link: NodeLink) -> str:
+    """A node in messages."""
     return f"node {link.name} ({link.address})" if link.name else f"node at {link.address}"

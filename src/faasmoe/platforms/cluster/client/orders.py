@@ -8,7 +8,8 @@ from typing import TypeVar
 from faasmoe.errors import PlatformError, ServingError, UnknownFunction, UserError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.client.link import NodeLink
-from faasmoe.platforms.cluster.client.membership import ORDER_SECONDS, Membership
+from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.client.steward import ORDER_SECONDS
 from faasmoe.platforms.cluster.file_check import digest
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
@@ -35,7 +36,7 @@ class ClusterOrders:
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`. What a node refuses is deployed on none."""
         pairs = [(spec, digest(spec.artifact)) for spec in specs]
-        before = self._membership.functions()
+        before = list(self._membership.hosts)
         entries = self._membership.enter(lambda catalogue: catalogue.deployed(pairs))
         try:
             self.everywhere(Install(tuple(entries)))
@@ -64,7 +65,7 @@ class ClusterOrders:
         """Learn what other clients have deployed and removed, from the first node that answers."""
         for link in self._membership.ready():
             try:
-                report = link.ask(AskCatalogue(self._membership.stamp), CatalogueReport, ORDER_SECONDS)
+                report = link.ask(AskCatalogue(self._membership.catalogue.stamp), CatalogueReport, ORDER_SECONDS)
             except Lost:
                 continue
             if isinstance(report, CatalogueReport):

@@ -24,7 +24,9 @@ from faasmoe.platforms.cluster.client.fanout import ClusterFanout
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
+from faasmoe.platforms.cluster.client.rebalancer import Rebalancer
 from faasmoe.platforms.cluster.client.status import joined
+from faasmoe.platforms.cluster.client.steward import Steward
 from faasmoe.platforms.cluster.protocol.handshake import Credentials, read_secret
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
 from faasmoe.util.closeable import Closeable
@@ -53,9 +55,12 @@ class ClusterPlatform(Closeable):
         credentials = Credentials(secret=secret, pool=pool.pool, head=folder is None)
         self._pool = pool
         self.membership = Membership(pool.platform, credentials)
+        self._steward = Steward(self.membership)
+        self._steward.start()
         self.membership.set_nodes(pool.nodes)
         self._lookout = Lookout(discovery, pool.nodes, self._set_nodes)
         self.orders = ClusterOrders(self.membership)
+        self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
         self._fanout = ClusterFanout(self.membership, self.orders)
         self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation
         self._reporting = threading.Lock()
@@ -64,6 +69,8 @@ class ClusterPlatform(Closeable):
                 with writing(self.folder):
                     pool.write(self.folder)
             self.membership.settle(_SETTLE_SECONDS)
+            if self._run_folder:
+                self.rebalancer.start()
         except BaseException:
             self.close()
             raise
@@ -135,11 +142,12 @@ class ClusterPlatform(Closeable):
             gone = [report for agent, report in self._reports.items() if agent not in live]
             self._reports |= live
         by_node = {link.name: report.pool for link, report in reports}
-        return joined(by_node, gone, self.membership.functions())
+        return joined(by_node, gone, list(self.membership.hosts))
 
     def close(self) -> None:
         """See `Platform.close`."""
         self._lookout.close()
-        self.membership.close()
+        self.rebalancer.close()
+        self._steward.close()
         if self._run_folder:
             self._run_folder.close()

@@ -1,14 +1,14 @@
 """States of nodes, by heartbeats and an injected clock.
 
-    joining ─► ready ─► draining ─► (forgotten)
-       └────────┴──────────┴─► lost ─► joining, of a later epoch
+    joining ─► ready ◄─► draining ─► drained
+       └────────┴───────────┴───────────┴─► lost ─► joining, of a later epoch
 
 | to | asks for |
 | --- | --- |
 | ready | place: functions may come to it, those first that it has cached |
-| draining | prewarm its functions elsewhere, then move them |
+| draining | prewarm its functions elsewhere, then move them; until then it is called |
+| drained | call it no more; what it has begun it finishes |
 | lost | forget its copies; place functions that have no other |
-| forgotten | nothing: it hosts nothing any more, or its deadline has come |
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class NodeState(StrEnum):
     JOINING = "joining"
     READY = "ready"
     DRAINING = "draining"
+    DRAINED = "drained"
     LOST = "lost"
 
 
@@ -40,7 +41,6 @@ class NodeStatus:
     epoch: int
     state: NodeState = NodeState.JOINING
     silent: int = 0  # ticks in a row without a sign of life
-    deadline: float = 0.0  # instant by which a draining node must be empty
 
 
 class NodeStates:
@@ -73,11 +73,13 @@ class NodeStates:
             status.silent = 0
         return status is not None
 
-    def drain(self, name: str, seconds: float) -> None:
-        """A node is to be empty in so many seconds. Raises `KeyError` for a node that is not there."""
+    def turn(self, name: str, to: NodeState) -> bool:
+        """A node that has joined is ready, draining or drained from now on. Returns whether it was not before."""
         status = self.members[name]
-        if status.state is not NodeState.LOST:
-            status.state, status.deadline = NodeState.DRAINING, self._clock() + seconds
+        if status.state in (to, NodeState.JOINING, NodeState.LOST):
+            return False
+        status.state = to
+        return True
 
     def lose(self, name: str, epoch: int) -> bool:
         """The connection has ended. False: it was that of an old epoch."""
@@ -109,14 +111,15 @@ class NodeStates:
                 lost.append(name)
         return lost
 
-    def overdue(self) -> list[str]:
-        """Draining nodes whose deadline has come."""
-        now = self._clock()
-        return [name for name, s in self.members.items() if s.state is NodeState.DRAINING and s.deadline <= now]
-
     def hosting(self) -> list[Node]:
-        """Nodes to which functions may come."""
-        return [status.node for status in self.members.values() if status.state is NodeState.READY]
+        """Nodes to which functions may come, by name."""
+        ready = {name: s.node for name, s in self.members.items() if s.state is NodeState.READY}
+        return [ready[name] for name in sorted(ready)]
+
+    def callable(self) -> dict[str, int]:
+        """Epochs of nodes whose functions may be called."""
+        states = NodeState.READY, NodeState.DRAINING
+        return {name: s.epoch for name, s in sorted(self.members.items()) if s.state in states}
 
     def _current(self, name: str, epoch: int) -> NodeStatus | None:
         status = self.members.get(name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from faasmoe.errors import OptionError
 
+UNLIMITED = 1 << 62  # bytes, of a node without a memory budget
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -15,7 +17,7 @@ class Function:
     name: str
     layer: int  # functions of one layer are called together
     memory: int  # bytes of a node's budget that one copy takes
-    load: float  # activated bytes a second, or in any unit that all functions share
+    load: float  # activated bytes a second, or in any unit that all functions share (`LoadMeter`)
 
     def __post_init__(self) -> None:
         if self.memory < 0 or not 0 <= self.load < float("inf"):

@@ -12,7 +12,7 @@ from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.placement.balancing import balance
 from faasmoe.platforms.cluster.placement.filling import fill, make_room
 from faasmoe.platforms.cluster.placement.occupancy import Occupancy
-from faasmoe.platforms.cluster.placement.placement import Function, Node, Placement
+from faasmoe.platforms.cluster.placement.placement import UNLIMITED, Function, Node, Placement
 from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
 from faasmoe.platforms.cluster.placement.replication import replicate
 
@@ -50,6 +50,26 @@ def plan_what_fits(
     if nodes:
         occupancy = balance(occupancy, policy)
     return occupancy.placement()
+
+
+def place_missing(functions: Sequence[Function], nodes: Sequence[Node], present: Placement) -> Placement:
+    """Hosts for functions that have none among `nodes`. All others stay where they are, whatever would be better.
+
+    Those that fit nowhere share the nodes all the same: these take turns with them, as one node does. Equal arguments
+    give equal results. There must be a node.
+    """
+    hosts = {function.name: present.hosts.get(function.name, ()) for function in functions}
+    for given in (nodes, [Node(node.name, UNLIMITED, node.speed) for node in nodes]):
+        missing = [index for index, function in enumerate(functions) if not hosts[function.name]]
+        if not missing:
+            break
+        occupancy = Occupancy(functions, given, [max(1, len(hosts[function.name])) for function in functions])
+        _settle(occupancy, Placement(hosts))
+        for layer, members in occupancy.layers.items():
+            fill(occupancy, layer, sorted(set(members) & set(missing)))
+        for index in missing:
+            hosts[functions[index].name] = tuple(given[node].name for node in occupancy.hosts[index])
+    return Placement(hosts)
 
 
 def check_placed(placement: Placement, functions: Sequence[Function], nodes: Sequence[Node]) -> None:

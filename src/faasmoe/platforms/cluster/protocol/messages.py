@@ -30,6 +30,7 @@ from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.msgpack import decode
 
 Lane = Literal["beat", "orders", "calls"]
+Willingness = Literal["ready", "draining", "drained"]  # see `NodeState`
 FailureKind = Literal["function", "unknown", "deadline", "option", "draining", "platform"]
 
 
@@ -82,7 +83,7 @@ class BeatReply(ClusterMessage, frozen=True):
     """The node lives."""
 
     stamp: int  # of the newest entry in its catalogue
-    draining: bool
+    state: Willingness
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -131,6 +132,12 @@ class CheckFits(ClusterMessage, frozen=True):
     names: tuple[str, ...]
 
 
+class DrainNode(ClusterMessage, frozen=True):
+    """Have the head move all functions off the node, or let them come again. Answered by `Finished` at once."""
+
+    wanted: bool
+
+
 class AskNode(ClusterMessage, frozen=True):
     """Ask for the state of the node. Answered by `NodeReport`."""
 
@@ -161,6 +168,7 @@ class NodeReport(ClusterMessage, frozen=True, kw_only=True):
 
     pool: PoolStatus
     traffic: Traffic
+    work: dict[str, float]  # of the calls that were answered, by function; see `Call.work`
 
 
 class Failure(ClusterMessage, frozen=True, kw_only=True):
@@ -203,7 +211,7 @@ class Failure(ClusterMessage, frozen=True, kw_only=True):
         return PlatformError(platform, self.function, where)
 
 
-Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | AskNode
+Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | DrainNode | AskNode
 Asked = Hello | Proof | Beat | Order
 Answered = Challenge | Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure
 

@@ -18,10 +18,11 @@ from faasmoe.platforms.local.daemon import page_cache
 from faasmoe.platforms.local.daemon.activations import Activations
 from faasmoe.platforms.local.daemon.instance_channel import InstanceChannel, listen_at
 from faasmoe.platforms.local.daemon.keeper import Keeper
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES, FunctionState, InstanceState, Pool
+from faasmoe.platforms.local.daemon.pool import FunctionState, InstanceState, Pool
 from faasmoe.platforms.local.daemon.watch import Watch
 from faasmoe.platforms.local.daemon.zygote import ChildEvent, StartZygote
 from faasmoe.platforms.local.daemon.zygote_client import PREFORKED, ZygoteClient, ZygoteFailed
+from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol.endings import NO_ROOM, cause_of
 from faasmoe.platforms.local.protocol.messages import PlatformFailed, RequestRefused

@@ -14,6 +14,7 @@ from socket import gethostname
 from faasmoe.platforms.base import FunctionSpec, FunctionStatus, Instance, PoolStatus, PoolTotals
 from faasmoe.platforms.latency import BUCKETS, bound_of, percentile
 from faasmoe.platforms.local.daemon.eviction import Candidate, victims
+from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.protocol.messages import NotDeployed, RequestRefused
 from faasmoe.platforms.local.protocol.payloads import Duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
@@ -24,8 +25,6 @@ _HANDLER = re.compile(
 )  # names of Python, in an order to the zygote that has room for them
 _LONGEST_SHOWN = 100  # characters
 _LONGEST_PATH = 4095  # bytes, PATH_MAX without the final zero
-# What an instance takes beside its weights: 4 MB of its own, and room for the rows it computes on, 64 of 2048 numbers.
-INSTANCE_BYTES = 6 << 20
 PROMISE_NS = 2_000_000_000  # an instance that was handed out is called within this, or it counts as idle again
 _DISK_BYTES_PER_SECOND = 1e9  # to guess a cold start that was not measured yet
 _FORK_SECONDS = 0.005

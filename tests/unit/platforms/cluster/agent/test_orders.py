@@ -9,13 +9,14 @@ import pytest
 
 from faasmoe.errors import UnknownFunction
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
-from faasmoe.platforms.cluster.agent.orders import NodeOrders
+from faasmoe.platforms.cluster.agent.orders import LEAVE, NodeOrders
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
     Beat,
     CatalogueEntry,
     CatalogueReport,
+    DrainNode,
     Failure,
     Finished,
     Install,
@@ -25,8 +26,9 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Traffic,
 )
 from faasmoe.platforms.local.protocol.wire import Lost
+from tests.unit.clocks import Clock
 
-REPORT = NodeReport(pool=PoolStatus(functions=[], memory_used=0), traffic=Traffic(1))
+REPORT = NodeReport(pool=PoolStatus(functions=[], memory_used=0), traffic=Traffic(1), work={})
 
 
 class Recorded:
@@ -56,8 +58,13 @@ def platform() -> Recorded:
 
 
 @pytest.fixture
-def orders(platform: Recorded) -> NodeOrders:
-    return NodeOrders("a", platform, lambda: REPORT)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def orders(platform: Recorded, clock: Clock) -> NodeOrders:
+    return NodeOrders("a", platform, lambda: REPORT, clock)
 
 
 def entry(name: str, stamp: int, hosts: tuple[str, ...] = ("a",), there: bool = True) -> CatalogueEntry:
@@ -81,10 +88,41 @@ def test_the_first_host_alone_keeps_a_minimum_of_instances(orders: NodeOrders, p
     assert {name: spec.min_instances for name, spec in platform.deployed.items()} == {"f": 2, "g": 0, "h": 0}
 
 
-def test_a_function_that_moves_away_is_stopped(orders: NodeOrders, platform: Recorded) -> None:
+def test_a_function_that_moves_away_is_stopped_when_clients_have_heard_of_it(
+    orders: NodeOrders, platform: Recorded, clock: Clock
+) -> None:
     orders.answer(Install((entry("f", 1, ("a",)), entry("g", 1, ("b",)))))
     orders.answer(Install((entry("f", 2, ("b",)), entry("g", 2, ("a",)))))
+    orders.tick()
+    assert platform.stopped == []
+    clock.now += LEAVE
+    orders.tick()
+    orders.tick()
     assert platform.stopped == ["f"]
+
+
+def test_a_function_that_has_come_back_or_is_removed_is_not_stopped(
+    orders: NodeOrders, platform: Recorded, clock: Clock
+) -> None:
+    orders.answer(Install((entry("f", 1), entry("g", 1))))
+    orders.answer(Install((entry("f", 2, ("b",)), entry("g", 2, ("b",)))))
+    orders.answer(Install((entry("f", 3), entry("g", 3, there=False))))
+    clock.now += LEAVE
+    orders.tick()
+    assert platform.stopped == []
+
+
+def test_a_node_knows_whether_it_hosts_anything_and_is_to_drain(orders: NodeOrders) -> None:
+    assert not orders.hosts_any()
+    orders.answer(Install((entry("f", 1, ("a", "b")),)))
+    assert orders.hosts_any()
+    orders.answer(Install((entry("f", 2, ("b",)),)))
+    assert not orders.hosts_any()
+    for wanted in (True, False, True):
+        assert orders.answer(DrainNode(wanted)) == Finished()
+        assert orders.drains == wanted
+    orders.clear()
+    assert not orders.drains
 
 
 def test_files_that_are_missing_leave_the_catalogue_as_it_was(orders: NodeOrders, platform: Recorded) -> None:

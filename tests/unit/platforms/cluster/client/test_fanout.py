@@ -52,10 +52,11 @@ class Cluster:
     def __init__(self) -> None:
         self.nodes = {name: Node(name) for name in "ab"}
         self.hosts = {"f": ("a",), "g": ("b",), "h": ("a",)}
+        self.readings: dict[str, int] = {}
         self.version = 0
         self.lost: list[str] = []
 
-    def ready(self) -> list[Node]:
+    def callable(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.name not in self.lost and not node.draining]
 
     def lose(self, link: Node, epoch: int, cause: str) -> None:
@@ -63,11 +64,11 @@ class Cluster:
             self.lost.append(link.name)
             self._move()
 
-    def drains(self, link: Node) -> None:
+    def drained(self, link: Node) -> None:
         self._move()
 
     def _move(self) -> None:
-        left = [node.name for node in self.ready()]
+        left = [node.name for node in self.callable()]
         self.hosts = {
             name: (host[0] if host[0] in left else "".join(left[:1]),) for name, host in self.hosts.items()
         }

@@ -10,26 +10,22 @@ import pytest
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.client.steward import Steward
+from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT, MISSED
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
-from faasmoe.platforms.cluster.protocol.messages import Finished, Install
+from faasmoe.platforms.cluster.protocol.messages import Failure, Finished, Install
+from tests.unit.clocks import Clock
 from tests.unit.platforms.cluster.client.links import FakeLink, address
-from tests.waiting import wait_until
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Members(Membership):
-    """A membership of fake links."""
+    """A membership of fake links, and its steward, which works when the test says so."""
 
     def __init__(self, head: bool = True) -> None:
         self.clock = Clock()
         super().__init__("nodes", Credentials(secret=b"", pool="p", head=head), FakeLink, self.clock)
+        self.steward = Steward(self)
 
     def link(self, name: str) -> FakeLink:
         """The newest link to a node's address."""
@@ -41,8 +37,14 @@ class Members(Membership):
     def install(self, count: int = 4) -> None:
         specs = [FunctionSpec(f"f{i}", "m:a", Path("/a"), memory=10) for i in range(count)]
         entries = self.enter(lambda catalogue: catalogue.deployed([(spec, "") for spec in specs]))
-        for link in self.ready():
-            link.ask(Install(tuple(entries)), Finished, 1.0)
+        for link in self.present():
+            link.ask(Install(tuple(entries)), Finished)
+        self.work()
+
+    def work(self) -> None:
+        """Have the steward do all that there is to do."""
+        for _ in range(5):
+            self.steward.step(0.0)
 
     def have(self, names: str) -> None:
         """These nodes alone, all of them ready."""
@@ -50,7 +52,8 @@ class Members(Membership):
         for name in names:
             if not self.link(name).epoch:
                 self.link(name).join()
-        assert wait_until(lambda: all(self.states().get(name) == "ready" for name in names))
+        self.work()
+        assert all(self.states()[name] == "ready" for name in names)
 
     def used(self) -> set[str]:
         return {node for hosts in self.hosts.values() for node in hosts}
@@ -69,29 +72,46 @@ def test_nodes_that_have_joined_share_the_functions(members: Members) -> None:
     assert members.link("b").catalogue.functions().keys() == members.hosts.keys()
 
 
-def test_a_node_that_is_added_gets_functions(members: Members) -> None:
+def test_a_node_that_is_added_is_told_all_and_may_host(members: Members) -> None:
     members.have("a")
     members.install()
     before = members.version
     members.have("ab")
-    assert members.used() == {"a", "b"}
     assert members.version > before
     assert members.link("b").started
-    assert wait_until(lambda: members.link("b").catalogue.functions().keys() == members.hosts.keys())
+    assert [node.name for node in members.view().nodes] == ["a", "b"]
+    assert members.link("b").catalogue.functions().keys() == members.hosts.keys()
 
 
-def test_a_node_that_is_gone_gets_no_more_calls_and_its_link_ends_later(members: Members) -> None:
+def test_a_node_that_is_gone_from_the_list_is_emptied_before_its_link_ends(members: Members) -> None:
     members.have("ab")
     members.install()
     gone = members.link("a")
     members.set_nodes([address("b")])
-    assert members.used() == {"b"}
-    assert gone.retires
     assert members.states() == {"b": "ready", "a": "draining"}
+    gone.beat()  # it does not know of it
+    assert members.states()["a"] == "draining"
+    assert members.used() == {"a", "b"}  # nobody has prewarmed its functions elsewhere yet
+    assert not gone.retires
+    members.route(dict.fromkeys(members.hosts, ("b",)))
+    assert gone.retires
     gone.leave("it is no longer one of the nodes")
     assert members.states() == {"b": "ready"}
     members.have("ab")
+    members.install(8)
     assert members.used() == {"a", "b"}
+
+
+def test_a_node_that_is_gone_from_the_list_does_not_wait_for_ever(members: Members) -> None:
+    members.have("ab")
+    members.install()
+    gone = members.link("a")
+    members.set_nodes([address("b")])
+    members.clock.now += 100.0
+    members.ticked()
+    assert gone.retires
+    assert members.states() == {"b": "ready", "a": "drained"}
+    assert members.used() == {"b"}
 
 
 def test_a_node_that_comes_back_at_once_waits_for_its_old_link_to_end(members: Members) -> None:
@@ -136,3 +156,108 @@ def test_settling_names_the_nodes_that_cannot_be_used(members: Members) -> None:
     members.link("b").leave("it is with another pool", refused=True)
     with pytest.raises(PlatformError, match=r"node at 127.0.0.1:98: it is with another pool"):
         members.settle(0.0)
+
+
+def test_a_lost_nodes_functions_are_called_elsewhere_at_once(members: Members) -> None:
+    members.have("ab")
+    members.install()
+    members.link("a").leave("it was killed")
+    assert members.used() == {"b"}
+    assert members.causes() == "node a (127.0.0.1:97): it was killed"
+    members.work()
+    assert {entry.hosts for entry in members.link("b").catalogue.functions().values()} == {("b",)}
+    before = members.hosts
+    members.have("ab")
+    assert members.hosts == before  # what moves back is planned elsewhere
+    assert members.link("a").catalogue.entries == members.catalogue.entries
+
+
+def test_a_silent_node_is_lost_and_what_an_old_epoch_says_is_dropped(members: Members) -> None:
+    members.have("ab")
+    link, epoch = members.link("a"), members.link("a").epoch
+    for _ in range(MISSED + 1):
+        members.clock.now += HEARTBEAT
+        members.link("b").beat()
+        members.ticked()
+    assert members.states() == {"a": "lost", "b": "ready"}
+    assert link.cause == "it does not answer heartbeats"
+    link.epoch = epoch
+    link.beat()
+    assert not members.callable()[1:]
+
+
+def test_the_end_of_a_connection_is_a_loss_unless_the_node_is_back(members: Members) -> None:
+    members.have("a")
+    link = members.link("a")
+    epoch = link.epoch
+    members.lose(link, epoch, "connection reset")
+    assert members.states() == {"a": "lost"}
+    link.join()
+    members.work()
+    members.lose(link, epoch, "connection reset")
+    assert members.states() == {"a": "ready"}
+
+
+def test_a_node_drains_by_its_own_word_and_may_come_back(members: Members) -> None:
+    members.have("ab")
+    members.install()
+    members.link("a").beat(state="draining")
+    assert members.states() == {"a": "draining", "b": "ready"}
+    assert members.used() == {"a", "b"}
+    assert [node.name for node in members.view().nodes] == ["b"]
+    assert list(members.view().epochs) == ["a", "b"]
+    members.link("a").beat()
+    assert members.states() == {"a": "ready", "b": "ready"}
+    members.drained(members.link("a"))
+    assert members.used() == {"b"}
+    assert [link.name for link in members.present()] == ["a", "b"]
+
+
+def test_the_head_tells_nodes_of_new_hosts_and_other_clients_ask_nodes() -> None:
+    with Members() as head, Members(head=False) as other:
+        for members in (head, other):
+            members.set_nodes([address("a"), address("b")])
+            for name in "ab":
+                members.link(name).join()
+                members.link(name).catalogue = head.link(name).catalogue
+            members.work()
+        head.install()
+        for stage in ("deployed", "moved", "of a lost node"):
+            if stage == "moved":
+                head.route({"f0": ("a", "b"), "f1": ("a",)})
+            elif stage == "of a lost node":
+                for members in (head, other):
+                    members.link("b").leave()
+                assert head.hosts == other.hosts, "nobody need tell"
+            head.work()
+            for name in "ab"[: 2 - (stage == "of a lost node")]:
+                other.link(name).beat()
+            other.work()
+            assert other.hosts == head.hosts, stage
+        assert other.catalogue.entries == head.catalogue.entries
+
+
+def test_another_client_waits_for_the_head_to_tell_a_node(members: Members) -> None:
+    members.have("a")
+    members.install()
+    with Members(head=False) as other:
+        other.set_nodes([address("a"), address("b")])
+        other.link("a").catalogue = members.link("a").catalogue
+        for name in "ab":
+            other.link(name).join()
+            other.work()
+        assert other.states() == {"a": "ready", "b": "joining"}
+        other.link("b").catalogue.merge(members.catalogue.entries.values())
+        other.link("b").beat()
+        other.work()
+        assert other.states() == {"a": "ready", "b": "ready"}
+
+
+def test_a_node_that_refuses_what_others_have_taken_is_of_no_use(members: Members) -> None:
+    members.have("ab")
+    members.link("a").answers[Install] = Failure(kind="option", cause="/weights is missing")
+    members.install(2)
+    members.route({"f0": ("b", "a")})
+    members.work()
+    assert [members.state(link) for link in members.links] == ["refused", "ready"]
+    assert "/weights is missing" in members.causes()

@@ -82,27 +82,35 @@ def test_what_an_earlier_epoch_says_is_dropped() -> None:
     assert states.lose("a", new)
 
 
-def test_a_draining_node_hosts_nothing_new_and_has_a_deadline() -> None:
-    clock = Clock()
-    states = NodeStates(clock)
-    epoch = states.join(NODE)
-    states.ready("a", epoch)
-    states.drain("a", 30.0)
-    assert states.hosting() == []
-    assert states.ready("a", epoch)
-    assert states.hosting() == []  # it stays so
-    assert states.overdue() == []
-    clock.now += 30.0
-    assert states.overdue() == ["a"]
-    states.forget("a")
-    assert states.overdue() == []
-    with pytest.raises(KeyError):
-        states.drain("a", 1.0)
-
-
-def test_a_lost_node_does_not_drain() -> None:
+def test_a_draining_node_is_called_but_hosts_nothing_new() -> None:
     states = NodeStates(Clock())
     epoch = states.join(NODE)
+    states.ready("a", epoch)
+    assert states.turn("a", NodeState.DRAINING)
+    assert not states.turn("a", NodeState.DRAINING)
+    assert states.ready("a", epoch)
+    assert (states.hosting(), states.callable()) == ([], {"a": epoch})  # it stays so
+    assert states.turn("a", NodeState.READY)
+    assert states.hosting() == [NODE]
+    assert states.turn("a", NodeState.DRAINED)
+    assert (states.hosting(), states.callable()) == ([], {})
+    states.forget("a")
+    with pytest.raises(KeyError):
+        states.turn("a", NodeState.READY)
+
+
+def test_only_nodes_that_are_there_drain() -> None:
+    states = NodeStates(Clock())
+    epoch = states.join(NODE)
+    assert not states.turn("a", NodeState.DRAINING)
+    assert states.members["a"].state is NodeState.JOINING
     states.lose("a", epoch)
-    states.drain("a", 1.0)
+    assert not states.turn("a", NodeState.DRAINING)
     assert states.members["a"].state is NodeState.LOST
+
+
+def test_nodes_are_in_the_order_of_their_names() -> None:
+    states = NodeStates(Clock())
+    for name in "cab":
+        states.ready(name, states.join(Node(name, 1)))
+    assert [node.name for node in states.hosting()] == list(states.callable()) == ["a", "b", "c"]

@@ -13,7 +13,7 @@ import pytest
 
 from faasmoe.platforms.local.daemon.daemon import Daemon
 from faasmoe.platforms.local.daemon.lifecycle import Lifecycle
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
+from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.protocol import messages, supervision, wire
 from faasmoe.platforms.local.protocol.messages import (
