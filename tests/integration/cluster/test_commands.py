@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,7 @@ from faasmoe.platforms.base import Call
 from tests import nodes
 from tests.conformance.conftest import soon, spec
 from tests.integration.servers import serve
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -43,9 +46,45 @@ def test_nodes_are_listed_with_what_they_have_done(agents: list[nodes.Agent], tm
         assert (each["name"], each["address"], each["state"]) == (agent.name, agent.address, "ready")
         assert (each["functions"], each["instances"], each["calls"], each["frames"]) == (1, 1, 1, 1)
         assert min(each["memory_used"], each["received"], each["sent"], each["round_trip"]) > 0
-        assert agent.address in table
+        assert f"{agent.name} {agent.address}" in table
+    assert max(map(len, table.splitlines())) <= 80
     assert [(each["name"], each["state"]) for each in lost] == [("", "lost"), ("b", "ready")]
     assert "cannot be reached" in lost[0]["cause"]
+
+
+def test_a_node_is_emptied_while_its_functions_are_called(agents: list[nodes.Agent], tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("A:")
+    names = [f"f{i}" for i in range(8)]
+    with registry.start("nodes", (), **nodes.options(tmp_path)) as head, ThreadPoolExecutor(1) as pool:
+        head.deploy([spec(name, "echo", tmp_path / "artifact") for name in names])
+        drained = threading.Event()
+
+        def call() -> int:
+            count = 0
+            while not drained.is_set():
+                replies = head.invoke_many([Call(name, [b"x"]) for name in names], soon())
+                assert [bytes(reply) for reply in replies] == [b"A:x"] * 8
+                count += 1
+            return count
+
+        calling = pool.submit(call)
+        try:
+            assert run("nodes", "drain", "a", "--pool", head.address) == "node a is empty\n"
+            (a, b) = json.loads(run("nodes", "--pool", head.address, "--json"))
+        finally:
+            drained.set()
+        assert calling.result() > 10
+        assert (a["state"], a["functions"], a["instances"]) == ("draining", 0, 0)
+        assert (b["state"], b["functions"], b["instances"]) == ("ready", 8, 8)
+        run("nodes", "drain", "a", "--cancel", "--pool", head.address)
+        assert wait_until(lambda: any("a" in hosts for hosts in head.membership.hosts.values()))
+        agents[1].process.kill()  # then a cannot be emptied: nobody else is there
+        command = [sys.executable, "-m", "faasmoe.cli.main", "nodes", "drain", "a", "--deadline", "0.5"]
+        failed = subprocess.run(
+            [*command, "--pool", head.address], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert failed.returncode == 1
+        assert "node a is not empty after 0.5 s: f0, f1, f2, f3, f4 and 3 more are left" in failed.stderr
 
 
 def test_a_server_answers_with_experts_on_two_nodes(agents: list[nodes.Agent], tmp_path: Path) -> None:

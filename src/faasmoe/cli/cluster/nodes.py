@@ -1,8 +1,9 @@
-"""`faasmoe nodes`."""
+"""`faasmoe nodes` and `faasmoe nodes drain`."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,37 +12,91 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from faasmoe.cli.numeric import real
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
-from faasmoe.errors import OptionError
+from faasmoe.errors import OptionError, PlatformError
 
 if TYPE_CHECKING:
     from faasmoe.platforms.cluster.client.node_facts import NodeFacts
+    from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 
 _MIB = 1 << 20
-_STYLES = {"ready": "green", "lost": "red", "refused": "red"}
+_LONGEST_DEADLINE = 86400  # seconds
+_LOOK_SECONDS = 0.2
+_NAMED = 5  # functions in an error
+_STYLES = {"ready": "green", "draining": "yellow", "drained": "yellow", "lost": "red", "refused": "red"}
 
 
-def nodes(
-    pool: Annotated[
-        str | None,
-        typer.Option(
-            help="Run folder of the server's pool; needed only if several servers run.", show_default=False
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+app = typer.Typer()
+
+Pool = Annotated[
+    str | None,
+    typer.Option(help="Run folder of the server's pool; needed only if several servers run.", show_default=False),
+]
+
+
+@app.callback(invoke_without_command=True)
+def nodes(context: typer.Context, pool: Pool = None, as_json: Json = False) -> None:
     """List the nodes of a running server: state, memory, functions, calls, bytes, round trip."""
     from faasmoe.platforms.cluster.client.node_facts import node_facts
-    from faasmoe.platforms.cluster.client.platform import ClusterPlatform
-    from faasmoe.platforms.cluster.client.pool_file import pools
 
-    with ClusterPlatform.of_pool(_choose(list(map(str, pools())), pool)) as platform:
+    if context.invoked_subcommand is not None:
+        context.obj = pool
+        return
+    with _connect(pool) as platform:
         facts = node_facts(platform)
     if as_json:
         typer.echo(json.dumps([asdict(node) for node in facts]))
-    else:
-        Console().print(_picture(facts))
+        return
+    console = Console()
+    console.print(_picture(facts))
+    for node in facts:
+        if node.cause:
+            console.print(Text(f"{node.name or node.address}: {node.cause}"), soft_wrap=True)
+
+
+@app.command("drain")
+def drain(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the node.")],
+    pool: Pool = None,
+    deadline: Annotated[
+        float, real(0, _LONGEST_DEADLINE, help="Seconds within which the node must be empty.")
+    ] = 60.0,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Let functions come to the node again.")] = False,
+) -> None:
+    """Empty a node, so that it may be ended.
+
+    Its functions start on other nodes, then are called there, then end here; no request fails. Exit status 0: the node
+    is empty and may be ended. It takes no functions until it is started again, or until --cancel.
+    """
+    with _connect(pool or context.obj) as platform:
+        platform.orders.drain(name, not cancel)
+        if cancel:
+            return
+        until = time.monotonic() + deadline
+        while left := platform.orders.left_on(name):
+            if time.monotonic() >= until:
+                raise PlatformError(platform.membership.platform, "(all)", _unfinished(name, deadline, left))
+            time.sleep(_LOOK_SECONDS)
+    typer.echo(f"node {name} is empty")
+
+
+def _unfinished(name: str, deadline: float, left: list[str]) -> str:
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    return (
+        f"node {name} is not empty after {deadline:g} s: {', '.join(left[:_NAMED])}{more} are left. It goes on "
+        f"draining; to have it take functions again: faasmoe nodes drain {name} --cancel"
+    )
+
+
+def _connect(pool: str | None) -> ClusterPlatform:
+    """Raises `OptionError` if it is not clear which pool is meant, `PlatformError` if there is none."""
+    from faasmoe.platforms.cluster.client.platform import ClusterPlatform
+    from faasmoe.platforms.cluster.client.pool_file import pools
+
+    return ClusterPlatform.of_pool(_choose(list(map(str, pools())), pool))
 
 
 def _choose(found: list[str], asked: str | None) -> str:
@@ -58,17 +113,16 @@ def _choose(found: list[str], asked: str | None) -> str:
 
 
 def _picture(facts: list[NodeFacts]) -> WholeTable:
+    """As narrow as 80 columns with figures of the usual size; then names have lines of their own."""
     table = Table(box=None, pad_edge=False)
-    for name in ("node", "address", "state"):
+    for name in ("node", "state"):
         table.add_column(name)
-    for name in ("MiB", "of", "functions", "instances", "calls", "MiB in", "MiB out", "round trip us"):
+    for name in ("MiB", "of", "functions", "warm", "calls", "MiB in", "out", "RTT us"):
         table.add_column(name, justify="right")
-    table.add_column("cause")
     for node in facts:
         budget = "" if node.memory_budget is None else f"{node.memory_budget / _MIB:.0f}"
         table.add_row(
-            node.name,
-            node.address,
+            f"{node.name} {node.address}".strip(),
             Text(node.state, style=_STYLES.get(node.state, "")),
             f"{node.memory_used / _MIB:.0f}",
             budget,
@@ -76,6 +130,5 @@ def _picture(facts: list[NodeFacts]) -> WholeTable:
             f"{node.received / _MIB:.1f}",
             f"{node.sent / _MIB:.1f}",
             f"{node.round_trip * 1e6:.0f}",
-            node.cause,
         )
     return WholeTable(table)

@@ -233,7 +233,7 @@ class NodeAgent(Closeable):
             traffic, work = sum((each.traffic for each in batches), self._gone), Counter(self._work)
             for each in batches:
                 work.update(each.work.copy())
-        return NodeReport(pool=self._platform.status(), traffic=traffic, work=dict(work))
+        return NodeReport(state=self._state_now(), pool=self._platform.status(), traffic=traffic, work=dict(work))
 
     def close(self) -> None:
         """End all connections and the embedded platform. May be called twice."""

@@ -41,7 +41,7 @@ def node_facts(platform: ClusterPlatform) -> list[NodeFacts]:
             NodeFacts(
                 name=link.name,
                 address=address,
-                state=state,
+                state=report.state,
                 memory_used=report.pool.memory_used,
                 memory_budget=report.pool.memory_budget,
                 functions=sum(link.name in its for its in hosts),

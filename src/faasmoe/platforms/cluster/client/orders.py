@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from faasmoe.errors import PlatformError, ServingError, UnknownFunction, UserError
+from faasmoe.errors import OptionError, PlatformError, ServingError, UnknownFunction, UserError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
@@ -16,6 +16,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     AskNode,
     CatalogueReport,
     ClusterMessage,
+    DrainNode,
     Failure,
     Finished,
     Install,
@@ -90,6 +91,29 @@ class ClusterOrders:
             if its := tuple(name for name in names if hosts[name][:1] == (node,)):
                 orders.append((link, order(its)))
         self.exchange(orders, Finished)
+
+    def drain(self, node: str, wanted: bool) -> None:
+        """Have all functions leave a node, or let them come again. Raises `OptionError` if it is not there."""
+        self._raise(self._link(node).ask(DrainNode(wanted), Finished, ORDER_SECONDS), node)
+
+    def left_on(self, node: str) -> list[str]:
+        """Names of the functions that a node hosts, or has an instance of. Raises `OptionError`, `PlatformError`."""
+        report = self._raise(self._link(node).ask(AskNode(), NodeReport, ORDER_SECONDS), node)
+        hosted = {name for name, hosts in self._membership.hosts.items() if node in hosts}
+        return sorted(hosted | {function.name for function in report.pool.functions if function.instances})
+
+    def _link(self, node: str) -> NodeLink:
+        there = {link.name: link for link in self._membership.present()}
+        if node not in there:
+            raise OptionError(
+                f"no node {node} is there; those of the cluster are {', '.join(there) or 'all lost'}"
+            )
+        return there[node]
+
+    def _raise(self, answer: _M | Failure, node: str) -> _M:
+        if isinstance(answer, Failure):
+            raise answer.error_of(self._membership.platform, node)
+        return answer
 
     def reports(self) -> list[tuple[NodeLink, NodeReport]]:
         """What the nodes that are there tell of themselves."""

@@ -67,22 +67,25 @@ class Rebalancer(Closeable):
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            with suppress(queue.Empty):
-                self._hear(self._news.get(timeout=_TICK))
-                while True:  # all that has happened, and then one step
-                    self._hear(self._news.get_nowait())
             try:
-                self.step()
+                self.turn(_TICK)
             except (ServingError, UserError) as error:
                 log.warning("functions stay where they are: %s", error)
+
+    def turn(self, seconds: float) -> None:
+        """Wait until anything happens, so many seconds at most. Then ask nodes if that is due, and give orders."""
+        with suppress(queue.Empty):
+            self._hear(self._news.get(timeout=seconds))
+            while True:  # all that has happened, before one step
+                self._hear(self._news.get_nowait())
+        self._step()
 
     def _hear(self, ended: tuple[CopyOrder, bool] | None) -> None:
         if ended is not None:
             copy, warmed = ended
             (self._controller.warmed if warmed else self._controller.refused)(copy)
 
-    def step(self) -> None:
-        """Ask nodes what they have run if that is due, and give orders."""
+    def _step(self) -> None:
         now, view = self._clock(), self._membership.view()
         self._controller.see(view)
         nodes = view.nodes, view.epochs

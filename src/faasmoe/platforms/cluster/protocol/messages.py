@@ -166,6 +166,7 @@ class Traffic(msgspec.Struct, frozen=True, array_like=True):
 class NodeReport(ClusterMessage, frozen=True, kw_only=True):
     """The state of a node."""
 
+    state: Willingness
     pool: PoolStatus
     traffic: Traffic
     work: dict[str, float]  # of the calls that were answered, by function; see `Call.work`

@@ -28,7 +28,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
 from faasmoe.platforms.local.protocol.wire import Lost
 from tests.unit.clocks import Clock
 
-REPORT = NodeReport(pool=PoolStatus(functions=[], memory_used=0), traffic=Traffic(1), work={})
+REPORT = NodeReport(state="ready", pool=PoolStatus(functions=[], memory_used=0), traffic=Traffic(1), work={})
 
 
 class Recorded:

@@ -6,18 +6,23 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
 from faasmoe.platforms.cluster.client.link import Watcher
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
+    AskNode,
     BeatReply,
     CatalogueReport,
-    Failure,
     Finished,
     Install,
+    NodeReport,
     Order,
+    PrewarmFunctions,
+    StopFunctions,
+    Traffic,
 )
 from faasmoe.platforms.local.protocol.wire import Lost
 
@@ -38,6 +43,8 @@ class FakeLink:
         self.started = False
         self.catalogue = Catalogue()  # of the node
         self.orders: list[Order] = []
+        self.instances: set[str] = set()  # functions that have one
+        self.work: dict[str, float] = {}  # that the node has done, by function
         self.answers: dict[type[Order], Any] = {}  # to orders, instead of the usual ones
 
     def start(self) -> None:
@@ -80,10 +87,19 @@ class FakeLink:
         answer = self.answers.get(type(order)) or self._usual(order)
         return lambda wanted: answer
 
-    def _usual(self, order: Order) -> Finished | Failure | CatalogueReport:
+    def _usual(self, order: Order) -> Finished | CatalogueReport | NodeReport:
         match order:
             case Install():
                 self.catalogue.merge(order.entries)
+                self.instances -= {entry.name for entry in order.entries if self.name not in entry.hosts}
+            case PrewarmFunctions():
+                self.instances |= set(order.names)
+            case StopFunctions():
+                self.instances -= set(order.names)
+            case AskNode():
+                running = [FunctionStatus(name, "idle", (Instance("1", self.name),)) for name in self.instances]
+                pool = PoolStatus(functions=running, memory_used=0)
+                return NodeReport(state="ready", pool=pool, traffic=Traffic(), work=dict(self.work))
             case AskCatalogue():
                 return CatalogueReport(tuple(self.catalogue.beyond(order.beyond)))
         return Finished()
