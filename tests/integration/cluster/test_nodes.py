@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -29,10 +30,10 @@ STEPS = 8
 
 
 class Interfering:
-    """A platform that lets something happen when a batch of calls has been sent."""
+    """A platform that lets things happen when batches of calls have been sent: `acts` by the batch's number, from 1."""
 
-    def __init__(self, platform: Platform, batch: int, act: Callable[[], None]) -> None:
-        self._platform, self._left, self._act = platform, batch, act
+    def __init__(self, platform: Platform, acts: Mapping[int, Callable[[], object]]) -> None:
+        self._platform, self._acts, self._sent = platform, acts, 0
         self.capabilities = platform.capabilities
 
     def invoke_many(
@@ -42,8 +43,8 @@ class Interfering:
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Replies:
-        self._left -= 1
-        return self._platform.invoke_many(calls, deadline, shared, meanwhile if self._left else self._act)
+        self._sent += 1
+        return self._platform.invoke_many(calls, deadline, shared, self._acts.get(self._sent, meanwhile))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_logits_have_the_bits_of_one_machine(
 def test_a_node_that_is_killed_costs_no_request(
     platform: ClusterPlatform, agents: list[nodes.Agent], plan: ModelPlan, reference: torch.Tensor, batch: int
 ) -> None:
-    got = logits(plan, Interfering(platform, batch, agents[0].process.kill))
+    got = logits(plan, Interfering(platform, {batch: agents[0].process.kill}))
     assert torch.equal(got, reference)
     assert states(platform) == {"a": "lost", "b": "ready"}
     used = {each.node for function in platform.status().functions for each in function.instances}
@@ -123,7 +124,7 @@ def test_a_node_that_freezes_is_lost_and_comes_back(
     before = platform.status().totals
     frozen = agents[0].process
     try:
-        got = logits(plan, Interfering(platform, 9, lambda: frozen.send_signal(signal.SIGSTOP)))
+        got = logits(plan, Interfering(platform, {9: lambda: frozen.send_signal(signal.SIGSTOP)}))
         assert torch.equal(got, reference)
         assert states(platform) == {"a": "lost", "b": "ready"}
         assert platform.status().totals.invocations > before.invocations
@@ -136,9 +137,53 @@ def test_a_node_that_freezes_is_lost_and_comes_back(
 def test_a_node_that_drains_costs_no_request(
     platform: ClusterPlatform, agents: list[nodes.Agent], plan: ModelPlan, reference: torch.Tensor
 ) -> None:
-    got = logits(plan, Interfering(platform, 9, agents[0].process.terminate))
+    got = logits(plan, Interfering(platform, {9: agents[0].process.terminate}))
     assert torch.equal(got, reference)
     assert agents[0].process.wait(30) == 0
+
+
+def test_placements_replicas_joins_drains_and_kills_change_no_bit(
+    tmp_path: Path, plan: ModelPlan, reference: torch.Tensor
+) -> None:
+    random = Random(0)
+    with (
+        nodes.cluster(tmp_path, "ab") as agents,
+        nodes.agent(tmp_path, "c") as third,
+        registry.start("nodes", PRELOAD, **nodes.options(tmp_path)) as platform,
+    ):
+        platform.deploy(write_functions(plan.blocks, tmp_path / "artifacts"))
+
+        def shuffle() -> None:
+            """Call other nodes, some functions on two or three."""
+            there = [link.name for link in platform.membership.ready()]
+            platform.membership.route(
+                {
+                    name: tuple(random.sample(there, random.randint(1, len(there))))
+                    for name in platform.membership.hosts
+                }
+            )
+
+        def have(*members: nodes.Agent) -> None:
+            (tmp_path / "list").write_text("".join(f"{each.address}\n" for each in members))
+            (tmp_path / "list").rename(tmp_path / "nodes")
+
+        def drain(wanted: bool) -> Callable[[], None]:
+            return lambda: platform.orders.drain("c", wanted)
+
+        rounds: list[list[Callable[[], object]]] = [
+            [shuffle, shuffle, shuffle],
+            [lambda: have(*agents, third), shuffle, shuffle],
+            [shuffle, drain(True), shuffle, drain(False)],
+            [shuffle, lambda: have(agents[1], third)],
+            [lambda: have(*agents, third), shuffle, agents[1].process.kill, shuffle],
+        ]
+        batches = STEPS * len({block.artifact.layer for block in plan.blocks})
+        for acts in rounds:
+            at = sorted(random.sample(range(1, batches + 1), len(acts)))
+            got = logits(plan, Interfering(platform, dict(zip(at, acts, strict=True))))
+            assert torch.equal(got, reference)
+        assert wait_until(lambda: sorted(states(platform).values()) == ["lost", "ready", "ready"])
+        assert platform.status().totals.invocations > 0
 
 
 def test_what_a_lost_node_has_done_stays_in_the_totals(agents: list[nodes.Agent], tmp_path: Path) -> None:

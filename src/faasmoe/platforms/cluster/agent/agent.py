@@ -65,17 +65,24 @@ class NodeAgent(Closeable):
     """Serves clients on `listener` in threads of its own, from `start` to `close`."""
 
     def __init__(
-        self, name: str, listener: socket.socket, secret: bytes, options: LocalOptions, preload: Sequence[str]
+        self,
+        name: str,
+        listener: socket.socket,
+        secret: bytes,
+        options: LocalOptions,
+        preload: Sequence[str],
+        platform: type[LocalPlatform] = LocalPlatform,
     ) -> None:
         """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
 
-        Raises `PlatformError` if that does not start.
+        `platform` is for tests. Raises `PlatformError` if that does not start.
         """
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._listener = listener
         self._secret = secret
-        self._platform = LocalPlatform(replace(options, preload=tuple(preload)))
+        self._clients = platform
+        self._platform = platform(replace(options, preload=tuple(preload)))
         self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
         self._orders = NodeOrders(name, self._platform, self._report)
         self._claim = NodeClaim()
@@ -190,7 +197,7 @@ class NodeAgent(Closeable):
     def _host(self, connection: Connection, hello: Hello) -> None:
         """Serve an admitted client until it is gone. Raises `Lost`."""
         if hello.lane == "calls":
-            with LocalPlatform(folder=self._platform.folder) as pool:
+            with self._clients(folder=self._platform.folder) as pool:
                 batches = Batches(connection, pool, lambda: self._state == "drained")
                 with self._staying(_Guest(connection, hello, batches)):
                     batches.serve()
@@ -217,7 +224,9 @@ class NodeAgent(Closeable):
             asked = connection.asked(time.monotonic() + _SILENCE)
             if not isinstance(asked, Beat):
                 raise Lost(f"{type(asked).__name__} is no heartbeat")
-            reply = BeatReply(self._orders.stamp, self._state_now())
+            with self._lock:
+                traffic = self._traffic()
+            reply = BeatReply(self._orders.stamp, self._state_now(), traffic)
             connection.send(reply, time.monotonic() + _REPLY_SECONDS)
 
     def _take_orders(self, connection: Connection, hello: Hello) -> NoReturn:
@@ -227,12 +236,15 @@ class NodeAgent(Closeable):
                 raise Lost(f"{type(asked).__name__} of a client without a pool")
             connection.send(self._orders.answer(asked), time.monotonic() + _REPLY_SECONDS)
 
+    def _traffic(self) -> Traffic:
+        """Of all connections. Whoever calls it holds the lock."""
+        return sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
+
     def _report(self) -> NodeReport:
         with self._lock:
-            batches = [guest.batches for guest in self._guests if guest.batches]
-            traffic, work = sum((each.traffic for each in batches), self._gone), Counter(self._work)
-            for each in batches:
-                work.update(each.work.copy())
+            traffic, work = self._traffic(), Counter(self._work)
+            for guest in self._guests:
+                work.update(guest.batches.work.copy() if guest.batches else {})
         return NodeReport(state=self._state_now(), pool=self._platform.status(), traffic=traffic, work=dict(work))
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from operator import mul
 from typing import NoReturn
 
 from faasmoe.errors import ServingError, UserError
@@ -27,6 +28,7 @@ class Batches:
         self.running = False
         self.work: dict[str, float] = {}  # of the calls that were answered, by function
         self._answered = self._frames = self._received = self._sent = 0
+        self._busy = self._busy_gb = 0.0
         self._connection = connection
         self._platform = platform
         self._draining = draining
@@ -36,7 +38,7 @@ class Batches:
     @property
     def traffic(self) -> Traffic:
         """What has come and gone, or is about to go: whoever has a reply finds it counted. For any thread."""
-        return Traffic(self._answered, self._frames, self._received, self._sent)
+        return Traffic(self._answered, self._frames, self._received, self._sent, self._busy, self._busy_gb)
 
     def serve(self) -> NoReturn:
         """Serve until the client is gone. Raises `Lost`."""
@@ -89,6 +91,8 @@ class Batches:
             BatchReplies(number, [len(reply) for reply in replies], replies.busy, replies.memory)
         )
         self._answered += len(replies)
+        self._busy += sum(replies.busy)
+        self._busy_gb += sum(map(mul, replies.busy, replies.memory)) / 1e9
         self._send(framed(FrameKind.REPLIES, head, replies.data))
 
     def _fail(self, failure: Failure) -> None:

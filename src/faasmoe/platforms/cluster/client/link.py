@@ -57,7 +57,14 @@ class Watcher(Protocol):
 class NodeLink:
     """Any thread may use it, but for `take` and `give_back`, which are for the thread that calls functions."""
 
-    def __init__(self, address: NodeAddress, credentials: Credentials, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        address: NodeAddress,
+        credentials: Credentials,
+        watcher: Watcher,
+        dial: Callable[[NodeAddress, float], socket.socket] | None = None,
+    ) -> None:
+        """`dial` connects to an address within some seconds, by default over TCP. Raises `OSError`."""
         self.address = address
         self.name = ""  # of the node; empty before it was reached first
         self.epoch = 0  # of the node in its present state, see `NodeStates`
@@ -69,6 +76,7 @@ class NodeLink:
         self.refused = False  # the cause is one that somebody has to mend
         self._credentials = credentials
         self._watcher = watcher
+        self._dial = dial or _dial
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
@@ -180,12 +188,11 @@ class NodeLink:
     def _connect(self, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
         deadline = time.monotonic() + _CONNECT_SECONDS
         try:
-            sock = socket.create_connection((self.address.host, self.address.port), _CONNECT_SECONDS)
+            sock = self._dial(self.address, _CONNECT_SECONDS)
         except OSError as error:
             raise Lost(f"it cannot be reached: {error.strerror or error}") from error
         connection = Connection(sock, MOST_HEAD)
         try:
-            prepare(sock)
             challenge, welcome = handshake.greet(connection, self._credentials, lane, deadline)
         except BaseException:
             connection.close()
@@ -253,3 +260,13 @@ class NodeLink:
 
     def _measure(self, seconds: float) -> None:
         self.round_trip += (seconds - self.round_trip) * (_SMOOTHING if self.round_trip else 1.0)
+
+
+def _dial(address: NodeAddress, seconds: float) -> socket.socket:
+    sock = socket.create_connection((address.host, address.port), seconds)
+    try:
+        prepare(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

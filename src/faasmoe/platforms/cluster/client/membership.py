@@ -17,6 +17,7 @@ from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
 from faasmoe.platforms.cluster.client.hosts import functions_of, hosts_of
 from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
+from faasmoe.platforms.cluster.client.meters import Meters
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
 from faasmoe.platforms.cluster.placement.placement import UNLIMITED, Node
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
@@ -48,13 +49,14 @@ class Membership(Closeable):
         self.hosts: dict[str, tuple[str, ...]] = {}  # of each deployed function
         self.readings: dict[str, int] = {}  # `FunctionSpec.reading` of each
         self.catalogue = Catalogue()
+        self.meters = Meters(clock)
         self.changed: Callable[[], object] = lambda: None  # called with each version
         self._credentials = credentials
         self._make_link = make_link
         self._clock = clock
         self._states = NodeStates(clock)
         self._changed = threading.Condition()  # its lock is that of everything here
-        self._links: tuple[NodeLink, ...] = ()  # replaced as a whole: threads go through it without the lock
+        self.links: tuple[NodeLink, ...] = ()  # of all nodes; replaced as a whole, so one need not have the lock
         self._leaving: dict[NodeLink, float] = {}  # of nodes that are no longer the cluster's, and until when
         self._unsettled: set[NodeLink] = set()  # that have neither joined nor failed yet
         self._stale: set[NodeLink] = set()  # whose catalogue is another than ours
@@ -69,10 +71,10 @@ class Membership(Closeable):
         with self._changed:
             if self.closed:
                 return
-            known = {link.address: link for link in self._links if not link.retires and link not in self._leaving}
+            known = {link.address: link for link in self.links if not link.retires and link not in self._leaving}
             new = {each: self._make_link(each, self._credentials, self) for each in addresses if each not in known}
             stay = [(known | new)[address] for address in addresses]
-            self._links = (*stay, *(link for link in self._links if link not in stay))
+            self.links = (*stay, *(link for link in self.links if link not in stay))
             self._unsettled.update(new.values())
             for link in set(known.values()) - set(stay):
                 log.info("%s is no longer one of the nodes", title(link))
@@ -101,12 +103,13 @@ class Membership(Closeable):
         with self._changed:
             if not self._states.heard(link.name, link.epoch):
                 return
+            self.meters.beat(link.incarnation, reply.traffic)
             to = NodeState.DRAINING if reply.state == "ready" and link in self._leaving else NodeState(reply.state)
             if self._states.turn(link.name, to):
                 log.info("node %s is %s", link.name, to)
                 self._replan()
-            behind = reply.stamp < self.catalogue.stamp and self.head
-            if reply.stamp > self.catalogue.stamp or behind or self._is(link, NodeState.JOINING):
+            differs = reply.stamp != self.catalogue.stamp if self.head else reply.stamp > self.catalogue.stamp
+            if differs or self._is(link, NodeState.JOINING):
                 self._stale.add(link)
                 self._changed.notify_all()
 
@@ -119,7 +122,7 @@ class Membership(Closeable):
                 self._states.turn(link.name, NodeState.DRAINED)
             if lost or overdue:
                 self._replan()
-        for link in (link for link in self._links if link.name in lost):
+        for link in (link for link in self.links if link.name in lost):
             link.cut("it does not answer heartbeats")
 
     def left(self, link: NodeLink) -> None:
@@ -135,8 +138,8 @@ class Membership(Closeable):
                 self._replan()
             if link.retires:
                 self._leaving.pop(link, None)
-                self._links = tuple(each for each in self._links if each is not link)
-                if all(each.name != link.name for each in self._links):
+                self.links = tuple(each for each in self.links if each is not link)
+                if all(each.name != link.name for each in self.links):
                     self._states.forget(link.name)
             self._let_go()
             self._changed.notify_all()
@@ -157,15 +160,10 @@ class Membership(Closeable):
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._unsettled, seconds)
-            refused = [link for link in self._links if link.refused and not link.epoch]
+            refused = [link for link in self.links if link.refused and not link.epoch]
             if not self.ready() or (refused and self.head):
-                causes = "; ".join(f"{title(link)}: {link.cause}" for link in refused or self._links)
+                causes = "; ".join(f"{title(link)}: {link.cause}" for link in refused or self.links)
                 raise PlatformError(self.platform, "(all)", f"no use without these nodes: {causes}")
-
-    @property
-    def links(self) -> Sequence[NodeLink]:
-        """All nodes of the cluster, whatever their state."""
-        return self._links
 
     def state(self, link: NodeLink) -> str:
         """The state of a node: that of `NodeState`, or refused."""
@@ -188,7 +186,7 @@ class Membership(Closeable):
 
     def _in(self, *states: NodeState) -> list[NodeLink]:
         with self._changed:
-            return [link for link in self._links if self._is(link, *states)]
+            return [link for link in self.links if self._is(link, *states)]
 
     def _is(self, link: NodeLink, *states: NodeState) -> bool:
         return bool(link.epoch) and self._states.members[link.name].state in states
@@ -215,7 +213,7 @@ class Membership(Closeable):
     def causes(self) -> str:
         """Why nodes cannot be used."""
         with self._changed:
-            return "; ".join(f"{title(link)}: {link.cause}" for link in self._links if not link.epoch)
+            return "; ".join(f"{title(link)}: {link.cause}" for link in self.links if not link.epoch)
 
     def view(self) -> View:
         """The cluster as it is now, for planning."""
@@ -290,7 +288,7 @@ class Membership(Closeable):
         with self._changed:
             self.closed = True
             self._changed.notify_all()
-        for link in self._links:
+        for link in self.links:
             link.close()
 
 

@@ -117,7 +117,10 @@ class ClusterOrders:
 
     def reports(self) -> list[tuple[NodeLink, NodeReport]]:
         """What the nodes that are there tell of themselves."""
-        return self.exchange([(link, AskNode()) for link in self._membership.present()], NodeReport)
+        reports = self.exchange([(link, AskNode()) for link in self._membership.present()], NodeReport)
+        for link, report in reports:
+            self._membership.meters.report(link.incarnation, report)
+        return reports
 
     def exchange(self, orders: Sequence[tuple[NodeLink, Order]], wanted: type[_M]) -> list[tuple[NodeLink, _M]]:
         """Have nodes carry out orders side by side, and return their answers. Raises the error of the first refusal."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,8 +61,6 @@ class ClusterPlatform(Closeable):
         self.orders = ClusterOrders(self.membership)
         self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
         self._fanout = ClusterFanout(self.membership, self.orders)
-        self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation
-        self._reporting = threading.Lock()
         try:
             if self._run_folder:
                 with writing(self.folder):
@@ -135,12 +132,9 @@ class ClusterPlatform(Closeable):
         self.orders.everywhere(StopFunctions(tuple(names)))
 
     def status(self) -> PoolStatus:
-        """See `Platform.status`. A lost node counts with what it has reported last."""
+        """See `Platform.status`. A lost node counts with what it has done until its last heartbeat."""
         reports = self.orders.reports()
-        with self._reporting:
-            live = {link.incarnation: report.pool for link, report in reports}
-            gone = [report for agent, report in self._reports.items() if agent not in live]
-            self._reports |= live
+        gone = self.membership.meters.gone({link.incarnation for link, _ in reports})
         by_node = {link.name: report.pool for link, report in reports}
         return joined(by_node, gone, list(self.membership.hosts))
 

@@ -84,6 +84,7 @@ class BeatReply(ClusterMessage, frozen=True):
 
     stamp: int  # of the newest entry in its catalogue
     state: Willingness
+    traffic: Traffic
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -153,6 +154,8 @@ class Traffic(msgspec.Struct, frozen=True, array_like=True):
     frames: int = 0  # in which they came
     received: int = 0  # bytes
     sent: int = 0
+    busy_seconds: float = 0.0  # in which instances worked on these calls
+    busy_gb_seconds: float = 0.0  # times what each instance counts for
 
     def __add__(self, other: Traffic) -> Traffic:
         return Traffic(
@@ -160,6 +163,8 @@ class Traffic(msgspec.Struct, frozen=True, array_like=True):
             self.frames + other.frames,
             self.received + other.received,
             self.sent + other.sent,
+            self.busy_seconds + other.busy_seconds,
+            self.busy_gb_seconds + other.busy_gb_seconds,
         )
 
 

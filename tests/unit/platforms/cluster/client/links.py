@@ -59,7 +59,9 @@ class FakeLink:
 
     def beat(self, **told: Any) -> None:
         """The node answers a heartbeat."""
-        self.watcher.heard(self, BeatReply(**{"stamp": self.catalogue.stamp, "state": "ready", **told}))
+        self.watcher.heard(
+            self, BeatReply(**{"stamp": self.catalogue.stamp, "state": "ready", "traffic": Traffic(), **told})
+        )
 
     def leave(self, cause: str = "gone", refused: bool = False) -> None:
         """The connection ends, or there was none."""

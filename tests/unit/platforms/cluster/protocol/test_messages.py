@@ -65,4 +65,4 @@ def test_garbage_is_no_message(garbage: bytes) -> None:
 
 
 def test_traffic_adds_up() -> None:
-    assert Traffic(1, 2, 3, 4) + Traffic(10, 20, 30, 40) == Traffic(11, 22, 33, 44)
+    assert Traffic(1, 2, 3, 4, 0.5, 0.25) + Traffic(10, 20, 30, 40, 5, 2.5) == Traffic(11, 22, 33, 44, 5.5, 2.75)

@@ -1,0 +1,153 @@
+"""An agent without processes and listener."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from faasmoe.platforms.cluster.client.link import NodeLink
+from faasmoe.platforms.cluster.protocol import call_batch, messages
+from faasmoe.platforms.cluster.protocol.call_batch import BatchCall, CallBatch
+from faasmoe.platforms.cluster.protocol.frame import FrameKind, Outgoing, framed
+from faasmoe.platforms.cluster.protocol.messages import (
+    AskCatalogue,
+    AskNode,
+    CatalogueReport,
+    DrainNode,
+    Failure,
+    Finished,
+    Install,
+    NodeReport,
+)
+from faasmoe.platforms.local.protocol.wire import Lost
+from tests.unit.platforms.cluster.agents import Dialled, Told, dialled, entry
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def there() -> Iterator[Dialled]:
+    with dialled() as made:
+        yield made
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def link(there: Dialled, told: Told) -> Iterator[NodeLink]:
+    """Of the head."""
+    made = there.link(told)
+    made.start()
+    assert wait_until(lambda: told.joins)
+    yield made
+    made.close()
+
+
+def call(link: NodeLink, function: str, work: float) -> bytes:
+    """One call in a batch of its own. Returns its reply, or the kind of failure."""
+    connection = link.take()
+    batch = CallBatch(1, 5.0, [BatchCall(function, 2, 100, work)])
+    connection.push(Outgoing(framed(FrameKind.BATCH, messages.encode(batch), [b"hi"])), time.monotonic() + 5)
+    frame = connection.frame(time.monotonic() + 5)
+    if frame.kind == FrameKind.MESSAGE:
+        answer = messages.read_answered(frame.head)
+        assert isinstance(answer, Failure)
+        link.give_back(connection)
+        return answer.kind.encode()
+    call_batch.read_replies(frame.head, frame.body, 1)
+    room = bytearray(frame.body)
+    connection.fill([memoryview(room)], time.monotonic() + 5)
+    link.give_back(connection)
+    return bytes(room)
+
+
+def test_work_is_counted_by_function_whoever_calls_and_also_when_it_has_gone(
+    there: Dialled, link: NodeLink
+) -> None:
+    other = there.link(Told(), head=False)
+    assert call(link, "f", 2.5) == call(other, "f", 1.0) == b"hi"
+    call(other, "g", 3.0)
+    other.close()
+    for spare in other._spare:
+        spare.close()
+
+    def counted() -> bool:
+        report = link.ask(AskNode(), NodeReport, 5.0)
+        assert isinstance(report, NodeReport)
+        assert (report.traffic.calls, report.traffic.busy_seconds) == (3, 1.5)
+        assert report.traffic.busy_gb_seconds == pytest.approx(1.5 * 7 / 1e9)
+        return report.work == {"f": 3.5, "g": 3.0}
+
+    assert counted()
+    assert wait_until(lambda: len([g for g in there.agent._guests if g.batches]) == 1)
+    assert counted()
+
+
+def test_heartbeats_tell_what_clients_have_to_know(there: Dialled, link: NodeLink, told: Told) -> None:
+    link.ask(Install((entry("f", 4, "a"),)), Finished, 5.0)
+    call(link, "f", 1.0)
+    assert wait_until(lambda: (told.last.stamp, told.last.traffic.calls) == (4, 1))
+    for wanted, state in ((True, "draining"), (False, "ready")):
+        assert link.ask(DrainNode(wanted), Finished, 5.0) == Finished()
+        assert wait_until(lambda state=state: told.states[-1] == state)
+        assert call(link, "f", 1.0) == b"hi"
+
+
+def test_a_node_that_is_to_end_is_called_until_its_functions_have_moved(
+    there: Dialled, link: NodeLink, told: Told
+) -> None:
+    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    ending = threading.Thread(target=there.agent.drain, args=(60.0,))
+    ending.start()
+    assert wait_until(lambda: told.states[-1] == "draining")
+    assert call(link, "f", 1.0) == b"hi"
+    assert ending.is_alive()
+    link.ask(Install((entry("f", 2, "b"),)), Finished, 5.0)
+    ending.join(10)
+    assert not ending.is_alive()
+    assert call(link, "f", 1.0) == b"draining"
+    assert wait_until(lambda: told.states[-1] == "drained")
+
+
+def test_a_node_that_is_to_end_does_not_wait_for_ever(there: Dialled, link: NodeLink) -> None:
+    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    there.agent.drain(0.2)
+    assert call(link, "f", 1.0) == b"draining"
+
+
+def test_a_node_without_a_server_ends_at_once(there: Dialled, link: NodeLink) -> None:
+    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    link.close()
+    assert wait_until(lambda: not there.agent._claim.headed)
+    began = time.monotonic()
+    there.agent.drain(60.0)
+    assert time.monotonic() - began < 10
+
+
+def test_another_head_is_refused_and_takes_over_when_the_first_has_gone(there: Dialled, link: NodeLink) -> None:
+    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    told = Told()
+    other = there.link(told, pool="q")
+    other.start()
+    assert wait_until(lambda: told.states)
+    assert told.states[0] == "another server has the node: that of pool p"
+    link.close()
+    assert wait_until(lambda: told.joins)
+    assert other.ask(AskCatalogue(0), CatalogueReport, 5.0) == CatalogueReport(())
+    assert there.agent._platform.deployed == []
+    other.close()
+
+
+def test_who_is_of_no_pool_may_only_look(there: Dialled, link: NodeLink) -> None:
+    stranger = there.link(Told(), pool="", head=False)
+    assert isinstance(stranger.ask(AskNode(), NodeReport, 5.0), NodeReport)
+    with pytest.raises(Lost):
+        stranger.ask(DrainNode(True), Finished, 5.0)
+    with pytest.raises(Lost, match="calls need a pool"):
+        stranger.take()
+    stranger.close()
