@@ -44,7 +44,7 @@ class ClusterOrders:
         except (ServingError, UserError):
             added = [entry.name for entry in entries if entry.name not in before]
             undone = self._membership.enter(lambda catalogue: catalogue.removed(added))
-            self.exchange([(link, Install(tuple(undone))) for link in self._membership.ready()], Finished)
+            self.exchange([(link, Install(tuple(undone))) for link in self._membership.callable()], Finished)
             raise
 
     def remove(self, names: Sequence[str]) -> None:
@@ -75,8 +75,7 @@ class ClusterOrders:
 
     def everywhere(self, order: Order) -> None:
         """Have all nodes carry out an order. Raises `PlatformError` if there is none, or what one of them answers."""
-        ready = self._membership.ready()
-        if not self.exchange([(link, order) for link in ready], Finished):
+        if not self.exchange([(link, order) for link in self._membership.callable()], Finished):
             raise PlatformError(
                 self._membership.platform, "(all)", f"no node is there: {self._membership.causes()}"
             )
@@ -85,7 +84,7 @@ class ClusterOrders:
         """Have the first host of each function carry out an order for its functions. Raises as `everywhere` does."""
         self.check_known(names)
         hosts = self._membership.hosts
-        links = {link.name: link for link in self._membership.ready()}
+        links = {link.name: link for link in self._membership.callable()}
         orders = []
         for node, link in links.items():
             if its := tuple(name for name in names if hosts[name][:1] == (node,)):

@@ -98,7 +98,7 @@ class ClusterPlatform(Closeable):
     @property
     def state(self) -> State:
         """See `Platform.state`: one node is enough."""
-        return "ok" if self.membership.ready() else "starting"
+        return "ok" if self.membership.callable() else "starting"
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`."""

@@ -144,4 +144,4 @@ class Rebalancer(Closeable):
         self._news.put(None)
         if self._thread.is_alive():
             self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends with its link
