@@ -1,13 +1,15 @@
-"""The artifact of a function: a small JSON file that says where its experts' weights lie.
+"""The artifact of a function: a small file that says where its experts' weights lie.
 
-Weights are not copied into it: a function maps them from the checkpoint, or from its quantised copy. Version 4:
+Weights are not copied into it: a function maps them from the checkpoint, or from its quantised copy. Version 5 has two
+lines of JSON. The first says nothing of the machine, so it is the same wherever the function runs; the second, the
+*file table*, says where the files are here, and is replaced where they are elsewhere (`FunctionSpec`):
 
-    {"version": 4, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...},
-     "files": [[path, device, inode, size, mtime in ns], ...],
-     "weights": [{"first": [MATRIX, ...], "down": MATRIX, "first_bias": [PLACE, ...], "down_bias": PLACE or null}, ...]}
+    {"version": 5, "layer": 3, "experts": [20, 21], "dtype": "BF16", "form": {...}, "weights":
+     [{"first": [MATRIX, ...], "down": MATRIX, "first_bias": [PLACE, ...], "down_bias": PLACE or null}, ...]}
+    [[path, device, inode, size, mtime in ns], ...]
 
 A PLACE is `[number of the file, offset, dtype, shape]`, a MATRIX `{"format": name, "parts": [PLACE, ...]}`: a weight
-format (`formats.registry`) and the weight's arrays. A file that is not in the state that the artifact has noted is not
+format (`formats.registry`) and the weight's arrays. A file that is not in the state that the table has noted is not
 mapped.
 """
 
@@ -28,7 +30,7 @@ from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.experts.mapping import TensorLocation
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +89,34 @@ class Artifact:
         rows, columns = self.weights[0].down.shape
         return columns if self.form.transposed else rows
 
-    def to_json(self) -> str:
-        """The artifact as text.
+    def to_text(self) -> str:
+        """The artifact as two lines of JSON.
 
         A file that had not been written when its tensors were located is looked at now. Raises `CheckpointError` if it
         is not there.
         """
         files = _states(location for expert in self.weights for location in expert)
         numbers = {file: number for number, file in enumerate(files)}
-        return json.dumps(
-            {
-                "version": VERSION,
-                "layer": self.layer,
-                "experts": self.experts,
-                "dtype": self.dtype,
-                "form": asdict(self.form),
-                "files": [[str(file), *astuple(state)] for file, state in files.items()],
-                "weights": [_dump_expert(expert, numbers) for expert in self.weights],
-            }
-        )
+        content = {
+            "version": VERSION,
+            "layer": self.layer,
+            "experts": self.experts,
+            "dtype": self.dtype,
+            "form": asdict(self.form),
+            "weights": [_dump_expert(expert, numbers) for expert in self.weights],
+        }
+        table = [[str(file), *astuple(state)] for file, state in files.items()]
+        return f"{json.dumps(content)}\n{json.dumps(table)}\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Artifact:
+    def from_text(cls, text: str) -> Artifact:
         """Raises `CheckpointError` if `text` is not an artifact of this version."""
         try:
-            raw = json.loads(text)
+            content, _, table = text.partition("\n")
+            raw = json.loads(content)
             if raw["version"] != VERSION:
                 raise CheckpointError(f"artifact of version {raw['version']}, this code reads {VERSION}")
-            files = [(Path(path), FileState(*map(int, state))) for path, *state in raw["files"]]
+            files = [(Path(path), FileState(*map(int, state))) for path, *state in json.loads(table)]
             return cls(
                 layer=int(raw["layer"]),
                 experts=tuple(raw["experts"]),
@@ -138,7 +140,7 @@ class Artifact:
             raise CheckpointError(f"cannot read artifact {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise CheckpointError(f"not an artifact: {error}") from error
-        return cls.from_json(text)
+        return cls.from_text(text)
 
 
 def _states(locations: Iterator[TensorLocation]) -> dict[Path, FileState]:

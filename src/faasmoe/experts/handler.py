@@ -166,7 +166,7 @@ def _example() -> tuple[str, bytearray]:
     index, weight = np.zeros(1, np.int32), np.ones(1, np.float32)
     request = Request(layer=0, rows=np.zeros((1, side), BY_NAME[dtype]), row=index, expert=index, weight=weight)
     envelope = bytearray(b"".join(encode_request(request)))
-    return str(_memory_file(artifact.to_json().encode())), envelope
+    return str(_memory_file(artifact.to_text().encode())), envelope
 
 
 def _memory_file(content: bytes) -> Path:

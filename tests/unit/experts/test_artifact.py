@@ -35,7 +35,7 @@ ARTIFACT = Artifact(
 
 
 def test_round_trip() -> None:
-    assert Artifact.from_json(ARTIFACT.to_json()) == ARTIFACT
+    assert Artifact.from_text(ARTIFACT.to_text()) == ARTIFACT
 
 
 def test_sizes() -> None:
@@ -44,9 +44,19 @@ def test_sizes() -> None:
 
 
 def test_files_are_written_once_with_their_states() -> None:
-    text = json.loads(ARTIFACT.to_json())
-    assert text["files"] == [["/weights.safetensors", 66, 1234, 5000, 1_700_000_000_000_000_001]]
-    assert text["weights"][0]["down"] == {"format": "dense", "parts": [[0, 192, "BF16", [6, 8]]]}
+    content, table, end = ARTIFACT.to_text().split("\n")
+    assert end == ""
+    assert json.loads(table) == [["/weights.safetensors", 66, 1234, 5000, 1_700_000_000_000_000_001]]
+    assert json.loads(content)["weights"][0]["down"] == {"format": "dense", "parts": [[0, 192, "BF16", [6, 8]]]}
+
+
+def test_the_first_line_says_nothing_of_the_machine() -> None:
+    content, _, _ = ARTIFACT.to_text().split("\n")
+    there = [["/elsewhere/w", 1, 2, 3, 4]]
+    moved = Artifact.from_text(f"{content}\n{json.dumps(there)}\n")
+    down = moved.weights[1].down
+    assert (down.file, down.state, down.offset) == (Path("/elsewhere/w"), FileState(1, 2, 3, 4), 1192)
+    assert moved.to_text().split("\n")[0] == content
 
 
 def test_a_file_that_was_not_there_when_it_was_located_is_looked_at_when_written(tmp_path: Path) -> None:
@@ -56,18 +66,23 @@ def test_a_file_that_was_not_there_when_it_was_located_is_looked_at_when_written
     )
     artifact = replace(ARTIFACT, weights=(expert,))
     with pytest.raises(CheckpointError, match=r"copy\.safetensors"):
-        artifact.to_json()
+        artifact.to_text()
     file.write_bytes(bytes(288))
-    assert Artifact.from_json(artifact.to_json()).weights[0].down.state == FileState.read(file)
+    assert Artifact.from_text(artifact.to_text()).weights[0].down.state == FileState.read(file)
 
 
-@pytest.mark.parametrize(
-    "damage", [{"files": []}, {"files": [[1]]}, {"version": 2}, {"form": {}}, {"weights": [{}]}, {"layer": "x"}]
-)
+@pytest.mark.parametrize("damage", [{"version": 2}, {"form": {}}, {"weights": [{}]}, {"layer": "x"}])
 def test_damaged_artifacts_are_refused(damage: dict) -> None:
-    text = json.dumps({**json.loads(ARTIFACT.to_json()), **damage})
+    content, table, _ = ARTIFACT.to_text().split("\n")
     with pytest.raises(CheckpointError, match="artifact"):
-        Artifact.from_json(text)
+        Artifact.from_text(json.dumps({**json.loads(content), **damage}) + "\n" + table)
+
+
+@pytest.mark.parametrize("table", ["", "[]", "[[1]]", "{", '[["/w", 1, 2, 3]]'])
+def test_damaged_file_tables_are_refused(table: str) -> None:
+    content, _, _ = ARTIFACT.to_text().split("\n")
+    with pytest.raises(CheckpointError, match="artifact"):
+        Artifact.from_text(f"{content}\n{table}")
 
 
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
@@ -83,7 +98,7 @@ def test_matrices_in_eight_bits_are_counted_and_kept_as_such() -> None:
 
     expert = ExpertLocations((int8(0, 8, 16),), int8(200, 6, 16), (location(0, 8),), location(16, 6))
     artifact = replace(ARTIFACT, experts=(4,), form=replace(ARTIFACT.form, transposed=False), weights=(expert,))
-    assert Artifact.from_json(artifact.to_json()) == artifact
+    assert Artifact.from_text(artifact.to_text()) == artifact
     assert artifact.nbytes == artifact.memory == (8 + 6) * (16 + 4) + 2 * (8 + 6)
     assert replace(artifact, dtype="F32").memory == artifact.nbytes  # what is widened is not copied
     assert artifact.hidden_size == 6

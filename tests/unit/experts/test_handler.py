@@ -39,7 +39,7 @@ def handle(weights: torch.Tensor, tmp_path: Path) -> Handle:
         for e in range(E)
     )
     artifact = Artifact(2, tuple(range(E)), "F32", ExpertForm(Gate("glu", "silu")), experts)
-    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    (tmp_path / "artifact.json").write_text(artifact.to_text())
     return load(str(tmp_path / "artifact.json"))
 
 
@@ -93,7 +93,7 @@ def test_matrices_in_eight_bits(tmp_path: Path, interleaved: bool, rows: int) ->
             at += matrix.nbytes
     form = ExpertForm(Gate("glu", "silu"), interleaved=interleaved)
     artifact = Artifact(2, (7,), "BF16", form, (ExpertLocations((places[0],), places[1]),))
-    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    (tmp_path / "artifact.json").write_text(artifact.to_text())
     x, index = torch.randn(rows, hidden).bfloat16(), np.arange(rows, dtype=np.int32)
     asked = Request(
         layer=2, rows=as_array(x), row=index, expert=np.zeros_like(index), weight=np.full(rows, 0.5, np.float32)
@@ -153,7 +153,7 @@ def test_weights_that_are_not_finite_are_never_answered_with_sums(tmp_path: Path
     (tmp_path / "weights").write_bytes(as_array(weights.to(kind)).tobytes())
     experts = tuple(ExpertLocations((tensor(n), tensor(n + 1)), tensor(n + 2)) for n in (0, 3))
     artifact = Artifact(5, (20, 21), dtype, ExpertForm(Gate("glu", "silu")), experts)
-    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    (tmp_path / "artifact.json").write_text(artifact.to_text())
     handle = load(str(tmp_path / "artifact.json"))
 
     def asked(expert: int) -> Reply:

@@ -199,7 +199,7 @@ def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]
     for block in blocks:
         artifact = folder / f"{block.name}.json"
         draft = artifact.with_suffix(f".{os.getpid()}")  # others may write the same
-        draft.write_text(block.artifact.to_json())
+        draft.write_text(block.artifact.to_text())
         draft.replace(artifact)
         parts = [part for expert in block.artifact.weights for part in expert]
         files = [FileRange(part.file, part.offset, part.nbytes) for part in parts]

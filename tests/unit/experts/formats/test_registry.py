@@ -99,7 +99,7 @@ def test_one_module_is_enough_to_serve_experts_in_a_new_format(
 
     artifact = Artifact(2, (7,), dtype, ExpertForm(Gate("glu", "silu")), (ExpertLocations((gate, up), down),))
     assert artifact.memory == artifact.nbytes == 3 * 2 * inner * hidden + 4 * (2 * inner + hidden)
-    (tmp_path / "artifact.json").write_text(artifact.to_json())
+    (tmp_path / "artifact.json").write_text(artifact.to_text())
     (expert,) = Artifact.read(tmp_path / "artifact.json").weights
     assert {matrix.format for matrix in expert.matrices} == {"half_rows"}
 
