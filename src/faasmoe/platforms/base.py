@@ -32,8 +32,8 @@ class FunctionSpec:
     `handler` is `module:attribute` of a callable that loads `artifact` and returns the function itself
     (`experts.handler.load`). If the module has a `warm_up()`, a platform may call it before it loads anything.
 
-    If it has `files`, the last line of `artifact` is the file table: a JSON list of `[path, device, inode, size, mtime in
-    ns]`, one for each file that it maps. A platform that has these bytes in other files, at the same offsets, replaces
+    With `files`, the last line of `artifact` is the file table: a JSON list of `[path, device, inode, size, mtime]` (in
+    ns), one for each file that it maps. A platform that has these bytes in other files, at the same offsets, replaces
     the line; all that is before it stays as it is.
     """
 

@@ -98,12 +98,14 @@ def test_a_second_server_is_refused_while_the_first_has_the_node(agent: nodes.Ag
     assert serves(folder)
 
 
-def test_a_node_that_lacks_a_file_is_named_with_it(agent: nodes.Agent, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "artifact").write_text("A:")
+def test_weights_that_are_missing_are_named_and_nothing_is_deployed(
+    agent: nodes.Agent, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "artifact").write_text(f'A:\n[["{tmp_path / "gone"}", 1, 2, 10, 3]]\n')
     files = (FileRange(tmp_path / "gone", 0, 10),)
     with registry.start("nodes", (), **nodes.options(folder)) as platform:
         wrong = FunctionSpec("f", "tests.functions:echo", tmp_path / "artifact", files=files)
-        with pytest.raises(OptionError, match=r"node a: .*gone cannot be read on node a"):
+        with pytest.raises(OptionError, match=r"gone cannot be read: No such file"):
             platform.deploy([wrong, spec("g", "echo", tmp_path / "artifact")])
         assert platform.status().functions == []
         platform.deploy([spec("g", "echo", tmp_path / "artifact")])

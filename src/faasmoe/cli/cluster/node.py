@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faasmoe.cli.numeric import real
+from faasmoe.cli.numeric import real, size
 from faasmoe.cli.options import KeepAlive, MemoryBudget, ReleasePageCache
 from faasmoe.cli.platforms import PlatformOptions, platform_options
 from faasmoe.cli.server.options import LogFormat, LogLevel
@@ -46,6 +46,23 @@ def node(
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
     platform_option: PlatformOptions = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder with checkpoints of this machine, in which weights are looked for before they are fetched. "
+            "May be given more than once.",
+            show_default=False,
+        ),
+    ] = None,
+    weights_cache: Annotated[
+        int | None,
+        size(
+            help="Most that fetched weights may take in this user's cache, such as 200GB; what has been unused for "
+            "longest goes first. Default: as much as the disk has.",
+            show_default=False,
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float,
         real(0, _LONGEST_DRAIN, help="Longest time for calls that run when the node is to end."),
@@ -61,6 +78,7 @@ def node(
     from faasmoe.platforms.cluster.addresses import read_address
     from faasmoe.platforms.cluster.agent.agent import NodeAgent
     from faasmoe.platforms.cluster.protocol.handshake import read_secret
+    from faasmoe.platforms.cluster.weights.options import WeightsOptions
     from faasmoe.platforms.registry import find
     from faasmoe.util import logs
 
@@ -68,7 +86,11 @@ def node(
     name = _name(name)
     secret = read_secret(secret_file)
     options = platform_options(find("local"), platform_option, keep_alive, memory_budget, release_page_cache)
-    with _bind(read_address(listen)) as listener, NodeAgent(name, listener, secret, options, PRELOAD) as agent:
+    its = WeightsOptions(tuple(folder.absolute() for folder in weights or ()), weights_cache)
+    with (
+        _bind(read_address(listen)) as listener,
+        NodeAgent(name, listener, secret, options, PRELOAD, its) as agent,
+    ):
         agent.start()
         host, port, *_ = listener.getsockname()
         typer.echo(f"node {name} listens on {f'[{host}]' if ':' in host else host}:{port}")

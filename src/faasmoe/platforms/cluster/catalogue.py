@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from faasmoe.platforms.base import FunctionSpec
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
 
 
@@ -28,13 +29,13 @@ class Catalogue:
         entry = self.entries.get(name)
         return entry is not None and entry.spec is not None
 
-    def deployed(self, specs: Iterable[tuple[FunctionSpec, str]]) -> list[CatalogueEntry]:
-        """Entries for functions and the digests of their artifacts, of those alone that are not so already."""
+    def deployed(self, specs: Iterable[tuple[FunctionSpec, FunctionContent | None]]) -> list[CatalogueEntry]:
+        """Entries for functions and their contents, of those alone that are not so already."""
         stamp, made = self.stamp + 1, []
-        for spec, digest in specs:
+        for spec, content in specs:
             known = self.entries.get(spec.name)
-            if known is None or (known.spec, known.digest) != (spec, digest):
-                made.append(CatalogueEntry(spec.name, stamp, spec, digest, known.hosts if known else ()))
+            if known is None or (known.spec, known.content) != (spec, content):
+                made.append(CatalogueEntry(spec.name, stamp, spec, content, known.hosts if known else ()))
         return made
 
     def removed(self, names: Sequence[str]) -> list[CatalogueEntry]:
@@ -45,7 +46,7 @@ class Catalogue:
         """Entries for deployed functions that other nodes are to run than before."""
         stamp = self.stamp + 1
         return [
-            CatalogueEntry(entry.name, stamp, entry.spec, entry.digest, hosts[name])
+            CatalogueEntry(entry.name, stamp, entry.spec, entry.content, hosts[name])
             for name, entry in self.functions().items()
             if hosts.get(name, entry.hosts) != entry.hosts
         ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec.structs import replace
 
 from faasmoe.platforms.base import Call, Replies
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD
+from faasmoe.platforms.cluster.protocol.messages import Failure
 from faasmoe.platforms.local.protocol.wire import Lost
 
 
@@ -21,6 +24,11 @@ class Echoes:
         self.node = node
         self.batches: list[list[str]] = []
         self.error: Exception | None = None
+        self.failure: Failure | None = None  # why it lacks weights
+
+    def lacks(self, names: Iterable[str]) -> Failure | None:
+        lacking = tuple(name for name in names if self.failure and name in self.failure.lacking)
+        return replace(self.failure, function=lacking[0], lacking=lacking) if lacking and self.failure else None
 
     def invoke_many(self, calls: Sequence[Call], deadline: float, shared: Buffer | None = None) -> Replies:
         self.batches.append([call.function for call in calls])
@@ -40,7 +48,7 @@ class Echoes:
 def serve(platform: Echoes, draining: Callable[[], bool] = lambda: False) -> tuple[Connection, Batches]:
     """A client's connection to a node, and the node's end of it, which is served by a thread."""
     ours, theirs = socket.socketpair()
-    batches = Batches(Connection(theirs, MOST_HEAD), platform, draining)
+    batches = Batches(Connection(theirs, MOST_HEAD), platform, draining, platform.lacks)
 
     def run() -> None:
         with theirs:

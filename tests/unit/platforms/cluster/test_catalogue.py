@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.catalogue import Catalogue
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
 
 
@@ -16,8 +17,8 @@ def spec(name: str, memory: int = 0) -> FunctionSpec:
     return FunctionSpec(name, "m:a", Path("/a"), memory=memory)
 
 
-def deploy(catalogue: Catalogue, *specs: FunctionSpec, digest: str = "d") -> list[CatalogueEntry]:
-    entries = catalogue.deployed([(each, digest) for each in specs])
+def deploy(catalogue: Catalogue, *specs: FunctionSpec, artifact: bytes = b"a") -> list[CatalogueEntry]:
+    entries = catalogue.deployed([(each, FunctionContent(artifact)) for each in specs])
     catalogue.merge(entries)
     return entries
 
@@ -37,7 +38,7 @@ def test_the_same_again_is_nothing_new() -> None:
     assert len(deploy(catalogue, spec("f"))) == 1
     assert deploy(catalogue, spec("f")) == []
     assert len(deploy(catalogue, spec("f", 1))) == 1
-    assert len(deploy(catalogue, spec("f", 1), digest="other")) == 1
+    assert len(deploy(catalogue, spec("f", 1), artifact=b"other")) == 1
 
 
 def test_hosts_stay_when_a_function_is_deployed_again() -> None:

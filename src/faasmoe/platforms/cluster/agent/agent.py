@@ -33,6 +33,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Welcome,
     Willingness,
 )
+from faasmoe.platforms.cluster.weights.options import WeightsOptions
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.wire import Lost
@@ -71,7 +72,7 @@ class NodeAgent(Closeable):
         secret: bytes,
         options: LocalOptions,
         preload: Sequence[str],
-        platform: type[LocalPlatform] = LocalPlatform,
+        weights: WeightsOptions,
     ) -> None:
         """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
 
@@ -84,7 +85,9 @@ class NodeAgent(Closeable):
         self._clients = platform
         self._platform = platform(replace(options, preload=tuple(preload)))
         self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
-        self._orders = NodeOrders(name, self._platform, self._report)
+        self._orders = NodeOrders(
+            name, self._platform, self._platform.folder / "artifacts", weights.finder(), self._report
+        )
         self._claim = NodeClaim()
         self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
         self._guests: set[_Guest] = set()
@@ -197,13 +200,15 @@ class NodeAgent(Closeable):
     def _host(self, connection: Connection, hello: Hello) -> None:
         """Serve an admitted client until it is gone. Raises `Lost`."""
         if hello.lane == "calls":
-            with self._clients(folder=self._platform.folder) as pool:
-                batches = Batches(connection, pool, lambda: self._state == "drained")
+            with LocalPlatform(folder=self._platform.folder) as pool:
+                batches = Batches(connection, pool, self._draining.is_set, self._orders.weights.lacks)
                 with self._staying(_Guest(connection, hello, batches)):
                     batches.serve()
         with self._staying(_Guest(connection, hello, None)):
             if hello.lane == "beat":
                 self._beat(connection)
+            if hello.lane == "weights":
+                self._orders.weights.serve(connection)
             self._take_orders(connection, hello)
 
     @contextmanager
@@ -242,10 +247,8 @@ class NodeAgent(Closeable):
 
     def _report(self) -> NodeReport:
         with self._lock:
-            traffic, work = self._traffic(), Counter(self._work)
-            for guest in self._guests:
-                work.update(guest.batches.work.copy() if guest.batches else {})
-        return NodeReport(state=self._state_now(), pool=self._platform.status(), traffic=traffic, work=dict(work))
+            traffic = sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
+        return NodeReport(pool=self._platform.status(), traffic=traffic, weights=self._orders.weights.report())
 
     def close(self) -> None:
         """End all connections and the embedded platform. May be called twice."""
@@ -257,4 +260,5 @@ class NodeAgent(Closeable):
             guests = list(self._guests)
         for guest in guests:
             guest.connection.cut()
+        self._orders.close()
         self._platform.close()

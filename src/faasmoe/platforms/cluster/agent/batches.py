@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from operator import mul
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from faasmoe.errors import ServingError, UserError
@@ -24,7 +23,14 @@ _DRAINING = Failure(kind="draining", cause="the node drains")
 class Batches:
     """The calls of one connection. `platform` is a client of the node's pool that nobody else uses."""
 
-    def __init__(self, connection: Connection, platform: Platform, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        platform: Platform,
+        draining: Callable[[], bool],
+        lacks: Callable[[Iterable[str]], Failure | None],
+    ) -> None:
+        """`lacks` tells why functions cannot run here."""
         self.running = False
         self.work: dict[str, float] = {}  # of the calls that were answered, by function
         self._answered = self._frames = self._received = self._sent = 0
@@ -32,6 +38,7 @@ class Batches:
         self._connection = connection
         self._platform = platform
         self._draining = draining
+        self._lacks = lacks
         self._payloads = memoryview(bytearray())
         self._shared = memoryview(bytearray())
 
@@ -60,6 +67,9 @@ class Batches:
         self._received += HEADER + head + body
         if self._draining():
             self._fail(_DRAINING)
+            return
+        if failure := self._lacks(call.function for call in batch.calls):
+            self._fail(failure)
             return
         deadline = time.monotonic() + batch.seconds
         try:

@@ -26,8 +26,8 @@ class NodeClaim:
     def admit(self, hello: Hello) -> str:
         """Admit a client. Returns the pool that has lost the node by it, or "". Raises `LinkRefused`."""
         if not hello.pool:
-            if hello.lane == "calls":
-                raise LinkRefused("calls need a pool")
+            if hello.lane in ("calls", "weights"):
+                raise LinkRefused(f"{hello.lane} need a pool")
             return ""
         lost = ""
         if hello.head and hello.lane == "beat":
@@ -38,6 +38,8 @@ class NodeClaim:
             self._heads += 1
         elif hello.pool != self.pool:
             raise LinkRefused(f"the node is not with pool {hello.pool}")
+        elif hello.lane == "weights" and not hello.head:
+            raise LinkRefused("weights come from the head of the pool")
         return lost
 
     @property

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from faasmoe.errors import ServingError, UserError
 from faasmoe.platforms.base import FunctionSpec, Platform
 from faasmoe.platforms.cluster.catalogue import Catalogue
-from faasmoe.platforms.cluster.file_check import check_files
 from faasmoe.platforms.cluster.protocol.messages import (
     Answered,
     AskCatalogue,
@@ -27,22 +27,31 @@ from faasmoe.platforms.cluster.protocol.messages import (
     PrewarmFunctions,
     StopFunctions,
 )
+from faasmoe.platforms.cluster.weights.finder import WeightsFinder
+from faasmoe.platforms.cluster.weights.node_weights import NodeWeights
 from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.closeable import Closeable
+
+_FETCH_SECONDS = 100.0  # that an order to prewarm waits for weights; its client waits for 120
 
 LEAVE = (
     1.0  # seconds that an instance stays when its function has moved: other clients are told after four heartbeats
 )
 
 
-class NodeOrders:
-    """The node's functions. For all threads."""
+class NodeOrders(Closeable):
+    """The node's functions. For all threads.
+
+    `folder` is for artifacts.
+    """
 
     def __init__(
         self,
         node: str,
         platform: Platform,
+        folder: Path,
+        finder: WeightsFinder,
         report: Callable[[], NodeReport],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stamp = 0  # of the newest entry in the catalogue
         self.drains = False  # a client wants all functions to move elsewhere
@@ -52,7 +61,7 @@ class NodeOrders:
         self._catalogue = Catalogue()
         self._clock = clock
         self._lock = threading.Lock()  # of the catalogue
-        self._leaving: dict[str, float] = {}  # functions that the node hosts no more, and when they stop
+        self.weights = NodeWeights(node, folder, finder, self._placed, self._gone)
 
     def answer(self, asked: Asked) -> Answered:
         """Carry out an order. Raises `Lost` for what is none."""
@@ -72,6 +81,7 @@ class NodeOrders:
             case StopFunctions():
                 self._platform.stop(asked.names)
             case PrewarmFunctions():
+                self.weights.prepare(asked.names, _FETCH_SECONDS)
                 self._platform.prewarm(asked.names)
             case CheckFits():
                 self._platform.check_fits(asked.names)
@@ -86,36 +96,40 @@ class NodeOrders:
     def clear(self) -> None:
         """Remove all functions: the node is without a pool, or with another one."""
         with self._lock:
-            self._platform.remove(list(self._catalogue.functions()))
-            self._catalogue, self.stamp, self.drains = Catalogue(), 0, False
-            self._leaving.clear()
-
-    def hosts_any(self) -> bool:
-        """Whether the node is to run any function."""
-        with self._lock:
-            return any(self._node in entry.hosts for entry in self._catalogue.functions().values())
-
-    def tick(self) -> None:
-        """Stop what has left the node `LEAVE` ago, unless it has come back."""
-        with self._lock:
-            due = [name for name, until in self._leaving.items() if self._clock() >= until]
-            functions = self._catalogue.functions()
-            gone = [name for name in due if name in functions and self._node not in functions[name].hosts]
-            for name in due:
-                del self._leaving[name]
-            if gone:
-                self._platform.stop(gone)
+            names = list(self._catalogue.functions())
+            self._platform.remove(names)
+            self._catalogue, self.stamp = Catalogue(), 0
+        self.weights.forget(names)
 
     def _install(self, entries: Iterable[CatalogueEntry]) -> None:
         entries = list(entries)
-        check_files(entries, self._node)
         before = self._catalogue.functions()
-        self._platform.remove([entry.name for entry in entries if entry.spec is None and entry.name in before])
-        self._platform.deploy([self._own(entry, entry.spec) for entry in entries if entry.spec is not None])
+        removed = [entry.name for entry in entries if entry.spec is None and entry.name in before]
+        self._platform.remove(removed)
+        self.weights.forget(removed)
+        there = [(entry, self.weights.enter(entry, entry.spec)) for entry in entries if entry.spec is not None]
+        self._platform.deploy([self._own(entry, spec) for entry, spec in there])
         moved = [e.name for e in entries if e.spec and e.name in before and self._leaves(before[e.name], e)]
         self._leaving |= dict.fromkeys(moved, self._clock() + LEAVE)
         self._catalogue.merge(entries)
         self.stamp = self._catalogue.stamp
+
+    def _placed(self, name: str) -> None:
+        """The weights of a function have come: tell the platform which files it maps."""
+        with self._lock:
+            entry, spec = self._catalogue.functions().get(name), self.weights.spec(name)
+            if entry and spec:
+                self._platform.deploy([self._own(entry, spec)])
+
+    def _gone(self, name: str) -> None:
+        """The weights of a function may be removed."""
+        with self._lock:
+            if self._catalogue.has(name):
+                self._platform.stop([name])
+
+    def close(self) -> None:
+        """End what gets weights. May be called twice."""
+        self.weights.close()
 
     def _own(self, entry: CatalogueEntry, spec: FunctionSpec) -> FunctionSpec:
         """The function as this node has it: one node keeps its minimum of instances."""

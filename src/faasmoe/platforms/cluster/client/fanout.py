@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from faasmoe.errors import DeadlineExceeded, PlatformError
 from faasmoe.platforms.base import Call, Replies
 from faasmoe.platforms.buffer import Buffer
+from faasmoe.platforms.cluster.client.lacking import LackingWeights
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
@@ -50,6 +51,7 @@ class ClusterFanout:
         self._membership = membership
         self._orders = orders
         self._table = RoutingTable()
+        self._lacking = LackingWeights()
         self._version = -1  # of the membership that the table has
         self._links: dict[str, NodeLink] = {}  # those in the table
         self._shipments: dict[int, _Shipment] = {}  # by descriptor
@@ -107,7 +109,7 @@ class ClusterFanout:
     def _refresh(self) -> None:
         """Have the table know the nodes and hosts of now."""
         membership = self._membership
-        if self._version == membership.version:
+        if self._version == membership.version and not self._lacking.due:
             return
         self._version = membership.version
         callable_ = {link.name: link for link in membership.callable()}
@@ -116,8 +118,8 @@ class ClusterFanout:
         for name, link in callable_.items():
             if self._links.get(name) is None or self._table.epoch(name) != link.epoch:
                 self._table.take_in(name, link.epoch, float(link.cores))
-        self._links = callable_
-        self._table.route(membership.hosts)
+        self._links = ready
+        self._table.route(self._lacking.routed(membership.hosts, ready.keys()))
 
     def _send(self, link: NodeLink, its: list[int]) -> None:
         """Raises `Lost`."""
@@ -234,7 +236,20 @@ class ClusterFanout:
             self._membership.drained(shipment.link)
             self._waiting += shipment.calls
             return
+        if failure.kind == "weights":
+            self._lacks(shipment.link.name, failure)
+            self._waiting += shipment.calls
+            return
         raise failure.error_of(self._membership.platform, shipment.link.name)
+
+    def _lacks(self, node: str, failure: Failure) -> None:
+        """Have others called for what the node lacks. Raises `PlatformError` if nobody has it, or will have it soon."""
+        self._lacking.note(node, failure)
+        self._cause = f"node {node}: {failure.function}: {failure.cause}"
+        for function in failure.lacking:
+            hosts = self._membership.hosts.get(function, ())
+            if hopeless := self._lacking.hopeless(function, hosts, self._links.keys()):
+                raise hopeless[1].error_of(self._membership.platform, hopeless[0])
 
     def _forget(self, fd: int) -> None:
         shipment = self._shipments.pop(fd)

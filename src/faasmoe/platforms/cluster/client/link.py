@@ -54,6 +54,23 @@ class Watcher(Protocol):
         """The node is lost, or was not reached; `cause` says why."""
 
 
+def connect(address: NodeAddress, credentials: Credentials, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
+    """A connection to an agent, and what that tells of itself. Raises `Lost`."""
+    deadline = time.monotonic() + _CONNECT_SECONDS
+    try:
+        sock = socket.create_connection((address.host, address.port), _CONNECT_SECONDS)
+    except OSError as error:
+        raise Lost(f"it cannot be reached: {error.strerror or error}") from error
+    connection = Connection(sock, MOST_HEAD)
+    try:
+        prepare(sock)
+        challenge, welcome = handshake.greet(connection, credentials, lane, deadline)
+    except BaseException:
+        connection.close()
+        raise
+    return connection, challenge, welcome
+
+
 class NodeLink:
     """Any thread may use it, but for `take` and `give_back`, which are for the thread that calls functions."""
 
@@ -186,17 +203,7 @@ class NodeLink:
             self._spare.pop().close()
 
     def _connect(self, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
-        deadline = time.monotonic() + _CONNECT_SECONDS
-        try:
-            sock = self._dial(self.address, _CONNECT_SECONDS)
-        except OSError as error:
-            raise Lost(f"it cannot be reached: {error.strerror or error}") from error
-        connection = Connection(sock, MOST_HEAD)
-        try:
-            challenge, welcome = handshake.greet(connection, self._credentials, lane, deadline)
-        except BaseException:
-            connection.close()
-            raise
+        connection, challenge, welcome = connect(self.address, self._credentials, lane)
         with self._lock:
             self._open.add(connection)
         if self._closed.is_set():

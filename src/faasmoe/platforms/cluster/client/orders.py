@@ -8,9 +8,7 @@ from typing import TypeVar
 from faasmoe.errors import OptionError, PlatformError, ServingError, UnknownFunction, UserError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.client.link import NodeLink
-from faasmoe.platforms.cluster.client.membership import Membership
-from faasmoe.platforms.cluster.client.steward import ORDER_SECONDS
-from faasmoe.platforms.cluster.file_check import digest
+from faasmoe.platforms.cluster.client.membership import ORDER_SECONDS, Membership
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
@@ -23,6 +21,8 @@ from faasmoe.platforms.cluster.protocol.messages import (
     NodeReport,
     Order,
 )
+from faasmoe.platforms.cluster.weights.contents import contents_of
+from faasmoe.platforms.cluster.weights.digest_book import DigestBook
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _M = TypeVar("_M", bound=ClusterMessage)
@@ -36,8 +36,8 @@ class ClusterOrders:
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`. What a node refuses is deployed on none."""
-        pairs = [(spec, digest(spec.artifact)) for spec in specs]
-        before = list(self._membership.hosts)
+        pairs = list(zip(specs, contents_of(specs, DigestBook.of_user()), strict=True))
+        before = self._membership.functions()
         entries = self._membership.enter(lambda catalogue: catalogue.deployed(pairs))
         try:
             self.everywhere(Install(tuple(entries)))

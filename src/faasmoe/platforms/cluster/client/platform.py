@@ -25,7 +25,7 @@ from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
 from faasmoe.platforms.cluster.client.rebalancer import Rebalancer
 from faasmoe.platforms.cluster.client.status import joined
-from faasmoe.platforms.cluster.client.steward import Steward
+from faasmoe.platforms.cluster.client.supply import WeightSupply
 from faasmoe.platforms.cluster.protocol.handshake import Credentials, read_secret
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
 from faasmoe.util.closeable import Closeable
@@ -61,6 +61,9 @@ class ClusterPlatform(Closeable):
         self.orders = ClusterOrders(self.membership)
         self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
         self._fanout = ClusterFanout(self.membership, self.orders)
+        self._supply = WeightSupply(self.membership, credentials) if credentials.head else None
+        self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation
+        self._reporting = threading.Lock()
         try:
             if self._run_folder:
                 with writing(self.folder):
@@ -141,7 +144,8 @@ class ClusterPlatform(Closeable):
     def close(self) -> None:
         """See `Platform.close`."""
         self._lookout.close()
-        self.rebalancer.close()
-        self._steward.close()
+        if self._supply:
+            self._supply.close()
+        self.membership.close()
         if self._run_folder:
             self._run_folder.close()

@@ -33,9 +33,10 @@ class FrameKind(IntEnum):
     MESSAGE = 1
     BATCH = 2
     REPLIES = 3
+    PIECE = 4
 
 
-_LAST_KIND = int(FrameKind.REPLIES)
+_LAST_KIND = int(FrameKind.PIECE)
 
 
 class LinkRefused(Lost):

@@ -6,6 +6,7 @@ connection's lane says what may be asked:
     beat    `Beat`, four times a second
     orders  what changes or tells the state of a node
     calls   batches (`call_batch`), answered by their replies or by a `Failure`
+    weights the other way round: the agent asks for pieces of weights (`AskPieces`), the head of the pool answers
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from faasmoe.errors import (
     UserError,
 )
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.msgpack import decode
 
-Lane = Literal["beat", "orders", "calls"]
-Willingness = Literal["ready", "draining", "drained"]  # see `NodeState`
-FailureKind = Literal["function", "unknown", "deadline", "option", "draining", "platform"]
+Lane = Literal["beat", "orders", "calls", "weights"]
+FailureKind = Literal["function", "unknown", "deadline", "option", "draining", "weights", "platform"]
 
 
 class ClusterMessage(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -93,7 +94,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True, array_like=True):
     name: str
     stamp: int
     spec: FunctionSpec | None  # None: it was removed
-    digest: str = ""  # of the artifact's contents; empty: it is no regular file
+    content: FunctionContent | None = None  # None: its artifact is no regular file
     hosts: tuple[str, ...] = ()  # nodes that are to run it
 
 
@@ -168,13 +169,39 @@ class Traffic(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
+class WeightsReport(msgspec.Struct, frozen=True, array_like=True):
+    """The weights of a node."""
+
+    lacking: int = 0  # functions that it hosts, and whose weights are not there
+    fetched: int = 0  # bytes that it has received for weights since the agent was started
+    cause: str = ""  # why it lacks weights, if that is not only that they are under way
+
+
 class NodeReport(ClusterMessage, frozen=True, kw_only=True):
     """The state of a node."""
 
     state: Willingness
     pool: PoolStatus
     traffic: Traffic
-    work: dict[str, float]  # of the calls that were answered, by function; see `Call.work`
+    weights: WeightsReport = WeightsReport()
+
+
+class AskPieces(ClusterMessage, frozen=True, kw_only=True):
+    """From an agent: send these pieces of a function's weights.
+
+    Each is answered by a frame of kind PIECE whose head is its number, in order, or all that are left by `NoPieces`.
+    """
+
+    function: str
+    digest: str  # of the content, for it may have been deployed anew
+    pieces: tuple[int, ...]  # numbers in `FunctionContent.pieces`
+    again: bool = False  # they came with wrong bytes before
+
+
+class NoPieces(ClusterMessage, frozen=True):
+    """From the head: pieces cannot be had."""
+
+    cause: str
 
 
 class Failure(ClusterMessage, frozen=True, kw_only=True):
@@ -183,7 +210,8 @@ class Failure(ClusterMessage, frozen=True, kw_only=True):
     kind: FailureKind
     cause: str
     function: str = ""
-    error: str = ""  # class of what the function raised, for the kind `function`
+    error: str = ""  # class of what the function raised; for `weights`: "under way", "failed" or "elsewhere"
+    lacking: tuple[str, ...] = ()  # all functions of the batch whose weights the node lacks
 
     @classmethod
     def of(cls, error: UserError | ServingError) -> Failure:
@@ -217,9 +245,11 @@ class Failure(ClusterMessage, frozen=True, kw_only=True):
         return PlatformError(platform, self.function, where)
 
 
-Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | DrainNode | AskNode
-Asked = Hello | Proof | Beat | Order
-Answered = Challenge | Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure
+Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | AskNode
+Asked = Hello | Proof | Beat | Order | NoPieces
+Answered = (
+    Challenge | Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure | AskPieces
+)
 
 _M = TypeVar("_M")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from faasmoe.errors import UnknownFunction
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
-from faasmoe.platforms.cluster.agent.orders import LEAVE, NodeOrders
+from faasmoe.platforms.cluster.agent.orders import NodeOrders
+from faasmoe.platforms.cluster.protocol.content import ContentFile, ContentRange, FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
@@ -25,6 +26,10 @@ from faasmoe.platforms.cluster.protocol.messages import (
     StopFunctions,
     Traffic,
 )
+from faasmoe.platforms.cluster.weights.cache import WeightsCache
+from faasmoe.platforms.cluster.weights.digest_book import DigestBook
+from faasmoe.platforms.cluster.weights.finder import WeightsFinder
+from faasmoe.platforms.cluster.weights.search import WeightSearch
 from faasmoe.platforms.local.protocol.wire import Lost
 from tests.unit.clocks import Clock
 
@@ -58,18 +63,16 @@ def platform() -> Recorded:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def orders(platform: Recorded, clock: Clock) -> NodeOrders:
-    return NodeOrders("a", platform, lambda: REPORT, clock)
+def orders(platform: Recorded, tmp_path: Path) -> Iterator[NodeOrders]:
+    book = DigestBook(tmp_path / "digests")
+    finder = WeightsFinder(WeightSearch([], book), WeightsCache(tmp_path / "cache"), book)
+    with NodeOrders("a", platform, tmp_path / "artifacts", finder, lambda: REPORT) as orders:
+        yield orders
 
 
 def entry(name: str, stamp: int, hosts: tuple[str, ...] = ("a",), there: bool = True) -> CatalogueEntry:
     spec = FunctionSpec(name, "m:a", Path("/nowhere"), min_instances=2, max_instances=2)
-    return CatalogueEntry(name, stamp, spec if there else None, "", hosts)
+    return CatalogueEntry(name, stamp, spec if there else None, None, hosts)
 
 
 def test_newer_entries_are_installed_and_older_ones_are_not(orders: NodeOrders, platform: Recorded) -> None:
@@ -101,35 +104,21 @@ def test_a_function_that_moves_away_is_stopped_when_clients_have_heard_of_it(
     assert platform.stopped == ["f"]
 
 
-def test_a_function_that_has_come_back_or_is_removed_is_not_stopped(
-    orders: NodeOrders, platform: Recorded, clock: Clock
-) -> None:
-    orders.answer(Install((entry("f", 1), entry("g", 1))))
-    orders.answer(Install((entry("f", 2, ("b",)), entry("g", 2, ("b",)))))
-    orders.answer(Install((entry("f", 3), entry("g", 3, there=False))))
-    clock.now += LEAVE
-    orders.tick()
-    assert platform.stopped == []
+def test_an_artifact_is_written_on_the_node(orders: NodeOrders, platform: Recorded) -> None:
+    spec = FunctionSpec("f", "m:a", Path("/nowhere"))
+    assert orders.answer(Install((CatalogueEntry("f", 1, spec, FunctionContent(b"A:"), ("a",)),))) == Finished()
+    artifact = platform.deployed["f"].artifact
+    assert artifact.read_bytes() == b"A:"
+    orders.answer(Install((CatalogueEntry("f", 2, None),)))
+    assert not artifact.exists()
 
 
-def test_a_node_knows_whether_it_hosts_anything_and_is_to_drain(orders: NodeOrders) -> None:
-    assert not orders.hosts_any()
-    orders.answer(Install((entry("f", 1, ("a", "b")),)))
-    assert orders.hosts_any()
-    orders.answer(Install((entry("f", 2, ("b",)),)))
-    assert not orders.hosts_any()
-    for wanted in (True, False, True):
-        assert orders.answer(DrainNode(wanted)) == Finished()
-        assert orders.drains == wanted
-    orders.clear()
-    assert not orders.drains
-
-
-def test_files_that_are_missing_leave_the_catalogue_as_it_was(orders: NodeOrders, platform: Recorded) -> None:
-    wrong = CatalogueEntry("f", 1, FunctionSpec("f", "m:a", Path("/nowhere")), "digest")
+def test_contents_that_do_not_fit_leave_the_catalogue_as_it_was(orders: NodeOrders, platform: Recorded) -> None:
+    content = FunctionContent(b"", (ContentFile("/w", 9),), (ContentRange(0, 3, 7, bytes(32)),))
+    wrong = CatalogueEntry("f", 1, FunctionSpec("f", "m:a", Path("/nowhere")), content)
     failure = orders.answer(Install((wrong,)))
     assert isinstance(failure, Failure)
-    assert "/nowhere is missing on node a" in failure.cause
+    assert "function f: the digests of its weights do not fit its files" in failure.cause
     assert (platform.deployed, orders.stamp) == ({}, 0)
 
 

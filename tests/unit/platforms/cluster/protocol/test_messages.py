@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from faasmoe.errors import DeadlineExceeded, FunctionError, OptionError, PlatformError, UnknownFunction
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol.content import ContentFile, ContentRange, FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import (
     CatalogueEntry,
     Failure,
@@ -27,7 +28,8 @@ def view(value: object) -> memoryview:
 def test_functions_travel_whole() -> None:
     files = (FileRange(Path("/w"), 3, 4),)
     spec = FunctionSpec("f", "m:a", Path("/a b"), memory=5, files=files, keep_alive=float("inf"), group=2)
-    order = Install((CatalogueEntry("f", 7, spec, "digest", ("a", "b")), CatalogueEntry("g", 8, None)))
+    content = FunctionContent(b"artifact", (ContentFile("/w", 9),), (ContentRange(0, 3, 4, bytes(32)),))
+    order = Install((CatalogueEntry("f", 7, spec, content, ("a", "b")), CatalogueEntry("g", 8, None)))
     assert messages.read_asked(view(order)) == order
 
 

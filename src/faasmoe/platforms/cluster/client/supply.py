@@ -1,0 +1,133 @@
+"""The supply of weights: the head of a pool gives nodes the pieces that they ask for, each on an own connection.
+
+Only what functions of the catalogue map is read, so a node cannot ask for any other file.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.client.link import NodeLink, connect
+from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.protocol.connection import Connection
+from faasmoe.platforms.cluster.protocol.content import PIECE
+from faasmoe.platforms.cluster.protocol.frame import FrameKind, LinkRefused, Outgoing, framed
+from faasmoe.platforms.cluster.protocol.handshake import Credentials
+from faasmoe.platforms.cluster.protocol.messages import AskPieces, CatalogueEntry, NoPieces
+from faasmoe.platforms.cluster.weights.digest_book import OpenFile
+from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.closeable import Closeable
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25  # seconds between looks for nodes that have no connection
+_SEND_SECONDS = 60.0  # for a node to take a piece
+
+
+class WeightSupply(Closeable):
+    """Threads that send pieces: one for each node that is connected, and one that starts them."""
+
+    def __init__(self, membership: Membership, credentials: Credentials) -> None:
+        self._membership = membership
+        self._credentials = credentials
+        self._lock = threading.Lock()  # of the connections
+        self._serving: dict[NodeAddress, Connection | None] = {}  # None: it is being made
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="weights", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(_TICK):
+            for link in self._membership.links:
+                with self._lock:
+                    if not link.epoch or link.address in self._serving:
+                        continue
+                    self._serving[link.address] = None
+                threading.Thread(target=self._serve, args=(link,), name="weights", daemon=True).start()
+
+    def _serve(self, link: NodeLink) -> None:
+        try:
+            connection, _, _ = connect(link.address, self._credentials, "weights")
+            try:
+                with self._lock:
+                    self._serving[link.address] = connection
+                if not self._closed.is_set():
+                    PieceSender(connection, self._membership.catalogue.entries).serve()
+            finally:
+                connection.close()
+        except LinkRefused as error:
+            log.warning("node %s takes no weights: %s", link.name, error)
+            self._closed.wait(1.0)
+        except Lost as error:
+            log.debug("node %s: the connection for weights has ended: %s", link.name, error)
+        finally:
+            with self._lock:
+                del self._serving[link.address]
+
+    def close(self) -> None:
+        """End all connections. May be called twice."""
+        self._closed.set()
+        with self._lock:
+            for connection in self._serving.values():
+                if connection:
+                    connection.cut()
+        if self._thread.is_alive():
+            self._thread.join()
+
+
+class PieceSender:
+    """The head's end of a connection for weights. `entries` are those of the catalogue."""
+
+    def __init__(self, connection: Connection, entries: Mapping[str, CatalogueEntry]) -> None:
+        self._connection = connection
+        self._entries = entries
+        self._room = memoryview(bytearray(PIECE))
+
+    def serve(self) -> NoReturn:
+        """Answer the node until it is gone. Raises `Lost`."""
+        while True:
+            asked = self._connection.answered(None)
+            if not isinstance(asked, AskPieces):
+                raise Lost(f"{type(asked).__name__} is no question for weights")
+            try:
+                self._send(asked)
+            except OSError as error:
+                self._connection.send(NoPieces(f"on the server's machine: {error.strerror}"), _soon())
+            except LookupError as error:
+                self._connection.send(NoPieces(str(error)), _soon())
+
+    def _send(self, asked: AskPieces) -> None:
+        """Raises `LookupError` for what is not deployed, `OSError`, or `Lost`."""
+        entry = self._entries.get(asked.function)
+        content = entry.content if entry else None
+        if content is None or content.digest != asked.digest:
+            raise LookupError("the function was removed, or deployed with other contents, meanwhile")
+        pieces = list(content.pieces())
+        with ExitStack() as stack:
+            files: dict[int, OpenFile] = {}
+            for number in asked.pieces:
+                if not 0 <= number < len(pieces):
+                    raise LookupError(f"the function has no piece {number}")
+                piece, path = pieces[number], Path(content.files[pieces[number].file].path)
+                room = self._room[: piece.length]
+                try:
+                    if piece.file not in files:
+                        files[piece.file] = stack.enter_context(OpenFile(path))
+                    files[piece.file].read(piece.offset, room)
+                except OSError as error:
+                    raise OSError(error.errno, f"{path} cannot be read: {error.strerror}") from error
+                head = msgspec.msgpack.encode(number)
+                self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
+
+
+def _soon() -> float:
+    return time.monotonic() + _SEND_SECONDS
