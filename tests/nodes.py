@@ -33,12 +33,20 @@ def secret_file(folder: Path, secret: str = SECRET) -> Path:
 
 
 @contextmanager
-def agent(folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Agent]:
-    """An agent, which is ended by SIGTERM and must end well, unless the test has killed it."""
+def agent(
+    folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0", own: Path | None = None
+) -> Iterator[Agent]:
+    """An agent, which is ended by SIGTERM and must end well, unless the test has killed it.
+
+    `own` is its working directory, in which its cache lies, if not that of all processes here.
+    """
     command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--name", name, "--listen", listen]
     command += ["--secret-file", str(folder / "secret"), "--log-level", "warning", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if own:
+        own.mkdir(exist_ok=True)
+        environment |= {"FAASMOE_CACHE": str(own / "cache"), "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=own)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()

@@ -243,13 +243,17 @@ class ClusterFanout:
         raise failure.error_of(self._membership.platform, shipment.link.name)
 
     def _lacks(self, node: str, failure: Failure) -> None:
-        """Have others called for what the node lacks. Raises `PlatformError` if nobody has it, or will have it soon."""
+        """Have others called for what the node lacks. Raises `PlatformError` if all have failed to get it."""
         self._lacking.note(node, failure)
         self._cause = f"node {node}: {failure.function}: {failure.cause}"
+        ready = self._links.keys()
         for function in failure.lacking:
-            hosts = self._membership.hosts.get(function, ())
-            if hopeless := self._lacking.hopeless(function, hosts, self._links.keys()):
+            if hopeless := self._lacking.hopeless(function, ready):
                 raise hopeless[1].error_of(self._membership.platform, hopeless[0])
+            hosts = self._membership.hosts.get(function, ())
+            if substitute := self._lacking.substitute(function, hosts, ready):
+                self._lacking.note(substitute, _asked(function))
+                self._orders.prepare(self._links[substitute], function)
 
     def _forget(self, fd: int) -> None:
         shipment = self._shipments.pop(fd)
@@ -286,6 +290,11 @@ class ClusterFanout:
             self._forget(fd)
             shipment.link.drop(shipment.connection)
         self._waiting = []
+
+
+def _asked(function: str) -> Failure:
+    """What a node would answer that was just asked to get a function's weights."""
+    return Failure(kind="weights", function=function, error="under way", cause="", lacking=(function,))
 
 
 def _nbytes(part: Buffer) -> int:

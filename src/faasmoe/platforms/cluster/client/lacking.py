@@ -56,12 +56,17 @@ class LackingWeights:
                 routed[function] = tuple(node for node in own if node in able) or tuple(able[:1])
         return routed
 
-    def hopeless(
-        self, function: str, hosts: Collection[str], ready: Collection[str]
-    ) -> tuple[str, Failure] | None:
-        """A host and its failure, if no node that is `ready` has the weights, and all hosts have failed to get them."""
+    def hopeless(self, function: str, ready: Collection[str]) -> tuple[str, Failure] | None:
+        """A node and its failure, if all nodes that are `ready` have failed to get the weights."""
         lacking = self._answers.get(function, {})
-        failed = [(node, lacking[node].failure) for node in hosts if node in lacking]
-        if not all(node in lacking for node in ready) or len(failed) < len(hosts):
+        failed = [(node, lacking[node].failure) for node in ready if node in lacking]
+        if len(failed) == len(ready) and all(failure.error == "failed" for _, failure in failed):
+            return failed[0] if failed else None
+        return None
+
+    def substitute(self, function: str, hosts: Collection[str], ready: Collection[str]) -> str | None:
+        """A node that is to get the weights as all `hosts` have failed to, if there is one that was not asked yet."""
+        lacking = self._answers.get(function, {})
+        if not all(node in lacking and lacking[node].failure.error == "failed" for node in hosts):
             return None
-        return failed[0] if failed and all(failure.error == "failed" for _, failure in failed) else None
+        return next((n for n in ready if n in lacking and lacking[n].failure.error == "elsewhere"), None)

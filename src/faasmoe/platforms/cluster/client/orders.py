@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from faasmoe.errors import OptionError, PlatformError, ServingError, UnknownFunction, UserError
@@ -20,6 +22,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Install,
     NodeReport,
     Order,
+    PrewarmFunctions,
 )
 from faasmoe.platforms.cluster.weights.contents import contents_of
 from faasmoe.platforms.cluster.weights.digest_book import DigestBook
@@ -91,28 +94,14 @@ class ClusterOrders:
                 orders.append((link, order(its)))
         self.exchange(orders, Finished)
 
-    def drain(self, node: str, wanted: bool) -> None:
-        """Have all functions leave a node, or let them come again. Raises `OptionError` if it is not there."""
-        self._raise(self._link(node).ask(DrainNode(wanted), Finished, ORDER_SECONDS), node)
+    def prepare(self, link: NodeLink, function: str) -> None:
+        """Have a node get a function's weights, whoever hosts it. Does not wait."""
 
-    def left_on(self, node: str) -> list[str]:
-        """Names of the functions that a node hosts, or has an instance of. Raises `OptionError`, `PlatformError`."""
-        report = self._raise(self._link(node).ask(AskNode(), NodeReport, ORDER_SECONDS), node)
-        hosted = {name for name, hosts in self._membership.hosts.items() if node in hosts}
-        return sorted(hosted | {function.name for function in report.pool.functions if function.instances})
+        def ask() -> None:
+            with suppress(Lost):  # if it fails, the node says so when it is called
+                link.ask(PrewarmFunctions((function,)), Finished, ORDER_SECONDS)
 
-    def _link(self, node: str) -> NodeLink:
-        there = {link.name: link for link in self._membership.present()}
-        if node not in there:
-            raise OptionError(
-                f"no node {node} is there; those of the cluster are {', '.join(there) or 'all lost'}"
-            )
-        return there[node]
-
-    def _raise(self, answer: _M | Failure, node: str) -> _M:
-        if isinstance(answer, Failure):
-            raise answer.error_of(self._membership.platform, node)
-        return answer
+        threading.Thread(target=ask, name="prepare", daemon=True).start()
 
     def reports(self) -> list[tuple[NodeLink, NodeReport]]:
         """What the nodes that are there tell of themselves."""
