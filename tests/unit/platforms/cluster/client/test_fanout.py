@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,11 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from faasmoe.errors import DeadlineExceeded, FunctionError
+from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError
 from faasmoe.platforms.base import Call
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
 from faasmoe.platforms.cluster.protocol.connection import Connection
+from faasmoe.platforms.cluster.protocol.messages import Failure
 from tests.unit.platforms.cluster.ends import Echoes, serve
 
 
@@ -92,8 +94,17 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def fanout(cluster: Cluster) -> ClusterFanout:
-    return ClusterFanout(cluster, SimpleNamespace(check_known=lambda names: None))
+def asked() -> list[tuple[str, str]]:
+    """Nodes that were asked to get a function's weights, and the functions."""
+    return []
+
+
+@pytest.fixture
+def fanout(cluster: Cluster, asked: list[tuple[str, str]]) -> ClusterFanout:
+    def prepare(link: Node, function: str) -> None:
+        asked.append((link.name, function))
+
+    return ClusterFanout(cluster, SimpleNamespace(check_known=lambda names: None, prepare=prepare))
 
 
 def calls(*names: str) -> list[Call]:
@@ -168,3 +179,44 @@ def test_meanwhile_runs_when_all_is_sent(cluster: Cluster, fanout: ClusterFanout
     seen: list[int] = []
     replies = fanout.run(calls("f", "g"), soon(), None, lambda: seen.append(1))
     assert (len(replies), seen) == (2, [1])
+
+
+def lacks(error: str, *functions: str) -> Failure:
+    return Failure(kind="weights", cause="no weights", error=error, lacking=functions)
+
+
+def test_calls_of_a_node_that_lacks_weights_go_to_another_and_the_others_stay(
+    cluster: Cluster, fanout: ClusterFanout
+) -> None:
+    cluster.nodes["a"].echoes.failure = lacks("under way", "f")
+    for _ in range(2):
+        assert list(map(bytes, fanout.run(calls("f", "g", "h"), soon()))) == [b"b:f!", b"b:g!", b"a:h!"]
+    assert cluster.lost == []
+
+
+def test_weights_that_are_nowhere_yet_are_waited_for(cluster: Cluster, fanout: ClusterFanout) -> None:
+    for node in cluster.nodes.values():
+        node.echoes.failure = lacks("under way", "f")
+    threading.Timer(0.05, lambda: setattr(cluster.nodes["a"].echoes, "failure", None)).start()
+    assert list(map(bytes, fanout.run(calls("f"), soon()))) == [b"a:f!"]
+    cluster.nodes["a"].echoes.failure = lacks("under way", "f")
+    with pytest.raises(DeadlineExceeded, match=r"node [ab]: f: no weights"):
+        fanout.run(calls("f"), time.monotonic() + 0.1)
+
+
+def test_a_node_that_is_no_host_is_asked_to_get_what_the_host_cannot(
+    cluster: Cluster, fanout: ClusterFanout, asked: list[tuple[str, str]]
+) -> None:
+    cluster.nodes["a"].echoes.failure = lacks("failed", "f")
+    cluster.nodes["b"].echoes.failure = lacks("elsewhere", "f")
+    threading.Timer(0.05, lambda: setattr(cluster.nodes["b"].echoes, "failure", None)).start()
+    assert list(map(bytes, fanout.run(calls("f"), soon()))) == [b"b:f!"]
+    assert asked == [("b", "f")]
+
+
+def test_weights_that_no_node_can_get_are_an_error_at_once(cluster: Cluster, fanout: ClusterFanout) -> None:
+    for node in cluster.nodes.values():
+        node.echoes.failure = lacks("failed", "f")
+    with pytest.raises(PlatformError, match=r"function f: no weights \(node a\)"):
+        fanout.run(calls("f", "g"), soon())
+    assert list(map(bytes, fanout.run(calls("g"), soon()))) == [b"b:g!"]
