@@ -14,10 +14,12 @@ class NodeFacts:
     name: str  # empty if it was never reached
     address: str
     state: str  # of `NodeState`, or refused
-    cause: str = ""  # why it is lost or refused
+    cause: str = ""  # why it is lost or refused, or cannot get weights
     memory_used: int = 0  # bytes
     memory_budget: int | None = None
     functions: int = 0  # that it hosts
+    lacking: int = 0  # of these, without weights yet
+    fetched: int = 0  # bytes of weights
     instances: int = 0
     calls: int = 0  # answered since the agent was started
     frames: int = 0  # in which these came
@@ -42,9 +44,12 @@ def node_facts(platform: ClusterPlatform) -> list[NodeFacts]:
                 name=link.name,
                 address=address,
                 state=report.state,
+                cause=report.weights.cause,
                 memory_used=report.pool.memory_used,
                 memory_budget=report.pool.memory_budget,
                 functions=sum(link.name in its for its in hosts),
+                lacking=report.weights.lacking,
+                fetched=report.weights.fetched,
                 instances=sum(len(function.instances) for function in report.pool.functions),
                 calls=report.traffic.calls,
                 frames=report.traffic.frames,
