@@ -1,4 +1,4 @@
-"""Starts real agents as processes, on loopback, for tests of clusters."""
+"""Starts real agents as processes, on loopback or on machines of a network, for tests of clusters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.machines import Machine
 
 SECRET = "a secret that is long enough for tests"
 
@@ -34,19 +36,16 @@ def secret_file(folder: Path, secret: str = SECRET) -> Path:
 
 @contextmanager
 def agent(
-    folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0", own: Path | None = None
+    folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0", machine: Machine | None = None
 ) -> Iterator[Agent]:
     """An agent, which is ended by SIGTERM and must end well, unless the test has killed it.
 
-    `own` is its working directory, in which its cache lies, if not that of all processes here.
+    On a machine, it listens on the machine's address.
     """
+    listen = f"{machine.address}:0" if machine and listen.startswith("127.0.0.1:") else listen
     command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--name", name, "--listen", listen]
     command += ["--secret-file", str(folder / "secret"), "--log-level", "warning", *arguments]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if own:
-        own.mkdir(exist_ok=True)
-        environment |= {"FAASMOE_CACHE": str(own / "cache"), "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=own)
+    process = machine.start(command) if machine else _start(command)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -61,12 +60,23 @@ def agent(
         process.stdout.close()
 
 
+def _start(command: Sequence[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
 @contextmanager
-def cluster(folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str) -> Iterator[list[Agent]]:
-    """Agents with a secret and a list of them in `folder`; see `options`."""
+def cluster(
+    folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str, machines: Sequence[Machine] = ()
+) -> Iterator[list[Agent]]:
+    """Agents with a secret and a list of them in `folder`; see `options`. Each on its machine, if there are any."""
     secret_file(folder)
+    hosts = machines or [None] * len(names)
     with ExitStack() as stack:
-        agents = [stack.enter_context(agent(folder, name, *arguments)) for name in names]
+        agents = [
+            stack.enter_context(agent(folder, name, *arguments, machine=host))
+            for name, host in zip(names, hosts, strict=True)
+        ]
         (folder / "nodes").write_text("".join(f"{each.address}  # {each.name}\n" for each in agents))
         yield agents
 

@@ -17,12 +17,14 @@ from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.rows import runs_of, views_of
 from faasmoe.platforms.cluster.placement.routing_table import RoutingTable
 from faasmoe.platforms.cluster.protocol import call_batch, messages
-from faasmoe.platforms.cluster.protocol.call_batch import BatchCall, BatchReplies, CallBatch
+from faasmoe.platforms.cluster.protocol.call_batch import GRID, BatchCall, BatchReplies, CallBatch
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Failure
+from faasmoe.platforms.cluster.protocol.patience import Patience
 from faasmoe.platforms.local.protocol.wire import Lost
 
+_NUMBERS = 1 << 32  # that a header can hold
 _MOST_ATTEMPTS = 20  # a batch that loses as many nodes would lose any
 _TICK = 0.25  # seconds; the longest wait between two looks at the deadline
 _WAIT = 0.05  # seconds between looks for a node while there is none
@@ -60,6 +62,7 @@ class ClusterFanout:
         self._number = 0
         self._waiting: list[int] = []  # calls that have no node
         self._poll = select.poll()
+        self._patience = Patience()
 
     def run(
         self,
@@ -125,7 +128,7 @@ class ClusterFanout:
         """Raises `Lost`."""
         epoch = self._table.epoch(link.name)
         connection = link.take()
-        self._number += 1
+        self._number = (self._number + 1) % _NUMBERS
         outgoing = Outgoing(self._frame([self._calls[i] for i in its]))
         try:
             done = outgoing.flush(connection.socket)
@@ -141,18 +144,17 @@ class ClusterFanout:
         """A batch: what each call has, and of what they share the rows that they read."""
         table, parts = [], list[Buffer]()
         for call in calls:
-            length = sum(map(_nbytes, call.payload))
-            table.append(BatchCall(call.function, length, call.reply_bytes, call.work))
+            table.append(BatchCall(call.function, sum(map(len, call.payload)), call.reply_bytes, call.work))
             parts += call.payload
-        batch = CallBatch(self._number, max(0.0, self._deadline - time.monotonic()), table)
-        if self._shared is not None:
-            length = self._shared.nbytes
+        seconds = max(0.0, round((self._deadline - time.monotonic()) / GRID) * GRID)
+        length, row, runs = 0, 0, list[int]()
+        if self._shared is not None and (length := self._shared.nbytes):
             row, runs = length, [0, 1]
             if all(len(call.rows) for call in calls):
                 row, runs = calls[0].row_bytes, runs_of([call.rows for call in calls])
-            batch = CallBatch(batch.number, batch.seconds, table, length, row, runs if length else [])
-            parts += views_of(self._shared, row, batch.runs)
-        return framed(FrameKind.BATCH, messages.encode(batch), parts)
+            parts += views_of(self._shared, row, runs)
+        head = messages.encode(CallBatch(seconds, table, length, row, runs))
+        return framed(FrameKind.BATCH, head, parts, self._number)
 
     def _work(self, its: Iterable[int]) -> float:
         return sum(self._work_of[i] for i in its)
@@ -169,7 +171,7 @@ class ClusterFanout:
         if not self._shipments:
             self._membership.wait(self._version, min(left, _WAIT))
             return
-        for fd, _ in self._poll.poll(min(left, _WAIT if self._waiting else _TICK) * 1000):
+        for fd, _ in self._patience.wait(self._poll, min(left, _WAIT if self._waiting else _TICK)):
             shipment = self._shipments[fd]
             try:
                 self._progress(shipment)
@@ -206,7 +208,7 @@ class ClusterFanout:
             raise Lost("it has answered what was not asked")
         replies = call_batch.read_replies(frame.head, frame.body, len(shipment.calls))
         foreseen = sum(self._calls[i].reply_bytes for i in shipment.calls)
-        if replies.number != shipment.number or frame.body > foreseen:
+        if frame.number != shipment.number or frame.body > foreseen:
             raise Lost("it has answered another batch")
         room = self._room(foreseen)[: frame.body]
         shipment.replies, shipment.room = replies, room
@@ -290,12 +292,3 @@ class ClusterFanout:
             self._forget(fd)
             shipment.link.drop(shipment.connection)
         self._waiting = []
-
-
-def _asked(function: str) -> Failure:
-    """What a node would answer that was just asked to get a function's weights."""
-    return Failure(kind="weights", function=function, error="under way", cause="", lacking=(function,))
-
-
-def _nbytes(part: Buffer) -> int:
-    return memoryview(part).nbytes

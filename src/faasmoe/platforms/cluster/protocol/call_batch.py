@@ -12,6 +12,9 @@ from faasmoe.platforms.cluster.protocol.messages import read
 from faasmoe.platforms.local.protocol.wire import Lost
 
 
+GRID = 0.01  # seconds
+
+
 class BatchCall(msgspec.Struct, frozen=True, array_like=True):
     """A call in a batch."""
 
@@ -24,8 +27,7 @@ class BatchCall(msgspec.Struct, frozen=True, array_like=True):
 class CallBatch(msgspec.Struct, frozen=True, array_like=True):
     """The head of a batch. The body: payloads of all calls, then those rows of the shared buffer that they read."""
 
-    number: int  # of the batch on its connection, for the reply
-    seconds: float  # until the deadline
+    seconds: float  # until the deadline, in steps of `GRID`
     calls: list[BatchCall]
     shared: int = 0  # bytes of the buffer that the calls share
     row: int = 0  # bytes of one of its rows
@@ -35,7 +37,6 @@ class CallBatch(msgspec.Struct, frozen=True, array_like=True):
 class BatchReplies(msgspec.Struct, frozen=True, array_like=True):
     """The head of the replies to a batch. The body: replies in the order of the calls."""
 
-    number: int
     lengths: list[int]  # bytes
     busy: list[float]  # seconds
     memory: list[int]  # bytes

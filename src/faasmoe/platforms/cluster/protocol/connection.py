@@ -11,6 +11,7 @@ from typing import TypeVar
 from faasmoe.platforms.cluster.protocol import messages
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, FrameReader, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Answered, Asked, ClusterMessage, TurnedAway
+from faasmoe.platforms.cluster.protocol.patience import Patience
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _IDLE, _INTERVAL, _PROBES = 5, 2, 3  # seconds, seconds and number of the kernel's probes of a silent peer
@@ -28,6 +29,9 @@ class Connection:
     def __init__(self, sock: socket.socket, most_head: int) -> None:
         self.socket = sock
         self.reader = FrameReader(most_head)
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._patience = Patience()
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -41,19 +45,33 @@ class Connection:
     def push(self, outgoing: Outgoing, deadline: float | None) -> None:
         """Send a frame. Raises `Lost`."""
         while not outgoing.flush(self.socket):
-            self._wait(select.POLLOUT, deadline)
+            poll = select.poll()
+            poll.register(self.socket, select.POLLOUT)
+            _wait(poll, deadline)
 
     def frame(self, deadline: float | None) -> Frame:
         """The next frame, without its body. Raises `Lost`."""
-        while (frame := self.reader.head(self.socket)) is None:
-            self._wait(select.POLLIN, deadline)
-        return frame
+        while True:
+            if not self.reader.holds:
+                _wait(self._readable, deadline)
+            if frame := self.reader.head(self.socket):
+                return frame
+            _wait(self._readable, deadline)
+
+    def batch(self) -> Frame:
+        """The next frame, waited for as long as it takes, and for a moment awake. Raises `Lost`."""
+        while True:
+            if not self.reader.holds:
+                self._patience.wait(self._readable, None)
+            if frame := self.reader.head(self.socket):
+                return frame
+            _wait(self._readable, None)
 
     def fill(self, room: list[memoryview], deadline: float | None) -> None:
         """Receive the body of the last frame. Raises `Lost`."""
         self.reader.into(room)
         while not self.reader.fill(self.socket):
-            self._wait(select.POLLIN, deadline)
+            _wait(self._readable, deadline)
 
     def asked(self, deadline: float | None) -> Asked:
         """The next message of a client. Raises `Lost`."""
@@ -72,13 +90,6 @@ class Connection:
         """The next message of an agent, of the kind `wanted`. Raises `Lost`, `LinkRefused` if it is `TurnedAway`."""
         return expected(self.answered(deadline), wanted)
 
-    def _wait(self, what: int, deadline: float | None) -> None:
-        poll = select.poll()
-        poll.register(self.socket, what)
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poll.poll(left):
-            raise Lost("it does not answer")
-
     def cut(self) -> None:
         """End the connection: whoever waits for it is told that it is lost. For any thread, and more than once."""
         with suppress(OSError):
@@ -87,6 +98,12 @@ class Connection:
     def close(self) -> None:
         """May be called twice."""
         self.socket.close()
+
+
+def _wait(poll: select.poll, deadline: float | None) -> None:
+    """Raises `Lost` at the deadline."""
+    if not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+        raise Lost("it does not answer")
 
 
 def expected(answer: Answered, wanted: type[_A]) -> _A:

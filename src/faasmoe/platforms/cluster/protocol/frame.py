@@ -1,8 +1,9 @@
 """Frames between clients and agents, over any stream socket: a header, a head, and a body.
 
-    header: magic FMcl, version, kind, bytes of the head, bytes of the body (little-endian, 24 bytes)
+    header: magic FMcl, version, kind, bytes of the head, number, bytes of the body (little-endian, 24 bytes)
 
-The head is a message or the table of a batch (`messages`). The body is bytes that go where the receiver wants them:
+The head is a message or the table of a batch (`messages`). A batch and its replies have the same number; it is in the
+header, so that the heads of equal batches are equal. The body is bytes that go where the receiver wants them:
 `FrameReader` receives them in place, but for those that came in one read with the head, `WINDOW` at most.
 """
 
@@ -17,11 +18,11 @@ from typing import NamedTuple
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.protocol.wire import Lost
 
-VERSION = 1
+VERSION = 2
 WINDOW = 32 << 10  # bytes that a read takes beyond what is known to come
 MOST_HEAD = 64 << 20  # bytes; all functions of a large model are deployed by one message
 MOST_BODY = 1 << 32  # bytes; as much as shared memory of the embedded platform holds
-_HEADER = struct.Struct("<4sHHI4xQ")
+_HEADER = struct.Struct("<4sHHIIQ")
 HEADER = _HEADER.size
 _MAGIC = b"FMcl"
 _MOST_PARTS = 1000  # of one system call; IOV_MAX is 1024
@@ -36,7 +37,8 @@ class FrameKind(IntEnum):
     PIECE = 4
 
 
-_LAST_KIND = int(FrameKind.PIECE)
+_LAST_KIND = int(FrameKind.REPLIES)
+_new = tuple.__new__  # of what was just unpacked: a named tuple's own checks cost as much as the rest
 
 
 class LinkRefused(Lost):
@@ -49,27 +51,25 @@ class Frame(NamedTuple):
     kind: int
     head: memoryview
     body: int  # bytes that follow
+    number: int = 0  # of the batch that this is, or answers
 
 
-def framed(kind: FrameKind, head: bytes, body: Sequence[Buffer] = ()) -> list[Buffer]:
-    """The parts of a frame, for `Outgoing`."""
-    length = sum(memoryview(part).nbytes for part in body)
-    return [_HEADER.pack(_MAGIC, VERSION, kind, len(head), length) + head, *body]
+def framed(kind: FrameKind, head: bytes, body: Sequence[Buffer] = (), number: int = 0) -> list[Buffer]:
+    """The parts of a frame, for `Outgoing`. The parts of the body are of bytes, not of larger items."""
+    return [_HEADER.pack(_MAGIC, VERSION, kind, len(head), number, sum(map(len, body))) + head, *body]
 
 
 class Outgoing:
     """A frame on its way into a socket, which may take it in pieces."""
 
     def __init__(self, parts: Sequence[Buffer]) -> None:
-        self._views = [view for part in parts if (view := memoryview(part).cast("B")).nbytes]
-        self._at = 0  # views before this one are sent
+        self._left = parts
 
     def flush(self, sock: socket.socket) -> bool:
         """Send what the socket takes. Returns whether all is sent. Raises `Lost`."""
-        views = self._views
         try:
-            while self._at < len(views):
-                self._advance(sock.sendmsg(views[self._at : self._at + _MOST_PARTS]))
+            while self._left:
+                self._advance(sock.sendmsg(self._left[:_MOST_PARTS]))
         except BlockingIOError:
             return False
         except OSError as error:
@@ -77,11 +77,12 @@ class Outgoing:
         return True
 
     def _advance(self, sent: int) -> None:
-        while sent and sent >= (length := self._views[self._at].nbytes):
-            sent -= length
-            self._at += 1
-        if sent:
-            self._views[self._at] = self._views[self._at][sent:]
+        for at, part in enumerate(self._left):
+            if sent < len(part):
+                self._left = [memoryview(part)[sent:], *self._left[at + 1 :]]
+                return
+            sent -= len(part)
+        self._left = ()
 
 
 class FrameReader:
@@ -102,15 +103,20 @@ class FrameReader:
         while True:
             wanted = HEADER
             if self._end - self._at >= HEADER:
-                kind, head, body = self._header()
+                kind, head, number, body = self._header()
                 wanted += head
                 if self._end - self._at >= wanted:
                     start, self._at = self._at + HEADER, self._at + wanted
-                    return Frame(kind, self._buffer[start : self._at], body)
+                    return _new(Frame, (kind, self._buffer[start : self._at], body, number))
             self._make_room(wanted)
             if not (got := _receive(sock, [self._buffer[self._end :]])):
                 return None
             self._end += got
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has received more than it has handed out."""
+        return self._end > self._at
 
     def into(self, room: Sequence[memoryview]) -> None:
         """Have the body of the last frame received into `room`, one view after the other."""
@@ -141,8 +147,8 @@ class FrameReader:
         if got:
             self._room[self._view] = self._room[self._view][got:]
 
-    def _header(self) -> tuple[int, int, int]:
-        magic, version, kind, head, body = _HEADER.unpack_from(self._buffer, self._at)
+    def _header(self) -> tuple[int, int, int, int]:
+        magic, version, kind, head, number, body = _HEADER.unpack_from(self._buffer, self._at)
         if magic != _MAGIC:
             raise Lost(f"it does not speak the protocol of clusters: a frame begins with {magic!r}")
         if version != VERSION:
@@ -154,11 +160,14 @@ class FrameReader:
         if head > self.most_head or body > MOST_BODY:
             raise Lost(f"a frame with {head} bytes of head and {body} of body; {self.most_head} and {MOST_BODY} "
                        "are the limits")  # fmt: skip
-        return kind, head, body
+        return kind, head, number, body
 
     def _make_room(self, wanted: int) -> None:
         """Have room for `wanted` bytes from `_at` on, and a window beyond what has come."""
         have = self._end - self._at
+        if not have and wanted <= self._buffer.nbytes:
+            self._at = self._end = 0
+            return
         rest = self._buffer[self._at : self._end]
         if wanted > self._buffer.nbytes:
             larger = memoryview(bytearray(wanted + WINDOW))

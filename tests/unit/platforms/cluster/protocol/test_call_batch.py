@@ -18,25 +18,25 @@ def view(value: object) -> memoryview:
 
 
 def test_a_batch_is_read_as_it_was_sent() -> None:
-    batch = CallBatch(3, 1.5, [BatchCall("f", 4, 10, 2.0), BatchCall("g", 1, 0, 1.0)], 80, 8, [0, 2, 5, 1])
+    batch = CallBatch(1.5, [BatchCall("f", 4, 10, 2.0), BatchCall("g", 1, 0, 1.0)], 80, 8, [0, 2, 5, 1])
     assert call_batch.read_batch(view(batch), 5 + 24) == batch
 
 
 @pytest.mark.parametrize(
     ("batch", "body"),
     [
-        (CallBatch(1, 1.0, [BatchCall("f", 4, 10, 1.0)]), 5),
-        (CallBatch(1, 1.0, [BatchCall("f", -4, 10, 1.0)]), -4),
-        (CallBatch(1, 1.0, [BatchCall("f", 4, -1, 1.0)]), 4),
-        (CallBatch(1, -1.0, []), 0),
-        (CallBatch(1, 1.0, [], 80, 8, [0]), 0),
-        (CallBatch(1, 1.0, [], 80, 8, [9, 2]), 16),
-        (CallBatch(1, 1.0, [], 80, 8, [4, 1, 3, 1]), 16),
-        (CallBatch(1, 1.0, [], 80, 8, [4, 1, 4, 1]), 16),
-        (CallBatch(1, 1.0, [], 80, 8, [-1, 1]), 8),
-        (CallBatch(1, 1.0, [], 80, 8, [1, 0]), 0),
-        (CallBatch(1, 1.0, [], 80, -8, [1, 1]), -8),
-        (CallBatch(1, 1.0, [], -8, 8, [0, 1]), 8),
+        (CallBatch(1.0, [BatchCall("f", 4, 10, 1.0)]), 5),
+        (CallBatch(1.0, [BatchCall("f", -4, 10, 1.0)]), -4),
+        (CallBatch(1.0, [BatchCall("f", 4, -1, 1.0)]), 4),
+        (CallBatch(-1.0, []), 0),
+        (CallBatch(1.0, [], 80, 8, [0]), 0),
+        (CallBatch(1.0, [], 80, 8, [9, 2]), 16),
+        (CallBatch(1.0, [], 80, 8, [4, 1, 3, 1]), 16),
+        (CallBatch(1.0, [], 80, 8, [4, 1, 4, 1]), 16),
+        (CallBatch(1.0, [], 80, 8, [-1, 1]), 8),
+        (CallBatch(1.0, [], 80, 8, [1, 0]), 0),
+        (CallBatch(1.0, [], 80, -8, [1, 1]), -8),
+        (CallBatch(1.0, [], -8, 8, [0, 1]), 8),
     ],
 )
 def test_a_batch_that_does_not_fit_its_body_is_refused(batch: CallBatch, body: int) -> None:
@@ -47,10 +47,10 @@ def test_a_batch_that_does_not_fit_its_body_is_refused(batch: CallBatch, body: i
 @pytest.mark.parametrize(
     ("replies", "body"),
     [
-        (BatchReplies(1, [4], [0.1], [1]), 4),
-        (BatchReplies(1, [4, 4], [0.1], [1, 1]), 8),
-        (BatchReplies(1, [4, 4], [0.1, 0.1], [1, 1]), 9),
-        (BatchReplies(1, [-4, 8], [0.1, 0.1], [1, 1]), 4),
+        (BatchReplies([4], [0.1], [1]), 4),
+        (BatchReplies([4, 4], [0.1], [1, 1]), 8),
+        (BatchReplies([4, 4], [0.1, 0.1], [1, 1]), 9),
+        (BatchReplies([-4, 8], [0.1, 0.1], [1, 1]), 4),
     ],
 )
 def test_replies_that_do_not_fit_are_refused(replies: BatchReplies, body: int) -> None:

@@ -23,7 +23,7 @@ from faasmoe.platforms.cluster.protocol.frame import (
 )
 from faasmoe.platforms.local.protocol.wire import Lost
 
-HEADER_FORM = "<4sHHI4xQ"
+HEADER_FORM = "<4sHHIIQ"
 
 
 class Pieces:
@@ -65,7 +65,7 @@ class Sink:
         return len(taken)
 
 
-def read(sock: object, cuts: Sequence[int] = ()) -> Iterator[tuple[int, bytes, bytes]]:
+def read(sock: object, cuts: Sequence[int] = ()) -> Iterator[tuple[int, bytes, bytes, int]]:
     """All frames of a stream. Bodies are received into rooms cut as given."""
     reader = FrameReader()
     while True:
@@ -76,7 +76,7 @@ def read(sock: object, cuts: Sequence[int] = ()) -> Iterator[tuple[int, bytes, b
         reader.into([body[a:b] for a, b in itertools.pairwise(edges)])
         while not reader.fill(sock):
             pass
-        yield kind, head, bytes(body)
+        yield kind, head, bytes(body), frame.number
 
 
 FRAMES = st.lists(
@@ -96,12 +96,14 @@ def test_any_split_of_a_stream_gives_the_same_frames(
     frames: list[tuple[FrameKind, bytes, list[bytes]]], sent: list[int], received: list[int], cuts: list[int]
 ) -> None:
     sink = Sink(sent)
-    for kind, head, body in frames:
-        outgoing = Outgoing(framed(kind, head, body))
+    for number, (kind, head, body) in enumerate(frames):
+        outgoing = Outgoing(framed(kind, head, body, number))
         while not outgoing.flush(sink):
             pass
     got = read(Pieces(sink.stream, received), cuts)
-    assert [next(got) for _ in frames] == [(kind, head, b"".join(body)) for kind, head, body in frames]
+    assert [next(got) for _ in frames] == [
+        (kind, head, b"".join(body), number) for number, (kind, head, body) in enumerate(frames)
+    ]
     with pytest.raises(Lost, match="closed by the other side"):
         next(got)
 
@@ -109,11 +111,11 @@ def test_any_split_of_a_stream_gives_the_same_frames(
 @pytest.mark.parametrize(
     ("header", "error"),
     [
-        ((b"HTTP", 1, 1, 0, 0), "does not speak the protocol"),
-        ((b"FMcl", 1, 0, 0, 0), "unknown kind 0"),
-        ((b"FMcl", 1, 5, 0, 0), "unknown kind 5"),
-        ((b"FMcl", 1, 1, MOST_HEAD + 1, 0), "are the limits"),
-        ((b"FMcl", 1, 1, 0, 1 << 33), "are the limits"),
+        ((b"HTTP", 2, 1, 0, 0, 0), "does not speak the protocol"),
+        ((b"FMcl", 2, 0, 0, 0, 0), "unknown kind 0"),
+        ((b"FMcl", 2, 4, 0, 0, 0), "unknown kind 4"),
+        ((b"FMcl", 2, 1, MOST_HEAD + 1, 0, 0), "are the limits"),
+        ((b"FMcl", 2, 1, 0, 0, 1 << 33), "are the limits"),
     ],
 )
 def test_what_is_no_frame_ends_the_connection(header: tuple[object, ...], error: str) -> None:
@@ -122,12 +124,12 @@ def test_what_is_no_frame_ends_the_connection(header: tuple[object, ...], error:
 
 
 def test_another_version_is_told_from_garbage() -> None:
-    with pytest.raises(LinkRefused, match=r"it speaks version 7 .* and this is version 1"):
-        next(read(Pieces(struct.pack(HEADER_FORM, b"FMcl", 7, 1, 0, 0), [])))
+    with pytest.raises(LinkRefused, match=r"it speaks version 7 .* and this is version 2"):
+        next(read(Pieces(struct.pack(HEADER_FORM, b"FMcl", 7, 1, 0, 0, 0), [])))
 
 
 def test_a_head_beyond_the_limit_is_refused_before_room_is_made_for_it() -> None:
-    reader, sock = FrameReader(most_head=10), Pieces(struct.pack(HEADER_FORM, b"FMcl", 1, 1, 11, 0), [])
+    reader, sock = FrameReader(most_head=10), Pieces(struct.pack(HEADER_FORM, b"FMcl", 2, 1, 11, 0, 0), [])
     assert reader.head(sock) is None
     with pytest.raises(Lost, match="11 bytes of head"):
         reader.head(sock)
