@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ _LOOPBACK = """\
 route del local 127.0.0.0/8 dev lo table local
 route add local 127.0.0.0/24 dev lo table local src 127.0.0.1
 """
-_WAIT = "echo ready; sleep infinity & wait"  # for bash, which reaps what it inherits
+_WAIT = "echo ready; while :; do sleep infinity & wait; done"  # for bash, which reaps what it inherits
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -123,9 +122,8 @@ class Machine:
                     process.resume()
 
     def kill(self) -> None:
-        """End all its processes, as a loss of power does."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        """End all its processes at once. Others can be started on it."""
+        subprocess.run(self.command(["bash", "-c", "kill -9 -1"]), check=True)
 
     @property
     def _port(self) -> str:

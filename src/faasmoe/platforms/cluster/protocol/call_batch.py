@@ -11,7 +11,6 @@ import msgspec
 from faasmoe.platforms.cluster.protocol.messages import read
 from faasmoe.platforms.local.protocol.wire import Lost
 
-
 GRID = 0.01  # seconds
 
 

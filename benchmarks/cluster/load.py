@@ -1,0 +1,116 @@
+"""Sequences that are generated one after the other, and the gaps between their tokens."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from faasmoe.orchestrator.runtime import Runtime
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
+
+PROMPT, TOKENS = 16, 64
+
+
+@dataclass
+class Sequence:
+    """One that is generated, or was."""
+
+    seed: int
+    tokens: int = 0
+    text: str = ""
+    times: list[float] = field(default_factory=list)  # of its pieces
+    ended: bool = False
+    error: str = ""
+
+
+class Load:
+    """Keeps so many sequences running, from its making to `stop`. A sequence with the same seed has the same prompt."""
+
+    def __init__(self, serving: Runtime, width: int = 4) -> None:
+        self.sequences: list[Sequence] = []
+        self._serving = serving
+        self._seeds = itertools.count()
+        self._changed = threading.Condition()
+        self._stopping = False
+        for _ in range(width):
+            self._begin(next(self._seeds))
+
+    def _begin(self, seed: int) -> None:
+        sequence = Sequence(seed)
+        self.sequences.append(sequence)
+        submit(self._serving, sequence, self._came)
+
+    def _came(self, sequence: Sequence) -> None:
+        with self._changed:
+            self._changed.notify_all()
+            if sequence.ended and not self._stopping:
+                self._begin(next(self._seeds))
+
+    def run(self, seconds: float) -> float:
+        """Let it run on. Returns tokens a second."""
+        began, before = time.monotonic(), self.tokens
+        time.sleep(seconds)
+        return (self.tokens - before) / (time.monotonic() - began)
+
+    @property
+    def tokens(self) -> int:
+        """Of all sequences."""
+        with self._changed:
+            return sum(sequence.tokens for sequence in self.sequences)
+
+    def gap(self, since: float) -> float:
+        """The longest time between two pieces of a sequence, of those that ended after `since`."""
+        with self._changed:
+            spans = [pair for each in self.sequences for pair in itertools.pairwise(each.times)]
+        return max((after - before for before, after in spans if after >= since), default=0.0)
+
+    def stop(self) -> None:
+        """Let those that run come to their end. Raises `TimeoutError`."""
+        with self._changed:
+            self._stopping = True
+            self._wait(self.sequences)
+
+    def failed(self) -> int:
+        """How many have failed so far."""
+        return sum(bool(sequence.error) for sequence in self.sequences)
+
+    def differing(self) -> int:
+        """How many have other texts than when nothing disturbs them; generates all again. For one that has stopped."""
+        done: list[Sequence] = [Sequence(sequence.seed) for sequence in self.sequences]
+        for sequence in done:
+            submit(self._serving, sequence, lambda _: self._notify())
+        with self._changed:
+            self._wait(done)
+        return sum(one.text != other.text for one, other in zip(self.sequences, done, strict=True))
+
+    def _wait(self, sequences: list[Sequence]) -> None:
+        if not self._changed.wait_for(lambda: all(sequence.ended for sequence in sequences), 600):
+            raise TimeoutError("sequences have not ended")
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def submit(serving: Runtime, sequence: Sequence, came: Callable[[Sequence], None]) -> None:
+    """Have a sequence generated; `came` is called with it for each piece."""
+    chance = torch.Generator().manual_seed(sequence.seed)
+    vocabulary = int(serving.plan.architecture.text_config.vocab_size)
+    prompt = torch.randint(vocabulary, (PROMPT,), generator=chance).tolist()
+    params = SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True)
+
+    def receive(piece: Piece) -> None:
+        sequence.times.append(time.monotonic())
+        sequence.tokens, sequence.text = piece.tokens, sequence.text + piece.text
+        sequence.ended, sequence.error = piece.last, piece.error or ""
+        came(sequence)
+
+    request = GenerationRequest(
+        f"{time.monotonic_ns()}", tuple(prompt), params, tenant=f"tenant-{sequence.seed % 4}"
+    )
+    serving.engine.submit(request, receive)

@@ -1,0 +1,91 @@
+"""What users notice when a node is lost, or leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from tests import nodes
+
+from benchmarks.cluster.load import Load
+from benchmarks.cluster.nodes import KEEP_ALIVE, Cluster, cluster, first_core, last_core
+from benchmarks.figures import Figures
+
+WARM, AFTER = 3.0, 6.0  # seconds of load before and after the loss
+EVERY, AWAY = 30.0, 1.0  # seconds between kills, and until the node is started again
+
+
+def measure_kill(model: Path, folder: Path) -> Figures:
+    """A node whose functions have no replica is killed under load."""
+    return _stall(model, folder, "node_kill", lambda its: its.machines[1].kill())
+
+
+def measure_partition(model: Path, folder: Path) -> Figures:
+    """A node is cut off in silence under load."""
+    return _stall(model, folder, "partition", lambda its: its.machines[1].cut())
+
+
+def _stall(model: Path, folder: Path, name: str, act: Callable[[Cluster], None]) -> Figures:
+    with cluster(folder, [first_core(), last_core()]) as its, its.serving(model) as running:
+        load = Load(running.serving)
+        load.run(WARM)
+        usual = load.gap(0.0)
+        began = time.monotonic()
+        act(its)
+        load.run(AFTER)
+        load.stop()
+        stall = load.gap(began)
+        return {
+            f"{name}_stall_s": stall,
+            f"{name}_usual_gap_s": usual,
+            f"{name}_failed": load.failed(),
+            f"{name}_differing": load.differing(),
+        }
+
+
+def measure_kills(model: Path, folder: Path, seconds: float) -> Figures:
+    """A node is killed every 30 s and started again, beside the same time without."""
+    with (
+        cluster(folder, [first_core(), last_core()]) as its,
+        its.serving(model) as running,
+        ExitStack() as again,
+    ):
+        load = Load(running.serving)
+        load.run(WARM)
+        undisturbed = load.run(seconds / 2)
+        began = time.monotonic()
+        rates = []
+        while time.monotonic() < began + seconds:
+            its.machines[1].kill()
+            rates.append(load.run(AWAY))
+            again.enter_context(_started_again(its))
+            rates.append(load.run(EVERY - AWAY))
+        disturbed = (sum(rates[::2]) * AWAY + sum(rates[1::2]) * (EVERY - AWAY)) / (EVERY * len(rates) / 2)
+        load.stop()
+        return {
+            "kills_throughput_loss_percent": 100 * (1 - disturbed / undisturbed),
+            "kills_failed": load.failed(),
+            "kills_longest_gap_s": load.gap(began),
+            "kills_differing": load.differing(),
+        }
+
+
+def _started_again(its: Cluster) -> AbstractContextManager[nodes.Agent]:
+    agent = its.agents[1]
+    return nodes.agent(its.folder, agent.name, *KEEP_ALIVE, listen=agent.address, machine=its.machines[1])
+
+
+def measure_drain(model: Path, folder: Path) -> Figures:
+    """A node is told to end under load."""
+    with cluster(folder, [first_core(), last_core()]) as its, its.serving(model) as running:
+        load = Load(running.serving)
+        load.run(WARM)
+        began = time.monotonic()
+        its.agents[1].process.terminate()
+        its.agents[1].process.wait(60)
+        took = time.monotonic() - began
+        load.run(2.0)
+        load.stop()
+        return {"drain_failed": load.failed(), "drain_s": took, "drain_longest_gap_s": load.gap(began)}
