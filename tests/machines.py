@@ -52,15 +52,15 @@ class Machine:
     address: str
     pid: int  # of the first process of its process namespace
     cores: Sequence[int]
+    group: ControlGroup | None = field(repr=False)  # None where none can be made
     _runtime: Path
     _switch: _Switch = field(repr=False)
-    _group: ControlGroup | None = field(repr=False)
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """The command that runs `arguments` on the machine."""
         entry = ["taskset", "-c", ",".join(map(str, self.cores))]
         entry += ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-i", "-u", *arguments]
-        return self._group.command(entry) if self._group else entry
+        return self.group.command(entry) if self.group else entry
 
     def start(self, arguments: Sequence[str]) -> Entered:
         """A process whose standard output is a pipe, and which keeps its run files to itself."""
@@ -97,14 +97,6 @@ class Machine:
                 yield
         finally:
             self.mend()
-
-    @contextmanager
-    def slowed(self, share: float) -> Iterator[None]:
-        """Give its processes this share of a core's time. Raises `OSError` without a control group."""
-        if self._group is None:
-            raise OSError(f"machine {self.name} has no control group")
-        with self._group.limited(share):
-            yield
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -198,7 +190,7 @@ def network(count: int, cores: Sequence[Sequence[int]] = (), memory: int | None 
                 cores=cores[i] if cores else every,
                 _runtime=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="machine-"))),
                 _switch=switch,
-                _group=group,
+                group=group,
             )
             switch.plug_in(machine.name, machine.address, pid)
             machines.append(machine)

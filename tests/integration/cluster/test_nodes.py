@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
-from faasmoe.engine.experts.dispatch import Dispatch, write_functions
+from faasmoe.engine.experts.dispatch import write_functions
 from faasmoe.experts import PRELOAD
-from faasmoe.model.checkpoint.source import resolve
-from faasmoe.model.dense.attention import Span
-from faasmoe.model.dense.dense import DenseModel
-from faasmoe.model.plan import ModelPlan, make_plan
+from faasmoe.model.plan import ModelPlan
 from faasmoe.platforms import registry
-from faasmoe.platforms.base import Call, Platform, Replies
-from faasmoe.platforms.buffer import Buffer
+from faasmoe.platforms.base import Call
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from tests import nodes
 from tests.conformance.conftest import soon, spec
-from tests.tiny import save_tiny
+from tests.integration.cluster.generation import STEPS, Interfering, logits, states
 from tests.waiting import wait_until
-
-PROMPT = list(range(5, 18))
-STEPS = 8
-
-
-class Interfering:
-    """A platform that lets things happen when batches of calls have been sent: `acts` by the batch's number, from 1."""
-
-    def __init__(self, platform: Platform, acts: Mapping[int, Callable[[], object]]) -> None:
-        self._platform, self._acts, self._sent = platform, acts, 0
-        self.capabilities = platform.capabilities
-
-    def invoke_many(
-        self,
-        calls: Sequence[Call],
-        deadline: float,
-        shared: Buffer | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Replies:
-        self._sent += 1
-        return self._platform.invoke_many(calls, deadline, shared, self._acts.get(self._sent, meanwhile))
-
-
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> ModelPlan:
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny("qwen2_moe", folder)
-    return make_plan(resolve(str(folder)), 2, "float32")
-
-
-@pytest.fixture(scope="module")
-def reference(plan: ModelPlan, tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
-    """The logits of all steps on one machine."""
-    with registry.start("local", PRELOAD) as platform:
-        platform.deploy(write_functions(plan.blocks, tmp_path_factory.mktemp("artifacts")))
-        return logits(plan, platform)
 
 
 @pytest.fixture
@@ -74,26 +34,6 @@ def platform(agents: list[nodes.Agent], tmp_path: Path, plan: ModelPlan) -> Iter
     with registry.start("nodes", PRELOAD, **nodes.options(tmp_path)) as running:
         running.deploy(write_functions(plan.blocks, tmp_path / "artifacts"))
         yield running
-
-
-def logits(plan: ModelPlan, platform: Platform) -> torch.Tensor:
-    """`[STEPS, vocabulary]`: of a prompt and of the greedy tokens after it."""
-    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
-    model.start(Dispatch(platform, plan.blocks), threads=1)
-    state = model.state_spec.allocate()
-    state.reserve(len(PROMPT) + STEPS)
-    tokens, done, rows = list(PROMPT), 0, []
-    for _ in range(STEPS):
-        new = tokens[done:]
-        positions = list(range(done, len(tokens)))
-        rows.append(model.forward(new, positions, [Span(state, len(new))], [len(new) - 1])[0].clone())
-        done = len(tokens)
-        tokens.append(int(rows[-1].argmax()))
-    return torch.stack(rows)
-
-
-def states(platform: ClusterPlatform) -> dict[str, str]:
-    return {link.name: platform.membership.state(link) for link in platform.membership.links}
 
 
 def test_logits_have_the_bits_of_one_machine(
@@ -220,6 +160,20 @@ def test_clients_of_a_pool_learn_from_each_other(agents: list[nodes.Agent], tmp_
         assert [function.invocations for function in other.status().functions] == [2]
         assert entry.running is not None
         assert head.address in entry.running(None)
+
+
+def test_clients_go_on_when_the_head_of_their_pool_is_gone(agents: list[nodes.Agent], tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("A:")
+    entry = registry.find("nodes")
+    assert entry.connect is not None
+    with registry.start("nodes", (), **nodes.options(tmp_path)) as head:
+        head.deploy([spec(f"f{i}", "echo", tmp_path / "artifact") for i in range(4)])
+        client = entry.connect(head.address)
+    calls = [Call(f"f{i}", [b"x"]) for i in range(4)]
+    with client:
+        assert [bytes(reply) for reply in client.invoke_many(calls, soon())] == [b"A:x"] * 4
+        agents[0].process.kill()
+        assert [bytes(reply) for reply in client.invoke_many(calls, soon())] == [b"A:x"] * 4
 
 
 def test_a_node_that_is_started_again_is_told_what_it_has_missed(tmp_path: Path) -> None:

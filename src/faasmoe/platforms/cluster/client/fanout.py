@@ -21,7 +21,7 @@ from faasmoe.platforms.cluster.protocol.call_batch import GRID, BatchCall, Batch
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Failure
-from faasmoe.platforms.cluster.protocol.patience import Patience
+from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _NUMBERS = 1 << 32  # that a header can hold
@@ -62,7 +62,7 @@ class ClusterFanout:
         self._number = 0
         self._waiting: list[int] = []  # calls that have no node
         self._poll = select.poll()
-        self._patience = Patience()
+        self._awaited = BusyPoll()
 
     def run(
         self,
@@ -171,7 +171,7 @@ class ClusterFanout:
         if not self._shipments:
             self._membership.wait(self._version, min(left, _WAIT))
             return
-        for fd, _ in self._patience.wait(self._poll, min(left, _WAIT if self._waiting else _TICK)):
+        for fd, _ in self._awaited.wait(self._poll, min(left, _WAIT if self._waiting else _TICK)):
             shipment = self._shipments[fd]
             try:
                 self._progress(shipment)

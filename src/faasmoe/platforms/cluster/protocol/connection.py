@@ -11,7 +11,7 @@ from typing import TypeVar
 from faasmoe.platforms.cluster.protocol import messages
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, FrameReader, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Answered, Asked, ClusterMessage, TurnedAway
-from faasmoe.platforms.cluster.protocol.patience import Patience
+from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _IDLE, _INTERVAL, _PROBES = 5, 2, 3  # seconds, seconds and number of the kernel's probes of a silent peer
@@ -31,7 +31,7 @@ class Connection:
         self.reader = FrameReader(most_head)
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
-        self._patience = Patience()
+        self._awaited = BusyPoll()
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -62,7 +62,7 @@ class Connection:
         """The next frame, waited for as long as it takes, and for a moment awake. Raises `Lost`."""
         while True:
             if not self.reader.holds:
-                self._patience.wait(self._readable, None)
+                self._awaited.wait(self._readable, None)
             if frame := self.reader.head(self.socket):
                 return frame
             _wait(self._readable, None)
