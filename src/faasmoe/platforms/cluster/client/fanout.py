@@ -17,11 +17,11 @@ from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.rows import runs_of, views_of
 from faasmoe.platforms.cluster.placement.routing_table import RoutingTable
 from faasmoe.platforms.cluster.protocol import call_batch, messages
+from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.cluster.protocol.call_batch import GRID, BatchCall, BatchReplies, CallBatch
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Failure
-from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _NUMBERS = 1 << 32  # that a header can hold

@@ -1,4 +1,4 @@
-"""Busy polling: looking again and again for a moment instead of sleeping at once, as a sleeping core takes time to wake.
+"""Busy polling: looking again and again for a moment instead of sleeping at once, as a core takes time to wake.
 
 See decision 36.
 """

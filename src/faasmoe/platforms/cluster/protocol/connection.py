@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, FrameReader, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Answered, Asked, ClusterMessage, TurnedAway
-from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _IDLE, _INTERVAL, _PROBES = 5, 2, 3  # seconds, seconds and number of the kernel's probes of a silent peer
