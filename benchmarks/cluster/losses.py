@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 from tests import nodes
+from tests.waiting import wait_until
 
 from benchmarks.cluster.load import Load
 from benchmarks.cluster.nodes import KEEP_ALIVE, Cluster, cluster, first_core, last_core
 from benchmarks.figures import Figures
+from faasmoe.platforms.cluster.placement.placement import Function
 
 WARM, AFTER = 3.0, 6.0  # seconds of load before and after the loss
+PLANNED = 120.0  # within which functions are where they are to be
 EVERY, AWAY = 30.0, 1.0  # seconds between kills, and until the node is started again
 
 
 def measure_kill(model: Path, folder: Path) -> Figures:
-    """A node whose functions have no replica is killed under load."""
-    return _stall(model, folder, "node_kill", lambda its: its.machines[1].kill())
+    """A node is killed under load: without replicas, and with two of each function, whatever its load."""
+    figures = _stall(model, folder / "single", "node_kill", lambda its: its.machines[1].kill())
+    with patch("faasmoe.platforms.cluster.placement.plan.replicate", _two_of_each):
+        return figures | _stall(model, folder / "two", "replica_kill", lambda its: its.machines[1].kill(), 2)
+
+
+def _two_of_each(functions: Sequence[Function], _: object, nodes: int, __: object) -> list[int]:
+    return [min(2, nodes)] * len(functions)
 
 
 def measure_partition(model: Path, folder: Path) -> Figures:
@@ -27,19 +37,20 @@ def measure_partition(model: Path, folder: Path) -> Figures:
     return _stall(model, folder, "partition", lambda its: its.machines[1].cut())
 
 
-def _stall(model: Path, folder: Path, name: str, act: Callable[[Cluster], None]) -> Figures:
+def _stall(model: Path, folder: Path, name: str, act: Callable[[Cluster], None], copies: int = 1) -> Figures:
     with cluster(folder, [first_core(), last_core()]) as its, its.serving(model) as running:
         load = Load(running.serving)
         load.run(WARM)
-        usual = load.gap(0.0)
+        membership = running.serving.platform.membership
+        if not wait_until(lambda: all(len(hosts) == copies for hosts in membership.hosts.values()), PLANNED):
+            raise RuntimeError(f"functions have not {copies} hosts each: {membership.hosts}")
+        load.run(WARM)
         began = time.monotonic()
         act(its)
         load.run(AFTER)
         load.stop()
-        stall = load.gap(began)
         return {
-            f"{name}_stall_s": stall,
-            f"{name}_usual_gap_s": usual,
+            f"{name}_stall_s": load.gap(began),
             f"{name}_failed": load.failed(),
             f"{name}_differing": load.differing(),
         }

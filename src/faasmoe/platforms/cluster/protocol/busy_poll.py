@@ -9,7 +9,7 @@ import os
 import select
 import time
 
-AWAKE = 200e-6  # seconds of looking; a core takes 25 us to wake (`python -m benchmarks.bare`)
+AWAKE = 500e-6  # seconds of looking; a core takes 25 us to wake (`python -m benchmarks.bare`)
 
 
 class BusyPoll:
