@@ -51,12 +51,9 @@ class Connection:
 
     def frame(self, deadline: float | None) -> Frame:
         """The next frame, without its body. Raises `Lost`."""
-        while True:
-            if not self.reader.holds:
-                _wait(self._readable, deadline)
-            if frame := self.reader.head(self.socket):
-                return frame
+        while (frame := self.reader.head(self.socket)) is None:
             _wait(self._readable, deadline)
+        return frame
 
     def batch(self) -> Frame:
         """The next frame, waited for as long as it takes, and for a moment awake. Raises `Lost`."""
