@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from faasmoe.orchestrator.runtime import Runtime
-from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
+from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, TokenLogprob
 
 PROMPT, TOKENS = 16, 64
 
@@ -21,9 +21,7 @@ class Sequence:
     """One that is generated, or was."""
 
     seed: int
-    tokens: int = 0
-    text: str = ""
-    times: list[float] = field(default_factory=list)  # of its pieces
+    scores: list[TokenLogprob] = field(default_factory=list)  # of its tokens
     ended: bool = False
     error: str = ""
 
@@ -37,6 +35,9 @@ class Load:
         self._seeds = itertools.count()
         self._changed = threading.Condition()
         self._stopping = False
+        self._steps: list[tuple[float, int]] = []  # when each ended, and its tokens
+        self._observer = serving.engine._observer
+        serving.engine._observer = self._step
         for _ in range(width):
             self._begin(next(self._seeds))
 
@@ -51,23 +52,22 @@ class Load:
             if sequence.ended and not self._stopping:
                 self._begin(next(self._seeds))
 
+    def _step(self, report: StepStats) -> None:
+        self._steps.append((time.monotonic(), report.tokens))
+        if self._observer:
+            self._observer(report)
+
     def run(self, seconds: float) -> float:
         """Let it run on. Returns tokens a second."""
-        began, before = time.monotonic(), self.tokens
+        began = time.monotonic()
         time.sleep(seconds)
-        return (self.tokens - before) / (time.monotonic() - began)
-
-    @property
-    def tokens(self) -> int:
-        """Of all sequences."""
-        with self._changed:
-            return sum(sequence.tokens for sequence in self.sequences)
+        took = time.monotonic() - began
+        return sum(tokens for ended, tokens in list(self._steps) if began <= ended < began + took) / took
 
     def gap(self, since: float) -> float:
-        """The longest time between two pieces of a sequence, of those that ended after `since`."""
-        with self._changed:
-            spans = [pair for each in self.sequences for pair in itertools.pairwise(each.times)]
-        return max((after - before for before, after in spans if after >= since), default=0.0)
+        """The longest time between two steps, of those that ended after `since`: all sequences take part in each."""
+        times = [ended for ended, _ in self._steps]
+        return max((after - before for before, after in itertools.pairwise(times) if after >= since), default=0.0)
 
     def stop(self) -> None:
         """Let those that run come to their end. Raises `TimeoutError`."""
@@ -80,13 +80,13 @@ class Load:
         return sum(bool(sequence.error) for sequence in self.sequences)
 
     def differing(self) -> int:
-        """How many have other texts than when nothing disturbs them; generates all again. For one that has stopped."""
+        """How many have other tokens, or scores of them, than when nothing disturbs them; generates all again. For one that has stopped."""
         done: list[Sequence] = [Sequence(sequence.seed) for sequence in self.sequences]
         for sequence in done:
             submit(self._serving, sequence, lambda _: self._notify())
         with self._changed:
             self._wait(done)
-        return sum(one.text != other.text for one, other in zip(self.sequences, done, strict=True))
+        return sum(one.scores != other.scores for one, other in zip(self.sequences, done, strict=True))
 
     def _wait(self, sequences: list[Sequence]) -> None:
         if not self._changed.wait_for(lambda: all(sequence.ended for sequence in sequences), 600):
@@ -102,11 +102,10 @@ def submit(serving: Runtime, sequence: Sequence, came: Callable[[Sequence], None
     chance = torch.Generator().manual_seed(sequence.seed)
     vocabulary = int(serving.plan.architecture.text_config.vocab_size)
     prompt = torch.randint(vocabulary, (PROMPT,), generator=chance).tolist()
-    params = SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True)
+    params = SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True, logprobs=0)
 
     def receive(piece: Piece) -> None:
-        sequence.times.append(time.monotonic())
-        sequence.tokens, sequence.text = piece.tokens, sequence.text + piece.text
+        sequence.scores += piece.logprobs
         sequence.ended, sequence.error = piece.last, piece.error or ""
         came(sequence)
 
