@@ -10,7 +10,7 @@ import select
 import threading
 import time
 
-AWAKE = 5e-3  # seconds of looking; a core takes 25 us to wake (`python -m benchmarks.bare`), and Python as much to be warm
+AWAKE = 5e-3  # seconds; a core takes 25 us to wake (`python -m benchmarks.bare`), and its caches longer
 
 _turn = threading.Lock()  # several threads that look would keep the interpreter from those that work
 
