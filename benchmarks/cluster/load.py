@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from faasmoe.engine.stats import StepStats
 from faasmoe.orchestrator.runtime import Runtime
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams, TokenLogprob
 
@@ -80,7 +81,10 @@ class Load:
         return sum(bool(sequence.error) for sequence in self.sequences)
 
     def differing(self) -> int:
-        """How many have other tokens, or scores of them, than when nothing disturbs them; generates all again. For one that has stopped."""
+        """How many have other tokens, or scores of them, than when nothing disturbs them.
+
+        Generates all again. For a load that has stopped.
+        """
         done: list[Sequence] = [Sequence(sequence.seed) for sequence in self.sequences]
         for sequence in done:
             submit(self._serving, sequence, lambda _: self._notify())
