@@ -11,10 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.machines import Machine
-
-SECRET = "a secret that is long enough for tests"
-
 
 @dataclass(frozen=True)
 class Agent:
@@ -27,13 +23,6 @@ class Agent:
         return int(self.address.rpartition(":")[2])
 
 
-def secret_file(folder: Path, secret: str = SECRET) -> Path:
-    file = folder / "secret"
-    file.write_text(secret)
-    file.chmod(0o600)
-    return file
-
-
 @contextmanager
 def agent(
     folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0", machine: Machine | None = None
@@ -44,8 +33,9 @@ def agent(
     """
     listen = f"{machine.address}:0" if machine and listen.startswith("127.0.0.1:") else listen
     command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--name", name, "--listen", listen]
-    command += ["--secret-file", str(folder / "secret"), "--log-level", "warning", *arguments]
-    process = machine.start(command) if machine else _start(command)
+    command += ["--cluster-folder", str(folder / "cluster"), "--log-level", "warning", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -66,12 +56,8 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def cluster(
-    folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str, machines: Sequence[Machine] = ()
-) -> Iterator[list[Agent]]:
-    """Agents with a secret and a list of them in `folder`; see `options`. Each on its machine, if there are any."""
-    secret_file(folder)
-    hosts = machines or [None] * len(names)
+def cluster(folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str) -> Iterator[list[Agent]]:
+    """Agents with an authority and a list of them in `folder`; see `options`."""
     with ExitStack() as stack:
         agents = [
             stack.enter_context(agent(folder, name, *arguments, machine=host))
@@ -83,4 +69,4 @@ def cluster(
 
 def options(folder: Path) -> dict[str, object]:
     """Options of the platform for the cluster in `folder`."""
-    return {"nodes_file": str(folder / "nodes"), "secret_file": str(folder / "secret")}
+    return {"nodes_file": str(folder / "nodes"), "cluster_folder": str(folder / "cluster")}

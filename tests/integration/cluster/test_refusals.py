@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from faasmoe.errors import OptionError, PlatformError
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.cluster.protocol.frame import HEADER
-from tests import nodes
+from faasmoe.platforms.cluster.protocol.tls import TlsSocket, secured
+from tests import authorities, nodes
 from tests.conformance.conftest import spec
 
 
@@ -34,6 +36,14 @@ def connected(agent: nodes.Agent) -> socket.socket:
     return socket.create_connection(("127.0.0.1", agent.port), 10)
 
 
+def as_server(agent: nodes.Agent, folder: Path) -> TlsSocket:
+    """A connection with the server's certificate."""
+    context = authorities.server(folder / "cluster").context(serving=False)
+    secure = secured(connected(agent), context, time.monotonic() + 10)
+    secure.settimeout(10)
+    return secure
+
+
 def is_closed(sock: socket.socket) -> bool:
     """Whether the agent closes the connection, whatever it says before."""
     try:
@@ -49,16 +59,15 @@ def serves(folder: Path) -> bool:
         return platform.state == "ok"
 
 
-def test_a_client_with_another_secret_is_told_so(agent: nodes.Agent, folder: Path, tmp_path: Path) -> None:
-    nodes.secret_file(tmp_path, "another secret, as long as it must be")
-    given = {**nodes.options(folder), "secret_file": str(tmp_path / "secret")}
-    with pytest.raises(PlatformError, match=rf"node at {agent.address}: it has another secret"):
+def test_a_server_of_another_cluster_is_told_so(agent: nodes.Agent, folder: Path, tmp_path: Path) -> None:
+    given = {**nodes.options(folder), "cluster_folder": str(tmp_path / "other")}
+    with pytest.raises(PlatformError, match=rf"node at {agent.address}: it belongs to another cluster"):
         registry.start("nodes", (), **given)
     assert serves(folder)
 
 
 def test_another_version_of_the_protocol_is_told_ours(agent: nodes.Agent, folder: Path) -> None:
-    with connected(agent) as sock:
+    with as_server(agent, folder) as sock:
         sock.sendall(struct.pack("<4sHHI4xQ", b"FMcl", 99, 1, 0, 0))
         answer = sock.recv(4096)
         assert struct.unpack_from("<4sH", answer) == (b"FMcl", 1)
@@ -82,9 +91,10 @@ def test_another_version_of_the_protocol_is_told_ours(agent: nodes.Agent, folder
 def test_garbage_and_frames_that_are_too_large_end_the_connection(
     agent: nodes.Agent, folder: Path, garbage: bytes
 ) -> None:
-    with connected(agent) as sock:
-        sock.sendall(garbage)
-        assert is_closed(sock)
+    for connection in (connected(agent), as_server(agent, folder)):
+        with connection as sock:
+            sock.sendall(garbage)
+            assert is_closed(sock)
     assert serves(folder)
 
 
@@ -112,7 +122,6 @@ def test_weights_that_are_missing_are_named_and_nothing_is_deployed(
 
 
 def test_nobody_listening_is_named(folder: Path, tmp_path: Path) -> None:
-    nodes.secret_file(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "nodes").write_text(f"127.0.0.1:{port}")
@@ -125,31 +134,24 @@ def test_nobody_listening_is_named(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--listen", "0.0.0.0:0"], "must be a loopback address"),
         (["--listen", "nowhere"], "must be HOST:PORT"),
         (["--name", "a b"], "--name 'a b': must be 1 to 64 characters"),
-        (["--secret-file", "/nowhere"], "secret_file /nowhere: cannot be read"),
+        (["--join", "127.0.0.1:1", "--token-file", "/nowhere"], "/nowhere: cannot be read"),
+        (["--cluster-folder", "/proc/nowhere"], "/proc/nowhere: cannot be made"),
     ],
 )
 def test_options_of_an_agent_are_checked(
     agent: nodes.Agent, folder: Path, arguments: list[str], error: str
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "faasmoe.cli.main",
-        "node",
-        "--secret-file",
-        str(folder / "secret"),
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--cluster-folder", str(folder / "cluster")]
+    command += arguments
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert error in ended.stderr
 
 
 def test_a_port_that_is_taken_is_refused(agent: nodes.Agent, folder: Path) -> None:
-    command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--secret-file", str(folder / "secret")]
+    command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--cluster-folder", str(folder / "cluster")]
     command += ["--listen", agent.address]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2

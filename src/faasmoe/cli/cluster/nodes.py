@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from faasmoe.cli.numeric import real
+from faasmoe.cli.cluster import tokens
+from faasmoe.cli.cluster.options import ClusterFolderOption
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError, PlatformError
@@ -28,17 +29,24 @@ _NAMED = 5  # functions in an error
 _STYLES = {"ready": "green", "draining": "yellow", "drained": "yellow", "lost": "red", "refused": "red"}
 
 
-app = typer.Typer()
-
-Pool = Annotated[
-    str | None,
-    typer.Option(help="Run folder of the server's pool; needed only if several servers run.", show_default=False),
-]
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(tokens.app, name="token")
 
 
-@app.callback(invoke_without_command=True)
-def nodes(context: typer.Context, pool: Pool = None, as_json: Json = False) -> None:
+@app.callback()
+def nodes(
+    context: typer.Context,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            help="Run folder of the server's pool; needed only if several servers run.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the nodes of a running server: state, memory, functions, calls, bytes, round trip."""
+    if context.invoked_subcommand is not None:
+        return
     from faasmoe.platforms.cluster.client.node_facts import node_facts
 
     if context.invoked_subcommand is not None:
@@ -97,6 +105,18 @@ def _connect(pool: str | None) -> ClusterPlatform:
     from faasmoe.platforms.cluster.client.pool_file import pools
 
     return ClusterPlatform.of_pool(_choose(list(map(str, pools())), pool))
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of a node that has joined.")],
+    cluster_folder: ClusterFolderOption = None,
+) -> None:
+    """Have a node that has joined no longer belong to the cluster. Run it on the server's machine."""
+    from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
+    from faasmoe.platforms.cluster.authority.members import MemberBook
+
+    MemberBook(ClusterFolder.of(cluster_folder).path).remove(name)
 
 
 def _choose(found: list[str], asked: str | None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
@@ -46,7 +48,7 @@ class Catalogue:
         """Entries for deployed functions that other nodes are to run than before."""
         stamp = self.stamp + 1
         return [
-            CatalogueEntry(entry.name, stamp, entry.spec, entry.content, hosts[name])
+            msgspec.structs.replace(entry, stamp=stamp, hosts=hosts[name])
             for name, entry in self.functions().items()
             if hosts.get(name, entry.hosts) != entry.hosts
         ]

@@ -1,1 +1,1 @@
-"""The platform `nodes`: a cluster whose nodes a file lists."""
+"""The platform `nodes`: a cluster whose nodes a file lists, or which join by a token."""

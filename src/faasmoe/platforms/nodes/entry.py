@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 
+from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from faasmoe.platforms.cluster.client.pool_file import PoolFile, pools
+from faasmoe.platforms.nodes.node_discovery import NodeDiscovery
 from faasmoe.platforms.nodes.options import NodesOptions
 from faasmoe.platforms.registry import PlatformEntry
 
@@ -16,11 +17,15 @@ NAME = "nodes"
 
 def _start(options: NodesOptions, _: Sequence[str]) -> ClusterPlatform:
     """Agents have preloaded what functions need."""
-    discovery = options.discovery()
-    nodes = tuple(discovery.nodes())
-    secret = Path(options.secret_file).absolute()
-    pool = PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, secret=secret)
-    return ClusterPlatform(pool, discovery)
+    folder = ClusterFolder.of(options.cluster_folder)
+    discovery = NodeDiscovery(options, folder)
+    try:
+        nodes = tuple(discovery.first())
+        pool = PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, identity=folder.server.folder)
+        return ClusterPlatform(pool, discovery)
+    except BaseException:
+        discovery.close()
+        raise
 
 
 ENTRY = PlatformEntry(

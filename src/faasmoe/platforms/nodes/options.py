@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from faasmoe.errors import OptionError
-from faasmoe.platforms.cluster.addresses import read_nodes
-from faasmoe.platforms.cluster.client.discovery import FileDiscovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,15 +12,16 @@ class NodesOptions:
     """Where the nodes are. Their own options, such as their memory, are those of `faasmoe node`."""
 
     nodes_file: str = field(
-        default="", metadata={"help": "File with the nodes' addresses, HOST:PORT one a line; needed."}
+        default="", metadata={"help": "File with the nodes' addresses, HOST:PORT one a line. It may change."}
     )
-    secret_file: str = field(
-        default="", metadata={"help": "File with the secret that the nodes were started with; needed."}
+    join: str = field(default="", metadata={"help": "HOST:PORT on which nodes may join by a token."})
+    cluster_folder: str = field(
+        default="", metadata={"help": "Folder of the cluster's keys; empty: cluster in the user's data folder."}
     )
 
-    def discovery(self) -> FileDiscovery:
-        """What tells the nodes. Raises `OptionError`."""
-        for name in ("nodes_file", "secret_file"):
-            if not getattr(self, name):
-                raise OptionError(f"--platform nodes needs --platform-option {name}=FILE")
-        return FileDiscovery(Path(self.nodes_file).absolute(), read_nodes)
+    def check(self) -> None:
+        """Raises `OptionError` if there would never be a node."""
+        if not self.nodes_file and not self.join:
+            raise OptionError(
+                "--platform nodes needs --platform-option join=HOST:PORT or nodes_file=FILE, or both"
+            )

@@ -14,26 +14,31 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.agent.claim import NodeClaim
 from faasmoe.platforms.cluster.agent.orders import NodeOrders
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.protocol import handshake
 from faasmoe.platforms.cluster.protocol.connection import Connection, prepare
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
-from faasmoe.platforms.cluster.protocol.handshake import HANDSHAKE_HEAD
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
     Beat,
     BeatReply,
+    Failure,
     Hello,
+    Install,
     NodeReport,
     Traffic,
     TurnedAway,
     Welcome,
     Willingness,
 )
-from faasmoe.platforms.cluster.weights.options import WeightsOptions
+from faasmoe.platforms.cluster.protocol.tls import Peer
+from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.wire import Lost
@@ -44,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 128
 _MOST_CONNECTIONS = 512  # at once; more are closed at once
+_MOST_HALF_OPEN = 64  # of these that have not shown yet whose they are
 _HELLO_SECONDS = 5.0  # for a whole handshake
 _SILENCE = 10.0  # seconds without a heartbeat after which a client is gone
 _REPLY_SECONDS = 30.0  # for a client to take a reply
@@ -58,8 +64,9 @@ class _Guest:
     """A connection that was admitted."""
 
     connection: Connection
+    peer: Peer
     hello: Hello
-    batches: Batches | None
+    batches: Batches | None = None
 
 
 class NodeAgent(Closeable):
@@ -69,10 +76,9 @@ class NodeAgent(Closeable):
         self,
         name: str,
         listener: socket.socket,
-        secret: bytes,
+        identity: ClusterIdentity,
         options: LocalOptions,
         preload: Sequence[str],
-        weights: WeightsOptions,
     ) -> None:
         """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
 
@@ -81,9 +87,8 @@ class NodeAgent(Closeable):
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._listener = listener
-        self._secret = secret
-        self._clients = platform
-        self._platform = platform(replace(options, preload=tuple(preload)))
+        self._identity = identity
+        self._platform = LocalPlatform(replace(options, preload=tuple(preload)))
         self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
         self._orders = NodeOrders(
             name, self._platform, self._platform.folder / "artifacts", weights.finder(), self._report
@@ -92,6 +97,7 @@ class NodeAgent(Closeable):
         self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
         self._guests: set[_Guest] = set()
         self._threads = 0
+        self._half_open = threading.BoundedSemaphore(_MOST_HALF_OPEN)
         self._gone = Traffic()  # of connections that have ended
         self._work: Counter[str] = Counter()  # of their calls, by function
         self._state: Willingness = "ready"
@@ -148,44 +154,68 @@ class NodeAgent(Closeable):
 
     def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
         with self._lock:
-            full = self._threads >= _MOST_CONNECTIONS
+            full = self._threads >= _MOST_CONNECTIONS or not self._half_open.acquire(blocking=False)
             self._threads += not full
         if full:
-            log.warning("node %s: %d connections are open; one from %s is refused", self.name,
-                        _MOST_CONNECTIONS, address[0])  # fmt: skip
+            log.warning("node %s: too many connections are open; one from %s is refused", self.name, address[0])
             sock.close()
             return
         threading.Thread(target=self._serve, args=(sock, address[0]), name="client", daemon=True).start()
 
     def _serve(self, sock: socket.socket, address: str) -> None:
         try:
-            with sock:
-                if sock.family != socket.AF_UNIX:
-                    prepare(sock)
-                self._welcome_guest(Connection(sock, HANDSHAKE_HEAD), address)
+            try:
+                guest = self._meet(sock, address)
+            finally:
+                self._half_open.release()
+            if guest is not None:
+                self._welcome_guest(guest, address)
         finally:
             with self._lock:
                 self._threads -= 1
 
-    def _welcome_guest(self, connection: Connection, address: str) -> None:
+    def _meet(self, sock: socket.socket, address: str) -> _Guest | None:
+        """Find out whose connection it is. None, and it is closed, if it is not the server's."""
         deadline = time.monotonic() + _HELLO_SECONDS
         try:
-            hello = handshake.authenticate(connection, self._secret, self.name, deadline)
-            self._admit(hello)
+            if sock.family != socket.AF_UNIX:
+                prepare(sock)
+            connection = handshake.secure(sock, self._identity, deadline, serving=True)
+        except (Lost, OptionError, OSError) as error:
+            sock.close()
+            self._refused(address, error)
+            return None
+        try:
+            return _Guest(connection, *handshake.authenticate(connection, deadline))
         except Lost as error:
-            log.warning("node %s: a connection from %s was refused: %s", self.name, address, error)
-            if isinstance(error, LinkRefused):
-                with suppress(Lost):
-                    connection.send(TurnedAway(str(error)), deadline)
+            self._turn_away(connection, address, error)
+            return None
+
+    def _refused(self, address: str, error: Exception) -> None:
+        log.warning("node %s: a connection from %s was refused: %s", self.name, address, error)
+
+    def _turn_away(self, connection: Connection, address: str, error: Lost) -> None:
+        self._refused(address, error)
+        if isinstance(error, LinkRefused):
+            with suppress(Lost):
+                connection.send(TurnedAway(str(error)), time.monotonic() + _HELLO_SECONDS)
+        connection.close()
+
+    def _welcome_guest(self, guest: _Guest, address: str) -> None:
+        try:
+            self._admit(guest.hello)
+        except Lost as error:
+            self._turn_away(guest.connection, address, error)
             return
         try:
-            connection.send(self._welcome, deadline)
-            self._host(connection, hello)
+            guest.connection.send(self._welcome, time.monotonic() + _HELLO_SECONDS)
+            self._host(guest)
         except Lost as error:
             log.debug("node %s: a connection from %s has ended: %s", self.name, address, error)
         finally:
+            guest.connection.close()
             with self._lock:
-                self._claim.leave(hello)
+                self._claim.leave(guest.hello)
 
     def _admit(self, hello: Hello) -> None:
         """Raises `LinkRefused`."""
@@ -197,19 +227,17 @@ class NodeAgent(Closeable):
                 guest.connection.cut()
             self._orders.clear()
 
-    def _host(self, connection: Connection, hello: Hello) -> None:
+    def _host(self, guest: _Guest) -> None:
         """Serve an admitted client until it is gone. Raises `Lost`."""
-        if hello.lane == "calls":
+        if guest.hello.lane == "calls":
             with LocalPlatform(folder=self._platform.folder) as pool:
-                batches = Batches(connection, pool, self._draining.is_set, self._orders.weights.lacks)
-                with self._staying(_Guest(connection, hello, batches)):
+                guest = replace(guest, batches=(batches := Batches(guest.connection, pool, self._draining.is_set)))
+                with self._staying(guest):
                     batches.serve()
-        with self._staying(_Guest(connection, hello, None)):
-            if hello.lane == "beat":
-                self._beat(connection)
-            if hello.lane == "weights":
-                self._orders.weights.serve(connection)
-            self._take_orders(connection, hello)
+        with self._staying(guest):
+            if guest.hello.lane == "beat":
+                self._beat(guest.connection)
+            self._take_orders(guest)
 
     @contextmanager
     def _staying(self, guest: _Guest) -> Iterator[None]:
@@ -234,12 +262,19 @@ class NodeAgent(Closeable):
             reply = BeatReply(self._orders.stamp, self._state_now(), traffic)
             connection.send(reply, time.monotonic() + _REPLY_SECONDS)
 
-    def _take_orders(self, connection: Connection, hello: Hello) -> NoReturn:
+    def _take_orders(self, guest: _Guest) -> NoReturn:
+        verify = verifier(guest.peer.certificate, PURPOSE)
         while True:
-            asked = connection.asked(None)
-            if not hello.pool and not isinstance(asked, _WATCHES):
+            asked = guest.connection.asked(None)
+            if not guest.hello.pool and not isinstance(asked, _WATCHES):
                 raise Lost(f"{type(asked).__name__} of a client without a pool")
-            connection.send(self._orders.answer(asked), time.monotonic() + _REPLY_SECONDS)
+            try:
+                if isinstance(asked, Install):
+                    check_signed(asked.entries, verify)
+                answer = self._orders.answer(asked)
+            except OptionError as error:
+                answer = Failure.of(error)
+            guest.connection.send(answer, time.monotonic() + _REPLY_SECONDS)
 
     def _traffic(self) -> Traffic:
         """Of all connections. Whoever calls it holds the lock."""

@@ -11,23 +11,27 @@ from collections.abc import Callable
 from math import inf
 from typing import NoReturn, Protocol, TypeVar
 
+from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT
 from faasmoe.platforms.cluster.protocol import handshake
 from faasmoe.platforms.cluster.protocol.connection import Connection, expected, prepare
-from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
+from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import (
     Answered,
     Beat,
     BeatReply,
-    Challenge,
+    CatalogueReport,
     ClusterMessage,
     Failure,
     Lane,
     Order,
     Welcome,
 )
+from faasmoe.platforms.cluster.protocol.tls import Peer
+from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.backoff import Backoff
 
@@ -130,6 +134,8 @@ class NodeLink:
             try:
                 answered: Answered = connection.answered(deadline)
                 result = answered if isinstance(answered, Failure) else expected(answered, wanted)
+                if isinstance(result, CatalogueReport):
+                    self._check(result)
             except BaseException:
                 self.drop(connection)
                 raise
@@ -137,6 +143,13 @@ class NodeLink:
             return result
 
         return answer
+
+    def _check(self, report: CatalogueReport) -> None:
+        """A node is not believed what it says of functions: others would run it. Raises `LinkRefused`."""
+        try:
+            check_signed(report.entries, verifier(self._credentials.identity.certificate(), PURPOSE))
+        except OptionError as error:
+            raise LinkRefused(f"its catalogue is false: {error}") from error
 
     def _keep(self, connection: Connection) -> None:
         """Use the connection again for orders, unless the link was cut meanwhile."""
@@ -202,13 +215,28 @@ class NodeLink:
         while self._spare:
             self._spare.pop().close()
 
-    def _connect(self, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
-        connection, challenge, welcome = connect(self.address, self._credentials, lane)
+    def _connect(self, lane: Lane) -> tuple[Connection, Peer, Welcome]:
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        try:
+            sock = socket.create_connection((self.address.host, self.address.port), _CONNECT_SECONDS)
+        except OSError as error:
+            raise Lost(f"it cannot be reached: {error.strerror or error}") from error
+        prepare(sock)
+        try:
+            connection = handshake.secure(sock, self._credentials.identity, deadline, serving=False)
+        except OptionError as error:
+            sock.close()
+            raise LinkRefused(str(error)) from error
+        try:
+            peer, welcome = handshake.greet(connection, self._credentials, lane, deadline)
+        except BaseException:
+            connection.close()
+            raise
         with self._lock:
             self._open.add(connection)
         if self._closed.is_set():
             self.cut("the link was closed")
-        return connection, challenge, welcome
+        return connection, peer, welcome
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -224,9 +252,9 @@ class NodeLink:
 
     def _stay(self) -> NoReturn:
         """Connect, and send heartbeats until the node is lost. Raises `Lost`."""
-        connection, challenge, welcome = self._connect("beat")
+        connection, peer, welcome = self._connect("beat")
         try:
-            self.name, self.incarnation = challenge.node, welcome.incarnation
+            self.name, self.incarnation = peer.name, welcome.incarnation
             self.cores, self.memory_budget = welcome.cores, welcome.memory_budget
             self._watcher.joined(self)
             self._backoff.success()

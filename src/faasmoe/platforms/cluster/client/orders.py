@@ -24,8 +24,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Order,
     PrewarmFunctions,
 )
-from faasmoe.platforms.cluster.weights.contents import contents_of
-from faasmoe.platforms.cluster.weights.digest_book import DigestBook
+from faasmoe.platforms.cluster.signed_entries import signed
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _M = TypeVar("_M", bound=ClusterMessage)
@@ -34,14 +33,16 @@ _M = TypeVar("_M", bound=ClusterMessage)
 class ClusterOrders:
     """For all threads. Nodes that are lost meanwhile are left out: they learn what they missed when they join again."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, sign: Callable[[bytes], bytes]) -> None:
+        """`sign` signs with the server's key."""
         self._membership = membership
+        self._sign = sign
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`. What a node refuses is deployed on none."""
         pairs = list(zip(specs, contents_of(specs, DigestBook.of_user()), strict=True))
         before = self._membership.functions()
-        entries = self._membership.enter(lambda catalogue: catalogue.deployed(pairs))
+        entries = self._membership.enter(lambda catalogue: signed(catalogue.deployed(pairs), self._sign))
         try:
             self.everywhere(Install(tuple(entries)))
         except (ServingError, UserError):

@@ -18,6 +18,8 @@ from faasmoe.platforms.base import (
 )
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.authority.signing import signer
 from faasmoe.platforms.cluster.client.discovery import Discovery, FileDiscovery, Lookout
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
 from faasmoe.platforms.cluster.client.membership import Membership
@@ -25,9 +27,9 @@ from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
 from faasmoe.platforms.cluster.client.rebalancer import Rebalancer
 from faasmoe.platforms.cluster.client.status import joined
-from faasmoe.platforms.cluster.client.supply import WeightSupply
-from faasmoe.platforms.cluster.protocol.handshake import Credentials, read_secret
+from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
+from faasmoe.platforms.cluster.signed_entries import PURPOSE
 from faasmoe.util.closeable import Closeable
 from faasmoe.util.folders.run_folder import RunFolder, writing
 
@@ -46,20 +48,20 @@ class ClusterPlatform(Closeable):
     def __init__(self, pool: PoolFile, discovery: Discovery, *, folder: Path | None = None) -> None:
         """`discovery` tells when there are other nodes than those of `pool`, and is closed with this.
 
-        Raises `PlatformError` if no node can be used, `OptionError` if there is no secret.
+        Raises `PlatformError` if no node can be used, `OptionError` if the server's certificate is no use.
         """
-        secret = read_secret(pool.secret)
+        identity = ClusterIdentity(pool.identity)
+        identity.check()
         self._run_folder = RunFolder() if folder is None else None
         self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
-        credentials = Credentials(secret=secret, pool=pool.pool, head=folder is None)
+        credentials = Credentials(identity=identity, pool=pool.pool, head=folder is None)
         self._pool = pool
         self.membership = Membership(pool.platform, credentials)
         self._steward = Steward(self.membership)
         self._steward.start()
         self.membership.set_nodes(pool.nodes)
         self._lookout = Lookout(discovery, pool.nodes, self._set_nodes)
-        self.orders = ClusterOrders(self.membership)
-        self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
+        self.orders = ClusterOrders(self.membership, signer(identity.key(), PURPOSE))
         self._fanout = ClusterFanout(self.membership, self.orders)
         self._supply = WeightSupply(self.membership, credentials) if credentials.head else None
         self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation

@@ -25,12 +25,12 @@ class PoolFile:
     platform: str  # name of the platform
     pool: str
     nodes: tuple[NodeAddress, ...]
-    secret: Path  # the file
+    identity: Path  # folder of the server's key and certificate
 
     def write(self, folder: Path) -> None:
         """Write or replace the file. Raises `OSError`."""
         nodes = [[node.host, node.port] for node in self.nodes]
-        raw = {"platform": self.platform, "pool": self.pool, "nodes": nodes, "secret": str(self.secret)}
+        raw = {"platform": self.platform, "pool": self.pool, "nodes": nodes, "identity": str(self.identity)}
         draft = folder / f"{POOL}.new"
         draft.write_text(json.dumps(raw))
         draft.rename(folder / POOL)
@@ -41,6 +41,6 @@ class PoolFile:
         try:
             raw = json.loads((folder / POOL).read_text())
             nodes = tuple(NodeAddress(host, port) for host, port in raw["nodes"])
-            return cls(platform=raw["platform"], pool=raw["pool"], nodes=nodes, secret=Path(raw["secret"]))
+            return cls(platform=raw["platform"], pool=raw["pool"], nodes=nodes, identity=Path(raw["identity"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PlatformError("cluster", "(all)", f"no pool of a cluster is at {folder}") from error

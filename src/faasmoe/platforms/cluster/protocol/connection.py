@@ -5,9 +5,12 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.protocol import messages
 from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, FrameReader, LinkRefused, Outgoing, framed
@@ -18,6 +21,7 @@ _IDLE, _INTERVAL, _PROBES = 5, 2, 3  # seconds, seconds and number of the kernel
 _UNACKNOWLEDGED = 10_000  # milliseconds after which the kernel gives up what it has sent
 
 _A = TypeVar("_A", bound=ClusterMessage)
+_T = TypeVar("_T")
 
 
 class Connection:
@@ -70,13 +74,17 @@ class Connection:
         while not self.reader.fill(self.socket):
             _wait(self._readable, deadline)
 
+    def received(self, read: Callable[[memoryview], _T], deadline: float | None) -> _T:
+        """The next message, by what reads its kind. Raises `Lost`."""
+        return read(_message(self.frame(deadline)))
+
     def asked(self, deadline: float | None) -> Asked:
         """The next message of a client. Raises `Lost`."""
-        return messages.read_asked(_message(self.frame(deadline)))
+        return self.received(messages.read_asked, deadline)
 
     def answered(self, deadline: float | None) -> Answered:
         """The next message of an agent. Raises `Lost`."""
-        return messages.read_answered(_message(self.frame(deadline)))
+        return self.received(messages.read_answered, deadline)
 
     def arrived(self) -> Answered | None:
         """The next message of an agent, if it has arrived whole. Raises `Lost`."""
@@ -116,6 +124,28 @@ def _message(frame: Frame) -> memoryview:
     if frame.kind != FrameKind.MESSAGE or frame.body:
         raise Lost("a frame of another kind than a message")
     return frame.head
+
+
+def bound(address: NodeAddress, option: str) -> socket.socket:
+    """A socket with an address of this machine, for a listener. Raises `OptionError`, naming the option."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise OptionError(f"{option} {address}: {error.strerror or error}") from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> NodeAddress:
+    """The address that a listener has got."""
+    host, port, *_ = listener.getsockname()
+    return NodeAddress(host, port)
 
 
 def prepare(sock: socket.socket) -> None:

@@ -1,91 +1,59 @@
-"""How client and agent show each other that they have the cluster's secret, which itself never travels.
-
-Each sends a nonce, and answers that of the other with an HMAC (RFC 2104, SHA-256) over both nonces and all that was
-said before, so no proof is good for another connection, lane, pool or node.
-"""
+"""How client and agent meet: TLS with certificates of the cluster's authority on both sides, then a hello."""
 
 from __future__ import annotations
 
-import hmac
-import os
+import socket
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from faasmoe.errors import OptionError
-from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
-from faasmoe.platforms.cluster.protocol.messages import Challenge, Hello, Lane, Proof, Welcome
+from faasmoe.platforms.cluster.protocol.messages import Hello, Lane, Welcome
+from faasmoe.platforms.cluster.protocol.tls import Peer, TlsSocket, secured
 from faasmoe.platforms.local.protocol.wire import Lost
 
-HANDSHAKE_HEAD = 4 << 10  # bytes of a message of a client that has not shown yet that it has the secret
-_NONCE = 32  # bytes
-_LEAST_SECRET, _MOST_SECRET = 16, 4096  # bytes
-_WRONG = "it has another secret"
+HANDSHAKE_HEAD = 4 << 10  # bytes of a message of a client that was not admitted yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """What a client shows to agents."""
 
-    secret: bytes
+    identity: ClusterIdentity  # of the server
     pool: str = ""  # for which it works; empty: it only looks
     head: bool = False  # whether it owns the pool
 
 
-def read_secret(file: Path) -> bytes:
-    """The cluster's secret. Raises `OptionError` if the file cannot be read, or others than its owner may read it."""
-    try:
-        with file.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            secret = stream.read(_MOST_SECRET + 1).strip()
-    except OSError as error:
-        raise OptionError(f"secret_file {file}: cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        raise OptionError(f"secret_file {file}: others may read or write it; mend it by: chmod 600 {file}")
-    if not _LEAST_SECRET <= len(secret) <= _MOST_SECRET:
-        raise OptionError(
-            f"secret_file {file}: {len(secret)} bytes; must be {_LEAST_SECRET} to {_MOST_SECRET}, such as those of: "
-            "openssl rand -hex 32"
-        )
-    return secret
+def secure(sock: socket.socket, identity: ClusterIdentity, deadline: float, *, serving: bool) -> Connection:
+    """Shake hands with `identity` over a connected socket, which this takes over. `serving`: as the agent.
+
+    Raises `LinkRefused` if one side refuses the other's certificate, `Lost`.
+    """
+    most = HANDSHAKE_HEAD if serving else MOST_HEAD
+    return Connection(secured(sock, identity.context(serving=serving), deadline), most)
 
 
-def greet(
-    connection: Connection, credentials: Credentials, lane: Lane, deadline: float
-) -> tuple[Challenge, Welcome]:
+def greet(connection: Connection, credentials: Credentials, lane: Lane, deadline: float) -> tuple[Peer, Welcome]:
     """The client's side. Returns what the agent tells of itself. Raises `Lost`, or `LinkRefused` if it is no use."""
-    hello = Hello(
-        lane=lane, pool=credentials.pool, head=credentials.head, nonce=os.urandom(_NONCE)
-    )  # fmt: skip
-    connection.send(hello, deadline)
-    challenge = connection.expect(Challenge, deadline)
-    if not hmac.compare_digest(
-        challenge.proof, _proof(credentials.secret, "agent", hello, challenge.node, challenge.nonce)
-    ):
-        raise LinkRefused(_WRONG)
-    proof = _proof(credentials.secret, "client", hello, challenge.node, challenge.nonce)
-    connection.send(Proof(proof), deadline)
-    return challenge, connection.expect(Welcome, deadline)
+    peer = peer_of(connection, Role.NODE)
+    connection.send(Hello(lane=lane, pool=credentials.pool, head=credentials.head), deadline)
+    return peer, connection.expect(Welcome, deadline)
 
 
-def authenticate(connection: Connection, secret: bytes, node: str, deadline: float) -> Hello:
-    """The agent's side, up to the `Welcome`. Raises `Lost`, or `LinkRefused` for a client without the secret."""
+def authenticate(connection: Connection, deadline: float) -> tuple[Peer, Hello]:
+    """The agent's side, up to the `Welcome`. Raises `Lost`, or `LinkRefused` for a client that is no server's."""
     hello = connection.asked(deadline)
-    if not isinstance(hello, Hello) or len(hello.nonce) != _NONCE:
+    peer = peer_of(connection, Role.SERVER)
+    if not isinstance(hello, Hello):
         raise Lost("it does not begin with a hello")
-    nonce = os.urandom(_NONCE)
-    challenge = Challenge(node=node, nonce=nonce, proof=_proof(secret, "agent", hello, node, nonce))
-    connection.send(challenge, deadline)
-    proof = connection.asked(deadline)
-    if not isinstance(proof, Proof):
-        raise Lost("it does not answer the challenge")
-    if not hmac.compare_digest(proof.proof, _proof(secret, "client", hello, node, nonce)):
-        raise LinkRefused(_WRONG)
     connection.reader.most_head = MOST_HEAD
-    return hello
+    return peer, hello
 
 
-def _proof(secret: bytes, side: Literal["agent", "client"], hello: Hello, node: str, nonce: bytes) -> bytes:
-    return hmac.digest(secret, messages.encode((side, hello, node, nonce)), "sha256")
+def peer_of(connection: Connection, role: Role) -> Peer:
+    """Who is at the other end. Raises `LinkRefused` if it has not that role."""
+    peer = connection.socket.peer if isinstance(connection.socket, TlsSocket) else None
+    if peer is None or peer.role != role:
+        shown = "none" if peer is None else f"that of {peer.role} {peer.name}"
+        raise LinkRefused(f"it needs the certificate of a {role}, and has shown {shown}")
+    return peer

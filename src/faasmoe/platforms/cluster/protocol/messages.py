@@ -40,26 +40,11 @@ class ClusterMessage(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Hello(ClusterMessage, frozen=True, kw_only=True):
-    """The first message of a connection, from the client. Answered by `Challenge`."""
+    """The first message of a connection, from the client. Answered by `Welcome` or `TurnedAway`."""
 
     lane: Lane
     pool: str  # for which the client works; empty: it only looks
     head: bool  # whether the client owns the pool
-    nonce: bytes
-
-
-class Challenge(ClusterMessage, frozen=True, kw_only=True):
-    """The agent shows that it has the secret, and asks the same. Answered by `Proof`."""
-
-    node: str
-    nonce: bytes
-    proof: bytes
-
-
-class Proof(ClusterMessage, frozen=True):
-    """The client shows that it has the secret. Answered by `Welcome`."""
-
-    proof: bytes
 
 
 class Welcome(ClusterMessage, frozen=True, kw_only=True):
@@ -96,6 +81,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True, array_like=True):
     spec: FunctionSpec | None  # None: it was removed
     content: FunctionContent | None = None  # None: its artifact is no regular file
     hosts: tuple[str, ...] = ()  # nodes that are to run it
+    signature: bytes = b""  # by the server, see `signed_entries`
 
 
 class Install(ClusterMessage, frozen=True):
@@ -246,10 +232,8 @@ class Failure(ClusterMessage, frozen=True, kw_only=True):
 
 
 Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | AskNode
-Asked = Hello | Proof | Beat | Order | NoPieces
-Answered = (
-    Challenge | Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure | AskPieces
-)
+Asked = Hello | Beat | Order
+Answered = Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure
 
 _M = TypeVar("_M")
 
@@ -268,6 +252,7 @@ def _path(kind: type, value: object) -> Path:
 
 encode = msgspec.msgpack.Encoder(enc_hook=_text).encode
 _asked: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Asked, dec_hook=_path)
+_entry = msgspec.msgpack.Decoder(CatalogueEntry, dec_hook=_path)
 _answered: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Answered, dec_hook=_path)
 
 
@@ -281,6 +266,11 @@ def read_answered(head: memoryview) -> Answered:
     """What an agent has sent. Raises `Lost`."""
     answered: Answered = read(_answered, head)
     return answered
+
+
+def as_read(entry: CatalogueEntry) -> CatalogueEntry:
+    """An entry as the other side reads it, where a whole number may have become a float."""
+    return _entry.decode(encode(entry))
 
 
 def read(decoder: msgspec.msgpack.Decoder[_M], head: memoryview) -> _M:

@@ -11,7 +11,7 @@ from tests.unit.clocks import Clock
 
 
 def hello(pool: str, lane: str = "beat", head: bool = True) -> Hello:
-    return Hello(lane=lane, pool=pool, head=head, nonce=b"")
+    return Hello(lane=lane, pool=pool, head=head)
 
 
 def test_a_head_claims_and_its_clients_follow() -> None:

@@ -6,128 +6,167 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.protocol import handshake
 from faasmoe.platforms.cluster.protocol.connection import Connection
-from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
-from faasmoe.platforms.cluster.protocol.handshake import HANDSHAKE_HEAD, Credentials, read_secret
-from faasmoe.platforms.cluster.protocol.messages import Beat, Challenge, Hello, Proof, TurnedAway, Welcome
+from faasmoe.platforms.cluster.protocol.frame import LinkRefused
+from faasmoe.platforms.cluster.protocol.handshake import Credentials
+from faasmoe.platforms.cluster.protocol.messages import Beat, Hello, TurnedAway, Welcome
+from faasmoe.platforms.cluster.protocol.tls import Peer
 from faasmoe.platforms.local.protocol.wire import Lost
+from tests import authorities
 
-SECRET = b"0123456789abcdef"
 WELCOME = Welcome(incarnation="i", cores=2, memory_budget=None)
 
 
-@pytest.fixture
-def ends() -> Iterator[tuple[Connection, Connection]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield Connection(ours, MOST_HEAD), Connection(theirs, HANDSHAKE_HEAD)
+class Ends:
+    """A client and an agent, the latter in a thread."""
 
+    def __init__(self, thread: ThreadPoolExecutor) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self._thread = thread
 
-@pytest.fixture
-def agent(ends: tuple[Connection, Connection]) -> Iterator[Future[Hello]]:
-    """The agent's side, as an agent does it."""
-    connection = ends[1]
+    def agent(self, identity: ClusterIdentity) -> Future[tuple[Peer, Hello]]:
+        return self._thread.submit(self._agent, identity)
 
-    def run() -> Hello:
+    def _agent(self, identity: ClusterIdentity) -> tuple[Peer, Hello]:
+        """As an agent does it."""
+        connection = handshake.secure(self.theirs, identity, soon(), serving=True)
         try:
-            hello = handshake.authenticate(connection, SECRET, "a", soon())
+            met = handshake.authenticate(connection, soon())
+            connection.send(WELCOME, soon())
+            return met
         except LinkRefused as error:
             connection.send(TurnedAway(str(error)), soon())
             raise
-        connection.send(WELCOME, soon())
-        return hello
+        finally:
+            connection.close()
 
-    with ThreadPoolExecutor(1) as other:
-        yield other.submit(run)
+    def client(self, identity: ClusterIdentity) -> Connection:
+        return handshake.secure(self.ours, identity, soon(), serving=False)
+
+    def greet(self, identity: ClusterIdentity) -> tuple[Peer, Welcome]:
+        connection = self.client(identity)
+        try:
+            return handshake.greet(connection, Credentials(identity=identity, pool="p", head=True), "beat", soon())
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    with ThreadPoolExecutor(1) as thread:
+        ends = Ends(thread)
+        with ends.ours, ends.theirs:
+            yield ends
 
 
 def soon() -> float:
     return time.monotonic() + 10
 
 
-def test_both_sides_learn_of_each_other(ends: tuple[Connection, Connection], agent: Future[Hello]) -> None:
-    credentials = Credentials(secret=SECRET, pool="p", head=True)
-    challenge, welcome = handshake.greet(ends[0], credentials, "beat", soon())
-    assert (challenge.node, welcome) == ("a", WELCOME)
-    hello = agent.result(10)
+def test_both_sides_learn_of_each_other(ends: Ends, tmp_path: Path) -> None:
+    agent = ends.agent(authorities.identity(tmp_path, name="näme"))
+    peer, welcome = ends.greet(authorities.server(tmp_path))
+    assert (peer.role, peer.name, welcome) == ("node", "näme", WELCOME)
+    met, hello = agent.result(10)
+    assert (met.role, met.name) == ("server", "server")
     assert (hello.lane, hello.pool, hello.head) == ("beat", "p", True)
 
 
-def test_a_client_does_not_talk_with_an_agent_of_another_secret(
-    ends: tuple[Connection, Connection], agent: Future[Hello]
-) -> None:
-    with pytest.raises(LinkRefused, match="it has another secret"):
-        handshake.greet(ends[0], Credentials(secret=SECRET[::-1]), "calls", soon())
-    ends[0].cut()
-    with pytest.raises(Lost, match="closed by the other side"):
+def test_both_sides_refuse_another_authority(ends: Ends, tmp_path: Path) -> None:
+    agent = ends.agent(authorities.identity(tmp_path / "a"))
+    with pytest.raises(LinkRefused, match="it belongs to another cluster: its certificate is by"):
+        ends.greet(authorities.server(tmp_path / "b"))
+    with pytest.raises(LinkRefused, match="it belongs to another cluster: it does not know the authority"):
         agent.result(10)
 
 
-def test_an_agent_turns_away_who_does_not_have_the_secret(
-    ends: tuple[Connection, Connection], agent: Future[Hello]
-) -> None:
-    connection = ends[0]
-    connection.send(Hello(lane="orders", pool="", head=False, nonce=bytes(32)), soon())
-    challenge = connection.expect(Challenge, soon())
-    connection.send(Proof(challenge.proof), soon())  # its own proof, sent back
-    with pytest.raises(LinkRefused, match="another secret"):
-        connection.expect(Welcome, soon())
-    with pytest.raises(LinkRefused, match="another secret"):
+def test_an_agent_refuses_a_server_of_another_authority(ends: Ends, tmp_path: Path) -> None:
+    """Whose client believes the agent's authority, as a stranger's does."""
+    node, stranger = authorities.identity(tmp_path / "a"), authorities.server(tmp_path / "b")
+    (stranger.folder / "authority.pem").write_bytes(node.authority())
+    agent = ends.agent(node)
+    with pytest.raises(LinkRefused, match="it belongs to another cluster: it does not know the authority"):
+        ends.greet(stranger)
+    with pytest.raises(LinkRefused, match="it belongs to another cluster: its certificate is by"):
         agent.result(10)
-
-
-def test_a_proof_is_good_for_its_own_connection_alone() -> None:
-    hello = Hello(lane="orders", pool="p", head=False, nonce=bytes(32))
-    proofs = {
-        handshake._proof(SECRET, side, said, node, nonce)
-        for side in ("agent", "client")
-        for said in (
-            hello,
-            Hello(lane="calls", pool="p", head=False, nonce=bytes(32)),
-            Hello(lane="orders", pool="q", head=False, nonce=bytes(32)),
-            Hello(lane="orders", pool="p", head=True, nonce=bytes(32)),
-            Hello(lane="orders", pool="p", head=False, nonce=b"x" * 32),
-        )
-        for node in "ab"
-        for nonce in (b"1", b"2")
-    }
-    assert len(proofs) == 40
-
-
-@pytest.mark.parametrize("first", [Beat(), Hello(lane="beat", pool="", head=False, nonce=b"short")])
-def test_what_is_no_hello_ends_the_connection(
-    ends: tuple[Connection, Connection], agent: Future[Hello], first: object
-) -> None:
-    ends[0].send(first, soon())
-    with pytest.raises(Lost, match="does not begin with a hello"):
-        agent.result(10)
-
-
-def test_a_client_that_says_nothing_is_given_up(ends: tuple[Connection, Connection]) -> None:
-    with pytest.raises(Lost, match="it does not answer"):
-        handshake.authenticate(ends[1], SECRET, "a", time.monotonic() + 0.05)
-
-
-def test_a_secret_is_read_without_its_line_end(tmp_path: Path) -> None:
-    (tmp_path / "s").write_bytes(SECRET + b"\n")
-    (tmp_path / "s").chmod(0o600)
-    assert read_secret(tmp_path / "s") == SECRET
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "error"),
-    [(SECRET, 0o640, "others may read"), (b"short", 0o600, "5 bytes"), (b"x" * 5000, 0o600, "must be 16 to 4096")],
+    ("at", "seen", "told"),
+    [
+        (
+            authorities.PAST,
+            "its certificate has expired; the clock of this machine says 2",
+            "this side has expired",
+        ),
+        (
+            authorities.FUTURE,
+            "its certificate is not valid yet; the clock of .*: compare the clocks",
+            "not be valid yet",
+        ),
+    ],
 )
-def test_a_secret_that_is_none_is_refused(tmp_path: Path, content: bytes, mode: int, error: str) -> None:
-    (tmp_path / "s").write_bytes(content)
-    (tmp_path / "s").chmod(mode)
-    with pytest.raises(OptionError, match=error):
-        read_secret(tmp_path / "s")
-    with pytest.raises(OptionError, match="cannot be read"):
-        read_secret(tmp_path / "gone")
+@pytest.mark.parametrize("whose", ["agent", "client"])
+def test_a_certificate_that_does_not_hold_now_is_named_on_both_sides(
+    ends: Ends, tmp_path: Path, whose: str, at: timedelta, seen: str, told: str
+) -> None:
+    none = timedelta()
+    authorities.Authority(tmp_path, lambda: authorities.utc_now() + authorities.PAST)
+    agent = ends.agent(authorities.identity(tmp_path, at=at if whose == "agent" else none))
+    with pytest.raises(LinkRefused, match=told if whose == "client" else seen):
+        ends.greet(authorities.server(tmp_path, at if whose == "client" else none))
+    with pytest.raises(LinkRefused, match=seen if whose == "client" else told):
+        agent.result(10)
+
+
+def test_a_node_cannot_call_another_node(ends: Ends, tmp_path: Path) -> None:
+    agent = ends.agent(authorities.identity(tmp_path, name="a"))
+    with pytest.raises(LinkRefused, match="it needs the certificate of a server, and has shown that of node b"):
+        ends.greet(authorities.identity(tmp_path, name="b"))
+    with pytest.raises(LinkRefused, match="has shown that of node b"):
+        agent.result(10)
+
+
+def test_a_server_is_no_node(ends: Ends, tmp_path: Path) -> None:
+    agent = ends.agent(authorities.server(tmp_path))
+    with pytest.raises(LinkRefused, match="it needs the certificate of a node, and has shown that of server"):
+        ends.greet(authorities.server(tmp_path))
+    with pytest.raises(Lost):
+        agent.result(10)
+
+
+def test_what_is_no_hello_ends_the_connection(ends: Ends, tmp_path: Path) -> None:
+    agent = ends.agent(authorities.identity(tmp_path))
+    client = ends.client(authorities.server(tmp_path))
+    client.send(Beat(), soon())
+    with pytest.raises(Lost, match="does not begin with a hello"):
+        agent.result(10)
+    client.close()
+
+
+def test_a_client_that_says_nothing_is_given_up(ends: Ends, tmp_path: Path) -> None:
+    with pytest.raises(Lost, match="it does not answer"):
+        handshake.secure(ends.theirs, authorities.identity(tmp_path), time.monotonic() + 0.05, serving=True)
+
+
+def test_who_does_not_speak_tls_is_told_apart(ends: Ends, tmp_path: Path) -> None:
+    ends.ours.sendall(b"FMcl\x01\x00" + bytes(60))  # as the protocol began before it had TLS
+    with pytest.raises(LinkRefused, match=r"it does not speak TLS 1\.3"):
+        handshake.secure(ends.theirs, authorities.identity(tmp_path), soon(), serving=True)
+
+
+def test_a_certificate_is_needed(ends: Ends, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"certificate\.pem: cannot be read"):
+        handshake.secure(ends.ours, ClusterIdentity(tmp_path), soon(), serving=False)
+    node = authorities.identity(tmp_path, Role.NODE)
+    (node.folder / "key.pem").chmod(0o640)
+    with pytest.raises(OptionError, match=r"key\.pem: others may read or write it"):
+        handshake.secure(ends.ours, node, soon(), serving=False)

@@ -1,0 +1,83 @@
+"""The nodes that have joined a cluster. They are kept, so a server that starts again knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.authority import private_files
+
+_FILE = "members.json"
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that has joined."""
+
+    fingerprint: str  # of its public key
+    host: str
+    port: int
+    memory_budget: int | None = None  # bytes
+    removed: bool = False  # its key is no longer good
+
+
+class MemberBook:
+    """The members of the authority in `folder`. For all threads, and for processes side by side."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: tuple[tuple[int, int], dict[str, Member]] | None = None
+
+    def members(self) -> dict[str, Member]:
+        """By name, in the order in which they joined. Reads the file only if it has changed. Raises `OptionError`."""
+        try:
+            found = (self._folder / _FILE).stat()
+        except FileNotFoundError:
+            return {}
+        version = (found.st_mtime_ns, found.st_ino)
+        if self._read is None or self._read[0] != version:
+            self._read = version, private_files.read_table(self._folder / _FILE, Member)
+        return {name: member for name, member in self._read[1].items() if not member.removed}
+
+    def join(self, name: str, member: Member, replace: bool) -> None:
+        """Take in a node, or note its new address. Raises `OptionError` if the name is another's, or it was removed.
+
+        `replace`: the node may have a new key.
+        """
+
+        def change(records: dict[str, Member]) -> None:
+            known = records.get(name)
+            if known and known.fingerprint != member.fingerprint and not (replace or known.removed):
+                raise OptionError(
+                    f"another node named {name} has joined, from {known.host}: choose another --name, or give it a "
+                    f"token for that node alone: faasmoe nodes token create --node {name}"
+                )
+            if known and known.removed and known.fingerprint == member.fingerprint and not replace:
+                raise OptionError(
+                    f"node {name} was removed; a token for that node alone lets it join again: "
+                    f"faasmoe nodes token create --node {name}"
+                )
+            for other, its in records.items():
+                if other != name and not its.removed and (its.host, its.port) == (member.host, member.port):
+                    raise OptionError(f"{member.host}:{member.port} is the address of node {other}")
+            records[name] = member
+
+        self._change(change)
+
+    def remove(self, name: str) -> None:
+        """Have a node no longer belong to the cluster. Raises `OptionError` if none of that name has joined."""
+
+        def change(records: dict[str, Member]) -> None:
+            if name not in records or records[name].removed:
+                raise OptionError(f"node {name}: none of that name has joined")
+            records[name] = msgspec.structs.replace(records[name], removed=True)
+
+        self._change(change)
+
+    def _change(self, change: Callable[[dict[str, Member]], None]) -> None:
+        with private_files.locked(self._folder):
+            records = private_files.read_table(self._folder / _FILE, Member)
+            change(records)
+            private_files.write(self._folder / _FILE, msgspec.json.encode(records))
