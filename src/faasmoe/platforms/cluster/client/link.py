@@ -246,8 +246,10 @@ class NodeLink:
                 self.cut(str(error), isinstance(error, LinkRefused))
                 self.cause, self.refused = self._cut_for or (str(error), isinstance(error, LinkRefused))
             self._cut_for = None
+            told = self.retires
             self._watcher.left(self)
-            self._closed.wait(self._backoff.failed())
+            if self._closed.wait(self._backoff.failed()) and not told:
+                self._watcher.left(self)  # for good: it retires since
         self._close_spare()
 
     def _stay(self) -> NoReturn:
