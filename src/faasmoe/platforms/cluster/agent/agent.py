@@ -11,18 +11,17 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.agent.claim import NodeClaim
+from faasmoe.platforms.cluster.agent.guest import HELLO_SECONDS, Guest, meet, turn_away
 from faasmoe.platforms.cluster.agent.orders import NodeOrders
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.authority.signing import verifier
-from faasmoe.platforms.cluster.protocol import handshake
-from faasmoe.platforms.cluster.protocol.connection import Connection, prepare
-from faasmoe.platforms.cluster.protocol.frame import LinkRefused
+from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
@@ -33,11 +32,9 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Install,
     NodeReport,
     Traffic,
-    TurnedAway,
     Welcome,
     Willingness,
 )
-from faasmoe.platforms.cluster.protocol.tls import Peer
 from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
@@ -50,23 +47,12 @@ log = logging.getLogger(__name__)
 _BACKLOG = 128
 _MOST_CONNECTIONS = 512  # at once; more are closed at once
 _MOST_HALF_OPEN = 64  # of these that have not shown yet whose they are
-_HELLO_SECONDS = 5.0  # for a whole handshake
 _SILENCE = 10.0  # seconds without a heartbeat after which a client is gone
 _REPLY_SECONDS = 30.0  # for a client to take a reply
 _TICK = 1.0  # seconds between looks at the claim
 _DRAIN_TICK = 0.02
 _LAST = 2.0
 _WATCHES = (AskNode, AskCatalogue)  # all that a client without a pool may ask
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Guest:
-    """A connection that was admitted."""
-
-    connection: Connection
-    peer: Peer
-    hello: Hello
-    batches: Batches | None = None
 
 
 class NodeAgent(Closeable):
@@ -95,7 +81,7 @@ class NodeAgent(Closeable):
         )
         self._claim = NodeClaim()
         self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
-        self._guests: set[_Guest] = set()
+        self._guests: set[Guest] = set()
         self._threads = 0
         self._half_open = threading.BoundedSemaphore(_MOST_HALF_OPEN)
         self._gone = Traffic()  # of connections that have ended
@@ -165,7 +151,7 @@ class NodeAgent(Closeable):
     def _serve(self, sock: socket.socket, address: str) -> None:
         try:
             try:
-                guest = self._meet(sock, address)
+                guest = meet(sock, self._identity, self.name, address)
             finally:
                 self._half_open.release()
             if guest is not None:
@@ -174,41 +160,14 @@ class NodeAgent(Closeable):
             with self._lock:
                 self._threads -= 1
 
-    def _meet(self, sock: socket.socket, address: str) -> _Guest | None:
-        """Find out whose connection it is. None, and it is closed, if it is not the server's."""
-        deadline = time.monotonic() + _HELLO_SECONDS
-        try:
-            if sock.family != socket.AF_UNIX:
-                prepare(sock)
-            connection = handshake.secure(sock, self._identity, deadline, serving=True)
-        except (Lost, OptionError, OSError) as error:
-            sock.close()
-            self._refused(address, error)
-            return None
-        try:
-            return _Guest(connection, *handshake.authenticate(connection, deadline))
-        except Lost as error:
-            self._turn_away(connection, address, error)
-            return None
-
-    def _refused(self, address: str, error: Exception) -> None:
-        log.warning("node %s: a connection from %s was refused: %s", self.name, address, error)
-
-    def _turn_away(self, connection: Connection, address: str, error: Lost) -> None:
-        self._refused(address, error)
-        if isinstance(error, LinkRefused):
-            with suppress(Lost):
-                connection.send(TurnedAway(str(error)), time.monotonic() + _HELLO_SECONDS)
-        connection.close()
-
-    def _welcome_guest(self, guest: _Guest, address: str) -> None:
+    def _welcome_guest(self, guest: Guest, address: str) -> None:
         try:
             self._admit(guest.hello)
         except Lost as error:
-            self._turn_away(guest.connection, address, error)
+            turn_away(guest.connection, self.name, address, error)
             return
         try:
-            guest.connection.send(self._welcome, time.monotonic() + _HELLO_SECONDS)
+            guest.connection.send(self._welcome, time.monotonic() + HELLO_SECONDS)
             self._host(guest)
         except Lost as error:
             log.debug("node %s: a connection from %s has ended: %s", self.name, address, error)
@@ -227,7 +186,7 @@ class NodeAgent(Closeable):
                 guest.connection.cut()
             self._orders.clear()
 
-    def _host(self, guest: _Guest) -> None:
+    def _host(self, guest: Guest) -> None:
         """Serve an admitted client until it is gone. Raises `Lost`."""
         if guest.hello.lane == "calls":
             with LocalPlatform(folder=self._platform.folder) as pool:
@@ -240,7 +199,7 @@ class NodeAgent(Closeable):
             self._take_orders(guest)
 
     @contextmanager
-    def _staying(self, guest: _Guest) -> Iterator[None]:
+    def _staying(self, guest: Guest) -> Iterator[None]:
         with self._lock:
             self._guests.add(guest)
         try:
@@ -262,7 +221,7 @@ class NodeAgent(Closeable):
             reply = BeatReply(self._orders.stamp, self._state_now(), traffic)
             connection.send(reply, time.monotonic() + _REPLY_SECONDS)
 
-    def _take_orders(self, guest: _Guest) -> NoReturn:
+    def _take_orders(self, guest: Guest) -> NoReturn:
         verify = verifier(guest.peer.certificate, PURPOSE)
         while True:
             asked = guest.connection.asked(None)

@@ -42,7 +42,10 @@ class Authority:
                 private_files.write(folder / KEY, key)
         self.certificate = private_files.read(folder / CERTIFICATE)
         self._key = private_files.read(folder / KEY)
-        if clock() >= certificates.period(self.certificate)[1]:
+        begin, end = certificates.period(self.certificate)
+        if clock() < begin:
+            raise OptionError(f"{folder}: the authority was made on {begin} UTC, later than now: set the clock")
+        if clock() >= end:
             raise OptionError(
                 f"{folder}: the authority has expired: remove the folder, and have all nodes join again"
             )

@@ -17,8 +17,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A node that has joined."""
 
     fingerprint: str  # of its public key
-    host: str
-    port: int
+    host: str = ""  # empty: it has a certificate, and has not been there yet
+    port: int = 0
     memory_budget: int | None = None  # bytes
     removed: bool = False  # its key is no longer good
 
@@ -31,7 +31,10 @@ class MemberBook:
         self._read: tuple[tuple[int, int], dict[str, Member]] | None = None
 
     def members(self) -> dict[str, Member]:
-        """By name, in the order in which they joined. Reads the file only if it has changed. Raises `OptionError`."""
+        """Those that have been there, in the order in which they joined, by name. Raises `OptionError`.
+
+        Reads the file only if it has changed.
+        """
         try:
             found = (self._folder / _FILE).stat()
         except FileNotFoundError:
@@ -39,7 +42,7 @@ class MemberBook:
         version = (found.st_mtime_ns, found.st_ino)
         if self._read is None or self._read[0] != version:
             self._read = version, private_files.read_table(self._folder / _FILE, Member)
-        return {name: member for name, member in self._read[1].items() if not member.removed}
+        return {name: member for name, member in self._read[1].items() if member.host and not member.removed}
 
     def join(self, name: str, member: Member, replace: bool) -> None:
         """Take in a node, or note its new address. Raises `OptionError` if the name is another's, or it was removed.
@@ -51,7 +54,7 @@ class MemberBook:
             known = records.get(name)
             if known and known.fingerprint != member.fingerprint and not (replace or known.removed):
                 raise OptionError(
-                    f"another node named {name} has joined, from {known.host}: choose another --name, or give it a "
+                    f"another node named {name} has joined: choose another --name, or give it a "
                     f"token for that node alone: faasmoe nodes token create --node {name}"
                 )
             if known and known.removed and known.fingerprint == member.fingerprint and not replace:
@@ -60,9 +63,12 @@ class MemberBook:
                     f"faasmoe nodes token create --node {name}"
                 )
             for other, its in records.items():
-                if other != name and not its.removed and (its.host, its.port) == (member.host, member.port):
+                if other != name and member.host and not its.removed and _where(its) == _where(member):
                     raise OptionError(f"{member.host}:{member.port} is the address of node {other}")
-            records[name] = member
+            if known and not member.host and not known.removed:
+                records[name] = msgspec.structs.replace(known, fingerprint=member.fingerprint)
+            else:
+                records[name] = member
 
         self._change(change)
 
@@ -81,3 +87,7 @@ class MemberBook:
             records = private_files.read_table(self._folder / _FILE, Member)
             change(records)
             private_files.write(self._folder / _FILE, msgspec.json.encode(records))
+
+
+def _where(member: Member) -> tuple[str, int]:
+    return member.host, member.port

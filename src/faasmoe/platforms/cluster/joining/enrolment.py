@@ -63,9 +63,9 @@ class Enrolment:
             with closing(self._connected(context)) as connection:
                 peer_of(connection, Role.SERVER)
                 request = certificates.signing_request(self._identity.key())
-                asked = Join(token=token.id, secret=token.secret, name=self._name, request=request,
-                             offer=self._offer_over(connection))  # fmt: skip
+                asked = Join(token=token.id, secret=token.secret, name=self._name, request=request)
                 self._identity.take(_ask(connection, asked, Joined).certificate, certificate)
+            self.announce()
         except (Lost, OptionError) as error:
             raise OptionError(f"node {self._name} cannot join at {self._server}: {error}") from error
 

@@ -130,8 +130,7 @@ class JoinListener(Closeable):
         except OptionError as error:
             log.warning("node %r from %s cannot join: %s", name, address, error)
             return TurnedAway(str(error))
-        where = NodeAddress(asked.offer.host, asked.offer.port)
-        log.info("node %s (%s) %s", name, where, "has joined" if isinstance(asked, Join) else "is there")
+        log.info("node %s %s", name, "has joined" if isinstance(asked, Join) else f"is at {_address(asked.offer)}")
         return Joined(certificate)
 
     def _join(self, asked: Join) -> bytes:
@@ -139,7 +138,7 @@ class JoinListener(Closeable):
         check_name(asked.name)
         replace = self._tokens.check(asked.token, asked.secret, asked.name)
         key = certificates.requested(asked.request)
-        self._members.join(asked.name, _member(asked.offer, certificates.fingerprint(key)), replace)
+        self._members.join(asked.name, Member(fingerprint=certificates.fingerprint(key)), replace)
         return self._authority.certify(key, Role.NODE, asked.name)
 
     def _announced(self, peer: Peer, asked: Announce) -> bytes:
@@ -147,7 +146,14 @@ class JoinListener(Closeable):
         key = certificates.public_of(peer.certificate)
         if asked.request and certificates.requested(asked.request) != key:
             raise OptionError("its signing request must be by the key of its certificate")
-        self._members.join(peer.name, _member(asked.offer, certificates.fingerprint(key)), replace=False)
+        address = _address(asked.offer)
+        member = Member(
+            fingerprint=certificates.fingerprint(key),
+            host=address.host,
+            port=address.port,
+            memory_budget=asked.offer.memory_budget,
+        )
+        self._members.join(peer.name, member, replace=False)
         return self._authority.certify(key, Role.NODE, peer.name) if asked.request else b""
 
     def close(self) -> None:
@@ -159,9 +165,9 @@ class JoinListener(Closeable):
         self._pool.shutdown()
 
 
-def _member(offer: NodeOffer, fingerprint: str) -> Member:
-    """Raises `OptionError` if the address is none."""
+def _address(offer: NodeOffer) -> NodeAddress:
+    """Raises `OptionError` if it is none."""
     address = read_address(str(NodeAddress(offer.host, offer.port)))
     if not address.port:
         raise OptionError(f"{address}: its port must be that on which it listens")
-    return Member(fingerprint=fingerprint, host=address.host, port=address.port, memory_budget=offer.memory_budget)
+    return address

@@ -1,8 +1,8 @@
 """Messages between a node that joins, and the server, in frames as those between clients and agents.
 
 AskAuthority   of who knows nothing yet: it compares the answer with its token's pin, and connects again
-Join           with a token, over TLS with a server of that authority
-Announce       with the node's certificate: it is there again, at this address, and may want its certificate renewed
+Join           with a token, over TLS with a server of that authority: the node gets its certificate
+Announce       with that certificate: the node is there, at this address, and may want the certificate renewed
 """
 
 from __future__ import annotations
@@ -33,24 +33,23 @@ class NodeOffer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Join(ClusterMessage, frozen=True, kw_only=True):
-    """Ask to become a member. Answered by `Joined` or `TurnedAway`."""
+    """Ask for a certificate. Answered by `Joined` or `TurnedAway`."""
 
     token: str  # its id
     secret: str
     name: str
     request: bytes  # to certify the node's key
-    offer: NodeOffer
 
 
 class Announce(ClusterMessage, frozen=True):
-    """A member is there. Answered by `Joined` or `TurnedAway`."""
+    """A node with a certificate can be called. Answered by `Joined` or `TurnedAway`."""
 
     offer: NodeOffer
     request: bytes = b""  # to certify the node's key anew
 
 
 class Joined(ClusterMessage, frozen=True):
-    """The node is a member."""
+    """The node belongs to the cluster."""
 
     certificate: bytes  # empty: none was asked for
 

@@ -195,6 +195,8 @@ def refusal(error: ssl.SSLError) -> Lost:
             return LinkRefused(cause)
     if reason in _REASONS:
         return LinkRefused(_REASONS[reason])
+    if reason == "UNEXPECTED_EOF_WHILE_READING":
+        return Lost("closed by the other side")
     return Lost(f"TLS failed: {reason.lower().replace('_', ' ') or error}")
 
 

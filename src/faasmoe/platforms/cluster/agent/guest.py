@@ -1,0 +1,67 @@
+"""A client that an agent serves, and how it is met: nobody is one before its certificate was seen."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.agent.batches import Batches
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.protocol import handshake
+from faasmoe.platforms.cluster.protocol.connection import Connection, prepare
+from faasmoe.platforms.cluster.protocol.frame import LinkRefused
+from faasmoe.platforms.cluster.protocol.messages import Hello, TurnedAway
+from faasmoe.platforms.cluster.protocol.tls import Peer
+from faasmoe.platforms.local.protocol.wire import Lost
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 5.0  # for a whole handshake
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guest:
+    """A connection of a server's process."""
+
+    connection: Connection
+    peer: Peer
+    hello: Hello
+    batches: Batches | None = None
+
+
+def meet(sock: socket.socket, identity: ClusterIdentity, node: str, address: str) -> Guest | None:
+    """Find out whose connection `sock` is, which this takes over. None, and it is closed, if it is not the server's.
+
+    `node` and `address`, that of the client, are for the log.
+    """
+    deadline = time.monotonic() + HELLO_SECONDS
+    try:
+        if sock.family != socket.AF_UNIX:
+            prepare(sock)
+        connection = handshake.secure(sock, identity, deadline, serving=True)
+    except (Lost, OptionError, OSError) as error:
+        sock.close()
+        _refused(node, address, error)
+        return None
+    try:
+        return Guest(connection, *handshake.authenticate(connection, deadline))
+    except Lost as error:
+        turn_away(connection, node, address, error)
+        return None
+
+
+def turn_away(connection: Connection, node: str, address: str, error: Lost) -> None:
+    """Tell a client why the node is not for it, if that is worth telling, and close its connection."""
+    _refused(node, address, error)
+    if isinstance(error, LinkRefused):
+        with suppress(Lost):
+            connection.send(TurnedAway(str(error)), time.monotonic() + HELLO_SECONDS)
+    connection.close()
+
+
+def _refused(node: str, address: str, error: Exception) -> None:
+    log.warning("node %s: a connection from %s was refused: %s", node, address, error)
