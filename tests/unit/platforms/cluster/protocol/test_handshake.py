@@ -119,7 +119,6 @@ def test_a_certificate_that_does_not_hold_now_is_named_on_both_sides(
     ends: Ends, tmp_path: Path, whose: str, at: timedelta, seen: str, told: str
 ) -> None:
     none = timedelta()
-    authorities.Authority(tmp_path, lambda: authorities.utc_now() + authorities.PAST)
     agent = ends.agent(authorities.identity(tmp_path, at=at if whose == "agent" else none))
     with pytest.raises(LinkRefused, match=told if whose == "client" else seen):
         ends.greet(authorities.server(tmp_path, at if whose == "client" else none))
