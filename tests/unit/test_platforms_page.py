@@ -7,7 +7,7 @@ from pathlib import Path
 from faasmoe.platforms import registry
 from faasmoe.platforms.options import own_options
 
-NAMES = ("local", "inline", "nodes")
+NAMES = ("local", "inline", "nodes", "ray")
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/platforms.md").read_text()
 EXAMPLE = (ROOT / "examples/own_platform.py").read_text()

@@ -18,6 +18,7 @@ _BUILT_IN = {
     "local": "faasmoe.platforms.local.entry:ENTRY",
     "inline": "faasmoe.platforms.inline.entry:ENTRY",
     "nodes": "faasmoe.platforms.nodes.entry:ENTRY",
+    "ray": "faasmoe.platforms.ray.entry:ENTRY",
 }
 
 

@@ -21,8 +21,8 @@ from faasmoe.util.log_rate_limit import LogRateLimit
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-_VARIABLE = "FAASMOE_LOG"  # how a process tells those that it starts: FORMAT:LEVEL
-_PLAIN = "text:warning"
+VARIABLE = "FAASMOE_LOG"  # how a process tells those that it starts: FORMAT:LEVEL
+PLAIN = "text:warning"
 _MOST_FRAMES = 20  # of an error, the innermost
 _MOST_CAUSES = 5
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "role"}
@@ -32,13 +32,13 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 def configure(role: str, form: Format, level: Level) -> None:
     """Set this process's logging, and that of processes it starts. `role` is what the process is called in lines."""
-    os.environ[_VARIABLE] = f"{form}:{level}"
+    os.environ[VARIABLE] = f"{form}:{level}"
     inherit(role)
 
 
 def inherit(role: str) -> None:
     """Set this process's logging as the one that started it has it."""
-    form, _, level = os.environ.get(_VARIABLE, _PLAIN).partition(":")
+    form, _, level = os.environ.get(VARIABLE, PLAIN).partition(":")
     handler = _Limited(role)
     handler.setFormatter(_Json() if form == "json" else _Text())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

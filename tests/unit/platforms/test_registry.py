@@ -49,7 +49,7 @@ def test_the_packages_own_are_there(name: str) -> None:
 
 def test_other_packages_bring_some(monkeypatch: pytest.MonkeyPatch) -> None:
     bring(monkeypatch, ("brought", f"{__name__}:ENTRY"))
-    assert registry.names() == ["brought", "inline", "local", "nodes"]
+    assert registry.names() == ["brought", "inline", "local", "nodes", "ray"]
     assert registry.find("brought") is ENTRY
     with registry.start("brought", ()) as platform:
         assert platform.state == "ok"

@@ -76,9 +76,7 @@ class NodeAgent(Closeable):
         self._identity = identity
         self._platform = LocalPlatform(replace(options, preload=tuple(preload)))
         self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
-        self._orders = NodeOrders(
-            name, self._platform, self._platform.folder / "artifacts", weights.finder(), self._report
-        )
+        self._orders = NodeOrders(name, self._platform, self.report)
         self._claim = NodeClaim()
         self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
         self._guests: set[Guest] = set()
@@ -239,7 +237,14 @@ class NodeAgent(Closeable):
         """Of all connections. Whoever calls it holds the lock."""
         return sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
 
-    def _report(self) -> NodeReport:
+    @property
+    def claimed(self) -> bool:
+        """Whether a server has the node, or had it a moment ago."""
+        with self._lock:
+            return bool(self._claim.pool)
+
+    def report(self) -> NodeReport:
+        """The state of the node."""
         with self._lock:
             traffic = sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
         return NodeReport(pool=self._platform.status(), traffic=traffic, weights=self._orders.weights.report())

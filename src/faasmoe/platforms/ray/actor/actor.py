@@ -1,0 +1,112 @@
+"""Ray's actor on a node, in a worker process of Ray's. It starts the node's agent in another process, and tends it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from faasmoe.platforms.ray.actor.agent_process import AgentProcess
+from faasmoe.platforms.ray.messages import AgentFacts, AgentOrder
+from faasmoe.util.backoff import Backoff
+
+_LEASE = 15.0  # seconds that an agent stays with a server that does not ask for it
+_FORGOTTEN = 60.0  # seconds until an agent that no server has is ended with its actor
+_LOOK_SECONDS = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between agents that ended unasked
+
+
+class AgentActor:
+    """Ray pickles what its methods take and return, and calls them one at a time."""
+
+    def __init__(
+        self,
+        memory: int,
+        leave: Callable[[], None],
+        start: Callable[[AgentOrder], AgentProcess] = AgentProcess,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`memory`: bytes that Ray has reserved. `leave` ends the actor for good."""
+        self._memory = memory
+        self._leave = leave
+        self._start = start
+        self._clock = clock
+        self._agent: AgentProcess | None = None
+        self._order: AgentOrder | None = None
+        self._asked = clock()  # when a server asked last
+        self._draining = False
+        self._trouble = ""
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, clock=clock)
+        self._lock = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self.is_forgotten():
+            time.sleep(_LOOK_SECONDS)
+        self._leave()
+
+    def is_forgotten(self) -> bool:
+        """Whether no server needs the agent: one that died cannot say so. One that lost Ray's head has it still."""
+        with self._lock:
+            if self._clock() < self._asked + _FORGOTTEN:
+                return False
+            load = self._agent and self._agent.load()
+            return not (load and load.claimed)
+
+    def tend(self, order: AgentOrder) -> AgentFacts:
+        """See that an agent runs as ordered, and tell of it. Waits until it listens."""
+        with self._lock:
+            return self._tend(order)
+
+    def _tend(self, order: AgentOrder) -> AgentFacts:
+        now = self._clock()
+        if self._order is None or order.settings.pool != self._order.settings.pool:
+            if self._order is not None and now < self._asked + _LEASE:
+                trouble = "another server has an agent there; give this one another namespace"
+                return AgentFacts(memory=self._memory, foreign=True, trouble=trouble)
+            self._end()
+            self._draining = False
+        self._order, self._asked = order, now
+        if self._agent is not None and (load := self._agent.load()) is not None:
+            return AgentFacts(memory=self._memory, port=self._agent.port, load=load, draining=self._draining)
+        if self._agent is not None and not self._draining:
+            self._trouble = "its agent has ended; Ray's log of the actor tells more"
+            self._backoff.failed()
+        self._end()
+        if self._draining or self._backoff.left:
+            return self._facts(self._trouble)
+        return self._begin(order)
+
+    def _begin(self, order: AgentOrder) -> AgentFacts:
+        try:
+            self._agent = self._start(_at_home(order))
+        except OSError as error:
+            self._trouble = f"no agent starts: {error}"
+            self._backoff.failed()
+            return self._facts(self._trouble)
+        self._trouble = ""
+        return AgentFacts(memory=self._memory, port=self._agent.port)
+
+    def _facts(self, trouble: str) -> AgentFacts:
+        return AgentFacts(memory=self._memory, draining=self._draining, trouble=trouble)
+
+    def drain(self, pool: str, seconds: float) -> None:
+        """Have the server's agent end when its calls are answered, so many seconds from now at most."""
+        with self._lock:
+            if self._order is not None and self._order.settings.pool == pool and not self._draining:
+                self._draining = True
+                if self._agent is not None:
+                    self._agent.drain(seconds)
+
+    def _end(self) -> None:
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+
+
+def _at_home(order: AgentOrder) -> AgentOrder:
+    """The order with what is known on the node alone: a worker is a child of Ray's daemon."""
+    return msgspec.structs.replace(order, raylet=os.getppid())

@@ -1,0 +1,74 @@
+"""An actor's hold on the agent that it has started."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TypeVar
+
+from faasmoe.platforms.ray.messages import (
+    LARGEST_PACKET,
+    AgentLoad,
+    AgentOrder,
+    AgentStarted,
+    AskLoad,
+    Drain,
+    RayMessage,
+    from_packet,
+    to_packet,
+)
+from faasmoe.util import logs, processes
+from faasmoe.util.closeable import Closeable
+
+_AGENT = "faasmoe.platforms.ray.actor.agent"
+_START_SECONDS, _ANSWER_SECONDS = 60.0, 15.0
+
+_M = TypeVar("_M", bound=RayMessage)
+
+
+class AgentProcess(Closeable):
+    """For one thread. The agent ends when this, or the process that has it, ends."""
+
+    def __init__(self, order: AgentOrder) -> None:
+        """Returns when the agent listens. Raises `OSError` if it does not start, or tells why."""
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = processes.start(_AGENT, stdin=theirs.fileno(), more={logs.VARIABLE: order.settings.log})
+        try:
+            process.wait()  # it leaves its parent at once
+            self._channel.send(to_packet(order))
+            started = self._answer(AgentStarted, _START_SECONDS)
+            if started.error:
+                raise OSError(started.error)
+        except BaseException:
+            self.close()
+            raise
+        self.port = started.port
+
+    def load(self) -> AgentLoad | None:
+        """What the agent has to do. None: it has ended, or does not answer."""
+        try:
+            self._channel.send(to_packet(AskLoad()))
+            return self._answer(AgentLoad, _ANSWER_SECONDS)
+        except OSError:
+            return None
+
+    def drain(self, seconds: float) -> None:
+        """Have the agent end when its calls are answered, so many seconds from now at most. Does not wait."""
+        with suppress(OSError):  # it has ended
+            self._channel.send(to_packet(Drain(seconds)))
+
+    def _answer(self, wanted: type[_M], seconds: float) -> _M:
+        """The agent's next message. Raises `OSError`."""
+        self._channel.settimeout(seconds)
+        packet = self._channel.recv(LARGEST_PACKET)
+        if not packet:
+            raise OSError("it has ended; Ray's log of the actor tells more")
+        answer = from_packet(packet)
+        if not isinstance(answer, wanted):
+            raise OSError(f"it has sent {type(answer).__name__} instead of {wanted.__name__}")
+        return answer
+
+    def close(self) -> None:
+        """Have the agent end at once. May be called twice."""
+        self._channel.close()

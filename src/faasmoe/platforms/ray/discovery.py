@@ -1,0 +1,183 @@
+"""The server's side: starts Ray's driver, and has heard of it which nodes there are."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from faasmoe.errors import OptionError, PlatformError
+from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.protocol.handshake import read_secret
+from faasmoe.platforms.local.options import LocalOptions
+from faasmoe.platforms.ray.messages import (
+    LARGEST_PACKET,
+    AgentSettings,
+    DriverOrder,
+    NodesReport,
+    ScalingLimits,
+    from_packet,
+    to_packet,
+)
+from faasmoe.platforms.ray.options import RayOptions
+from faasmoe.platforms.ray.platform import WAKING
+from faasmoe.util import logs, processes
+from faasmoe.util.backoff import Backoff
+from faasmoe.util.closeable import Closeable
+from faasmoe.util.folders.run_folder import RunFolder, writing
+
+log = logging.getLogger(__name__)
+
+_DRIVER = "faasmoe.platforms.ray.driver"
+_AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")  # a driver's alone
+_SECRET = 32  # bytes
+_SILENCE = 15.0  # seconds without a report after which Ray is taken to be gone
+_CLOSE_SECONDS = 5.0  # for the driver to end the agents
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two drivers
+
+
+class RayDiscovery(Closeable):
+    """Implements `cluster.client.discovery.Discovery`. While Ray does not answer the nodes are those of before."""
+
+    def __init__(self, pool: str, options: RayOptions, preload: Sequence[str]) -> None:
+        """Waits for the first node of the pool's. Raises `OptionError` or `PlatformError`."""
+        self._folder = RunFolder()
+        self.secret_file = _write_secret(self._folder.path)
+        self._order = DriverOrder(
+            address=options.address,
+            namespace=options.namespace,
+            node_memory=options.node_memory,
+            limits=ScalingLimits(
+                min_nodes=options.min_nodes, max_nodes=options.max_nodes, idle_seconds=options.idle_seconds
+            ),
+            waking=str(self._folder.path / WAKING),
+            agents=AgentSettings(
+                pool=pool,
+                secret=read_secret(self.secret_file),
+                local_options=_local(options).to_json(),
+                preload=tuple(preload),
+                log=os.environ.get(logs.VARIABLE, logs.PLAIN),
+            ),
+        )
+        self._changed = threading.Condition()  # its lock is that of what follows
+        self._report = NodesReport()
+        self._driver: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._closed = False
+        self._silent = False
+        self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
+        self._thread.start()
+        try:
+            self._settle(options.start_seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def nodes(self) -> Sequence[NodeAddress]:
+        """See `Discovery`."""
+        with self._changed:
+            return [NodeAddress(node.host, node.port) for node in self._report.nodes]
+
+    def _settle(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._report.nodes or self._report.fatal, seconds)
+            if self._report.fatal:
+                raise OptionError(self._report.fatal)
+            if not self._report.nodes:
+                cause = self._report.trouble or "Ray does not answer"
+                raise PlatformError("ray", "(all)", f"no agent has started within {seconds:g} s: {cause}")
+
+    # The thread
+
+    def _run(self) -> None:
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        while (channel := self._start()) is not None:
+            with channel:
+                self._listen(channel)
+            with self._changed:
+                if not self._closed:
+                    log.warning("Ray's driver has ended; serving goes on with %d nodes", len(self._report.nodes))
+                self._changed.wait_for(lambda: self._closed, backoff.failed())
+
+    def _start(self) -> socket.socket | None:
+        """Start a driver. Returns the channel to it; None: this is closed."""
+        with self._changed:
+            if self._closed:
+                return None
+            self._end_driver()  # the one before
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                more = {name: os.environ[name] for name in _AUTHENTICATION if name in os.environ}
+                self._driver = processes.start(_DRIVER, stdin=theirs.fileno(), more=more)
+            self._channel = ours
+        ours.send(to_packet(self._order))
+        ours.settimeout(_SILENCE)
+        return ours
+
+    def _listen(self, channel: socket.socket) -> None:
+        """Take reports until the driver ends."""
+        while True:
+            try:
+                packet = channel.recv(LARGEST_PACKET)
+            except TimeoutError:
+                if not self._silent:
+                    log.warning("Ray does not answer: serving goes on with %d nodes", len(self._report.nodes))
+                self._silent = True
+                continue
+            except OSError:
+                return
+            if not packet:
+                return
+            self._silent = False
+            report = from_packet(packet)
+            if isinstance(report, NodesReport):
+                self._take(report)
+
+    def _take(self, report: NodesReport) -> None:
+        with self._changed:
+            trouble = report.fatal or report.trouble
+            if trouble and trouble != (self._report.fatal or self._report.trouble):
+                log.warning("Ray: %s", trouble)
+            nodes = self._report.nodes if report.fatal or not report.complete else report.nodes
+            self._report = NodesReport(nodes=nodes, trouble=report.trouble, fatal=report.fatal)
+            self._changed.notify_all()
+
+    def _end_driver(self) -> None:
+        if self._driver is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._driver.wait(_CLOSE_SECONDS if self._closed else 0.0)
+        self._driver.kill()
+        self._driver.wait()
+        self._driver = None
+
+    def close(self) -> None:
+        """Have the driver end the agents. May be called twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            if self._channel is not None:
+                with suppress(OSError):  # the driver has ended
+                    self._channel.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._end_driver()
+        self._folder.close()
+
+
+def _write_secret(folder: Path) -> Path:
+    """A new one for each pool: agents hear it from the driver, and other processes of the server read the file."""
+    file = folder / "secret"
+    with writing(folder):
+        file.touch(0o600)
+        file.write_text(secrets.token_hex(_SECRET))
+    return file
+
+
+def _local(options: RayOptions) -> LocalOptions:
+    return LocalOptions(keep_alive=options.keep_alive, release_page_cache=options.release_page_cache)

@@ -1,0 +1,1 @@
+"""Ray's driver: the process of a server that Ray knows. Nothing else here imports Ray."""

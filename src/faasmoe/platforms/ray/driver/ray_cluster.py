@@ -1,0 +1,143 @@
+"""What is used of Ray, whose parts without an underscore do not tell of draining nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray._private.state import state as global_state
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from faasmoe.platforms.ray.actor.actor import AgentActor
+from faasmoe.platforms.ray.driver.cluster import RayNode
+from faasmoe.platforms.ray.messages import AgentFacts, AgentOrder
+from faasmoe.util.closeable import Closeable
+
+_PATIENCE = 15.0  # seconds for Ray to start an actor
+_LONGEST_NAME = 57  # of a node, before the part of its id that makes the name unique
+
+
+@dataclass(slots=True)
+class _Actor:
+    handle: Any
+    asking: Any = None  # a reference to the answer that is awaited
+    since: float = 0.0  # when it was asked
+    facts: AgentFacts | None = None
+    trouble: str = ""
+    drained: bool = False  # it was told to drain
+
+
+@dataclass(slots=True)
+class RayCluster(Closeable):
+    """The Ray cluster of this process. Implements `Cluster`."""
+
+    namespace: str
+    _actors: dict[str, _Actor] = field(default_factory=dict)  # by the node's id
+
+    @classmethod
+    def connect(cls, address: str, namespace: str) -> RayCluster:
+        """Raises `ConnectionError`, or another error of Ray's, if there is none at `address`."""
+        ray.init(address, namespace=namespace, log_to_driver=False, configure_logging=False)
+        return cls(namespace)
+
+    def nodes(self) -> list[RayNode]:
+        """See `Cluster`."""
+        leaving = global_state.get_draining_nodes()  # milliseconds
+        return [_node(raw, leaving.get(raw["NodeID"])) for raw in ray.nodes() if raw["Alive"]]
+
+    def tend(self, node: str, order: AgentOrder) -> AgentFacts | None:
+        """See `Cluster`."""
+        actor = self._actors.get(node)
+        if actor is None:
+            actor = self._actors[node] = _Actor(self._make(node, order))
+        self._hear(actor)
+        if actor.asking is None:
+            actor.asking, actor.since = actor.handle.tend.remote(order), time.monotonic()
+        return actor.facts
+
+    def trouble(self, node: str) -> str:
+        """See `Cluster`."""
+        return self._actors[node].trouble if node in self._actors else ""
+
+    def _make(self, node: str, order: AgentOrder) -> Any:
+        """Several servers may do so at once: Ray makes one actor of a name."""
+        return (
+            ray.remote(AgentActor)
+            .options(
+                name=f"agent-{node}",
+                namespace=self.namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                num_cpus=0,
+                memory=order.memory,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote(order.memory, leave)
+        )
+
+    def _hear(self, actor: _Actor) -> None:
+        if actor.asking is None:
+            return
+        if not ray.wait([actor.asking], timeout=0)[0]:
+            if actor.facts is None and time.monotonic() > actor.since + _PATIENCE:
+                actor.trouble = "Ray has not started its actor; is the memory taken?"
+            return
+        try:
+            actor.facts, actor.trouble = ray.get(actor.asking), ""
+        except RayError as error:  # the actor starts again, or its node is gone
+            actor.facts, actor.trouble = None, f"its actor does not answer: {str(error).partition(chr(10))[0]}"
+        actor.asking = None
+
+    def drain(self, node: str, pool: str, seconds: float) -> None:
+        """See `Cluster`."""
+        actor = self._actors.get(node)
+        if actor is not None and not actor.drained:
+            actor.drained = True
+            actor.handle.drain.remote(pool, seconds)
+
+    def forget(self, node: str) -> None:
+        """See `Cluster`."""
+        actor = self._actors.pop(node, None)
+        if actor is not None and actor.facts is not None and not actor.facts.foreign:
+            with suppress(RayError, ValueError):  # it is gone already
+                ray.kill(actor.handle)
+
+    @property
+    def held(self) -> list[str]:
+        """See `Cluster`."""
+        return list(self._actors)
+
+    def ask(self, bundles: Sequence[dict[str, float]]) -> None:
+        """See `Cluster`."""
+        request_resources(bundles=list(bundles))
+
+    def close(self) -> None:
+        """End all agents, and need no nodes any more."""
+        for node in list(self._actors):
+            self.forget(node)
+        self.ask([])
+        ray.shutdown()
+
+
+def leave() -> None:
+    """End the actor that calls this, for good."""
+    ray.kill(ray.get_runtime_context().current_actor)
+
+
+def _node(raw: dict[str, Any], leaving: int | None) -> RayNode:
+    resources = raw["Resources"]
+    return RayNode(
+        id=raw["NodeID"],
+        name=f"{raw['NodeName'][:_LONGEST_NAME]}-{raw['NodeID'][:6]}",
+        host=raw["NodeManagerAddress"],
+        cpus=resources.get("CPU", 0.0),
+        memory=int(resources.get("memory", 0)),
+        leaving=None if leaving is None else leaving / 1000,
+    )

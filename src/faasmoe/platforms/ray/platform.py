@@ -1,0 +1,60 @@
+"""The client of a cluster of Ray's: that of any cluster, but for clusters that have no node now."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from faasmoe.errors import PlatformError
+from faasmoe.platforms.base import Call, FunctionSpec, Replies
+from faasmoe.platforms.buffer import Buffer
+from faasmoe.platforms.cluster.client.platform import ClusterPlatform
+from faasmoe.platforms.cluster.client.pool_file import PoolFile
+
+WAKING = "wake"  # the driver's socket, beside the file of the secret
+_LOOK_SECONDS = 0.2
+_RETURN_SECONDS = 300.0  # for a node to come
+
+
+def wake(address: str) -> None:
+    """Tell the driver of the pool at `address` that calls will come."""
+    with suppress(OSError, PlatformError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.sendto(b"\0", str(PoolFile.read(Path(address)).secret.parent / WAKING))
+
+
+class RayPlatform(ClusterPlatform):
+    """Functions on the nodes of a Ray cluster. Implements `platforms.base.Platform`."""
+
+    @classmethod
+    def of_pool(cls, address: str) -> Self:
+        """See `ClusterPlatform.of_pool`. Waits for a node if there is none."""
+        deadline = time.monotonic() + _RETURN_SECONDS
+        while not PoolFile.read(Path(address)).nodes and time.monotonic() < deadline:
+            wake(address)
+            time.sleep(_LOOK_SECONDS)
+        return super().of_pool(address)
+
+    def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        """See `Platform.deploy`. Waits for a node if there is none."""
+        deadline = time.monotonic() + _RETURN_SECONDS
+        while self.state == "starting" and time.monotonic() < deadline:
+            wake(self.address)
+            self.membership.wait(self.membership.version, _LOOK_SECONDS)
+        super().deploy(specs)
+
+    def invoke_many(
+        self,
+        calls: Sequence[Call],
+        deadline: float,
+        shared: Buffer | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Replies:
+        """See `Platform.invoke_many`. Calls wait for a node if there is none."""
+        if self.state == "starting":
+            wake(self.address)
+        return super().invoke_many(calls, deadline, shared, meanwhile)

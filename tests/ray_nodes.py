@@ -1,0 +1,69 @@
+"""Starts a Ray cluster on loopback, in a process of its own, for tests. Needs the package `ray`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra ray")
+
+_QUIET = {  # fewer processes, and none that tells others
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_DISABLE_MEMORY_MONITOR": "1",
+    "RAY_AUTH_MODE": "token",
+}
+
+
+@dataclass(frozen=True)
+class RayNodes:
+    """A Ray cluster whose nodes are processes of this machine."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+    def options(self, **more: object) -> dict[str, object]:
+        """Options of the platform for it."""
+        return {"address": self.address, "node_gib": 0.5, "start_seconds": 60.0, **more}
+
+    def ask(self, *command: object) -> Any:
+        """Have the process carry out a method of `tests.ray_process.Nodes`."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@contextmanager
+def ray_nodes(nodes: int = 2) -> Iterator[RayNodes]:
+    """Nodes of one core each, the first of which has Ray's head."""
+    with tempfile.TemporaryDirectory(
+        dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:  # Ray's sockets need a short path
+        environment = {**os.environ, **_QUIET, "RAY_AUTH_TOKEN": os.urandom(16).hex()}
+        environment["RAY_TMPDIR"] = folder
+        command = [sys.executable, "-m", "tests.ray_process", str(nodes)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        try:
+            assert process.stdout is not None
+            address = json.loads(process.stdout.readline())
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+                    patch.setenv(name, environment[name])
+                yield RayNodes(address, process)
+        finally:
+            process.communicate(timeout=60)

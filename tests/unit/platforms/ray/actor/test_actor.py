@@ -1,0 +1,119 @@
+"""The actor with an agent that is played by a test."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from faasmoe.platforms.ray.actor import actor
+from faasmoe.platforms.ray.actor.actor import AgentActor
+from faasmoe.platforms.ray.messages import AgentLoad, AgentOrder, AgentSettings
+from tests.unit.clocks import Clock
+
+SETTINGS = AgentSettings(pool="p", secret=b"s", local_options="{}", preload=(), log="text:info")
+ORDER = AgentOrder(name="a", host="127.0.0.1", memory=5, settings=SETTINGS)
+OTHER = msgspec.structs.replace(ORDER, settings=msgspec.structs.replace(SETTINGS, pool="q"))
+
+
+class PlayedAgent:
+    def __init__(self, order: AgentOrder) -> None:
+        self.order = order
+        self.port = 7
+        self.told: AgentLoad | None = AgentLoad(claimed=True)
+        self.drains: list[float] = []
+        self.closed = False
+
+    def load(self) -> AgentLoad | None:
+        return self.told
+
+    def drain(self, seconds: float) -> None:
+        self.drains.append(seconds)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Stage:
+    """An actor, and what it has done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(actor.threading.Thread, "start", lambda _: None)
+        self.clock = Clock()
+        self.agents: list[PlayedAgent] = []
+        self.error = ""
+        self.actor = AgentActor(5, lambda: None, self.start, self.clock)
+
+    def start(self, order: AgentOrder) -> PlayedAgent:
+        if self.error:
+            raise OSError(self.error)
+        self.agents.append(PlayedAgent(order))
+        return self.agents[-1]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(monkeypatch)
+
+
+def test_an_agent_is_started_once_and_told_of(stage: Stage) -> None:
+    assert (stage.actor.tend(ORDER).port, stage.actor.tend(ORDER).port) == (7, 7)
+    (agent,) = stage.agents
+    assert agent.order == msgspec.structs.replace(ORDER, raylet=os.getppid())
+    agent.told = AgentLoad(calls=3)
+    assert stage.actor.tend(ORDER).load.calls == 3
+
+
+def test_an_agent_that_ends_is_started_again_after_a_pause(stage: Stage) -> None:
+    stage.actor.tend(ORDER)
+    stage.agents[0].told = None
+    facts = stage.actor.tend(ORDER)
+    assert (facts.port, facts.trouble) == (0, "its agent has ended; Ray's log of the actor tells more")
+    stage.clock.now += 1
+    assert stage.actor.tend(ORDER).port == 7
+    assert len(stage.agents) == 2
+
+
+def test_an_agent_that_does_not_start_is_told_and_tried_again(stage: Stage) -> None:
+    stage.error = "10.0.0.1:0: must be a loopback address"
+    assert stage.actor.tend(ORDER).trouble == f"no agent starts: {stage.error}"
+    stage.error = ""
+    assert stage.actor.tend(ORDER).port == 0
+    stage.clock.now += 1
+    assert stage.actor.tend(ORDER).port == 7
+
+
+def test_a_drained_agent_is_not_started_again(stage: Stage) -> None:
+    stage.actor.tend(ORDER)
+    stage.actor.drain("q", 3.0)  # another server's
+    assert stage.agents[0].drains == []
+    for _ in range(2):
+        stage.actor.drain("p", 3.0)
+    assert stage.agents[0].drains == [3.0]
+    assert stage.actor.tend(ORDER).draining
+    stage.agents[0].told = None
+    facts = stage.actor.tend(ORDER)
+    assert (facts.draining, facts.port, facts.trouble) == (True, 0, "")
+
+
+def test_the_agent_of_a_server_that_asks_is_not_given_to_another(stage: Stage) -> None:
+    stage.actor.tend(ORDER)
+    facts = stage.actor.tend(OTHER)
+    assert (facts.foreign, facts.port) == (True, 0)
+    assert "another server has an agent there" in facts.trouble
+    stage.clock.now += 16
+    assert stage.actor.tend(OTHER).port == 7
+    assert stage.agents[0].closed
+    assert stage.agents[1].order.settings.pool == "q"
+
+
+def test_an_agent_is_forgotten_when_nobody_asks_and_no_server_has_it(stage: Stage) -> None:
+    stage.actor.tend(ORDER)
+    assert not stage.actor.is_forgotten()
+    stage.clock.now += 61
+    assert not stage.actor.is_forgotten()  # its server has lost Ray, and serves
+    stage.agents[0].told = AgentLoad(claimed=False)
+    assert stage.actor.is_forgotten()
+    stage.actor.tend(ORDER)
+    assert not stage.actor.is_forgotten()
