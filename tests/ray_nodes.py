@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+import psutil
 import pytest
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra ray")
@@ -44,6 +45,22 @@ class RayNodes:
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
+
+
+def processes(name: str) -> list[psutil.Process]:
+    """Those that tests of this interpreter have started whose command line ends with, or begins with, `name`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "exe"]):
+        line = process.info["cmdline"] or [""]
+        ours = os.path.realpath(sys.executable) == process.info["exe"]
+        if ours and (line[-1] == name or line[0].startswith(name)):
+            found.append(process)
+    return found
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        process.kill()
 
 
 @contextmanager

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
+from ray._private.ray_constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 ROOM = 2 << 30  # bytes of memory that Ray counts on each node
 
@@ -29,17 +33,37 @@ class Nodes:
             num_cpus=cpus,
             memory=ROOM,
             object_store_memory=80 << 20,
-            wait=False,
             **more,
         )
         self._nodes.append(node)
         return str(node.node_id)
 
-    def ready(self) -> None:
-        self._cluster.wait_for_nodes()
-
     def remove(self, number: int) -> None:
+        """Kill Ray on a node."""
         self._cluster.remove_node(self._nodes[number], allow_graceful=False)
+
+    def drain(self, number: int, seconds: int) -> bool:
+        """Tell that a node will be gone in so many seconds."""
+        deadline = int((time.time() + seconds) * 1000)
+        accepted, _ = self._gcs.drain_node(
+            self._nodes[number].node_id,
+            autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
+            "a test",
+            deadline,
+        )
+        return bool(accepted)
+
+    def requested(self) -> Any:
+        """What the autoscaler was asked for last."""
+        return json.loads(self._gcs.internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL, None) or "[]")
+
+    def behead(self) -> None:
+        """Kill Ray's head, but for the daemon of its node."""
+        self._cluster.head_node.kill_gcs_server()
+
+    @property
+    def _gcs(self) -> GcsClient:
+        return GcsClient(address=self.address)
 
     def end(self) -> None:
         self._cluster.shutdown()
@@ -54,7 +78,6 @@ def main() -> None:
     nodes = Nodes()
     for _ in range(int(sys.argv[1])):
         nodes.add()
-    nodes.ready()
     tell(nodes.address)
     for line in sys.stdin:
         name, *arguments = json.loads(line)
