@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -31,12 +32,19 @@ _QUIET = {  # fewer processes, and none that tells others
 class RayNodes:
     """A Ray cluster whose nodes are processes of this machine."""
 
+    folder: Path  # of the cluster's keys
     address: str
     process: subprocess.Popen[str]
 
     def options(self, **more: object) -> dict[str, object]:
         """Options of the platform for it."""
-        return {"address": self.address, "node_gib": 0.5, "start_seconds": 60.0, **more}
+        return {
+            "address": self.address,
+            "cluster_folder": str(self.folder),
+            "node_gib": 0.5,
+            "start_seconds": 60.0,
+            **more,
+        }
 
     def ask(self, *command: object) -> Any:
         """Have the process carry out a method of `tests.ray_process.Nodes`."""
@@ -81,6 +89,6 @@ def ray_nodes(nodes: int = 2) -> Iterator[RayNodes]:
             with pytest.MonkeyPatch.context() as patch:
                 for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
                     patch.setenv(name, environment[name])
-                yield RayNodes(address, process)
+                yield RayNodes(Path(folder) / "keys", address, process)
         finally:
             process.communicate(timeout=60)

@@ -126,6 +126,6 @@ def test_without_its_head_serving_goes_on(platform: RayPlatform, cluster: RayNod
     assert ready(platform) == {"127.0.0.2", "127.0.0.4"}
 
 
-def test_no_ray_is_named() -> None:
+def test_no_ray_is_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="address auto: Could not find any running Ray instance"):
-        registry.start("ray", ())
+        registry.start("ray", (), cluster_folder=str(tmp_path))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import subprocess
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 
 from faasmoe.errors import OptionError, PlatformError
 from faasmoe.platforms.cluster.addresses import NodeAddress
-from faasmoe.platforms.cluster.protocol.handshake import read_secret
+from faasmoe.platforms.cluster.authority.authority import Authority
+from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
+from faasmoe.platforms.cluster.authority.identity import Role
+from faasmoe.platforms.cluster.joining.renewal import Renewal
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.ray.messages import (
     LARGEST_PACKET,
@@ -26,17 +28,14 @@ from faasmoe.platforms.ray.messages import (
     to_packet,
 )
 from faasmoe.platforms.ray.options import RayOptions
-from faasmoe.platforms.ray.platform import WAKING
 from faasmoe.util import logs, processes
 from faasmoe.util.backoff import Backoff
 from faasmoe.util.closeable import Closeable
-from faasmoe.util.folders.run_folder import RunFolder, writing
 
 log = logging.getLogger(__name__)
 
 _DRIVER = "faasmoe.platforms.ray.driver"
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")  # a driver's alone
-_SECRET = 32  # bytes
 _SILENCE = 15.0  # seconds without a report after which Ray is taken to be gone
 _CLOSE_SECONDS = 5.0  # for the driver to end the agents
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two drivers
@@ -47,8 +46,10 @@ class RayDiscovery(Closeable):
 
     def __init__(self, pool: str, options: RayOptions, preload: Sequence[str]) -> None:
         """Waits for the first node of the pool's. Raises `OptionError` or `PlatformError`."""
-        self._folder = RunFolder()
-        self.secret_file = _write_secret(self._folder.path)
+        folder = ClusterFolder.of(options.cluster_folder)
+        self.identity = folder.server
+        provide = partial(Authority(folder.path).provide, self.identity, Role.SERVER, "server")
+        provide()
         self._order = DriverOrder(
             address=options.address,
             namespace=options.namespace,
@@ -56,10 +57,9 @@ class RayDiscovery(Closeable):
             limits=ScalingLimits(
                 min_nodes=options.min_nodes, max_nodes=options.max_nodes, idle_seconds=options.idle_seconds
             ),
-            waking=str(self._folder.path / WAKING),
+            cluster_folder=str(folder.path),
             agents=AgentSettings(
                 pool=pool,
-                secret=read_secret(self.secret_file),
                 local_options=_local(options).to_json(),
                 preload=tuple(preload),
                 log=os.environ.get(logs.VARIABLE, logs.PLAIN),
@@ -71,6 +71,7 @@ class RayDiscovery(Closeable):
         self._channel: socket.socket | None = None
         self._closed = False
         self._silent = False
+        self._renewal = Renewal(provide)
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
         self._thread.start()
         try:
@@ -167,16 +168,7 @@ class RayDiscovery(Closeable):
                     self._channel.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._end_driver()
-        self._folder.close()
-
-
-def _write_secret(folder: Path) -> Path:
-    """A new one for each pool: agents hear it from the driver, and other processes of the server read the file."""
-    file = folder / "secret"
-    with writing(folder):
-        file.touch(0o600)
-        file.write_text(secrets.token_hex(_SECRET))
-    return file
+        self._renewal.close()
 
 
 def _local(options: RayOptions) -> LocalOptions:

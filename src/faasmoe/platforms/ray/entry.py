@@ -17,7 +17,7 @@ NAME = "ray"
 def _start(options: RayOptions, preload: Sequence[str]) -> RayPlatform:
     pool = uuid.uuid4().hex
     discovery = RayDiscovery(pool, options, preload)
-    file = PoolFile(platform=NAME, pool=pool, nodes=tuple(discovery.nodes()), secret=discovery.secret_file)
+    file = PoolFile(platform=NAME, pool=pool, nodes=tuple(discovery.nodes()), identity=discovery.identity.folder)
     try:
         return RayPlatform(file, discovery)
     except BaseException:

@@ -27,7 +27,6 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the agents of a server have in common."""
 
     pool: str  # for whose server they work
-    secret: bytes
     local_options: str  # as `LocalOptions.to_json` has them, without a budget: that is each node's own
     preload: tuple[str, ...]
     log: str  # format and level, see `util.logs`
@@ -40,7 +39,7 @@ class DriverOrder(RayMessage, frozen=True, kw_only=True):
     namespace: str
     node_memory: int | None  # bytes
     limits: ScalingLimits
-    waking: str  # path of the socket to which a client sends a packet when it has calls and there is no node
+    cluster_folder: str  # of the authority
     agents: AgentSettings
 
 
@@ -60,6 +59,14 @@ class NodesReport(RayMessage, frozen=True, kw_only=True):
     fatal: str = ""  # what has to be mended before Ray can be used; the driver ends
 
 
+class Certificate(RayMessage, frozen=True, kw_only=True):
+    """A node's certificate. All of it is public."""
+
+    request: bytes  # for which it was made
+    certificate: bytes
+    authority: bytes  # the authority's
+
+
 class AgentOrder(RayMessage, frozen=True, kw_only=True):
     """What an agent is to be. Answered by `AgentStarted`."""
 
@@ -67,6 +74,7 @@ class AgentOrder(RayMessage, frozen=True, kw_only=True):
     host: str  # address to listen on
     memory: int  # bytes that Ray has reserved
     settings: AgentSettings
+    certificate: Certificate | None = None
     raylet: int = 0  # process id of Ray's daemon on the node
 
 
@@ -81,15 +89,16 @@ class Drain(RayMessage, frozen=True):
 
 
 class AgentStarted(RayMessage, frozen=True, kw_only=True):
-    """From the agent."""
+    """From the agent. It listens when it has a certificate."""
 
-    port: int = 0  # where it listens
-    error: str = ""  # why it does not
+    error: str = ""  # why it ends
 
 
 class AgentLoad(RayMessage, frozen=True, kw_only=True):
-    """From the agent: what it has to do."""
+    """From the agent: where it listens, and what it has to do."""
 
+    port: int = 0  # 0: it does not listen yet
+    request: bytes = b""  # for a certificate, if it has none or that ends soon
     calls: int = 0  # answered since it was started
     instances: int = 0
     waiting: int = 0  # activations that wait for memory
@@ -101,14 +110,18 @@ class AgentFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What an actor tells of its agent."""
 
     memory: int  # bytes that Ray has reserved
-    port: int = 0  # where the agent listens; 0: it does not
-    load: AgentLoad = AgentLoad()
+    load: AgentLoad = AgentLoad()  # of port 0 if it does not listen
     draining: bool = False
     foreign: bool = False  # another server has the agent
     trouble: str = ""  # why there is none
 
 
+def waking_address(pool: str) -> str:
+    """Address, in Linux's abstract namespace, to which a client sends a packet when it has calls and finds no node."""
+    return f"\0faasmoe-ray-{pool}"
+
+
 to_packet = msgspec.msgpack.Encoder().encode
 from_packet = msgspec.msgpack.Decoder(
-    DriverOrder | NodesReport | AgentOrder | AskLoad | Drain | AgentStarted | AgentLoad
+    DriverOrder | NodesReport | AgentOrder | AskLoad | Drain | AgentStarted | AgentLoad | Certificate
 ).decode

@@ -25,6 +25,9 @@ class RayOptions:
         default="faasmoe",
         metadata={"help": "Ray namespace of the agents. Servers that share a Ray cluster need one each."},
     )
+    cluster_folder: str = field(
+        default="", metadata={"help": "Folder of the cluster's keys; empty: cluster in the user's data folder."}
+    )
     node_gib: float = field(
         default=0.0,
         metadata={"help": "GiB for functions on each node; 0: four fifths of the memory that Ray counts there."},

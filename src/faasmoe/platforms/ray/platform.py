@@ -14,8 +14,8 @@ from faasmoe.platforms.base import Call, FunctionSpec, Replies
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from faasmoe.platforms.cluster.client.pool_file import PoolFile
+from faasmoe.platforms.ray.messages import waking_address
 
-WAKING = "wake"  # the driver's socket, beside the file of the secret
 _LOOK_SECONDS = 0.2
 _RETURN_SECONDS = 300.0  # for a node to come
 
@@ -24,7 +24,7 @@ def wake(address: str) -> None:
     """Tell the driver of the pool at `address` that calls will come."""
     with suppress(OSError, PlatformError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.sendto(b"\0", str(PoolFile.read(Path(address)).secret.parent / WAKING))
+        sock.sendto(b"\0", waking_address(PoolFile.read(Path(address)).pool))
 
 
 class RayPlatform(ClusterPlatform):

@@ -70,25 +70,25 @@ class AgentActor:
             self._end()
             self._draining = False
         self._order, self._asked = order, now
-        if self._agent is not None and (load := self._agent.load()) is not None:
-            return AgentFacts(memory=self._memory, port=self._agent.port, load=load, draining=self._draining)
-        if self._agent is not None and not self._draining:
-            self._trouble = "its agent has ended; Ray's log of the actor tells more"
-            self._backoff.failed()
+        if self._agent is not None:
+            if order.certificate is not None:
+                self._agent.certify(order.certificate)
+            if (load := self._agent.load()) is not None:
+                return AgentFacts(memory=self._memory, load=load, draining=self._draining)
+            if not self._draining:
+                self._trouble = f"its agent has ended: {self._agent.trouble}"
+                self._backoff.failed()
         self._end()
-        if self._draining or self._backoff.left:
-            return self._facts(self._trouble)
-        return self._begin(order)
+        if not (self._draining or self._backoff.left):
+            self._begin(order)
+        return self._facts(self._trouble)
 
-    def _begin(self, order: AgentOrder) -> AgentFacts:
+    def _begin(self, order: AgentOrder) -> None:
         try:
-            self._agent = self._start(_at_home(order))
+            self._agent, self._trouble = self._start(_at_home(order)), ""
         except OSError as error:
             self._trouble = f"no agent starts: {error}"
             self._backoff.failed()
-            return self._facts(self._trouble)
-        self._trouble = ""
-        return AgentFacts(memory=self._memory, port=self._agent.port)
 
     def _facts(self, trouble: str) -> AgentFacts:
         return AgentFacts(memory=self._memory, draining=self._draining, trouble=trouble)

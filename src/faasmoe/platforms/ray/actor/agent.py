@@ -19,7 +19,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from faasmoe.errors import ServingError, UserError
-from faasmoe.platforms.cluster.addresses import NodeAddress, read_address
+from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.authority import authority as authorities
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.protocol.connection import address_of, bound
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.ray.messages import (
     LARGEST_PACKET,
@@ -27,11 +30,13 @@ from faasmoe.platforms.ray.messages import (
     AgentOrder,
     AgentStarted,
     AskLoad,
+    Certificate,
     Drain,
     from_packet,
     to_packet,
 )
 from faasmoe.util import logs
+from faasmoe.util.folders.run_folder import RunFolder
 from faasmoe.util.processes import leave_signals_to_parent
 
 if TYPE_CHECKING:
@@ -46,24 +51,15 @@ def main() -> None:
         os._exit(0)
     os.setsid()
     leave_signals_to_parent()
-    logs.inherit("node")
     os.umask(0o077)
+    logs.inherit("node")
     channel = socket.socket(fileno=sys.stdin.fileno())
     order = from_packet(channel.recv(LARGEST_PACKET))
     if not isinstance(order, AgentOrder):
         sys.exit(1)  # the actor has ended already
     raylet = _watch(order.raylet)
-    from faasmoe.platforms.cluster.agent.agent import NodeAgent  # noqa: PLC0415 - not in the process that forks
-
     try:
-        options = replace(LocalOptions.from_json(order.settings.local_options), memory_budget=order.memory)
-        with (
-            _bind(order.host) as listener,
-            NodeAgent(order.name, listener, order.settings.secret, options, order.settings.preload) as agent,
-        ):
-            agent.start()
-            _tell(channel, AgentStarted(port=listener.getsockname()[1]))
-            _serve(agent, channel, raylet)
+        _run(order, channel, raylet)
     except (OSError, UserError, ServingError) as error:
         _tell(channel, AgentStarted(error=str(error)))
 
@@ -76,58 +72,88 @@ def _watch(raylet: int) -> int:
         sys.exit(1)
 
 
-def _bind(host: str) -> socket.socket:
-    """Raises `OptionError`, `OSError`."""
-    address = read_address(str(NodeAddress(host, 0)))
-    return socket.create_server(
-        (address.host, 0), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    )
+def _run(order: AgentOrder, channel: socket.socket, raylet: int) -> None:
+    """Raises `OSError`, `UserError`, `ServingError`."""
+    from faasmoe.platforms.cluster.agent.agent import NodeAgent  # noqa: PLC0415 - not in the process that forks
+
+    authorities.require_extra()
+    options = replace(LocalOptions.from_json(order.settings.local_options), memory_budget=order.memory)
+    with RunFolder() as folder, bound(NodeAddress(order.host, 0), "the node's address") as listener:
+        identity = ClusterIdentity(folder.path / "identity")
+        with NodeAgent(order.name, listener, identity, options, order.settings.preload) as agent:
+            _tell(channel, AgentStarted())
+            _Service(agent, identity, channel, listener).run(raylet)
 
 
-def _serve(agent: NodeAgent, channel: socket.socket, raylet: int) -> None:
-    """Answer the actor, until it is gone or the agent has drained."""
-    poll = select.poll()
-    drained, at_end = os.pipe()
-    poll.register(channel, select.POLLIN)
-    poll.register(drained, select.POLLIN)
-    while drained not in dict(poll.poll()):
-        packet = channel.recv(LARGEST_PACKET)
-        if not packet:  # the actor is gone
-            if _is_readable(raylet):
-                _serve_alone(agent)
-            return
-        match from_packet(packet):
-            case AskLoad():
-                _tell(channel, _load(agent))
-            case Drain(seconds):
-                threading.Thread(target=_drain, args=(agent, seconds, at_end), daemon=True).start()
+class _Service:
+    """Answers the actor."""
 
+    def __init__(
+        self, agent: NodeAgent, identity: ClusterIdentity, channel: socket.socket, listener: socket.socket
+    ) -> None:
+        self._agent = agent
+        self._identity = identity
+        self._channel = channel
+        self._listener = listener
+        self._port = 0  # where the agent listens
 
-def _drain(agent: NodeAgent, seconds: float, at_end: int) -> None:
-    agent.drain(seconds)
-    os.close(at_end)
+    def run(self, raylet: int) -> None:
+        """Returns when the actor is gone, or the agent has drained."""
+        poll = select.poll()
+        drained, at_end = os.pipe()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(drained, select.POLLIN)
+        while drained not in dict(poll.poll()):
+            packet = self._channel.recv(LARGEST_PACKET)
+            if not packet:
+                if _is_readable(raylet):
+                    self._serve_alone()
+                return
+            match from_packet(packet):
+                case AskLoad():
+                    _tell(self._channel, self._load())
+                case Certificate() as given:
+                    self._take(given)
+                case Drain(seconds=seconds):
+                    threading.Thread(target=self._drain, args=(seconds, at_end), daemon=True).start()
 
+    def _take(self, given: Certificate) -> None:
+        """Raises `OptionError`."""
+        self._identity.take(given.certificate, given.authority)
+        if not self._port:
+            self._agent.start()
+            self._port = address_of(self._listener).port
 
-def _serve_alone(agent: NodeAgent) -> None:
-    """Ray is gone from this node, and the server has the agent still: go on for as long as that."""
-    while agent.claimed:
-        time.sleep(_ALONE_TICK)
+    def _load(self) -> AgentLoad:
+        report = self._agent.report()
+        pool = report.pool
+        request = b""
+        if not self._identity.exists or authorities.is_due(self._identity):
+            from faasmoe.platforms.cluster.authority import certificates  # noqa: PLC0415 (needs the extra)
+
+            request = certificates.signing_request(self._identity.key())
+        return AgentLoad(
+            port=self._port,
+            request=request,
+            calls=report.traffic.calls,
+            instances=sum(len(function.instances) for function in pool.functions),
+            waiting=pool.waiting,
+            memory_used=pool.memory_used,
+            claimed=self._agent.claimed,
+        )
+
+    def _drain(self, seconds: float, at_end: int) -> None:
+        self._agent.drain(seconds)
+        os.close(at_end)
+
+    def _serve_alone(self) -> None:
+        """Ray is gone from this node, and the server has the agent still: go on for as long as that."""
+        while self._agent.claimed:
+            time.sleep(_ALONE_TICK)
 
 
 def _is_readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
-
-
-def _load(agent: NodeAgent) -> AgentLoad:
-    report = agent.report()
-    pool = report.pool
-    return AgentLoad(
-        calls=report.traffic.calls,
-        instances=sum(len(function.instances) for function in pool.functions),
-        waiting=pool.waiting,
-        memory_used=pool.memory_used,
-        claimed=agent.claimed,
-    )
 
 
 def _tell(channel: socket.socket, message: AgentStarted | AgentLoad) -> None:

@@ -12,6 +12,7 @@ from faasmoe.platforms.ray.messages import (
     AgentOrder,
     AgentStarted,
     AskLoad,
+    Certificate,
     Drain,
     RayMessage,
     from_packet,
@@ -29,29 +30,39 @@ _M = TypeVar("_M", bound=RayMessage)
 class AgentProcess(Closeable):
     """For one thread. The agent ends when this, or the process that has it, ends."""
 
+    request = b""  # that the agent has made for a certificate
+    trouble = ""  # why it has ended
+
     def __init__(self, order: AgentOrder) -> None:
-        """Returns when the agent listens. Raises `OSError` if it does not start, or tells why."""
+        """Returns when the agent runs. Raises `OSError` if it does not start, or tells why."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = processes.start(_AGENT, stdin=theirs.fileno(), more={logs.VARIABLE: order.settings.log})
         try:
             process.wait()  # it leaves its parent at once
             self._channel.send(to_packet(order))
-            started = self._answer(AgentStarted, _START_SECONDS)
-            if started.error:
-                raise OSError(started.error)
+            self._answer(AgentStarted, _START_SECONDS)
         except BaseException:
             self.close()
             raise
-        self.port = started.port
+
+    def certify(self, certificate: Certificate) -> None:
+        """Give the agent its certificate, if it has asked for that one."""
+        if certificate.request == self.request:
+            self.request = b""
+            with suppress(OSError):  # it has ended
+                self._channel.send(to_packet(certificate))
 
     def load(self) -> AgentLoad | None:
         """What the agent has to do. None: it has ended, or does not answer."""
         try:
             self._channel.send(to_packet(AskLoad()))
-            return self._answer(AgentLoad, _ANSWER_SECONDS)
-        except OSError:
+            load = self._answer(AgentLoad, _ANSWER_SECONDS)
+        except OSError as error:
+            self.trouble = str(error)
             return None
+        self.request = load.request
+        return load
 
     def drain(self, seconds: float) -> None:
         """Have the agent end when its calls are answered, so many seconds from now at most. Does not wait."""
@@ -63,8 +74,10 @@ class AgentProcess(Closeable):
         self._channel.settimeout(seconds)
         packet = self._channel.recv(LARGEST_PACKET)
         if not packet:
-            raise OSError("it has ended; Ray's log of the actor tells more")
+            raise OSError("it has ended; Ray's log of its actor tells more")
         answer = from_packet(packet)
+        if isinstance(answer, AgentStarted) and answer.error:
+            raise OSError(answer.error)
         if not isinstance(answer, wanted):
             raise OSError(f"it has sent {type(answer).__name__} instead of {wanted.__name__}")
         return answer

@@ -14,9 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faasmoe.errors import OptionError, brief
-from faasmoe.platforms.ray.driver.driver import Driver
+from faasmoe.platforms.cluster.authority.authority import Authority
+from faasmoe.platforms.cluster.authority.identity import Role
+from faasmoe.platforms.ray.driver.driver import Certify, Driver
 from faasmoe.platforms.ray.driver.scaling import Scaling
-from faasmoe.platforms.ray.messages import LARGEST_PACKET, DriverOrder, NodesReport, from_packet, to_packet
+from faasmoe.platforms.ray.messages import (
+    LARGEST_PACKET,
+    Certificate,
+    DriverOrder,
+    NodesReport,
+    from_packet,
+    to_packet,
+    waking_address,
+)
 from faasmoe.util import logs
 from faasmoe.util.processes import leave_signals_to_parent
 
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from faasmoe.platforms.ray.driver.ray_cluster import RayCluster
 
 _TICK = 1.0  # seconds
+_FIRST_TICK = 0.2  # until every node has told of its agent
 _CLOSE_SECONDS = 3  # for Ray to end the agents
 
 
@@ -35,25 +46,37 @@ def main() -> None:
     order = from_packet(channel.recv(LARGEST_PACKET))
     if not isinstance(order, DriverOrder):
         sys.exit(1)  # the server has ended already
-    waking = _listen(Path(order.waking))
+    waking = _listen(waking_address(order.agents.pool))
     try:
         cluster = _connect(order)
     except OptionError as error:
         channel.send(to_packet(NodesReport(fatal=str(error))))
         return
     leave_signals_to_parent()  # Ray has taken SIGTERM
-    driver = Driver(order, cluster, Scaling(order.limits, time.monotonic))
+    driver = Driver(order, cluster, Scaling(order.limits, time.monotonic), _certifier(Path(order.cluster_folder)))
     with cluster:
         _run(driver, channel, waking)
         signal.alarm(_CLOSE_SECONDS)  # ends this process if Ray's head does not answer
 
 
-def _listen(path: Path) -> socket.socket:
+def _listen(address: str) -> socket.socket:
     """Where clients send a packet that find no node."""
     waking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    path.unlink(missing_ok=True)  # of a driver before this one
-    waking.bind(str(path))
+    waking.bind(address)
     return waking
+
+
+def _certifier(folder: Path) -> Certify:
+    """A node's key never leaves it, so that nothing secret goes through Ray."""
+    from faasmoe.platforms.cluster.authority.certificates import requested  # noqa: PLC0415 (needs the extra)
+
+    authority = Authority(folder)
+
+    def certify(request: bytes, name: str) -> Certificate:
+        certificate = authority.certify(requested(request), Role.NODE, name)
+        return Certificate(request=request, certificate=certificate, authority=authority.certificate)
+
+    return certify
 
 
 def _connect(order: DriverOrder) -> RayCluster:
@@ -74,8 +97,10 @@ def _run(driver: Driver, channel: socket.socket, waking: socket.socket) -> None:
     """Returns when the server has closed the channel."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
-    while not poll.poll(_TICK * 1000):
+    tick = _FIRST_TICK
+    while not poll.poll(tick * 1000):
         report = driver.tick(_packets(waking) > 0)
+        tick = _TICK if report.complete else _FIRST_TICK
         try:
             channel.send(to_packet(report))
         except OSError:

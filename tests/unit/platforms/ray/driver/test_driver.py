@@ -13,6 +13,7 @@ from faasmoe.platforms.ray.messages import (
     AgentLoad,
     AgentOrder,
     AgentSettings,
+    Certificate,
     DriverOrder,
     FoundNode,
     NodesReport,
@@ -24,13 +25,13 @@ GIB = 1 << 30
 
 
 def order(**more: object) -> DriverOrder:
-    agents = AgentSettings(pool="p", secret=b"s", local_options="{}", preload=(), log="text:info")
+    agents = AgentSettings(pool="p", local_options="{}", preload=(), log="text:info")
     given = {
         "address": "auto",
         "namespace": "n",
         "node_memory": None,
         "limits": ScalingLimits(min_nodes=1, max_nodes=0, idle_seconds=100.0),
-        "waking": "w",
+        "cluster_folder": "w",
         "agents": agents,
     }
     return DriverOrder(**{**given, **more})
@@ -64,7 +65,7 @@ class PlayedCluster:
         self.orders[node] = order
         told = self.actors.setdefault(node, None)
         if told is None and node not in self.causes:
-            self.actors[node] = AgentFacts(memory=order.memory, port=7)
+            self.actors[node] = AgentFacts(memory=order.memory, load=AgentLoad(port=7))
         return told
 
     def trouble(self, node: str) -> str:
@@ -92,7 +93,11 @@ def clock() -> Clock:
 
 def driver(cluster: PlayedCluster, clock: Clock, **more: object) -> Driver:
     given = order(**more)
-    return Driver(given, cluster, Scaling(given.limits, clock), wall=clock)
+    return Driver(given, cluster, Scaling(given.limits, clock), certify, wall=clock)
+
+
+def certify(request: bytes, name: str) -> Certificate:
+    return Certificate(request=request, certificate=name.encode(), authority=b"a")
 
 
 def settled(it: Driver) -> NodesReport:
@@ -137,7 +142,7 @@ def test_a_node_that_ray_drains_is_drained_in_time(clock: Clock, leaving: float,
     report = it.tick(woken=False)
     assert cluster.drained == {"a": seconds}
     assert len(report.nodes) == 2  # it finishes its calls
-    cluster.tell("a", draining=True, port=0)
+    cluster.tell("a", draining=True, load=AgentLoad())
     assert it.tick(woken=False).nodes == (FoundNode("10.0.0.98", 7),)
     assert cluster.held == ["b"]
     assert it.tick(woken=False).nodes == (FoundNode("10.0.0.98", 7),)
@@ -160,7 +165,7 @@ def test_work_that_waits_asks_for_nodes_like_the_largest(clock: Clock) -> None:
     it = driver(cluster, clock)
     settled(it)
     for _ in range(2):
-        cluster.tell("a", load=AgentLoad(waiting=1, instances=1, memory_used=GIB))
+        cluster.tell("a", load=AgentLoad(port=7, waiting=1, instances=1, memory_used=GIB))
         it.tick(woken=False)
         clock.now += 5
     assert cluster.asked[-1] == [
@@ -181,7 +186,7 @@ def test_a_node_that_has_no_room_is_told_and_holds_up_nothing(clock: Clock) -> N
 
 def test_an_actor_that_reserves_other_memory_is_made_again(clock: Clock) -> None:
     cluster = PlayedCluster(node("a"))
-    cluster.actors["a"] = AgentFacts(memory=GIB, port=6)
+    cluster.actors["a"] = AgentFacts(memory=GIB, load=AgentLoad(port=6))
     it = driver(cluster, clock)
     assert it.tick(woken=False).nodes == ()
     assert settled(it).nodes == (FoundNode("10.0.0.97", 7),)
@@ -193,3 +198,26 @@ def test_the_agent_of_another_server_is_left_alone(clock: Clock) -> None:
     report = settled(driver(cluster, clock))
     assert report.trouble == "node a: another server has it"
     assert cluster.held == ["a"]
+
+
+def test_an_agent_that_asks_has_a_certificate_with_its_next_order(clock: Clock) -> None:
+    cluster = PlayedCluster(node("a"))
+    it = driver(cluster, clock)
+    settled(it)
+    assert cluster.orders["a"].certificate is None
+    cluster.tell("a", load=AgentLoad(request=b"r"))
+    assert it.tick(woken=False).nodes == ()
+    it.tick(woken=False)
+    assert cluster.orders["a"].certificate == certify(b"r", "a")
+
+
+def test_a_certificate_is_renewed_for_the_same_request(clock: Clock) -> None:
+    cluster, made = PlayedCluster(node("a")), []
+    given = order()
+    it = Driver(given, cluster, Scaling(given.limits, clock), lambda *of: made.append(of) or certify(*of), clock)
+    settled(it)
+    for after in (0, 1, 61):
+        clock.now += after
+        cluster.tell("a", load=AgentLoad(port=7, request=b"r"))
+        it.tick(woken=False)
+    assert made == [(b"r", "a")] * 2
