@@ -35,6 +35,7 @@ OTHERS = {
     ),  # docker
     *("--dbname", "--file", "--format", "--owner"),  # PostgreSQL
     *("--corpus", "--help", "--only", "--windows"),  # benchmarks
+    *("--address", "--from-literal", "--head", "--num-cpus"),  # Ray, kubectl
     "--allow-anonymous",
 }
 

@@ -83,7 +83,7 @@ class RayDiscovery(Closeable):
     def nodes(self) -> Sequence[NodeAddress]:
         """See `Discovery`."""
         with self._changed:
-            return [NodeAddress(node.host, node.port) for node in self._report.nodes]
+            return self._report.nodes
 
     def _settle(self, seconds: float) -> None:
         with self._changed:

@@ -43,17 +43,10 @@ class DriverOrder(RayMessage, frozen=True, kw_only=True):
     agents: AgentSettings
 
 
-class FoundNode(msgspec.Struct, frozen=True, array_like=True):
-    """An agent that takes calls, or finishes some."""
-
-    host: str
-    port: int
-
-
 class NodesReport(RayMessage, frozen=True, kw_only=True):
     """From the driver, once a second while Ray answers."""
 
-    nodes: tuple[FoundNode, ...] = ()
+    nodes: tuple[...] = ()
     complete: bool = False  # every node that is used has told where its agent listens, or why there is none
     trouble: str = ""  # why there are not more
     fatal: str = ""  # what has to be mended before Ray can be used; the driver ends
@@ -68,7 +61,7 @@ class Certificate(RayMessage, frozen=True, kw_only=True):
 
 
 class AgentOrder(RayMessage, frozen=True, kw_only=True):
-    """What an agent is to be. Answered by `AgentStarted`."""
+    """What an agent is to be. Answered by `AgentReady`."""
 
     name: str  # of the node
     host: str  # address to listen on
@@ -88,7 +81,7 @@ class Drain(RayMessage, frozen=True):
     seconds: float
 
 
-class AgentStarted(RayMessage, frozen=True, kw_only=True):
+class AgentReady(RayMessage, frozen=True, kw_only=True):
     """From the agent. It listens when it has a certificate."""
 
     error: str = ""  # why it ends
@@ -123,5 +116,5 @@ def waking_address(pool: str) -> str:
 
 to_packet = msgspec.msgpack.Encoder().encode
 from_packet = msgspec.msgpack.Decoder(
-    DriverOrder | NodesReport | AgentOrder | AskLoad | Drain | AgentStarted | AgentLoad | Certificate
+    DriverOrder | NodesReport | AgentOrder | AskLoad | Drain | AgentReady | AgentLoad | Certificate
 ).decode

@@ -28,7 +28,7 @@ from faasmoe.platforms.ray.messages import (
     LARGEST_PACKET,
     AgentLoad,
     AgentOrder,
-    AgentStarted,
+    AgentReady,
     AskLoad,
     Certificate,
     Drain,
@@ -61,7 +61,7 @@ def main() -> None:
     try:
         _run(order, channel, raylet)
     except (OSError, UserError, ServingError) as error:
-        _tell(channel, AgentStarted(error=str(error)))
+        _tell(channel, AgentReady(error=str(error)))
 
 
 def _watch(raylet: int) -> int:
@@ -81,7 +81,7 @@ def _run(order: AgentOrder, channel: socket.socket, raylet: int) -> None:
     with RunFolder() as folder, bound(NodeAddress(order.host, 0), "the node's address") as listener:
         identity = ClusterIdentity(folder.path / "identity")
         with NodeAgent(order.name, listener, identity, options, order.settings.preload) as agent:
-            _tell(channel, AgentStarted())
+            _tell(channel, AgentReady())
             _Service(agent, identity, channel, listener).run(raylet)
 
 
@@ -156,7 +156,7 @@ def _is_readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
 
 
-def _tell(channel: socket.socket, message: AgentStarted | AgentLoad) -> None:
+def _tell(channel: socket.socket, message: AgentReady | AgentLoad) -> None:
     with suppress(OSError):  # the actor is gone, which is seen next
         channel.send(to_packet(message))
 

@@ -10,7 +10,7 @@ from faasmoe.platforms.ray.messages import (
     LARGEST_PACKET,
     AgentLoad,
     AgentOrder,
-    AgentStarted,
+    AgentReady,
     AskLoad,
     Certificate,
     Drain,
@@ -41,7 +41,7 @@ class AgentProcess(Closeable):
         try:
             process.wait()  # it leaves its parent at once
             self._channel.send(to_packet(order))
-            self._answer(AgentStarted, _START_SECONDS)
+            self._answer(AgentReady, _START_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -76,7 +76,7 @@ class AgentProcess(Closeable):
         if not packet:
             raise OSError("it has ended; Ray's log of its actor tells more")
         answer = from_packet(packet)
-        if isinstance(answer, AgentStarted) and answer.error:
+        if isinstance(answer, AgentReady) and answer.error:
             raise OSError(answer.error)
         if not isinstance(answer, wanted):
             raise OSError(f"it has sent {type(answer).__name__} instead of {wanted.__name__}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.ray.driver.cluster import Cluster, RayNode
 from faasmoe.platforms.ray.driver.scaling import Scaling
-from faasmoe.platforms.ray.messages import AgentFacts, AgentOrder, Certificate, DriverOrder, FoundNode, NodesReport
+from faasmoe.platforms.ray.messages import AgentFacts, AgentOrder, Certificate, DriverOrder, NodesReport
 
 _SHARE = 0.8  # of the memory that Ray counts on a node
 _DRAIN_SECONDS = 10.0  # for calls that run when a node is to go, unless Ray says when it goes
@@ -119,7 +120,7 @@ class Driver:
         for id_, node in nodes.items():
             each = facts.get(id_)
             if each and each.load.port:
-                found.append(FoundNode(node.host, each.load.port))
+                found.append(NodeAddress(node.host, each.load.port))
             elif cause := self._trouble(id_, facts):
                 troubles.append(f"node {node.name}: {cause}")
             elif id_ in used:

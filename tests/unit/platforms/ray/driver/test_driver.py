@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.ray.driver.cluster import RayNode
 from faasmoe.platforms.ray.driver.driver import Driver
 from faasmoe.platforms.ray.driver.scaling import Scaling
@@ -15,7 +16,6 @@ from faasmoe.platforms.ray.messages import (
     AgentSettings,
     Certificate,
     DriverOrder,
-    FoundNode,
     NodesReport,
     ScalingLimits,
 )
@@ -110,7 +110,7 @@ def test_each_node_has_an_agent(clock: Clock) -> None:
     it = driver(cluster, clock)
     assert not it.tick(woken=False).complete
     report = it.tick(woken=False)
-    assert report == NodesReport(nodes=(FoundNode("10.0.0.97", 7), FoundNode("10.0.0.98", 7)), complete=True)
+    assert report == NodesReport(nodes=(NodeAddress("10.0.0.97", 7), NodeAddress("10.0.0.98", 7)), complete=True)
     assert {each.memory for each in cluster.orders.values()} == {8 * GIB}
     assert cluster.asked[-1] == [{"CPU": 2, "memory": 8.0 * GIB}] * 2
 
@@ -129,7 +129,7 @@ def test_a_node_that_comes_is_used_and_one_that_goes_is_forgotten(clock: Clock) 
     settled(it)
     cluster.alive = [node("b")]
     report = settled(it)
-    assert report.nodes == (FoundNode("10.0.0.98", 7),)
+    assert report.nodes == (NodeAddress("10.0.0.98", 7),)
     assert cluster.held == ["b"]
 
 
@@ -143,9 +143,9 @@ def test_a_node_that_ray_drains_is_drained_in_time(clock: Clock, leaving: float,
     assert cluster.drained == {"a": seconds}
     assert len(report.nodes) == 2  # it finishes its calls
     cluster.tell("a", draining=True, load=AgentLoad())
-    assert it.tick(woken=False).nodes == (FoundNode("10.0.0.98", 7),)
+    assert it.tick(woken=False).nodes == (NodeAddress("10.0.0.98", 7),)
     assert cluster.held == ["b"]
-    assert it.tick(woken=False).nodes == (FoundNode("10.0.0.98", 7),)
+    assert it.tick(woken=False).nodes == (NodeAddress("10.0.0.98", 7),)
     assert cluster.held == ["b"]
 
 
@@ -179,7 +179,7 @@ def test_a_node_that_has_no_room_is_told_and_holds_up_nothing(clock: Clock) -> N
     cluster = PlayedCluster(node("a"), node("b"))
     cluster.causes["a"] = "is the memory taken?"
     report = settled(driver(cluster, clock))
-    assert report.nodes == (FoundNode("10.0.0.98", 7),)
+    assert report.nodes == (NodeAddress("10.0.0.98", 7),)
     assert report.complete
     assert report.trouble == "node a: is the memory taken?"
 
@@ -189,7 +189,7 @@ def test_an_actor_that_reserves_other_memory_is_made_again(clock: Clock) -> None
     cluster.actors["a"] = AgentFacts(memory=GIB, load=AgentLoad(port=6))
     it = driver(cluster, clock)
     assert it.tick(woken=False).nodes == ()
-    assert settled(it).nodes == (FoundNode("10.0.0.97", 7),)
+    assert settled(it).nodes == (NodeAddress("10.0.0.97", 7),)
 
 
 def test_the_agent_of_another_server_is_left_alone(clock: Clock) -> None:
