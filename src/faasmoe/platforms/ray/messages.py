@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from faasmoe.platforms.cluster.addresses import NodeAddress
+
 LARGEST_PACKET = 192 << 10  # bytes; the kernel takes packets of 208 KiB
 
 
@@ -46,7 +48,7 @@ class DriverOrder(RayMessage, frozen=True, kw_only=True):
 class NodesReport(RayMessage, frozen=True, kw_only=True):
     """From the driver, once a second while Ray answers."""
 
-    nodes: tuple[...] = ()
+    nodes: tuple[NodeAddress, ...] = ()
     complete: bool = False  # every node that is used has told where its agent listens, or why there is none
     trouble: str = ""  # why there are not more
     fatal: str = ""  # what has to be mended before Ray can be used; the driver ends
