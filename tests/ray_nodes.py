@@ -19,7 +19,7 @@ import pytest
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra ray")
 
-_QUIET = {  # fewer processes, and none that tells others
+QUIET = {  # fewer processes, and none that tells others
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -72,12 +72,12 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 
 @contextmanager
-def ray_nodes(nodes: int = 2) -> Iterator[RayNodes]:
-    """Nodes of one core each, the first of which has Ray's head."""
+def ray_nodes(nodes: int = 2, **settings: str) -> Iterator[RayNodes]:
+    """Nodes of one core each, the first of which has Ray's head. `settings` are variables of its environment."""
     with tempfile.TemporaryDirectory(
         dir="/tmp", ignore_cleanup_errors=True
     ) as folder:  # Ray's sockets need a short path
-        environment = {**os.environ, **_QUIET, "RAY_AUTH_TOKEN": os.urandom(16).hex()}
+        environment = {**os.environ, **QUIET, **settings, "RAY_AUTH_TOKEN": os.urandom(16).hex()}
         environment["RAY_TMPDIR"] = folder
         command = [sys.executable, "-m", "tests.ray_process", str(nodes)]
         process = subprocess.Popen(
