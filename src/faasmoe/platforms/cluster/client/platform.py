@@ -145,9 +145,7 @@ class ClusterPlatform(Closeable):
 
     def close(self) -> None:
         """See `Platform.close`."""
-        self._lookout.close()
-        if self._supply:
-            self._supply.close()
         self.membership.close()
+        self._lookout.close()  # the discovery may end the nodes
         if self._run_folder:
             self._run_folder.close()

@@ -5,6 +5,7 @@ python -m faasmoe.platforms.ray.driver
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import socket
@@ -33,6 +34,8 @@ from faasmoe.util.processes import leave_signals_to_parent
 if TYPE_CHECKING:
     from faasmoe.platforms.ray.driver.ray_cluster import RayCluster
 
+log = logging.getLogger(__name__)
+
 _TICK = 1.0  # seconds
 _FIRST_TICK = 0.2  # until every node has told of its agent
 _CLOSE_SECONDS = 3  # for Ray to end the agents
@@ -54,9 +57,13 @@ def main() -> None:
         return
     leave_signals_to_parent()  # Ray has taken SIGTERM
     driver = Driver(order, cluster, Scaling(order.limits, time.monotonic), _certifier(Path(order.cluster_folder)))
-    with cluster:
+    try:
         _run(driver, channel, waking)
-        signal.alarm(_CLOSE_SECONDS)  # ends this process if Ray's head does not answer
+    except cluster.failures as error:  # the next driver finds the actors
+        log.warning("Ray does not answer: %s", brief(error))
+        sys.exit(1)
+    signal.alarm(_CLOSE_SECONDS)  # ends this process if Ray's head does not answer
+    cluster.close()
 
 
 def _listen(address: str) -> socket.socket:

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray._private.state import state as global_state
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from faasmoe.platforms.ray.actor.actor import AgentActor
@@ -35,7 +35,9 @@ class _Actor:
 
 @dataclass(slots=True)
 class RayCluster(Closeable):
-    """The Ray cluster of this process. Implements `Cluster`."""
+    """The Ray cluster of this process. Implements `Cluster`, whose methods raise `failures` if Ray's head is gone."""
+
+    failures = (RayError, RuntimeError)
 
     namespace: str
     _actors: dict[str, _Actor] = field(default_factory=dict)  # by the node's id
@@ -56,7 +58,9 @@ class RayCluster(Closeable):
         actor = self._actors.get(node)
         if actor is None:
             actor = self._actors[node] = _Actor(self._make(node, order))
-        self._hear(actor)
+        if not self._hears(actor):
+            del self._actors[node]  # for good: another one is made next
+            return None
         if actor.asking is None:
             actor.asking, actor.since = actor.handle.tend.remote(order), time.monotonic()
         return actor.facts
@@ -82,18 +86,22 @@ class RayCluster(Closeable):
             .remote(order.memory, leave)
         )
 
-    def _hear(self, actor: _Actor) -> None:
+    def _hears(self, actor: _Actor) -> bool:
+        """Take an answer, if one has come. False if the actor has ended for good."""
         if actor.asking is None:
-            return
+            return True
         if not ray.wait([actor.asking], timeout=0)[0]:
             if actor.facts is None and time.monotonic() > actor.since + _PATIENCE:
                 actor.trouble = "Ray has not started its actor; is the memory taken?"
-            return
+            return True
         try:
             actor.facts, actor.trouble = ray.get(actor.asking), ""
-        except RayError as error:  # the actor starts again, or its node is gone
+        except ActorDiedError:
+            return False
+        except RayError as error:  # the actor starts again
             actor.facts, actor.trouble = None, f"its actor does not answer: {str(error).partition(chr(10))[0]}"
         actor.asking = None
+        return True
 
     def drain(self, node: str, pool: str, seconds: float) -> None:
         """See `Cluster`."""
