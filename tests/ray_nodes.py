@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra ray")
+INSTALLED, MISSING = find_spec("ray") is not None, "Ray is not installed; it comes with the extra ray"
+needs_ray = pytest.mark.skipif(not INSTALLED, reason=MISSING)
 
 QUIET = {  # fewer processes, and none that tells others
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -12,7 +12,7 @@ from examples.own_platform import NAME
 
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FunctionSpec, Platform
-from tests import nodes
+from tests import nodes, ray_nodes
 from tests.packages import install_platform
 
 PLATFORMS = ("local", "inline", "nodes", NAME)  # the last is that of the example, which a package brings
@@ -34,6 +34,10 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             folder = tmp_path_factory.mktemp("cluster")
             stack.enter_context(nodes.cluster(folder))
             given = nodes.options(folder)
+        if request.param == "ray":
+            if not ray_nodes.INSTALLED:
+                pytest.skip(ray_nodes.MISSING)
+            given = stack.enter_context(ray_nodes.ray_nodes()).options()
         yield stack.enter_context(registry.start(request.param, (), **given))
 
 
