@@ -81,9 +81,10 @@ def ray_nodes(nodes: int = 2, **settings: str) -> Iterator[RayNodes]:
         environment = {**os.environ, **QUIET, **settings, "RAY_AUTH_TOKEN": os.urandom(16).hex()}
         environment["RAY_TMPDIR"] = folder
         command = [sys.executable, "-m", "tests.ray_process", str(nodes)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+            command, **pipes, text=True, env=environment, start_new_session=True
+        )  # Ray ends all of its process group when its head is lost
         try:
             assert process.stdout is not None
             address = json.loads(process.stdout.readline())
