@@ -19,6 +19,7 @@ from faasmoe.platforms.ray.driver.cluster import RayNode
 from faasmoe.platforms.ray.messages import AgentFacts, AgentOrder
 from faasmoe.util.closeable import Closeable
 
+_RETRY = 10.0  # seconds until an actor is made in place of one that has ended for good
 _PATIENCE = 15.0  # seconds for Ray to start an actor
 _LONGEST_NAME = 57  # of a node, before the part of its id that makes the name unique
 
@@ -27,10 +28,11 @@ _LONGEST_NAME = 57  # of a node, before the part of its id that makes the name u
 class _Actor:
     handle: Any
     asking: Any = None  # a reference to the answer that is awaited
-    since: float = 0.0  # when it was asked
+    since: float = 0.0  # when it was asked, or has answered
     facts: AgentFacts | None = None
     trouble: str = ""
     drained: bool = False  # it was told to drain
+    ended: bool = False  # for good
 
 
 @dataclass(slots=True)
@@ -56,12 +58,10 @@ class RayCluster(Closeable):
     def tend(self, node: str, order: AgentOrder) -> AgentFacts | None:
         """See `Cluster`."""
         actor = self._actors.get(node)
-        if actor is None:
+        if actor is None or (actor.ended and time.monotonic() > actor.since + _RETRY):
             actor = self._actors[node] = _Actor(self._make(node, order))
-        if not self._hears(actor):
-            del self._actors[node]  # for good: another one is made next
-            return None
-        if actor.asking is None:
+        _hear(actor)
+        if actor.asking is None and not actor.ended:
             actor.asking, actor.since = actor.handle.tend.remote(order), time.monotonic()
         return actor.facts
 
@@ -85,23 +85,6 @@ class RayCluster(Closeable):
             )
             .remote(order.memory, leave)
         )
-
-    def _hears(self, actor: _Actor) -> bool:
-        """Take an answer, if one has come. False if the actor has ended for good."""
-        if actor.asking is None:
-            return True
-        if not ray.wait([actor.asking], timeout=0)[0]:
-            if actor.facts is None and time.monotonic() > actor.since + _PATIENCE:
-                actor.trouble = "Ray has not started its actor; is the memory taken?"
-            return True
-        try:
-            actor.facts, actor.trouble = ray.get(actor.asking), ""
-        except ActorDiedError:
-            return False
-        except RayError as error:  # the actor starts again
-            actor.facts, actor.trouble = None, f"its actor does not answer: {str(error).partition(chr(10))[0]}"
-        actor.asking = None
-        return True
 
     def drain(self, node: str, pool: str, seconds: float) -> None:
         """See `Cluster`."""
@@ -132,6 +115,22 @@ class RayCluster(Closeable):
             self.forget(node)
         self.ask([])
         ray.shutdown()
+
+
+def _hear(actor: _Actor) -> None:
+    """Take the actor's answer, if one has come."""
+    if actor.asking is None:
+        return
+    if not ray.wait([actor.asking], timeout=0)[0]:
+        if actor.facts is None and time.monotonic() > actor.since + _PATIENCE:
+            actor.trouble = "Ray has not started its actor; is the memory taken?"
+        return
+    try:
+        actor.facts, actor.trouble = ray.get(actor.asking), ""
+    except RayError as error:  # unless it has ended, Ray starts it again
+        actor.ended = isinstance(error, ActorDiedError)
+        actor.facts, actor.trouble = None, f"its actor does not answer: {str(error).strip().splitlines()[-1]}"
+    actor.asking, actor.since = None, time.monotonic()
 
 
 def leave() -> None:
