@@ -49,10 +49,10 @@ SETS = {
     },
 }
 # Functions of C's library and its mathematics that a Python process has, and that are called alike in glibc and musl.
-LIBC = {"__tls_get_addr", "aligned_alloc", "clock_gettime", "erff", "exp", "fmax", "fmin", "free", "madvise",
-        "memcmp", "memcpy", "memmove", "memset", "pthread_create", "pthread_detach", "pthread_key_create",
-        "pthread_once", "pthread_setspecific", "pthread_sigmask", "sched_yield", "sem_init", "sem_post",
-        "sem_wait", "sigfillset", "syscall", "tanhf"}  # fmt: skip
+LIBC = {"__errno_location", "__tls_get_addr", "aligned_alloc", "clock_gettime", "close", "erff", "exp", "fmax",
+        "fmin", "free", "madvise", "memcmp", "memcpy", "memmove", "memset", "pthread_create", "pthread_detach",
+        "pthread_key_create", "pthread_once", "pthread_setspecific", "pthread_sigmask", "recv", "recvmsg",
+        "sched_yield", "sem_init", "sem_post", "sem_wait", "send", "sigfillset", "syscall", "tanhf"}  # fmt: skip
 _DYNAMIC_SYMBOLS = 11  # a section's type, elf(5)
 
 

@@ -71,7 +71,7 @@ class FusedExperts:
             form.interleaved and len(one.first) == 1 and gate.kind != "none",
             rounded,
         )
-        self._at = ctypes.addressof(self._block)
+        self.address = ctypes.addressof(self._block)
 
     @staticmethod
     def supports(experts: Sequence[ExpertWeights], form: ExpertForm, dtype: str) -> bool:
@@ -98,7 +98,7 @@ class FusedExperts:
         picked = 0 if request.picked is None else address(request.picked)
         row, expert, weight = map(address, (request.row, request.expert, request.weight))
         if not _experts_forward(
-            self._at, address(request.rows), picked, row, expert, weight, slots, address(sums)
+            self.address, address(request.rows), picked, row, expert, weight, slots, address(sums)
         ):
             raise MemoryError(f"experts for {slots} slots")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,12 @@ from faasmoe.experts.artifact import Artifact, ExpertLocations
 from faasmoe.experts.dtypes import BY_NAME, widened
 from faasmoe.experts.expert import ExpertForm, ExpertWeights, Gate
 from faasmoe.experts.finite import all_finite
+from faasmoe.experts.formats.base import BlockKernel
 from faasmoe.experts.formats.registry import block_kernel, formats
+from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 from faasmoe.experts.mapping import TensorLocation
 from faasmoe.experts.payload import (
+    DTYPES,
     Buffer,
     Reply,
     Request,
@@ -38,6 +42,23 @@ Reserve = Callable[[int], Writable]  # room for a reply of so many bytes, where 
 Handle = Callable[[Writable, memoryview | None, int, Reserve], Buffer]
 
 
+answer_experts = LIBRARY.function("answer_experts", *[ADDRESS] * 4, result=INT)
+
+
+class FunctionMemory(ctypes.Structure):
+    """`ExpertFunction` of `c/expert/function.c`."""
+
+    _fields_ = (
+        ("block", ADDRESS),
+        ("experts", INT),
+        ("width", INT),
+        ("layer", INT),
+        ("load_ns", INT),
+        ("dtype", ctypes.c_int32),
+        ("first", ctypes.c_int32),
+    )
+
+
 class ExpertBlock:
     """The experts of one function, loaded."""
 
@@ -48,8 +69,11 @@ class ExpertBlock:
         self._width = down.shape[1 if form.transposed else 0]
         self._widened = WidenedExperts(experts, form, dtype)
         kernel = block_kernel(down)
-        supported = kernel is not None and kernel.supports(experts, form, dtype)
-        self._kernel = kernel(experts, form, dtype) if kernel and supported else self._widened
+        self._kernel: BlockKernel | WidenedExperts = self._widened
+        self._compiled: int | None = None  # the kernel's `address`
+        if kernel is not None and kernel.supports(experts, form, dtype):
+            fused = kernel(experts, form, dtype)
+            self._kernel, self._compiled = fused, fused.address
 
     @classmethod
     def load(cls, artifact: Artifact) -> ExpertBlock:
@@ -77,6 +101,19 @@ class ExpertBlock:
         kernel.forward(request, sums)
         if not all_finite(sums):
             raise self._not_finite(request)
+
+    def memory(self, load_ns: int) -> FunctionMemory:
+        """The block as a compiled function has it, loaded in `load_ns`; it stays while this object does."""
+        artifact = self.artifact
+        return FunctionMemory(
+            block=self._compiled,
+            experts=len(self._experts),
+            width=self._width,
+            layer=artifact.layer,
+            load_ns=load_ns,
+            dtype=DTYPES.index(artifact.dtype),
+            first=True,
+        )
 
     def _not_finite(self, request: Request) -> PayloadError | CheckpointError:
         if not (np.isfinite(_rows(request, request.row)).all() and np.isfinite(request.weight).all()):
@@ -108,39 +145,53 @@ def _rows(request: Request, rows: NDArray[np.int32]) -> NDArray[np.float32]:
     return widened(request.rows[rows if request.picked is None else request.picked[rows]])
 
 
-def load(artifact_path: str) -> Handle:
+def load(artifact_path: str) -> ExpertFunction:
     """Load a function. Raises `CheckpointError`."""
     start = time.perf_counter_ns()
     block = ExpertBlock.load(Artifact.read(artifact_path))
-    return serve(block, time.perf_counter_ns() - start)
+    return ExpertFunction(block, time.perf_counter_ns() - start)
 
 
-def serve(block: ExpertBlock, load_ns: int) -> Handle:
-    """The function of a loaded block. It answers one envelope with another, and never raises.
+class ExpertFunction:
+    """Answers one envelope with another, and never raises.
 
-    Its arguments: the envelope, what the call shares with others, how long it has waited in nanoseconds, and where to
-    get room for the reply.
+    `compiled`, if the block's kernel is, does so without Python (`c/expert/function.c`), and leaves to Python what is
+    wrong or for another kernel: a platform that can call it asks it first.
     """
-    first = True
 
-    def handle(data: Writable, shared: memoryview | None, queue_ns: int, reserve: Reserve) -> Buffer:
-        nonlocal first
-        cold, first = first, False
+    def __init__(self, block: ExpertBlock, load_ns: int) -> None:
+        self._block = block
+        self._memory = block.memory(load_ns)
+
+    @property
+    def compiled(self) -> tuple[int | None, int | None]:
+        """The addresses of a C function and of its context, which stays while this object does; None: there is none."""
+        if not self._memory.block:
+            return None, None
+        entry: Any = answer_experts
+        return ctypes.cast(entry, ADDRESS).value, ctypes.addressof(self._memory)
+
+    def __call__(self, data: Writable, shared: memoryview | None, queue_ns: int, reserve: Reserve) -> Buffer:
+        """Answer `data`.
+
+        `shared`: what the call shares with others; `queue_ns`: how long it has waited; `reserve`: where to get room for
+        the reply.
+        """
+        cold, self._memory.first = bool(self._memory.first), False
+        load_ns = self._memory.load_ns if cold else 0
         start = time.perf_counter_ns()
         try:
             request = decode_request(data, shared)
             tokens, width = request.tokens, request.rows.shape[1]
             reply = reserve(reply_bytes(tokens, width))
-            block.forward(request, reply_sums(reply, tokens, width))
-            timings = Timings(queue_ns, load_ns if cold else 0, time.perf_counter_ns() - start)
+            self._block.forward(request, reply_sums(reply, tokens, width))
+            timings = Timings(queue_ns, load_ns, time.perf_counter_ns() - start)
             seal_reply(reply, tokens, width, timings, cold)
             return reply
         except Exception as failure:  # noqa: BLE001 - a function reports any failure in its reply
             error = f"{type(failure).__name__}: {brief(failure)}"
-            timings = Timings(queue_ns, load_ns if cold else 0, time.perf_counter_ns() - start)
+            timings = Timings(queue_ns, load_ns, time.perf_counter_ns() - start)
             return b"".join(encode_reply(Reply(None, timings, cold, error)))
-
-    return handle
 
 
 def warm_up() -> None:

@@ -23,7 +23,7 @@ VERSION = 2
 _REQUEST = struct.Struct("<4sHBBIIII")  # magic, version, dtype, whether rows are shared, layer, T, H, S
 _REPLY = struct.Struct("<4sHBBIIQQQ")  # magic, version, status, cold, T, H, queue, load, compute in ns
 _REQUEST_MAGIC, _REPLY_MAGIC = b"FMoQ", b"FMoA"
-_DTYPES = ("F32", "BF16")
+DTYPES = ("F32", "BF16")  # of rows; an envelope has the place of one
 _OK, _ERROR = 0, 1
 _SLOT_BYTES = 12
 
@@ -81,7 +81,7 @@ def encode_slots(
     `rows` are the bytes of `[tokens, width]` in `dtype` (`F32`, `BF16`), or if they are `shared` of int32 `[tokens]`;
     `slots` those of row, expert and weight, as the envelope has them.
     """
-    kind = _DTYPES.index(dtype)
+    kind = DTYPES.index(dtype)
     count = len(slots) // _SLOT_BYTES
     header = _REQUEST.pack(_REQUEST_MAGIC, VERSION, kind, shared, layer, tokens, width, count)
     return [header, rows, b"\0" * (-len(rows) % 4), slots]
@@ -104,9 +104,9 @@ def decode_request(data: Writable, shared: memoryview | None = None) -> Request:
         raise PayloadError(f"a request of {len(data)} bytes is shorter than its header of {_REQUEST.size}")
     magic, version, dtype, uses_shared, layer, tokens, width, slots = _REQUEST.unpack_from(data)
     _check_kind(magic, _REQUEST_MAGIC, version)
-    if dtype >= len(_DTYPES) or uses_shared > 1:
+    if dtype >= len(DTYPES) or uses_shared > 1:
         raise PayloadError(f"the header has dtype {dtype} and shared flag {uses_shared}, of which one is unknown")
-    name = _DTYPES[dtype]
+    name = DTYPES[dtype]
     kind = BY_NAME[name]
     row_bytes = 4 * tokens if uses_shared else tokens * width * kind.itemsize
     row_bytes += -row_bytes % 4

@@ -11,17 +11,18 @@ from itertools import accumulate
 _SHORTEST_NS = 16_000
 _PER_OCTAVE = 4
 BUCKETS = 88  # up to a minute
-_BOUNDS_NS = [_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) for bucket in range(BUCKETS)]
+# nanoseconds: the longest duration of each bucket
+BOUNDS_NS = [_SHORTEST_NS * 2 ** (bucket / _PER_OCTAVE) for bucket in range(BUCKETS)]
 
 
 def bucket_of(nanoseconds: int) -> int:
     """The bucket in which a duration is counted."""
-    return bisect_left(_BOUNDS_NS, nanoseconds, hi=BUCKETS - 1)
+    return bisect_left(BOUNDS_NS, nanoseconds, hi=BUCKETS - 1)
 
 
 def bound_of(bucket: int) -> float:
     """The longest duration counted in a bucket, in seconds."""
-    return _BOUNDS_NS[bucket] / 1e9
+    return BOUNDS_NS[bucket] / 1e9
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:

@@ -91,6 +91,9 @@ class MatrixLocation(Protocol):
 class BlockKernel(Protocol):
     """A block of experts, ready to be run by one compiled call. Types of the operands are those of `experts.expert`."""
 
+    address: int
+    """Of the `Block` of `c/expert/fused.c` that a compiled function runs."""
+
     def __init__(self, experts: Any, form: Any, dtype: str) -> None:
         """Raises `ValueError` for experts that `supports` refuses."""
 

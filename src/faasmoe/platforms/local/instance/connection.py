@@ -2,67 +2,127 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import socket
+import threading
 
 from faasmoe.platforms.buffer import Buffer
-from faasmoe.platforms.local.protocol.frame import BUFFER, INLINE, MAX_INLINE, Header, Status
+from faasmoe.platforms.local.instance.serving import (
+    CallerMemory,
+    CallOutcome,
+    InstanceMemory,
+    address,
+    finish_call,
+    next_call,
+)
+from faasmoe.platforms.local.protocol.frame import BUFFER, HEADER, INLINE, MAX_INLINE, Header, Status, unpack_call
 from faasmoe.platforms.local.protocol.segment import Mapping
+from faasmoe.platforms.local.protocol.wire import Lost
+
+_REPLY = -(-BUFFER // mmap.PAGESIZE) * mmap.PAGESIZE  # where in a connection's memory its replies are written
+_NOBODY = -1  # instead of a descriptor
+_TROUBLES = {
+    CallOutcome.SYSTEM: "it broke",
+    CallOutcome.CUT_SHORT: "closed by the other side",
+    CallOutcome.NOT_A_CALL: "not a call of this version",
+    CallOutcome.TOO_LONG: f"more bytes were announced than {MAX_INLINE}, which are the limit",
+    CallOutcome.DESCRIPTORS: "another number of descriptors came than a call of its flags brings",
+    CallOutcome.BEHIND: "bytes after the end of the call",
+    CallOutcome.OUTSIDE: "a call refers to shared memory that is not there",
+}
 
 
 class ServerConnection:
-    """Finds what a call is about, and where its reply goes."""
+    """Finds what a call is about, and where its reply goes, when Python has to answer it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, instance: InstanceMemory) -> None:
         self.connection = connection
-        self.buffer = memoryview(mmap.mmap(-1, BUFFER))  # pages that no call needs are never there
-        self.thread = 0  # the kernel's id of the one that serves it
-        self.waits = False  # for a reply
+        pages = mmap.mmap(-1, 2 * _REPLY)  # those that no call needs are never there
+        self._frame, self._reply = memoryview(pages)[:BUFFER], memoryview(pages)[_REPLY : _REPLY + BUFFER]
+        at = address(self._frame)
+        self._memory = CallerMemory(
+            socket=connection.fileno(), frame=at, reply=at + _REPLY, descriptors=(_NOBODY, _NOBODY)
+        )
+        self._at, self._instance = ctypes.addressof(self._memory), ctypes.addressof(instance)
         self._requests: Mapping | None = None
         self._replies: Mapping | None = None
-        self._area: memoryview | None = None
-        self._reserved: Buffer | None = None
+        self._header: Header | None = None
+        self._reserved: memoryview | None = None
 
-    def open(self, header: Header, inline: memoryview, fds: list[int]) -> tuple[memoryview, memoryview | None]:
-        """A call's payload, and what it shares with others. Raises `ValueError` if they are not where it says."""
-        if fds:
-            requests, replies = fds
-            try:
-                self._replies = Mapping(replies, writable=True)
-            except ValueError:
-                socket.close(requests)
-                raise
-            self._requests = Mapping(requests, writable=False)
-        self._area = self._reserved = None
-        if header.reply_length:
-            self._area = _inside(self._replies, header.reply_at, header.reply_length)
+    def served_here(self) -> None:
+        """Replies name the calling thread from now on, which the caller may bind to a core."""
+        self._memory.thread = threading.get_native_id()
+
+    def next_call(self) -> bool:
+        """Serve calls until one has begun that must be answered here, by `finish`. False: the connection has closed.
+
+        Raises `Lost` if it broke or the other side lied, `ValueError` if what it brought are no segments.
+        """
+        while (outcome := next_call(self._instance, self._at)) == CallOutcome.SEGMENTS:
+            self._map()
+        if outcome in _TROUBLES:
+            raise Lost(_TROUBLES[CallOutcome(outcome)])
+        return bool(outcome == CallOutcome.CALLED)
+
+    def _map(self) -> None:
+        memory = self._memory
+        requests, replies = memory.descriptors
+        memory.descriptors = (_NOBODY, _NOBODY)
+        memory.requests.size = memory.replies.size = 0
+        try:
+            self._replies = Mapping(replies, writable=True)
+        except ValueError:
+            socket.close(requests)
+            raise
+        self._requests = Mapping(requests, writable=False)
+        for area, mapping in ((memory.requests, self._requests), (memory.replies, self._replies)):
+            area.memory, area.size = address(mapping.view), len(mapping.view)
+
+    def call(self) -> tuple[memoryview, memoryview | None, int]:
+        """The call that has begun: its payload, what it shares with others, and nanoseconds that it waited."""
+        header = unpack_call(self._frame)
+        payload = self._frame[HEADER : HEADER + header.payload_length]
         if header.payload_at != INLINE:
-            inline = _inside(self._requests, header.payload_at, header.payload_length)
-        if header.shared_length:
-            return inline, _inside(self._requests, header.shared_at, header.shared_length)
-        return inline, None
+            payload = _slice(self._requests, header.payload_at, header.payload_length)
+        shared = _slice(self._requests, header.shared_at, header.shared_length) if header.shared_length else None
+        self._reserved, self._header = None, header
+        return payload, shared, self._memory.call.waited
 
     def reserve(self, nbytes: int) -> Buffer:
-        """Room for the reply: in shared memory if it is large and the caller foresaw it."""
-        if nbytes <= MAX_INLINE or self._area is None or nbytes > len(self._area):
-            return bytearray(nbytes)
-        self._reserved = self._area[:nbytes]
-        return self._reserved
+        """Room for the reply: in the frame, or in shared memory if it is large and the caller foresaw it."""
+        self._reserved = self._room(nbytes)
+        return bytearray(nbytes) if self._reserved is None else self._reserved
 
-    def stored(self, reply: Buffer) -> tuple[Status, Buffer]:
-        """How the reply travels. Raises `ValueError` if it is larger than was foreseen."""
-        if reply is self._reserved:
-            return Status.STORED, reply
-        if len(reply) <= MAX_INLINE:
-            return Status.OK, reply
-        if self._area is None or len(reply) > len(self._area):
-            room = len(self._area) if self._area else MAX_INLINE
-            raise ValueError(f"a reply of {len(reply)} bytes, but the caller foresaw {room}")
-        self._area[: len(reply)] = reply
-        return Status.STORED, reply
+    def stored(self, reply: Buffer) -> tuple[Status, int]:
+        """Put a reply in its place. Raises `ValueError` if it is larger than was foreseen."""
+        length = len(reply)
+        if reply is not self._reserved:
+            if (room := self._room(length)) is None:
+                foreseen = self._header.reply_length if self._header else 0
+                raise ValueError(f"a reply of {length} bytes, but the caller foresaw {foreseen or MAX_INLINE}")
+            room[:] = reply
+        return Status.OK if length <= MAX_INLINE else Status.STORED, length
+
+    def _room(self, nbytes: int) -> memoryview | None:
+        if nbytes <= MAX_INLINE:
+            return self._reply[HEADER : HEADER + nbytes]
+        if self._header is None or nbytes > self._header.reply_length:
+            return None
+        return _slice(self._replies, self._header.reply_at, nbytes)
+
+    def explained(self, status: Status, failure: bytes) -> tuple[Status, int]:
+        """Put in place why there is no reply."""
+        self._reply[HEADER : HEADER + len(failure)] = failure
+        return status, len(failure)
+
+    def finish(self, status: Status, length: int) -> None:
+        """End the call, and send the reply, whose `length` bytes are in their place. Raises `Lost`."""
+        if not finish_call(self._instance, self._at, status, length):
+            raise Lost(_TROUBLES[CallOutcome.SYSTEM])
 
 
-def _inside(segment: Mapping | None, at: int, length: int) -> memoryview:
-    if segment is None:
+def _slice(segment: Mapping | None, at: int, length: int) -> memoryview:
+    if segment is None:  # the loop has looked
         raise ValueError("a call refers to shared memory, but none was sent")
     return segment.slice(at, length)

@@ -7,6 +7,7 @@ the end, one more for each connection waits for calls.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import importlib
@@ -23,23 +24,23 @@ from contextlib import suppress
 
 from faasmoe.errors import brief
 from faasmoe.platforms.buffer import Buffer
-from faasmoe.platforms.busy_time import BusyTime
-from faasmoe.platforms.latency import bucket_of
 from faasmoe.platforms.local.instance.connection import ServerConnection
-from faasmoe.platforms.local.protocol import frame, wire
+from faasmoe.platforms.local.instance.serving import InstanceMemory, drain_calls
+from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.protocol.failure import CallFailure
-from faasmoe.platforms.local.protocol.frame import Header, ReplyHeader, Status
+from faasmoe.platforms.local.protocol.frame import Status
 from faasmoe.platforms.local.protocol.payloads import Duty, read_duty
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats, map_page
 
 log = logging.getLogger(__name__)
 
-# payload, shared memory or None, nanoseconds waited, and where to get room for the reply
+# payload, shared memory or None, nanoseconds waited, and where to get room for the reply. It may have an attribute
+# `compiled`: the addresses of a `Function` of c/serving/calls.h, and of its context.
 Handle = Callable[[memoryview, memoryview | None, int, Callable[[int], Buffer]], Buffer]
 
 _MOST_CONNECTIONS = 256
 _STACK_BYTES = 1 << 20  # of a thread; they count against the sandbox's limit of memory
-_DRAIN_SECONDS = 30.0
+_DRAIN_NS = 30 * 10**9
 _LONGEST_WAIT = 3600.0  # seconds, at a time: the kernel counts milliseconds in 31 bits
 _FIRST_CALL = 5.0  # seconds that it waits for one, however short its keep-alive is
 
@@ -75,15 +76,9 @@ class Instance:
         self._listener = listener
         self._lifeline = lifeline
         self._record = InstanceStats.from_buffer(page)
-        self._lock = threading.Lock()  # of the record and of all below
+        self._memory = InstanceMemory.of(self._record, duty.concurrency, lifeline.fileno())
+        self._lock = threading.Lock()
         self._callers: set[ServerConnection] = set()
-        self._silent = threading.Condition(self._lock)  # none of them waits for a reply
-        self._slot = threading.Condition(self._lock)  # one is free
-        self._running = 0
-        self._in_flight = 0  # as in the record, but read faster
-        self._busy = BusyTime()
-        self._latency = self._record.latency
-        self._draining = False
         self._handle: Handle | None = None
         self._failure = b""  # why there is no handle
 
@@ -110,6 +105,7 @@ class Instance:
         artifact = os.fsdecode(self._duty.artifact)
         try:
             self._handle = resolve(self._duty.handler)(artifact)
+            self._memory.function, self._memory.context = getattr(self._handle, "compiled", (None, None))
         except Exception as error:  # noqa: BLE001 - callers are told, whatever it is
             failure = f"{type(error).__name__}: {brief(error)}"
             log.error("function of %s cannot be loaded: %s", artifact, failure)
@@ -148,20 +144,17 @@ class Instance:
         """Seconds; None if there is no end to it."""
         if self._duty.keep_alive is None:
             return None
-        with self._lock:
-            if self._record.in_flight:
-                return self._duty.keep_alive or 1e-3
-            patience = (
-                self._duty.keep_alive if self._record.invocations else max(self._duty.keep_alive, _FIRST_CALL)
-            )
-            return patience - (time.monotonic_ns() - int(self._record.last_used)) / 1e9
+        if self._record.in_flight:
+            return self._duty.keep_alive or 1e-3
+        patience = self._duty.keep_alive if self._record.invocations else max(self._duty.keep_alive, _FIRST_CALL)
+        return patience - (time.monotonic_ns() - int(self._record.last_used)) / 1e9
 
     def _connect(self, connection: socket.socket) -> None:
         with self._lock:
             if len(self._callers) >= _MOST_CONNECTIONS:
                 connection.close()
                 return
-            caller = ServerConnection(connection)
+            caller = ServerConnection(connection, self._memory)
             self._callers.add(caller)
         try:
             _start_thread(self._serve, caller)
@@ -174,10 +167,10 @@ class Instance:
 
     def _serve(self, caller: ServerConnection) -> None:
         """One orchestrator's connection, until it closes."""
-        caller.thread = threading.get_native_id()
+        caller.served_here()
         try:
-            while call := frame.receive_call(caller.connection, caller.buffer):
-                self._answer(caller, *call)
+            while caller.next_call():
+                self._answer(caller)
         except (wire.Lost, ValueError) as error:  # an orchestrator went away or lied; others may still be there
             log.debug("connection ended: %s", error)
         finally:
@@ -185,78 +178,20 @@ class Instance:
                 self._callers.discard(caller)
             caller.connection.close()
 
-    def _answer(self, caller: ServerConnection, header: Header, inline: memoryview, fds: list[int]) -> None:
-        caller.waits = True
-        try:
-            if (begun := self._begin()) is None:
-                frame.close_all(fds)
-                frame.send_reply(caller.connection, ReplyHeader(Status.DRAINING), ())
-                return
-            arrived, began, share = begun
-            try:
-                payload, shared = caller.open(header, inline, fds)
-                status, reply = self._run(caller, payload, shared, began - arrived)
-            finally:  # before the reply: whoever has it finds the instance idle and the call counted
-                crowded, busy = self._end(arrived, share)
-            rest = () if status == Status.STORED else (reply,)
-            frame.send_reply(
-                caller.connection, ReplyHeader(status, crowded, len(reply), caller.thread, busy), rest
-            )
-        finally:
-            caller.waits = False
-            if self._draining:
-                with self._lock:
-                    self._silent.notify()
-            if self._record.report:
-                self._tell()
+    def _answer(self, caller: ServerConnection) -> None:
+        """A call that the compiled function, if there is one, leaves to the handler."""
+        status, length = self._run(caller)
+        caller.finish(status, length)
         if status == Status.UNLOADABLE:
             self._lifeline.shutdown(socket.SHUT_RDWR)  # wakes the main thread
 
-    def _begin(self) -> tuple[int, int, int] | None:
-        """Note a call, and wait until it may run.
-
-        Returns when it came, when it got its slot, and what `BusyTime.end` wants to know; None if it must not run.
-        """
-        with self._lock:
-            if self._draining:
-                return None
-            arrived = now = time.monotonic_ns()
-            if not self._in_flight:
-                self._record.busy_since = arrived
-            self._in_flight = self._record.in_flight = self._in_flight + 1
-            while self._running >= self._duty.concurrency:
-                self._slot.wait()
-                now = time.monotonic_ns()
-            self._running += 1
-            return arrived, now, self._busy.begin(now)
-
-    def _run(
-        self, caller: ServerConnection, payload: memoryview, shared: memoryview | None, waited: int
-    ) -> tuple[Status, Buffer]:
+    def _run(self, caller: ServerConnection) -> tuple[Status, int]:
         if self._handle is None:
-            return Status.UNLOADABLE, self._failure
+            return caller.explained(Status.UNLOADABLE, self._failure)
         try:
-            return caller.stored(self._handle(payload, shared, waited, caller.reserve))
+            return caller.stored(self._handle(*caller.call(), caller.reserve))
         except Exception as error:  # noqa: BLE001 - one failed call must not end the instance
-            return Status.FAILED, CallFailure.of(error).encoded()
-
-    def _end(self, arrived: int, share: int) -> tuple[bool, int]:
-        """Count a call that has run. Returns whether more were here than can run, and its part of the busy time."""
-        record = self._record
-        with self._lock:
-            now = time.monotonic_ns()
-            busy = self._busy.end(now, share)
-            record.busy += busy
-            if not record.invocations:
-                record.touched, record.first_call = now, now - arrived
-            record.invocations += 1
-            self._latency[bucket_of(now - arrived)] += 1
-            record.last_used = now
-            self._running -= 1
-            if crowded := self._in_flight > self._duty.concurrency:
-                self._slot.notify()
-            self._in_flight = record.in_flight = self._in_flight - 1
-            return crowded, busy
+            return caller.explained(Status.FAILED, CallFailure.of(error).encoded())
 
     def _tell(self) -> None:
         """Have the daemon look at the record."""
@@ -271,8 +206,4 @@ class Instance:
     def _drain(self) -> None:
         """Finish what runs, refuse what is new."""
         self._listener.close()
-        with self._lock:
-            self._draining = True
-            self._record.draining = 1
-            self._tell()
-            self._silent.wait_for(lambda: not any(caller.waits for caller in self._callers), _DRAIN_SECONDS)
+        drain_calls(ctypes.addressof(self._memory), _DRAIN_NS)

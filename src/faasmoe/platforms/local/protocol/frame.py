@@ -27,10 +27,8 @@ _REPLY = struct.Struct("<4sHBBQIQ36x")
 HEADER = _CALL.size
 _CALL_MAGIC, _REPLY_MAGIC = b"FMcq", b"FMca"
 _SEGMENTS = 1  # flag of a call: two descriptors come with it
-_FDS = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 BUFFER = HEADER + MAX_INLINE
 _MOST_LOOKS = 500  # of a socket's patience each, for the rest of a frame
-_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)  # enums take microseconds
 
 
 class Status(IntEnum):
@@ -63,6 +61,11 @@ def pack_call(header: Header, segments: bool = False) -> bytes:
     return _CALL.pack(_CALL_MAGIC, VERSION, _SEGMENTS if segments else 0, *header)
 
 
+def unpack_call(frame: Buffer) -> Header:
+    """The header of a call that `c/serving/frame.c` has received."""
+    return _new(Header, _CALL.unpack_from(frame)[3:])
+
+
 def send_call(sock: socket.socket, head: bytes, inline: Sequence[Buffer], fds: Sequence[int] = ()) -> int:
     """Send a call. `fds`: the segments for requests and for replies, when the instance does not know them yet.
 
@@ -85,50 +88,6 @@ class ReplyHeader(NamedTuple):
     length: int = 0  # bytes of the reply
     thread: int = 0  # the kernel's id of the one that serves this connection
     busy: int = 0  # nanoseconds that the instance worked on the call (`BusyTime`)
-
-
-def send_reply(sock: socket.socket, answer: ReplyHeader, inline: Sequence[Buffer]) -> None:
-    """Send a reply. Raises `Lost`."""
-    try:
-        sock.sendmsg([_REPLY.pack(_REPLY_MAGIC, VERSION, *answer), *inline])
-    except OSError as error:
-        raise Lost(str(error)) from error
-
-
-def receive_call(sock: socket.socket, buffer: memoryview) -> tuple[Header, memoryview, list[int]] | None:
-    """The next call, received into `buffer` of `BUFFER` bytes: header, bytes after it, descriptors of new segments.
-
-    Waits for it. None if the other side has closed the connection instead. Raises `Lost` on anything else.
-    """
-    fds: list[int] = []
-    try:
-        got, ancillary, flags, _ = sock.recvmsg_into([buffer], _FDS, _CLOEXEC)
-        if got == 0:
-            return None
-        if ancillary:
-            fds = descriptors(ancillary)
-        if flags & _TRUNCATED:
-            raise Lost("more descriptors than a call may bring")
-        if got < HEADER:
-            got = _until(sock, buffer, got, HEADER)
-        fields = _CALL.unpack_from(buffer)
-        magic, version, call_flags = fields[:3]
-        if magic != _CALL_MAGIC or version != VERSION or call_flags > _SEGMENTS:
-            raise Lost(f"not a call of version {VERSION}: {magic!r}, version {version}, flags {call_flags}")
-        at, length = fields[3:5]
-        end = HEADER + length if at == INLINE else HEADER
-        if end > BUFFER:
-            raise Lost(f"{length} bytes were announced, {MAX_INLINE} are the limit")
-        if len(fds) != 2 * call_flags:
-            raise Lost(f"{len(fds)} descriptors came with flags {call_flags}")
-        if got < end:
-            got = _until(sock, buffer, got, end)
-        if got != end:
-            raise Lost("bytes after the end of the call")
-        return _new(Header, fields[3:]), buffer[HEADER:end], fds
-    except (Lost, OSError) as error:
-        close_all(fds)
-        raise Lost(str(error)) from error
 
 
 def receive_reply(sock: socket.socket, buffer: memoryview) -> tuple[ReplyHeader, int]:
@@ -175,18 +134,3 @@ def _until(sock: socket.socket, buffer: memoryview, got: int, wanted: int) -> in
             raise Lost("closed by the other side")
         got += more
     return got
-
-
-def descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
-    """The descriptors in what came beside a frame."""
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return list(fds)
-
-
-def close_all(fds: Sequence[int]) -> None:
-    """Close descriptors that nobody will use."""
-    for fd in fds:
-        socket.close(fd)

@@ -16,9 +16,8 @@ from faasmoe.platforms.base import Call
 from faasmoe.platforms.local.client import fanout as module
 from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.client.fanout import Fanout
-from faasmoe.platforms.local.protocol import frame
-from faasmoe.platforms.local.protocol.frame import Status
 from faasmoe.platforms.local.protocol.messages import Activated, Activation, DeadlinePassed, NotActivated, Wanted
+from tests.unit.platforms.local.protocol.frames import send_reply
 
 
 class Daemon(Activator):
@@ -106,7 +105,7 @@ def warm(fanout: Fanout, function: str) -> socket.socket:
 def test_a_lost_instance_is_replaced_while_slower_ones_are_at_work(lost: str) -> None:
     class Witness(Daemon):
         def request(self, wanted: Sequence[Wanted], seconds: float) -> bool:
-            frame.send_reply(ends["f0" if lost == "f1" else "f1"], frame.ReplyHeader(Status.OK), ())
+            send_reply(ends["f0" if lost == "f1" else "f1"])
             return super().request(wanted, seconds)
 
         def fileno(self) -> int:
@@ -143,7 +142,7 @@ def test_a_core_that_falls_idle_takes_a_call_from_one_that_has_two(monkeypatch: 
                 connection.core = core
                 bound.append((connection.path, core))
                 for end in ends.values():  # now that this has happened, all answer
-                    frame.send_reply(end, frame.ReplyHeader(Status.OK), ())
+                    send_reply(end)
 
         connection.bind = bind
         fanout._connections.keep(function, connection)
@@ -165,7 +164,7 @@ def test_what_has_come_is_taken_before_anything_is_called_late() -> None:
     def bind(*_: object) -> None:  # the second time when all calls are looked at
         sent.append(1)
         if len(sent) == 2:
-            frame.send_reply(end, frame.ReplyHeader(Status.OK), ())
+            send_reply(end)
 
     connection.bind = bind
     fanout._connections.keep("f", connection)
@@ -182,7 +181,7 @@ def test_an_instance_that_takes_long_is_suspected(monkeypatch: pytest.MonkeyPatc
     class Detective(Daemon):
         def report_suspect(self, path: str, seconds: float) -> bool:
             suspected.append(path)
-            frame.send_reply(end, frame.ReplyHeader(Status.OK), ())
+            send_reply(end)
             return True
 
     monkeypatch.setattr(module, "TICK", 0.01)

@@ -3,6 +3,8 @@
  * Gather, gate, router weight and sum happen between the linear layers. Python is entered once a call, not once a step
  * of the arithmetic: for one row these steps take as long as reading a third of an expert.
  */
+#include "expert/fused.h"
+
 #include "expert/gate.h"
 #include "linear/matvec.h"
 #include "base/scratch.h"
@@ -18,7 +20,7 @@ typedef struct {
     Matrix first[2], down;
 } Expert;
 
-typedef struct {
+struct Block {
     const Expert *experts;
     int64_t count, hidden, inner;
     int64_t outs; /* of each matrix of the first layer: inner, or twice that if gate and up are in one */
@@ -26,7 +28,7 @@ typedef struct {
     int32_t transposed;  /* whether weights are [ins, outs], of floats */
     int32_t interleaved; /* whether gate and up alternate in one matrix, instead of following each other */
     int32_t rounded;     /* whether what the gate gives is rounded to bfloat16, though rows are float32 */
-} Block;
+};
 
 /* The slots of a call: slot s sends row `row[s]` to expert `expert[s]`; they are counted, and in order, by expert. */
 typedef struct {
@@ -177,7 +179,6 @@ static void sort_slots(const Slots *slots, int64_t count, int64_t experts, Room 
         room->order[room->ends[slots->expert[slot]]++] = slot;
 }
 
-/* Add each slot's weighted result to its row of float32 `sums`. Every index must be in range. False: no memory. */
 EXPORT bool experts_forward(const Block *block, const char *rows, const int32_t *picked, const int32_t *row,
                             const int32_t *expert, const float *weight, int64_t count, float *sums)
 {

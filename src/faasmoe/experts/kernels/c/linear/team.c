@@ -13,8 +13,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "linear/ahead.h"
 
 enum { LINE = 128, LOOKS = 64 }; /* bytes that caches move at once; looks for work between two at the clock */
@@ -47,13 +47,6 @@ INLINE void relax(void)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * (int64_t)1000000000 + now.tv_nsec;
 }
 
 static void take_pieces(const Job *job, _Atomic int64_t *next)
