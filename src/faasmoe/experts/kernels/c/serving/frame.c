@@ -30,7 +30,7 @@ static void drop_descriptors(Caller *caller)
 }
 
 /* Receive on until `wanted` bytes are there. */
-static Outcome receive_until(const Caller *caller, int64_t *got, int64_t wanted)
+static Outcome receive_until(Caller *caller, int64_t *got, int64_t wanted)
 {
     while (*got < wanted) {
         ssize_t more = recv(caller->socket, caller->frame + *got, FRAME - *got, 0);
@@ -44,7 +44,7 @@ static Outcome receive_until(const Caller *caller, int64_t *got, int64_t wanted)
 }
 
 /* The rest of a call of which `got` bytes have come, and `count` descriptors. */
-static Outcome receive_rest(const Caller *caller, int64_t got, int count, bool truncated)
+static Outcome receive_rest(Caller *caller, int64_t got, int count, bool truncated)
 {
     const CallHeader *header = (const CallHeader *)caller->frame;
     if (truncated)
@@ -93,8 +93,10 @@ Outcome receive_call(Caller *caller)
 /* The bytes of a segment from `at` on. False if they are not all inside. */
 static bool inside(const Area *segment, uint64_t at, uint64_t length, char **memory)
 {
+    if (!segment->size || at % ALIGNMENT != 0 || at > segment->size || length > segment->size - at)
+        return false;
     *memory = segment->memory + at;
-    return segment->size && at % ALIGNMENT == 0 && at <= segment->size && length <= segment->size - at;
+    return true;
 }
 
 bool locate_call(Caller *caller)
