@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from faasmoe.errors import UnsupportedModel
 from faasmoe.model.adapter.registries import register_attention
 from faasmoe.model.dense import decode_kernel
 from faasmoe.model.dense.decode_kernel import Rule
-from faasmoe.model.dense.replay.operation import Boundary, visible
+from faasmoe.model.dense.replay.operation import Boundary, PreparedStep, visible
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
 from faasmoe.model.state.sequence_state import LayerSpec, SequenceState
 
@@ -140,25 +141,32 @@ class LayerAttention(Boundary):
         self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
     ) -> Callable[[], None]:
         """See `Boundary`."""
-        query, key, value = tensors
-        if not decode_kernel.supports(query, key, value) or not decode_kernel.in_place(query, key, value):
-            return lambda: self._copied(tensors, result)
-        count = query.shape[2]
-        decode = decode_kernel.Decode(count, query, key, value, result, self.rule)
-
-        def attend() -> None:
-            spans, layer = self.row.spans, self.layer
-            if len(spans) == count:  # a token of each
-                decode.run([span.state.layers[layer].place() for span in spans])
-            elif all(span.count == 1 or span.apart for span in spans):
-                decode.run([place for span in spans for place in _places(span.state.layers[layer], span)])
-            else:
-                self._copied(tensors, result)
-
-        return attend
+        return partial(self._copied, tensors, result)
 
     def _copied(self, tensors: Sequence[Tensor], result: Tensor) -> None:
         result.copy_(self(*tensors))
+
+    def step(self, tensors: Sequence[Tensor], result: Tensor) -> PreparedStep | None:
+        """See `Boundary`. For rows of which each attends as one in a step of its own does (`attends_by_token`)."""
+        query, key, value = tensors
+        if not decode_kernel.supports(query, key, value) or not decode_kernel.in_place(query, key, value):
+            return None
+        count = query.shape[2]
+        decode = decode_kernel.Decode(count, query, key, value, result, self.rule)
+
+        def place() -> None:
+            spans, layer = self.row.spans, self.layer
+            if len(spans) == count:  # a token of each
+                decode.place([span.state.layers[layer].place() for span in spans])
+            else:
+                decode.place([place for span in spans for place in _places(span.state.layers[layer], span)])
+
+        return PreparedStep(decode.row, place)
+
+
+def attends_by_token(spans: Sequence[Span]) -> bool:
+    """Whether each token of a row attends as one in a step of its own does."""
+    return all(span.count == 1 or span.apart for span in spans)
 
 
 def _places(cache: KVCache, span: Span) -> list[Place]:

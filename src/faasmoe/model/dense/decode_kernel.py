@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
+from faasmoe.model.dense.replay.operation import ATTEND, Row
 from faasmoe.model.state.kv_cache import Place
 
 _MOST_DIM = 1024  # numbers of a head: MOST_DIM in attention.c
@@ -55,20 +58,28 @@ class Decode:
             raise ValueError(f"{n} sequences for {shapes}")
         sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
         self._memory = query, key, value, out, sinks  # stays alive
-        self._count, self._places = n, _places(n)
-        self._task = _ATTENTION.pack(
+        self._count, self._form = n, _places(n)
+        self._places = np.zeros(self._form.size, np.uint8)
+        self._task = np.frombuffer(_ATTENTION.pack(
             *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
             heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,
-        )  # fmt: skip
+        ), np.uint8)  # fmt: skip
+        self._words = address(self._task), address(self._places), n
 
-    def run(self, places: list[Place]) -> None:
-        """Store the keys and values at their `places`, one a token, and write the attention to all to `out`.
-
-        Raises `ValueError` for another number of places.
-        """
+    def place(self, places: list[Place]) -> None:
+        """Store keys and values at these places from now on, one a token. Raises `ValueError` for another number."""
         if len(places) != self._count:
             raise ValueError(f"{len(places)} places for {self._count} sequences")
-        _attend(self._task, self._places.pack(*chain.from_iterable(places)), self._count)
+        self._form.pack_into(self._places, 0, *chain.from_iterable(places))
+
+    def run(self) -> None:
+        """Store the keys and values, and write the attention to all to `out`."""
+        _attend(*self._words)
+
+    @property
+    def row(self) -> Row:
+        """What `run` does, as a step. This object stays alive."""
+        return ATTEND, *self._words
 
 
 @cache
@@ -84,7 +95,9 @@ def attend(places: list[Place], query: Tensor, key: Tensor, value: Tensor, rule:
     """
     query, key, value = _dense(query), _dense(key), _dense(value)
     out = torch.empty(1, query.shape[2], query.shape[1], value.shape[3], dtype=key.dtype)
-    Decode(len(places), query, key, value, out, rule).run(places)
+    decode = Decode(len(places), query, key, value, out, rule)
+    decode.place(places)
+    decode.run()
     return out
 
 

@@ -21,7 +21,7 @@ from faasmoe.model.adapter.registries import register_experts
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
-from faasmoe.model.dense.attention import FlatRow, Span
+from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
 from faasmoe.model.dense.backend import linear_backend
 from faasmoe.model.dense.layer_experts import LayerExperts, RoutedExperts
 from faasmoe.model.dense.linears import Crew
@@ -174,10 +174,10 @@ class DenseModel:
         try:
             with linear_backend(len(tokens)):
                 inputs = [torch.tensor([tokens]), torch.tensor([positions]), torch.tensor(wanted)]
-                if self._replayer is None or len(wanted) != len(tokens):
-                    logits = self._transformers(inputs)
-                else:
+                if self._replayer is not None and len(wanted) == len(tokens) and attends_by_token(spans):
                     logits = self._replayer.run(len(tokens), inputs)
+                else:
+                    logits = self._transformers(inputs)
         finally:
             self._row.spans = []  # keeps no sequence alive
         return logits[0].to(torch.float32, copy=True)  # a replayed step's are overwritten by the next

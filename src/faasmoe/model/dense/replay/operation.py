@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
@@ -17,8 +17,15 @@ from torch.overrides import handle_torch_function, has_torch_function
 Row = tuple[int, ...]
 """A step's kind and words: `struct step` in `c/dense/steps.c`."""
 
-NORMALISE, TURN_HALVES, TEAM_RUN, ADD, MULTIPLY, CONVERT = range(6)
+NORMALISE, TURN_HALVES, TEAM_RUN, ATTEND, ADD, MULTIPLY, CONVERT, GATHER = range(8)
 """Kinds of steps there."""
+
+
+class PreparedStep(NamedTuple):
+    """A step that needs something done each time before the list that it is in runs."""
+
+    row: Row
+    prepare: Callable[[], None]
 
 
 class Kernel(ABC):
@@ -60,6 +67,10 @@ class Boundary(ABC):
 
         It runs what `beside` computed once: by `alone` meanwhile, on the calling thread, or by `after` at its end.
         """
+
+    def step(self, tensors: Sequence[Tensor], result: Tensor) -> PreparedStep | None:
+        """What does as much as `bound` without Python, if there is such a step. Nothing was computed beside it."""
+        return None
 
 
 Result = TypeVar("Result")

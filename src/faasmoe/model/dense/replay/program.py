@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from faasmoe.model.dense.replay.arena import Arena
 from faasmoe.model.dense.replay.operation import TEAM_RUN, Boundary, Kernel, Operation, Row, mapped
-from faasmoe.model.dense.replay.steps import COPIES, runner, step_of
+from faasmoe.model.dense.replay.steps import COPIES, runner, steps_of
 
 _aten = torch.ops.aten
 _EMPTY = {
@@ -30,6 +31,14 @@ Answer = tuple[list[Tensor], Tensor]
 
 class NotRecorded(ValueError):
     """Operations that cannot be run from a list."""
+
+
+class Run(Enum):
+    """How operations are run."""
+
+    WHOLE = auto()  # as few calls as possible
+    APART = auto()  # with boundaries that are calls of their own
+    ALONE = auto()  # beside a boundary, with linear layers on the calling thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +65,35 @@ class Program:
         self._arena = Arena(operations, inputs, result)
         self._arena.lie_in(memory.of(self._arena.nbytes))
         self.result = self._arena.tensor(result)
+        self._kept: list[Tensor] = []  # that steps read, beside those in the arena
         self._bound: list[_Bound] = []
-        self._actions = self._segment(operations)
-        self.checked = False
+        self._prepare: list[Action] = []
+        self._actions = self._segment(operations, how=Run.WHOLE)
+        self._checked: list[Action] | None = self._segment(operations, how=Run.APART)  # until it has been
+
+    @property
+    def checked(self) -> bool:
+        """Whether it agreed with a step."""
+        return self._checked is None
 
     def run(self, inputs: Sequence[Tensor]) -> Tensor:
         """The step's result for these inputs. Raises what its boundaries raise."""
         self._fill(inputs)
+        for prepare in self._prepare:
+            prepare()
         for action in self._actions:
             action()
         return self.result
 
     def agrees(self, inputs: Sequence[Tensor], answers: Sequence[Answer], result: Tensor) -> bool:
-        """Whether a step had these bits in what boundaries are given, and in its result, if they returned the same."""
+        """Whether a step had these bits in what boundaries are given, and in its result, if they returned the same.
+
+        It is `checked` then.
+        """
         self._fill(inputs)
         bound = {each.run: each for each in self._bound}
         left = list(answers)
-        for action in self._actions:
+        for action in self._checked or []:
             if (boundary := bound.get(action)) is None:
                 action()
                 continue
@@ -83,14 +104,16 @@ class Program:
                 return False
             boundary.result.copy_(returned)
             boundary.after()
-        return not left and _same(result, self.result)
+        if left or not _same(result, self.result):
+            return False
+        self._checked, self._bound = None, []
+        return True
 
     def _fill(self, inputs: Sequence[Tensor]) -> None:
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given)
 
-    def _segment(self, operations: Sequence[Operation], *, alone: bool = False) -> list[Action]:
-        """`alone`: linear layers run on the calling thread."""
+    def _segment(self, operations: Sequence[Operation], how: Run) -> list[Action]:
         actions: list[Action] = []
         rows: list[Row] = []
 
@@ -100,22 +123,29 @@ class Program:
                 rows.clear()
 
         for recorded in operations:
-            row = action = None
             operation = self._moved(recorded)
-            if isinstance(operation.function, Boundary):
-                action = self._bind(operation)
-            elif isinstance(operation.function, Kernel):
-                row = operation.function.row(operation.arguments, operation.results)
-            elif self._computes(recorded):
-                row = step_of(operation)
-                action = None if row else _action(operation)
-            if row is not None:
-                rows.append((*row[:-1], 1) if alone and row[0] == TEAM_RUN else row)
+            steps, action = self._run_by(operation, recorded, how)
+            rows += [(*row[:-1], 1) if how is Run.ALONE and row[0] == TEAM_RUN else row for row in steps]
+            if steps:
+                self._kept += [tensor for tensor in recorded.taken() if not self._arena.holds(tensor)]
             if action is not None:
                 end_rows()
                 actions.append(action)
         end_rows()
         return actions
+
+    def _run_by(self, operation: Operation, recorded: Operation, how: Run) -> tuple[Sequence[Row], Action | None]:
+        """Steps that do it, or else an action; neither if there is nothing to do."""
+        function = operation.function
+        if isinstance(function, Kernel):
+            return [function.row(operation.arguments, operation.results)], None
+        if not isinstance(function, Boundary):
+            steps = steps_of(operation) if self._computes(recorded) else []
+            return steps or [], _action(operation) if steps is None else None
+        if how is Run.WHOLE and (step := function.step(operation.arguments, operation.results[0])) is not None:
+            self._prepare.append(step.prepare)
+            return [step.row], None
+        return [], self._bind(operation)
 
     def _moved(self, operation: Operation) -> Operation:
         return Operation(
@@ -139,7 +169,9 @@ class Program:
         return any(each.untyped_storage().data_ptr() not in theirs for each in operation.results)
 
     def _bind(self, operation: Operation) -> Action:
-        alone, after = (partial(_run_all, self._segment(operation.beside, alone=each)) for each in (True, False))
+        alone, after = (
+            partial(_run_all, self._segment(operation.beside, each)) for each in (Run.ALONE, Run.WHOLE)
+        )
         tensors, (result,) = list(operation.arguments), operation.results
         run: Action = operation.function.bound(tensors, result, alone, after)
         self._bound.append(_Bound(tensors, result, run, after))

@@ -73,7 +73,7 @@ class Replayer:
         with _Watch() as watch:
             result = self._forward(inputs)
         try:
-            program.checked = program.agrees(inputs, watch.answers, result)
+            program.agrees(inputs, watch.answers, result)
         except _RAISED as error:
             self._refuse(brief(error))
             return result

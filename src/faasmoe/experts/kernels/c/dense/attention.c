@@ -3,6 +3,8 @@
  * Positions come in blocks. After each, a head has the sum of values so far, weighted relative to the largest score so
  * far (online softmax: Milakov and Gimelshein 2018). What a sequence gets depends on nothing but its own numbers.
  */
+#include "dense/steps.h"
+
 #include <math.h>
 
 #include "base/vectors.h"

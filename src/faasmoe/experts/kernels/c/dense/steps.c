@@ -7,7 +7,10 @@
 #include "base/vectors.h"
 
 /* What a step is: its words are arguments of the function of this name, or a struct that it takes. */
-enum what { NORMALISE, TURN_HALVES, TEAM_RUN, ADD, MULTIPLY, CONVERT };
+enum what { NORMALISE, TURN_HALVES, TEAM_RUN, ATTEND, ADD, MULTIPLY, CONVERT, GATHER };
+
+/* What became of a list: steps.py's _FAILURES. */
+enum outcome { DONE, NO_MEMORY, NO_ROW };
 
 struct step {
     int64_t what, words[11];
@@ -22,11 +25,23 @@ struct both {
     int64_t a_one, b_one; /* whether a row is one number, for all of `y`'s row */
 };
 
-/* [rows, width] to contiguous `y` in another dtype or the same. */
+/* [rows, width] in another dtype or the same. */
 struct convert {
     const void *x;
     void *y;
-    int64_t rows, width, x_row, x_wide, y_wide;
+    int64_t rows, width;
+    int64_t x_row, y_row; /* numbers between two rows */
+    int64_t x_wide, y_wide;
+};
+
+/* Rows of a table one after the other. */
+struct gather {
+    const char *table;
+    const int64_t *places; /* [count] */
+    char *y;
+    int64_t count, bytes; /* of a row */
+    int64_t rows;         /* of the table */
+    int64_t wrap;         /* what is added to places below 0 */
 };
 
 INLINE pair whole(const void *from, int64_t i, bool wide, bool one)
@@ -71,7 +86,7 @@ static void convert_rows(const struct convert *how)
 {
     for (int64_t row = 0; row < how->rows; row++) {
         const void *x = at(how->x, row * how->x_row, how->x_wide);
-        void *y = at(how->y, row * how->width, how->y_wide);
+        void *y = at(how->y, row * how->y_row, how->y_wide);
         if (how->x_wide == how->y_wide)
             memcpy(y, x, (size_t)(how->width * (how->x_wide ? 4 : 2)));
         else
@@ -80,30 +95,55 @@ static void convert_rows(const struct convert *how)
     }
 }
 
-/* Run `count` steps. False if there was no memory for one, after which none has run. */
-EXPORT bool run_steps(const struct step *steps, int64_t count)
+/* Whether all places are rows of the table. */
+static bool gather_rows(const struct gather *how)
 {
-    for (const struct step *step = steps; step < steps + count; step++) {
-        const int64_t *words = step->words;
-        switch (step->what) {
-        case NORMALISE:
-            normalise((const struct norm *)words[0], (const bfloat16 *)words[1], (bfloat16 *)words[2], words[3]);
-            break;
-        case TURN_HALVES:
-            turn_halves((const struct turn *)words);
-            break;
-        case TEAM_RUN:
-            if (!team_run((void *)words[0], (const void *)words[1], (const void *)words[2], (void *)words[3],
-                          words[4], words[5]))
-                return false;
-            break;
-        case ADD:
-        case MULTIPLY:
-            combine_both((const struct both *)words, step->what == ADD);
-            break;
-        default:
-            convert_rows((const struct convert *)words);
-        }
+    for (int64_t i = 0; i < how->count; i++) {
+        int64_t place = how->places[i] + (how->places[i] < 0 ? how->wrap : 0);
+        if (place < 0 || place >= how->rows)
+            return false;
+        memcpy(how->y + i * how->bytes, how->table + place * how->bytes, (size_t)how->bytes);
     }
     return true;
+}
+
+static enum outcome run_step(const struct step *step)
+{
+    const int64_t *words = step->words;
+    switch (step->what) {
+    case NORMALISE:
+        normalise((const struct norm *)words[0], (const bfloat16 *)words[1], (bfloat16 *)words[2], words[3]);
+        break;
+    case TURN_HALVES:
+        turn_halves((const struct turn *)words);
+        break;
+    case TEAM_RUN:
+        if (!team_run((void *)words[0], (const void *)words[1], (const void *)words[2], (void *)words[3], words[4],
+                      words[5]))
+            return NO_MEMORY;
+        break;
+    case ATTEND:
+        attend((const struct attention *)words[0], (const struct place *)words[1], words[2]);
+        break;
+    case ADD:
+    case MULTIPLY:
+        combine_both((const struct both *)words, step->what == ADD);
+        break;
+    case CONVERT:
+        convert_rows((const struct convert *)words);
+        break;
+    default:
+        if (!gather_rows((const struct gather *)words))
+            return NO_ROW;
+    }
+    return DONE;
+}
+
+/* Run `count` steps, or those before one that fails. Returns what became of them, an `enum outcome`. */
+EXPORT int64_t run_steps(const struct step *steps, int64_t count)
+{
+    enum outcome outcome = DONE;
+    for (const struct step *step = steps; outcome == DONE && step < steps + count; step++)
+        outcome = run_step(step);
+    return outcome;
 }

@@ -5,7 +5,10 @@
 
 struct norm;
 struct turn;
+struct attention;
+struct place;
 
 void normalise(const struct norm *norm, const bfloat16 *x, bfloat16 *y, int64_t rows);
 void turn_halves(const struct turn *turn);
+void attend(const struct attention *task, const struct place *places, int64_t count);
 bool team_run(void *team, const void *group, const void *x, void *y, int64_t rows, bool alone);
