@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import OptionError
-from faasmoe.model.dense.layer_experts import RoutedExperts
+from faasmoe.model.dense.layer_experts import Meanwhile, RoutedExperts
 
 _VERSION = 1
 
@@ -75,9 +74,7 @@ class Recorder:
     routed: RoutedExperts
     _seen: dict[int, list[NDArray[np.int32]]] = field(default_factory=dict)
 
-    def __call__(
-        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
-    ) -> Tensor:
+    def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Meanwhile) -> Tensor:
         """See `RoutedExperts`."""
         self._seen.setdefault(layer, []).append(index.numpy().astype(np.int32))
         return self.routed(layer, hidden, index, weight, meanwhile)

@@ -19,6 +19,7 @@ from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
 from faasmoe.model.checkpoint.files import CheckpointFiles
+from faasmoe.model.dense.layer_experts import Meanwhile
 from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call, FileRange, FunctionSpec, Platform
@@ -84,12 +85,12 @@ class Dispatch:
         hidden: Tensor,
         index: Tensor,
         weight: Tensor,
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> Tensor:
         """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
 
-        `meanwhile` may be called when the experts have been sent for: if their calls leave the platform room for
-        more. Where they do not, it would only take turns with them (docs/performance.md).
+        `meanwhile` is called when the experts have been sent for if their calls leave the platform room for more.
+        Where they do not, it would only take turns with them (docs/performance.md).
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
         order of blocks, and rounded once. Raises `FunctionError` or what the platform raises, or `CheckpointChanged`
         if a file of the model is not as it was.
@@ -101,18 +102,21 @@ class Dispatch:
         routed = self._clock()
         lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
         calls = self._pack(layer, hidden, lines, parts, shared)
-        if len(calls) >= self._parallelism:
-            meanwhile = None
+        work = meanwhile if len(calls) < self._parallelism else None
         self.costs.send(self._names[layer], parts)
         total = room_for_sums(hidden)
         packed = self._clock()
         deadline = time.monotonic() + self._deadline
+        if meanwhile:
+            meanwhile.pause()
         try:
-            replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, meanwhile)
+            replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, work)
         except ServingError:
             # why an instance cannot be started, or dies as soon as it reads its weights
             self._check(self._files.check)
             raise
+        if meanwhile:
+            meanwhile.resume()
         invoked = self._clock()
         answers = [decode_reply(reply) for reply in replies]
         self.costs.add(parts, answers, replies)

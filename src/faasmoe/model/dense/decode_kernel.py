@@ -59,7 +59,7 @@ class Decode:
         sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
         self._memory = query, key, value, out, sinks  # stays alive
         self._count, self._form = n, _places(n)
-        self._places = np.zeros(self._form.size, np.uint8)
+        self._places = bytearray(self._form.size)
         self._task = np.frombuffer(_ATTENTION.pack(
             *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
             heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,

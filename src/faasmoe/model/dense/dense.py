@@ -6,7 +6,7 @@ its attention and its experts are called through transformers' registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary
 from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
 from faasmoe.model.dense.backend import linear_backend
-from faasmoe.model.dense.layer_experts import LayerExperts, RoutedExperts
+from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile, RoutedExperts
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
 from faasmoe.model.dense.replay.operation import visible
@@ -125,9 +125,7 @@ class DenseModel:
         called: set[int] = set()
         sound = True
 
-        def note(
-            layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
-        ) -> Tensor:
+        def note(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Meanwhile) -> Tensor:
             nonlocal sound
             called.add(layer)
             sound = sound and bool(weight.isfinite().all())
@@ -200,9 +198,7 @@ class DenseModel:
         return StateSpec(self._row.kinds)
 
 
-def _no_experts(
-    layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
-) -> Tensor:
+def _no_experts(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Meanwhile) -> Tensor:
     return torch.zeros_like(hidden)
 
 

@@ -13,16 +13,33 @@ from faasmoe.model.dense.overlap import Overlapped
 from faasmoe.model.dense.replay.operation import Boundary
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Meanwhile:
+    """What a dense part has to do that takes nothing of a layer's experts: called once or not at all, as they run.
+
+    It may be at work before they are sent for and when they have answered, but for the time from `pause` to `resume`.
+    """
+
+    work: Callable[[], None]
+    pause: Callable[[], None] = _nothing
+    resume: Callable[[], None] = _nothing
+    done: bool = False
+
+    def __call__(self) -> None:
+        """Do it on this thread."""
+        self.done = True
+        self.work()
+
+
 class RoutedExperts(Protocol):
     """Runs the routed experts of a layer."""
 
-    def __call__(
-        self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]
-    ) -> Tensor:
-        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype.
-
-        `meanwhile` is called once or not at all, when the experts have been sent for.
-        """
+    def __call__(self, layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Meanwhile) -> Tensor:
+        """`hidden` `[T, H]`, `index` and `weight` `[T, K]` to the weighted sums `[T, H]` in `hidden`'s dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +71,22 @@ class LayerExperts(Boundary):
     ) -> Callable[[], None]:
         """See `Boundary`."""
         hidden, index, weight = tensors
+        team = self.crew.team
+        meanwhile = Meanwhile(alone, pause=team.rest, resume=team.resume)
 
         def run() -> None:
-            left = [after]
-
-            def meanwhile() -> None:
-                left.clear()
-                alone()
-
-            self.crew.team.rest()  # the experts need the cores
-            result.copy_(self.routed(self.layer, hidden, index, weight, meanwhile))
-            for each in left:
-                each()
+            meanwhile.done = False
+            try:
+                result.copy_(self.routed(self.layer, hidden, index, weight, meanwhile))
+            except BaseException:
+                team.drop()
+                raise
+            if not meanwhile.done:
+                after()
 
         return run
 
-    def _run(self, tensors: Sequence[Tensor], meanwhile: Callable[[], None]) -> Tensor:
+    def _run(self, tensors: Sequence[Tensor], work: Callable[[], None]) -> Tensor:
         hidden, index, weight = tensors
         with self.crew.resting():  # the experts need the cores
-            return self.routed(self.layer, hidden, index, weight, meanwhile)
+            return self.routed(self.layer, hidden, index, weight, Meanwhile(work))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ from torch import Tensor
 from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
 from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.replay.operation import TEAM_RUN, Kernel, Row
+from faasmoe.model.dense.replay.operation import TEAM_BEGIN, TEAM_END, TEAM_RUN, Kernel, Row
 
 _MOST_THREADS = 16
 
 _start = LIBRARY.function("team_start", INT, result=ADDRESS)
 _run = LIBRARY.function("team_run", *[ADDRESS] * 4, INT, BOOL, result=BOOL)
-_rest = LIBRARY.function("team_rest", ADDRESS)
+_rest, _resume, _drop = (LIBRARY.function(name, ADDRESS) for name in ("team_rest", "team_resume", "team_drop"))
 
 
 class Team:
@@ -29,13 +29,13 @@ class Team:
 
         Raises `OSError` if the system gives no thread.
         """
-        self._helpers = min(threads, _MOST_THREADS) - 1
+        self.helpers = min(threads, _MOST_THREADS) - 1
         self._turn = threading.Lock()
         self._last: Layers | None = None  # that were run with helpers
         self._rested = False  # since then
-        self._team = _start(self._helpers)
-        if not self._team:
-            raise OSError(f"cannot start {self._helpers} threads for linear layers")
+        self.address = _start(self.helpers)
+        if not self.address:
+            raise OSError(f"cannot start {self.helpers} threads for linear layers")
 
     def run(self, layers: Layers, x: Tensor, *, alone: bool = False) -> list[Tensor]:
         """`x` `[n, in]` to `[n, out]` of each layer, all in `Layers.dtype`: the bits of `matvec.linear_rows`.
@@ -49,27 +49,32 @@ class Team:
             )
         rows, x = len(x), x.contiguous()
         y = torch.empty(rows * sum(layers.outs), dtype=layers.dtype)
-        alone = alone or not self._helpers
+        alone = alone or not self.helpers
         with self._turn:
             if not alone:
                 self._learn(layers)
-            if not _run(self._team, layers.address, address(x), address(y), rows, alone):
+            if not _run(self.address, layers.address, address(x), address(y), rows, alone):
                 raise MemoryError(f"{rows} rows of {layers.ins} numbers")
         if len(layers.outs) == 1:
             return [y.view(rows, -1)]
         parts = torch.split(y, [rows * outs for outs in layers.outs])
         return [part.view(rows, outs) for part, outs in zip(parts, layers.outs, strict=True)]
 
-    def row(self, layers: Layers, x: Tensor, y: Tensor, *, alone: bool) -> Row:
-        """What `run` does, as a step (`replay.operation.Kernel`). It learns nothing of what comes after `layers`."""
-        addresses = (self._team, layers.address, x.data_ptr(), y.data_ptr())
-        return TEAM_RUN, *addresses, len(x), int(alone or not self._helpers)
-
     def rest(self) -> None:
-        """Send the helpers to sleep until the next layers, because experts need the cores."""
+        """Send the helpers to sleep until the next layers or `resume`, because experts need the cores."""
         with self._turn:
             self._rested = True
-            _rest(self._team)
+            _rest(self.address)
+
+    def resume(self) -> None:
+        """Have the helpers go on with layers that a step has begun."""
+        with self._turn:
+            _resume(self.address)
+
+    def drop(self) -> None:
+        """Give up layers that a step has begun and does not end. Their memory is free then."""
+        with self._turn:
+            _drop(self.address)
 
     def _learn(self, layers: Layers) -> None:
         """Remember that `layers` come after those of the last call; they will in the next step as well."""
@@ -80,16 +85,28 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class TeamRun(Kernel):
-    """A call of `Team.run`, as `replay.operation.Kernel`."""
+    """A call of `Team.run`, as `replay.operation.Kernel`.
+
+    Or one of the two that it can be in a list: helpers begin with the layers, and the team ends them.
+    """
 
     team: Team
     layers: Layers
     alone: bool
+    kind: int = TEAM_RUN
 
     def __call__(self, *tensors: Tensor) -> list[Tensor]:
         """`x`: see `Team.run`."""
         return self.team.run(self.layers, *tensors, alone=self.alone)
 
     def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
-        """See `Kernel`."""
-        return self.team.row(self.layers, tensors[0], results[0], alone=self.alone)
+        """See `Kernel`. The team learns nothing of what comes after the layers."""
+        x, y = tensors[0], results[0]
+        addresses = (self.team.address, self.layers.address, x.data_ptr(), y.data_ptr())
+        return self.kind, *addresses, len(x), int(self.alone)
+
+    def in_two(self) -> tuple[TeamRun, TeamRun] | None:
+        """What begins it, and what ends it with the same tensors; None if it runs alone."""
+        if self.alone or not self.team.helpers:
+            return None
+        return replace(self, kind=TEAM_BEGIN), replace(self, kind=TEAM_END)

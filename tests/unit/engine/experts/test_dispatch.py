@@ -11,6 +11,7 @@ import torch
 from faasmoe.engine.experts.dispatch import Dispatch, deploy, write_functions
 from faasmoe.errors import CheckpointChanged, DeadlineExceeded, FunctionError
 from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.dense.layer_experts import Meanwhile
 from faasmoe.model.plan import ModelPlan, make_plan
 from tests.platforms import InProcessPlatform
 from tests.tiny import save_tiny
@@ -143,5 +144,5 @@ def test_other_work_is_done_meanwhile_if_the_platform_has_room_for_more_calls(
     platform.capabilities = replace(platform.capabilities, parallelism=parallelism)
     deploy(platform, write_functions(plan.blocks, tmp_path))
     done: list[int] = []
-    Dispatch(platform, plan.blocks)(0, *routing(), lambda: done.append(1))
+    Dispatch(platform, plan.blocks)(0, *routing(), Meanwhile(lambda: done.append(1)))
     assert len(done) == ran

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from faasmoe.model.dense.layer_experts import LayerExperts
+from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped
 
@@ -26,7 +24,7 @@ class Shared(nn.Module):
 def experts(log: list[str], *, room: bool) -> LayerExperts:
     """With room for more while they run, or without."""
 
-    def routed(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]) -> Tensor:
+    def routed(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Meanwhile) -> Tensor:
         log.append(f"sent for layer {layer}")
         if room:
             meanwhile()

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from faasmoe.model.dense import matvec, team
 from faasmoe.model.dense.layers import Layers
 from faasmoe.model.dense.matvec import linear_rows
-from faasmoe.model.dense.team import Team
+from faasmoe.model.dense.replay import steps
+from faasmoe.model.dense.team import Team, TeamRun
 from tests.instruction_sets import on_each
 
-instruction_set = on_each(matvec, team)
+instruction_set = on_each(matvec, team, steps)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,34 @@ def test_layers_that_follow_each_other_do_not_mix(teams: dict[int, Team]) -> Non
         assert torch.equal(teams[5].run(layers[i], x)[0], wanted[i])
         if turn % 7 == 0:
             teams[5].rest()
+
+
+@pytest.mark.parametrize("between", ["nothing", "rest", "rest and go on", "other layers", "drop"])
+def test_layers_can_be_begun_and_ended_in_two_steps(teams: dict[int, Team], between: str) -> None:
+    """Helpers wake, sleep and come late at any moment of these."""
+    torch.manual_seed(3)
+    weight, others = torch.randn(3000, 64).bfloat16(), torch.randn(500, 64).bfloat16()
+    layers, run = Layers((weight, None)), TeamRun(teams[5], Layers((others, None)), alone=False)
+    xs = [torch.randn(1 + i % 3, 64).bfloat16() for i in range(4)]
+    wanted = [linear_rows(x, weight) for x in xs]
+    for turn in range(400):
+        x = xs[turn % 4]
+        y = torch.zeros(len(x), 3000).bfloat16()
+        begin, end = TeamRun(teams[5], layers, alone=False).in_two() or ()
+        rows = [its.row([x], [y]) for its in (begin, end)]
+        if turn % 5 == 0:
+            rows[1] = (*rows[1][:-1], 1)  # alone
+        steps.runner(rows[:1])()
+        if between.startswith("rest"):
+            teams[5].rest()
+        if between == "rest and go on":
+            teams[5].resume()
+        if between == "other layers":
+            assert torch.equal(run(xs[0])[0], linear_rows(xs[0], others))
+        if between == "drop":
+            teams[5].drop()
+        steps.runner(rows[1:])()
+        assert torch.equal(y, wanted[turn % 4])
 
 
 def test_what_comes_next_is_read_ahead_unless_experts_run_before(teams: dict[int, Team]) -> None:

@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 Row = tuple[int, ...]
 """A step's kind and words: `struct step` in `c/dense/steps.c`."""
 
-NORMALISE, TURN_HALVES, TEAM_RUN, ATTEND, ADD, MULTIPLY, CONVERT, GATHER = range(8)
+NORMALISE, TURN_HALVES, TEAM_RUN, TEAM_BEGIN, TEAM_END, ATTEND, ADD, MULTIPLY, CONVERT, GATHER = range(10)
 """Kinds of steps there."""
 
 

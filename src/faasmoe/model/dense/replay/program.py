@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from faasmoe.model.dense.replay.arena import Arena
-from faasmoe.model.dense.replay.operation import TEAM_RUN, Boundary, Kernel, Operation, Row, mapped
+from faasmoe.model.dense.replay.early import begun_early, computes
+from faasmoe.model.dense.replay.operation import TEAM_END, TEAM_RUN, Boundary, Kernel, Operation, Row, mapped
 from faasmoe.model.dense.replay.steps import COPIES, runner, steps_of
 
 _aten = torch.ops.aten
@@ -62,6 +63,7 @@ class Program:
         Raises `NotRecorded` for operations that cannot be run from a list.
         """
         self.inputs = inputs
+        operations = begun_early(operations)
         self._arena = Arena(operations, inputs, result)
         self._arena.lie_in(memory.of(self._arena.nbytes))
         self.result = self._arena.tensor(result)
@@ -125,7 +127,7 @@ class Program:
         for recorded in operations:
             operation = self._moved(recorded)
             steps, action = self._run_by(operation, recorded, how)
-            rows += [(*row[:-1], 1) if how is Run.ALONE and row[0] == TEAM_RUN else row for row in steps]
+            rows += [_alone(row) if how is Run.ALONE else row for row in steps]
             if steps:
                 self._kept += [tensor for tensor in recorded.taken() if not self._arena.holds(tensor)]
             if action is not None:
@@ -159,14 +161,9 @@ class Program:
     def _computes(self, operation: Operation) -> bool:
         """Whether it does more than to name memory. Raises `NotRecorded` if it changes memory not of the step."""
         function = operation.function
-        if function in _EMPTY:
-            return False
-        if function._schema.is_mutable:
-            if "out" in operation.named or not self._arena.holds(operation.arguments[0]):
-                raise NotRecorded(f"{function} changes what is not its step's")
-            return True
-        theirs = {each.untyped_storage().data_ptr() for each in operation.taken()}
-        return any(each.untyped_storage().data_ptr() not in theirs for each in operation.results)
+        if function._schema.is_mutable and ("out" in operation.named or not self._arena.holds(operation.arguments[0])):
+            raise NotRecorded(f"{function} changes what is not its step's")
+        return function not in _EMPTY and computes(operation)
 
     def _bind(self, operation: Operation) -> Action:
         alone, after = (
@@ -189,6 +186,10 @@ class ProgramMemory:
         if nbytes > len(self._memory):
             self._memory = torch.empty(1 << (nbytes - 1).bit_length(), dtype=torch.uint8)
         return self._memory
+
+
+def _alone(row: Row) -> Row:
+    return (*row[:-1], 1) if row[0] in (TEAM_RUN, TEAM_END) else row
 
 
 def _run_all(actions: Sequence[Action]) -> None:

@@ -75,7 +75,7 @@ def _side_by_side(y: Tensor, parts: Sequence[Tensor], dim: int = 0) -> list[Row 
     sizes = [part.shape[dim] if part.dim() == y.dim() else 0 for part in parts]
     if sum(sizes) != y.shape[dim] or any(part.dtype != y.dtype for part in parts):
         return [None]
-    return [_conversion(part, place) for part, place in zip(parts, y.split(sizes, dim), strict=True)]
+    return [_conversion(part, place) for part, place in zip(parts, torch.split(y, sizes, dim), strict=True)]
 
 
 def _indexing(x: Tensor, indices: Sequence[Tensor | None], y: Tensor) -> Row | None:
@@ -100,7 +100,7 @@ def _gathering(table: Tensor, places: Tensor, y: Tensor, wrap: int) -> Row | Non
 
 def _combination(what: int, operands: Sequence[object], y: Tensor) -> Row | None:
     both = [its for each in operands if (its := _operand(each, y.dtype)) is not None]
-    lines = [its for each in both if (its := _lines(each, y.shape)) is not None]
+    lines = [found for each in both if (found := _lines(each, y.shape)) is not None]
     if len(lines) != 2:
         return None
     (a, b), (first, second) = both, lines

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from faasmoe.errors import FunctionError
 from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.dense import linears
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
+from faasmoe.model.dense.layer_experts import Meanwhile
 from faasmoe.model.dense.replay import replayer
 from faasmoe.model.dense.replay.replayer import Replayer
 from faasmoe.model.plan import make_plan
@@ -26,10 +28,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayer, "BEFORE", 0)
 
 
-def routed(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Callable[[], None]) -> Tensor:
+def routed(layer: int, hidden: Tensor, index: Tensor, weight: Tensor, meanwhile: Meanwhile) -> Tensor:
     """In place of experts: every layer but one leaves room for shared experts."""
+    meanwhile.pause()
     if layer != 1:
         meanwhile()
+    meanwhile.resume()
     return (hidden.float() * (weight * (index + 1)).sum(1, keepdim=True)).to(hidden.dtype)
 
 
@@ -97,6 +101,23 @@ def test_bits_are_those_of_transformers_own_forward(model_type: str, dtype: str,
         assert torch.equal(logits, theirs.step(*counts))
     for logits in apart:
         assert torch.equal(logits, theirs.step(3, apart=True))
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "deepseek_v3"])
+def test_helpers_that_begin_with_shared_experts_change_nothing(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linears, "_SMALL_BYTES", 0)  # helpers take part in all layers
+    model = model_of(model_type, tmp_path, "bfloat16")
+    ours = Model(model)
+    got = [ours.step(*counts) for counts in [(1, 0), (1, 1)] * 20]
+    programs = replayer_of(model)._programs
+    assert all(program.checked for program in programs.values())
+    assert set(programs) == {1, 2}
+    replayer_of(model).refused = "to compare with"
+    theirs = Model(model)
+    for counts, logits in zip([(1, 0), (1, 1)] * 20, got, strict=True):
+        assert torch.equal(logits, theirs.step(*counts))
 
 
 def test_programs_are_of_the_experts_that_run(tmp_path: Path) -> None:

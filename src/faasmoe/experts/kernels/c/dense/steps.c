@@ -7,7 +7,9 @@
 #include "base/vectors.h"
 
 /* What a step is: its words are arguments of the function of this name, or a struct that it takes. */
-enum what { NORMALISE, TURN_HALVES, TEAM_RUN, ATTEND, ADD, MULTIPLY, CONVERT, GATHER };
+enum what {
+    NORMALISE, TURN_HALVES, TEAM_RUN, TEAM_BEGIN, TEAM_END, ATTEND, ADD, MULTIPLY, CONVERT, GATHER,
+};
 
 /* What became of a list: steps.py's _FAILURES. */
 enum outcome { DONE, NO_MEMORY, NO_ROW };
@@ -107,6 +109,16 @@ static bool gather_rows(const struct gather *how)
     return true;
 }
 
+/* False if there is no memory. */
+static bool run_layers(enum what what, const int64_t *words)
+{
+    void *team = (void *)words[0], *y = (void *)words[3];
+    const void *group = (const void *)words[1], *x = (const void *)words[2];
+    if (what == TEAM_BEGIN)
+        return team_begin(team, group, x, y, words[4]);
+    return (what == TEAM_END ? team_end : team_run)(team, group, x, y, words[4], words[5]);
+}
+
 static enum outcome run_step(const struct step *step)
 {
     const int64_t *words = step->words;
@@ -118,8 +130,9 @@ static enum outcome run_step(const struct step *step)
         turn_halves((const struct turn *)words);
         break;
     case TEAM_RUN:
-        if (!team_run((void *)words[0], (const void *)words[1], (const void *)words[2], (void *)words[3], words[4],
-                      words[5]))
+    case TEAM_BEGIN:
+    case TEAM_END:
+        if (!run_layers(step->what, words))
             return NO_MEMORY;
         break;
     case ATTEND:

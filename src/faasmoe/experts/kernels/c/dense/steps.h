@@ -12,3 +12,5 @@ void normalise(const struct norm *norm, const bfloat16 *x, bfloat16 *y, int64_t 
 void turn_halves(const struct turn *turn);
 void attend(const struct attention *task, const struct place *places, int64_t count);
 bool team_run(void *team, const void *group, const void *x, void *y, int64_t rows, bool alone);
+bool team_begin(void *team, const void *group, const void *x, void *y, int64_t rows);
+bool team_end(void *team, const void *group, const void *x, void *y, int64_t rows, bool alone);

@@ -161,11 +161,17 @@ void linear_part(const Matrix *matrix, const char *x, void *y, int64_t rows, int
     products(matrix, x, rows, ins, first, last, &storing.sink);
 }
 
+void pack_into(Format format, const void *x, int64_t rows, int64_t ins, char *packed)
+{
+    for (int64_t row = 0; row < rows; row++)
+        pack_row(format, (const char *)x + numbers_size(format, ins) * row, packed, rows, row, ins);
+}
+
 const char *pack_rows(Format format, const void *x, int64_t rows, int64_t ins)
 {
     char *packed = scratch(rows * row_size(format, ins));
-    for (int64_t row = 0; packed && row < rows; row++)
-        pack_row(format, (const char *)x + numbers_size(format, ins) * row, packed, rows, row, ins);
+    if (packed)
+        pack_into(format, x, rows, ins, packed);
     return packed;
 }
 

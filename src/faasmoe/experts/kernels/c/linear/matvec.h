@@ -33,3 +33,6 @@ void linear_part(const Matrix *matrix, const char *x, void *y, int64_t rows, int
 
 /* x [rows, ins] as tiles read it for the format, in this thread's scratch; NULL if there is no memory. */
 const char *pack_rows(Format format, const void *x, int64_t rows, int64_t ins);
+
+/* The same to `packed`, rows * row_size(format, ins) bytes. */
+void pack_into(Format format, const void *x, int64_t rows, int64_t ins, char *packed);

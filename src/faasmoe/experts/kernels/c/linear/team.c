@@ -5,6 +5,9 @@
  * awake, while experts run elsewhere they leave their cores to them. As long as they are awake they read the weights of
  * the next group ahead, so that memory is not idle while the caller does what lies between two groups. Work is claimed
  * in pieces, so that a helper that wakes late or loses its core is not waited for.
+ *
+ * Layers that can run long before their results are needed are begun and ended in two calls. In between helpers work on
+ * them alone, but while they rest.
  */
 #define _POSIX_C_SOURCE 200809L /* clocks and signals */
 
@@ -20,6 +23,7 @@
 enum { LINE = 128, LOOKS = 64 }; /* bytes that caches move at once; looks for work between two at the clock */
 static const int64_t AWAKE_NS = 1000000;  /* for which a helper looks for work before it sleeps */
 static const int64_t NONE = 0, REST = -1; /* in the place of a job's number: none now, none soon */
+static const int64_t NO_PIECE = (int64_t)1 << 62; /* beyond those of any job */
 
 typedef struct {
     const char *x; /* as tiles read it */
@@ -38,6 +42,10 @@ typedef struct {
     Job job;
     int64_t jobs, helpers;    /* how many there have been, and are */
     _Atomic int64_t numbered; /* helpers that have a number */
+    bool begun, paused;       /* the job is to be ended by a later call; helpers rest until then */
+    int64_t unclaimed;        /* while it is paused: its next piece */
+    char *rows;               /* x of a job that is begun, as tiles read it */
+    int64_t room;             /* bytes there */
 } Team;
 
 INLINE void relax(void)
@@ -132,6 +140,32 @@ EXPORT Team *team_start(int64_t helpers)
     return started ? team : NULL; /* helpers that did start sleep, and keep it */
 }
 
+/* Have helpers work on the team's job. */
+static void open_job(Team *team)
+{
+    atomic_store(&team->open, ++team->jobs);
+    for (int64_t sleeping = atomic_exchange(&team->sleeping, 0); sleeping > 0; sleeping--)
+        sem_post(&team->alarm);
+}
+
+/* Wait until no helper is at the team's job any more. They look for another, `NONE`, or `REST`. */
+static void close_job(Team *team, int64_t then)
+{
+    atomic_store(&team->open, then);
+    while (atomic_load(&team->inside) > 0)
+        relax();
+}
+
+/* Give up a job that was begun, if there is one. */
+EXPORT void team_drop(Team *team)
+{
+    if (!team->begun)
+        return;
+    atomic_store(&team->next, NO_PIECE);
+    close_job(team, NONE);
+    team->begun = false;
+}
+
 /* Run layers on the calling thread and, unless it does so `alone`, all helpers. One call at a time.
  *
  * x is [rows, ins], y layer after layer [rows, outs], both of the dtype that all layers' formats have them in. False if
@@ -148,20 +182,77 @@ EXPORT bool team_run(Team *team, const Group *group, const void *x, void *y, int
         take_pieces(&job, &next);
         return true;
     }
+    team_drop(team);
     team->job = job;
     atomic_store(&team->next, 0);
-    atomic_store(&team->open, ++team->jobs);
-    for (int64_t sleeping = atomic_exchange(&team->sleeping, 0); sleeping > 0; sleeping--)
-        sem_post(&team->alarm);
+    open_job(team);
     take_pieces(&team->job, &team->next);
-    atomic_store(&team->open, NONE);
-    while (atomic_load(&team->inside) > 0)
-        relax();
+    close_job(team, NONE);
     return true;
 }
 
-/* Send the helpers to sleep until the next layers. */
+/* As `team_run`, but by the helpers alone, until `team_end` is called with the same. False if there is no memory. */
+EXPORT bool team_begin(Team *team, const Group *group, const void *x, void *y, int64_t rows)
+{
+    Format format = group->layers->matrix.format;
+    int64_t size = rows * row_size(format, group->ins);
+    team_drop(team);
+    if (size > team->room) {
+        free(team->rows);
+        team->room = (size / LINE + 1) * LINE;
+        team->rows = aligned_alloc(LINE, (size_t)team->room);
+    }
+    if (!team->rows) {
+        team->room = 0;
+        return false;
+    }
+    pack_into(format, x, rows, group->ins, team->rows);
+    team->job = (Job){team->rows, y, rows, *group, ahead_of(group->next)};
+    team->begun = true;
+    team->paused = false;
+    atomic_store(&team->next, 0);
+    open_job(team);
+    return true;
+}
+
+static void go_on(Team *team)
+{
+    team->paused = false;
+    atomic_store(&team->next, team->unclaimed);
+}
+
+/* What `team_run` does, of which helpers may have done a part since `team_begin`. */
+EXPORT bool team_end(Team *team, const Group *group, const void *x, void *y, int64_t rows, bool alone)
+{
+    const Job *job = &team->job;
+    if (!team->begun || job->y != y || job->rows != rows || job->group.layers != group->layers)
+        return team_run(team, group, x, y, rows, alone); /* another job has come between */
+    if (team->paused) {
+        go_on(team);
+        if (!alone)
+            open_job(team);
+    }
+    take_pieces(job, &team->next);
+    close_job(team, alone ? REST : NONE);
+    team->begun = false;
+    return true;
+}
+
+/* Send the helpers to sleep until the next layers, or until `team_resume`. */
 EXPORT void team_rest(Team *team)
 {
+    if (team->begun && !team->paused) {
+        team->unclaimed = atomic_exchange(&team->next, NO_PIECE);
+        team->paused = true;
+    }
     atomic_store(&team->open, REST);
+}
+
+/* Wake the helpers for layers that are begun. */
+EXPORT void team_resume(Team *team)
+{
+    if (team->begun && team->paused) {
+        go_on(team);
+        open_job(team);
+    }
 }
