@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.engine.experts.costs import StepCosts
-from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, combine, room_for_sums
+from faasmoe.engine.experts.grouping import WORTH_SPLITTING, Grouping, Part, combine
+from faasmoe.engine.experts.layer_arrays import ArraysByLayer, LayerArrays
 from faasmoe.errors import FunctionError, PayloadError, ServingError
 from faasmoe.experts import HANDLER
 from faasmoe.experts.payload import Reply, decode_reply, encode_slots, reply_bytes
@@ -66,6 +66,7 @@ class Dispatch:
         self._shares = platform.capabilities.shared_memory
         self._worth_sharing = platform.capabilities.worth_sharing
         self._groupings: dict[int, Grouping] = {}  # by layer
+        self._arrays = ArraysByLayer()
         self._names: dict[int, list[str]] = {}  # layer to its blocks' functions
         self.functions = len(blocks)
         self.counts = DispatchCounts()
@@ -92,25 +93,25 @@ class Dispatch:
         `meanwhile` is called when the experts have been sent for if their calls leave the platform room for more.
         Where they do not, it would only take turns with them (docs/performance.md).
         Slots whose index is E are masked by the model and skipped. Sums are kept in float32, added in the
-        order of blocks, and rounded once. Raises `FunctionError` or what the platform raises, or `CheckpointChanged`
-        if a file of the model is not as it was.
+        order of blocks, and rounded once. They are valid until the next call with the same tensors. Raises
+        `FunctionError` or what the platform raises, or `CheckpointChanged` if a file of the model is not as it was.
         """
         started = self._clock()
         self._look(started)
         shared = self._shares and hidden.nbytes >= self._worth_sharing
-        parts = self._groupings[layer].parts(index.numpy(), weight.float().numpy())
+        arrays = self._arrays.of(layer, hidden, index, weight)
+        parts = self._groupings[layer].parts(arrays.index, arrays.weight)
         routed = self._clock()
-        lines = hidden.contiguous().view(torch.uint8).numpy()  # [T, bytes]
-        calls = self._pack(layer, hidden, lines, parts, shared)
+        calls = self._pack(layer, hidden, arrays, parts, shared)
         work = meanwhile if len(calls) < self._parallelism else None
         self.costs.send(self._names[layer], parts)
-        total = room_for_sums(hidden)
+        total = arrays.total
         packed = self._clock()
         deadline = time.monotonic() + self._deadline
         if meanwhile:
             meanwhile.pause()
         try:
-            replies = self._platform.invoke_many(calls, deadline, _bytes(lines) if shared else None, work)
+            replies = self._platform.invoke_many(calls, deadline, arrays.rows if shared else None, work)
         except ServingError:
             # why an instance cannot be started, or dies as soon as it reads its weights
             self._check(self._files.check)
@@ -161,18 +162,18 @@ class Dispatch:
         inside["queue"] += sum(answer.timings.queue for answer in answers) / count / 1e9
 
     def _pack(
-        self, layer: int, hidden: Tensor, lines: NDArray[np.uint8], parts: Sequence[Part], shared: bool
+        self, layer: int, hidden: Tensor, arrays: LayerArrays, parts: Sequence[Part], shared: bool
     ) -> list[Call]:
-        """A call for each part. `lines` are the bytes of `hidden`."""
+        """A call for each part. `arrays` are those of `hidden`."""
         (tokens, width), dtype = hidden.shape, NAME_OF[hidden.dtype]
-        whole = _bytes(lines)
+        lines, whole = arrays.lines, arrays.rows
         calls = []
         for part in parts:
             rows, picked = whole, memoryview(b"")
             if shared:
                 rows = picked = part.rows.data.cast("B")
             elif len(part.rows) < tokens:
-                rows = _bytes(lines[part.rows])
+                rows = lines[part.rows].reshape(-1).data
             count = len(part.rows)
             payload = encode_slots(layer, rows, dtype, count, width, part.slots, shared)
             name, room = self._names[layer][part.block], reply_bytes(count, width)
@@ -187,10 +188,6 @@ class Dispatch:
             raise PayloadError(f"function {name} answered {reply.sums.shape}, not {(rows, width)}")
         self.counts.cold_starts += reply.cold
         return reply.sums
-
-
-def _bytes(lines: NDArray[np.uint8]) -> memoryview:
-    return lines.reshape(-1).data
 
 
 def write_functions(blocks: Sequence[Block], folder: Path) -> list[FunctionSpec]:

@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from faasmoe.experts.arrays import address
+from faasmoe.experts.dtypes import BFLOAT16
 from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 
 WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
 _SLOT_WORDS = 3  # a slot's row, expert and weight
 # Structs of grouping.c: `cut`, `part`, `expert`, `combine`, `answer`
-_CUT, _PART, _EXPERT, _COMBINE, _ANSWER = map(struct.Struct, ("13q", "qd4q", "2q", "5q", "3q"))
+_CUT, _PART, _EXPERT, _COMBINE, _ANSWER = map(struct.Struct, ("14q", "qd4q", "2q", "5q", "3q"))
 _cut = LIBRARY.function("cut", ADDRESS, result=INT)
 _combine = LIBRARY.function("combine", ADDRESS)
 
@@ -50,10 +51,15 @@ class Grouping:
     def parts(self, index: ArrayLike, weight: ArrayLike) -> list[Part]:
         """The calls for `index`, `weight` `[T, K]`, by block and expert; slots whose index is no expert are skipped.
 
+        `weight` is float32, or bits of bfloat16.
         A block with more of the work than an even share is called several times, each for some of its experts.
         Raises `ValueError` if the shapes differ.
         """
-        index, weight = np.ascontiguousarray(index, np.int64), np.ascontiguousarray(weight, np.float32)
+        wide = getattr(weight, "dtype", None) != BFLOAT16
+        index, weight = (
+            np.ascontiguousarray(index, np.int64),
+            np.ascontiguousarray(weight, np.float32 if wide else None),
+        )
         if index.shape != weight.shape:
             raise ValueError(f"experts {index.shape} with weights {weight.shape}")
         (tokens, top_k), most = index.shape, index.size
@@ -62,7 +68,7 @@ class Grouping:
         rows_at = slots_at + 4 * _SLOT_WORDS * most
         block_of, place_of, experts, table = self._fixed
         count = _cut(_CUT.pack(
-            address(index), address(weight), tokens, top_k, block_of, place_of, experts, self._count,
+            address(index), address(weight), wide, tokens, top_k, block_of, place_of, experts, self._count,
             self._parallelism, table, slots_at, rows_at, rows_at + 4 * most,
         ))  # fmt: skip
         data = words.data.cast("B")

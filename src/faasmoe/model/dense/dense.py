@@ -20,7 +20,7 @@ from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.adapter.registries import register_experts
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.dense import attention, norms, rotary
+from faasmoe.model.dense import attention, norms, rotary, routers
 from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
 from faasmoe.model.dense.backend import linear_backend
 from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile, RoutedExperts
@@ -45,6 +45,7 @@ class DenseModel:
         self._model = model
         self._crew = Crew()
         self._crew.take_over(model, weights)
+        routers.take_over(model, self._crew)
         norms.take_over(model)
         rotary.take_over(model)
         self._architecture = architecture

@@ -106,7 +106,7 @@ class TeamRun(Kernel):
         return self.kind, *addresses, len(x), int(self.alone)
 
     def in_two(self) -> tuple[TeamRun, TeamRun] | None:
-        """What begins it, and what ends it with the same tensors; None if it runs alone."""
+        """See `Kernel`. None if it runs alone."""
         if self.alone or not self.team.helpers:
             return None
         return replace(self, kind=TEAM_BEGIN), replace(self, kind=TEAM_END)

@@ -75,6 +75,13 @@ def test_a_block_with_most_of_the_work_is_called_several_times() -> None:
     ]
 
 
+def test_weights_in_bfloat16_are_widened() -> None:
+    weight = torch.tensor([[0.1, 0.7], [0.3, 0.2]]).bfloat16()
+    bits = weight.view(torch.uint16).numpy()
+    (part,) = Grouping([4], 1).parts([[0, 1], [2, 3]], bits)
+    assert columns(part)[2] == weight.float().flatten().tolist()
+
+
 def test_masked_slots_alone_make_no_call() -> None:
     assert Grouping([2], 2).parts([[2, 2]], [[0.5, 0.5]]) == []
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from faasmoe.model.dense.replay.operation import Boundary, Kernel, Operation
-from faasmoe.model.dense.team import TeamRun
 
 
 def begun_early(operations: Sequence[Operation]) -> list[Operation]:
@@ -33,7 +32,7 @@ def _in_two(beside: Sequence[Operation]) -> tuple[Operation | None, list[Operati
         if not computes(operation):
             continue
         kernel = operation.function
-        if not isinstance(kernel, TeamRun) or (both := kernel.in_two()) is None:
+        if not isinstance(kernel, Kernel) or (both := kernel.in_two()) is None:
             break
         begin = replace(operation, function=both[0])
         end = replace(operation, function=both[1], arguments=(*operation.arguments, *operation.results))

@@ -41,6 +41,13 @@ class Kernel(ABC):
     def row(self, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> Row:
         """The step that writes what `__call__` returns to `results`. Both stay where they are, and are kept alive."""
 
+    def in_two(self) -> tuple[Kernel, Kernel] | None:
+        """What begins with it, for helpers to work on, and what ends it with the same tensors, if it can be so.
+
+        The second takes what the first returns as well.
+        """
+        return None
+
 
 class Boundary(ABC):
     """Computes a tensor from others and from what is not theirs: states of sequences, functions of a platform."""

@@ -161,7 +161,9 @@ class Program:
     def _computes(self, operation: Operation) -> bool:
         """Whether it does more than to name memory. Raises `NotRecorded` if it changes memory not of the step."""
         function = operation.function
-        if function._schema.is_mutable and ("out" in operation.named or not self._arena.holds(operation.arguments[0])):
+        if function._schema.is_mutable and (
+            "out" in operation.named or not self._arena.holds(operation.arguments[0])
+        ):
             raise NotRecorded(f"{function} changes what is not its step's")
         return function not in _EMPTY and computes(operation)
 

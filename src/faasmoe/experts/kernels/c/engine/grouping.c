@@ -16,7 +16,8 @@ struct expert {
 
 struct cut {
     const int64_t *index; /* [tokens, top_k] experts; what is no expert is skipped */
-    const float *weight;  /* [tokens, top_k] */
+    const void *weight;   /* [tokens, top_k] */
+    int64_t wide;         /* it is float32, else bfloat16 */
     int64_t tokens, top_k;
     const int64_t *block_of, *place_of; /* [experts] */
     struct expert *experts;             /* [count]: memory to work in */
@@ -84,7 +85,8 @@ INLINE void put(const struct cut *cut, struct part *part, int64_t row, int64_t k
         rows[part->rows++] = (int32_t)row;
     slot[0] = (int32_t)(part->rows - 1);
     slot[part->slots] = (int32_t)cut->place_of[cut->index[at]];
-    memcpy(&slot[2 * part->slots], &cut->weight[at], sizeof(float));
+    float weight = get(cut->weight, at, cut->wide);
+    memcpy(&slot[2 * part->slots], &weight, sizeof weight);
     cut->slot_rows[part->first + part->filled++] = (int32_t)row;
 }
 

@@ -1,0 +1,59 @@
+"""Linear layers that modules compute by `F.linear` with a weight of their own, as routers do, on our kernels.
+
+torch's own product takes six times as long as ours for the one row of a router, whose weights are few.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faasmoe.model.adapter.forwards import call_instead, called_function
+from faasmoe.model.dense.backend import own_kernel
+from faasmoe.model.dense.layers import Layers, fit
+from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.matvec import readable
+from faasmoe.model.dense.replay.operation import visible
+from faasmoe.model.dense.team import TeamRun
+
+_NAME = "F"  # by which transformers' modules know torch.nn.functional
+
+
+class RouterLinear:
+    """Stands in for `torch.nn.functional` in the forward of one module."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, crew: Crew) -> None:
+        """`weight` `[out, in]` and `bias` `[out]` are the module's."""
+        self._weight, self._bias, self._crew = weight, bias, crew
+        self._layers = Layers((weight, bias))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(F, name)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As torch's. `x` `[..., in]` to `[..., out]`."""
+        rows = x.reshape(-1, self._layers.ins)
+        ours = weight is self._weight and bias is self._bias and x.dtype == self._layers.dtype
+        if not ours or not own_kernel(len(rows), weight):
+            return F.linear(x, weight, bias)
+        run = TeamRun(self._crew.team, self._layers, alone=True)
+        (y,) = visible(run, rows.contiguous())
+        return y.view(*x.shape[:-1], y.shape[1])
+
+
+def take_over(model: nn.Module, crew: Crew) -> None:
+    """Have every module of `model` that calls `F.linear` and has a weight that our kernels read use these."""
+    for module in model.modules():
+        parameters = dict(module.named_parameters(recurse=False))
+        weight, bias = parameters.get("weight"), parameters.get("bias")
+        if weight is None or weight.dim() != 2 or not _calls_linear(module):
+            continue
+        if readable(weight) and fit([(weight, bias)]):
+            call_instead(module, _NAME, RouterLinear(weight, bias, crew))
+
+
+def _calls_linear(module: nn.Module) -> bool:
+    forward: Any = type(module).forward
+    return called_function(module, _NAME) is F and "linear" in forward.__code__.co_names

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faasmoe.model.dense import matvec, routers, team
+from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.matvec import linear_rows
+from tests.instruction_sets import on_each
+
+instruction_set = on_each(matvec, team)
+
+
+class Router(nn.Module):
+    """As transformers' routers."""
+
+    def __init__(self, dtype: torch.dtype, biased: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(12, 64).to(dtype))
+        self.bias = nn.Parameter(torch.randn(12).to(dtype)) if biased else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softmax(F.linear(x, self.weight, self.bias), -1)
+
+
+class Widened(Router):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.float(), self.weight.float())
+
+
+def taken_over(router: nn.Module) -> nn.Module:
+    routers.take_over(nn.ModuleList([router]), Crew())
+    return router
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_router_has_the_bits_of_our_kernels(dtype: torch.dtype, biased: bool) -> None:
+    torch.manual_seed(0)
+    router = Router(dtype, biased)
+    for shape in ((1, 64), (2, 3, 64)):
+        x = torch.randn(shape).to(dtype)
+        its = router.forward(x)
+        ours = taken_over(router)(x)
+        wanted = linear_rows(x.view(-1, 64), router.weight, router.bias).view(*shape[:-1], 12)
+        assert torch.equal(ours, wanted.softmax(-1))
+        assert torch.allclose(ours.float(), its.float(), atol=1e-2)
+
+
+@torch.inference_mode()
+def test_what_is_not_its_own_weight_is_left_to_torch() -> None:
+    torch.manual_seed(0)
+    router, x = Widened(torch.bfloat16), torch.randn(1, 64).bfloat16()
+    wanted = router(x)
+    assert torch.equal(taken_over(router)(x), wanted)
+    assert "forward" in router.__dict__  # it was taken over nevertheless
+    double = Router(torch.float64)
+    assert "forward" not in taken_over(double).__dict__  # which no kernel reads
+
+
+@torch.inference_mode()
+def test_rows_of_another_dtype_are_left_to_torch() -> None:
+    router = taken_over(Router(torch.float32))
+    with pytest.raises(RuntimeError):  # by torch
+        router(torch.randn(1, 64).bfloat16())
