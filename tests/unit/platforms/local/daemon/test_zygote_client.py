@@ -97,9 +97,9 @@ class World:
             self.client.close()
 
         try:
-            self.loop.run_until_complete(play())
+            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+                runner.run(play())
         finally:
-            self.loop.close()
             for server in self.servers:
                 server.socket.close()
         assert all(server.kills == 1 for server in self.servers)
