@@ -20,7 +20,7 @@ from faasmoe.platforms.local.protocol.frame import BUFFER, HEADER, INLINE, MAX_I
 from faasmoe.platforms.local.protocol.segment import Mapping
 from faasmoe.platforms.local.protocol.wire import Lost
 
-_REPLY = -(-BUFFER // mmap.PAGESIZE) * mmap.PAGESIZE  # where in a connection's memory its replies are written
+_REPLY = BUFFER + HEADER  # where in a connection's memory the bytes of a reply begin
 _NOBODY = -1  # instead of a descriptor
 _TROUBLES = {
     CallOutcome.SYSTEM: "it broke",
@@ -38,12 +38,10 @@ class ServerConnection:
 
     def __init__(self, connection: socket.socket, instance: InstanceMemory) -> None:
         self.connection = connection
-        pages = mmap.mmap(-1, 2 * _REPLY)  # those that no call needs are never there
-        self._frame, self._reply = memoryview(pages)[:BUFFER], memoryview(pages)[_REPLY : _REPLY + BUFFER]
-        at = address(self._frame)
-        self._memory = CallerMemory(
-            socket=connection.fileno(), frame=at, reply=at + _REPLY, descriptors=(_NOBODY, _NOBODY)
-        )
+        self._pages = mmap.mmap(-1, ctypes.sizeof(CallerMemory))  # those that no call needs are never there
+        self._memory = CallerMemory.from_buffer(self._pages)
+        self._memory.socket = connection.fileno()
+        self._memory.descriptors = _NOBODY, _NOBODY
         self._at, self._instance = ctypes.addressof(self._memory), ctypes.addressof(instance)
         self._requests: Mapping | None = None
         self._replies: Mapping | None = None
@@ -81,8 +79,8 @@ class ServerConnection:
 
     def call(self) -> tuple[memoryview, memoryview | None, int]:
         """The call that has begun: its payload, what it shares with others, and nanoseconds that it waited."""
-        header = unpack_call(self._frame)
-        payload = self._frame[HEADER : HEADER + header.payload_length]
+        header = unpack_call(self._pages)
+        payload = memoryview(self._pages)[HEADER : HEADER + header.payload_length]
         if header.payload_at != INLINE:
             payload = _slice(self._requests, header.payload_at, header.payload_length)
         shared = _slice(self._requests, header.shared_at, header.shared_length) if header.shared_length else None
@@ -106,14 +104,14 @@ class ServerConnection:
 
     def _room(self, nbytes: int) -> memoryview | None:
         if nbytes <= MAX_INLINE:
-            return self._reply[HEADER : HEADER + nbytes]
+            return memoryview(self._pages)[_REPLY : _REPLY + nbytes]
         if self._header is None or nbytes > self._header.reply_length:
             return None
         return _slice(self._replies, self._header.reply_at, nbytes)
 
     def explained(self, status: Status, failure: bytes) -> tuple[Status, int]:
         """Put in place why there is no reply."""
-        self._reply[HEADER : HEADER + len(failure)] = failure
+        self._pages[_REPLY : _REPLY + len(failure)] = failure
         return status, len(failure)
 
     def finish(self, status: Status, length: int) -> None:

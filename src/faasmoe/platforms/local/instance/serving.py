@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
 from faasmoe.platforms.latency import BOUNDS_NS, BUCKETS
+from faasmoe.platforms.local.protocol.frame import BUFFER
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 _BOUNDS = (ctypes.c_double * BUCKETS)(*BOUNDS_NS)
@@ -51,13 +52,13 @@ class _Call(ctypes.Structure):
 
 
 class CallerMemory(ctypes.Structure):
-    """`Caller` of `c/serving/frame.h`."""
+    """`Caller` of `c/serving/frame.h`. It must lie at a multiple of 64."""
 
     _fields_ = (
+        ("frame", ctypes.c_char * BUFFER),
+        ("reply", ctypes.c_char * BUFFER),
         ("socket", _INT),
         ("thread", _UINT),
-        ("frame", ADDRESS),
-        ("reply", ADDRESS),
         ("requests", _Area),
         ("replies", _Area),
         ("descriptors", _INT * 2),

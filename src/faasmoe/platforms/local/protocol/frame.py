@@ -10,6 +10,7 @@ buffer and sending one never waits. A connection carries one call at a time. Num
 from __future__ import annotations
 
 import array
+import mmap
 import socket
 import struct
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def pack_call(header: Header, segments: bool = False) -> bytes:
     return _CALL.pack(_CALL_MAGIC, VERSION, _SEGMENTS if segments else 0, *header)
 
 
-def unpack_call(frame: Buffer) -> Header:
+def unpack_call(frame: Buffer | mmap.mmap) -> Header:
     """The header of a call that `c/serving/frame.c` has received."""
     return _new(Header, _CALL.unpack_from(frame)[3:])
 

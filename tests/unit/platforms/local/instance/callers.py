@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from faasmoe.platforms.local.instance.connection import ServerConnection
 from faasmoe.platforms.local.instance.serving import InstanceMemory
-from faasmoe.platforms.local.protocol.frame import HEADER, Status, unpack_call
+from faasmoe.platforms.local.protocol.frame import HEADER, unpack_call
 from faasmoe.platforms.local.protocol.stats_page import InstanceStats
 
 
@@ -34,7 +34,7 @@ class Served:
 
     def header(self) -> tuple[int, ...]:
         """Of the call that was received last."""
-        return unpack_call(self.server._frame)
+        return unpack_call(self.server._pages)
 
 
 @contextmanager
@@ -46,6 +46,3 @@ def served(concurrency: int = 1) -> Iterator[Served]:
     with lifeline, daemon, caller, theirs:
         memory = InstanceMemory.of(record, concurrency, lifeline.fileno())
         yield Served(caller, daemon, ServerConnection(theirs, memory), memory, record)
-
-
-OK = Status.OK

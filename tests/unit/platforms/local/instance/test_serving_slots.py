@@ -260,4 +260,4 @@ def test_what_a_compiled_function_leaves_the_handler_answers(size: bytes) -> Non
 
 
 def test_the_memory_of_a_caller_is_as_long_as_the_loop_takes_it() -> None:
-    assert ctypes.sizeof(CallerMemory) == 8 + 2 * 8 + 4 * 8 + 8 + 8 + 7 * 8 + 2 * 8
+    assert ctypes.sizeof(CallerMemory) == 2 * frame.BUFFER + 8 + 4 * 8 + 8 + 8 + 7 * 8 + 2 * 8

@@ -58,9 +58,10 @@ typedef struct {
 
 /* An instance's end of one connection (instance/connection.py). */
 typedef struct {
+    _Alignas(64) char frame[FRAME]; /* the call that has come */
+    char reply[FRAME];
     int32_t socket;
-    uint32_t thread;      /* the kernel's id of the one that serves it */
-    char *frame, *reply;  /* [FRAME], at multiples of 64 */
+    uint32_t thread;        /* the kernel's id of the one that serves it */
     Area requests, replies; /* the caller's segments */
     int32_t descriptors[2]; /* of new ones, or NO_DESCRIPTOR */
     int32_t received;       /* whether a call is in `frame` that was not begun */
