@@ -248,6 +248,14 @@ SEAMS = (
         test=_OURS,
     ),
     Seam(
+        where="model.dense.routers:take_over",
+        touches=(".__code__",),
+        relies_on="A router has a parameter `weight`, and its forward calls `F.linear` with it, where `F` is a global "
+        "name for `torch.nn.functional`.",
+        since="transformers 5.0",
+        test="unit/model/dense/test_routers.py::test_transformers_routers_are_taken_over",
+    ),
+    Seam(
         where="model.dense.overlap:overlap",
         touches=("setattr",),
         relies_on="Shared experts are children of the module that holds the routed ones, and are called with one "
@@ -264,6 +272,13 @@ SEAMS = (
         "`handle_torch_function`. A mode that `_should_skip_dynamo` denies does not import torch's compiler.",
         since="torch 2.13",
         test="unit/model/dense/replay/test_recorder.py::test_what_depends_on_numbers_is_refused",
+    ),
+    Seam(
+        where="model.dense.replay.early:computes",
+        touches=("._schema",),
+        relies_on="An operation's `_schema` says whether it changes arguments.",
+        since="torch 2.13",
+        test="unit/model/dense/replay/test_program.py::test_operations_write_to_memory_that_is_used_again",
     ),
     Seam(
         where="model.dense.replay.program:Program",

@@ -15,7 +15,7 @@ from faasmoe.model.dense.matvec import readable
 from faasmoe.model.dense.replay.operation import visible
 from faasmoe.model.dense.team import Team, TeamRun
 
-_MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
+MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
 _SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake
 
 
@@ -37,7 +37,7 @@ class Crew:
 
     def begin(self, rows: int) -> None:
         """Before a step of so many rows, on the thread that runs it."""
-        ours = self._layer is not None and own_kernel(rows, self._layer.weight) and rows < _MANY_ROWS
+        ours = self._layer is not None and own_kernel(rows, self._layer.weight) and rows < MANY_ROWS
         torch.set_num_threads(1 if ours else self._threads)
 
     @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from faasmoe.model.adapter.forwards import call_instead, called_function
 from faasmoe.model.dense.backend import own_kernel
 from faasmoe.model.dense.layers import Layers, fit
-from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.linears import MANY_ROWS, Crew
 from faasmoe.model.dense.matvec import readable
 from faasmoe.model.dense.replay.operation import visible
 from faasmoe.model.dense.team import TeamRun
@@ -38,7 +38,10 @@ class RouterLinear:
         ours = weight is self._weight and bias is self._bias and x.dtype == self._layers.dtype
         if not ours or not own_kernel(len(rows), weight):
             return F.linear(x, weight, bias)
-        run = TeamRun(self._crew.team, self._layers, alone=True)
+        alone = (
+            self._crew.alone or len(rows) < MANY_ROWS
+        )  # helpers have begun with shared experts (`replay.early`)
+        run = TeamRun(self._crew.team, self._layers, alone)
         (y,) = visible(run, rows.contiguous())
         return y.view(*x.shape[:-1], y.shape[1])
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense import matvec, routers, team
+from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.dense.linears import Crew
 from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.plan import make_plan
 from tests.instruction_sets import on_each
+from tests.tiny import save_tiny
 
 instruction_set = on_each(matvec, team)
 
@@ -66,3 +72,15 @@ def test_rows_of_another_dtype_are_left_to_torch() -> None:
     router = taken_over(Router(torch.float32))
     with pytest.raises(RuntimeError):  # by torch
         router(torch.randn(1, 64).bfloat16())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "gpt_oss", "mixtral", "olmoe"])
+def test_transformers_routers_are_taken_over(model_type: str, tmp_path: Path) -> None:
+    save_tiny(model_type, tmp_path)
+    plan = make_plan(resolve(str(tmp_path)), 3, "bfloat16")
+    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
+    found = [module for name, module in model._model.named_modules() if name.endswith((".gate", ".router"))]
+    assert found
+    for router in found:
+        assert isinstance(router.forward.__func__.__globals__["F"], routers.RouterLinear)
