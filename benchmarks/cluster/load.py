@@ -58,12 +58,13 @@ class Load:
         if self._observer:
             self._observer(report)
 
-    def run(self, seconds: float) -> float:
-        """Let it run on. Returns tokens a second."""
-        began = time.monotonic()
-        time.sleep(seconds)
-        took = time.monotonic() - began
-        return sum(tokens for ended, tokens in list(self._steps) if began <= ended < began + took) / took
+    def run(self, seconds: float) -> None:
+        """Let it run on."""
+        time.sleep(max(0.0, seconds))
+
+    def rate(self, since: float) -> float:
+        """Tokens a second since an instant of `time.monotonic`."""
+        return sum(tokens for ended, tokens in list(self._steps) if ended >= since) / (time.monotonic() - since)
 
     def gap(self, since: float) -> float:
         """The longest time between two steps, of those that ended after `since`: all sequences take part in each."""

@@ -65,15 +65,15 @@ def measure_kills(model: Path, folder: Path, seconds: float) -> Figures:
     ):
         load = Load(running.serving)
         load.run(WARM)
-        undisturbed = load.run(seconds / 2)
         began = time.monotonic()
-        rates = []
-        while time.monotonic() < began + seconds:
+        load.run(seconds / 2)
+        undisturbed, began = load.rate(began), time.monotonic()
+        for number in range(1, 1 + round(seconds / EVERY)):
             its.machines[1].kill()
-            rates.append(load.run(AWAY))
+            load.run(AWAY)
             again.enter_context(_started_again(its))
-            rates.append(load.run(EVERY - AWAY))
-        disturbed = (sum(rates[::2]) * AWAY + sum(rates[1::2]) * (EVERY - AWAY)) / (EVERY * len(rates) / 2)
+            load.run(began + number * EVERY - time.monotonic())
+        disturbed = load.rate(began)
         load.stop()
         return {
             "kills_throughput_loss_percent": 100 * (1 - disturbed / undisturbed),
