@@ -1,4 +1,4 @@
-"""Hands packets on between two network interfaces, late or not at all: `tests.forwarder NEAR FAR DELAY LOSS`.
+"""Hands packets on between two network interfaces, late or not at all: `forwarder.py NEAR FAR DELAY LOSS`.
 
 It needs no module of the kernel, as netem would be. `DELAY` is in seconds, `LOSS` a share of packets.
 """

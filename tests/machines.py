@@ -4,7 +4,7 @@ They are for tests and benchmarks of clusters, and ask for root on Linux, with `
 are of 127.1.0.0/24: with `route_localnet` the kernel sends them over a wire as it does others, and they stay loopback
 addresses to programs, so that agents and servers take them without encryption.
 
-Machines hang on a bridge. `cut` takes one off it: its link stays up, and packets are lost in silence. `impair` puts a
+Machines hang on a bridge. `cut` takes one off it: its link stays up, and packets are lost in silence. `impaired` puts a
 forwarder (`tests.forwarder`) between the two.
 """
 
@@ -31,6 +31,7 @@ route del local 127.0.0.0/8 dev lo table local
 route add local 127.0.0.0/24 dev lo table local src 127.0.0.1
 """
 _WAIT = "echo ready; while :; do sleep infinity & wait; done"  # for bash, which reaps what it inherits
+_FORWARDER = Path(__file__).with_name("forwarder.py")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -148,8 +149,10 @@ class _Switch:
         here, there = f"near-{name}", f"far-{name}"
         self.run(f"link add name {here} type veth peer name {there}\n"
                  f"link set {here} up\nlink set {there} master bridge up")  # fmt: skip
-        command = ["nsenter", "-t", str(self.pid), "-n", sys.executable, "-m", "tests.forwarder", port, here]
-        process = subprocess.Popen([*command, str(delay), str(loss)], stdout=subprocess.PIPE, text=True)
+        command = ["nsenter", "-t", str(self.pid), "-n", sys.executable, str(_FORWARDER)]
+        process = subprocess.Popen(
+            [*command, port, here, str(delay), str(loss)], stdout=subprocess.PIPE, text=True
+        )
         try:
             assert process.stdout is not None
             assert process.stdout.readline(), "the forwarder did not start"
