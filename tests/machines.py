@@ -11,7 +11,6 @@ forwarder (`tests.forwarder`) between the two.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import psutil
@@ -33,16 +33,6 @@ route add local 127.0.0.0/24 dev lo table local src 127.0.0.1
 _WAIT = "echo ready; while :; do sleep infinity & wait; done"  # for bash, which reaps what it inherits
 _FORWARDER = Path(__file__).with_name("forwarder.py")
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Entered(subprocess.Popen[str]):
-    """A process in the namespaces of a machine, started by `nsenter`, which hands on no signals."""
-
-    def send_signal(self, sig: int) -> None:
-        """See `Popen`."""
-        for child in psutil.Process(self.pid).children() if self.poll() is None else ():
-            with suppress(psutil.NoSuchProcess):
-                child.send_signal(sig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +53,15 @@ class Machine:
         entry += ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-i", "-u", *arguments]
         return self.group.command(entry) if self.group else entry
 
-    def start(self, arguments: Sequence[str]) -> Entered:
-        """A process whose standard output is a pipe, and which keeps its run files to itself."""
+    def start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        """A process whose standard output is a pipe, and which keeps its run files to itself.
+
+        Signals go to the process, not to `nsenter`, which started it and hands on none.
+        """
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": str(self._runtime)}
-        return Entered(self.command(arguments), stdout=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(self.command(arguments), stdout=subprocess.PIPE, text=True, env=environment)
+        process.send_signal = partial(_send_signal, process)
+        return process
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -163,7 +158,7 @@ class _Switch:
             self.run(f"link del {here}")
 
 
-@functools.cache
+@cache
 def missing() -> str:
     """Why there can be no machines here; empty if there can."""
     try:
@@ -211,6 +206,13 @@ def _held(*kinds: str) -> Iterator[int]:
             yield psutil.Process(process.pid).children()[0].pid
         finally:
             process.kill()  # its child goes with it, and with that all of its namespace
+
+
+def _send_signal(entry: subprocess.Popen[str], sig: int) -> None:
+    """Send a signal to what `nsenter` has started."""
+    for child in psutil.Process(entry.pid).children() if entry.poll() is None else ():
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(sig)
 
 
 def _enter(fd: int) -> None:

@@ -37,7 +37,7 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         if request.param == "ray":
             if not ray_nodes.INSTALLED:
                 pytest.skip(ray_nodes.MISSING)
-            given = stack.enter_context(ray_nodes.ray_nodes()).options()
+            given = stack.enter_context(ray_nodes.ray_nodes()).options(node_gib=1.5)
         yield stack.enter_context(registry.start(request.param, (), **given))
 
 

@@ -51,6 +51,11 @@ def ready(platform: RayPlatform) -> set[str]:
     return {link.address.host for link in platform.membership.ready()}
 
 
+def agents_of(platform: RayPlatform) -> set[str]:
+    """Those of nodes that take calls: another one when it was started again."""
+    return {link.incarnation for link in platform.membership.ready()}
+
+
 def answers(platform: RayPlatform) -> bool:
     return [bytes(reply) for reply in platform.invoke_many(CALLS, soon())] == [b"A:x"] * COUNT
 
@@ -73,23 +78,22 @@ def test_other_processes_of_the_server_call_them(platform: RayPlatform) -> None:
 
 
 def test_an_agent_and_an_actor_that_are_killed_are_started_again(platform: RayPlatform) -> None:
-    before = {link.incarnation for link in platform.membership.ready()}
+    before = agents_of(platform)
     (actor, *_), agents = processes(ACTOR), processes(AGENT)
-    kill([actor])  # its agent ends with it
-    assert wait_until(lambda: len(processes(AGENT)) == 1)
+    kill([actor])  # another one takes the place of its agent
+    assert wait_until(lambda: answers(platform) and len(agents_of(platform) - before) == 1)
     kill(set(processes(AGENT)) & set(agents))
-    assert answers(platform)
-    assert wait_until(lambda: answers(platform) and len(ready(platform)) == 2)
-    assert not before & {link.incarnation for link in platform.membership.ready()}
+    assert wait_until(lambda: answers(platform) and len(agents_of(platform) - before) == 2)
+    assert len(processes(AGENT)) == 2
 
 
 def test_the_loss_of_the_driver_costs_nothing(platform: RayPlatform) -> None:
-    before = {link.incarnation for link in platform.membership.ready()}
+    before = agents_of(platform)
     (driver,) = processes(DRIVER)
     driver.kill()
     assert answers(platform)
     assert wait_until(lambda: processes(DRIVER) not in ([], [driver]))
-    assert {link.incarnation for link in platform.membership.ready()} == before
+    assert agents_of(platform) == before
 
 
 def test_a_second_server_is_told_that_nodes_are_taken(platform: RayPlatform, cluster: RayNodes) -> None:

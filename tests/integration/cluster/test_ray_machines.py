@@ -17,6 +17,7 @@ import pytest
 
 from tests import machines, ray_nodes
 from tests.machines import Machine
+from tests.tools import tool
 from tests.waiting import wait_until
 
 pytestmark = ray_nodes.needs_ray
@@ -31,8 +32,13 @@ class Program:
     def __init__(self, machine: Machine, folder: Path, arguments: Sequence[str]) -> None:
         environment = {**os.environ, **ray_nodes.QUIET, "RAY_AUTH_TOKEN": "t" * 32, "RAY_TMPDIR": str(folder)}
         environment["XDG_RUNTIME_DIR"] = str(folder)
+        name, *arguments = machine.command(arguments)
         self.process = subprocess.Popen(
-            machine.command(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [tool(name, "util-linux"), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
 
     def ask(self, command: str) -> Any:

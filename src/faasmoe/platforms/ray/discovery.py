@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _DRIVER = "faasmoe.platforms.ray.driver"
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")  # a driver's alone
 _SILENCE = 15.0  # seconds without a report after which Ray is taken to be gone
-_CLOSE_SECONDS = 5.0  # for the driver to end the agents
+_CLOSE_SECONDS = 3.0  # for the driver to end the agents
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two drivers
 
 
@@ -52,7 +52,6 @@ class RayDiscovery(Closeable):
         provide()
         self._order = DriverOrder(
             address=options.address,
-            namespace=options.namespace,
             node_memory=options.node_memory,
             limits=ScalingLimits(
                 min_nodes=options.min_nodes, max_nodes=options.max_nodes, idle_seconds=options.idle_seconds
@@ -60,6 +59,7 @@ class RayDiscovery(Closeable):
             cluster_folder=str(folder.path),
             agents=AgentSettings(
                 pool=pool,
+                namespace=options.namespace,
                 local_options=_local(options).to_json(),
                 preload=tuple(preload),
                 log=os.environ.get(logs.VARIABLE, logs.PLAIN),

@@ -29,6 +29,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the agents of a server have in common."""
 
     pool: str  # for whose server they work
+    namespace: str  # of Ray's; a node has one agent in each
     local_options: str  # as `LocalOptions.to_json` has them, without a budget: that is each node's own
     preload: tuple[str, ...]
     log: str  # format and level, see `util.logs`
@@ -38,7 +39,6 @@ class DriverOrder(RayMessage, frozen=True, kw_only=True):
     """The server's only message: what Ray is used for."""
 
     address: str
-    namespace: str
     node_memory: int | None  # bytes
     limits: ScalingLimits
     cluster_folder: str  # of the authority
@@ -114,6 +114,11 @@ class AgentFacts(msgspec.Struct, frozen=True, kw_only=True):
 def waking_address(pool: str) -> str:
     """Address, in Linux's abstract namespace, to which a client sends a packet when it has calls and finds no node."""
     return f"\0faasmoe-ray-{pool}"
+
+
+def agent_address(raylet: int, namespace: str) -> str:
+    """Address, in the same namespace, of an agent: a packet has it end, as another one takes its place."""
+    return f"\0faasmoe-ray-agent-{raylet}-{namespace}"
 
 
 to_packet = msgspec.msgpack.Encoder().encode

@@ -46,6 +46,8 @@ class AgentActor:
     def _watch(self) -> None:
         while not self.is_forgotten():
             time.sleep(_LOOK_SECONDS)
+        with self._lock:
+            self._end()
         self._leave()
 
     def is_forgotten(self) -> bool:
@@ -96,7 +98,7 @@ class AgentActor:
     def drain(self, pool: str, seconds: float) -> None:
         """Have the server's agent end when its calls are answered, so many seconds from now at most."""
         with self._lock:
-            if self._order is not None and self._order.settings.pool == pool and not self._draining:
+            if self._order is not None and self._order.settings.pool == pool:
                 self._draining = True
                 if self._agent is not None:
                     self._agent.drain(seconds)

@@ -8,6 +8,7 @@ fails on the node or its head is gone for long. Then the agent goes on, as long 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -32,6 +33,7 @@ from faasmoe.platforms.ray.messages import (
     AskLoad,
     Certificate,
     Drain,
+    agent_address,
     from_packet,
     to_packet,
 )
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from faasmoe.platforms.cluster.agent.agent import NodeAgent
 
 _ALONE_TICK = 1.0  # seconds
+_FAIL_SECONDS = 10.0  # between the ends of an actor and of Ray's daemon if Ray fails: neither finds its head
+_TRIES, _TRY_SECONDS = 100, 0.05
 
 
 def main() -> None:
@@ -57,11 +61,27 @@ def main() -> None:
     order = from_packet(channel.recv(LARGEST_PACKET))
     if not isinstance(order, AgentOrder):
         sys.exit(1)  # the actor has ended already
-    raylet = _watch(order.raylet)
     try:
-        _run(order, channel, raylet)
+        with _take_place(agent_address(order.raylet, order.settings.namespace)) as successor:
+            _run(order, channel, successor, _watch(order.raylet))
     except (OSError, UserError, ServingError) as error:
         _tell(channel, AgentReady(error=str(error)))
+
+
+def _take_place(address: str) -> socket.socket:
+    """End the agent that an actor before this one has left, and listen for the next one. Raises `OSError`."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    for _ in range(_TRIES):
+        try:
+            listener.bind(address)
+            return listener
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        with suppress(OSError):  # it ends already
+            listener.sendto(b"\0", address)
+        time.sleep(_TRY_SECONDS)
+    raise OSError("the agent that was there before does not end")
 
 
 def _watch(raylet: int) -> int:
@@ -72,7 +92,7 @@ def _watch(raylet: int) -> int:
         sys.exit(1)
 
 
-def _run(order: AgentOrder, channel: socket.socket, raylet: int) -> None:
+def _run(order: AgentOrder, channel: socket.socket, successor: socket.socket, raylet: int) -> None:
     """Raises `OSError`, `UserError`, `ServingError`."""
     from faasmoe.platforms.cluster.agent.agent import NodeAgent  # noqa: PLC0415 - not in the process that forks
 
@@ -82,7 +102,7 @@ def _run(order: AgentOrder, channel: socket.socket, raylet: int) -> None:
         identity = ClusterIdentity(folder.path / "identity")
         with NodeAgent(order.name, listener, identity, options, order.settings.preload) as agent:
             _tell(channel, AgentReady())
-            _Service(agent, identity, channel, listener).run(raylet)
+            _Service(agent, identity, channel, listener).run(successor, raylet)
 
 
 class _Service:
@@ -97,17 +117,16 @@ class _Service:
         self._listener = listener
         self._port = 0  # where the agent listens
 
-    def run(self, raylet: int) -> None:
-        """Returns when the actor is gone, or the agent has drained."""
+    def run(self, successor: socket.socket, raylet: int) -> None:
+        """Returns when the actor is gone, the agent has drained, or another one comes."""
         poll = select.poll()
         drained, at_end = os.pipe()
-        poll.register(self._channel, select.POLLIN)
-        poll.register(drained, select.POLLIN)
-        while drained not in dict(poll.poll()):
+        for each in (self._channel, drained, successor):
+            poll.register(each, select.POLLIN)
+        while not {drained, successor.fileno()} & set(dict(poll.poll())):
             packet = self._channel.recv(LARGEST_PACKET)
             if not packet:
-                if _is_readable(raylet):
-                    self._serve_alone()
+                self._serve_alone(successor, raylet)
                 return
             match from_packet(packet):
                 case AskLoad():
@@ -146,14 +165,12 @@ class _Service:
         self._agent.drain(seconds)
         os.close(at_end)
 
-    def _serve_alone(self) -> None:
-        """Ray is gone from this node, and the server has the agent still: go on for as long as that."""
-        while self._agent.claimed:
-            time.sleep(_ALONE_TICK)
-
-
-def _is_readable(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], 0)[0])
+    def _serve_alone(self, successor: socket.socket, raylet: int) -> None:
+        """The actor is gone. If Ray is gone from this node, too, serve for as long as a server has the agent."""
+        if raylet not in select.select([raylet, successor], [], [], _FAIL_SECONDS)[0]:
+            return
+        while self._agent.claimed and not select.select([successor], [], [], _ALONE_TICK)[0]:
+            pass
 
 
 def _tell(channel: socket.socket, message: AgentReady | AgentLoad) -> None:

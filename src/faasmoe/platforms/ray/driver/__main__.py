@@ -91,7 +91,7 @@ def _connect(order: DriverOrder) -> RayCluster:
     try:
         from faasmoe.platforms.ray.driver.ray_cluster import RayCluster  # noqa: PLC0415 - it imports Ray
 
-        return RayCluster.connect(order.address, order.namespace)
+        return RayCluster.connect(order.address, order.agents.namespace, order.agents.pool)
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise

@@ -40,8 +40,8 @@ class Cluster(Protocol):
     def trouble(self, node: str) -> str:
         """Why the node's actor does not answer; empty if it does, or may yet."""
 
-    def drain(self, node: str, pool: str, seconds: float) -> None:
-        """Have the pool's agent end when its calls are answered, so many seconds from now at most."""
+    def drain(self, node: str, seconds: float) -> None:
+        """Have the node's agent end when its calls are answered, so many seconds from now at most."""
 
     def forget(self, node: str) -> None:
         """End the node's actor, and with it its agent, unless it is another server's. Ray has the memory back."""

@@ -93,7 +93,7 @@ class Driver:
             return None
         left = node.leaving - self._wall() - _LEAST_DRAIN if node.leaving else _DRAIN_SECONDS
         seconds = max(_LEAST_DRAIN, min(left, _DRAIN_SECONDS))
-        self._cluster.drain(node.id, self._order.agents.pool, seconds)
+        self._cluster.drain(node.id, seconds)
         return self._tend(node)
 
     def _observe(self, used: Sequence[RayNode], facts: Mapping[str, AgentFacts | None], woken: bool) -> None:

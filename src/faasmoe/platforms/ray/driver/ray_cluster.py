@@ -19,6 +19,7 @@ from faasmoe.platforms.ray.driver.cluster import RayNode
 from faasmoe.platforms.ray.messages import AgentFacts, AgentOrder
 from faasmoe.util.closeable import Closeable
 
+_TELL_SECONDS = 1.0  # for actors to end their agents
 _RETRY = 10.0  # seconds until an actor is made in place of one that has ended for good
 _PATIENCE = 15.0  # seconds for Ray to start an actor
 _LONGEST_NAME = 57  # of a node, before the part of its id that makes the name unique
@@ -42,13 +43,14 @@ class RayCluster(Closeable):
     failures = (RayError, RuntimeError)
 
     namespace: str
+    pool: str
     _actors: dict[str, _Actor] = field(default_factory=dict)  # by the node's id
 
     @classmethod
-    def connect(cls, address: str, namespace: str) -> RayCluster:
-        """Raises `ConnectionError`, or another error of Ray's, if there is none at `address`."""
+    def connect(cls, address: str, namespace: str, pool: str) -> RayCluster:
+        """`pool` is the server's. Raises `ConnectionError` or another error of Ray's if there is none at `address`."""
         ray.init(address, namespace=namespace, log_to_driver=False, configure_logging=False)
-        return cls(namespace)
+        return cls(namespace, pool)
 
     def nodes(self) -> list[RayNode]:
         """See `Cluster`."""
@@ -86,19 +88,27 @@ class RayCluster(Closeable):
             .remote(order.memory, leave)
         )
 
-    def drain(self, node: str, pool: str, seconds: float) -> None:
+    def drain(self, node: str, seconds: float) -> None:
         """See `Cluster`."""
         actor = self._actors.get(node)
         if actor is not None and not actor.drained:
             actor.drained = True
-            actor.handle.drain.remote(pool, seconds)
+            actor.handle.drain.remote(self.pool, seconds)
 
     def forget(self, node: str) -> None:
         """See `Cluster`."""
-        actor = self._actors.pop(node, None)
-        if actor is not None and actor.facts is not None and not actor.facts.foreign:
+        self._forget([node])
+
+    def _forget(self, nodes: Sequence[str]) -> None:
+        """An actor that is killed cannot tell its agent, which would take that for a failure of Ray's for a while."""
+        actors = [actor for node in nodes if (actor := self._actors.pop(node, None))]
+        handles = [actor.handle for actor in actors if actor.facts and not actor.facts.foreign]
+        if handles:
+            told = [handle.drain.remote(self.pool, 0.0) for handle in handles]
+            ray.wait(told, num_returns=len(told), timeout=_TELL_SECONDS)
+        for handle in handles:
             with suppress(RayError, ValueError):  # it is gone already
-                ray.kill(actor.handle)
+                ray.kill(handle)
 
     @property
     def held(self) -> list[str]:
@@ -111,8 +121,7 @@ class RayCluster(Closeable):
 
     def close(self) -> None:
         """End all agents, and need no nodes any more."""
-        for node in list(self._actors):
-            self.forget(node)
+        self._forget(list(self._actors))
         self.ask([])
         ray.shutdown()
 

@@ -12,7 +12,7 @@ from faasmoe.platforms.ray.actor.actor import AgentActor
 from faasmoe.platforms.ray.messages import AgentLoad, AgentOrder, AgentSettings, Certificate
 from tests.unit.clocks import Clock
 
-SETTINGS = AgentSettings(pool="p", local_options="{}", preload=(), log="text:info")
+SETTINGS = AgentSettings(pool="p", namespace="n", local_options="{}", preload=(), log="text:info")
 ORDER = AgentOrder(name="a", host="127.0.0.1", memory=5, settings=SETTINGS)
 OTHER = msgspec.structs.replace(ORDER, settings=msgspec.structs.replace(SETTINGS, pool="q"))
 
@@ -107,9 +107,9 @@ def test_a_drained_agent_is_not_started_again(stage: Stage) -> None:
     stage.actor.tend(ORDER)
     stage.actor.drain("q", 3.0)  # another server's
     assert stage.agents[0].drains == []
-    for _ in range(2):
-        stage.actor.drain("p", 3.0)
-    assert stage.agents[0].drains == [3.0]
+    for seconds in (3.0, 0.0):
+        stage.actor.drain("p", seconds)
+    assert stage.agents[0].drains == [3.0, 0.0]
     assert stage.actor.tend(ORDER).draining
     stage.agents[0].told = None
     facts = stage.actor.tend(ORDER)

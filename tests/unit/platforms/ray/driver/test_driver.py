@@ -25,10 +25,9 @@ GIB = 1 << 30
 
 
 def order(**more: object) -> DriverOrder:
-    agents = AgentSettings(pool="p", local_options="{}", preload=(), log="text:info")
+    agents = AgentSettings(pool="p", namespace="n", local_options="{}", preload=(), log="text:info")
     given = {
         "address": "auto",
-        "namespace": "n",
         "node_memory": None,
         "limits": ScalingLimits(min_nodes=1, max_nodes=0, idle_seconds=100.0),
         "cluster_folder": "w",
@@ -71,7 +70,7 @@ class PlayedCluster:
     def trouble(self, node: str) -> str:
         return self.causes.get(node, "")
 
-    def drain(self, node: str, pool: str, seconds: float) -> None:
+    def drain(self, node: str, seconds: float) -> None:
         self.drained.setdefault(node, seconds)
 
     def forget(self, node: str) -> None:

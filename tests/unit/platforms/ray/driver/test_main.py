@@ -23,9 +23,9 @@ def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("error", [ConnectionError, RuntimeError, ValueError])
 def test_what_ray_says_is_told_with_the_address(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
-    def connect(address: str, namespace: str) -> None:
-        raise error(f"no Ray at {address} for {namespace}")
+    def connect(address: str, namespace: str, pool: str) -> None:
+        raise error(f"no Ray at {address} for {namespace}, {pool}")
 
     monkeypatch.setitem(sys.modules, MODULE, SimpleNamespace(RayCluster=SimpleNamespace(connect=connect)))
-    with pytest.raises(OptionError, match="address auto: no Ray at auto for n"):
+    with pytest.raises(OptionError, match="address auto: no Ray at auto for n, p"):
         driver._connect(order())
