@@ -117,8 +117,9 @@ class RayDiscovery(Closeable):
                 more = {name: os.environ[name] for name in _AUTHENTICATION if name in os.environ}
                 self._driver = processes.start(_DRIVER, stdin=theirs.fileno(), more=more)
             self._channel = ours
-        ours.send(to_packet(self._order))
         ours.settimeout(_SILENCE)
+        with suppress(OSError):  # it has ended, which is heard next
+            ours.send(to_packet(self._order))
         return ours
 
     def _listen(self, channel: socket.socket) -> None:
