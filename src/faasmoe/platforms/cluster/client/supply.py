@@ -30,6 +30,7 @@ from faasmoe.util.closeable import Closeable
 log = logging.getLogger(__name__)
 
 _TICK = 0.25  # seconds between looks for nodes that have no connection
+_LEARN_SECONDS, _LEARN_TICK = 3.0, 0.05  # for the head to learn what another client has just deployed
 _SEND_SECONDS = 60.0  # for a node to take a piece
 
 
@@ -107,10 +108,7 @@ class PieceSender:
 
     def _send(self, asked: AskPieces) -> None:
         """Raises `LookupError` for what is not deployed, `OSError`, or `Lost`."""
-        entry = self._entries.get(asked.function)
-        content = entry.content if entry else None
-        if content is None or content.digest != asked.digest:
-            raise LookupError("the function was removed, or deployed with other contents, meanwhile")
+        content = self._content(asked)
         pieces = list(content.pieces())
         with ExitStack() as stack:
             files: dict[int, OpenFile] = {}
@@ -127,6 +125,17 @@ class PieceSender:
                     raise OSError(error.errno, f"{path} cannot be read: {error.strerror}") from error
                 head = msgspec.msgpack.encode(number)
                 self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
+
+    def _content(self, asked: AskPieces) -> FunctionContent:
+        """The content that is asked for. Raises `LookupError` if it is not deployed."""
+        until = time.monotonic() + _LEARN_SECONDS
+        while True:
+            entry = self._entries.get(asked.function)
+            if entry and entry.content and entry.content.digest == asked.digest:
+                return entry.content
+            if time.monotonic() > until:
+                raise LookupError("the function was removed, or deployed with other contents, meanwhile")
+            time.sleep(_LEARN_TICK)
 
 
 def _soon() -> float:

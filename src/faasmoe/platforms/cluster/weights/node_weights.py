@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 10.0  # after a failure
 _TICK = 1.0  # seconds between looks for what may be tried again
+_END_SECONDS = 10.0  # for the thread to end; it may wait for another agent that fetches the same
 _HOSTED, _ASKED = 1, 2  # how much weights are wanted
 
 
@@ -171,7 +172,7 @@ class NodeWeights(Closeable):
             self._changed.notify_all()
         if lane:
             lane.cut()
-        self._thread.join()
+        self._thread.join(_END_SECONDS)
         self.forget(list(self._functions))
 
     # The thread

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from faasmoe.platforms.base import FunctionSpec
+from faasmoe.platforms.cluster.client import supply
 from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
 from faasmoe.platforms.cluster.weights.cache import WeightsCache
@@ -151,10 +153,43 @@ def test_what_the_server_cannot_give_is_told(
     lane: PieceLane,
     entries: dict[str, CatalogueEntry],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "models" / "w.bin").unlink()
     with pytest.raises(PiecesRefused, match=r"on the server's machine: .*w\.bin cannot be read: No such file"):
         finder.fetch("f", content, lane)
     del entries["f"]
+    monkeypatch.setattr(supply, "_LEARN_SECONDS", 0.1)
     with pytest.raises(PiecesRefused, match="was removed, or deployed with other contents, meanwhile"):
         finder.fetch("f", content, lane)
+
+
+def test_a_piece_that_the_server_has_lost_comes_from_a_node_that_has_it(
+    finder: WeightsFinder, content: FunctionContent, entries: dict[str, CatalogueEntry], tmp_path: Path
+) -> None:
+    data = (tmp_path / "models" / "w.bin").read_bytes()
+    pieces, told = list(content.pieces()), list[int]()
+
+    def elsewhere(function: str, its: FunctionContent, number: int, room: memoryview) -> bool:
+        assert (function, its) == ("f", content)
+        told.append(number)
+        room[:] = data[pieces[number].offset :][: room.nbytes]
+        return True
+
+    weights(tmp_path / "models", seed=1)
+    with serving(entries, elsewhere) as connection:
+        found = finder.fetch("f", content, PieceLane(connection))
+        assert found.entry is not None
+        found.entry.close()
+    assert told == [0, 1, 2]
+
+
+def test_a_function_that_another_client_has_just_deployed_is_waited_for(
+    finder: WeightsFinder, content: FunctionContent, entries: dict[str, CatalogueEntry]
+) -> None:
+    entry = entries.pop("f")
+    threading.Timer(0.1, lambda: entries.update({"f": entry})).start()
+    with serving(entries) as connection:
+        found = finder.fetch("f", content, PieceLane(connection))
+        assert found.entry is not None
+        found.entry.close()
