@@ -45,8 +45,6 @@ def nodes(
     as_json: Json = False,
 ) -> None:
     """List the nodes of a running server: state, memory, functions, calls, bytes, round trip."""
-    if context.invoked_subcommand is not None:
-        return
     from faasmoe.platforms.cluster.client.node_facts import node_facts
 
     if context.invoked_subcommand is not None:
