@@ -14,6 +14,7 @@ from faasmoe.platforms.cluster.placement.placement import UNLIMITED, Function, N
 from faasmoe.platforms.cluster.placement.plan import plan_what_fits
 from faasmoe.platforms.cluster.placement.policy import PlacementPolicy
 from faasmoe.platforms.cluster.rollout.copies import Copies, CopyState
+from faasmoe.platforms.cluster.rollout.load_meter import FEW
 from faasmoe.platforms.cluster.rollout.moves import Moves
 
 LEAVE = 3.0  # seconds until a function that is called no longer has left a node: others learn of it, calls end
@@ -112,7 +113,7 @@ class Controller:
         self._warm = warm
 
     def set_loads(self, loads: Mapping[str, float]) -> None:
-        """Plan by these loads (others are 0), once all moves of the last plan are made."""
+        """Plan by these (`LoadMeter.loads`), once the last moves are made. What is new counts as not called."""
         self._loads = loads
         self._refuses.clear()  # time has passed
         self._shifted = True
@@ -168,7 +169,7 @@ class Controller:
                 if function in self.copies.memory and self.copies.state(function, node) is None:
                     self.copies.put(function, node, CopyState.READY)
         self._joined.clear()
-        functions = [replace(each, load=self._loads.get(each.name, 0.0)) for each in view.functions]
+        functions = [replace(f, load=self._loads.get(f.name, FEW * float(f.memory))) for f in view.functions]
         present = Placement(self.copies.hosts((CopyState.READY, CopyState.WARMING), view.epochs))
         nodes = [
             replace(
