@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -22,108 +23,154 @@ from tests.integration.cluster.generation import STEPS, Interfering, logits, sta
 from tests.waiting import wait_until
 
 
+class Cluster:
+    """Nodes a and b, and a platform with the model's functions. Tests that end a node start it again by `revive`."""
+
+    def __init__(self, folder: Path, stack: ExitStack, plan: ModelPlan) -> None:
+        self.folder, self._stack = folder, stack
+        self.agents = {each.name: each for each in stack.enter_context(nodes.cluster(folder))}
+        options = nodes.options(folder)
+        self.platform: ClusterPlatform = stack.enter_context(registry.start("nodes", PRELOAD, **options))  # type: ignore[assignment, arg-type]
+        self.platform.deploy(write_functions(plan.blocks, folder / "artifacts"))
+
+    def have(self, *members: nodes.Agent) -> None:
+        """The cluster has these nodes from now on."""
+        (self.folder / "list").write_text("".join(f"{each.address}\n" for each in members))
+        (self.folder / "list").rename(self.folder / "nodes")
+
+    def revive(self, name: str) -> None:
+        """Start a node that has ended, and wait until the cluster is whole again."""
+        again = nodes.agent(self.folder, name, listen=self.agents[name].address)
+        self.agents[name] = self._stack.enter_context(again)
+        self.wait_for("ab")
+
+    def wait_for(self, ready: str) -> None:
+        """Wait until these nodes are ready and no other."""
+        assert wait_until(lambda: [name for name, state in self.states.items() if state == "ready"] == [*ready])
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {link.name: self.platform.membership.state(link) for link in self.platform.membership.links}
+
+    @property
+    def used(self) -> set[str]:
+        """Nodes with instances."""
+        return {each.node for function in self.platform.status().functions for each in function.instances}
+
+    def frames(self) -> dict[str, int]:
+        return {link.name: report.traffic.frames for link, report in self.platform.orders.reports()}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, plan: ModelPlan) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        yield Cluster(tmp_path_factory.mktemp("cluster"), stack, plan)
+
+
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[list[nodes.Agent]]:
     with nodes.cluster(tmp_path) as running:
         yield running
 
 
-@pytest.fixture
-def platform(agents: list[nodes.Agent], tmp_path: Path, plan: ModelPlan) -> Iterator[ClusterPlatform]:
-    """Both nodes, with the model's functions deployed."""
-    with registry.start("nodes", PRELOAD, **nodes.options(tmp_path)) as running:
-        running.deploy(write_functions(plan.blocks, tmp_path / "artifacts"))
-        yield running
+def logits(plan: ModelPlan, platform: Platform) -> torch.Tensor:
+    """`[STEPS, vocabulary]`: of a prompt and of the greedy tokens after it."""
+    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
+    model.start(Dispatch(platform, plan.blocks), threads=1)
+    state = model.state_spec.allocate()
+    state.reserve(len(PROMPT) + STEPS)
+    tokens, done, rows = list(PROMPT), 0, []
+    for _ in range(STEPS):
+        new = tokens[done:]
+        positions = list(range(done, len(tokens)))
+        rows.append(model.forward(new, positions, [Span(state, len(new))], [len(new) - 1])[0].clone())
+        done = len(tokens)
+        tokens.append(int(rows[-1].argmax()))
+    return torch.stack(rows)
 
 
-def test_logits_have_the_bits_of_one_machine(
-    platform: ClusterPlatform, plan: ModelPlan, reference: torch.Tensor
-) -> None:
-    assert torch.equal(logits(plan, platform), reference)
-    used = {each.node for function in platform.status().functions for each in function.instances}
-    assert used == {"a", "b"}
+def test_logits_have_the_bits_of_one_machine(cluster: Cluster, plan: ModelPlan, reference: torch.Tensor) -> None:
+    before = cluster.frames()
+    assert torch.equal(logits(plan, cluster.platform), reference)
+    assert cluster.used == {"a", "b"}
     layers = len({block.artifact.layer for block in plan.blocks})
-    for link, report in platform.orders.reports():
-        assert 0 < report.traffic.frames <= STEPS * layers, f"node {link.name} had more than a frame a layer"
+    for node, frames in cluster.frames().items():
+        assert 0 < frames - before[node] <= STEPS * layers, f"node {node} had more than a frame a layer"
 
 
 @pytest.mark.parametrize("batch", [2, 9])
 def test_a_node_that_is_killed_costs_no_request(
-    platform: ClusterPlatform, agents: list[nodes.Agent], plan: ModelPlan, reference: torch.Tensor, batch: int
+    cluster: Cluster, plan: ModelPlan, reference: torch.Tensor, batch: int
 ) -> None:
-    got = logits(plan, Interfering(platform, {batch: agents[0].process.kill}))
+    got = logits(plan, Interfering(cluster.platform, {batch: cluster.agents["a"].process.kill}))
     assert torch.equal(got, reference)
-    assert states(platform) == {"a": "lost", "b": "ready"}
-    used = {each.node for function in platform.status().functions for each in function.instances}
-    assert used == {"b"}
+    assert cluster.states == {"a": "lost", "b": "ready"}
+    assert cluster.used == {"b"}
+    cluster.agents["a"].process.wait()
+    cluster.revive("a")
 
 
 def test_a_node_that_freezes_is_lost_and_comes_back(
-    platform: ClusterPlatform, agents: list[nodes.Agent], plan: ModelPlan, reference: torch.Tensor
+    cluster: Cluster, plan: ModelPlan, reference: torch.Tensor
 ) -> None:
+    platform, frozen = cluster.platform, cluster.agents["a"].process
+    platform.membership.route({name: ("ab"[i % 2],) for i, name in enumerate(platform.membership.hosts)})
+    assert torch.equal(logits(plan, platform), reference)  # it has instances
     before = platform.status().totals
-    frozen = agents[0].process
     try:
         got = logits(plan, Interfering(platform, {9: lambda: frozen.send_signal(signal.SIGSTOP)}))
         assert torch.equal(got, reference)
-        assert states(platform) == {"a": "lost", "b": "ready"}
+        assert cluster.states == {"a": "lost", "b": "ready"}
         assert platform.status().totals.invocations > before.invocations
     finally:
         frozen.send_signal(signal.SIGCONT)
-    assert wait_until(lambda: states(platform) == {"a": "ready", "b": "ready"})
+    cluster.wait_for("ab")
     assert torch.equal(logits(plan, platform), reference)
 
 
-def test_a_node_that_drains_costs_no_request(
-    platform: ClusterPlatform, agents: list[nodes.Agent], plan: ModelPlan, reference: torch.Tensor
-) -> None:
-    got = logits(plan, Interfering(platform, {9: agents[0].process.terminate}))
+def test_a_node_that_drains_costs_no_request(cluster: Cluster, plan: ModelPlan, reference: torch.Tensor) -> None:
+    ending = cluster.agents["a"].process
+    got = logits(plan, Interfering(cluster.platform, {9: ending.terminate}))
     assert torch.equal(got, reference)
-    assert agents[0].process.wait(30) == 0
+    assert ending.wait(30) == 0
+    cluster.revive("a")
 
 
 def test_placements_replicas_joins_drains_and_kills_change_no_bit(
-    tmp_path: Path, plan: ModelPlan, reference: torch.Tensor
+    cluster: Cluster, plan: ModelPlan, reference: torch.Tensor
 ) -> None:
-    random = Random(0)
-    with (
-        nodes.cluster(tmp_path, "ab") as agents,
-        nodes.agent(tmp_path, "c") as third,
-        registry.start("nodes", PRELOAD, **nodes.options(tmp_path)) as platform,
-    ):
-        platform.deploy(write_functions(plan.blocks, tmp_path / "artifacts"))
+    random, platform = Random(0), cluster.platform
+    a, b = cluster.agents["a"], cluster.agents["b"]
 
-        def shuffle() -> None:
-            """Call other nodes, some functions on two or three."""
-            there = [link.name for link in platform.membership.ready()]
-            platform.membership.route(
-                {
-                    name: tuple(random.sample(there, random.randint(1, len(there))))
-                    for name in platform.membership.hosts
-                }
-            )
+    def shuffle() -> None:
+        """Call other nodes, some functions on two or three."""
+        there = [link.name for link in platform.membership.ready()]
+        hosts = platform.membership.hosts
+        platform.membership.route(
+            {name: tuple(random.sample(there, random.randint(1, len(there)))) for name in hosts}
+        )
 
-        def have(*members: nodes.Agent) -> None:
-            (tmp_path / "list").write_text("".join(f"{each.address}\n" for each in members))
-            (tmp_path / "list").rename(tmp_path / "nodes")
+    def drain(wanted: bool) -> Callable[[], None]:
+        return lambda: platform.orders.drain("c", wanted)
 
-        def drain(wanted: bool) -> Callable[[], None]:
-            return lambda: platform.orders.drain("c", wanted)
-
-        rounds: list[list[Callable[[], object]]] = [
-            [shuffle, shuffle, shuffle],
-            [lambda: have(*agents, third), shuffle, shuffle],
-            [shuffle, drain(True), shuffle, drain(False)],
-            [shuffle, lambda: have(agents[1], third)],
-            [lambda: have(*agents, third), shuffle, agents[1].process.kill, shuffle],
+    with nodes.agent(cluster.folder, "c") as c:
+        rounds: list[tuple[str, list[Callable[[], object]]]] = [
+            ("ab", [shuffle, shuffle, shuffle]),
+            ("abc", [lambda: cluster.have(a, b, c), shuffle, shuffle]),
+            ("abc", [shuffle, drain(True), shuffle, drain(False)]),
+            ("bc", [shuffle, lambda: cluster.have(b, c)]),
+            ("ac", [lambda: cluster.have(a, b, c), shuffle, b.process.kill, shuffle]),
         ]
         batches = STEPS * len({block.artifact.layer for block in plan.blocks})
-        for acts in rounds:
+        for ready, acts in rounds:
             at = sorted(random.sample(range(1, batches + 1), len(acts)))
             got = logits(plan, Interfering(platform, dict(zip(at, acts, strict=True))))
             assert torch.equal(got, reference)
-        assert wait_until(lambda: sorted(states(platform).values()) == ["lost", "ready", "ready"])
-        assert platform.status().totals.invocations > 0
+            cluster.wait_for(ready)
+        cluster.have(a, b)
+        cluster.wait_for("a")
+        b.process.wait()
+        cluster.revive("b")
 
 
 def test_what_a_lost_node_has_done_stays_in_the_totals(agents: list[nodes.Agent], tmp_path: Path) -> None:
@@ -136,7 +183,7 @@ def test_what_a_lost_node_has_done_stays_in_the_totals(agents: list[nodes.Agent]
         assert before.totals.invocations == 20
         assert before.totals.busy_seconds == pytest.approx(busy)
         agents[0].process.kill()
-        assert wait_until(lambda: states(platform)["a"] == "lost")
+        assert wait_until(lambda: len(platform.membership.ready()) == 1)
         after = platform.status()
         assert after.totals.instance_gb_seconds >= before.totals.instance_gb_seconds
         assert (after.totals.invocations, after.totals.busy_seconds) == (20, before.totals.busy_seconds)
