@@ -135,9 +135,12 @@ def soaking(folder: Path) -> Iterator[Soak]:
     save_tiny("qwen2_moe", folder / "tiny", vocab_size=257, eos_token_id=256)
     _byte_tokenizer().save_pretrained(folder / "tiny")
     plan = make_plan(resolve(str(folder / "tiny")), 4)
-    with nodes.cluster(folder) as agents, ExitStack() as stack:
-        options = nodes.options(folder)
-        runtime = stack.enter_context(Runtime(plan, lambda: start("nodes", PRELOAD, **options), 128))
+    options = nodes.options(folder)
+    with (
+        nodes.cluster(folder) as agents,
+        ExitStack() as stack,
+        Runtime(plan, lambda: start("nodes", PRELOAD, **options), 128) as runtime,  # type: ignore[arg-type]
+    ):
         yield Soak(folder, runtime, list(agents), stack)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.bills import TENANTS, soaking
 
-KILLS = 3
+KILLS = 2
 
 
 def test_tenants_pay_what_nodes_have_metered(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ class Cluster:
     """Nodes a and b, and a platform with the model's functions. Tests that end a node start it again by `revive`."""
 
     def __init__(self, folder: Path, stack: ExitStack, plan: ModelPlan) -> None:
-        self.folder, self._stack = folder, stack
+        self.folder, self._revived = folder, ExitStack()
         self.agents = {each.name: each for each in stack.enter_context(nodes.cluster(folder))}
+        stack.enter_context(self._revived)  # ended after the platform, so that they need not drain
         options = nodes.options(folder)
         self.platform: ClusterPlatform = stack.enter_context(registry.start("nodes", PRELOAD, **options))  # type: ignore[assignment, arg-type]
         self.platform.deploy(write_functions(plan.blocks, folder / "artifacts"))
@@ -41,7 +42,7 @@ class Cluster:
     def revive(self, name: str) -> None:
         """Start a node that has ended, and wait until the cluster is whole again."""
         again = nodes.agent(self.folder, name, listen=self.agents[name].address)
-        self.agents[name] = self._stack.enter_context(again)
+        self.agents[name] = self._revived.enter_context(again)
         self.wait_for("ab")
 
     def wait_for(self, ready: str) -> None:

@@ -67,10 +67,7 @@ class Rebalancer(Closeable):
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            try:
-                self.turn(_TICK)
-            except (ServingError, UserError) as error:
-                log.warning("functions stay where they are: %s", error)
+            self.turn(_TICK)
 
     def turn(self, seconds: float) -> None:
         """Wait until anything happens, so many seconds at most. Then ask nodes if that is due, and give orders."""
@@ -105,10 +102,15 @@ class Rebalancer(Closeable):
 
     def _survey(self, seconds: float) -> None:
         """Learn which functions have instances where, and what was called since the last time."""
+        try:
+            reports = self._orders.reports()
+        except (ServingError, UserError) as error:
+            log.warning("what nodes run stays as it was known: %s", error)
+            return
         work: dict[str, float] = {}
         warm: dict[str, set[str]] = {}
         readings = self._membership.readings
-        for link, report in self._orders.reports():
+        for link, report in reports:
             warm[link.name] = {function.name for function in report.pool.functions if function.instances}
             before = self._work.get(link.incarnation, {})
             for name, done in report.work.items():

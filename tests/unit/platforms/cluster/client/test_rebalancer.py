@@ -8,7 +8,7 @@ import pytest
 
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.rebalancer import SHIFT_SECONDS, SURVEY_SECONDS, Rebalancer
-from faasmoe.platforms.cluster.protocol.messages import Failure, PrewarmFunctions
+from faasmoe.platforms.cluster.protocol.messages import AskNode, Failure, PrewarmFunctions
 from tests.unit.platforms.cluster.client.links import FakeLink, address
 from tests.unit.platforms.cluster.client.members import Members
 
@@ -162,6 +162,17 @@ def test_a_node_that_cannot_take_a_function_leaves_it_where_it_was(
     assert "no memory is left" in caplog.text
     link.answers.clear()
     balanced.call(2 * SHIFT_SECONDS)
+    balanced.settle()
+    assert balanced.hosted("a") == set()
+
+
+def test_a_node_that_cannot_tell_what_it_runs_holds_up_no_drain(balanced: Balanced) -> None:
+    balanced.settle()
+    balanced.call(SURVEY_SECONDS)
+    balanced.members.link("b").answers[AskNode] = Failure(
+        kind="platform", cause="the daemon is down", function="f"
+    )
+    balanced.members.link("a").beat(state="draining")
     balanced.settle()
     assert balanced.hosted("a") == set()
 
