@@ -72,15 +72,14 @@ def node(
     ] = None,
     drain_seconds: Annotated[
         float,
-        real(0, _LONGEST_DRAIN, help="Longest time to hand over functions, and finish calls, at SIGTERM."),
+        real(0, _LONGEST_DRAIN, help="Longest time for calls that run when the node is to end."),
     ] = 10.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
     """Run functions on this machine for a server with --platform nodes.
 
-    The node is the embedded platform and takes its options. SIGTERM has the server move functions elsewhere
-    first, and the node finish the calls that run.
+    The node is the embedded platform and takes its options. SIGTERM has it finish the calls that run.
     """
     from faasmoe.experts import PRELOAD
     from faasmoe.platforms.cluster.addresses import check_name, read_address
