@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from faasmoe.platforms.cluster.authority.authority import Authority
+
 
 @dataclass(frozen=True)
 class Agent:
@@ -65,6 +67,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str]:
 @contextmanager
 def cluster(folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str) -> Iterator[list[Agent]]:
     """Agents with an authority and a list of them in `folder`; see `options`."""
+    Authority(folder / "cluster")  # nodes make it on loopback alone
     with ExitStack() as stack:
         agents = [
             stack.enter_context(agent(folder, name, *arguments, machine=host))
