@@ -101,10 +101,12 @@ class Dialled:
 @contextmanager
 def dialled() -> Iterator[Dialled]:
     listener, other = socket.socketpair()
-    with other, NodeAgent("a", listener, SECRET, LocalOptions(), (), FakePool) as agent:  # type: ignore[arg-type]
-        yield Dialled(agent)
-
-
-def entry(name: str, stamp: int, *hosts: str) -> CatalogueEntry:
-    """Of a function whose artifact is not looked at."""
-    return CatalogueEntry(name, stamp, FunctionSpec(name, "m:a", Path("/nowhere")), "", hosts)
+    with TemporaryDirectory() as folder, other:
+        node, server = authorities.identity(Path(folder)), authorities.server(Path(folder))
+        with NodeAgent("a", listener, node, LocalOptions(), (), FakePool) as agent:  # type: ignore[arg-type]
+            made = Dialled(agent, server)
+            try:
+                yield made
+            finally:
+                for end in made.ends:
+                    end.close()

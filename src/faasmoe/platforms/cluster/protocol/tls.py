@@ -15,7 +15,6 @@ from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _RECORD = 16 << 10  # bytes; RFC 8446, section 5.1
-_DIRECT = 8 << 10  # bytes; a part of so many is not copied together with others
 _LINGER = 1.0  # seconds for the other side to read why it was refused
 _MOST_LINGERED = 256 << 10  # bytes of the other side that are thrown away meanwhile
 
@@ -51,15 +50,21 @@ class Peer(NamedTuple):
 class TlsSocket(ssl.SSLSocket):
     """A stream socket for frames, which does not block and raises what other sockets raise.
 
-    It takes a list of parts as `sendmsg` does, which `ssl` has not. Small ones are copied together into a record.
+    It takes a list of parts as `sendmsg` does, which `ssl` has not. Parts that are smaller than a record are copied
+    together into one.
     """
 
     def sendmsg(self, buffers: Iterable[Buffer], *_: Any) -> int:  # type: ignore[override]
         """Send the beginning of the parts. After `BlockingIOError` the same parts must be given again."""
-        parts = [memoryview(part) for part in buffers]
-        if parts[0].nbytes >= _DIRECT or len(parts) == 1:
-            return self._send(parts[0])
-        return self._send(_gathered(parts))
+        record = bytearray()
+        for part in buffers:
+            view = memoryview(part)
+            if not record and view.nbytes >= _RECORD:
+                return self._send(view)
+            record += view.cast("B")[: _RECORD - len(record)]
+            if len(record) == _RECORD:
+                break
+        return self._send(record) if record else 0
 
     def _send(self, data: Buffer) -> int:
         try:
@@ -111,18 +116,6 @@ class TlsSocket(ssl.SSLSocket):
         subject = {str(name): str(value) for part in shown["subject"] for name, value in part}
         role, name = subject.get("organizationalUnitName", ""), subject.get("commonName", "")
         return Peer(role, name, self.getpeercert(binary_form=True) or b"")
-
-
-def _gathered(parts: list[memoryview]) -> bytearray:
-    """As many of the parts as one record takes."""
-    record = bytearray()
-    for part in parts:
-        if part.nbytes >= _DIRECT:
-            break
-        record += part.cast("B")[: _RECORD - len(record)]
-        if len(record) == _RECORD:
-            break
-    return record
 
 
 def secured(sock: socket.socket, context: ssl.SSLContext, deadline: float) -> TlsSocket:

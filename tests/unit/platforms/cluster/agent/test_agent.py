@@ -43,7 +43,7 @@ def link(there: Dialled, told: Told) -> Iterator[NodeLink]:
     """Of the head."""
     made = there.link(told)
     made.start()
-    assert wait_until(lambda: told.joins)
+    assert wait_until(lambda: told.states)
     yield made
     made.close()
 
@@ -151,3 +151,28 @@ def test_who_is_of_no_pool_may_only_look(there: Dialled, link: NodeLink) -> None
     with pytest.raises(Lost, match="calls need a pool"):
         stranger.take()
     stranger.close()
+
+
+def test_an_agent_runs_what_the_server_has_signed_and_nothing_else(there: Dialled, link: NodeLink) -> None:
+    node = there.agent._identity
+    for false in (
+        there.entry("f", 1, "a", signer=node),
+        msgspec.structs.replace(there.entry("f", 1, "a"), digest="0" * 64),
+        msgspec.structs.replace(there.entry("f", 1, "a"), digest=""),
+    ):
+        answer = link.ask(Install((there.entry("g", 1, "a"), false)), Finished, 5.0)
+        assert isinstance(answer, Failure)
+        assert answer.cause.startswith("function f: ")
+        assert there.agent._platform.deployed == []
+    assert link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0) == Finished()
+    assert there.agent._platform.deployed == ["f"]
+
+
+def test_connections_of_strangers_are_bounded(there: Dialled, link: NodeLink, told: Told) -> None:
+    strangers = [there.dial(ADDRESS, 1.0) for _ in range(64)]
+    with there.dial(ADDRESS, 1.0) as refused:
+        assert refused.recv(1) == b""
+    beats = len(told.states)
+    assert wait_until(lambda: len(told.states) > beats + 1)  # who is there already goes on
+    for each in strangers:
+        each.close()
