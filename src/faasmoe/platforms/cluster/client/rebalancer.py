@@ -49,6 +49,7 @@ class Rebalancer(Closeable):
         self._surveyed = self._planned = clock()
         self._called = False  # since the last plan by load
         self._nodes: object = None  # at the last survey
+        self._version = -1  # of the membership, at the last step
         # prewarms that have ended, and whether well; None: the cluster has changed
         self._news: queue.SimpleQueue[tuple[CopyOrder, bool] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -83,10 +84,14 @@ class Rebalancer(Closeable):
             (self._controller.warmed if warmed else self._controller.refused)(copy)
 
     def _step(self) -> None:
-        now, view = self._clock(), self._membership.view()
+        now, version = self._clock(), self._membership.version
+        due = now >= self._surveyed + self._every[0]
+        if not due and version == self._version and self._controller.at_rest:
+            return
+        self._version, view = version, self._membership.view()
         self._controller.see(view)
         nodes = view.nodes, view.epochs
-        if now >= self._surveyed + self._every[0] or nodes != self._nodes:
+        if due or nodes != self._nodes:
             self._nodes = nodes
             self._survey(now - self._surveyed)
             self._surveyed = now

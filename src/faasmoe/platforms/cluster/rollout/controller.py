@@ -75,6 +75,11 @@ class Controller:
         """Whether nodes host what the plan wants."""
         return not (self._stale or self._shifted) and self._moves.finished
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether there are no orders to give until the cluster changes."""
+        return self.settled and not self._leaving
+
     def see(self, view: View) -> None:
         """The cluster is so now. To be told before each `orders`."""
         before, self._view = self._view, view
