@@ -167,7 +167,7 @@ class _Service:
 
     def _serve_alone(self, successor: socket.socket, raylet: int) -> None:
         """The actor is gone. If Ray is gone from this node, too, serve for as long as a server has the agent."""
-        if raylet not in select.select([raylet, successor], [], [], _FAIL_SECONDS)[0]:
+        if raylet not in select.select([raylet, successor.fileno()], [], [], _FAIL_SECONDS)[0]:
             return
         while self._agent.claimed and not select.select([successor], [], [], _ALONE_TICK)[0]:
             pass
