@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from faasmoe.platforms.base import FunctionSpec, PoolStatus
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.agent.agent import NodeAgent
 from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
+from faasmoe.platforms.cluster.signed_entries import PURPOSE, signed
+from faasmoe.platforms.cluster.weights.options import WeightsOptions
 from faasmoe.platforms.local.options import LocalOptions
 from tests.unit.platforms.cluster.ends import Echoes
 
@@ -94,8 +98,17 @@ class Dialled:
         self.ends.append(ours)
         return ours
 
-    def link(self, watcher: Watcher, pool: str = "p", head: bool = True, secret: bytes = SECRET) -> NodeLink:
-        return NodeLink(ADDRESS, Credentials(secret=secret, pool=pool, head=head), watcher, self.dial)
+    def link(
+        self, watcher: Watcher, pool: str = "p", head: bool = True, server: ClusterIdentity | None = None
+    ) -> NodeLink:
+        """`server`: another one than that of the agent's cluster."""
+        credentials = Credentials(identity=server or self.server, pool=pool, head=head)
+        return NodeLink(ADDRESS, credentials, watcher, self.dial)
+
+    def entry(self, name: str, stamp: int, *hosts: str, signer: ClusterIdentity | None = None) -> CatalogueEntry:
+        """Of a function, signed by the server unless by somebody else."""
+        made = CatalogueEntry(name, stamp, FunctionSpec(name, "m:a", ARTIFACT), FunctionContent(b"A:"), hosts)
+        return signed([made], signing.signer((signer or self.server).key(), PURPOSE))[0]
 
 
 @contextmanager
@@ -103,7 +116,8 @@ def dialled() -> Iterator[Dialled]:
     listener, other = socket.socketpair()
     with TemporaryDirectory() as folder, other:
         node, server = authorities.identity(Path(folder)), authorities.server(Path(folder))
-        with NodeAgent("a", listener, node, LocalOptions(), (), FakePool) as agent:  # type: ignore[arg-type]
+        pool: Any = partial(FakePool, folder=Path(folder))
+        with NodeAgent("a", listener, node, LocalOptions(), (), WeightsOptions(), pool) as agent:
             made = Dialled(agent, server)
             try:
                 yield made
