@@ -11,6 +11,7 @@ import pytest
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.protocol import call_batch, messages
 from faasmoe.platforms.cluster.protocol.call_batch import BatchCall, CallBatch
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.frame import FrameKind, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
@@ -157,8 +158,8 @@ def test_an_agent_runs_what_the_server_has_signed_and_nothing_else(there: Dialle
     node = there.agent._identity
     for false in (
         there.entry("f", 1, "a", signer=node),
-        msgspec.structs.replace(there.entry("f", 1, "a"), digest="0" * 64),
-        msgspec.structs.replace(there.entry("f", 1, "a"), digest=""),
+        msgspec.structs.replace(there.entry("f", 1, "a"), content=FunctionContent(b"B:")),
+        msgspec.structs.replace(there.entry("f", 1, "a"), content=None),
     ):
         answer = link.ask(Install((there.entry("g", 1, "a"), false)), Finished, 5.0)
         assert isinstance(answer, Failure)
