@@ -11,7 +11,7 @@ import pytest
 
 from faasmoe.platforms.cluster.agent import guest
 from faasmoe.platforms.cluster.agent.guest import meet
-from faasmoe.platforms.cluster.protocol import handshake
+from faasmoe.platforms.cluster.protocol import handshake, tls
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import Hello
@@ -53,6 +53,7 @@ def test_who_says_nothing_or_garbage_is_let_go(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guest, "HELLO_SECONDS", 0.05)
+    monkeypatch.setattr(tls, "_LINGER", 0.05)
     for said, cause in ((b"", "it does not answer"), (bytes(500), "TLS")):
         ours, theirs = socket.socketpair()
         with ours:

@@ -14,11 +14,12 @@ from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.authority import certificates
 from faasmoe.platforms.cluster.authority.authority import Authority
 from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
-from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, utc_now
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, bare_context, utc_now
 from faasmoe.platforms.cluster.authority.tokens import JoinToken
 from faasmoe.platforms.cluster.joining import join_messages
 from faasmoe.platforms.cluster.joining.enrolment import Enrolment
 from faasmoe.platforms.cluster.joining.join_messages import Announce, NodeOffer
+from faasmoe.platforms.cluster.protocol import tls
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import TurnedAway
@@ -189,9 +190,10 @@ def test_a_key_of_somebody_else_is_not_certified(server: JoinServer, tmp_path: P
     connection.close()
 
 
-def test_strangers_and_garbage_end_their_connection(server: JoinServer, caplog: pytest.LogCaptureFixture) -> None:
-    from faasmoe.platforms.cluster.authority.identity import bare_context
-
+def test_strangers_and_garbage_end_their_connection(
+    server: JoinServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LINGER", 0.05)
     deadline = time.monotonic() + 10
     with server.connect(("", 1), 1) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -10,6 +10,7 @@ from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.authority import authority as authorities_of
 from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
+from faasmoe.platforms.cluster.joining import node_certificate
 from faasmoe.platforms.cluster.joining.node_certificate import NodeCertificate
 from tests import authorities
 from tests.unit.platforms.cluster.joining.joins import ADDRESS, JoinServer
@@ -68,8 +69,9 @@ def test_a_node_that_has_joined_starts_again_without_a_token(tmp_path: Path, ser
 
 
 def test_a_node_goes_on_without_the_server_and_asks_again(
-    tmp_path: Path, server: JoinServer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, server: JoinServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(node_certificate, "SOON", 0.05)
     with (first := of(tmp_path / "n", ADDRESS, token_file(server, tmp_path))).held(OPEN, None):
         pass
     server.up = False

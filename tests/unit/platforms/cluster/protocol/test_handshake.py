@@ -13,7 +13,7 @@ import pytest
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
-from faasmoe.platforms.cluster.protocol import handshake
+from faasmoe.platforms.cluster.protocol import handshake, tls
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
@@ -156,7 +156,8 @@ def test_a_client_that_says_nothing_is_given_up(ends: Ends, tmp_path: Path) -> N
         handshake.secure(ends.theirs, authorities.identity(tmp_path), time.monotonic() + 0.05, serving=True)
 
 
-def test_who_does_not_speak_tls_is_told_apart(ends: Ends, tmp_path: Path) -> None:
+def test_who_does_not_speak_tls_is_told_apart(ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "_LINGER", 0.05)
     ends.ours.sendall(b"FMcl\x01\x00" + bytes(60))  # as the protocol began before it had TLS
     with pytest.raises(LinkRefused, match=r"it does not speak TLS 1\.3"):
         handshake.secure(ends.theirs, authorities.identity(tmp_path), soon(), serving=True)

@@ -14,6 +14,7 @@ from time import monotonic
 import pytest
 
 from faasmoe.platforms.cluster.authority.identity import bare_context
+from faasmoe.platforms.cluster.protocol import tls
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import FrameKind, FrameReader, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.tls import TlsSocket, secured
@@ -106,7 +107,10 @@ def test_tls_1_3_is_the_least(tmp_path: Path) -> None:
             agent.result(10)
 
 
-def test_strangers_have_no_name_and_only_some_listeners_take_them(tmp_path: Path) -> None:
+def test_strangers_have_no_name_and_only_some_listeners_take_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LINGER", 0.05)
     node = authorities.identity(tmp_path)
     for strangers in (True, False):
         ours, theirs = socket.socketpair()
