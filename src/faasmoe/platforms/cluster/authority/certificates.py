@@ -135,6 +135,14 @@ def period(certificate: bytes) -> tuple[datetime, datetime]:
     return found.not_valid_before_utc, found.not_valid_after_utc
 
 
+def first(certificates: bytes) -> bytes:
+    """The first of some certificates, as OpenSSL trusts all that it is given. Raises `OptionError` if there is none."""
+    try:
+        return x509.load_pem_x509_certificate(certificates).public_bytes(Encoding.PEM)
+    except ValueError as error:
+        raise OptionError(f"no certificate: {error}") from error
+
+
 def public_of(certificate: bytes) -> Ed25519PublicKey:
     """The public key of a certificate, PEM or DER. Raises `OptionError`."""
     try:

@@ -87,7 +87,7 @@ class Enrolment:
     def _authority_of(self, token: JoinToken) -> bytes:
         """The certificate of the token's authority. Nothing is told to the server, which may be anybody yet."""
         with closing(self._connected(bare_context(serving=False))) as connection:
-            certificate = _ask(connection, AskAuthority(), AuthorityReport).certificate
+            certificate = certificates.first(_ask(connection, AskAuthority(), AuthorityReport).certificate)
         if certificates.fingerprint(certificates.public_of(certificate)) != token.pin:
             raise OptionError("it is not the server that has made the token: its authority is another one")
         return certificate

@@ -108,6 +108,19 @@ def test_a_server_that_only_knows_the_authority_gets_no_token(server: JoinServer
     assert server.members.members() == {}
 
 
+def test_a_server_cannot_bring_an_authority_of_its_own_along(server: JoinServer, tmp_path: Path) -> None:
+    """It shows the right one first, and its own after it."""
+    stranger = authorities.server(tmp_path / "stranger")
+    for file in ("key.pem", "certificate.pem"):
+        (server.folder.server.folder / file).write_bytes((stranger.folder / file).read_bytes())
+    token = server.token()
+    server.authority.certificate += stranger.authority()
+    with pytest.raises(OptionError, match="it belongs to another cluster: its certificate is by an authority"):
+        server.enrolment(tmp_path / "n").join(token)
+    assert server.members.members() == {}
+    assert not ClusterFolder(tmp_path / "n").node("a").exists
+
+
 def test_a_node_is_not_taken_for_the_server(server: JoinServer, tmp_path: Path) -> None:
     node = authorities.identity(tmp_path / "server", name="b")
     for file in ("key.pem", "certificate.pem"):
