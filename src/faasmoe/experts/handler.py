@@ -31,7 +31,6 @@ from faasmoe.experts.payload import (
     Writable,
     decode_request,
     encode_reply,
-    encode_request,
     reply_bytes,
     reply_sums,
     seal_reply,
@@ -195,17 +194,16 @@ class ExpertFunction:
 
 
 def warm_up() -> None:
-    """Use once what calls use, so that a process that forks instances has it initialised for all of them.
+    """Use once what an instance uses, so that a process that forks instances has it initialised for all of them.
 
-    An expert in bfloat16 answers one row.
+    That is loading: the calls of a compiled function need no Python.
     """
-    artifact, envelope = _example()
-    load(artifact)(envelope, None, 0, bytearray)
+    load(_example())
 
 
 @cache
-def _example() -> tuple[str, bytearray]:
-    """The artifact of a small function, and a call of it.
+def _example() -> str:
+    """The artifact of a small function with an expert in bfloat16.
 
     Made once, by what forks: work that a forked process need not do makes none of the shared pages its own.
     """
@@ -214,10 +212,7 @@ def _example() -> tuple[str, bytearray]:
     matrix = TensorLocation(_memory_file(bytes(BY_NAME[dtype].itemsize * side * side)), 0, dtype, (side, side))
     experts = (ExpertLocations((matrix, matrix), matrix),)
     artifact = Artifact(0, (0,), dtype, ExpertForm(Gate("glu", "silu")), experts)
-    index, weight = np.zeros(1, np.int32), np.ones(1, np.float32)
-    request = Request(layer=0, rows=np.zeros((1, side), BY_NAME[dtype]), row=index, expert=index, weight=weight)
-    envelope = bytearray(b"".join(encode_request(request)))
-    return str(_memory_file(artifact.to_text().encode())), envelope
+    return str(_memory_file(artifact.to_json().encode()))
 
 
 def _memory_file(content: bytes) -> Path:

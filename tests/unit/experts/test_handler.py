@@ -192,7 +192,7 @@ def test_noise_is_an_error_reply(handle: Handle) -> None:
     assert "PayloadError" in reply.error
 
 
-def test_a_warm_up_loads_and_answers_each_time() -> None:
+def test_a_warm_up_loads_each_time() -> None:
     before = len(os.listdir("/proc/self/fd"))
     warm_up()
     after = len(os.listdir("/proc/self/fd"))
