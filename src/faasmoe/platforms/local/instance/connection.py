@@ -110,9 +110,10 @@ class ServerConnection:
         return _slice(self._replies, self._header.reply_at, nbytes)
 
     def explained(self, status: Status, failure: bytes) -> tuple[Status, int]:
-        """Put in place why there is no reply."""
-        self._pages[_REPLY : _REPLY + len(failure)] = failure
-        return status, len(failure)
+        """Put in place why there is no reply, as far as a frame has room for it."""
+        length = min(len(failure), MAX_INLINE)
+        self._pages[_REPLY : _REPLY + length] = failure[:length]
+        return status, length
 
     def finish(self, status: Status, length: int) -> None:
         """End the call, and send the reply, whose `length` bytes are in their place. Raises `Lost`."""

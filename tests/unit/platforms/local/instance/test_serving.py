@@ -63,6 +63,15 @@ def test_a_reply_is_received_as_the_client_receives_it(status: Status, text: byt
         assert buffer[HEADER:end] == text
 
 
+def test_a_failure_is_told_as_far_as_a_frame_has_room() -> None:
+    with served() as ends:
+        ends.caller.sendall(whole(b""))
+        assert ends.server.next_call()
+        ends.server.finish(*ends.server.explained(Status.FAILED, bytes(MAX_INLINE + 9)))
+        answer, end = frame.receive_reply(ends.caller, fresh())
+        assert (answer.status, answer.length, end) == (Status.FAILED, MAX_INLINE, frame.BUFFER)
+
+
 def test_the_largest_frames_go_through_an_empty_socket() -> None:
     payload = os.urandom(MAX_INLINE)
     with served() as ends:
