@@ -34,7 +34,8 @@ INLINE floats exponential(floats x)
     sum = multiply_add(sum, r, every(1.6666665459e-1f));
     sum = multiply_add(sum, r, every(5.0000001201e-1f));
     sum = multiply_add(sum * r, r, r + 1.0f);
-    ints power = __builtin_convertvector(n, ints) - 1; /* n may be 128, which no float32 has as its exponent */
+    /* One less, since n may be 128, which no float32 has as its exponent; unsigned, since a nan's may overflow. */
+    words power = (words)__builtin_convertvector(n, ints) - 1;
     return sum * (floats)((power + 127) << 23) * 2.0f;
 }
 
