@@ -34,14 +34,19 @@ def free_port() -> int:
 
 @contextmanager
 def agent(
-    folder: Path, name: str, *arguments: str, listen: str = "127.0.0.1:0", machine: Machine | None = None
+    folder: Path,
+    name: str,
+    *arguments: str,
+    listen: str = "127.0.0.1:0",
+    machine: Machine | None = None,
+    module: str = "faasmoe.cli.main",
 ) -> Iterator[Agent]:
     """An agent, which is ended by SIGTERM and must end well, unless the test has killed it.
 
-    On a machine, it listens on the machine's address.
+    On a machine, it listens on the machine's address. `module` is that of the command.
     """
     listen = f"{machine.address}:0" if machine and listen.startswith("127.0.0.1:") else listen
-    command = [sys.executable, "-m", "faasmoe.cli.main", "node", "--name", name, "--listen", listen]
+    command = [sys.executable, "-m", module, "node", "--name", name, "--listen", listen]
     command += ["--cluster-folder", str(folder / "cluster"), "--log-level", "warning", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -65,12 +70,18 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def cluster(folder: Path, names: Sequence[str] = ("a", "b"), *arguments: str) -> Iterator[list[Agent]]:
-    """Agents with an authority and a list of them in `folder`; see `options`."""
+def cluster(
+    folder: Path,
+    names: Sequence[str] = ("a", "b"),
+    *arguments: str,
+    machines: Sequence[Machine] = (),
+    module: str = "faasmoe.cli.main",
+) -> Iterator[list[Agent]]:
+    """Agents with an authority and a list of them in `folder`; see `options`. Each on its machine, if there are any."""
     Authority(folder / "cluster")  # nodes make it on loopback alone
     with ExitStack() as stack:
         agents = [
-            stack.enter_context(agent(folder, name, *arguments, machine=host))
+            stack.enter_context(agent(folder, name, *arguments, machine=host, module=module))
             for name, host in zip(names, hosts, strict=True)
         ]
         (folder / "nodes").write_text("".join(f"{each.address}  # {each.name}\n" for each in agents))

@@ -50,8 +50,8 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, cores: Sequence[int]) -> Iterator[Cluster]:
-    """A node on each of these cores."""
+def cluster(folder: Path, cores: Sequence[int], module: str = "faasmoe.cli.main") -> Iterator[Cluster]:
+    """A node on each of these cores, started by the command of `module`."""
     folder.mkdir(exist_ok=True)
     os.environ["PYTHONPATH"] = str(ROOT)  # functions of the benchmark
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def cluster(folder: Path, cores: Sequence[int]) -> Iterator[Cluster]:
             network(1 + len(cores), [[first_core()], *([core] for core in cores)])
         )
         names = [f"node-{i}" for i in range(len(cores))]
-        agents = stack.enter_context(nodes.cluster(folder, names, *KEEP_ALIVE, machines=machines))
+        agents = stack.enter_context(nodes.cluster(folder, names, *KEEP_ALIVE, machines=machines, module=module))
         yield Cluster(folder, client, machines, agents)
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.cluster import unencrypted
 from benchmarks.cluster.nodes import cluster, embedded, first_core, last_core
 from benchmarks.decode.peers import TASKS, take_turns
 from benchmarks.figures import Figures
@@ -22,6 +23,23 @@ def measure_two_nodes(model: Path, folder: Path, rounds: int) -> Figures:
     """Experts on two nodes of one core each; the embedded platform has both cores."""
     ratios = _against_embedded(model, folder, [first_core(), last_core()], rounds, tuple(TASKS))
     return {f"two_nodes_vs_two_cores_{task}": ratio for task, ratio in ratios.items()}
+
+
+def measure_tls(model: Path, folder: Path, rounds: int) -> Figures:
+    """One sequence with all experts on one other node, with encrypted connections over such without."""
+    node = [last_core()]
+    with (
+        cluster(folder / "encrypted", node) as one,
+        cluster(folder / "bare", node, unencrypted.__name__) as other,
+        unencrypted.connections_to([agent.address for agent in other.agents]),
+        one.serving(model) as encrypted,
+        other.serving(model) as bare,
+    ):
+        took = take_turns({"encrypted": encrypted.run, "bare": bare.run}, {"decode": TASKS["decode"]}, rounds)[
+            "decode"
+        ]
+    ratios = [mine.decode / its.decode for mine, its in zip(took["encrypted"], took["bare"], strict=True)]
+    return {"tls_cost_percent": 100 * (statistics.median(ratios) - 1)}
 
 
 def _against_embedded(

@@ -1,0 +1,54 @@
+"""Connections of clusters that are encrypted for their handshake alone, to measure what encryption costs.
+
+    python -m benchmarks.cluster.unencrypted node OPTION...
+
+is `faasmoe node` with such connections. It is for benchmarks: no option of the product leads here.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from faasmoe.cli.main import main
+from faasmoe.platforms.cluster.protocol import handshake
+from faasmoe.platforms.cluster.protocol.tls import TlsSocket
+
+secured = handshake.secured
+
+
+class Unencrypted(TlsSocket):
+    """What it sends and receives is as it is."""
+
+    sendmsg = socket.socket.sendmsg
+    recv_into = socket.socket.recv_into
+    recvmsg_into = socket.socket.recvmsg_into
+
+
+def unencrypted(sock: socket.socket, context: ssl.SSLContext, deadline: float) -> TlsSocket:
+    """See `tls.secured`. Without tickets for later sessions nothing encrypted follows the handshake."""
+    if context.protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0
+    stream = secured(sock, context, deadline)
+    stream.__class__ = Unencrypted
+    return stream
+
+
+@contextmanager
+def connections_to(addresses: Collection[str]) -> Iterator[None]:
+    """Connections of this process to these agents are such ones while the block runs."""
+
+    def chosen(sock: socket.socket, context: ssl.SSLContext, deadline: float) -> TlsSocket:
+        host, port = sock.getpeername()[:2]
+        return (unencrypted if f"{host}:{port}" in addresses else secured)(sock, context, deadline)
+
+    with patch.object(handshake, "secured", chosen):
+        yield
+
+
+if __name__ == "__main__":
+    handshake.secured = unencrypted
+    main()
