@@ -14,7 +14,7 @@ from faasmoe.platforms.ray.platform import RayPlatform
 from tests import ray_nodes
 from tests.conformance.conftest import soon, spec
 from tests.ray_nodes import RayNodes, kill, processes
-from tests.waiting import wait_until
+from tests.waiting import alive, wait_until
 
 pytestmark = ray_nodes.needs_ray
 
@@ -125,9 +125,14 @@ def test_a_node_that_ray_drains_costs_no_call_and_another_takes_its_place(
 
 
 def test_without_its_head_serving_goes_on(platform: RayPlatform, cluster: RayNodes) -> None:
-    """Nor do they end when Ray's daemons on the nodes do, since they have not heard of the head for long."""
+    """Also when Ray gives up on a node, as it has not heard of the head for long."""
+    daemons = [daemon for actor in processes(ACTOR) if (daemon := actor.parent())]
+    before = agents_of(platform)
     cluster.ask("behead")
     assert answers(platform)
-    assert wait_until(lambda: not processes(ACTOR))
+    assert wait_until(
+        lambda: len(processes(ACTOR)) < len(daemons) and not all(alive(each.pid) for each in daemons)
+    )
     assert answers(platform)
+    assert agents_of(platform) == before
     assert ready(platform) == {"127.0.0.2", "127.0.0.4"}

@@ -55,8 +55,9 @@ def running(machine: Machine, folder: Path, *arguments: str) -> Iterator[Program
     try:
         yield program
     finally:
-        program.process.kill()
-        program.process.communicate()
+        program.process.kill()  # all else on the machine ends with its namespaces
+        with program.process:
+            pass
 
 
 @pytest.fixture(scope="module")

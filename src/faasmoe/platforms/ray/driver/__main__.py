@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds
-_FIRST_TICK = 0.2  # until every node has told of its agent
+_SHORT_TICK = 0.2  # while agents start
 _CLOSE_SECONDS = 3  # for Ray to end the agents
 
 
@@ -104,10 +104,8 @@ def _run(driver: Driver, channel: socket.socket, waking: socket.socket) -> None:
     """Returns when the server has closed the channel."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
-    tick = _FIRST_TICK
-    while not poll.poll(tick * 1000):
+    while not poll.poll((_SHORT_TICK if driver.waits else _TICK) * 1000):
         report = driver.tick(_packets(waking) > 0)
-        tick = _TICK if report.complete else _FIRST_TICK
         try:
             channel.send(to_packet(report))
         except OSError:

@@ -37,7 +37,8 @@ class Driver:
         self._wall = wall
         self._certificates: dict[str, Certificate] = {}  # the last one of each node
         self._certified: dict[str, float] = {}  # when it was made
-        self._settled = False  # every node has told of its agent
+        self.waits = True  # an agent that is used has not told yet where it listens, or why it does not
+        self._settled = False  # all have, once
         self._asked: list[dict[str, float]] = []
         self._largest: dict[str, float] = {"CPU": 1.0}  # resources of the largest node that was used
 
@@ -129,5 +130,5 @@ class Driver:
             wanted = self._order.node_memory
             memory = "memory" if wanted is None else f"{wanted / (1 << 30):g} GiB of memory"
             troubles.append(f"of {len(nodes)} nodes none has CPUs and {memory} by Ray's count")
-        self._settled = self._settled or settled
+        self.waits, self._settled = not settled, self._settled or settled
         return NodesReport(nodes=tuple(found), complete=self._settled, trouble="; ".join(troubles))
