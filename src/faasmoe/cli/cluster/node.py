@@ -43,8 +43,8 @@ def node(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File with a token of faasmoe nodes token create, which this user alone may read. Needed to join, "
-            "not to start again while the certificate holds.",
+            help="File with a token of faasmoe nodes token create, which this user alone may read. Needed to join; "
+            "while the certificate holds it is not read, and may be gone.",
             show_default=False,
         ),
     ] = None,

@@ -29,7 +29,7 @@ class NodeCertificate:
     def __init__(
         self, name: str, folder: ClusterFolder, server: NodeAddress | None, token_file: Path | None
     ) -> None:
-        """`server` is where the node joins, if it does. Raises `OptionError` if the token cannot be read."""
+        """`server` is where the node joins, if it does; the file with its token is read if it is needed."""
         if token_file is not None and server is None:
             raise OptionError("--token-file needs --join HOST:PORT")
         authorities.require_extra()
@@ -37,14 +37,16 @@ class NodeCertificate:
         self._name = name
         self._folder = folder.path
         self._server = server
-        self._token = None if token_file is None else read_token(token_file)
+        self._token_file = token_file
 
     def prepare(self, listen: NodeAddress) -> None:
-        """Have a certificate, unless the token is to bring it. Raises `OptionError` if there is no way to get one.
+        """Have a certificate, unless a token is to bring it. Raises `OptionError` if there is no way to get one.
 
         A node that only this machine can reach makes the authority if there is none, as the server would.
         """
-        if self._server is not None and self._token is not None:
+        if self._token_file is not None:
+            if not self._is_good():
+                read_token(self._token_file)  # so that what is wrong with it is told at once
             return
         trial = self._server is None and listen.is_loopback and not self.identity.exists
         if trial or authorities.is_there(self._folder):
@@ -74,17 +76,17 @@ class NodeCertificate:
                 enrolment.announce()
                 return PERIOD
             except LinkRefused as error:
-                if self._token is None:
+                if self._token_file is None:
                     raise OptionError(f"node {self._name} is refused by {self._server}: {error}") from error
             except Lost as error:
                 log.warning(
                     "node %s has a certificate, and goes on without %s: %s", self._name, self._server, error
                 )
                 return SOON
-        if self._token is None:
+        if self._token_file is None:
             self.identity.check()
         else:
-            enrolment.join(self._token)
+            enrolment.join(read_token(self._token_file))
         return PERIOD
 
     def _is_good(self) -> bool:
