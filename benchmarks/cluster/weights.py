@@ -128,13 +128,12 @@ def _weights(platform: ClusterPlatform) -> dict[str, WeightsReport]:
 
 
 def _settled(platform: ClusterPlatform) -> bool:
-    """Whether both nodes are there, share the functions, and lack none of what they host."""
+    """Whether both nodes are there, share the functions as is planned, and lack none of what they host."""
     hosts = platform.membership.hosts.values()
     shares = [sum(node in its for its in hosts) for node in ("a", "b")]
     reports = _weights(platform)
-    return len(reports) == len(shares) and min(shares) >= len(hosts) // 3 and not any(
-        each.lacking for each in reports.values()
-    )  # fmt: skip
+    lacking = sum(each.lacking for each in reports.values())
+    return platform.rebalancer.settled and len(reports) == len(shares) and min(shares) > 0 and not lacking
 
 
 def main() -> None:
