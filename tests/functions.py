@@ -42,11 +42,22 @@ def birth(_: str) -> Handle:
     return lambda *_: mark
 
 
+def named(artifact: str) -> Path:
+    """The file that an artifact names. Platforms may run a function with a copy of its artifact."""
+    return Path(Path(artifact).read_text())
+
+
+def echo_named(artifact: str) -> Handle:
+    """Answers as `echo` does, with the content of the file that the artifact names."""
+    return echo(str(named(artifact)))
+
+
 def mortal(artifact: str) -> Handle:
-    """Dies in each call while the artifact exists."""
+    """Dies in each call while the file exists that the artifact names."""
+    file = named(artifact)
 
     def handle(*_: object) -> bytes:
-        if Path(artifact).exists():
+        if file.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         return b"alive"
 
@@ -65,9 +76,10 @@ def stuck(_: str) -> Handle:
 
 def patient(artifact: str) -> Handle:
     """Answers when the named pipe that the artifact names is written to."""
+    file = named(artifact)
 
     def handle(payload: memoryview, *_: object) -> bytes:
-        with Path(artifact).open("rb", buffering=0) as pipe:
+        with file.open("rb", buffering=0) as pipe:
             return bytes(payload) + pipe.read(1)
 
     return handle

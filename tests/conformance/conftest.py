@@ -58,5 +58,12 @@ def spec(name: str, handler: str, artifact: Path, **options: object) -> Function
     return FunctionSpec(name, f"tests.functions:{handler}", artifact, **options)
 
 
+def naming(file: Path) -> Path:
+    """An artifact, beside `file`, that names it. See `functions.named`."""
+    artifact = file.with_name(f"{file.name}.artifact")
+    artifact.write_text(str(file))
+    return artifact
+
+
 def soon(seconds: float = 60) -> float:
     return time.monotonic() + seconds

@@ -11,7 +11,7 @@ import pytest
 
 from faasmoe.errors import DeadlineExceeded, FunctionError, PlatformError, UnknownFunction
 from faasmoe.platforms.base import Call, FunctionStatus, Platform
-from tests.conformance.conftest import soon, spec
+from tests.conformance.conftest import naming, soon, spec
 from tests.waiting import wait_until
 
 
@@ -140,7 +140,7 @@ def test_stopped_functions_have_no_instance_until_they_are_called(platform: Plat
 
 def test_stopping_lets_a_running_call_finish(platform: Platform, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    platform.deploy([spec("f", "patient", tmp_path / "pipe")])
+    platform.deploy([spec("f", "patient", naming(tmp_path / "pipe"))])
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(lambda: ask(platform, "f", payload=b"calm "))
         assert wait_until(lambda: status(platform).state == "busy")
@@ -176,7 +176,7 @@ def test_calls_at_once_use_as_many_instances_as_they_may(
     needs(platform, "autoscaling")
     os.mkfifo(tmp_path / "pipe")
     options = {"max_instances": maximum, "concurrency": concurrency}
-    platform.deploy([spec("f", "patient", tmp_path / "pipe", **options)])
+    platform.deploy([spec("f", "patient", naming(tmp_path / "pipe"), **options)])
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(lambda: ask(platform, "f", "f", payload=b"x"))
         with (tmp_path / "pipe").open("r+b", buffering=0) as pipe:
@@ -187,7 +187,7 @@ def test_calls_at_once_use_as_many_instances_as_they_may(
 
 
 def test_a_function_that_fails_to_load_says_why(platform: Platform, artifact: Path, tmp_path: Path) -> None:
-    platform.deploy([spec("bad", "unloadable", artifact), spec("f", "echo", tmp_path / "gone")])
+    platform.deploy([spec("bad", "unloadable", artifact), spec("f", "echo_named", naming(tmp_path / "gone"))])
     with pytest.raises(PlatformError, match="function bad: it cannot be loaded: OSError: no weights here"):
         ask(platform, "bad")
     with pytest.raises(PlatformError, match="function f: it cannot be loaded: FileNotFoundError"):
@@ -217,7 +217,7 @@ def test_a_stuck_function_meets_the_deadline_and_stops_nobody_else(platform: Pla
 
 def test_a_lost_instance_is_replaced_within_the_call(platform: Platform, artifact: Path) -> None:
     needs(platform, "isolation")
-    platform.deploy([spec("f", "mortal", artifact), spec("g", "echo", artifact)])
+    platform.deploy([spec("f", "mortal", naming(artifact)), spec("g", "echo", artifact)])
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(lambda: ask(platform, "f", "g", payload=b"1"))
         assert wait_until(lambda: status(platform).deaths > 0)
@@ -228,7 +228,7 @@ def test_a_lost_instance_is_replaced_within_the_call(platform: Platform, artifac
 
 def test_the_caller_may_do_something_meanwhile(platform: Platform, artifact: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    platform.deploy([spec("f", "patient", tmp_path / "pipe")])
+    platform.deploy([spec("f", "patient", naming(tmp_path / "pipe"))])
     threads = []
 
     def meanwhile() -> None:

@@ -24,8 +24,7 @@ from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.supervisor import supervisor
-from tests import processes
-from tests.conformance.conftest import soon, spec
+from tests.conformance.conftest import naming, soon, spec
 from tests.waiting import alive, wait_until
 
 HEALED = 10.0  # seconds; on a machine that others use
@@ -220,7 +219,7 @@ def test_an_instance_that_a_caller_suspects_must_show_that_it_works(
     platform: LocalPlatform, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    platform.deploy([spec("waits", "patient", tmp_path / "pipe")])
+    platform.deploy([spec("waits", "patient", naming(tmp_path / "pipe"))])
     caller = Activator(platform.folder)
     with LocalPlatform(folder=platform.folder) as other, ThreadPoolExecutor(1) as executor:
         asked = executor.submit(other.invoke_many, [Call("waits", [b"x"])], soon())

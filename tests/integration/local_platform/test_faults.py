@@ -14,8 +14,7 @@ import pytest
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
-from tests import processes
-from tests.conformance.conftest import spec
+from tests.conformance.conftest import naming, spec
 from tests.integration.local_platform.conftest import ask
 from tests.waiting import alive, wait_until
 
@@ -30,7 +29,7 @@ def test_a_killed_instance_is_replaced(platform: LocalPlatform, artifact: Path) 
 
 
 def test_a_call_whose_instance_dies_is_tried_again(platform: LocalPlatform, artifact: Path) -> None:
-    platform.deploy([spec("f", "mortal", artifact)])
+    platform.deploy([spec("f", "mortal", naming(artifact))])
     healer = threading.Thread(
         target=lambda: wait_until(lambda: platform.status().functions[0].deaths >= 2) and artifact.unlink()
     )
@@ -40,7 +39,7 @@ def test_a_call_whose_instance_dies_is_tried_again(platform: LocalPlatform, arti
 
 
 def test_a_function_that_always_dies_is_an_error_that_counts(platform: LocalPlatform, artifact: Path) -> None:
-    platform.deploy([spec("f", "mortal", artifact)])
+    platform.deploy([spec("f", "mortal", naming(artifact))])
     with pytest.raises(
         PlatformError, match=r"function f: 20 attempts failed; its last instance was lost: killed by"
     ):
@@ -82,7 +81,7 @@ def test_a_module_that_cannot_be_imported_is_an_error(artifact: Path) -> None:
 
 def test_a_client_that_dies_with_calls_in_flight_hurts_nobody(platform: LocalPlatform, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    platform.deploy([spec("f", "patient", tmp_path / "pipe")])
+    platform.deploy([spec("f", "patient", naming(tmp_path / "pipe"))])
     client = run_client("p.invoke_many([Call('f', [b'lost'])], time.monotonic() + 60)", platform.folder)
     assert wait_until(lambda: platform.status().functions[0].state == "busy")
     client.kill()

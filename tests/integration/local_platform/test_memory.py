@@ -24,8 +24,7 @@ from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted
-from tests import processes
-from tests.conformance.conftest import spec
+from tests.conformance.conftest import naming, spec
 from tests.integration.local_platform.conftest import ask
 from tests.tools import tool
 from tests.waiting import wait_until
@@ -91,7 +90,7 @@ def test_the_least_valuable_instance_makes_room(tight: LocalPlatform, artifact: 
 
 def test_a_call_waits_for_memory_and_then_says_so(tight: LocalPlatform, artifact: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    tight.deploy([heavy(f"busy{i}", "patient", tmp_path / "pipe") for i in range(2)])
+    tight.deploy([heavy(f"busy{i}", "patient", naming(tmp_path / "pipe")) for i in range(2)])
     tight.deploy([heavy("f", "echo", artifact)])
     with LocalPlatform(folder=tight.folder) as other:
         waiting = threading.Thread(target=ask, args=(other, "busy0", "busy1"))
@@ -122,7 +121,7 @@ def test_instances_that_nobody_calls_make_room(tight: LocalPlatform, artifact: P
 def test_who_waits_for_memory_gets_what_is_deployed_by_then(tight: LocalPlatform, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "new").write_text("B:")
-    tight.deploy([heavy(name, "patient", tmp_path / "pipe") for name in ("busy0", "busy1")])
+    tight.deploy([heavy(name, "patient", naming(tmp_path / "pipe")) for name in ("busy0", "busy1")])
     tight.deploy([heavy(name, "echo", tmp_path / "gone") for name in ("f", "g", "h")])
     with ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(4))
