@@ -17,12 +17,11 @@ from faasmoe.model.plan import ModelPlan, make_plan
 from faasmoe.platforms import registry
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from tests import nodes
-from tests.integration.cluster.test_nodes import logits
+from tests.integration.cluster.generation import logits
 from tests.tiny import save_tiny
 from tests.waiting import wait_until
 
 HERE = Path("/proc/self/cwd")
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
