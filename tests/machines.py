@@ -2,7 +2,7 @@
 
 They are for tests and benchmarks of clusters, and ask for root on Linux, with `ip`, `unshare` and `nsenter`. Addresses
 are of 127.1.0.0/24: with `route_localnet` the kernel sends them over a wire as it does others, and they stay loopback
-addresses to programs, so that agents and servers take them without encryption.
+addresses to programs, so that agents share the folder of the cluster's authority and need not join by a token.
 
 Machines hang on a bridge. `cut` takes one off it: its link stays up, and packets are lost in silence. `impaired` puts a
 forwarder (`tests.forwarder`) between the two.
