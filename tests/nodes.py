@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faasmoe.platforms.cluster.authority.authority import Authority
+from tests.machines import Machine
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,18 @@ def agent(
     *arguments: str,
     listen: str = "127.0.0.1:0",
     machine: Machine | None = None,
+    own: Path | None = None,
     module: str = "faasmoe.cli.main",
 ) -> Iterator[Agent]:
     """An agent, which is ended by SIGTERM and must end well, unless the test has killed it.
 
-    On a machine, it listens on the machine's address. `module` is that of the command.
+    On a machine, it listens on the machine's address. `own` is its working directory, in which its cache lies, if not
+    that of all processes here.
     """
     listen = f"{machine.address}:0" if machine and listen.startswith("127.0.0.1:") else listen
     command = [sys.executable, "-m", module, "node", "--name", name, "--listen", listen]
     command += ["--cluster-folder", str(folder / "cluster"), "--log-level", "warning", *arguments]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = machine.start(command) if machine else _start(command, own)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -64,9 +66,12 @@ def agent(
         process.stdout.close()
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
+def _start(command: Sequence[str], own: Path | None) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if own:
+        own.mkdir(exist_ok=True)
+        environment |= {"FAASMOE_CACHE": str(own / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=own)
 
 
 @contextmanager
@@ -79,6 +84,7 @@ def cluster(
 ) -> Iterator[list[Agent]]:
     """Agents with an authority and a list of them in `folder`; see `options`. Each on its machine, if there are any."""
     Authority(folder / "cluster")  # nodes make it on loopback alone
+    hosts = machines or [None] * len(names)
     with ExitStack() as stack:
         agents = [
             stack.enter_context(agent(folder, name, *arguments, machine=host, module=module))

@@ -7,11 +7,6 @@ model is that of `benchmarks.decode` (Qwen1.5-MoE-A2.7B's geometry, 4 layers), m
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +14,7 @@ from pathlib import Path
 import torch
 from tests.machines import missing
 
+from benchmarks.cluster import weights
 from benchmarks.cluster.losses import measure_drain, measure_kill, measure_kills, measure_partition
 from benchmarks.cluster.overhead import measure_overhead
 from benchmarks.cluster.ratios import measure_one_remote, measure_tls, measure_two_nodes
@@ -52,6 +48,7 @@ LIMITS = {
     "kills_differing": 0,
     "drain_failed": 0,
     "drain_s": 10,
+    **weights.LIMITS,
 }
 AT_LEAST = {name for name in LIMITS if name.startswith(("one_remote", "two_nodes"))}
 MODEL = "qwen1.5-moe-a2.7b-4"
@@ -67,8 +64,9 @@ PARTS: dict[str, Callable[[Path, Path, argparse.Namespace], Figures]] = {
     "partition": lambda model, folder, _: measure_partition(model, folder),
     "kills": lambda model, folder, given: measure_kills(model, folder, given.seconds),
     "drain": lambda model, folder, _: measure_drain(model, folder),
+    "weights": lambda _, folder, __: weights.measure_weights(folder),
 }
-BARE = {"overhead", "traffic"}  # which need no model
+BARE = {"overhead", "traffic", "weights"}  # which need no model
 
 
 def main() -> None:

@@ -45,7 +45,6 @@ def measure_weights(folder: Path) -> Figures:
         hashing = timed(lambda: contents_of(specs, DigestBook(folder / "digests")))
         hashed_again = timed(lambda: contents_of(specs, DigestBook(folder / "digests")))
 
-        nodes.secret_file(folder)
         a = stack.enter_context(nodes.agent(folder, "a", own=folder / "a"))
         (folder / "nodes").write_text(f"{a.address}\n")
         platform = stack.enter_context(start("nodes", PRELOAD, **nodes.options(folder)))

@@ -24,6 +24,7 @@ from faasmoe.platforms.local.client.control import Activator
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.supervisor import supervisor
+from tests import processes
 from tests.conformance.conftest import naming, soon, spec
 from tests.waiting import alive, wait_until
 

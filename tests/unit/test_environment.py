@@ -10,7 +10,7 @@ _NAME = re.compile(
     r'"((?:FAASMOE|XDG|HF|OMP|OPENBLAS|MKL|MALLOC|TOKENIZERS|NOTIFY|WATCHDOG)_[A-Z_]+)"|environ[^"\n]*"([A-Z_]{3,})"'
 )
 
-_READ_BY_LIBRARIES = {"HF_HOME", "TMPDIR", "XDG_DATA_HOME"}
+_READ_BY_LIBRARIES = {"TMPDIR", "XDG_DATA_HOME"}
 
 
 def test_the_guide_lists_every_environment_variable() -> None:

@@ -14,12 +14,12 @@ PACKAGE = ROOT / "src" / "faasmoe"
 # Words that are no nouns: verbs, participles, adjectives, prepositions.
 NO_NOUNS = """
     about accepted activate activated alone answered away by cancel changed closeable collected completed deploy
-    deployed done early encoded ended evaluate exceeded failed finished finite fits freeze generate identify import in
-    inspect install kill killed known largest lazy left light load lost meanwhile measured new no not numeric outgoing
-    overdue overlapped own passed pending play played prefork prepared prewarm published ready recorded refused
-    registered remove scheduled scored seen sent serve serving shown simulated small spent stalled starting stop
-    stopped stored strict stuck submit such suspect taken too turned unauthenticated understood unknown unsupported
-    untouched waiting wanted whole wrong
+    announce deployed done early encoded ended evaluate exceeded failed finished finite fits found freeze full
+    generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
+    measured new no not numeric open other outgoing overdue overlapped own passed pending play played prefork
+    prepared prewarm published read ready recorded refused registered remove scheduled scored seen sent serve
+    serving shown signed simulated small spent stalled starting stop stopped stored strict stuck submit such
+    suspect taken too turned unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.

@@ -212,7 +212,7 @@ def _example() -> str:
     matrix = TensorLocation(_memory_file(bytes(BY_NAME[dtype].itemsize * side * side)), 0, dtype, (side, side))
     experts = (ExpertLocations((matrix, matrix), matrix),)
     artifact = Artifact(0, (0,), dtype, ExpertForm(Gate("glu", "silu")), experts)
-    return str(_memory_file(artifact.to_json().encode()))
+    return str(_memory_file(artifact.to_text().encode()))
 
 
 def _memory_file(content: bytes) -> Path:

@@ -13,7 +13,7 @@ _POINTS = 24  # numbers of experts at which the most loaded node is drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class ClusterShape:
     """Nodes that run functions. The orchestrators run on another machine, and call them over its link.
 
     The round trip is that of `benchmarks.cluster` on loopback: `remote_call_overhead_us`, and what a network adds.

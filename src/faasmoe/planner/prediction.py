@@ -15,30 +15,9 @@ from faasmoe.planner.routing import GRID, untouched
 from faasmoe.planner.shape import ModelShape
 from faasmoe.planner.simulation import SimulatedRequests, SimulatedRun, recent_tokens, simulate
 from faasmoe.planner.timeline import average_and_peak, running
-from faasmoe.platforms import DEFAULT, registry
-from faasmoe.platforms.base import Overheads
-from faasmoe.protocol.config import DEFAULT_ORCHESTRATOR_KEEP_ALIVE
-from faasmoe.tenancy.prices import AWS_LAMBDA, Prices, read_prices
 from faasmoe.tenancy.totals import Totals
 
 MOST_UTILISATION = 0.95  # beyond, waiting grows without bound
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """The conditions that a plan cannot choose."""
-
-    shape: ModelShape
-    memory: int  # bytes for everything
-    _: KW_ONLY
-    activations: RecordedActivations | None = None
-    machine: Machine = field(default_factory=Machine)
-    footprint: ProcessFootprint = field(default_factory=ProcessFootprint)
-    limits: SimulationLimits = field(default_factory=SimulationLimits)
-    overheads: Overheads = field(default_factory=lambda: registry.find(DEFAULT).overheads)
-    prices: Prices = field(default_factory=lambda: read_prices(AWS_LAMBDA))
-    orchestrator_keep_alive: float = DEFAULT_ORCHESTRATOR_KEEP_ALIVE  # seconds, of one without requests
-    count_from: float | None = None  # seconds; None: a fifth of the time does not count, for nothing runs at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -20,10 +20,10 @@ _DEADLINE = 20.0  # seconds for the calls of a layer, whatever happens to a node
 
 
 class Interfering:
-    """A platform that lets something happen when a batch of calls has been sent."""
+    """A platform that lets things happen when batches of calls have been sent: `acts` by the batch's number, from 1."""
 
-    def __init__(self, platform: Platform, batch: int, act: Callable[[], None]) -> None:
-        self._platform, self._left, self._act = platform, batch, act
+    def __init__(self, platform: Platform, acts: Mapping[int, Callable[[], object]]) -> None:
+        self._platform, self._acts, self._sent = platform, acts, 0
         self.capabilities = platform.capabilities
 
     def invoke_many(
@@ -33,8 +33,8 @@ class Interfering:
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Replies:
-        self._left -= 1
-        return self._platform.invoke_many(calls, deadline, shared, meanwhile if self._left else self._act)
+        self._sent += 1
+        return self._platform.invoke_many(calls, deadline, shared, self._acts.get(self._sent, meanwhile))
 
 
 def logits(plan: ModelPlan, platform: Platform) -> torch.Tensor:

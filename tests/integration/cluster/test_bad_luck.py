@@ -63,7 +63,7 @@ def test_a_machine_that_is_cut_off_is_lost_and_comes_back(
     platform: ClusterPlatform, machines: list[Machine], plan: ModelPlan, reference: torch.Tensor
 ) -> None:
     try:
-        assert torch.equal(logits(plan, Interfering(platform, 9, machines[1].cut)), reference)
+        assert torch.equal(logits(plan, Interfering(platform, {9: machines[1].cut})), reference)
         assert states(platform) == {"a": "lost", "b": "ready"}
     finally:
         machines[1].mend()
@@ -93,13 +93,13 @@ def test_a_machine_in_trouble_costs_no_request(
     undo: ExitStack,
     begin: Callable[[Machine], AbstractContextManager[None]],
 ) -> None:
-    got = logits(plan, Interfering(platform, 9, lambda: undo.enter_context(begin(machines[1]))))
+    got = logits(plan, Interfering(platform, {9: lambda: undo.enter_context(begin(machines[1]))}))
     assert torch.equal(got, reference)
 
 
 def test_a_machine_that_is_killed_costs_no_request(
     platform: ClusterPlatform, machines: list[Machine], plan: ModelPlan, reference: torch.Tensor
 ) -> None:
-    got = logits(plan, Interfering(platform, 9, machines[1].kill))
+    got = logits(plan, Interfering(platform, {9: machines[1].kill}))
     assert torch.equal(got, reference)
     assert states(platform) == {"a": "lost", "b": "ready"}

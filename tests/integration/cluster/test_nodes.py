@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -51,7 +51,7 @@ class Cluster:
 
     @property
     def states(self) -> dict[str, str]:
-        return {link.name: self.platform.membership.state(link) for link in self.platform.membership.links}
+        return states(self.platform)
 
     @property
     def used(self) -> set[str]:
@@ -72,22 +72,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plan: ModelPlan) -> Iterat
 def agents(tmp_path: Path) -> Iterator[list[nodes.Agent]]:
     with nodes.cluster(tmp_path) as running:
         yield running
-
-
-def logits(plan: ModelPlan, platform: Platform) -> torch.Tensor:
-    """`[STEPS, vocabulary]`: of a prompt and of the greedy tokens after it."""
-    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)
-    model.start(Dispatch(platform, plan.blocks), threads=1)
-    state = model.state_spec.allocate()
-    state.reserve(len(PROMPT) + STEPS)
-    tokens, done, rows = list(PROMPT), 0, []
-    for _ in range(STEPS):
-        new = tokens[done:]
-        positions = list(range(done, len(tokens)))
-        rows.append(model.forward(new, positions, [Span(state, len(new))], [len(new) - 1])[0].clone())
-        done = len(tokens)
-        tokens.append(int(rows[-1].argmax()))
-    return torch.stack(rows)
 
 
 def test_logits_have_the_bits_of_one_machine(cluster: Cluster, plan: ModelPlan, reference: torch.Tensor) -> None:

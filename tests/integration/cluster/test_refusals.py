@@ -70,8 +70,8 @@ def test_another_version_of_the_protocol_is_told_ours(agent: nodes.Agent, folder
     with as_server(agent, folder) as sock:
         sock.sendall(struct.pack("<4sHHI4xQ", b"FMcl", 99, 1, 0, 0))
         answer = sock.recv(4096)
-        assert struct.unpack_from("<4sH", answer) == (b"FMcl", 1)
-        assert b"it speaks version 99 of the protocol of clusters, and this is version 1" in answer[HEADER:]
+        assert struct.unpack_from("<4sH", answer) == (b"FMcl", 2)
+        assert b"it speaks version 99 of the protocol of clusters, and this is version 2" in answer[HEADER:]
         assert is_closed(sock)
     assert serves(folder)
 

@@ -49,7 +49,6 @@ def fetched(platform: ClusterPlatform) -> dict[str, int]:
 
 
 def test_a_node_fetches_what_it_hosts_once(plan: ModelPlan, reference: torch.Tensor, tmp_path: Path) -> None:
-    nodes.secret_file(tmp_path)
     with ExitStack() as stack:
         a = stack.enter_context(nodes.agent(tmp_path, "a", own=tmp_path / "a"))
         b = stack.enter_context(nodes.agent(tmp_path, "b", own=tmp_path / "b"))
@@ -76,7 +75,6 @@ def test_a_node_fetches_what_it_hosts_once(plan: ModelPlan, reference: torch.Ten
 def test_a_node_without_room_fails_no_request_while_another_has_the_weights(
     plan: ModelPlan, reference: torch.Tensor, tmp_path: Path
 ) -> None:
-    nodes.secret_file(tmp_path)
     with ExitStack() as stack:
         a = stack.enter_context(nodes.agent(tmp_path, "a", "--weights-cache", "1KB", own=tmp_path / "a"))
         b = stack.enter_context(

@@ -14,6 +14,7 @@ import pytest
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
+from tests import processes
 from tests.conformance.conftest import naming, spec
 from tests.integration.local_platform.conftest import ask
 from tests.waiting import alive, wait_until

@@ -24,6 +24,7 @@ from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.messages import Activated, Wanted
+from tests import processes
 from tests.conformance.conftest import naming, spec
 from tests.integration.local_platform.conftest import ask
 from tests.tools import tool

@@ -53,7 +53,7 @@ def made(folder: Path, dtype: str) -> ExpertFunction:
         ExpertLocations((at(3 * e, INNER, H), at(3 * e + 1, INNER, H)), at(3 * e + 2, H, INNER)) for e in range(E)
     )
     artifact = Artifact(LAYER, tuple(range(E)), dtype, ExpertForm(Gate("glu", "silu")), experts)
-    (folder / "artifact.json").write_text(artifact.to_json())
+    (folder / "artifact.json").write_text(artifact.to_text())
     return load(str(folder / "artifact.json"))
 
 
@@ -116,7 +116,9 @@ def requests(draw: st.DrawFn, dtype: str) -> tuple[bytes, bytes | None]:
     picked = generator.integers(0, 7, tokens, np.int32) if of_shared else None
     row, expert = generator.integers(0, tokens, slots, np.int32), generator.integers(0, E, slots, np.int32)
     weight = generator.standard_normal(slots).astype(np.float32)
-    data = b"".join(encode_request(Request(LAYER, rows, row, expert, weight, picked)))
+    data = b"".join(
+        encode_request(Request(layer=LAYER, rows=rows, row=row, expert=expert, weight=weight, picked=picked))
+    )
     return data, rows.tobytes() if of_shared else None
 
 
@@ -164,7 +166,9 @@ def envelope(function: ExpertFunction, value: float = 1.0) -> bytes:
     if dtype_of(function) == "BF16":
         rows = (rows.view(np.uint32) >> 16).astype(BY_NAME["BF16"])
     index = np.zeros(1, np.int32)
-    return b"".join(encode_request(Request(LAYER, rows, index, index, np.ones(1, np.float32))))
+    return b"".join(
+        encode_request(Request(layer=LAYER, rows=rows, row=index, expert=index, weight=np.ones(1, np.float32)))
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

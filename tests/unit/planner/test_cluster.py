@@ -9,7 +9,7 @@ import pytest
 
 from faasmoe.evaluation.workloads.arrivals import poisson
 from faasmoe.evaluation.workloads.ask import Lengths
-from faasmoe.planner.cluster import Cluster, unevenness
+from faasmoe.planner.cluster import ClusterShape, unevenness
 from faasmoe.planner.conditions import Conditions, Setting
 from faasmoe.planner.machine import Machine, ProcessFootprint
 from faasmoe.planner.plan import requests_of
@@ -24,7 +24,7 @@ SHAPE = ModelShape(
 )  # fmt: skip
 GIVEN = Conditions(SHAPE, 64 << 30, machine=Machine(cores=4))
 SETTING = Setting("shared", 8, 600.0)
-FAST = Cluster(nodes=2, memory=64 << 30, bandwidth=1e12, round_trip=0.0)
+FAST = ClusterShape(nodes=2, memory=64 << 30, bandwidth=1e12, round_trip=0.0)
 
 
 def load(rate: float = 0.05) -> SimulatedRequests:
@@ -54,12 +54,12 @@ def test_nodes_without_an_expert_of_a_layer_bring_nothing() -> None:
 def test_functions_take_the_memory_of_nodes() -> None:
     alone = predict(load(), SETTING, replace(GIVEN, memory=16 << 30))
     assert not alone.possible  # 32.7 GB of weights
-    nodes = replace(GIVEN, memory=16 << 30, cluster=Cluster(nodes=3, memory=16 << 30))
+    nodes = replace(GIVEN, memory=16 << 30, cluster=ClusterShape(nodes=3, memory=16 << 30))
     spread = predict(load(), SETTING, nodes)
     assert spread.possible
     assert spread.memory_budget is None
     assert spread.memory["platform"] == pytest.approx(3 * ProcessFootprint().platform, rel=0.01)
-    small = predict(load(), SETTING, replace(nodes, cluster=Cluster(nodes=3, memory=8 << 30)))
+    small = predict(load(), SETTING, replace(nodes, cluster=ClusterShape(nodes=3, memory=8 << 30)))
     assert small.memory_budget == pytest.approx(8 << 30, rel=0.01)
     assert small.memory["instances"] < 3 * 8 << 30
 
@@ -86,7 +86,7 @@ def test_nodes_are_quicker_by_what_experts_take_and_slower_by_the_network() -> N
 def test_a_thousand_nodes() -> None:
     shape = replace(SHAPE, layers=(ExpertLayer(256, 8, 44_000_000),) * 58, dense_bytes=40 << 30)
     machine = Machine(cores=32, bandwidth=400e9, operations=4e12)
-    cluster = Cluster(nodes=1000, memory=2 << 30)
+    cluster = ClusterShape(nodes=1000, memory=2 << 30)
     given = replace(GIVEN, shape=shape, machine=machine, memory=128 << 30, cluster=cluster)
     prediction = predict(load(), Setting("shared", 1, 600.0), given)
     assert prediction.possible

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from faasmoe.cli.cluster.options import ClusterFolderOption
-from faasmoe.cli.numeric import real
+from faasmoe.cli.numeric import real, size
 from faasmoe.cli.options import KeepAlive, MemoryBudget, ReleasePageCache
 from faasmoe.cli.platforms import PlatformOptions, platform_options
 from faasmoe.cli.server.options import LogFormat, LogLevel
@@ -79,7 +79,8 @@ def node(
 ) -> None:
     """Run functions on this machine for a server with --platform nodes.
 
-    The node is the embedded platform and takes its options. SIGTERM has it finish the calls that run.
+    The node is the embedded platform and takes its options. All connections are encrypted (TLS 1.3), and both sides
+    show certificates of the cluster. SIGTERM has the node finish the calls that run.
     """
     from faasmoe.experts import PRELOAD
     from faasmoe.platforms.cluster.addresses import check_name, read_address
@@ -87,6 +88,7 @@ def node(
     from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
     from faasmoe.platforms.cluster.joining.node_certificate import NodeCertificate
     from faasmoe.platforms.cluster.protocol.connection import address_of, bound
+    from faasmoe.platforms.cluster.weights.options import WeightsOptions
     from faasmoe.platforms.registry import find
     from faasmoe.util import logs
 
@@ -96,10 +98,11 @@ def node(
     options = platform_options(find("local"), platform_option, keep_alive, memory_budget, release_page_cache)
     server = read_address(join) if join else None
     certificate = NodeCertificate(name, ClusterFolder.of(cluster_folder), server, token_file)
+    its = WeightsOptions(tuple(folder.absolute() for folder in weights or ()), weights_cache)
     with bound(read_address(listen), "--listen") as listener:
         address = address_of(listener)
         certificate.prepare(address)
-        with NodeAgent(name, listener, certificate.identity, options, PRELOAD) as agent:
+        with NodeAgent(name, listener, certificate.identity, options, PRELOAD, its) as agent:
             agent.start()
             with certificate.held(address, options.memory_budget):
                 typer.echo(f"node {name} listens on {address}")

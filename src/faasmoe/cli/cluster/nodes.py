@@ -14,6 +14,7 @@ from rich.text import Text
 
 from faasmoe.cli.cluster import tokens
 from faasmoe.cli.cluster.options import ClusterFolderOption
+from faasmoe.cli.numeric import real
 from faasmoe.cli.options import Json
 from faasmoe.cli.tables import WholeTable
 from faasmoe.errors import OptionError, PlatformError
@@ -29,21 +30,17 @@ _NAMED = 5  # functions in an error
 _STYLES = {"ready": "green", "draining": "yellow", "drained": "yellow", "lost": "red", "refused": "red"}
 
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 app.add_typer(tokens.app, name="token")
 
+Pool = Annotated[
+    str | None,
+    typer.Option(help="Run folder of the server's pool; needed only if several servers run.", show_default=False),
+]
 
-@app.callback()
-def nodes(
-    context: typer.Context,
-    pool: Annotated[
-        str | None,
-        typer.Option(
-            help="Run folder of the server's pool; needed only if several servers run.", show_default=False
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+
+@app.callback(invoke_without_command=True)
+def nodes(context: typer.Context, pool: Pool = None, as_json: Json = False) -> None:
     """List the nodes of a running server: state, memory, functions, calls, bytes, round trip."""
     from faasmoe.platforms.cluster.client.node_facts import node_facts
 

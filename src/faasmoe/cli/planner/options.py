@@ -14,7 +14,7 @@ from faasmoe.cli.numeric import MOST_COUNT, MOST_SECONDS, real, size, whole
 from faasmoe.errors import OptionError
 
 if TYPE_CHECKING:
-    from faasmoe.planner.cluster import Cluster
+    from faasmoe.planner.cluster import ClusterShape
     from faasmoe.planner.conditions import Setting
     from faasmoe.planner.machine import Machine
     from faasmoe.planner.shape import ModelShape
@@ -124,15 +124,15 @@ class ClusterParameters:
     network: Network = 10.0
     round_trip: RoundTrip = 200.0
 
-    def cluster(self, memory: int) -> Cluster | None:
+    def cluster(self, memory: int) -> ClusterShape | None:
         """The nodes, each with `memory` bytes if nothing else is said. Raises `OptionError` without --nodes."""
-        from faasmoe.planner.cluster import Cluster
+        from faasmoe.planner.cluster import ClusterShape
 
         if self.nodes is None:
             if self.node_memory is not None:
                 raise OptionError(f"--node-memory {self.node_memory}: --nodes says how many there are")
             return None
-        return Cluster(
+        return ClusterShape(
             nodes=self.nodes,
             memory=memory if self.node_memory is None else self.node_memory,
             bandwidth=self.network * 1e9 / 8,

@@ -31,8 +31,10 @@ from faasmoe.cli.tables import WholeTable
 
 if TYPE_CHECKING:
     from faasmoe.planner.activations import RecordedActivations
+    from faasmoe.planner.cluster import ClusterShape
+    from faasmoe.planner.conditions import Conditions
     from faasmoe.planner.plan import Plan
-    from faasmoe.planner.prediction import Conditions, Prediction
+    from faasmoe.planner.prediction import Prediction
     from faasmoe.planner.shape import ModelShape
     from faasmoe.planner.simulation import SimulatedRequests
     from faasmoe.tenancy.prices import Prices
@@ -87,7 +89,7 @@ def plan(
     from faasmoe.planner.shape import shape_of
 
     shape = shape_of(model, dtype, layers, quantize=quantize)
-    given = _conditions(shape, memory, routing, target, table)
+    given = _conditions(shape, memory, routing, target, table, cluster)
     requests = load.requests(tenants, rate, seed, max(setting.keep_alives))
     with Console(stderr=True).status("simulating"):
         result = make_plan(requests, setting.settings(shape), given)
@@ -100,17 +102,23 @@ def plan(
 
 
 def _conditions(
-    shape: ModelShape, memory: int, routing: Path | None, target: MachineParameters, prices: Prices
+    shape: ModelShape,
+    memory: int,
+    routing: Path | None,
+    target: MachineParameters,
+    prices: Prices,
+    cluster: ClusterShape | None,
 ) -> Conditions:
     """What the plan cannot choose. Raises `OptionError` as `_activations` does."""
+    from faasmoe.planner.conditions import Conditions
     from faasmoe.planner.machine import ProcessFootprint
-    from faasmoe.planner.prediction import Conditions
 
     return Conditions(
         shape,
         memory,
         activations=_activations(routing, shape),
         machine=target.machine(),
+        cluster=cluster,
         footprint=ProcessFootprint.here(),
         prices=prices,
     )

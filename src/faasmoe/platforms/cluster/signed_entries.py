@@ -29,7 +29,7 @@ def check_signed(entries: Iterable[CatalogueEntry], verify: Callable[[bytes, byt
     for entry in entries:
         if entry.spec is None:
             continue
-        if not entry.digest:
+        if entry.content is None:
             raise OptionError(
                 f"function {entry.name}: its artifact {entry.spec.artifact} is no file that has a hash"
             )
@@ -38,5 +38,5 @@ def check_signed(entries: Iterable[CatalogueEntry], verify: Callable[[bytes, byt
 
 
 def _content(entry: CatalogueEntry) -> bytes:
-    """What is signed. The same for whoever has read the entry from a message."""
-    return messages.encode((entry.spec, entry.digest))
+    """What is signed: all but where it runs now. The same for whoever has read the entry from a message."""
+    return messages.encode(msgspec.structs.replace(entry, stamp=0, hosts=(), signature=b""))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.agent.agent import NodeAgent
+from faasmoe.platforms.cluster.authority import signing
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
@@ -19,18 +21,21 @@ from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
 from faasmoe.platforms.cluster.signed_entries import PURPOSE, signed
 from faasmoe.platforms.cluster.weights.options import WeightsOptions
 from faasmoe.platforms.local.options import LocalOptions
+from tests import authorities
 from tests.unit.platforms.cluster.ends import Echoes
 
-SECRET = b"0123456789abcdef"
 ADDRESS = NodeAddress("127.0.0.1", 1)
+ARTIFACT = Path(__file__)  # any file
 
 
 class FakePool(Echoes):
     """The embedded platform of the agent, or a client of it."""
 
+    home = Path("/nowhere")  # of those that nobody has told their folder
+
     def __init__(self, options: LocalOptions | None = None, *, folder: Path | None = None) -> None:
         super().__init__()
-        self.folder = folder or Path("/nowhere")
+        self.folder = folder or self.home
         self.deployed: list[str] = []
         self.stopped: list[str] = []
 
@@ -65,6 +70,7 @@ class Told:
     def __init__(self) -> None:
         self.states: list[str] = []  # of the heartbeats, or why the link was left
         self.joins = 0
+        self.retired = False  # when the link was left last
 
     def joined(self, link: NodeLink) -> None:
         link.epoch = 1
@@ -79,14 +85,16 @@ class Told:
 
     def left(self, link: NodeLink) -> None:
         link.epoch = 0
+        self.retired = link.retires
         self.states.append(link.cause)
 
 
 class Dialled:
     """An agent, and how links reach it."""
 
-    def __init__(self, agent: NodeAgent) -> None:
+    def __init__(self, agent: NodeAgent, server: ClusterIdentity) -> None:
         self.agent = agent
+        self.server = server
         self.reachable = True
         self.ends: list[socket.socket] = []  # of links, in the order in which they have connected
 
@@ -95,7 +103,7 @@ class Dialled:
             raise ConnectionRefusedError(111, "Connection refused")
         ours, theirs = socket.socketpair()
         self.agent._greet(theirs, ("a test", 0))
-        self.ends.append(ours)
+        self.ends.append(ours.dup())
         return ours
 
     def link(
@@ -107,7 +115,7 @@ class Dialled:
 
     def entry(self, name: str, stamp: int, *hosts: str, signer: ClusterIdentity | None = None) -> CatalogueEntry:
         """Of a function, signed by the server unless by somebody else."""
-        made = CatalogueEntry(name, stamp, FunctionSpec(name, "m:a", ARTIFACT), FunctionContent(b"A:"), hosts)
+        made = CatalogueEntry(name, stamp, FunctionSpec(name, "m:a", ARTIFACT), FunctionContent(b""), hosts)
         return signed([made], signing.signer((signer or self.server).key(), PURPOSE))[0]
 
 
@@ -116,8 +124,8 @@ def dialled() -> Iterator[Dialled]:
     listener, other = socket.socketpair()
     with TemporaryDirectory() as folder, other:
         node, server = authorities.identity(Path(folder)), authorities.server(Path(folder))
-        pool: Any = partial(FakePool, folder=Path(folder))
-        with NodeAgent("a", listener, node, LocalOptions(), (), WeightsOptions(), pool) as agent:
+        kind: Any = type("Pool", (FakePool,), {"home": Path(folder)})
+        with NodeAgent("a", listener, node, LocalOptions(), (), WeightsOptions(), kind) as agent:
             made = Dialled(agent, server)
             try:
                 yield made

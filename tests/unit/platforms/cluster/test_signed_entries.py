@@ -13,10 +13,12 @@ from faasmoe.errors import OptionError
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.cluster.authority.signing import signer, verifier
 from faasmoe.platforms.cluster.protocol import messages
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry, Install
 from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed, signed
 from tests import authorities
 
+CONTENT = FunctionContent(b"artifact")
 SPEC = FunctionSpec("f", "m:a", Path("/a"), memory=7, files=(FileRange(Path("/w"), 0, 10),), keep_alive=3)
 
 
@@ -25,11 +27,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cluster")
 
 
-def entry(folder: Path, spec: FunctionSpec | None = SPEC, digest: str = "d") -> CatalogueEntry:
+def entry(
+    folder: Path, spec: FunctionSpec | None = SPEC, content: FunctionContent | None = CONTENT
+) -> CatalogueEntry:
     """A signed entry, as it arrives."""
     name = spec.name if spec else "f"
     (made,) = signed(
-        [CatalogueEntry(name, 1, spec, digest, ("a",))], signer(authorities.server(folder).key(), PURPOSE)
+        [CatalogueEntry(name, 1, spec, content, ("a",))], signer(authorities.server(folder).key(), PURPOSE)
     )
     asked = messages.read_asked(memoryview(messages.encode(Install((made,)))))
     assert isinstance(asked, Install)
@@ -67,7 +71,7 @@ def test_another_function_than_was_signed_is_refused(folder: Path, change: dict[
 def test_another_artifact_name_or_signer_is_refused(folder: Path, tmp_path: Path) -> None:
     made = entry(folder)
     for false in (
-        msgspec.structs.replace(made, digest="e"),
+        msgspec.structs.replace(made, content=FunctionContent(b"other")),
         msgspec.structs.replace(made, name="g"),
         msgspec.structs.replace(made, signature=b""),
         entry(tmp_path),
@@ -78,4 +82,4 @@ def test_another_artifact_name_or_signer_is_refused(folder: Path, tmp_path: Path
 
 def test_an_artifact_without_a_hash_is_refused(folder: Path) -> None:
     with pytest.raises(OptionError, match="function f: its artifact /a is no file that has a hash"):
-        check(folder, entry(folder, digest=""))
+        check(folder, entry(folder, content=None))

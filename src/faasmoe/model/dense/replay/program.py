@@ -34,7 +34,7 @@ class NotRecorded(ValueError):
     """Operations that cannot be run from a list."""
 
 
-class _Run(Enum):
+class RunMode(Enum):
     """How operations are run."""
 
     WHOLE = auto()  # as few calls as possible
@@ -70,8 +70,8 @@ class Program:
         self._kept: list[Tensor] = []  # that steps read, beside those in the arena
         self._bound: list[_Bound] = []
         self._prepare: list[Action] = []
-        self._actions = self._segment(operations, how=_Run.WHOLE)
-        self._checked: list[Action] | None = self._segment(operations, how=_Run.APART)  # until it has been
+        self._actions = self._segment(operations, how=RunMode.WHOLE)
+        self._checked: list[Action] | None = self._segment(operations, how=RunMode.APART)  # until it has been
 
     @property
     def checked(self) -> bool:
@@ -115,7 +115,7 @@ class Program:
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given)
 
-    def _segment(self, operations: Sequence[Operation], how: _Run) -> list[Action]:
+    def _segment(self, operations: Sequence[Operation], how: RunMode) -> list[Action]:
         actions: list[Action] = []
         rows: list[Row] = []
 
@@ -127,7 +127,7 @@ class Program:
         for recorded in operations:
             operation = self._moved(recorded)
             steps, action = self._run_by(operation, recorded, how)
-            rows += [_alone(row) if how is _Run.ALONE else row for row in steps]
+            rows += [_alone(row) if how is RunMode.ALONE else row for row in steps]
             if steps:
                 self._kept += [tensor for tensor in recorded.taken() if not self._arena.holds(tensor)]
             if action is not None:
@@ -136,7 +136,9 @@ class Program:
         end_rows()
         return actions
 
-    def _run_by(self, operation: Operation, recorded: Operation, how: _Run) -> tuple[Sequence[Row], Action | None]:
+    def _run_by(
+        self, operation: Operation, recorded: Operation, how: RunMode
+    ) -> tuple[Sequence[Row], Action | None]:
         """Steps that do it, or else an action; neither if there is nothing to do."""
         function = operation.function
         if isinstance(function, Kernel):
@@ -144,7 +146,7 @@ class Program:
         if not isinstance(function, Boundary):
             steps = steps_of(operation) if self._computes(recorded) else []
             return steps or [], _action(operation) if steps is None else None
-        if how is _Run.WHOLE and (step := function.step(operation.arguments, operation.results[0])) is not None:
+        if how is RunMode.WHOLE and (step := function.step(operation.arguments, operation.results[0])) is not None:
             self._prepare.append(step.prepare)
             return [step.row], None
         return [], self._bind(operation)
@@ -169,7 +171,7 @@ class Program:
 
     def _bind(self, operation: Operation) -> Action:
         alone, after = (
-            partial(_run_all, self._segment(operation.beside, each)) for each in (_Run.ALONE, _Run.WHOLE)
+            partial(_run_all, self._segment(operation.beside, each)) for each in (RunMode.ALONE, RunMode.WHOLE)
         )
         tensors, (result,) = list(operation.arguments), operation.results
         run: Action = operation.function.bound(tensors, result, alone, after)

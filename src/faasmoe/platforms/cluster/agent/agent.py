@@ -22,6 +22,7 @@ from faasmoe.platforms.cluster.agent.orders import NodeOrders
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.protocol.connection import Connection
+from faasmoe.platforms.cluster.protocol.frame import Outgoing
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
@@ -31,11 +32,14 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Hello,
     Install,
     NodeReport,
+    ReadPiece,
     Traffic,
     Welcome,
     Willingness,
 )
 from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
+from faasmoe.platforms.cluster.weights import own_pieces
+from faasmoe.platforms.cluster.weights.options import WeightsOptions
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
 from faasmoe.platforms.local.protocol.wire import Lost
@@ -65,6 +69,8 @@ class NodeAgent(Closeable):
         identity: ClusterIdentity,
         options: LocalOptions,
         preload: Sequence[str],
+        weights: WeightsOptions,
+        platform: type[LocalPlatform] = LocalPlatform,
     ) -> None:
         """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
 
@@ -74,9 +80,12 @@ class NodeAgent(Closeable):
         self.incarnation = uuid.uuid4().hex
         self._listener = listener
         self._identity = identity
-        self._platform = LocalPlatform(replace(options, preload=tuple(preload)))
+        self._clients = platform
+        self._platform = platform(replace(options, preload=tuple(preload)))
         self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
-        self._orders = NodeOrders(name, self._platform, self.report)
+        self._orders = NodeOrders(
+            name, self._platform, self._platform.folder / "artifacts", weights.finder(), self.report
+        )
         self._claim = NodeClaim()
         self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
         self._guests: set[Guest] = set()
@@ -187,13 +196,16 @@ class NodeAgent(Closeable):
     def _host(self, guest: Guest) -> None:
         """Serve an admitted client until it is gone. Raises `Lost`."""
         if guest.hello.lane == "calls":
-            with LocalPlatform(folder=self._platform.folder) as pool:
-                guest = replace(guest, batches=(batches := Batches(guest.connection, pool, self._draining.is_set)))
-                with self._staying(guest):
+            with self._clients(folder=self._platform.folder) as pool:
+                lacks = self._orders.weights.lacks
+                batches = Batches(guest.connection, pool, lambda: self._state == "drained", lacks)
+                with self._staying(replace(guest, batches=batches)):
                     batches.serve()
         with self._staying(guest):
             if guest.hello.lane == "beat":
                 self._beat(guest.connection)
+            if guest.hello.lane == "weights":
+                self._orders.weights.serve(guest.connection)
             self._take_orders(guest)
 
     @contextmanager
@@ -225,6 +237,10 @@ class NodeAgent(Closeable):
             asked = guest.connection.asked(None)
             if not guest.hello.pool and not isinstance(asked, _WATCHES):
                 raise Lost(f"{type(asked).__name__} of a client without a pool")
+            if isinstance(asked, ReadPiece):
+                piece = Outgoing(own_pieces.answer(self._orders.weights, asked))
+                guest.connection.push(piece, time.monotonic() + _REPLY_SECONDS)
+                continue
             try:
                 if isinstance(asked, Install):
                     check_signed(asked.entries, verify)
@@ -246,8 +262,16 @@ class NodeAgent(Closeable):
     def report(self) -> NodeReport:
         """The state of the node."""
         with self._lock:
-            traffic = sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
-        return NodeReport(pool=self._platform.status(), traffic=traffic, weights=self._orders.weights.report())
+            traffic, work = self._traffic(), Counter(self._work)
+            for guest in self._guests:
+                work.update(guest.batches.work.copy() if guest.batches else {})
+        return NodeReport(
+            state=self._state_now(),
+            pool=self._platform.status(),
+            traffic=traffic,
+            work=dict(work),
+            weights=self._orders.weights.report(),
+        )
 
     def close(self) -> None:
         """End all connections and the embedded platform. May be called twice."""

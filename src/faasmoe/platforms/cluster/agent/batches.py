@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import NoReturn
 
 from faasmoe.errors import ServingError, UserError
@@ -83,12 +84,17 @@ class Batches:
         if self._draining():
             self._fail(_DRAINING)
             return
+        if failure := self._lacks(call.function for call in layout.calls):
+            self._fail(failure)
+            return
         deadline = time.monotonic() + layout.seconds
         try:
             replies = self._platform.invoke_many(layout.calls, deadline, layout.shared)
         except (ServingError, UserError) as error:
             self._fail(Failure.of(error))
         else:
+            for call in layout.calls:
+                self.work[call.function] = self.work.get(call.function, 0.0) + call.work
             self._reply(frame.number, replies)
 
     def _lay_out(self, head: bytes, body: int) -> _Layout:
@@ -117,6 +123,8 @@ class Batches:
         data = replies.data
         head = messages.encode(BatchReplies(list(map(len, data)), replies.busy, replies.memory))
         self._answered += len(data)
+        self._busy += sum(replies.busy)
+        self._busy_gb += sum(map(mul, replies.busy, replies.memory)) / 1e9
         self._send(framed(FrameKind.REPLIES, head, data, number))
 
     def _fail(self, failure: Failure) -> None:

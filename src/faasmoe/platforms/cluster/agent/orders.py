@@ -33,10 +33,7 @@ from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.closeable import Closeable
 
 _FETCH_SECONDS = 100.0  # that an order to prewarm waits for weights; its client waits for 120
-
-LEAVE = (
-    1.0  # seconds that an instance stays when its function has moved: other clients are told after four heartbeats
-)
+LEAVE = 1.0  # seconds that an instance of a function that has moved stays: other clients learn it by heartbeats
 
 
 class NodeOrders(Closeable):
@@ -52,6 +49,7 @@ class NodeOrders(Closeable):
         folder: Path,
         finder: WeightsFinder,
         report: Callable[[], NodeReport],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stamp = 0  # of the newest entry in the catalogue
         self.drains = False  # a client wants all functions to move elsewhere
@@ -61,6 +59,7 @@ class NodeOrders(Closeable):
         self._catalogue = Catalogue()
         self._clock = clock
         self._lock = threading.Lock()  # of the catalogue
+        self._leaving: dict[str, float] = {}  # functions that the node hosts no more, and when they stop
         self.weights = NodeWeights(node, folder, finder, self._placed, self._gone)
 
     def answer(self, asked: Asked) -> Answered:
@@ -98,8 +97,25 @@ class NodeOrders(Closeable):
         with self._lock:
             names = list(self._catalogue.functions())
             self._platform.remove(names)
-            self._catalogue, self.stamp = Catalogue(), 0
+            self._catalogue, self.stamp, self.drains = Catalogue(), 0, False
+            self._leaving.clear()
         self.weights.forget(names)
+
+    def hosts_any(self) -> bool:
+        """Whether the node is to run any function."""
+        with self._lock:
+            return any(self._node in entry.hosts for entry in self._catalogue.functions().values())
+
+    def tick(self) -> None:
+        """Stop what has left the node `LEAVE` ago, unless it has come back."""
+        with self._lock:
+            due = [name for name, until in self._leaving.items() if self._clock() >= until]
+            functions = self._catalogue.functions()
+            gone = [name for name in due if name in functions and self._node not in functions[name].hosts]
+            for name in due:
+                del self._leaving[name]
+            if gone:
+                self._platform.stop(gone)
 
     def _install(self, entries: Iterable[CatalogueEntry]) -> None:
         entries = list(entries)

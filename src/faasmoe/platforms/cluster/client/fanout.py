@@ -121,8 +121,8 @@ class ClusterFanout:
         for name, link in callable_.items():
             if self._links.get(name) is None or self._table.epoch(name) != link.epoch:
                 self._table.take_in(name, link.epoch, float(link.cores))
-        self._links = ready
-        self._table.route(self._lacking.routed(membership.hosts, ready.keys()))
+        self._links = callable_
+        self._table.route(self._lacking.routed(membership.hosts, callable_.keys()))
 
     def _send(self, link: NodeLink, its: list[int]) -> None:
         """Raises `Lost`."""
@@ -254,7 +254,7 @@ class ClusterFanout:
                 raise hopeless[1].error_of(self._membership.platform, hopeless[0])
             hosts = self._membership.hosts.get(function, ())
             if substitute := self._lacking.substitute(function, hosts, ready):
-                self._lacking.note(substitute, _asked(function))
+                self._lacking.asked(substitute, function)
                 self._orders.prepare(self._links[substitute], function)
 
     def _forget(self, fd: int) -> None:

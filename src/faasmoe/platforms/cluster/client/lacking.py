@@ -36,6 +36,12 @@ class LackingWeights:
             self._answers.setdefault(function, {})[node] = _Answer(until, failure)
         self._again = 0.0
 
+    def asked(self, node: str, function: str) -> None:
+        """A node was asked to get a function's weights: they are under way there."""
+        self.note(
+            node, Failure(kind="weights", cause="", function=function, error="under way", lacking=(function,))
+        )
+
     def routed(
         self, hosts: Mapping[str, tuple[str, ...]], ready: Collection[str]
     ) -> Mapping[str, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -15,8 +14,8 @@ from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT
-from faasmoe.platforms.cluster.protocol import handshake
-from faasmoe.platforms.cluster.protocol.connection import Connection, expected, prepare
+from faasmoe.platforms.cluster.protocol.connection import Connection, expected
+from faasmoe.platforms.cluster.protocol.dialling import Dial, connect, dial
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import (
@@ -35,7 +34,6 @@ from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.backoff import Backoff
 
-_CONNECT_SECONDS = 1.0  # for a connection and its handshake
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
 _SMOOTHING = 0.2  # weight of the last heartbeat in the round trip
 
@@ -58,23 +56,6 @@ class Watcher(Protocol):
         """The node is lost, or was not reached; `cause` says why."""
 
 
-def connect(address: NodeAddress, credentials: Credentials, lane: Lane) -> tuple[Connection, Challenge, Welcome]:
-    """A connection to an agent, and what that tells of itself. Raises `Lost`."""
-    deadline = time.monotonic() + _CONNECT_SECONDS
-    try:
-        sock = socket.create_connection((address.host, address.port), _CONNECT_SECONDS)
-    except OSError as error:
-        raise Lost(f"it cannot be reached: {error.strerror or error}") from error
-    connection = Connection(sock, MOST_HEAD)
-    try:
-        prepare(sock)
-        challenge, welcome = handshake.greet(connection, credentials, lane, deadline)
-    except BaseException:
-        connection.close()
-        raise
-    return connection, challenge, welcome
-
-
 class NodeLink:
     """Any thread may use it, but for `take` and `give_back`, which are for the thread that calls functions."""
 
@@ -83,7 +64,7 @@ class NodeLink:
         address: NodeAddress,
         credentials: Credentials,
         watcher: Watcher,
-        dial: Callable[[NodeAddress, float], socket.socket] | None = None,
+        dial: Dial = dial,
     ) -> None:
         """`dial` connects to an address within some seconds, by default over TCP. Raises `OSError`."""
         self.address = address
@@ -97,7 +78,7 @@ class NodeLink:
         self.refused = False  # the cause is one that somebody has to mend
         self._credentials = credentials
         self._watcher = watcher
-        self._dial = dial or _dial
+        self._dial = dial
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
@@ -216,22 +197,7 @@ class NodeLink:
             self._spare.pop().close()
 
     def _connect(self, lane: Lane) -> tuple[Connection, Peer, Welcome]:
-        deadline = time.monotonic() + _CONNECT_SECONDS
-        try:
-            sock = socket.create_connection((self.address.host, self.address.port), _CONNECT_SECONDS)
-        except OSError as error:
-            raise Lost(f"it cannot be reached: {error.strerror or error}") from error
-        prepare(sock)
-        try:
-            connection = handshake.secure(sock, self._credentials.identity, deadline, serving=False)
-        except OptionError as error:
-            sock.close()
-            raise LinkRefused(str(error)) from error
-        try:
-            peer, welcome = handshake.greet(connection, self._credentials, lane, deadline)
-        except BaseException:
-            connection.close()
-            raise
+        connection, peer, welcome = connect(self.address, self._credentials, lane, self._dial)
         with self._lock:
             self._open.add(connection)
         if self._closed.is_set():
@@ -297,13 +263,3 @@ class NodeLink:
 
     def _measure(self, seconds: float) -> None:
         self.round_trip += (seconds - self.round_trip) * (_SMOOTHING if self.round_trip else 1.0)
-
-
-def _dial(address: NodeAddress, seconds: float) -> socket.socket:
-    sock = socket.create_connection((address.host, address.port), seconds)
-    try:
-        prepare(sock)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -10,7 +10,8 @@ from typing import TypeVar
 from faasmoe.errors import OptionError, PlatformError, ServingError, UnknownFunction, UserError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.client.link import NodeLink
-from faasmoe.platforms.cluster.client.membership import ORDER_SECONDS, Membership
+from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.client.steward import ORDER_SECONDS
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
@@ -25,6 +26,8 @@ from faasmoe.platforms.cluster.protocol.messages import (
     PrewarmFunctions,
 )
 from faasmoe.platforms.cluster.signed_entries import signed
+from faasmoe.platforms.cluster.weights.contents import contents_of
+from faasmoe.platforms.cluster.weights.digest_book import DigestBook
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _M = TypeVar("_M", bound=ClusterMessage)
@@ -41,7 +44,7 @@ class ClusterOrders:
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
         """See `Platform.deploy`. What a node refuses is deployed on none."""
         pairs = list(zip(specs, contents_of(specs, DigestBook.of_user()), strict=True))
-        before = self._membership.functions()
+        before = list(self._membership.hosts)
         entries = self._membership.enter(lambda catalogue: signed(catalogue.deployed(pairs), self._sign))
         try:
             self.everywhere(Install(tuple(entries)))
@@ -103,6 +106,29 @@ class ClusterOrders:
                 link.ask(PrewarmFunctions((function,)), Finished, ORDER_SECONDS)
 
         threading.Thread(target=ask, name="prepare", daemon=True).start()
+
+    def drain(self, node: str, wanted: bool) -> None:
+        """Have all functions leave a node, or let them come again. Raises `OptionError` if it is not there."""
+        self._raise(self._link(node).ask(DrainNode(wanted), Finished, ORDER_SECONDS), node)
+
+    def left_on(self, node: str) -> list[str]:
+        """Names of the functions that a node hosts, or has an instance of. Raises `OptionError`, `PlatformError`."""
+        report = self._raise(self._link(node).ask(AskNode(), NodeReport, ORDER_SECONDS), node)
+        hosted = {name for name, hosts in self._membership.hosts.items() if node in hosts}
+        return sorted(hosted | {function.name for function in report.pool.functions if function.instances})
+
+    def _link(self, node: str) -> NodeLink:
+        there = {link.name: link for link in self._membership.present()}
+        if node not in there:
+            raise OptionError(
+                f"no node {node} is there; those of the cluster are {', '.join(there) or 'all lost'}"
+            )
+        return there[node]
+
+    def _raise(self, answer: _M | Failure, node: str) -> _M:
+        if isinstance(answer, Failure):
+            raise answer.error_of(self._membership.platform, node)
+        return answer
 
     def reports(self) -> list[tuple[NodeLink, NodeReport]]:
         """What the nodes that are there tell of themselves."""

@@ -27,6 +27,8 @@ from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
 from faasmoe.platforms.cluster.client.rebalancer import Rebalancer
 from faasmoe.platforms.cluster.client.status import joined
+from faasmoe.platforms.cluster.client.steward import Steward
+from faasmoe.platforms.cluster.client.supply import WeightSupply
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
 from faasmoe.platforms.cluster.signed_entries import PURPOSE
@@ -62,10 +64,9 @@ class ClusterPlatform(Closeable):
         self.membership.set_nodes(pool.nodes)
         self._lookout = Lookout(discovery, pool.nodes, self._set_nodes)
         self.orders = ClusterOrders(self.membership, signer(identity.key(), PURPOSE))
+        self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
         self._fanout = ClusterFanout(self.membership, self.orders)
         self._supply = WeightSupply(self.membership, credentials) if credentials.head else None
-        self._reports: dict[str, PoolStatus] = {}  # the last one of each agent, by incarnation
-        self._reporting = threading.Lock()
         try:
             if self._run_folder:
                 with writing(self.folder):
@@ -145,6 +146,10 @@ class ClusterPlatform(Closeable):
 
     def close(self) -> None:
         """See `Platform.close`."""
+        if self._supply:
+            self._supply.close()
+        self.rebalancer.close()
+        self._steward.close()
         self.membership.close()
         self._lookout.close()  # the discovery may end the nodes
         if self._run_folder:

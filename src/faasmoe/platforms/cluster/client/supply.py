@@ -16,10 +16,12 @@ from typing import NoReturn
 import msgspec
 
 from faasmoe.platforms.cluster.addresses import NodeAddress
-from faasmoe.platforms.cluster.client.link import NodeLink, connect
+from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.client.peers import Elsewhere, WeightPeers
 from faasmoe.platforms.cluster.protocol.connection import Connection
-from faasmoe.platforms.cluster.protocol.content import PIECE
+from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent, WeightPiece
+from faasmoe.platforms.cluster.protocol.dialling import connect
 from faasmoe.platforms.cluster.protocol.frame import FrameKind, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import AskPieces, CatalogueEntry, NoPieces
@@ -62,7 +64,8 @@ class WeightSupply(Closeable):
                 with self._lock:
                     self._serving[link.address] = connection
                 if not self._closed.is_set():
-                    PieceSender(connection, self._membership.catalogue.entries).serve()
+                    peers = WeightPeers(self._membership, self._credentials, link.name)
+                    PieceSender(connection, self._membership.catalogue.entries, peers.read).serve()
             finally:
                 connection.close()
         except LinkRefused as error:
@@ -86,11 +89,17 @@ class WeightSupply(Closeable):
 
 
 class PieceSender:
-    """The head's end of a connection for weights. `entries` are those of the catalogue."""
+    """The head's end of a connection for weights.
 
-    def __init__(self, connection: Connection, entries: Mapping[str, CatalogueEntry]) -> None:
+    `entries` are those of the catalogue. `elsewhere` reads pieces that the server's own files do not have any more.
+    """
+
+    def __init__(
+        self, connection: Connection, entries: Mapping[str, CatalogueEntry], elsewhere: Elsewhere
+    ) -> None:
         self._connection = connection
         self._entries = entries
+        self._elsewhere = elsewhere
         self._room = memoryview(bytearray(PIECE))
 
     def serve(self) -> NoReturn:
@@ -115,14 +124,13 @@ class PieceSender:
             for number in asked.pieces:
                 if not 0 <= number < len(pieces):
                     raise LookupError(f"the function has no piece {number}")
-                piece, path = pieces[number], Path(content.files[pieces[number].file].path)
-                room = self._room[: piece.length]
-                try:
-                    if piece.file not in files:
-                        files[piece.file] = stack.enter_context(OpenFile(path))
-                    files[piece.file].read(piece.offset, room)
-                except OSError as error:
-                    raise OSError(error.errno, f"{path} cannot be read: {error.strerror}") from error
+                room = self._room[: pieces[number].length]
+                if not (asked.again and self._elsewhere(asked.function, content, number, room)):
+                    try:
+                        _read(content, pieces[number], room, files, stack)
+                    except OSError:
+                        if not self._elsewhere(asked.function, content, number, room):
+                            raise
                 head = msgspec.msgpack.encode(number)
                 self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
 
@@ -136,6 +144,19 @@ class PieceSender:
             if time.monotonic() > until:
                 raise LookupError("the function was removed, or deployed with other contents, meanwhile")
             time.sleep(_LEARN_TICK)
+
+
+def _read(
+    content: FunctionContent, piece: WeightPiece, room: memoryview, files: dict[int, OpenFile], stack: ExitStack
+) -> None:
+    """Read a piece of the server's own file, which is opened once. Raises `OSError` that names it."""
+    path = Path(content.files[piece.file].path)
+    try:
+        if piece.file not in files:
+            files[piece.file] = stack.enter_context(OpenFile(path))
+        files[piece.file].read(piece.offset, room)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be read: {error.strerror}") from error
 
 
 def _soon() -> float:

@@ -37,7 +37,7 @@ class FrameKind(IntEnum):
     PIECE = 4
 
 
-_LAST_KIND = int(FrameKind.REPLIES)
+_LAST_KIND = int(FrameKind.PIECE)
 _new = tuple.__new__  # of what was just unpacked: a named tuple's own checks cost as much as the rest
 
 

@@ -32,6 +32,7 @@ from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.msgpack import decode
 
 Lane = Literal["beat", "orders", "calls", "weights"]
+Willingness = Literal["ready", "draining", "drained"]  # see `NodeState`
 FailureKind = Literal["function", "unknown", "deadline", "option", "draining", "weights", "platform"]
 
 
@@ -169,6 +170,7 @@ class NodeReport(ClusterMessage, frozen=True, kw_only=True):
     state: Willingness
     pool: PoolStatus
     traffic: Traffic
+    work: dict[str, float]  # of the calls that were answered, by function; see `Call.work`
     weights: WeightsReport = WeightsReport()
 
 
@@ -182,6 +184,14 @@ class AskPieces(ClusterMessage, frozen=True, kw_only=True):
     digest: str  # of the content, for it may have been deployed anew
     pieces: tuple[int, ...]  # numbers in `FunctionContent.pieces`
     again: bool = False  # they came with wrong bytes before
+
+
+class ReadPiece(ClusterMessage, frozen=True):
+    """To an agent: send a piece of weights that the node has. Answered by a frame of kind PIECE, or by `Failure`."""
+
+    function: str
+    digest: str  # of the content
+    piece: int  # number in `FunctionContent.pieces`
 
 
 class NoPieces(ClusterMessage, frozen=True):
@@ -231,9 +241,9 @@ class Failure(ClusterMessage, frozen=True, kw_only=True):
         return PlatformError(platform, self.function, where)
 
 
-Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | AskNode
-Asked = Hello | Beat | Order
-Answered = Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure
+Order = Install | AskCatalogue | StopFunctions | PrewarmFunctions | CheckFits | DrainNode | AskNode
+Asked = Hello | Beat | Order | ReadPiece | NoPieces
+Answered = Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeReport | Failure | AskPieces
 
 _M = TypeVar("_M")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -12,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faasmoe.errors import OptionError
-from faasmoe.platforms.base import FileRange, FunctionSpec
+from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry, Failure, WeightsReport
-from faasmoe.platforms.cluster.weights import file_table
+from faasmoe.platforms.cluster.weights.artifacts import NodeArtifacts
 from faasmoe.platforms.cluster.weights.cache import CacheEntry, CacheFull
 from faasmoe.platforms.cluster.weights.finder import FoundWeights, WeightsFinder
 from faasmoe.platforms.cluster.weights.piece_lane import PieceLane, PiecesRefused
@@ -60,7 +59,7 @@ class NodeWeights(Closeable):
         gone: Callable[[str], None],
     ) -> None:
         self._node = node
-        self._folder = folder
+        self._artifacts = NodeArtifacts(folder)
         self._finder = finder
         self._placed, self._gone = placed, gone
         self._functions: dict[str, _Function] = {}
@@ -145,6 +144,13 @@ class NodeWeights(Closeable):
             lacking = [f for f in self._functions.values() if f.hosted and not f.placed]
             received = self._received + (self._lane.received if self._lane else 0)
             return WeightsReport(len(lacking), received, next((f.cause for f in lacking if f.cause), ""))
+
+    def placed(self, name: str, digest: str) -> tuple[FunctionSpec, FunctionContent] | None:
+        """A function whose content has this digest, as this node has it, if its weights are here."""
+        with self._changed:
+            function = self._functions.get(name)
+            there = function is not None and function.placed and function.content.digest == digest
+            return (function.spec, function.content) if function and there else None
 
     def serve(self, connection: Connection) -> None:
         """Fetch over this connection until it ends, or another one comes. Raises `Lost`."""
@@ -236,8 +242,7 @@ class NodeWeights(Closeable):
 
     def _settle(self, name: str, function: _Function, found: FoundWeights) -> None:
         """The weights are there: say so in the artifact, and to the platform."""
-        function.spec = self._written(function, found)
-        function.entry = found.entry
+        self._take(function, found)
         with self._changed:
             current = self._functions.get(name) is function
         if current:
@@ -260,35 +265,22 @@ class NodeWeights(Closeable):
         _release(function)
         return True
 
-    # Artifacts
-
     def _make(self, name: str, spec: FunctionSpec, content: FunctionContent, hosted: bool) -> _Function:
         """A function that is new here. It is placed at once if its weights are known to be here."""
         if not content.whole():
             raise OptionError(f"function {name}: the digests of its weights do not fit its files")
-        mark = hashlib.sha256(f"{name} {content.digest}".encode()).hexdigest()[:32]
-        own = replace(spec, artifact=self._folder / mark, files=())
-        function = _Function(spec=own, content=content)
+        function = _Function(spec=self._artifacts.named(spec, content), content=content)
         found = self._finder.known(content)
         if found and found.entry and not hosted:
             found.entry.close()  # it may be removed when there is no room
         elif found:
-            function.spec, function.entry, function.placed = self._written(function, found), found.entry, True
+            self._take(function, found)
+            function.placed = True
         return function
 
-    def _written(self, function: _Function, found: FoundWeights) -> FunctionSpec:
-        """Write the artifact. Returns the function with the files that it maps here."""
-        content, path = function.content, function.spec.artifact
-        text = file_table.joined(content.artifact, found.rows) if content.files else content.artifact
-        draft = path.with_suffix(".new")
-        try:
-            self._folder.mkdir(exist_ok=True)
-            draft.write_bytes(text)
-            draft.replace(path)  # in one instant: an instance may be reading it
-        except OSError as error:
-            raise OptionError(f"{path} cannot be written on node {self._node}: {error.strerror}") from error
-        ranges = (FileRange(Path(found.rows[r.file].path), r.offset, r.length) for r in content.ranges)
-        return replace(function.spec, files=tuple(ranges))
+    def _take(self, function: _Function, found: FoundWeights) -> None:
+        function.spec = self._artifacts.write(function.spec, function.content, found.rows)
+        function.entry = found.entry
 
 
 def _release(function: _Function) -> None:

@@ -24,6 +24,7 @@ from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.authority import authority as authorities
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.protocol.connection import address_of, bound
+from faasmoe.platforms.cluster.weights.options import WeightsOptions
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.ray.messages import (
     LARGEST_PACKET,
@@ -100,7 +101,7 @@ def _run(order: AgentOrder, channel: socket.socket, successor: socket.socket, ra
     options = replace(LocalOptions.from_json(order.settings.local_options), memory_budget=order.memory)
     with RunFolder() as folder, bound(NodeAddress(order.host, 0), "the node's address") as listener:
         identity = ClusterIdentity(folder.path / "identity")
-        with NodeAgent(order.name, listener, identity, options, order.settings.preload) as agent:
+        with NodeAgent(order.name, listener, identity, options, order.settings.preload, WeightsOptions()) as agent:
             _tell(channel, AgentReady())
             _Service(agent, identity, channel, listener).run(successor, raylet)
 

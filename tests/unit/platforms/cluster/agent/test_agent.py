@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from faasmoe.platforms.cluster.client.link import NodeLink
@@ -24,7 +25,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     NodeReport,
 )
 from faasmoe.platforms.local.protocol.wire import Lost
-from tests.unit.platforms.cluster.agents import Dialled, Told, dialled, entry
+from tests.unit.platforms.cluster.agents import ADDRESS, Dialled, Told, dialled
 from tests.waiting import wait_until
 
 
@@ -52,7 +53,7 @@ def link(there: Dialled, told: Told) -> Iterator[NodeLink]:
 def call(link: NodeLink, function: str, work: float) -> bytes:
     """One call in a batch of its own. Returns its reply, or the kind of failure."""
     connection = link.take()
-    batch = CallBatch(1, 5.0, [BatchCall(function, 2, 100, work)])
+    batch = CallBatch(5.0, [BatchCall(function, 2, 100, work)])
     connection.push(Outgoing(framed(FrameKind.BATCH, messages.encode(batch), [b"hi"])), time.monotonic() + 5)
     frame = connection.frame(time.monotonic() + 5)
     if frame.kind == FrameKind.MESSAGE:
@@ -90,7 +91,7 @@ def test_work_is_counted_by_function_whoever_calls_and_also_when_it_has_gone(
 
 
 def test_heartbeats_tell_what_clients_have_to_know(there: Dialled, link: NodeLink, told: Told) -> None:
-    link.ask(Install((entry("f", 4, "a"),)), Finished, 5.0)
+    link.ask(Install((there.entry("f", 4, "a"),)), Finished, 5.0)
     call(link, "f", 1.0)
     assert wait_until(lambda: (told.last.stamp, told.last.traffic.calls) == (4, 1))
     for wanted, state in ((True, "draining"), (False, "ready")):
@@ -102,13 +103,13 @@ def test_heartbeats_tell_what_clients_have_to_know(there: Dialled, link: NodeLin
 def test_a_node_that_is_to_end_is_called_until_its_functions_have_moved(
     there: Dialled, link: NodeLink, told: Told
 ) -> None:
-    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
     ending = threading.Thread(target=there.agent.drain, args=(60.0,))
     ending.start()
     assert wait_until(lambda: told.states[-1] == "draining")
     assert call(link, "f", 1.0) == b"hi"
     assert ending.is_alive()
-    link.ask(Install((entry("f", 2, "b"),)), Finished, 5.0)
+    link.ask(Install((there.entry("f", 2, "b"),)), Finished, 5.0)
     ending.join(10)
     assert not ending.is_alive()
     assert call(link, "f", 1.0) == b"draining"
@@ -116,13 +117,13 @@ def test_a_node_that_is_to_end_is_called_until_its_functions_have_moved(
 
 
 def test_a_node_that_is_to_end_does_not_wait_for_ever(there: Dialled, link: NodeLink) -> None:
-    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
     there.agent.drain(0.2)
     assert call(link, "f", 1.0) == b"draining"
 
 
 def test_a_node_without_a_server_ends_at_once(there: Dialled, link: NodeLink) -> None:
-    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
     link.close()
     assert wait_until(lambda: not there.agent._claim.headed)
     began = time.monotonic()
@@ -131,7 +132,7 @@ def test_a_node_without_a_server_ends_at_once(there: Dialled, link: NodeLink) ->
 
 
 def test_another_head_is_refused_and_takes_over_when_the_first_has_gone(there: Dialled, link: NodeLink) -> None:
-    link.ask(Install((entry("f", 1, "a"),)), Finished, 5.0)
+    link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
     told = Told()
     other = there.link(told, pool="q")
     other.start()

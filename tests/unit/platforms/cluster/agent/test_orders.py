@@ -9,7 +9,7 @@ import pytest
 
 from faasmoe.errors import UnknownFunction
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
-from faasmoe.platforms.cluster.agent.orders import NodeOrders
+from faasmoe.platforms.cluster.agent.orders import LEAVE, NodeOrders
 from faasmoe.platforms.cluster.protocol.content import ContentFile, ContentRange, FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
@@ -63,10 +63,15 @@ def platform() -> Recorded:
 
 
 @pytest.fixture
-def orders(platform: Recorded, tmp_path: Path) -> Iterator[NodeOrders]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def orders(platform: Recorded, clock: Clock, tmp_path: Path) -> Iterator[NodeOrders]:
     book = DigestBook(tmp_path / "digests")
     finder = WeightsFinder(WeightSearch([], book), WeightsCache(tmp_path / "cache"), book)
-    with NodeOrders("a", platform, tmp_path / "artifacts", finder, lambda: REPORT) as orders:
+    with NodeOrders("a", platform, tmp_path / "artifacts", finder, lambda: REPORT, clock) as orders:
         yield orders
 
 
@@ -102,6 +107,30 @@ def test_a_function_that_moves_away_is_stopped_when_clients_have_heard_of_it(
     orders.tick()
     orders.tick()
     assert platform.stopped == ["f"]
+
+
+def test_a_function_that_has_come_back_or_is_removed_is_not_stopped(
+    orders: NodeOrders, platform: Recorded, clock: Clock
+) -> None:
+    orders.answer(Install((entry("f", 1), entry("g", 1))))
+    orders.answer(Install((entry("f", 2, ("b",)), entry("g", 2, ("b",)))))
+    orders.answer(Install((entry("f", 3), entry("g", 3, there=False))))
+    clock.now += LEAVE
+    orders.tick()
+    assert platform.stopped == []
+
+
+def test_a_node_knows_whether_it_hosts_anything_and_is_to_drain(orders: NodeOrders) -> None:
+    assert not orders.hosts_any()
+    orders.answer(Install((entry("f", 1, ("a", "b")),)))
+    assert orders.hosts_any()
+    orders.answer(Install((entry("f", 2, ("b",)),)))
+    assert not orders.hosts_any()
+    for wanted in (True, False, True):
+        assert orders.answer(DrainNode(wanted)) == Finished()
+        assert orders.drains == wanted
+    orders.clear()
+    assert not orders.drains
 
 
 def test_an_artifact_is_written_on_the_node(orders: NodeOrders, platform: Recorded) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from faasmoe.platforms.base import FunctionSpec
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.steward import Steward
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
@@ -18,7 +19,9 @@ class Members(Membership):
 
     def __init__(self, head: bool = True) -> None:
         self.clock = Clock()
-        super().__init__("nodes", Credentials(secret=b"", pool="p", head=head), FakeLink, self.clock)
+        super().__init__(
+            "nodes", Credentials(identity=ClusterIdentity(Path()), pool="p", head=head), FakeLink, self.clock
+        )
         self.steward = Steward(self)
 
     def link(self, name: str) -> FakeLink:
@@ -30,7 +33,7 @@ class Members(Membership):
 
     def install(self, count: int = 4, memory: int = 10) -> None:
         specs = [FunctionSpec(f"f{i}", "m:a", Path("/a"), memory=memory, reading=memory) for i in range(count)]
-        entries = self.enter(lambda catalogue: catalogue.deployed([(spec, "") for spec in specs]))
+        entries = self.enter(lambda catalogue: catalogue.deployed([(spec, None) for spec in specs]))
         for link in self.present():
             link.ask(Install(tuple(entries)), Finished)
         self.work()

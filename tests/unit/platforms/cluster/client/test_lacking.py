@@ -61,7 +61,7 @@ def test_a_node_that_is_no_host_gets_the_weights_if_all_hosts_have_failed(lackin
     assert lacking.substitute("f", ("a", "b"), READY) is None
     lacking.note("b", lacks("failed", "f"))
     assert lacking.substitute("f", ("a", "b"), READY) == "c"
-    lacking.note("c", lacks("under way", "f"))
+    lacking.asked("c", "f")
     assert lacking.substitute("f", ("a", "b"), READY) is None
     assert lacking.hopeless("f", READY) is None
 

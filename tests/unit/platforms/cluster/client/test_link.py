@@ -1,79 +1,161 @@
-"""A link to a node that answers orders over a pair of sockets."""
+"""A link to an agent in this process."""
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from faasmoe.platforms.base import FunctionSpec
-from faasmoe.platforms.cluster.addresses import NodeAddress
-from faasmoe.platforms.cluster.agent.guest import meet
-from faasmoe.platforms.cluster.authority.signing import signer
-from faasmoe.platforms.cluster.client import link as links
-from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
-from faasmoe.platforms.cluster.protocol.handshake import Credentials
-from faasmoe.platforms.cluster.protocol.messages import AskCatalogue, CatalogueEntry, CatalogueReport, Welcome
-from faasmoe.platforms.cluster.signed_entries import PURPOSE, signed
+from faasmoe.platforms.cluster.protocol.messages import (
+    AskCatalogue,
+    AskNode,
+    CatalogueReport,
+    Finished,
+    Install,
+    NodeReport,
+    PrewarmFunctions,
+)
+from faasmoe.platforms.local.protocol.wire import Lost
 from tests import authorities
-from tests.unit.platforms.cluster.client.links import address
-
-ENTRY = CatalogueEntry("f", 3, FunctionSpec("f", "m:a", Path("/a")), "digest", ("a",))
+from tests.unit.platforms.cluster.agents import Dialled, Told, dialled
+from tests.waiting import wait_until
 
 
 @pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[CatalogueEntry], CatalogueReport]:
-    """Ask a node whose catalogue has this entry."""
-    node, server = authorities.identity(tmp_path), authorities.server(tmp_path)
-
-    def serve(sock: socket.socket, entry: CatalogueEntry) -> None:
-        guest = meet(sock, node, "a", "10.0.0.1")
-        assert guest is not None
-        soon = time.monotonic() + 10
-        guest.connection.send(Welcome(incarnation="i", cores=1, memory_budget=None), soon)
-        assert guest.connection.asked(soon) == AskCatalogue(0)
-        guest.connection.send(CatalogueReport((entry,)), soon)
-        guest.connection.close()
-
-    def asked(entry: CatalogueEntry) -> CatalogueReport:
-        ours, theirs = socket.socketpair()
-
-        def connect(where: tuple[str, int], _: float) -> socket.socket:
-            assert NodeAddress(*where) == address("a")
-            return ours
-
-        monkeypatch.setattr(socket, "create_connection", connect)
-        monkeypatch.setattr(links, "prepare", lambda _: None)
-        link = NodeLink(address("a"), Credentials(identity=server), watcher=None)
-        with ThreadPoolExecutor(1) as other:
-            serving = other.submit(serve, theirs, entry)
-            try:
-                report = link.ask(AskCatalogue(0), CatalogueReport, 10)
-                assert isinstance(report, CatalogueReport)
-                return report
-            finally:
-                serving.result(10)
-                link.cut("the test is over")
-
-    return asked
+def there() -> Iterator[Dialled]:
+    with dialled() as made:
+        yield made
 
 
-def test_a_catalogue_that_the_server_has_signed_is_believed(
-    ask: Callable[[CatalogueEntry], CatalogueReport], tmp_path: Path
-) -> None:
-    (entry,) = signed([ENTRY], signer(authorities.server(tmp_path).key(), PURPOSE))
-    assert ask(entry).entries == (entry,)
+def test_a_link_learns_what_the_node_is_and_sends_heartbeats(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: len(told.states) > 1)
+    assert (link.name, link.incarnation, told.joins) == ("a", there.agent.incarnation, 1)
+    assert set(told.states) == {"ready"}
+    assert 0 < link.round_trip < 1
+    assert link.cores > 0
+    link.close()
+    link.close()
+    assert told.states[-1] == "the link was closed"
 
 
-def test_a_node_that_adds_to_the_catalogue_is_refused(
-    ask: Callable[[CatalogueEntry], CatalogueReport], tmp_path: Path
-) -> None:
+def test_orders_are_answered_side_by_side(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.joins)
+    assert link.ask(Install((there.entry("f", 3, "a"),)), Finished, 5.0) == Finished()
+    answers = [link.send(order, 5.0) for order in (AskNode(), PrewarmFunctions(("f",)))]
+    report = answers[0](NodeReport)
+    assert isinstance(report, NodeReport)
+    assert report.pool.memory_used == 7
+    assert answers[1](Finished) == Finished()
+    assert wait_until(lambda: told.last.stamp == 3)
+    link.close()
+
+
+def test_the_end_of_a_connection_is_a_loss_and_the_link_connects_again(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.joins == 1)
+    there.ends[0].shutdown(2)
+    assert wait_until(lambda: told.joins == 2)
+    assert any("ended" in state or "closed" in state for state in told.states)
+    link.cut("a caller has seen its end")
+    assert wait_until(lambda: told.joins == 3)
+    assert "a caller has seen its end" in told.states
+    link.close()
+
+
+def test_a_node_that_cannot_be_reached_is_tried_again(there: Dialled) -> None:
+    told = Told()
+    there.reachable = False
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: len(told.states) > 1)
+    assert told.states[0] == "it cannot be reached: Connection refused"
+    assert not link.refused
+    there.reachable = True
+    assert wait_until(lambda: told.joins)
+    link.close()
+
+
+def test_what_a_node_refuses_is_its_cause(there: Dialled, tmp_path: Path) -> None:
+    told = Told()
+    link = there.link(told, server=authorities.server(tmp_path))
+    link.start()
+    assert wait_until(lambda: told.states)
+    assert link.cause.startswith("it belongs to another cluster")
+    assert link.refused
+    link.close()
+
+
+def test_a_node_that_adds_to_the_catalogue_is_refused(there: Dialled) -> None:
     """By its own key, as a node would that somebody has taken over."""
-    (entry,) = signed([ENTRY], signer(authorities.identity(tmp_path).key(), PURPOSE))
-    with pytest.raises(LinkRefused, match="its catalogue is false: function f: the server has not signed it"):
-        ask(entry)
+    link = there.link(Told())
+    link.start()
+    assert wait_until(lambda: link.epoch)
+    true, false = there.entry("f", 3, "a"), there.entry("g", 4, "a", signer=there.agent._identity)
+    there.agent._orders.answer(Install((true,)))
+    assert link.ask(AskCatalogue(0), CatalogueReport, 5.0) == CatalogueReport((true,))
+    there.agent._orders.answer(Install((false,)))
+    with pytest.raises(LinkRefused, match="its catalogue is false: function g: the server has not signed it"):
+        link.ask(AskCatalogue(0), CatalogueReport, 5.0)
+    link.close()
+
+
+def test_a_lost_node_that_retires_is_left_for_good(there: Dialled) -> None:
+    told = Told()
+    there.reachable = False
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.states)
+    link.retire(60.0)
+    assert wait_until(lambda: not link._thread.is_alive())
+    assert told.retired
+
+
+def test_orders_to_a_node_that_is_gone_are_lost(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.joins)
+    there.reachable = False
+    with pytest.raises(Lost, match="cannot be reached"):
+        link.ask(AskNode(), NodeReport, 5.0)
+    link.close()
+
+
+def test_a_link_that_retires_waits_for_what_is_under_way(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.joins)
+    batch = link.take()
+    link.retire(60.0)
+    beats = len(told.states)
+    assert wait_until(lambda: len(told.states) > beats + 1)
+    assert link.retires
+    link.give_back(batch)
+    assert wait_until(lambda: told.states[-1] == "it is no longer one of the nodes")
+    link.close()
+
+
+def test_a_link_that_retires_does_not_wait_for_ever(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.joins)
+    batch = link.take()
+    began = time.monotonic()
+    link.retire(0.0)
+    assert wait_until(lambda: told.states[-1] == "it is no longer one of the nodes")
+    assert time.monotonic() - began < 10
+    link.drop(batch)
+    link.close()

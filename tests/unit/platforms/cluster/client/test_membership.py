@@ -7,55 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from faasmoe.errors import PlatformError
-from faasmoe.platforms.base import FunctionSpec
-from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
-from faasmoe.platforms.cluster.client.membership import Membership
+from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT, MISSED
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
-from faasmoe.platforms.cluster.protocol.handshake import Credentials
-from faasmoe.platforms.cluster.protocol.messages import Finished, Install
-from tests.unit.platforms.cluster.client.links import FakeLink, address
-from tests.waiting import wait_until
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Members(Membership):
-    """A membership of fake links."""
-
-    def __init__(self, head: bool = True) -> None:
-        self.clock = Clock()
-        super().__init__(
-            "nodes", Credentials(identity=ClusterIdentity(Path()), pool="p", head=head), FakeLink, self.clock
-        )
-
-    def link(self, name: str) -> FakeLink:
-        """The newest link to a node's address."""
-        return next(link for link in self.links if link.address == address(name) and not link.retires)
-
-    def states(self) -> dict[str, str]:
-        return {link.name: self.state(link) for link in self.links}
-
-    def install(self, count: int = 4) -> None:
-        specs = [FunctionSpec(f"f{i}", "m:a", Path("/a"), memory=10) for i in range(count)]
-        entries = self.enter(lambda catalogue: catalogue.deployed([(spec, "") for spec in specs]))
-        for link in self.ready():
-            link.ask(Install(tuple(entries)), Finished, 1.0)
-
-    def have(self, names: str) -> None:
-        """These nodes alone, all of them ready."""
-        self.set_nodes([address(name) for name in names])
-        for name in names:
-            if not self.link(name).epoch:
-                self.link(name).join()
-        assert wait_until(lambda: all(self.states().get(name) == "ready" for name in names))
-
-    def used(self) -> set[str]:
-        return {node for hosts in self.hosts.values() for node in hosts}
+from faasmoe.platforms.cluster.protocol.messages import Failure, Install
+from tests.unit.platforms.cluster.client.links import address
+from tests.unit.platforms.cluster.client.members import Members
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ class Balanced:
 
     def __init__(self, members: Members) -> None:
         self.members = members
-        self.rebalancer = Rebalancer(members, ClusterOrders(members, sign=lambda _: b""), clock=members.clock)
+        self.rebalancer = Rebalancer(members, ClusterOrders(members, lambda _: b""), clock=members.clock)
 
     def settle(self, turns: int = 20) -> None:
         """Time passes until all is done. No function is without a host meanwhile, and none is called cold."""

@@ -113,7 +113,7 @@ def test_any_split_of_a_stream_gives_the_same_frames(
     [
         ((b"HTTP", 2, 1, 0, 0, 0), "does not speak the protocol"),
         ((b"FMcl", 2, 0, 0, 0, 0), "unknown kind 0"),
-        ((b"FMcl", 2, 4, 0, 0, 0), "unknown kind 4"),
+        ((b"FMcl", 2, 5, 0, 0, 0), "unknown kind 5"),
         ((b"FMcl", 2, 1, MOST_HEAD + 1, 0, 0), "are the limits"),
         ((b"FMcl", 2, 1, 0, 0, 1 << 33), "are the limits"),
     ],

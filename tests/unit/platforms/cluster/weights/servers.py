@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from faasmoe.platforms.base import FileRange, FunctionSpec
+from faasmoe.platforms.cluster.client.peers import Elsewhere
 from faasmoe.platforms.cluster.client.supply import PieceSender
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent
@@ -45,13 +46,13 @@ def content_of(spec: FunctionSpec, book: DigestBook) -> FunctionContent:
 
 
 @contextmanager
-def serving(entries: dict[str, CatalogueEntry]) -> Iterator[Connection]:
+def serving(entries: dict[str, CatalogueEntry], elsewhere: Elsewhere = lambda *_: False) -> Iterator[Connection]:
     """The node's end of a connection to a server with this catalogue."""
     ours, theirs = socket.socketpair()
 
     def run() -> None:
         with theirs, suppress(Lost):
-            PieceSender(Connection(theirs, MOST_HEAD), entries).serve()
+            PieceSender(Connection(theirs, MOST_HEAD), entries, elsewhere).serve()
 
     thread = threading.Thread(target=run)
     thread.start()
