@@ -49,7 +49,7 @@ def replicate(
 
 def _wanted(load: float, hot: float, present: int, cold: float, nodes: int) -> int:
     """As many that none has more than `hot`; fewer than present only if none would have more than its part `cold`."""
-    if load <= 0:
+    if load <= 0 or hot * cold <= 0:  # the least numbers have no fractions
         return 1
     fewest, most = ceil(load / hot), ceil(load / (hot * cold))
     return max(1, min(max(fewest, min(present, most)), nodes))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from faasmoe.platforms.cluster.placement.placement import Function
@@ -30,6 +30,7 @@ def test_the_hottest_come_first_where_memory_is_short() -> None:
     assert replicate(functions, [0] * 20, 8, PlacementPolicy(replica_memory=0.0)) == [1] * 20
 
 
+@example([5e-324, 0.0], 2, 1.0)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30), st.integers(1, 9), st.floats(0, 1))
 def test_counts_stay_as_they_are_while_loads_do(loads: list[float], nodes: int, memory: float) -> None:
     functions, policy = functions_of(loads), PlacementPolicy(replica_memory=memory)
