@@ -72,7 +72,7 @@ def node(
     ] = None,
     drain_seconds: Annotated[
         float,
-        real(0, _LONGEST_DRAIN, help="Longest time for calls that run when the node is to end."),
+        real(0, _LONGEST_DRAIN, help="Most seconds, at SIGTERM, for functions to move elsewhere and calls to end."),
     ] = 10.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",

@@ -123,7 +123,7 @@ def _choose(found: list[str], asked: str | None) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise OptionError("no server of this user runs functions on nodes; start one with: faasmoe serve --platform nodes")
+        raise OptionError("no server of this user runs on nodes; start one with: faasmoe serve --platform nodes")
     raise OptionError(f"several pools are running, choose one by --pool: {', '.join(found)}")
 
 
