@@ -72,7 +72,9 @@ def node(
     ] = None,
     drain_seconds: Annotated[
         float,
-        real(0, _LONGEST_DRAIN, help="Most seconds, at SIGTERM, for functions to move elsewhere and calls to end."),
+        real(
+            0, _LONGEST_DRAIN, help="Most seconds, at SIGTERM, for functions to move elsewhere and calls to end."
+        ),
     ] = 10.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
