@@ -23,6 +23,7 @@ from faasmoe.protocol.messages import (
     Pieces,
     Ready,
     Refused,
+    ServedTokens,
     Start,
     Starting,
     StatsReport,
@@ -92,6 +93,7 @@ orders = st.one_of(
     st.builds(Submit, numbers, st.lists(requests, max_size=3).map(tuple)),
     st.builds(Cancel, st.lists(texts).map(tuple)),
     st.just(StatsRequest()),
+    st.builds(ServedTokens, st.dictionaries(texts, numbers)),
 )
 answers = st.one_of(
     st.just(Starting()),
@@ -100,7 +102,7 @@ answers = st.one_of(
     st.builds(Accepted, numbers),
     st.builds(Refused, numbers, failures),
     st.builds(Pieces, st.lists(st.tuples(texts, pieces), max_size=3).map(tuple)),
-    st.builds(StatsReport, stats, st.dictionaries(texts, reals)),
+    st.builds(StatsReport, stats, st.dictionaries(texts, reals), st.dictionaries(texts, numbers)),
 )
 
 
