@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from faasmoe.errors import DeadlineExceeded, PlatformError
 from faasmoe.platforms.base import Call, Replies
 from faasmoe.platforms.buffer import Buffer
-from faasmoe.platforms.cluster.client.lacking import LackingWeights
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.rows import runs_of, views_of
+from faasmoe.platforms.cluster.client.weights.lacking import LackingWeights
 from faasmoe.platforms.cluster.placement.routing_table import RoutingTable
 from faasmoe.platforms.cluster.protocol import call_batch, messages
 from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll

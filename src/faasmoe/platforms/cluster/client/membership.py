@@ -17,7 +17,7 @@ from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.catalogue import Catalogue
 from faasmoe.platforms.cluster.client.hosts import functions_of, hosts_of
 from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
-from faasmoe.platforms.cluster.client.meters import Meters
+from faasmoe.platforms.cluster.client.reports.meters import Meters
 from faasmoe.platforms.cluster.placement.node_states import NodeState, NodeStates
 from faasmoe.platforms.cluster.placement.placement import UNLIMITED, Node
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused

@@ -10,8 +10,8 @@ from pathlib import Path
 from random import Random
 
 from faasmoe.platforms.base import FileRange, FunctionSpec
-from faasmoe.platforms.cluster.client.peers import Elsewhere
-from faasmoe.platforms.cluster.client.supply import PieceSender
+from faasmoe.platforms.cluster.client.weights.peers import Elsewhere
+from faasmoe.platforms.cluster.client.weights.supply import PieceSender
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from faasmoe.platforms.base import FunctionStatus, Instance, PoolStatus, PoolTotals
-from faasmoe.platforms.cluster.client.status import joined
+from faasmoe.platforms.cluster.client.reports.status import joined
 
 
 def report(state: str, calls: int, budget: int | None = 100, p50: float = 1.0) -> PoolStatus:

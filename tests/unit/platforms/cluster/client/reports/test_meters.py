@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faasmoe.platforms.base import FunctionStatus, PoolStatus, PoolTotals
-from faasmoe.platforms.cluster.client.meters import Meters
+from faasmoe.platforms.cluster.client.reports.meters import Meters
 from faasmoe.platforms.cluster.protocol.messages import NodeReport, Traffic
 from tests.unit.clocks import Clock
 

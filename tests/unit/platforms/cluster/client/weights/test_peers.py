@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from faasmoe.platforms.cluster.client import peers
-from faasmoe.platforms.cluster.client.peers import WeightPeers
+from faasmoe.platforms.cluster.client.weights.peers import WeightPeers
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, Outgoing

@@ -18,7 +18,7 @@ import msgspec
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
-from faasmoe.platforms.cluster.client.peers import Elsewhere, WeightPeers
+from faasmoe.platforms.cluster.client.weights.peers import Elsewhere, WeightPeers
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent, WeightPiece
 from faasmoe.platforms.cluster.protocol.dialling import connect

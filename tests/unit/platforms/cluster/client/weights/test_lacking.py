@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faasmoe.platforms.cluster.client.lacking import LackingWeights
+from faasmoe.platforms.cluster.client.weights.lacking import LackingWeights
 from faasmoe.platforms.cluster.protocol.messages import Failure
 from tests.unit.clocks import Clock
 

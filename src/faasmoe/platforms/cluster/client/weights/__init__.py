@@ -1,0 +1,1 @@
+"""The client's part in getting weights to nodes."""
