@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faasmoe.platforms.base import FunctionSpec
-from faasmoe.platforms.cluster.client import supply
+from faasmoe.platforms.cluster.client.weights import supply
 from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
 from faasmoe.platforms.cluster.weights.cache import WeightsCache

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from faasmoe.platforms.cluster.client import peers
+from faasmoe.platforms.cluster.client.weights import peers
 from faasmoe.platforms.cluster.client.weights.peers import WeightPeers
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
