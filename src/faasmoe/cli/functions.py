@@ -85,11 +85,11 @@ def _pool(entry: PlatformEntry, options: Any, asked: str | None) -> str:
 
 
 def _memory(entry: PlatformEntry, status: FunctionStatus) -> int:
-    """Bytes of the instances that are processes of this machine."""
+    """Bytes of the instances: as they are, if they are processes of this machine, else as their pool counts them."""
     from faasmoe.evaluation.meters.processes import proportional_set_size
 
     if entry.process is None:
-        return 0
+        return status.memory
     return sum(proportional_set_size(entry.process(instance)) for instance in status.instances)
 
 
