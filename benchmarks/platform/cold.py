@@ -18,6 +18,7 @@ from benchmarks.platform.blocks import MIB, make_blocks, soon, timed, token
 from faasmoe.engine.experts.dispatch import write_functions
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.model.weights.blocks import Block
+from tests.processes import of_pool
 from faasmoe.platforms.base import Call
 from faasmoe.platforms.local.platform import LocalPlatform
 
@@ -84,7 +85,7 @@ def measure_deployment(platform: LocalPlatform, folder: Path) -> Figures:
     one = make_blocks(folder, 1, inner=64)[0].artifact
     blocks = [Block(f"layer-{i}", one) for i in range(1440)]
     seconds = timed(lambda: platform.deploy(write_functions(blocks, folder / "many")))
-    daemon = psutil.Process(platform.processes()[0])
+    daemon = psutil.Process(of_pool(platform)[0])
     before = sum(daemon.cpu_times()[:2])
     time.sleep(10)
     return {"deploy_1440_s": seconds, "idle_cpu_percent": (sum(daemon.cpu_times()[:2]) - before) * 10}
