@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from tests.processes import of_pool
 
 from benchmarks.figures import Figures
 from benchmarks.platform.blocks import MIB, make_blocks, soon, timed, token
 from faasmoe.engine.experts.dispatch import write_functions
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.model.weights.blocks import Block
-from tests.processes import of_pool
 from faasmoe.platforms.base import Call
 from faasmoe.platforms.local.platform import LocalPlatform
 
