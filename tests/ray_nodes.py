@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,8 @@ import pytest
 
 INSTALLED, MISSING = find_spec("ray") is not None, "Ray is not installed; it comes with the extra ray"
 needs_ray = pytest.mark.skipif(not INSTALLED, reason=MISSING)
+
+_WORKER = "PYTEST_XDIST_WORKER"  # its name in the environment
 
 QUIET = {  # fewer processes, and none that tells others
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -57,14 +59,23 @@ class RayNodes:
 
 
 def processes(name: str) -> list[psutil.Process]:
-    """Those that tests of this interpreter have started whose command line ends with, or begins with, `name`."""
+    """Those that this process's tests have started whose command line ends with, or begins with, `name`.
+
+    Another process of pytest-xdist may have a Ray cluster at the same time; all that it starts has its name.
+    """
     found = []
     for process in psutil.process_iter(["cmdline", "exe"]):
         line = process.info["cmdline"] or [""]
         ours = os.path.realpath(sys.executable) == process.info["exe"]
-        if ours and (line[-1] == name or line[0].startswith(name)):
+        if ours and (line[-1] == name or line[0].startswith(name)) and _worker(process) == os.environ.get(_WORKER):
             found.append(process)
     return found
+
+
+def _worker(process: psutil.Process) -> str | None:
+    with suppress(psutil.NoSuchProcess):
+        return process.environ().get(_WORKER)
+    return None
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
