@@ -34,8 +34,8 @@ from faasmoe.experts.formats.mxfp4 import Mxfp4Matrix
 from faasmoe.experts.formats.nvfp4 import Nvfp4Matrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.kernels.library import ADDRESS, FLOAT, INT, LIBRARY
-from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.team import Team
+from faasmoe.model.dense.linear.linear_group import Layers
+from faasmoe.model.dense.linear.team import Team
 
 INS = 2880  # of gpt-oss
 OUTS, CACHED_OUTS = 5760, 192  # gpt-oss's gate and up; half a megabyte in eight bits

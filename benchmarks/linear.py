@@ -1,6 +1,6 @@
 """Which kernel runs a linear layer fastest for few rows, with weights in bfloat16, in eight bits or in float32?
 
-Compares oneDNN, torch's own, ours (`model.dense.matvec`), and float32 copies of pieces of the weight that fit a
+Compares oneDNN, torch's own, ours (`model.dense.linear.matvec`), and float32 copies of pieces of the weight that fit a
 cache, multiplied in float32 (upcast); in eight bits and in float32 ours and torch's, and for rows in float32 weights
 in float16, which torch does not multiply. Prints GB/s of weights read, counted as if all were bfloat16, the median over
 rounds that alternate between kernels, and as the ceiling the rate at which one core reads the same bytes. The layer is
@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.kernels.library import ADDRESS, FLOAT, INT, LIBRARY
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear.matvec import linear_rows
 from faasmoe.model.tensors import as_array, as_tensor
 
 SHAPE = (5632, 2048)  # Qwen1.5-MoE's shared expert

@@ -1,8 +1,9 @@
 """How much arithmetic can one core do, and how much of it do kernels reach?
 
 Runs nothing but independent operations on registers, a tenth of a second at a time: multiplying and adding float32,
-and, where the processor has it, adding up products of bfloat16 (what `model.dense.matvec` and oneDNN use there). In
-turns with them, a linear layer over 512 rows on our kernel and on oneDNN's. Prints the best of the rounds in GFLOP/s.
+and, where the processor has it, adding up products of bfloat16 (what `model.dense.linear.matvec` and oneDNN use there).
+In turns with them, a linear layer over 512 rows on our kernel and on oneDNN's. Prints the best of the rounds in
+GFLOP/s.
 
     python -m benchmarks.peak
 """
@@ -21,7 +22,7 @@ from rich.table import Table
 from torch.nn.functional import linear
 
 from faasmoe.experts.kernels.library import INT, LIBRARY
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear.matvec import linear_rows
 
 SHAPE, ROWS = (1408, 2048), 512  # an expert's layer of Qwen1.5-MoE
 SUMS = 12  # of `c/base/limits.c`

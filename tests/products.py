@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.matvec import linear_rows
-from faasmoe.model.dense.team import Team
+from faasmoe.model.dense.linear.linear_group import Layers
+from faasmoe.model.dense.linear.matvec import linear_rows
+from faasmoe.model.dense.linear.team import Team
 
 
 def operands(rows: int, outs: int, ins: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,7 +31,7 @@ from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.kernels import instruction_set
 from faasmoe.experts.kernels.cpu import Cpu
 from faasmoe.experts.kernels.library import instruction_sets
-from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.linear.linear_group import Layers
 from tests.replayed import RESULT, Replayed
 from tests.unit.experts.formats.gguf.drawn import FORMATS, drawn
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from faasmoe.errors import CheckpointError, OptionError, UnsupportedModel
 from faasmoe.experts.formats import REGISTERED, Registered
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.model.dense.linears import FormatLinear
+from faasmoe.model.dense.linear.linears import FormatLinear
 from faasmoe.model.plan import make_plan
 from faasmoe.model.tensors import as_array
 from faasmoe.util.folders.user_cache import CACHE

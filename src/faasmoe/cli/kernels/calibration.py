@@ -24,7 +24,7 @@ def measure() -> Calibration:
     from faasmoe.experts.calibrator import calibrate
 
     measurements = calibrate(running(Cpu.here()))
-    from faasmoe.model.dense import onednn
+    from faasmoe.model.dense.linear import onednn
 
     measurements = onednn.timed(measurements)
     found = Calibration(measurements, time.perf_counter() - start)

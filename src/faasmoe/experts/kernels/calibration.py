@@ -12,7 +12,7 @@ from typing import Literal
 from faasmoe.experts.kernels.choice import Choice
 
 BFLOAT16 = "bfloat16"  # the format of weights that are not quantised
-ONEDNN = "oneDNN"  # stands beside the instruction sets where it was measured too (`model.dense.onednn`)
+ONEDNN = "oneDNN"  # stands beside the instruction sets where it was measured too (`model.dense.linear.onednn`)
 
 _LEAST_GAIN = 0.03  # of the time, for which the best by the CPU's flags is given up
 _ONEDNN_GAIN = 2  # times as fast must oneDNN be: with it a row's bits depend on how many rows come with it

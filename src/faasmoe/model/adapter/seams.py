@@ -225,7 +225,7 @@ SEAMS = (
         test=_BUILT,
     ),
     Seam(
-        where="model.dense.linears:Crew",
+        where="model.dense.linear.linears:Crew",
         touches=("set_submodule",),
         relies_on="Models call linear layers as `nn.Linear` modules, which are replaced by layers that read weights "
         "once.",
@@ -296,11 +296,11 @@ SEAMS = (
         test="unit/model/dense/replay/test_steps.py::test_numbers_are_converted_as_by_torch",
     ),
     Seam(
-        where="model.dense.backend:linear_backend",
+        where="model.dense.linear.backend:linear_backend",
         touches=("torch._C._set_mkldnn_enabled",),
         relies_on="oneDNN can be switched off for one call without the checks of `torch.backends.mkldnn.flags`: "
         "this runs for each linear layer of one row.",
         since="torch 2.13",
-        test="unit/model/dense/test_backend.py::test_one_row_goes_past_onednn",
+        test="unit/model/dense/linear/test_backend.py::test_one_row_goes_past_onednn",
     ),
 )

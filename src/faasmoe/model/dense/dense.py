@@ -22,9 +22,9 @@ from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import attention, norms, rotary, routers
 from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
-from faasmoe.model.dense.backend import linear_backend
 from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile, RoutedExperts
-from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.linear.backend import linear_backend
+from faasmoe.model.dense.linear.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
 from faasmoe.model.dense.replay.operation import visible
 from faasmoe.model.dense.replay.replayer import Replayer

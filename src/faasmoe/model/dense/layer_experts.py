@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.linear.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped
 from faasmoe.model.dense.replay.operation import Boundary
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from faasmoe.model.dense.linears import FormatLinear
+from faasmoe.model.dense.linear.linears import FormatLinear
 
 
 class LazyTensor:

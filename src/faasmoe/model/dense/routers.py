@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faasmoe.model.adapter.forwards import call_instead, called_function
-from faasmoe.model.dense.backend import own_kernel
-from faasmoe.model.dense.layers import Layers, fit
-from faasmoe.model.dense.linears import MANY_ROWS, Crew
-from faasmoe.model.dense.matvec import readable
+from faasmoe.model.dense.linear.backend import own_kernel
+from faasmoe.model.dense.linear.linear_group import Layers, fit
+from faasmoe.model.dense.linear.linears import MANY_ROWS, Crew
+from faasmoe.model.dense.linear.matvec import readable
+from faasmoe.model.dense.linear.team import TeamRun
 from faasmoe.model.dense.replay.operation import visible
-from faasmoe.model.dense.team import TeamRun
 
 _NAME = "F"  # by which transformers' modules know torch.nn.functional
 

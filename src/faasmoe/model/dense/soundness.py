@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats.registry import format_of
-from faasmoe.model.dense.linears import FormatLinear
+from faasmoe.model.dense.linear.linears import FormatLinear
 from faasmoe.model.tensors import as_tensor
 
 _SMALL = 1 << 18  # numbers: norms, biases and routers, which are read in no time

@@ -11,7 +11,7 @@ from faasmoe.experts import calibrator
 from faasmoe.experts.kernels.calibration import ONEDNN, Calibration, Measurement
 from faasmoe.experts.kernels.cpu import Cpu
 from faasmoe.experts.kernels.instruction_set import running
-from faasmoe.model.dense import onednn
+from faasmoe.model.dense.linear import onednn
 from faasmoe.util import processes
 from faasmoe.util.folders.user_cache import CACHE
 

@@ -13,8 +13,8 @@ from faasmoe.experts.formats.int4 import FORMAT, GROUP, Int4Location, Int4Matrix
 from faasmoe.experts.formats.int6 import Int6Matrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear import matvec, team
+from faasmoe.model.dense.linear.matvec import linear_rows
 from faasmoe.model.tensors import as_array
 from tests.instruction_sets import on_each
 from tests.products import assert_a_team_has_the_bits_of_one_thread, assert_linear, operands

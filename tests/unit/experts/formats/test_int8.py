@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear import matvec, team
+from faasmoe.model.dense.linear.matvec import linear_rows
 from faasmoe.model.tensors import as_array
 from tests.instruction_sets import on_each
 from tests.products import (

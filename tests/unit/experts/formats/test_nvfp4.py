@@ -14,8 +14,8 @@ from faasmoe.experts import fused
 from faasmoe.experts.formats.nvfp4 import FORMAT, Nvfp4Matrix
 from faasmoe.experts.formats.nvfp4_pack import Nvfp4PackMatrix
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear import matvec, team
+from faasmoe.model.dense.linear.matvec import linear_rows
 from tests.instruction_sets import on_each
 from tests.products import assert_a_team_has_the_bits_of_one_thread
 from tests.unit.experts.formats import grouped

@@ -11,7 +11,7 @@ from transformers.masking_utils import create_causal_mask
 
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.dense import DenseModel
-from faasmoe.model.dense.linears import StepLinear
+from faasmoe.model.dense.linear.linears import StepLinear
 from faasmoe.model.dense.norms import StepNorm
 from faasmoe.model.dense.overlap import Overlapped
 from faasmoe.model.dense.rotary import Rotary

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile
-from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.linear.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped
 
 HIDDEN, INDEX, WEIGHT = torch.ones(2, 4), torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1)

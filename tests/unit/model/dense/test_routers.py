@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.model.dense import matvec, routers, team
+from faasmoe.model.dense import routers
 from faasmoe.model.dense.dense import DenseModel
-from faasmoe.model.dense.linears import Crew
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear import matvec, team
+from faasmoe.model.dense.linear.linears import Crew
+from faasmoe.model.dense.linear.matvec import linear_rows
 from faasmoe.model.plan import make_plan
 from tests.instruction_sets import on_each
 from tests.tiny import save_tiny

@@ -7,7 +7,7 @@ from torch import nn
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.model.dense.linears import FormatLinear
+from faasmoe.model.dense.linear.linears import FormatLinear
 from faasmoe.model.dense.soundness import blame, check_small
 
 

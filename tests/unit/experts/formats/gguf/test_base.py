@@ -17,8 +17,8 @@ from faasmoe.experts.formats.gguf.base import GgufFormat, GgufLocation, GgufMatr
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.fused import FusedExperts
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear import matvec, team
+from faasmoe.model.dense.linear.matvec import linear_rows
 from tests.experts import TorchExpert, assert_stands_for
 from tests.instruction_sets import on_each
 from tests.products import (

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from faasmoe.model.dense.layer_experts import LayerExperts
-from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.linears import Crew
+from faasmoe.model.dense.linear.linear_group import Layers
+from faasmoe.model.dense.linear.linears import Crew
+from faasmoe.model.dense.linear.team import Team, TeamRun
 from faasmoe.model.dense.replay.early import begun_early
 from faasmoe.model.dense.replay.operation import TEAM_BEGIN, TEAM_END, TEAM_RUN, Operation
-from faasmoe.model.dense.team import Team, TeamRun
 
 aten: Any = torch.ops.aten
 LAYERS = Layers((torch.randn(8, 8).bfloat16(), None))

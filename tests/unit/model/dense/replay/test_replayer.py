@@ -11,10 +11,10 @@ from torch import Tensor
 
 from faasmoe.errors import FunctionError
 from faasmoe.model.checkpoint.source import resolve
-from faasmoe.model.dense import linears
 from faasmoe.model.dense.attention import Span
 from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.dense.layer_experts import Meanwhile
+from faasmoe.model.dense.linear import linears
 from faasmoe.model.dense.replay import replayer
 from faasmoe.model.dense.replay.replayer import Replayer
 from faasmoe.model.plan import make_plan

@@ -13,7 +13,7 @@ from torch import Tensor
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.kernels.choice import Choice
-from faasmoe.model.dense import matvec
+from faasmoe.model.dense.linear import matvec
 
 _PIECE = 1 << 17  # numbers of a weight that are widened at once: half a megabyte stays in the second cache
 _ONEDNN_ROWS = Choice.here().onednn_rows

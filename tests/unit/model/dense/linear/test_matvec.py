@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.int8 import Int8Matrix
 from faasmoe.experts.mapping import TensorLocation
-from faasmoe.model.dense import matvec
+from faasmoe.model.dense.linear import matvec
 from faasmoe.model.tensors import as_array, map_tensor
 from tests.instruction_sets import on_each
 from tests.products import assert_rounded_once, operands

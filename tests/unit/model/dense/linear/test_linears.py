@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.model.dense import backend
-from faasmoe.model.dense.linears import Crew, StepLinear
+from faasmoe.model.dense.linear import backend
+from faasmoe.model.dense.linear.linears import Crew, StepLinear
 
 
 class Scaled(nn.Linear):

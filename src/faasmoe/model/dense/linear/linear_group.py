@@ -10,7 +10,7 @@ from torch import Tensor
 from faasmoe.experts.arrays import address
 from faasmoe.experts.formats.base import Matrix
 from faasmoe.experts.formats.registry import addresses
-from faasmoe.model.dense import matvec
+from faasmoe.model.dense.linear import matvec
 
 # The columns of the table, a `Layer` of `c/linear/ahead.h`: addresses of weights and scales, format, address of bias,
 # outs, the outs of the layers before, the number of the layer's first piece, outs a piece.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from faasmoe.experts.arrays import address
 from faasmoe.experts.kernels.library import ADDRESS, BOOL, INT, LIBRARY
-from faasmoe.model.dense.layers import Layers
+from faasmoe.model.dense.linear.linear_group import Layers
 from faasmoe.model.dense.replay.operation import TEAM_BEGIN, TEAM_END, TEAM_RUN, Kernel, Row
 
 _MOST_THREADS = 16

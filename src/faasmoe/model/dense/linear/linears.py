@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from faasmoe.experts.formats.base import Matrix
-from faasmoe.model.dense.backend import linear, own_kernel
-from faasmoe.model.dense.layers import Layers, fit
-from faasmoe.model.dense.matvec import readable
+from faasmoe.model.dense.linear.backend import linear, own_kernel
+from faasmoe.model.dense.linear.linear_group import Layers, fit
+from faasmoe.model.dense.linear.matvec import readable
+from faasmoe.model.dense.linear.team import Team, TeamRun
 from faasmoe.model.dense.replay.operation import visible
-from faasmoe.model.dense.team import Team, TeamRun
 
 MANY_ROWS = 32  # from here on torch's other work, attention above all, is worth several threads
 _SMALL_BYTES = 256 << 10  # of weights that one thread has read before another is awake

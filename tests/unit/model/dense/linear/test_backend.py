@@ -5,8 +5,8 @@ import torch
 
 from faasmoe.experts.formats import REGISTERED, Registered
 from faasmoe.experts.formats.int8 import Int8Matrix
-from faasmoe.model.dense import backend, matvec
-from faasmoe.model.dense.backend import linear, linear_backend
+from faasmoe.model.dense.linear import backend, matvec
+from faasmoe.model.dense.linear.backend import linear, linear_backend
 from faasmoe.model.tensors import as_array
 from tests.products import assert_rounded_once, operands
 from tests.unit.experts.formats import made_up

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faasmoe.model.dense import matvec, team
-from faasmoe.model.dense.layers import Layers
-from faasmoe.model.dense.matvec import linear_rows
+from faasmoe.model.dense.linear import matvec, team
+from faasmoe.model.dense.linear.linear_group import Layers
+from faasmoe.model.dense.linear.matvec import linear_rows
+from faasmoe.model.dense.linear.team import Team, TeamRun
 from faasmoe.model.dense.replay import steps
-from faasmoe.model.dense.team import Team, TeamRun
 from tests.instruction_sets import on_each
 
 instruction_set = on_each(matvec, team, steps)

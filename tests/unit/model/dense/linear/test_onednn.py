@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from faasmoe.experts.kernels.calibration import ONEDNN, Measurement
-from faasmoe.model.dense import onednn
+from faasmoe.model.dense.linear import onednn
 
 
 def test_it_is_timed_on_one_thread_for_many_rows_by_weights_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
