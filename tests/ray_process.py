@@ -61,6 +61,11 @@ class Nodes:
         """Kill Ray's head, but for the daemon of its node."""
         self._cluster.head_node.kill_gcs_server()
 
+    def ended(self) -> int:
+        """The nodes whose daemon has ended. Ray's workers see a daemon that nobody waited for as one that runs."""
+        daemons = [node.all_processes["raylet"][0].process for node in self._nodes]
+        return sum(daemon.poll() is not None for daemon in daemons)
+
     @property
     def _gcs(self) -> GcsClient:
         return GcsClient(address=self.address)
