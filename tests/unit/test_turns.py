@@ -21,8 +21,17 @@ def two(tmp_path: Path) -> Iterator[tuple[Turns, Turns]]:
 
 def test_tests_run_side_by_side(two: tuple[Turns, Turns]) -> None:
     one, other = two
-    with one.turn(alone=False), other.turn(alone=False):
-        pass
+    begun = threading.Event()
+
+    def run() -> None:
+        with other.turn(alone=False):
+            begun.set()
+
+    thread = threading.Thread(target=run)
+    with one.turn(alone=False):
+        thread.start()
+        assert begun.wait(30)
+    thread.join()
 
 
 @pytest.mark.parametrize("first", [False, True])

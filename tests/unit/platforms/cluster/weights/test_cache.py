@@ -68,9 +68,11 @@ def test_a_full_disk_is_told_with_what_it_has_left(tmp_path: Path) -> None:
 def test_what_is_there_already_needs_no_room(tmp_path: Path) -> None:
     left = [PLENTY]
     cache = WeightsCache(tmp_path, free=lambda _: left[0])
-    fill(cache, "d", 1)
+    entry = fill(cache, "d", 1)
     left[0] = 0
-    cache.make("d", BLOCK).close()
+    with cache.make("d", BLOCK) as again:
+        assert again.file(0).stat().st_size == BLOCK
+    assert entry.exists()
 
 
 def test_only_what_the_cache_has_made_is_removed(tmp_path: Path) -> None:
