@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,14 +181,3 @@ def test_a_piece_that_the_server_has_lost_comes_from_a_node_that_has_it(
         assert found.entry is not None
         found.entry.close()
     assert told == [0, 1, 2]
-
-
-def test_a_function_that_another_client_has_just_deployed_is_waited_for(
-    finder: WeightsFinder, content: FunctionContent, entries: dict[str, CatalogueEntry]
-) -> None:
-    entry = entries.pop("f")
-    threading.Timer(0.1, lambda: entries.update({"f": entry})).start()
-    with serving(entries) as connection:
-        found = finder.fetch("f", content, PieceLane(connection))
-        assert found.entry is not None
-        found.entry.close()

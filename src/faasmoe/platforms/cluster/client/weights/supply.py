@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,7 +25,7 @@ from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent, W
 from faasmoe.platforms.cluster.protocol.dialling import connect
 from faasmoe.platforms.cluster.protocol.frame import FrameKind, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
-from faasmoe.platforms.cluster.protocol.messages import AskPieces, CatalogueEntry, NoPieces
+from faasmoe.platforms.cluster.protocol.messages import AskPieces, NoPieces
 from faasmoe.platforms.cluster.weights.digest_book import OpenFile
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.closeable import Closeable
@@ -32,8 +33,10 @@ from faasmoe.util.closeable import Closeable
 log = logging.getLogger(__name__)
 
 _TICK = 0.25  # seconds between looks for nodes that have no connection
-_LEARN_SECONDS, _LEARN_TICK = 3.0, 0.05  # for the head to learn what another client has just deployed
+_LEARN_SECONDS = 3.0  # for the head to learn what another client has just deployed
 _SEND_SECONDS = 60.0  # for a node to take a piece
+
+FindContent = Callable[[str, str], FunctionContent | None]  # by a function's name and the content's digest
 
 
 class WeightSupply(Closeable):
@@ -65,7 +68,7 @@ class WeightSupply(Closeable):
                     self._serving[link.address] = connection
                 if not self._closed.is_set():
                     peers = WeightPeers(self._membership, self._credentials, link.name)
-                    PieceSender(connection, self._membership.catalogue.entries, peers.read).serve()
+                    PieceSender(connection, partial(content_of, self._membership), peers.read).serve()
             finally:
                 connection.close()
         except LinkRefused as error:
@@ -91,14 +94,13 @@ class WeightSupply(Closeable):
 class PieceSender:
     """The head's end of a connection for weights.
 
-    `entries` are those of the catalogue. `elsewhere` reads pieces that the server's own files do not have any more.
+    `find` tells the content of a function that has a digest. `elsewhere` reads pieces that the server's own files do
+    not have any more.
     """
 
-    def __init__(
-        self, connection: Connection, entries: Mapping[str, CatalogueEntry], elsewhere: Elsewhere
-    ) -> None:
+    def __init__(self, connection: Connection, find: FindContent, elsewhere: Elsewhere) -> None:
         self._connection = connection
-        self._entries = entries
+        self._find = find
         self._elsewhere = elsewhere
         self._room = memoryview(bytearray(PIECE))
 
@@ -117,7 +119,9 @@ class PieceSender:
 
     def _send(self, asked: AskPieces) -> None:
         """Raises `LookupError` for what is not deployed, `OSError`, or `Lost`."""
-        content = self._content(asked)
+        content = self._find(asked.function, asked.digest)
+        if content is None:
+            raise LookupError("the function was removed, or deployed with other contents, meanwhile")
         pieces = list(content.pieces())
         with ExitStack() as stack:
             files: dict[int, OpenFile] = {}
@@ -134,16 +138,18 @@ class PieceSender:
                 head = msgspec.msgpack.encode(number)
                 self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
 
-    def _content(self, asked: AskPieces) -> FunctionContent:
-        """The content that is asked for. Raises `LookupError` if it is not deployed."""
-        until = time.monotonic() + _LEARN_SECONDS
-        while True:
-            entry = self._entries.get(asked.function)
-            if entry and entry.content and entry.content.digest == asked.digest:
-                return entry.content
-            if time.monotonic() > until:
-                raise LookupError("the function was removed, or deployed with other contents, meanwhile")
-            time.sleep(_LEARN_TICK)
+
+def content_of(membership: Membership, function: str, digest: str) -> FunctionContent | None:
+    """The content of a function if it has this digest; waits a moment for it, as another client may deploy it now."""
+    until = time.monotonic() + _LEARN_SECONDS
+    while True:
+        version = membership.version
+        entry = membership.catalogue.entries.get(function)
+        if entry and entry.content and entry.content.digest == digest:
+            return entry.content
+        if (left := until - time.monotonic()) <= 0:
+            return None
+        membership.wait(version, left)
 
 
 def _read(
