@@ -97,7 +97,7 @@ def _unfinished(name: str, deadline: float, left: list[str]) -> str:
 def _connect(pool: str | None) -> ClusterPlatform:
     """Raises `OptionError` if it is not clear which pool is meant, `PlatformError` if there is none."""
     from faasmoe.platforms.cluster.client.platform import ClusterPlatform
-    from faasmoe.platforms.cluster.client.pool_file import pools
+    from faasmoe.platforms.cluster.pool_file import pools
 
     return ClusterPlatform.of_pool(_choose(list(map(str, pools())), pool))
 

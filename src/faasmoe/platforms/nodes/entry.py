@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
-from faasmoe.platforms.cluster.client.pool_file import PoolFile, pools
+from faasmoe.platforms.cluster.pool_file import PoolFile, pools
 from faasmoe.platforms.nodes.node_discovery import NodeDiscovery
 from faasmoe.platforms.nodes.options import NodesOptions
 from faasmoe.platforms.registry import PlatformEntry

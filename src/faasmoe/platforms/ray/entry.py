@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from faasmoe.platforms.cluster.client.pool_file import PoolFile, pools
+from faasmoe.platforms.cluster.pool_file import PoolFile, pools
 from faasmoe.platforms.ray.discovery import RayDiscovery
 from faasmoe.platforms.ray.options import RayOptions
 from faasmoe.platforms.ray.platform import RayPlatform, wake

@@ -13,7 +13,7 @@ from faasmoe.errors import PlatformError
 from faasmoe.platforms.base import Call, FunctionSpec, Replies
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
-from faasmoe.platforms.cluster.client.pool_file import PoolFile
+from faasmoe.platforms.cluster.pool_file import PoolFile
 from faasmoe.platforms.ray.messages import waking_address
 
 _LOOK_SECONDS = 0.2

@@ -24,11 +24,11 @@ from faasmoe.platforms.cluster.client.discovery import Discovery, FileDiscovery,
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
-from faasmoe.platforms.cluster.client.pool_file import POOL, PoolFile
 from faasmoe.platforms.cluster.client.rebalancer import Rebalancer
 from faasmoe.platforms.cluster.client.reports.status import joined
 from faasmoe.platforms.cluster.client.steward import Steward
 from faasmoe.platforms.cluster.client.weights.supply import WeightSupply
+from faasmoe.platforms.cluster.pool_file import POOL, PoolFile
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
 from faasmoe.platforms.cluster.signed_entries import PURPOSE
