@@ -23,7 +23,9 @@ _SMALL_DENSE_BYTES = 16 << 20
 
 
 def install(model: LoadedModel, platform: Platform) -> None:
-    """Deploy the model's functions. Raises `OptionError` if the platform cannot hold what a token needs of them."""
+    """Deploy the model's functions, unless others do. Raises `OptionError` if a token needs more of them than fit."""
+    if model.functions is None:
+        return
     deploy(platform, model.functions)
     check_fits(platform, model.plan.blocks, model.model.experts_per_token)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from faasmoe.errors import FaasmoeError
 from faasmoe.protocol.config import About
+from faasmoe.protocol.dense_part import DENSE
 from faasmoe.protocol.errors import failure_of
 from faasmoe.protocol.messages import Start, encode, read_start
 from faasmoe.util.forkserver.connection import Connection
@@ -30,6 +31,7 @@ from faasmoe.util.forkserver.worker import Assignment
 from faasmoe.util.gc_freeze import importing, keep_imported
 
 if TYPE_CHECKING:
+    from faasmoe.model.checkpoint.files import CheckpointFiles
     from faasmoe.orchestrator.loaded_model import LoadedModel
 
 log = logging.getLogger("faasmoe.orchestrator.template")  # it is run as __main__
@@ -48,9 +50,10 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     Raises `UserError` if it cannot be served with these options, `CheckpointChanged` if the gateway's first template
     has loaded something else.
     """
-    loaded, folder = _load(start), Path(start.folder)
+    (loaded, files), folder = _load(start), Path(start.folder)
     from faasmoe.model.plan import context_length  # noqa: PLC0415 - torch is there now
     from faasmoe.orchestrator import main as process  # noqa: PLC0415
+    from faasmoe.orchestrator.dense_part import write_dense_part  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import Runtime, install  # noqa: PLC0415
     from faasmoe.orchestrator.served_context import KVShare  # noqa: PLC0415
     from faasmoe.platforms.registry import find  # noqa: PLC0415
@@ -60,21 +63,24 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     with writing(folder):
         loaded.tokenizer.save(folder / TOKENIZER)
         share = KVShare.of(config.engine, start.orchestrators, folder)
+        if not start.deployed:
+            write_dense_part(plan, files, folder / DENSE)
     length = share.context(context_length(plan, None), config.max_model_len, loaded.model.state_spec)
     options = replace(config.engine, kv_cache_bytes=share.each)
 
     platform = partial(find(start.platform).require_connect("an orchestrator"), start.pool)
 
-    with platform() as pool:
-        install(loaded, pool)
+    if not start.deployed:
+        with platform() as pool:
+            install(loaded, pool)
     architecture = plan.architecture
     vocabulary = int(architecture.text_config.vocab_size)
-    about = About(architecture.name, len(architecture.experts), len(plan.blocks), vocabulary, length)
+    about = About(architecture.name, len(architecture.experts), len(plan.blocks), vocabulary, length, share.each)
     return about, lambda connection: process.run(connection, lambda: Runtime(loaded, platform, length, options))
 
 
-def _load(start: Start) -> LoadedModel:
-    """Load the model from one state of the checkpoint's folder. Logs its progress."""
+def _load(start: Start) -> tuple[LoadedModel, CheckpointFiles]:
+    """Load the model from one state of the checkpoint's folder, which is also returned. Logs its progress."""
     from faasmoe.model.adapter.light_import import import_transformers  # noqa: PLC0415
     from faasmoe.model.checkpoint.files import CheckpointFiles  # noqa: PLC0415
     from faasmoe.model.checkpoint.folder import config_file  # noqa: PLC0415
@@ -103,10 +109,10 @@ def _load(start: Start) -> LoadedModel:
     find(start.platform).check_demand(demand(plan, start.orchestrators, requests))
     context_length(plan, config.max_model_len)  # refuses what is more than the model's
     done("the checkpoint is checked")
-    loaded = LoadedModel(plan, folder / _ARTIFACTS)
+    loaded = LoadedModel(plan, None if start.deployed else folder / _ARTIFACTS)
     files.check()
     done("the dense part is loaded")
-    return loaded
+    return loaded, files
 
 
 def main() -> None:

@@ -68,6 +68,7 @@ class About:
     functions: int
     vocabulary: int
     max_model_len: int  # the served context: tokens of prompt and completion together
+    kv_cache_bytes: int = 0  # of each orchestrator
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Start(Message, frozen=True):
     pool: str  # address of the functions that orchestrators call
     folder: str  # private to the gateway and these: artifacts, and the tokenizer for the gateway
     orchestrators: int = 1  # that share the KV cache memory
+    deployed: bool = False  # another process has deployed the functions, and may have other paths
 
 
 class Submit(Message, frozen=True):

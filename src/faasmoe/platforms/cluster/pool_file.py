@@ -25,12 +25,15 @@ class PoolFile:
     platform: str  # name of the platform
     pool: str
     nodes: tuple[NodeAddress, ...]
-    identity: Path  # folder of the server's key and certificate
+    identity: Path  # folder of the key and certificate of the pool's processes on this machine
+    server: Path | None = None  # file with the server's certificate, where it is not that
 
     def write(self, folder: Path) -> None:
         """Write or replace the file. Raises `OSError`."""
         nodes = [[node.host, node.port] for node in self.nodes]
         raw = {"platform": self.platform, "pool": self.pool, "nodes": nodes, "identity": str(self.identity)}
+        if self.server:
+            raw["server"] = str(self.server)
         draft = folder / f"{POOL}.new"
         draft.write_text(json.dumps(raw))
         draft.rename(folder / POOL)
@@ -41,6 +44,8 @@ class PoolFile:
         try:
             raw = json.loads((folder / POOL).read_text())
             nodes = tuple(NodeAddress(host, port) for host, port in raw["nodes"])
-            return cls(platform=raw["platform"], pool=raw["pool"], nodes=nodes, identity=Path(raw["identity"]))
+            server = Path(raw["server"]) if "server" in raw else None
+            identity = Path(raw["identity"])
+            return cls(platform=raw["platform"], pool=raw["pool"], nodes=nodes, identity=identity, server=server)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PlatformError("cluster", "(all)", f"no pool of a cluster is at {folder}") from error

@@ -14,31 +14,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NoReturn
 
-from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.agent.claim import NodeClaim
 from faasmoe.platforms.cluster.agent.guest import HELLO_SECONDS, Guest, meet, turn_away
+from faasmoe.platforms.cluster.agent.hosting import NodeHosting
 from faasmoe.platforms.cluster.agent.orders import NodeOrders
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
-from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.protocol.connection import Connection
-from faasmoe.platforms.cluster.protocol.frame import Outgoing
+from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import (
-    AskCatalogue,
-    AskNode,
+    HOSTING_LANES,
     Beat,
     BeatReply,
-    Failure,
-    Hello,
-    Install,
     NodeReport,
-    ReadPiece,
     Traffic,
     Welcome,
     Willingness,
 )
-from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
-from faasmoe.platforms.cluster.weights import own_pieces
+from faasmoe.platforms.cluster.weights.node_weights import NodeWeights
 from faasmoe.platforms.cluster.weights.options import WeightsOptions
 from faasmoe.platforms.local.options import LocalOptions
 from faasmoe.platforms.local.platform import LocalPlatform
@@ -56,7 +49,6 @@ _REPLY_SECONDS = 30.0  # for a client to take a reply
 _TICK = 1.0  # seconds between looks at the claim
 _DRAIN_TICK = 0.02
 _LAST = 2.0
-_WATCHES = (AskNode, AskCatalogue)  # all that a client without a pool may ask
 
 
 class NodeAgent(Closeable):
@@ -71,10 +63,12 @@ class NodeAgent(Closeable):
         preload: Sequence[str],
         weights: WeightsOptions,
         platform: type[LocalPlatform] = LocalPlatform,
+        hosting: Callable[[NodeWeights], NodeHosting] | None = None,
     ) -> None:
         """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
 
-        `platform` is for tests. Raises `PlatformError` if that does not start.
+        `platform` is for tests. `hosting` makes what runs orchestrators here, if the node is to run any. Raises
+        `PlatformError` if the platform does not start.
         """
         self.name = name
         self.incarnation = uuid.uuid4().hex
@@ -86,6 +80,7 @@ class NodeAgent(Closeable):
         self._orders = NodeOrders(
             name, self._platform, self._platform.folder / "artifacts", weights.finder(), self.report
         )
+        self._hosting = hosting(self._orders.weights) if hosting else None
         self._claim = NodeClaim()
         self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
         self._guests: set[Guest] = set()
@@ -109,7 +104,7 @@ class NodeAgent(Closeable):
         """
         self._state = "draining"
         deadline = time.monotonic() + seconds
-        self._wait(lambda: not self._is_needed(), deadline - min(_LAST, seconds / 2))
+        self._wait(lambda: not self._is_needed() and not self._hosts_any(), deadline - min(_LAST, seconds / 2))
         self._state = "drained"
         self._wait(lambda: not self._running(), deadline)
 
@@ -122,6 +117,9 @@ class NodeAgent(Closeable):
         with self._lock:
             headed = self._claim.headed
         return headed and self._orders.hosts_any()
+
+    def _hosts_any(self) -> bool:
+        return self._hosting is not None and self._hosting.running
 
     def _state_now(self) -> Willingness:
         return "draining" if self._state == "ready" and self._orders.drains else self._state
@@ -140,7 +138,7 @@ class NodeAgent(Closeable):
             self._orders.tick()
             if expired:
                 log.warning("node %s: the server that had it is gone; its functions are removed", self.name)
-                self._orders.clear()
+                self._clear()
             if ready and not self._closed.is_set():
                 with suppress(OSError):  # the client is gone already, or no descriptor is left
                     self._greet(*self._listener.accept())
@@ -169,7 +167,7 @@ class NodeAgent(Closeable):
 
     def _welcome_guest(self, guest: Guest, address: str) -> None:
         try:
-            self._admit(guest.hello)
+            self._admit(guest)
         except Lost as error:
             turn_away(guest.connection, self.name, address, error)
             return
@@ -183,18 +181,28 @@ class NodeAgent(Closeable):
             with self._lock:
                 self._claim.leave(guest.hello)
 
-    def _admit(self, hello: Hello) -> None:
+    def _admit(self, guest: Guest) -> None:
         """Raises `LinkRefused`."""
+        hello = guest.hello
+        guest.check_rights()
+        if hello.lane in HOSTING_LANES and not self._hosting:
+            raise LinkRefused("it runs no orchestrators: faasmoe node --orchestrators N would have it run some")
         with self._lock:
             lost = self._claim.admit(hello)
-            strangers = [guest for guest in self._guests if lost and guest.hello.pool == lost]
+            strangers = [each for each in self._guests if lost and each.hello.pool == lost]
         if lost:
-            for guest in strangers:
-                guest.connection.cut()
-            self._orders.clear()
+            for each in strangers:
+                each.connection.cut()
+            self._clear()
+
+    def _clear(self) -> None:
+        """The node has lost its server."""
+        self._orders.clear()
+        if self._hosting:
+            self._hosting.clear()
 
     def _host(self, guest: Guest) -> None:
-        """Serve an admitted client until it is gone. Raises `Lost`."""
+        """Serve an admitted client until it is gone. Raises `Lost`, unless it was an orchestrator that has ended."""
         if guest.hello.lane == "calls":
             with self._clients(folder=self._platform.folder) as pool:
                 lacks = self._orders.weights.lacks
@@ -206,7 +214,12 @@ class NodeAgent(Closeable):
                 self._beat(guest.connection)
             if guest.hello.lane == "weights":
                 self._orders.weights.serve(guest.connection)
-            self._take_orders(guest)
+            if self._hosting and guest.hello.lane == "orchestrator":
+                self._hosting.run(guest.connection)
+                return
+            if self._hosting and guest.hello.lane == "hosting":
+                self._hosting.serve(guest)
+            self._orders.serve(guest)
 
     @contextmanager
     def _staying(self, guest: Guest) -> Iterator[None]:
@@ -230,24 +243,6 @@ class NodeAgent(Closeable):
                 traffic = self._traffic()
             reply = BeatReply(self._orders.stamp, self._state_now(), traffic)
             connection.send(reply, time.monotonic() + _REPLY_SECONDS)
-
-    def _take_orders(self, guest: Guest) -> NoReturn:
-        verify = verifier(guest.peer.certificate, PURPOSE)
-        while True:
-            asked = guest.connection.asked(None)
-            if not guest.hello.pool and not isinstance(asked, _WATCHES):
-                raise Lost(f"{type(asked).__name__} of a client without a pool")
-            if isinstance(asked, ReadPiece):
-                piece = Outgoing(own_pieces.answer(self._orders.weights, asked))
-                guest.connection.push(piece, time.monotonic() + _REPLY_SECONDS)
-                continue
-            try:
-                if isinstance(asked, Install):
-                    check_signed(asked.entries, verify)
-                answer = self._orders.answer(asked)
-            except OptionError as error:
-                answer = Failure.of(error)
-            guest.connection.send(answer, time.monotonic() + _REPLY_SECONDS)
 
     def _traffic(self) -> Traffic:
         """Of all connections. Whoever calls it holds the lock."""
@@ -283,5 +278,7 @@ class NodeAgent(Closeable):
             guests = list(self._guests)
         for guest in guests:
             guest.connection.cut()
+        if self._hosting:
+            self._hosting.close()
         self._orders.close()
         self._platform.close()

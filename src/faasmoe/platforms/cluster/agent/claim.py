@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
-from faasmoe.platforms.cluster.protocol.messages import Hello
+from faasmoe.platforms.cluster.protocol.messages import HOSTING_LANES, Hello
 
 GRACE = 30.0  # seconds that a node stays with a pool whose head is not heard of
 
@@ -26,8 +26,8 @@ class NodeClaim:
     def admit(self, hello: Hello) -> str:
         """Admit a client. Returns the pool that has lost the node by it, or "". Raises `LinkRefused`."""
         if not hello.pool:
-            if hello.lane in ("calls", "weights"):
-                raise LinkRefused(f"{hello.lane} need a pool")
+            if hello.lane not in ("beat", "orders"):
+                raise LinkRefused(f"the lane {hello.lane} needs a pool")
             return ""
         lost = ""
         if hello.head and hello.lane == "beat":
@@ -38,8 +38,8 @@ class NodeClaim:
             self._heads += 1
         elif hello.pool != self.pool:
             raise LinkRefused(f"the node is not with pool {hello.pool}")
-        elif hello.lane == "weights" and not hello.head:
-            raise LinkRefused("weights come from the head of the pool")
+        elif hello.lane in ("weights", *HOSTING_LANES) and not hello.head:
+            raise LinkRefused(f"the lane {hello.lane} is for the head of the pool")
         return lost
 
     @property

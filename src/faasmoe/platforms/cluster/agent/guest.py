@@ -10,27 +10,50 @@ from dataclasses import dataclass
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.agent.batches import Batches
-from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.protocol import handshake
 from faasmoe.platforms.cluster.protocol.connection import Connection, prepare
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
-from faasmoe.platforms.cluster.protocol.messages import Hello, TurnedAway
+from faasmoe.platforms.cluster.protocol.messages import (
+    AskCatalogue,
+    Asked,
+    AskNode,
+    Hello,
+    Lane,
+    PrewarmFunctions,
+    TurnedAway,
+)
 from faasmoe.platforms.cluster.protocol.tls import Peer
 from faasmoe.platforms.local.protocol.wire import Lost
 
 log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 5.0  # for a whole handshake
+_LANES: tuple[Lane, ...] = ("beat", "orders", "calls")  # for orchestrators on nodes
+_LOOKS = (AskNode, AskCatalogue)  # all that a client without a pool may ask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guest:
-    """A connection of a server's process."""
+    """A connection of a server's process, or of an orchestrator on a node."""
 
     connection: Connection
     peer: Peer
     hello: Hello
     batches: Batches | None = None
+
+    def check_rights(self) -> None:
+        """Raises `LinkRefused` for what an orchestrator on a node may not do: it is no head, and works for a pool."""
+        its = self.peer.role == Role.ORCHESTRATOR
+        if its and (self.hello.head or not self.hello.pool or self.hello.lane not in _LANES):
+            raise LinkRefused(f"an orchestrator of node {self.peer.name} may call functions, and nothing else")
+
+    def check_order(self, asked: Asked) -> None:
+        """Raises `Lost` for an order that this client may not give."""
+        if not self.hello.pool and not isinstance(asked, _LOOKS):
+            raise Lost(f"{type(asked).__name__} of a client without a pool")
+        if self.peer.role == Role.ORCHESTRATOR and not isinstance(asked, (*_LOOKS, PrewarmFunctions)):
+            raise Lost(f"{type(asked).__name__} of an orchestrator")
 
 
 def meet(sock: socket.socket, identity: ClusterIdentity, node: str, address: str) -> Guest | None:

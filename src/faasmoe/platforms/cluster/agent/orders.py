@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from faasmoe.errors import ServingError, UserError
+from faasmoe.errors import OptionError, ServingError, UserError
 from faasmoe.platforms.base import FunctionSpec, Platform
+from faasmoe.platforms.cluster.agent.guest import Guest
+from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.catalogue import Catalogue
+from faasmoe.platforms.cluster.protocol.frame import Outgoing
 from faasmoe.platforms.cluster.protocol.messages import (
     Answered,
     AskCatalogue,
@@ -25,14 +29,18 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Install,
     NodeReport,
     PrewarmFunctions,
+    ReadPiece,
     StopFunctions,
 )
+from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
+from faasmoe.platforms.cluster.weights import own_pieces
 from faasmoe.platforms.cluster.weights.finder import WeightsFinder
 from faasmoe.platforms.cluster.weights.node_weights import NodeWeights
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.closeable import Closeable
 
 _FETCH_SECONDS = 100.0  # that an order to prewarm waits for weights; its client waits for 120
+_REPLY_SECONDS = 30.0  # for a client to take a reply
 LEAVE = 1.0  # seconds that an instance of a function that has moved stays: other clients learn it by heartbeats
 
 
@@ -61,6 +69,24 @@ class NodeOrders(Closeable):
         self._lock = threading.Lock()  # of the catalogue
         self._leaving: dict[str, float] = {}  # functions that the node hosts no more, and when they stop
         self.weights = NodeWeights(node, folder, finder, self._placed, self._gone)
+
+    def serve(self, guest: Guest) -> NoReturn:
+        """Carry out the orders of a client until it is gone. Raises `Lost`."""
+        verify = verifier(guest.peer.certificate, PURPOSE)
+        while True:
+            asked = guest.connection.asked(None)
+            guest.check_order(asked)
+            if isinstance(asked, ReadPiece):
+                piece = Outgoing(own_pieces.answer(self.weights, asked))
+                guest.connection.push(piece, time.monotonic() + _REPLY_SECONDS)
+                continue
+            try:
+                if isinstance(asked, Install):
+                    check_signed(asked.entries, verify)
+                answer = self.answer(asked)
+            except OptionError as error:
+                answer = Failure.of(error)
+            guest.connection.send(answer, time.monotonic() + _REPLY_SECONDS)
 
     def answer(self, asked: Asked) -> Answered:
         """Carry out an order. Raises `Lost` for what is none."""

@@ -29,3 +29,7 @@ class ClusterFolder:
     def node(self, name: str) -> ClusterIdentity:
         """The identity of a node on this machine."""
         return ClusterIdentity(self.path / "nodes" / name)
+
+    def orchestrator(self, node: str) -> ClusterIdentity:
+        """The identity of a node's orchestrators, which they share."""
+        return ClusterIdentity(self.path / "orchestrators" / node)

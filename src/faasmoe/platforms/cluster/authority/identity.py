@@ -17,10 +17,11 @@ _FILES = (KEY, CERTIFICATE, AUTHORITY)
 
 
 class Role(StrEnum):
-    """What the owner of a certificate may do: a server calls nodes, a node serves them."""
+    """What the owner of a certificate may do: a node serves, a server orders and calls, an orchestrator only calls."""
 
     NODE = "node"
     SERVER = "server"
+    ORCHESTRATOR = "orchestrator"  # on a node, whose name it has
 
 
 def utc_now() -> datetime:

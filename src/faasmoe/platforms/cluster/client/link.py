@@ -104,7 +104,7 @@ class NodeLink:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection, _, _ = self._connect("orders")
+            connection = self.open("orders")
         try:
             connection.send(order, deadline)
         except Lost:
@@ -128,7 +128,7 @@ class NodeLink:
     def _check(self, report: CatalogueReport) -> None:
         """A node is not believed what it says of functions: others would run it. Raises `LinkRefused`."""
         try:
-            check_signed(report.entries, verifier(self._credentials.identity.certificate(), PURPOSE))
+            check_signed(report.entries, verifier(self._credentials.certificate(), PURPOSE))
         except OptionError as error:
             raise LinkRefused(f"its catalogue is false: {error}") from error
 
@@ -140,6 +140,11 @@ class NodeLink:
                 return
         connection.close()
 
+    def open(self, lane: Lane) -> Connection:
+        """A connection of its own, which ends with the link; `drop` closes it. Raises `Lost`."""
+        connection, _, _ = self._connect(lane)
+        return connection
+
     def take(self) -> Connection:
         """A connection for a batch of calls: the one that was used before, unless that is under way. Raises `Lost`."""
         while self._spare:
@@ -147,8 +152,7 @@ class NodeLink:
             if connection in self._open:
                 return connection
             connection.close()
-        connection, _, _ = self._connect("calls")
-        return connection
+        return self.open("calls")
 
     def give_back(self, connection: Connection) -> None:
         """A batch has ended, and the connection can take another one."""

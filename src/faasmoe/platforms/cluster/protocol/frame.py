@@ -118,6 +118,12 @@ class FrameReader:
         """Whether it has received more than it has handed out."""
         return self._end > self._at
 
+    def rest(self) -> bytes:
+        """What was received and not handed out. Nothing more may be read after this: frames have ended."""
+        rest = bytes(self._buffer[self._at : self._end])
+        self._at = self._end
+        return rest
+
     def into(self, room: Sequence[memoryview]) -> None:
         """Have the body of the last frame received into `room`, one view after the other."""
         self._room = [view for view in room if view.nbytes]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
+from faasmoe.platforms.cluster.authority import private_files
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
@@ -19,9 +21,14 @@ HANDSHAKE_HEAD = 4 << 10  # bytes of a message of a client that was not admitted
 class Credentials:
     """What a client shows to agents."""
 
-    identity: ClusterIdentity  # of the server
+    identity: ClusterIdentity  # of the server, or of a node's orchestrators
     pool: str = ""  # for which it works; empty: it only looks
     head: bool = False  # whether it owns the pool
+    server: Path | None = None  # file with the certificate of the server, if that is not the identity's
+
+    def certificate(self) -> bytes:
+        """The server's certificate, PEM or DER. Raises `OptionError` if there is none."""
+        return private_files.read(self.server) if self.server else self.identity.certificate()
 
 
 def secure(sock: socket.socket, identity: ClusterIdentity, deadline: float, *, serving: bool) -> Connection:
@@ -43,17 +50,17 @@ def greet(connection: Connection, credentials: Credentials, lane: Lane, deadline
 def authenticate(connection: Connection, deadline: float) -> tuple[Peer, Hello]:
     """The agent's side, up to the `Welcome`. Raises `Lost`, or `LinkRefused` for a client that is no server's."""
     hello = connection.asked(deadline)
-    peer = peer_of(connection, Role.SERVER)
+    peer = peer_of(connection, Role.SERVER, Role.ORCHESTRATOR)
     if not isinstance(hello, Hello):
         raise Lost("it does not begin with a hello")
     connection.reader.most_head = MOST_HEAD
     return peer, hello
 
 
-def peer_of(connection: Connection, role: Role) -> Peer:
-    """Who is at the other end. Raises `LinkRefused` if it has not that role."""
+def peer_of(connection: Connection, *roles: Role) -> Peer:
+    """Who is at the other end. Raises `LinkRefused` if it has none of these roles."""
     peer = connection.socket.peer if isinstance(connection.socket, TlsSocket) else None
-    if peer is None or peer.role != role:
+    if peer is None or peer.role not in roles:
         shown = "none" if peer is None else f"that of {peer.role} {peer.name}"
-        raise LinkRefused(f"it needs the certificate of a {role}, and has shown {shown}")
+        raise LinkRefused(f"it needs the certificate of a {roles[0]}, and has shown {shown}")
     return peer

@@ -7,6 +7,7 @@ connection's lane says what may be asked:
     orders  what changes or tells the state of a node
     calls   batches (`call_batch`), answered by their replies or by a `Failure`
     weights the other way round: the agent asks for pieces of weights (`AskPieces`), the head of the pool answers
+    hosting, orchestrator   see `hosting_messages`
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.msgpack import decode
 
-Lane = Literal["beat", "orders", "calls", "weights"]
+Lane = Literal["beat", "orders", "calls", "weights", "hosting", "orchestrator"]
+HOSTING_LANES: tuple[Lane, ...] = ("hosting", "orchestrator")
 Willingness = Literal["ready", "draining", "drained"]  # see `NodeState`
 FailureKind = Literal["function", "unknown", "deadline", "option", "draining", "weights", "platform"]
 

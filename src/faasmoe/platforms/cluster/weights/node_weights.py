@@ -115,6 +115,11 @@ class NodeWeights(Closeable):
 
         Raises `PlatformError` if one fails, or takes longer than so many seconds.
         """
+        if failure := self.get(names, seconds):
+            raise failure.error_of("nodes", self._node)
+
+    def get(self, names: Sequence[str], seconds: float) -> Failure | None:
+        """As `prepare`, but returns why weights are not there."""
         with self._changed:
             its = {name: function for name in names if (function := self._functions.get(name))}
             for function in its.values():
@@ -122,8 +127,7 @@ class NodeWeights(Closeable):
                     function.wanted, function.cause, function.retry_at = _ASKED, "", 0.0
             self._changed.notify_all()
             self._changed.wait_for(lambda: all(f.placed or f.cause for f in its.values()), seconds)
-        if failure := self.lacks(names):
-            raise failure.error_of("nodes", self._node)
+        return self.lacks(names)
 
     def lacks(self, names: Iterable[str]) -> Failure | None:
         """Why calls of these functions cannot run here, or not yet. On the path of every call."""

@@ -150,7 +150,7 @@ def test_who_is_of_no_pool_may_only_look(there: Dialled, link: NodeLink) -> None
     assert isinstance(stranger.ask(AskNode(), NodeReport, 5.0), NodeReport)
     with pytest.raises(Lost):
         stranger.ask(DrainNode(True), Finished, 5.0)
-    with pytest.raises(Lost, match="calls need a pool"):
+    with pytest.raises(Lost, match="lane calls needs a pool"):
         stranger.take()
     stranger.close()
 

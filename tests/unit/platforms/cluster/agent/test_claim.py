@@ -60,7 +60,7 @@ def test_a_node_is_free_when_its_head_has_been_gone_for_long() -> None:
 def test_who_has_no_pool_may_only_look() -> None:
     claim = NodeClaim()
     assert claim.admit(hello("", "orders", head=False)) == ""
-    with pytest.raises(LinkRefused, match="calls need a pool"):
+    with pytest.raises(LinkRefused, match="lane calls needs a pool"):
         claim.admit(hello("", "calls", head=False))
 
 
