@@ -1,1 +1,1 @@
-"""The gateway's side of orchestrators: who has one, starting, links. No torch."""
+"""The gateway's side of orchestrators: who has one, starting, links; and a node's, which has templates. No torch."""

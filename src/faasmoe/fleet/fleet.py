@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from faasmoe.errors import SHUTTING_DOWN, EngineStopped, FaasmoeError, ProcessLost
+from faasmoe.fleet.launcher import Launcher
 from faasmoe.fleet.prefix_router import PrefixRouter
 from faasmoe.fleet.replica import PATIENCE, PAUSES, OrchestratorReplica, State
-from faasmoe.fleet.replica_process import ReplicaProcess
 from faasmoe.fleet.starts import Starts
 from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.config import About, FleetOptions
@@ -28,27 +28,7 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # between looks for idle orchestrators
 _END_SECONDS = 1.5  # in which orchestrators end by themselves when the server does
 _IDLED = "the orchestrator has ended after being idle; try again"
-
-
-class Launcher(Protocol):
-    """Starts orchestrators, see `fleet.launcher`."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the launcher has a process of its own, which takes memory."""
-
-    @property
-    def loading(self) -> bool:
-        """Whether the model is being loaded, so that `launch` has to wait."""
-
-    async def ready(self) -> About:
-        """Load the model. Raises `UserError` or `EngineStopped`; `ProcessLost` or `OSError` if another try may help."""
-
-    async def launch(self) -> ReplicaProcess:
-        """Start an orchestrator; it takes requests when this returns. Raises `FaasmoeError` or `OSError`."""
-
-    def close(self) -> None:
-        """End the launcher's process; `ready` and `launch` start another."""
+_REPLACED = "the orchestrator is replaced by one on another machine; try again"
 
 
 class Fleet:
@@ -81,6 +61,7 @@ class Fleet:
         self._turns = asyncio.Semaphore(self._options.orchestrators)
         self._router = PrefixRouter()
         self._replicas: dict[str, OrchestratorReplica] = {}  # by tenant, or by number where they serve all tenants
+        self._replaced: list[OrchestratorReplica] = []  # that have requests still
         self._leaving: dict[asyncio.Task[None], OrchestratorReplica] = {}
         self._past = EngineStats()  # of replicas that have left
         self._unused_since: float | None = None  # when nobody was left
@@ -102,8 +83,10 @@ class Fleet:
         self.refuse(SHUTTING_DOWN)
         self._loading.cancel()
         self._looking.cancel()
-        for tenant in list(self._replicas):
-            self._retire(tenant, SHUTTING_DOWN)
+        for replica in [*self._replicas.values(), *self._replaced]:
+            self._end(replica, SHUTTING_DOWN)
+        self._replicas.clear()
+        self._replaced.clear()
         try:
             if self._leaving:
                 await asyncio.wait(self._leaving, timeout=_END_SECONDS)
@@ -186,14 +169,19 @@ class Fleet:
             replica.cut(reason)
 
     def look(self) -> None:
-        """Stop orchestrators that have been idle too long, or whose turn another tenant needs."""
+        """Stop orchestrators that have been idle too long, or whose turn another tenant needs, or that are replaced."""
         now, keep_alive = self._clock(), self._options.keep_alive
+        for name in [name for name, replica in self._replicas.items() if replica.leaves]:
+            self._replace(name)
+        for replica in [replica for replica in self._replaced if not replica.busy]:
+            self._replaced.remove(replica)
+            self._end(replica, _REPLACED)
         for tenant, replica in list(self._replicas.items()):
             idle = replica.idle_seconds()
             if not replica.busy and (not replica.has_turn or idle >= keep_alive):
                 self._retire(tenant, _IDLED)
         self._make_room()
-        if self._replicas or self._leaving or self._about is None or not self._launcher.running:
+        if self._replicas or self._replaced or self._leaving or self._about is None or not self._launcher.running:
             self._unused_since = None
             return
         if self._unused_since is None:
@@ -279,11 +267,20 @@ class Fleet:
             self._retire(tenant, _IDLED)
 
     def _everybody(self) -> list[OrchestratorReplica]:
-        return [*self._replicas.values(), *self._leaving.values()]
+        return [*self._replicas.values(), *self._replaced, *self._leaving.values()]
+
+    def _replace(self, name: str) -> None:
+        """Have another replica take the next requests, which starts elsewhere; this one's go on."""
+        replica = self._replicas.pop(name)
+        self._router.forget(name)
+        replica.hand_over(_REPLACED)
+        self._replaced.append(replica)
 
     def _retire(self, tenant: str, reason: str) -> None:
-        replica = self._replicas.pop(tenant)
         self._router.forget(tenant)
+        self._end(self._replicas.pop(tenant), reason)
+
+    def _end(self, replica: OrchestratorReplica, reason: str) -> None:
         task = asyncio.create_task(self._leave(replica, reason))
         self._leaving[task] = replica
         task.add_done_callback(self._left)

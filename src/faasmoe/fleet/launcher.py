@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from faasmoe.errors import EngineStopped, ProcessLost
 from faasmoe.fleet.link import Link
@@ -14,6 +17,37 @@ from faasmoe.fleet.template_process import TemplateProcess
 from faasmoe.platforms.registry import wake
 from faasmoe.protocol.config import About
 from faasmoe.protocol.messages import Start
+
+
+class Launcher(Protocol):
+    """Starts orchestrators: `TemplateClient` does, and `PlacedLauncher`."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the launcher has a process of its own, which takes memory."""
+
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded, so that `launch` has to wait."""
+
+    async def ready(self) -> About:
+        """Load the model. Raises `UserError` or `EngineStopped`; `ProcessLost` or `OSError` if another try may help."""
+
+    async def launch(self) -> ReplicaProcess:
+        """Start an orchestrator; it takes requests when this returns. Raises `FaasmoeError` or `OSError`."""
+
+    def close(self) -> None:
+        """End the launcher's process; `ready` and `launch` start another."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedOrchestrator:
+    """An orchestrator of a template."""
+
+    socket: socket.socket  # over which it speaks
+    pid: int
+    ended: asyncio.Future[int]  # exit status, or minus the signal that killed it
+    kill: Callable[[], None]
 
 
 class TemplateClient:
@@ -53,27 +87,35 @@ class TemplateClient:
         """
         wake(self._start.platform, self._start.pool)
         template = self._template()
-        await asyncio.shield(template.about)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            link = await Link.over(ours)
-            try:
-                number, pid, ended = await template.fork(theirs)
-            except BaseException:
-                await link.close()
-                raise
-        link.watch(pid)
-        child = ReplicaProcess(link, ended, partial(template.kill, number))
+        forked = await self._fork(template)
+        link = await Link.over(forked.socket)
+        link.watch(forked.pid)
+        child = ReplicaProcess(link, forked.ended, forked.kill)
         try:
             await child.ready()
         except BaseException as error:
             status = await child.end()
-            if not ended.done():  # it forks no more, and does not kill either
+            if not forked.ended.done():  # it forks no more, and does not kill either
                 template.end(ProcessLost("the template does not answer"))
             if isinstance(error, EngineStopped):
                 raise type(error)(f"{error} ({status})") from error
             raise
         return child
+
+    async def fork(self) -> ForkedOrchestrator:
+        """Return an orchestrator that has just been forked. Raises as `ready` does."""
+        return await self._fork(self._template())
+
+    async def _fork(self, template: TemplateProcess) -> ForkedOrchestrator:
+        await asyncio.shield(template.about)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                number, pid, ended = await template.fork(theirs)
+            except BaseException:
+                ours.close()
+                raise
+        return ForkedOrchestrator(ours, pid, ended, partial(template.kill, number))
 
     def close(self) -> None:
         """End the template and all its orchestrators. May be called twice."""

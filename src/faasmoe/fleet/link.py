@@ -54,10 +54,10 @@ class Link:
         self.latest = EngineStats()  # of the last report
 
     @classmethod
-    async def over(cls, connection: socket.socket) -> Self:
+    async def over(cls, connection: socket.socket, monitor: HeartbeatMonitor | None = None) -> Self:
         """Make a link that owns a connected socket. Raises `OSError`; the socket is closed then."""
         try:
-            return cls(*await asyncio.open_unix_connection(sock=connection))
+            return cls(*await asyncio.open_unix_connection(sock=connection), monitor)
         except BaseException:
             connection.close()
             raise

@@ -104,6 +104,21 @@ class OrchestratorReplica:
         """The newest stats of this and earlier processes."""
         return self._past if self._link is None else self._past + self._link.latest
 
+    @property
+    def leaves(self) -> bool:
+        """Whether its process takes requests, and had better be replaced by one elsewhere."""
+        return self.state == "ok" and self._process is not None and self._process.leaves()
+
+    def hand_over(self, reason: str) -> None:
+        """Take no more requests and let another replica have the turn; running ones go on, until `close`."""
+        self.refuse(reason)
+        self._give_turn()
+
+    def _give_turn(self) -> None:
+        if self.has_turn:
+            self.has_turn = False
+            self._turn.release()
+
     def idle_seconds(self) -> float:
         """Seconds since the replica was first found idle by this method; 0 while it is busy."""
         if self.busy:
@@ -158,8 +173,7 @@ class OrchestratorReplica:
             if self._process:
                 await self._process.end()
         finally:
-            if self.has_turn:
-                self._turn.release()
+            self._give_turn()
 
     async def refresh(self) -> None:
         """Make `stats` as new as can be had without waiting long."""

@@ -20,10 +20,21 @@ _KILL_SECONDS = 1.0  # in which a process ends after it was killed
 
 
 class ReplicaProcess:
-    """An orchestrator process. `ended` gets its exit status, or minus the signal that killed it."""
+    """An orchestrator process. `ended` gets its exit status, or minus the signal that killed it.
 
-    def __init__(self, link: Link, ended: asyncio.Future[int], kill: Callable[[], None]) -> None:
+    Of one on another machine it gets why the connection to it has ended.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        ended: asyncio.Future[int] | asyncio.Future[str],
+        kill: Callable[[], None],
+        leaves: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`leaves` tells whether another one had better take its place, elsewhere."""
         self.link = link
+        self.leaves = leaves
         self._ended = ended
         self._kill = kill
 
@@ -60,6 +71,8 @@ class ReplicaProcess:
             if not await self._gone(_KILL_SECONDS):
                 return "killed, and not gone yet"
         code = self._ended.result()
+        if isinstance(code, str):
+            return code
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"status {code}"
 
     async def _gone(self, seconds: float) -> bool:

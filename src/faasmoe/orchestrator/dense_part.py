@@ -17,7 +17,7 @@ def write_dense_part(plan: ModelPlan, files: CheckpointFiles, artifact: Path) ->
     """
     if plan.quantised:
         return
-    ranges, states = dense_ranges(plan, files), files.states | plan.checkpoint.files
+    ranges, states = dense_ranges(plan, files), {**files.states, **plan.checkpoint.files}
     rows = [
         (str(file), state.device, state.inode, state.size, state.mtime_ns)
         for file in sorted({each.file for each in ranges})

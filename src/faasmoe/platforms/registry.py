@@ -12,6 +12,7 @@ from typing import Any
 from faasmoe.errors import OptionError, brief
 from faasmoe.platforms.base import Demand, Instance, Overheads, Platform
 from faasmoe.platforms.options import read_own
+from faasmoe.platforms.orchestrator_nodes import OrchestratorNodes
 
 GROUP = "faasmoe.platforms"
 _BUILT_IN = {
@@ -42,6 +43,9 @@ class PlatformEntry:
     connect: Callable[[str], Platform] | None = None
     running: Callable[[Any], Sequence[str]] | None = None
     process: Callable[[Instance], int] | None = None  # process id, on this machine; None: instances run elsewhere
+    nodes: Callable[[Any], OrchestratorNodes | None] | None = (
+        None  # of a started pool, if they may run orchestrators
+    )
     wake: Callable[[str], object] | None = None  # tells a pool that calls will come soon; must not wait
     check: Callable[[Demand], object] | None = None  # see `check_demand`
     overheads: Overheads = field(default_factory=Overheads)

@@ -57,6 +57,10 @@ class Child:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.ended = False
+        self.has_to_leave = False
+
+    def leaves(self) -> bool:
+        return self.has_to_leave
 
     async def serve(self) -> str:
         await self.dies.wait()

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faasmoe.cli.cluster.options import ClusterFolderOption
-from faasmoe.cli.numeric import real, size
+from faasmoe.cli.numeric import real, size, whole
 from faasmoe.cli.options import KeepAlive, MemoryBudget, ReleasePageCache
 from faasmoe.cli.parameters import grouped
 from faasmoe.cli.platforms import PlatformOptions, platform_options
 from faasmoe.cli.server.options import LogFormat, LogLevel
+from faasmoe.protocol.config import MOST_ORCHESTRATORS
 
 if TYPE_CHECKING:
     from faasmoe.platforms.cluster.joining.node_certificate import NodeCertificate
@@ -125,8 +126,39 @@ def node(
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
     platform_option: PlatformOptions = None,
-    weights: WeightsParameters,
-    drain_seconds: DrainSeconds = 10.0,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder with checkpoints of this machine, in which weights are looked for before they are fetched. "
+            "May be given more than once.",
+            show_default=False,
+        ),
+    ] = None,
+    weights_cache: Annotated[
+        int | None,
+        size(
+            help="Most that fetched weights may take in this user's cache, such as 200GB; what has been unused for "
+            "longest goes first. Default: as much as the disk has.",
+            show_default=False,
+        ),
+    ] = None,
+    orchestrators: Annotated[
+        int,
+        whole(
+            0,
+            MOST_ORCHESTRATORS,
+            help="Orchestrators that may run here, which see text. The server must want that as well (its "
+            "--platform-option orchestrators). They take memory for the model's dense part and KV caches beside "
+            "--memory-budget.",
+        ),
+    ] = 0,
+    drain_seconds: Annotated[
+        float,
+        real(
+            0, _LONGEST_DRAIN, help="Most seconds, at SIGTERM, for functions to move elsewhere and calls to end."
+        ),
+    ] = 10.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
@@ -135,6 +167,7 @@ def node(
     The node is the embedded platform and takes its options. All connections are encrypted (TLS 1.3), and both sides
     show certificates of the cluster. SIGTERM has the node finish the calls that run.
     """
+    from faasmoe.cli.cluster.hosting import hosting_of
     from faasmoe.experts import PRELOAD
     from faasmoe.platforms.cluster.addresses import read_address
     from faasmoe.platforms.cluster.agent.agent import NodeAgent
@@ -145,10 +178,15 @@ def node(
     logs.configure("node", log_format, log_level)
     certificate, name = joining.certificate(), joining.node_name
     options = platform_options(find("local"), platform_option, keep_alive, memory_budget, release_page_cache)
-    with bound(read_address(joining.listen), "--listen") as listener:
+    server = read_address(join) if join else None
+    folder = ClusterFolder.of(cluster_folder)
+    certificate = NodeCertificate(name, folder, server, token_file)
+    its = WeightsOptions(tuple(folder.absolute() for folder in weights or ()), weights_cache)
+    with bound(read_address(listen), "--listen") as listener:
         address = address_of(listener)
         certificate.prepare(address)
-        with NodeAgent(name, listener, certificate.identity, options, PRELOAD, weights.options) as agent:
+        hosting = hosting_of(name, orchestrators, folder) if orchestrators else None
+        with NodeAgent(name, listener, certificate.identity, options, PRELOAD, its, hosting=hosting) as agent:
             agent.start()
             with certificate.held(address, options.memory_budget):
                 typer.echo(f"node {name} listens on {address}")

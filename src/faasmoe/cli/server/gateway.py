@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from faasmoe.cli.server.service_manager import ServiceManager
     from faasmoe.cli.server.signals import EndedBySignals
     from faasmoe.fleet.fleet import Fleet
-    from faasmoe.fleet.launcher import TemplateClient
+    from faasmoe.fleet.launcher import Launcher
     from faasmoe.platforms.base import Platform
     from faasmoe.platforms.registry import PlatformEntry
     from faasmoe.protocol.config import FleetOptions, ServingConfig
@@ -132,6 +132,7 @@ class Gateway:
         from faasmoe.api.parsed_request import Bounds
         from faasmoe.experts import PRELOAD
         from faasmoe.fleet.launcher import TemplateClient
+        from faasmoe.fleet.placed_launcher import PlacedLauncher
         from faasmoe.orchestrator.template import TOKENIZER
         from faasmoe.protocol.messages import Start
         from faasmoe.util.folders.run_folder import RunFolder
@@ -145,9 +146,11 @@ class Gateway:
             log.warning("--platform %s: %s", settings.platform.name, sentence)
         self._stage(f"loading {config.name}")
         start = Start(config, settings.platform.name, platform.address, str(folder), settings.fleet.orchestrators)
-        launcher = TemplateClient(start)
-        stack.callback(launcher.close)
-        launcher.begin()
+        template = TemplateClient(start)
+        stack.callback(template.close)
+        template.begin()
+        nodes = settings.platform.nodes(platform) if settings.platform.nodes else None
+        launcher = PlacedLauncher(template, nodes, start) if nodes else template
         readers = await self._readers(stack)
         await asyncio.to_thread(_imports)  # while it loads the model
         tenancy = await stack.enter_async_context(on_thread("the ledger", _OFFICE, self._doors.tenancy))
@@ -162,7 +165,7 @@ class Gateway:
         self,
         stack: AsyncExitStack,
         name: str,
-        launcher: TemplateClient,
+        launcher: Launcher,
         platform: Platform,
         tenancy: TenancyService,
     ) -> Fleet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from faasmoe.platforms.cluster.authority.authority import Authority
 from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
 from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from faasmoe.platforms.cluster.pool_file import PoolFile, pools
@@ -22,7 +23,9 @@ def _start(options: NodesOptions, _: Sequence[str]) -> ClusterPlatform:
     try:
         nodes = tuple(discovery.first())
         pool = PoolFile(platform=NAME, pool=uuid.uuid4().hex, nodes=nodes, identity=folder.server.folder)
-        return ClusterPlatform(pool, discovery)
+        names = options.orchestrator_nodes
+        hosting = (names, Authority(folder.path).certify_orchestrator) if names else None
+        return ClusterPlatform(pool, discovery, hosting=hosting)
     except BaseException:
         discovery.close()
         raise
@@ -33,5 +36,6 @@ ENTRY = PlatformEntry(
     options=NodesOptions,
     start=_start,
     connect=ClusterPlatform.of_pool,
+    nodes=lambda platform: platform.orchestrator_nodes,
     running=lambda _: list(map(str, pools())),
 )

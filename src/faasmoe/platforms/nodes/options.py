@@ -19,6 +19,19 @@ class NodesOptions:
         default="", metadata={"help": "Folder of the cluster's keys; empty: cluster in the user's data folder."}
     )
 
+    orchestrators: str = field(
+        default="",
+        metadata={
+            "help": "Nodes that run the server's orchestrators and see text: their names, with commas between, or all. "
+            "They must be started with --orchestrators as well. Empty: orchestrators run on the server's machine."
+        },
+    )
+
+    @property
+    def orchestrator_nodes(self) -> frozenset[str]:
+        """Names of the nodes that may run orchestrators."""
+        return frozenset(name for each in self.orchestrators.split(",") if (name := each.strip()))
+
     def check(self) -> None:
         """Raises `OptionError` if there would never be a node."""
         if not self.nodes_file and not self.join:

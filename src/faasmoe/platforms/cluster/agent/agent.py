@@ -119,7 +119,7 @@ class NodeAgent(Closeable):
         return headed and self._orders.hosts_any()
 
     def _hosts_any(self) -> bool:
-        return self._hosting is not None and self._hosting.running
+        return self._hosting is not None and self._hosting.running > 0
 
     def _state_now(self) -> Willingness:
         return "draining" if self._state == "ready" and self._orders.drains else self._state
@@ -266,6 +266,7 @@ class NodeAgent(Closeable):
             traffic=traffic,
             work=dict(work),
             weights=self._orders.weights.report(),
+            orchestrators=self._hosting.running if self._hosting else 0,
         )
 
     def close(self) -> None:

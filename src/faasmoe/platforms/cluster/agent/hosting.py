@@ -69,9 +69,9 @@ class NodeHosting(Closeable):
         self._thread.start()
 
     @property
-    def running(self) -> bool:
-        """Whether an orchestrator runs."""
-        return bool(self._count)
+    def running(self) -> int:
+        """Orchestrators that run."""
+        return self._count
 
     @cached_property
     def _request(self) -> bytes:

@@ -61,6 +61,14 @@ class Authority:
         end = min(now + self._lifetime, self._certificates.period(self.certificate)[1])
         return self._certificates.issue(self._key, self.certificate, key, (role, name), (now, end))
 
+    def certify_orchestrator(self, request: bytes, node: str) -> tuple[bytes, bytes]:
+        """A certificate of a node's orchestrators, for their signing request, and that of the authority.
+
+        Raises `OptionError` if the request is malformed.
+        """
+        key = self._certificates.requested(request)
+        return self.certify(key, Role.ORCHESTRATOR, node), self.certificate
+
     def provide(self, identity: ClusterIdentity, role: Role, name: str) -> None:
         """See that an identity on this machine has a certificate of this authority that holds for a while."""
         if not self.is_due(identity):

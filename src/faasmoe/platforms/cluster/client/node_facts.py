@@ -21,6 +21,7 @@ class NodeFacts:
     lacking: int = 0  # of these, without weights yet
     fetched: int = 0  # bytes of weights
     instances: int = 0
+    orchestrators: int = 0  # that it runs
     calls: int = 0  # answered since the agent was started
     frames: int = 0  # in which these came
     received: int = 0  # bytes
@@ -50,6 +51,7 @@ def node_facts(platform: ClusterPlatform) -> list[NodeFacts]:
                 functions=sum(link.name in its for its in hosts),
                 lacking=report.weights.lacking,
                 fetched=report.weights.fetched,
+                orchestrators=report.orchestrators,
                 instances=sum(len(function.instances) for function in report.pool.functions),
                 calls=report.traffic.calls,
                 frames=report.traffic.frames,

@@ -112,10 +112,14 @@ class ClusterOrders:
         self._raise(self._link(node).ask(DrainNode(wanted), Finished, ORDER_SECONDS), node)
 
     def left_on(self, node: str) -> list[str]:
-        """Names of the functions that a node hosts, or has an instance of. Raises `OptionError`, `PlatformError`."""
+        """What a node still runs: functions that it hosts or has an instance of, by name, and orchestrators.
+
+        Raises `OptionError`, `PlatformError`.
+        """
         report = self._raise(self._link(node).ask(AskNode(), NodeReport, ORDER_SECONDS), node)
         hosted = {name for name, hosts in self._membership.hosts.items() if node in hosts}
-        return sorted(hosted | {function.name for function in report.pool.functions if function.instances})
+        its = hosted | {function.name for function in report.pool.functions if function.instances}
+        return [*(["an orchestrator"] * report.orchestrators), *sorted(its)]
 
     def _link(self, node: str) -> NodeLink:
         there = {link.name: link for link in self._membership.present()}

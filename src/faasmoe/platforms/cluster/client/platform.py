@@ -22,6 +22,8 @@ from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.authority.signing import signer
 from faasmoe.platforms.cluster.client.discovery import Discovery, FileDiscovery, Lookout
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
+from faasmoe.platforms.cluster.client.hosting.keeper import Certify
+from faasmoe.platforms.cluster.client.hosting.nodes import ClusterOrchestratorNodes
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.orders import ClusterOrders
 from faasmoe.platforms.cluster.client.rebalancer import Rebalancer
@@ -47,8 +49,17 @@ class ClusterPlatform(Closeable):
     that run folder.
     """
 
-    def __init__(self, pool: PoolFile, discovery: Discovery, *, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        pool: PoolFile,
+        discovery: Discovery,
+        *,
+        folder: Path | None = None,
+        hosting: tuple[frozenset[str], Certify] | None = None,
+    ) -> None:
         """`discovery` tells when there are other nodes than those of `pool`, and is closed with this.
+
+        `hosting`, for the head: names of the nodes that may run orchestrators, and what makes their certificates.
 
         Raises `PlatformError` if no node can be used, `OptionError` if the server's certificate is no use.
         """
@@ -56,7 +67,7 @@ class ClusterPlatform(Closeable):
         identity.check()
         self._run_folder = RunFolder() if folder is None else None
         self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
-        credentials = Credentials(identity=identity, pool=pool.pool, head=folder is None)
+        credentials = Credentials(identity=identity, pool=pool.pool, head=folder is None, server=pool.server)
         self._pool = pool
         self.membership = Membership(pool.platform, credentials)
         self._steward = Steward(self.membership)
@@ -66,7 +77,11 @@ class ClusterPlatform(Closeable):
         self.orders = ClusterOrders(self.membership, signer(identity.key(), PURPOSE))
         self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
         self._fanout = ClusterFanout(self.membership, self.orders)
-        self._supply = WeightSupply(self.membership, credentials) if credentials.head else None
+        self.orchestrator_nodes = (
+            ClusterOrchestratorNodes(self.membership, hosting[0], pool.pool, hosting[1]) if hosting else None
+        )
+        offered = self.orchestrator_nodes.offered if self.orchestrator_nodes else {}
+        self._supply = WeightSupply(self.membership, credentials, offered) if credentials.head else None
         try:
             if self._run_folder:
                 with writing(self.folder):
@@ -148,6 +163,8 @@ class ClusterPlatform(Closeable):
         """See `Platform.close`."""
         if self._supply:
             self._supply.close()
+        if self.orchestrator_nodes:
+            self.orchestrator_nodes.close()
         self.rebalancer.close()
         self._steward.close()
         self.membership.close()

@@ -8,7 +8,7 @@ connection carries bytes: those of the socket of an orchestrator that was starte
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -61,14 +61,15 @@ class NoOrchestrator(ClusterMessage, frozen=True):
     cause: str
 
 
-_asked = msgspec.msgpack.Decoder(PrepareOrchestrators | TellPool | AskHosting)
+_asked: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(PrepareOrchestrators | TellPool | AskHosting)
 _report = msgspec.msgpack.Decoder(HostingReport)
-_started = msgspec.msgpack.Decoder(OrchestratorRuns | NoOrchestrator)
+_started: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(OrchestratorRuns | NoOrchestrator)
 
 
 def read_asked(head: memoryview) -> PrepareOrchestrators | TellPool | AskHosting:
     """What the head of the pool has sent. Raises `Lost`."""
-    return read(_asked, head)
+    asked: PrepareOrchestrators | TellPool | AskHosting = read(_asked, head)
+    return asked
 
 
 def read_report(head: memoryview) -> HostingReport:
@@ -78,4 +79,5 @@ def read_report(head: memoryview) -> HostingReport:
 
 def read_started(head: memoryview) -> OrchestratorRuns | NoOrchestrator:
     """What an agent has sent on the lane `orchestrator`. Raises `Lost`."""
-    return read(_started, head)
+    started: OrchestratorRuns | NoOrchestrator = read(_started, head)
+    return started

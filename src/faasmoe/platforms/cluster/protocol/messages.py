@@ -174,6 +174,7 @@ class NodeReport(ClusterMessage, frozen=True, kw_only=True):
     traffic: Traffic
     work: dict[str, float]  # of the calls that were answered, by function; see `Call.work`
     weights: WeightsReport = WeightsReport()
+    orchestrators: int = 0  # that it runs
 
 
 class AskPieces(ClusterMessage, frozen=True, kw_only=True):

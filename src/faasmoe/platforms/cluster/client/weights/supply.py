@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -42,8 +42,12 @@ FindContent = Callable[[str, str], FunctionContent | None]  # by a function's na
 class WeightSupply(Closeable):
     """Threads that send pieces: one for each node that is connected, and one that starts them."""
 
-    def __init__(self, membership: Membership, credentials: Credentials) -> None:
+    def __init__(
+        self, membership: Membership, credentials: Credentials, others: Mapping[str, FunctionContent]
+    ) -> None:
+        """`others` are contents that nodes may fetch beside those of the catalogue, by name. They may change."""
         self._membership = membership
+        self._others = others
         self._credentials = credentials
         self._lock = threading.Lock()  # of the connections
         self._serving: dict[NodeAddress, Connection | None] = {}  # None: it is being made
@@ -68,7 +72,7 @@ class WeightSupply(Closeable):
                     self._serving[link.address] = connection
                 if not self._closed.is_set():
                     peers = WeightPeers(self._membership, self._credentials, link.name)
-                    PieceSender(connection, partial(content_of, self._membership), peers.read).serve()
+                    PieceSender(connection, self._content, peers.read).serve()
             finally:
                 connection.close()
         except LinkRefused as error:
@@ -79,6 +83,10 @@ class WeightSupply(Closeable):
         finally:
             with self._lock:
                 del self._serving[link.address]
+
+    def _content(self, name: str) -> FunctionContent | None:
+        entry = self._membership.catalogue.entries.get(name)
+        return entry.content if entry else self._others.get(name)
 
     def close(self) -> None:
         """End all connections. May be called twice."""
@@ -94,13 +102,18 @@ class WeightSupply(Closeable):
 class PieceSender:
     """The head's end of a connection for weights.
 
-    `find` tells the content of a function that has a digest. `elsewhere` reads pieces that the server's own files do
-    not have any more.
+    `deployed` returns the content of a function. `elsewhere` reads pieces that the server's own files do not have any
+    more.
     """
 
-    def __init__(self, connection: Connection, find: FindContent, elsewhere: Elsewhere) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        deployed: Callable[[str], FunctionContent | None],
+        elsewhere: Elsewhere,
+    ) -> None:
         self._connection = connection
-        self._find = find
+        self._deployed = deployed
         self._elsewhere = elsewhere
         self._room = memoryview(bytearray(PIECE))
 
@@ -138,18 +151,16 @@ class PieceSender:
                 head = msgspec.msgpack.encode(number)
                 self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
 
-
-def content_of(membership: Membership, function: str, digest: str) -> FunctionContent | None:
-    """The content of a function if it has this digest; waits a moment for it, as another client may deploy it now."""
-    until = time.monotonic() + _LEARN_SECONDS
-    while True:
-        version = membership.version
-        entry = membership.catalogue.entries.get(function)
-        if entry and entry.content and entry.content.digest == digest:
-            return entry.content
-        if (left := until - time.monotonic()) <= 0:
-            return None
-        membership.wait(version, left)
+    def _content(self, asked: AskPieces) -> FunctionContent:
+        """The content that is asked for. Raises `LookupError` if it is not deployed."""
+        until = time.monotonic() + _LEARN_SECONDS
+        while True:
+            content = self._deployed(asked.function)
+            if content and content.digest == asked.digest:
+                return content
+            if time.monotonic() > until:
+                raise LookupError("the function was removed, or deployed with other contents, meanwhile")
+            time.sleep(_LEARN_TICK)
 
 
 def _read(

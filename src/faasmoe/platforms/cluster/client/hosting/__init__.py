@@ -1,0 +1,1 @@
+"""The head's part in having orchestrators on nodes."""
