@@ -16,6 +16,7 @@ from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.agent.guest import Guest
 from faasmoe.platforms.cluster.agent.orchestrator_host import OrchestratorHost
+from faasmoe.platforms.cluster.authority import private_files
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
 from faasmoe.platforms.cluster.pool_file import PoolFile
 from faasmoe.platforms.cluster.protocol import hosting_messages
@@ -129,7 +130,7 @@ class NodeHosting(Closeable):
             if told.certificate:
                 self._identity.take(told.certificate, told.authority)
             folder.mkdir(exist_ok=True)
-            certificate.write_bytes(server)
+            private_files.write(certificate, server)
             file.write(folder)
         except (FaasmoeError, OSError) as error:
             self._failed(str(error))
