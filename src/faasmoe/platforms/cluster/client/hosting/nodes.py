@@ -117,8 +117,10 @@ class ClusterOrchestratorNodes(Closeable):
     def _run(self) -> None:
         while not self._closed.wait(_PERIOD):
             try:
-                if self._offer and self._wanted is None:
-                    self._wanted = self._prepared(*self._offer)
+                with self._lock:
+                    offer, self._offer = self._offer, None
+                if offer:
+                    self._wanted = self._prepared(*offer)
             except FaasmoeError as error:
                 log.error("no orchestrator runs on a node: %s", error)
                 return
