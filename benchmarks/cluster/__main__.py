@@ -16,6 +16,7 @@ from tests.machines import missing
 
 from benchmarks.cluster import weights
 from benchmarks.cluster.losses import measure_drain, measure_kill, measure_kills, measure_partition
+from benchmarks.cluster.orchestrators import measure_orchestrators
 from benchmarks.cluster.overhead import measure_overhead
 from benchmarks.cluster.ratios import measure_one_remote, measure_tls, measure_two_nodes
 from benchmarks.cluster.traffic import measure_traffic
@@ -33,6 +34,7 @@ LIMITS = {
     "two_nodes_vs_two_cores_decode": 0.9,
     "two_nodes_vs_two_cores_batch8": 0.9,
     "two_nodes_vs_two_cores_prefill512": 0.9,
+    "two_orchestrators_vs_two_cores": 0.9,
     "tls_cost_percent": 3,
     "node_kill_stall_s": 2,
     "node_kill_failed": 0,
@@ -50,7 +52,7 @@ LIMITS = {
     "drain_s": 10,
     **weights.LIMITS,
 }
-AT_LEAST = {name for name in LIMITS if name.startswith(("one_remote", "two_nodes"))}
+AT_LEAST = {name for name in LIMITS if name.startswith(("one_remote", "two_"))}
 MODEL = "qwen1.5-moe-a2.7b-4"
 
 
@@ -59,6 +61,7 @@ PARTS: dict[str, Callable[[Path, Path, argparse.Namespace], Figures]] = {
     "traffic": lambda _, folder, __: measure_traffic(folder),
     "one_remote": lambda model, folder, given: measure_one_remote(model, folder, given.rounds),
     "two_nodes": lambda model, folder, given: measure_two_nodes(model, folder, given.rounds),
+    "orchestrators": lambda model, folder, given: measure_orchestrators(model, folder, given.rounds),
     "tls": lambda model, folder, given: measure_tls(model, folder, given.rounds),
     "kill": lambda model, folder, _: measure_kill(model, folder),
     "partition": lambda model, folder, _: measure_partition(model, folder),

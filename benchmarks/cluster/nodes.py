@@ -50,8 +50,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, cores: Sequence[int], module: str = "faasmoe.cli.main") -> Iterator[Cluster]:
-    """A node on each of these cores, started by the command of `module`."""
+def cluster(
+    folder: Path, cores: Sequence[int], module: str = "faasmoe.cli.main", arguments: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """A node on each of these cores, started by the command of `module` with `arguments`."""
     folder.mkdir(exist_ok=True)
     os.environ["PYTHONPATH"] = str(ROOT)  # functions of the benchmark
     with ExitStack() as stack:
@@ -59,7 +61,9 @@ def cluster(folder: Path, cores: Sequence[int], module: str = "faasmoe.cli.main"
             network(1 + len(cores), [[first_core()], *([core] for core in cores)])
         )
         names = [f"node-{i}" for i in range(len(cores))]
-        agents = stack.enter_context(nodes.cluster(folder, names, *KEEP_ALIVE, machines=machines, module=module))
+        agents = stack.enter_context(
+            nodes.cluster(folder, names, *KEEP_ALIVE, *arguments, machines=machines, module=module)
+        )
         yield Cluster(folder, client, machines, agents)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from faasmoe.model.checkpoint.files import CheckpointFiles
+from faasmoe.model.dense_ranges import dense_ranges
 from faasmoe.model.plan import ModelPlan
-from faasmoe.model.weights.dense_ranges import dense_ranges
 from faasmoe.protocol import dense_part
 
 
