@@ -17,9 +17,9 @@ NO_NOUNS = """
     announce deployed done early encoded ended evaluate exceeded failed finished finite fits found freeze full
     generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
     measured new no not numeric open other outgoing overdue overlapped own passed pending play played prefork
-    prepared prewarm published read ready recorded refused registered remove scheduled scored seen sent serve
-    serving shown signed simulated small spent stalled starting stop stopped stored strict stuck submit such
-    suspect taken too turned unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
+    prepare prepared prewarm published read ready recorded refused registered remote remove scheduled scored seen sent
+    serve serving shown signed simulated small spent stalled starting stop stopped stored strict stuck submit such
+    suspect taken tell too turned unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.
