@@ -103,8 +103,9 @@ def here() -> list[int]:
 def test_both_give_the_tokens_of_one_on_the_servers_machine(served: Served) -> None:
     async def test() -> None:
         async with served.fleet(FleetOptions(shared=2)) as fleet:
-            wanted = await text(await submit(fleet, "a"))
+            stream = await submit(fleet, "a")
             assert (len(here()), served.running()) == (1, {"a": 0, "b": 0})  # no node has loaded the model yet
+            wanted = await text(stream)
             await until(served.has_room)
             await until(lambda: not here())  # it has left, as a node has room
             streams = []
