@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
 from faasmoe.cli.main import main
+from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.protocol import handshake
 from faasmoe.platforms.cluster.protocol.tls import TlsSocket
 
@@ -23,15 +24,23 @@ secured = handshake.secured
 class Unencrypted(TlsSocket):
     """What it sends and receives is as it is."""
 
-    sendmsg = socket.socket.sendmsg
-    recv_into = socket.socket.recv_into
-    recvmsg_into = socket.socket.recvmsg_into
+    def sendmsg(self, buffers: Sequence[Buffer]) -> int:
+        return self.socket.sendmsg(buffers)
+
+    def recv_into(self, buffer: Buffer) -> int:
+        if came := self._arrived.read(len(buffer)):  # with the end of the handshake
+            memoryview(buffer)[: len(came)] = came
+            return len(came)
+        return self.socket.recv_into(buffer)
+
+    def recvmsg_into(self, buffers: Iterable[Buffer]) -> tuple[int]:
+        if self._arrived.pending:
+            return (self.recv_into(next(iter(buffers))),)
+        return self.socket.recvmsg_into(buffers)[:1]
 
 
 def unencrypted(sock: socket.socket, context: ssl.SSLContext, deadline: float) -> TlsSocket:
-    """See `tls.secured`. Without tickets for later sessions nothing encrypted follows the handshake."""
-    if context.protocol == ssl.PROTOCOL_TLS_SERVER:
-        context.num_tickets = 0
+    """See `tls.secured`."""
     stream = secured(sock, context, deadline)
     stream.__class__ = Unencrypted
     return stream

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from faasmoe.errors import OptionError, PlatformError
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.cluster.protocol.frame import HEADER
-from faasmoe.platforms.cluster.protocol.tls import TlsSocket, secured
 from tests import authorities, nodes
 from tests.conformance.conftest import spec
 
@@ -36,12 +35,9 @@ def connected(agent: nodes.Agent) -> socket.socket:
     return socket.create_connection(("127.0.0.1", agent.port), 10)
 
 
-def as_server(agent: nodes.Agent, folder: Path) -> TlsSocket:
+def as_server(agent: nodes.Agent, folder: Path) -> ssl.SSLSocket:
     """A connection with the server's certificate."""
-    context = authorities.server(folder / "cluster").context(serving=False)
-    secure = secured(connected(agent), context, time.monotonic() + 10)
-    secure.settimeout(10)
-    return secure
+    return authorities.server(folder / "cluster").context(serving=False).wrap_socket(connected(agent))
 
 
 def is_closed(sock: socket.socket) -> bool:

@@ -15,6 +15,7 @@ from faasmoe.platforms.cluster.protocol import messages
 from faasmoe.platforms.cluster.protocol.busy_poll import BusyPoll
 from faasmoe.platforms.cluster.protocol.frame import Frame, FrameKind, FrameReader, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import Answered, Asked, ClusterMessage, TurnedAway
+from faasmoe.platforms.cluster.protocol.tls import TlsSocket
 from faasmoe.platforms.local.protocol.wire import Lost
 
 _IDLE, _INTERVAL, _PROBES = 5, 2, 3  # seconds, seconds and number of the kernel's probes of a silent peer
@@ -30,13 +31,14 @@ class Connection:
     Its socket does not block. All that waits takes an instant of `time.monotonic` as its deadline, or None.
     """
 
-    def __init__(self, sock: socket.socket, most_head: int) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, most_head: int) -> None:
         self.socket = sock
         self.reader = FrameReader(most_head)
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
         self._awaited = BusyPoll()
-        sock.setblocking(False)
+        if isinstance(sock, socket.socket):
+            sock.setblocking(False)
 
     def fileno(self) -> int:
         """See `select.poll`."""
@@ -62,7 +64,7 @@ class Connection:
     def batch(self) -> Frame:
         """The next frame, waited for as long as it takes, and for a moment awake. Raises `Lost`."""
         while True:
-            if not self.reader.holds:
+            if not (self.reader.holds or (isinstance(self.socket, TlsSocket) and self.socket.holds)):
                 self._awaited.wait(self._readable, None)
             if frame := self.reader.head(self.socket):
                 return frame

@@ -9,11 +9,10 @@ header, so that the heads of equal batches are equal. The body is bytes that go 
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.local.protocol.wire import Lost
@@ -45,6 +44,19 @@ class LinkRefused(Lost):
     """The other side cannot talk with this one, or will not: trying again does not help by itself."""
 
 
+class Stream(Protocol):
+    """A connected socket, plain or under TLS."""
+
+    def sendmsg(self, buffers: Sequence[Buffer], /) -> int:
+        """Send the beginning of the parts. Returns how many bytes. Raises `OSError`."""
+
+    def recv_into(self, buffer: Buffer, /) -> int:
+        """Receive what is there; 0 at the end. Raises `OSError`."""
+
+    def recvmsg_into(self, buffers: Sequence[Buffer], /) -> tuple[Any, ...]:
+        """Receive into one buffer after the other; the first value is how many bytes. Raises `OSError`."""
+
+
 class Frame(NamedTuple):
     """The beginning of a frame. `head` is valid until the next one is read."""
 
@@ -65,7 +77,7 @@ class Outgoing:
     def __init__(self, parts: Sequence[Buffer]) -> None:
         self._left = parts
 
-    def flush(self, sock: socket.socket) -> bool:
+    def flush(self, sock: Stream) -> bool:
         """Send what the socket takes. Returns whether all is sent. Raises `Lost`."""
         try:
             while self._left:
@@ -95,7 +107,7 @@ class FrameReader:
         self._room: list[memoryview] = []  # of the body, as far as it has not come
         self._view = 0  # of the room; those before it are full
 
-    def head(self, sock: socket.socket) -> Frame | None:
+    def head(self, sock: Stream) -> Frame | None:
         """The next frame, whose body must be received by `into` and `fill` before the next call.
 
         None: it is not all there, and the socket does not block. Raises `Lost`, `LinkRefused` for another version.
@@ -137,7 +149,7 @@ class FrameReader:
             here -= taken
             self._filled(taken)
 
-    def fill(self, sock: socket.socket) -> bool:
+    def fill(self, sock: Stream) -> bool:
         """Receive of the body what is there. Returns whether it is complete. Raises `Lost`."""
         while self._view < len(self._room):
             got = _receive(sock, self._room[self._view : self._view + _MOST_PARTS])
@@ -186,7 +198,7 @@ class FrameReader:
         self._at, self._end = 0, have
 
 
-def _receive(sock: socket.socket, room: Sequence[memoryview]) -> int:
+def _receive(sock: Stream, room: Sequence[memoryview]) -> int:
     """Bytes received; 0 if the socket has none and does not block. Raises `Lost`."""
     try:
         got = sock.recv_into(room[0]) if len(room) == 1 else sock.recvmsg_into(room)[0]

@@ -8,10 +8,13 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from faasmoe.platforms.cluster.authority.identity import bare_context
 from faasmoe.platforms.cluster.protocol import tls
@@ -27,12 +30,23 @@ def soon() -> float:
 
 
 @pytest.fixture
-def ends(tmp_path: Path) -> Iterator[tuple[TlsSocket, TlsSocket]]:
+def ends(folder: Path) -> Iterator[tuple[TlsSocket, TlsSocket]]:
+    with connected(folder) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cluster")
+
+
+@contextmanager
+def connected(folder: Path) -> Iterator[tuple[TlsSocket, TlsSocket]]:
     ours, theirs = socket.socketpair()
     with ThreadPoolExecutor(1) as other:
-        agent = other.submit(secured, theirs, authorities.identity(tmp_path).context(serving=True), soon())
-        client = secured(ours, authorities.server(tmp_path).context(serving=False), soon())
-        with client, agent.result(10) as served:
+        agent = other.submit(secured, theirs, authorities.identity(folder).context(serving=True), soon())
+        client = secured(ours, authorities.server(folder).context(serving=False), soon())
+        with closing(client), closing(agent.result(10)) as served:
             yield client, served
 
 
@@ -62,6 +76,44 @@ def test_frames_arrive_as_they_were_sent(ends: tuple[TlsSocket, TlsSocket], size
         while not outgoing.flush(client):  # the socket takes it in pieces
             pass
         assert got.result(10) == [b"head", *body]
+
+
+def test_what_came_with_the_frame_before_is_not_waited_for(ends: tuple[TlsSocket, TlsSocket]) -> None:
+    client, agent = ends
+    for number in range(3):
+        assert Outgoing(framed(FrameKind.BATCH, bytes([number]), [bytes(30_000)])).flush(client)
+    connection = Connection(agent, 100)
+    for number in range(3):
+        frame = connection.batch()  # which would wait for as long as it takes
+        assert bytes(frame.head) == bytes([number])
+        connection.fill([memoryview(bytearray(30_000))], soon())
+    assert not agent.holds
+
+
+@given(st.lists(st.integers(1, 50_000), min_size=1, max_size=8), st.lists(st.integers(1, 400_000), max_size=8))
+@settings(deadline=None, max_examples=30)
+def test_a_stream_is_the_same_whatever_pieces_it_is_read_in(
+    folder: Path, sizes: list[int], rooms: list[int]
+) -> None:
+    with connected(folder) as (client, agent), ThreadPoolExecutor(1) as other:
+        body = [os.urandom(size) for size in sizes]
+        sent = other.submit(send_all, client, body)
+        whole, got = b"".join(body), b""
+        while len(got) < len(whole):
+            room = memoryview(bytearray(rooms.pop() if rooms else 65_536))
+            half = len(room) // 2
+            try:
+                got += room[: agent.recvmsg_into([room[:half], room[half:]] if half else [room])[0]]
+            except BlockingIOError:
+                continue
+        sent.result(10)
+        assert got == whole
+
+
+def send_all(sock: TlsSocket, parts: list[bytes]) -> None:
+    outgoing = Outgoing(parts)
+    while not outgoing.flush(sock):
+        pass
 
 
 def test_a_cut_ends_both_sides_and_nothing_encrypted_is_taken_for_data(ends: tuple[TlsSocket, TlsSocket]) -> None:
@@ -117,9 +169,9 @@ def test_strangers_have_no_name_and_only_some_listeners_take_them(
         context = node.context(serving=True, strangers=strangers)
         with ThreadPoolExecutor(1) as other:
             agent = other.submit(secured, theirs, context, soon())
-            with secured(ours, bare_context(serving=False), soon()):
+            with closing(secured(ours, bare_context(serving=False), soon())):
                 if strangers:
-                    with agent.result(10) as served:
+                    with closing(agent.result(10)) as served:
                         assert served.peer is None
                 else:
                     with pytest.raises(Lost, match="it has shown no certificate"):
