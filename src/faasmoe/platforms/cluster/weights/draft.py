@@ -6,7 +6,9 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from faasmoe.platforms.cluster.protocol.content import FunctionContent, WeightPi
 from faasmoe.platforms.cluster.weights.cache import CacheEntry
 from faasmoe.platforms.cluster.weights.digest_book import DigestBook, OpenFile
 from faasmoe.platforms.cluster.weights.file_table import FileRow
-from faasmoe.platforms.cluster.weights.piece_lane import PieceLane, PiecesRefused
+from faasmoe.platforms.cluster.weights.piece_lane import AT_ONCE, PieceLane, PiecesRefused
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.machine import cores
 
 
 class WeightsDraft(Closeable):
@@ -56,13 +59,26 @@ class WeightsDraft(Closeable):
             )
 
     def _wrong(self, lane: PieceLane, function: str, wanted: Sequence[int], again: bool) -> Iterator[int]:
-        """Fetch pieces and write them. Yields those that came with wrong bytes."""
-        for number, data in lane.fetch(function, self._content, wanted, again):
-            piece, digest = self._pieces[number]
-            if hashlib.sha256(data).digest() == digest:
-                self._files[piece.file].write(piece, data)
-            else:
-                yield number
+        """Fetch pieces and write them. Yields those that came with wrong bytes.
+
+        Pieces are hashed and written, on several cores, while the next ones come.
+        """
+        under_way = deque[tuple[int, Future[bool]]]()
+        with ThreadPoolExecutor(min(AT_ONCE, cores()), "piece") as pool:
+            for number, data in lane.fetch(function, self._content, wanted, again):
+                under_way.append((number, pool.submit(self._take, number, data)))
+                if len(under_way) == AT_ONCE:
+                    yield from _failed(under_way.popleft())
+            while under_way:
+                yield from _failed(under_way.popleft())
+
+    def _take(self, number: int, data: memoryview) -> bool:
+        """Write a piece if its bytes are right. Returns whether they are. Raises `OSError`."""
+        piece, digest = self._pieces[number]
+        right = hashlib.sha256(data).digest() == digest
+        if right:
+            self._files[piece.file].write(piece, data)
+        return right
 
     def finish(self, book: DigestBook) -> list[FileRow]:
         """Have the files outlive a loss of power, and note their digests. Returns their rows. Raises `OSError`."""
@@ -77,6 +93,13 @@ class WeightsDraft(Closeable):
     def close(self) -> None:
         """May be called twice."""
         self._stack.close()
+
+
+def _failed(taken: tuple[int, Future[bool]]) -> Iterator[int]:
+    """The number of a piece if its bytes are wrong. Waits for it. Raises what has kept it from being written."""
+    number, right = taken
+    if not right.result():
+        yield number
 
 
 class SparseFile(OpenFile):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ from faasmoe.platforms.cluster.protocol.frame import HEADER, Frame, FrameKind
 from faasmoe.platforms.cluster.protocol.messages import AskPieces, NoPieces
 from faasmoe.platforms.local.protocol.wire import Lost
 
+AT_ONCE = 4  # pieces of a fetch that are in memory
 _PIECE_SECONDS = 60.0  # for each piece, so the slowest network has 70 KB/s
 
 
@@ -33,12 +35,14 @@ class PieceLane:
     def __init__(self, connection: Connection) -> None:
         self.received = 0  # bytes
         self._connection = connection
-        self._room = memoryview(bytearray(PIECE))
+        self._rooms = deque(memoryview(bytearray(PIECE)) for _ in range(AT_ONCE))
 
     def fetch(
         self, function: str, content: FunctionContent, wanted: Sequence[int], again: bool = False
     ) -> Iterator[tuple[int, memoryview]]:
-        """Numbers of the pieces that are `wanted`, each with its bytes, which are valid until the next one.
+        """Numbers of the pieces that are `wanted`, each with its bytes.
+
+        These are valid while the next `AT_ONCE` - 1 pieces come, so they can be used meanwhile.
 
         Raises `Lost`, `PiecesRefused`. A fetch that is given up ends the connection: pieces are still to come on it.
         """
@@ -62,7 +66,8 @@ class PieceLane:
         frame = self._connection.frame(deadline)
         self._check(frame, number, length)
         self.received += HEADER + frame.head.nbytes + frame.body
-        piece = self._room[:length]
+        self._rooms.rotate()
+        piece = self._rooms[0][:length]
         self._connection.fill([piece], deadline)
         return piece
 

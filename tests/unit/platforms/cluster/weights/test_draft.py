@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.platforms.base import FunctionSpec
+from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.cluster.client.weights import supply
-from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent
+from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent, WeightPiece
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry
+from faasmoe.platforms.cluster.weights import draft
 from faasmoe.platforms.cluster.weights.cache import WeightsCache
 from faasmoe.platforms.cluster.weights.digest_book import DigestBook, OpenFile
 from faasmoe.platforms.cluster.weights.draft import SparseFile
+from faasmoe.platforms.cluster.weights.file_table import joined, row_of
 from faasmoe.platforms.cluster.weights.finder import WeightsFinder
-from faasmoe.platforms.cluster.weights.piece_lane import PieceLane, PiecesRefused
+from faasmoe.platforms.cluster.weights.piece_lane import AT_ONCE, PieceLane, PiecesRefused
 from faasmoe.platforms.cluster.weights.search import WeightSearch
 from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.machine import cores
 from tests.unit.platforms.cluster.weights.servers import LENGTH, content_of, function, serving, weights
 
 
@@ -65,6 +68,33 @@ def test_a_node_has_the_ranges_at_their_offsets_and_nothing_else(
         assert content.nbytes <= lane.received <= 1.001 * content.nbytes
 
 
+def test_pieces_are_written_while_others_come(
+    finder: WeightsFinder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, pieces = weights(tmp_path / "large", size=(AT_ONCE + 3) * PIECE), AT_ONCE + 3
+    (file.parent / "g.json").write_bytes(joined(b'{"its": "content"}\n', [row_of(file, file.stat())]))
+    spec = FunctionSpec("g", "m:a", file.parent / "g.json", files=(FileRange(file, 0, pieces * PIECE),))
+    content = content_of(spec, DigestBook(tmp_path / "server"))
+    write, first = SparseFile.write, threading.Event()
+    offsets = []
+
+    def late(self: SparseFile, piece: WeightPiece, data: memoryview) -> None:
+        if piece.offset:
+            first.set()
+        elif cores() > 1:
+            assert first.wait(10)  # for a later piece to be written
+        offsets.append(piece.offset)
+        write(self, piece, data)
+
+    monkeypatch.setattr(SparseFile, "write", late)
+    with serving({"g": CatalogueEntry("g", 1, spec, content, ("a",))}) as connection:
+        found = finder.fetch("g", content, PieceLane(connection))
+    assert found.entry is not None
+    with found.entry:
+        assert Path(found.rows[0].path).read_bytes() == file.read_bytes()
+    assert sorted(offsets) == [number * PIECE for number in range(pieces)]
+
+
 def test_what_was_fetched_is_known_from_then_on_without_reading(
     finder: WeightsFinder, content: FunctionContent, lane: PieceLane, tmp_path: Path
 ) -> None:
@@ -99,6 +129,7 @@ def test_a_fetch_that_ended_goes_on_where_it_was(
         write(self, piece, data)
 
     monkeypatch.setattr(SparseFile, "write", full)
+    monkeypatch.setattr(draft, "AT_ONCE", 1)
     with serving(entries) as connection:
         lane = PieceLane(connection)
         with pytest.raises(OSError, match="No space left"):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn
 
@@ -115,7 +116,7 @@ class PieceSender:
         self._connection = connection
         self._deployed = deployed
         self._elsewhere = elsewhere
-        self._room = memoryview(bytearray(PIECE))
+        self._rooms = [memoryview(bytearray(PIECE)) for _ in range(2)]
 
     def serve(self) -> NoReturn:
         """Answer the node until it is gone. Raises `Lost`."""
@@ -131,23 +132,33 @@ class PieceSender:
                 self._connection.send(NoPieces(str(error)), _soon())
 
     def _send(self, asked: AskPieces) -> None:
-        """Raises `LookupError` for what is not deployed, `OSError`, or `Lost`."""
-        content = self._find(asked.function, asked.digest)
-        if content is None:
-            raise LookupError("the function was removed, or deployed with other contents, meanwhile")
+        """Send each piece while the next one is read. Raises `LookupError` for what is not deployed, `OSError`, `Lost`.
+
+        It waits for the network with one piece at most, as all nodes fetch at the same time.
+        """
+        content = self._content(asked)
         pieces = list(content.pieces())
-        with ExitStack() as stack:
-            files: dict[int, OpenFile] = {}
-            for number in asked.pieces:
-                if not 0 <= number < len(pieces):
-                    raise LookupError(f"the function has no piece {number}")
-                room = self._room[: pieces[number].length]
-                if not (asked.again and self._elsewhere(asked.function, content, number, room)):
-                    try:
-                        _read(content, pieces[number], room, files, stack)
-                    except OSError:
-                        if not self._elsewhere(asked.function, content, number, room):
-                            raise
+        if wrong := [number for number in asked.pieces if not 0 <= number < len(pieces)]:
+            raise LookupError(f"the function has no piece {wrong[0]}")
+        files: dict[int, OpenFile] = {}
+
+        def read(number: int) -> memoryview:
+            self._rooms.reverse()  # the other one is being sent
+            room = self._rooms[0][: pieces[number].length]
+            if not (asked.again and self._elsewhere(asked.function, content, number, room)):
+                try:
+                    _read(content, pieces[number], room, files, stack)
+                except OSError:
+                    if not self._elsewhere(asked.function, content, number, room):
+                        raise
+            return room
+
+        with ExitStack() as stack, ThreadPoolExecutor(1, "piece") as reader:
+            coming = [reader.submit(read, number) for number in asked.pieces[:1]]
+            for number, following in zip_longest(asked.pieces, asked.pieces[1:]):
+                room = coming.pop().result()
+                if following is not None:
+                    coming.append(reader.submit(read, following))
                 head = msgspec.msgpack.encode(number)
                 self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
 
