@@ -56,3 +56,5 @@ def test_from_a_token_to_a_node_that_stays(tmp_path: Path) -> None:
             assert run("nodes", "remove", "a", "--cluster-folder", str(server)).returncode == 0
             (link,) = head.membership.links
             assert wait_until(lambda: head.membership.state(link) == "draining")  # to nowhere, as it is the last
+            assert run("nodes", "revoke", "a", "--cluster-folder", str(server)).returncode == 0
+            assert wait_until(lambda: link.refused and "its certificate was revoked" in link.cause)

@@ -114,6 +114,21 @@ def remove(
     MemberBook(ClusterFolder.of(cluster_folder).path).remove(name)
 
 
+@app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(help="Name of a node that has joined, or was removed.")],
+    cluster_folder: ClusterFolderOption = None,
+) -> None:
+    """Remove a node at once, and refuse its certificate from now on, whoever has its key.
+
+    Its functions are started elsewhere, as if it were lost. Run it on the server's machine.
+    """
+    from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
+    from faasmoe.platforms.cluster.authority.members import MemberBook
+
+    MemberBook(ClusterFolder.of(cluster_folder).path).revoke(name)
+
+
 def _choose(found: list[str], asked: str | None) -> str:
     """Raises `OptionError` if it is not clear which pool is meant."""
     if asked is not None:

@@ -14,6 +14,7 @@ from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.agent.agent import NodeAgent
 from faasmoe.platforms.cluster.authority import signing
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.authority.members import MemberBook
 from faasmoe.platforms.cluster.client.link import NodeLink, Watcher
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
@@ -107,10 +108,15 @@ class Dialled:
         return ours
 
     def link(
-        self, watcher: Watcher, pool: str = "p", head: bool = True, server: ClusterIdentity | None = None
+        self,
+        watcher: Watcher,
+        pool: str = "p",
+        head: bool = True,
+        server: ClusterIdentity | None = None,
+        members: MemberBook | None = None,
     ) -> NodeLink:
         """`server`: another one than that of the agent's cluster."""
-        credentials = Credentials(identity=server or self.server, pool=pool, head=head)
+        credentials = Credentials(identity=server or self.server, pool=pool, head=head, members=members)
         return NodeLink(ADDRESS, credentials, watcher, self.dial)
 
     def entry(self, name: str, stamp: int, *hosts: str, signer: ClusterIdentity | None = None) -> CatalogueEntry:

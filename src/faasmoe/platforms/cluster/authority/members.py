@@ -20,7 +20,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""  # empty: it has a certificate, and has not been there yet
     port: int = 0
     memory_budget: int | None = None  # bytes
-    removed: bool = False  # its key is no longer good
+    removed: bool = False  # its key is no longer good to join or to renew a certificate
+    revoked: bool = False  # nor is its certificate
 
 
 class MemberBook:
@@ -35,14 +36,37 @@ class MemberBook:
 
         Reads the file only if it has changed.
         """
+        return {name: member for name, member in self._records().items() if member.host and not member.removed}
+
+    def _records(self) -> dict[str, Member]:
         try:
             found = (self._folder / _FILE).stat()
         except FileNotFoundError:
             return {}
         version = (found.st_mtime_ns, found.st_ino)
-        if self._read is None or self._read[0] != version:
-            self._read = version, private_files.read_table(self._folder / _FILE, Member)
-        return {name: member for name, member in self._read[1].items() if member.host and not member.removed}
+        read = self._read
+        if read is None or read[0] != version:
+            self._read = read = version, private_files.read_table(self._folder / _FILE, Member)
+        return read[1]
+
+    def check(self, name: str, certificate: bytes) -> None:
+        """Raises `OptionError` if a node's certificate was revoked, or is of another key than it has joined with last.
+
+        Nodes that never joined have their certificate from the authority on their machine. Reads the file only if it
+        has changed.
+        """
+        member = self._records().get(name)
+        if member is None:
+            return
+        if member.revoked:
+            raise OptionError(
+                "its certificate was revoked; a token for it alone lets it join again: faasmoe nodes token create "
+                f"--node {name}"
+            )
+        from faasmoe.platforms.cluster.authority import certificates  # noqa: PLC0415 (needs the extra)
+
+        if certificates.fingerprint(certificates.public_of(certificate)) != member.fingerprint:
+            raise OptionError("its certificate is of a key that it has replaced since")
 
     def join(self, name: str, member: Member, replace: bool) -> None:
         """Take in a node, or note its new address. Raises `OptionError` if the name is another's, or it was removed.
@@ -79,6 +103,16 @@ class MemberBook:
             if name not in records or records[name].removed:
                 raise OptionError(f"node {name}: none of that name has joined")
             records[name] = msgspec.structs.replace(records[name], removed=True)
+
+        self._change(change)
+
+    def revoke(self, name: str) -> None:
+        """Have the certificate of a node, also of one that was removed, refused from now on. Raises `OptionError`."""
+
+        def change(records: dict[str, Member]) -> None:
+            if name not in records:
+                raise OptionError(f"node {name}: none of that name has joined")
+            records[name] = msgspec.structs.replace(records[name], removed=True, revoked=True)
 
         self._change(change)
 

@@ -230,12 +230,15 @@ class NodeLink:
             self.cores, self.memory_budget = welcome.cores, welcome.memory_budget
             self._watcher.joined(self)
             self._backoff.success()
-            self._beat(connection)
+            self._beat(connection, peer)
         finally:
             self.drop(connection)
 
-    def _beat(self, connection: Connection) -> NoReturn:
-        """Send a heartbeat each `HEARTBEAT`, one at a time, and notice the end of the connection at once."""
+    def _beat(self, connection: Connection, peer: Peer) -> NoReturn:
+        """Send a heartbeat each `HEARTBEAT`, one at a time, and notice the end of the connection at once.
+
+        The first one after the node's certificate was revoked ends the link.
+        """
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         sent, waits = 0.0, False
@@ -246,6 +249,7 @@ class NodeLink:
                 raise Lost("it is no longer one of the nodes")
             if now >= sent + HEARTBEAT:
                 self._watcher.ticked()
+                self._credentials.check(peer)
                 if not waits:
                     connection.send(Beat(), now + HEARTBEAT)
                     asked, waits = now, True

@@ -19,6 +19,7 @@ from faasmoe.platforms.base import (
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
+from faasmoe.platforms.cluster.authority.members import MemberBook
 from faasmoe.platforms.cluster.authority.signing import signer
 from faasmoe.platforms.cluster.client.discovery import Discovery, FileDiscovery, Lookout
 from faasmoe.platforms.cluster.client.fanout import ClusterFanout
@@ -67,7 +68,8 @@ class ClusterPlatform(Closeable):
         identity.check()
         self._run_folder = RunFolder() if folder is None else None
         self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
-        credentials = Credentials(identity=identity, pool=pool.pool, head=folder is None, server=pool.server)
+        members = MemberBook(identity.folder.parent)  # see `ClusterFolder`
+        credentials = Credentials(identity=identity, pool=pool.pool, head=folder is None, members=members)
         self._pool = pool
         self.membership = Membership(pool.platform, credentials)
         self._steward = Steward(self.membership)

@@ -6,8 +6,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from faasmoe.platforms.cluster.authority import private_files
+from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
+from faasmoe.platforms.cluster.authority.members import MemberBook
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import Hello, Lane, Welcome
@@ -24,11 +25,15 @@ class Credentials:
     identity: ClusterIdentity  # of the server, or of a node's orchestrators
     pool: str = ""  # for which it works; empty: it only looks
     head: bool = False  # whether it owns the pool
-    server: Path | None = None  # file with the certificate of the server, if that is not the identity's
+    members: MemberBook | None = None  # whose certificates count; None: those of all nodes do
 
-    def certificate(self) -> bytes:
-        """The server's certificate, PEM or DER. Raises `OptionError` if there is none."""
-        return private_files.read(self.server) if self.server else self.identity.certificate()
+    def check(self, peer: Peer) -> None:
+        """Raises `LinkRefused` for a node whose certificate was revoked, or that has another key now."""
+        if self.members:
+            try:
+                self.members.check(peer.name, peer.certificate)
+            except OptionError as error:
+                raise LinkRefused(str(error)) from error
 
 
 def secure(sock: socket.socket, identity: ClusterIdentity, deadline: float, *, serving: bool) -> Connection:
@@ -43,6 +48,7 @@ def secure(sock: socket.socket, identity: ClusterIdentity, deadline: float, *, s
 def greet(connection: Connection, credentials: Credentials, lane: Lane, deadline: float) -> tuple[Peer, Welcome]:
     """The client's side. Returns what the agent tells of itself. Raises `Lost`, or `LinkRefused` if it is no use."""
     peer = peer_of(connection, Role.NODE)
+    credentials.check(peer)
     connection.send(Hello(lane=lane, pool=credentials.pool, head=credentials.head), deadline)
     return peer, connection.expect(Welcome, deadline)
 

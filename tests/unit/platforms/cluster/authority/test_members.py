@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.authority import certificates
 from faasmoe.platforms.cluster.authority.members import Member, MemberBook
+from tests import authorities
 
 
 def member(key: str, port: int) -> Member:
@@ -55,6 +57,28 @@ def test_who_was_removed_comes_back_by_a_token_of_its_own(book: MemberBook) -> N
     for name in ("c", "c"):
         with pytest.raises(OptionError, match="node c: none of that name has joined"):
             book.remove(name)
+
+
+def test_a_revoked_certificate_is_refused_until_the_node_has_another_key(tmp_path: Path) -> None:
+    book, identity = MemberBook(tmp_path), authorities.identity(tmp_path, name="a")
+    shown = identity.certificate()
+    ours = certificates.fingerprint(certificates.public_of(shown))
+    book.check("a", shown)  # it has never joined
+    book.join("a", member(ours, 1), replace=False)
+    book.check("a", shown)
+    book.remove("a")
+    book.check("a", shown)  # until it is empty
+    book.revoke("a")
+    for seen in (book, MemberBook(tmp_path)):
+        with pytest.raises(OptionError, match=r"its certificate was revoked; .*token create --node a"):
+            seen.check("a", shown)
+    with pytest.raises(OptionError, match="node a was removed"):
+        book.join("a", member(ours, 1), replace=False)
+    book.join("a", member("two", 1), replace=True)
+    with pytest.raises(OptionError, match="its certificate is of a key that it has replaced since"):
+        book.check("a", shown)
+    with pytest.raises(OptionError, match="node b: none of that name has joined"):
+        book.revoke("b")
 
 
 def test_a_node_is_a_member_once_it_was_there(book: MemberBook) -> None:

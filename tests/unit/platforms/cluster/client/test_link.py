@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from faasmoe.platforms.cluster.authority.members import Member, MemberBook
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
@@ -71,6 +72,21 @@ def test_the_end_of_a_connection_is_a_loss_and_the_link_connects_again(there: Di
     assert wait_until(lambda: told.joins == 3)
     assert "a caller has seen its end" in told.states
     link.close()
+
+
+def test_a_node_whose_certificate_is_revoked_is_let_go(there: Dialled, tmp_path: Path) -> None:
+    told, members = Told(), MemberBook(tmp_path)
+    link = there.link(told, members=members)
+    link.start()
+    assert wait_until(lambda: told.joins == 1)
+    members.join("a", Member(fingerprint="another", host="10.0.0.1", port=1), replace=False)
+    members.revoke("a")
+    assert wait_until(lambda: "its certificate was revoked" in link.cause)
+    assert link.refused
+    with pytest.raises(LinkRefused, match="its certificate was revoked"):
+        link.take()
+    link.close()
+    assert told.joins == 1
 
 
 def test_a_node_that_cannot_be_reached_is_tried_again(there: Dialled) -> None:
