@@ -18,6 +18,7 @@ from benchmarks.cluster import weights
 from benchmarks.cluster.losses import measure_drain, measure_kill, measure_kills, measure_partition
 from benchmarks.cluster.orchestrators import measure_orchestrators
 from benchmarks.cluster.overhead import measure_overhead
+from benchmarks.cluster.planned import measure_planned
 from benchmarks.cluster.ratios import measure_one_remote, measure_tls, measure_two_nodes
 from benchmarks.cluster.traffic import measure_traffic
 from benchmarks.decode.models import make, read_again
@@ -63,6 +64,7 @@ PARTS: dict[str, Callable[[Path, Path, argparse.Namespace], Figures]] = {
     "two_nodes": lambda model, folder, given: measure_two_nodes(model, folder, given.rounds),
     "orchestrators": lambda model, folder, given: measure_orchestrators(model, folder, given.rounds),
     "tls": lambda model, folder, given: measure_tls(model, folder, given.rounds),
+    "planned": lambda model, folder, given: measure_planned(model, folder, given.rounds),
     "kill": lambda model, folder, _: measure_kill(model, folder),
     "partition": lambda model, folder, _: measure_partition(model, folder),
     "kills": lambda model, folder, given: measure_kills(model, folder, given.seconds),
@@ -77,7 +79,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/faasmoe/benchmarks")
     parser.add_argument("--calls", type=int, default=7000, help="empty calls to take the median of")
     parser.add_argument("--rounds", type=int, default=5, help="of each rate")
-    parser.add_argument("--seconds", type=float, default=300, help="of load with a kill every 30 s")
+    parser.add_argument(
+        "--seconds", type=float, default=300, help="of load with a kill every 30 s; as many without"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     options = parser.parse_args()

@@ -57,7 +57,10 @@ def _stall(model: Path, folder: Path, name: str, act: Callable[[Cluster], None],
 
 
 def measure_kills(model: Path, folder: Path, seconds: float) -> Figures:
-    """A node is killed every 30 s and started again, beside the same time without."""
+    """A node is killed and started again at the beginning of each second window of 30 s; `seconds` are with kills.
+
+    What else the machine does meanwhile changes from minute to minute, so windows with and without a kill take turns.
+    """
     with (
         cluster(folder, [first_core(), last_core()]) as its,
         its.serving(model) as running,
@@ -65,20 +68,23 @@ def measure_kills(model: Path, folder: Path, seconds: float) -> Figures:
     ):
         load = Load(running.serving)
         load.run(WARM)
-        began = time.monotonic()
-        load.run(seconds / 2)
-        undisturbed, began = load.rate(began), time.monotonic()
-        for number in range(1, 1 + round(seconds / EVERY)):
+        undisturbed, disturbed, gaps = [], [], []
+        for _ in range(round(seconds / EVERY)):
+            began = time.monotonic()
+            load.run(EVERY)
+            undisturbed.append(load.rate(began))
+            began = time.monotonic()
             its.machines[1].kill()
             load.run(AWAY)
             again.enter_context(_started_again(its))
-            load.run(began + number * EVERY - time.monotonic())
-        disturbed = load.rate(began)
+            load.run(began + EVERY - time.monotonic())
+            disturbed.append(load.rate(began))
+            gaps.append(load.gap(began))
         load.stop()
         return {
-            "kills_throughput_loss_percent": 100 * (1 - disturbed / undisturbed),
+            "kills_throughput_loss_percent": 100 * (1 - sum(disturbed) / sum(undisturbed)),
             "kills_failed": load.failed(),
-            "kills_longest_gap_s": load.gap(began),
+            "kills_longest_gap_s": max(gaps),
             "kills_differing": load.differing(),
         }
 
