@@ -177,6 +177,33 @@ def test_what_a_lost_node_has_done_stays_in_the_totals(agents: list[nodes.Agent]
         assert platform.status().totals.invocations == 24
 
 
+def test_a_hot_function_gets_a_second_copy_that_is_called(
+    agents: list[nodes.Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "artifact").write_text("A:")
+    names = [f"f{i}" for i in range(8)]  # a copy of one is an eighth, as much as all replicas may take
+    with registry.start("nodes", (), **nodes.options(tmp_path)) as platform:
+        assert isinstance(platform, ClusterPlatform)
+        monkeypatch.setattr(platform.rebalancer, "_every", (0.1, 0.5))  # seconds between looks, and plans
+        artifact = tmp_path / "artifact"
+        platform.deploy([spec(name, "echo", artifact, memory=1 << 20, reading=1 << 20) for name in names])
+        calls = [Call(name, [b"x"], work=1000.0 if name == "f0" else 1.0) for name in names]
+
+        def runs_twice() -> bool:
+            platform.invoke_many(calls, soon())
+            hot = next(function for function in platform.status().functions if function.name == "f0")
+            return {each.node for each in hot.instances} == {"a", "b"}
+
+        assert wait_until(runs_twice, 30)
+        assert wait_until(lambda: set(platform.membership.hosts["f0"]) == {"a", "b"})
+        assert all(len(platform.membership.hosts[name]) == 1 for name in names[1:])
+        before = {link.name: report.traffic.calls for link, report in platform.orders.reports()}
+        for _ in range(6):
+            platform.invoke_many([calls[0], calls[0]], soon())
+        after = {link.name: report.traffic.calls for link, report in platform.orders.reports()}
+        assert all(after[node] > before[node] for node in "ab")  # both are called
+
+
 def test_clients_of_a_pool_learn_from_each_other(agents: list[nodes.Agent], tmp_path: Path) -> None:
     (tmp_path / "artifact").write_text("A:")
     entry = registry.find("nodes")
