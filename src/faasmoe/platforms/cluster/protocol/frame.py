@@ -44,7 +44,7 @@ class LinkRefused(Lost):
     """The other side cannot talk with this one, or will not: trying again does not help by itself."""
 
 
-class Stream(Protocol):
+class ByteStream(Protocol):
     """A connected socket, plain or under TLS."""
 
     def sendmsg(self, buffers: Sequence[Buffer], /) -> int:
@@ -77,7 +77,7 @@ class Outgoing:
     def __init__(self, parts: Sequence[Buffer]) -> None:
         self._left = parts
 
-    def flush(self, sock: Stream) -> bool:
+    def flush(self, sock: ByteStream) -> bool:
         """Send what the socket takes. Returns whether all is sent. Raises `Lost`."""
         try:
             while self._left:
@@ -107,7 +107,7 @@ class FrameReader:
         self._room: list[memoryview] = []  # of the body, as far as it has not come
         self._view = 0  # of the room; those before it are full
 
-    def head(self, sock: Stream) -> Frame | None:
+    def head(self, sock: ByteStream) -> Frame | None:
         """The next frame, whose body must be received by `into` and `fill` before the next call.
 
         None: it is not all there, and the socket does not block. Raises `Lost`, `LinkRefused` for another version.
@@ -149,7 +149,7 @@ class FrameReader:
             here -= taken
             self._filled(taken)
 
-    def fill(self, sock: Stream) -> bool:
+    def fill(self, sock: ByteStream) -> bool:
         """Receive of the body what is there. Returns whether it is complete. Raises `Lost`."""
         while self._view < len(self._room):
             got = _receive(sock, self._room[self._view : self._view + _MOST_PARTS])
@@ -198,7 +198,7 @@ class FrameReader:
         self._at, self._end = 0, have
 
 
-def _receive(sock: Stream, room: Sequence[memoryview]) -> int:
+def _receive(sock: ByteStream, room: Sequence[memoryview]) -> int:
     """Bytes received; 0 if the socket has none and does not block. Raises `Lost`."""
     try:
         got = sock.recv_into(room[0]) if len(room) == 1 else sock.recvmsg_into(room)[0]

@@ -107,7 +107,7 @@ class TlsSocket:
         """Decrypt into `buffer` of what was received. Returns how many bytes that gave. Raises `Lost`."""
         room, at, left = len(buffer), 0, buffer
         try:
-            while got := self._tls.read(room - at, left):
+            while got := int(self._tls.read(room - at, left)):  # the stubs know of bytes alone
                 at += got
                 self._rest = (
                     at == room and self._tls.pending() > 0
