@@ -109,9 +109,7 @@ class TlsSocket:
         try:
             while got := int(self._tls.read(room - at, left)):  # the stubs know of bytes alone
                 at += got
-                self._rest = (
-                    at == room and self._tls.pending() > 0
-                )  # a read takes a record, as far as there is room
+                self._rest = at == room and self._tls.pending() > 0  # the end of a record that had no room
                 if at == room or not self._arrived.pending:
                     break
                 left = memoryview(buffer)[at:]
@@ -211,7 +209,11 @@ def secured(sock: socket.socket, context: ssl.SSLContext, deadline: float) -> Tl
     `deadline` is an instant of `time.monotonic`. Raises `LinkRefused` if one side refuses the other's certificate,
     `Lost`.
     """
-    stream = TlsSocket(sock, context)
+    try:
+        stream = TlsSocket(sock, context)
+    except OSError as error:
+        sock.close()
+        raise Lost(error.strerror or str(error)) from error
     try:
         stream.shake(deadline)
     except BaseException:
