@@ -241,6 +241,9 @@ class Engine:
         """Hand out logits `[len(batch.wanted), vocabulary]`. The lock is held for one request at a time."""
         with self._work:
             batch.advance()
+            for running in batch.members:
+                if self._runs(running):
+                    self._memory.ran(running.sequence)
         finite = finite_rows(logits)
         for its in batch.logit_rows:
             running = its.running

@@ -209,7 +209,7 @@ class Scheduler:
         """Give tokens to the next of a tenant's sequences that can have some. Returns whether there was one."""
         while sequence := queue.next:
             queue.cursor += 1
-            count = step.room(sequence.pending)
+            count = self._most_tokens(sequence, step)
             if count and self._make_room(sequence, sequence.computed + count, step, oldest):
                 self.memory.reserve(sequence, sequence.computed + count)
                 self._give(sequence, count, step)
@@ -230,8 +230,11 @@ class Scheduler:
         queue.waiting.remove(sequence)
         insort(queue.started, sequence, key=_rank)
         queue.cursor += 1
-        self._give(sequence, step.room(sequence.pending), step)
+        self._give(sequence, self._most_tokens(sequence, step), step)
         return True
+
+    def _most_tokens(self, sequence: Sequence, step: Step) -> int:
+        return min(step.room(sequence.pending), self.memory.most_tokens(sequence))
 
     def _give(self, sequence: Sequence, count: int, step: Step) -> None:
         step.add(sequence, count)

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 
 from faasmoe.engine.kv.prefix_cache import LEAST, Prefix, PrefixCache, Tokens, common_length
+from faasmoe.engine.kv.snapshots import at_border, before_border
 from faasmoe.engine.sequence import Sequence
 from faasmoe.errors import OptionError, brief
 from faasmoe.model.state.sequence_state import UNLIMITED, SequenceState, StateSpec
@@ -134,6 +135,30 @@ class KVAllocator:
             if known > most:
                 best, most = other, known
         return best, most
+
+    def most_tokens(self, sequence: Sequence) -> int:
+        """Tokens that `sequence` may have in a step: all that it wants, or those before a snapshot is to be taken."""
+        return sequence.pending if self.spec.truncatable else min(sequence.pending, before_border(sequence))
+
+    def ran(self, sequence: Sequence) -> None:
+        """`sequence` has got tokens in a step. A part of its prompt may be kept for prompts that begin with it."""
+        if self.spec.truncatable or not sequence.capacity or not at_border(sequence):
+            return
+        tokens = sequence.computed
+        nbytes, free = self.spec.nbytes(tokens), self.total - self.used
+        if nbytes > free + self.prefixes.nbytes:
+            return
+        while free < nbytes:
+            free += self.prefixes.evict()
+        state = self.spec.allocate()
+        state.reserve(tokens)
+        try:
+            known = state.copy_from(sequence.state, tokens)
+        except (MemoryError, RuntimeError) as error:  # the kernel gives less than was counted on
+            log.warning("a part of a prompt is not kept: %s", brief(error))
+            return
+        if known:
+            self.prefixes.add(Prefix(sequence.tenant, np.array(sequence.tokens[:tokens], dtype=np.int64), state))
 
     def release(self, sequence: Sequence) -> None:
         """Free the memory of `sequence`, which recomputes all its tokens when it gets memory again."""
