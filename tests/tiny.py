@@ -40,15 +40,38 @@ SIZES = {
     "qk_rope_head_dim": 8,
     "qk_nope_head_dim": 8,
     "v_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_num_heads": 4,
+    "linear_head_dim": 16,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 16,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+    "ssm_state_size": 8,
+    "mamba_chunk_size": 16,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
 
 SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model with experts
+    "bailing_hybrid": {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "n_group": 1,
+        "topk_group": 1,
+    },
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
     "gemma4_text": {"enable_moe_block": True, "top_k_experts": 2},
+    "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
+    **{
+        name: {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+        for name in ("granitemoehybrid", "kimi_linear", "minimax", "qwen3_5_moe_text", "qwen3_next")
+    },
     "zaya": {"num_experts_per_tok": 1},
 }
 
@@ -74,9 +97,23 @@ def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-def save_tiny(model_type: str, folder: Path, **changes: object) -> PreTrainedModel:
-    """Write a tiny checkpoint with a tokenizer to `folder` and return the model as transformers runs it."""
+@torch.no_grad()
+def vary_vectors(model: PreTrainedModel) -> PreTrainedModel:
+    """Add random numbers to every vector, such as norms and biases, which have the same value in each place before."""
+    for tensor in model.state_dict().values():  # without buffers that are computed, such as frequencies
+        if tensor.dim() == 1 and tensor.is_floating_point():
+            tensor.add_(torch.randn_like(tensor), alpha=0.2)
+    return model
+
+
+def save_tiny(model_type: str, folder: Path, *, varied: bool = False, **changes: object) -> PreTrainedModel:
+    """Write a tiny checkpoint with a tokenizer to `folder` and return the model as transformers runs it.
+
+    With `varied` its vectors are random as well.
+    """
     model = tiny_model(tiny_config(model_type, **changes))
+    if varied:
+        vary_vectors(model)
     model.save_pretrained(folder)
     letters().save_pretrained(folder)
     return model

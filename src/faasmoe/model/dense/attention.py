@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,9 +22,9 @@ from faasmoe.errors import UnsupportedModel
 from faasmoe.model.adapter.registries import register_attention
 from faasmoe.model.dense import decode_kernel
 from faasmoe.model.dense.decode_kernel import Rule
-from faasmoe.model.dense.replay.operation import Boundary, PreparedStep, visible
+from faasmoe.model.dense.replay.operation import PreparedStep, StateBoundary, visible
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
-from faasmoe.model.state.sequence_state import LayerSpec, SequenceState
+from faasmoe.model.state.sequence_state import LayerSpec, SequenceState, StateKey
 
 NAME, PROBE = "faasmoe_flat", "faasmoe_probe"
 _NO_WINDOW = -1
@@ -46,7 +45,7 @@ class FlatRow:
 
     spans: list[Span] = field(default_factory=list)
     windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
-    kinds: dict[int, LayerSpec] = field(default_factory=dict)  # layer to the kind of state that it keeps
+    kinds: dict[StateKey, LayerSpec] = field(default_factory=dict)  # the kinds of state that are kept
 
     def note_window(self, layer: int, width: int) -> None:
         """Raises `UnsupportedModel` if `width` is `_NO_WINDOW`."""
@@ -54,11 +53,11 @@ class FlatRow:
             raise UnsupportedModel(f"layer {layer} attends to something else than a sliding window of the past")
         self.windows[layer] = width
 
-    def note_state(self, layer: int, kind: LayerSpec) -> None:
-        """Let `layer` keep a state of this kind for every sequence. For the probe, whose sequence gets it now."""
-        self.kinds[layer] = kind
+    def note_state(self, key: StateKey, kind: LayerSpec) -> None:
+        """Let a layer keep a state of this kind for every sequence. For the probe, whose sequence gets it now."""
+        self.kinds[key] = kind
         for span in self.spans:
-            state = span.state.layers[layer] = kind.allocate()
+            state = span.state.layers[key] = kind.allocate()
             state.reserve(span.count)
 
     def attach(self, model: nn.Module) -> None:
@@ -85,6 +84,8 @@ def flat_attention(
     row: FlatRow = owner.flat_row
     if attention_mask is not None:
         _probe(row, layer, int(attention_mask), key[0], value[0])
+    if query.is_meta:  # a rehearsal
+        return query.new_empty(1, query.shape[2], query.shape[1], value.shape[3]), None
     rule = Rule(
         query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         row.windows.get(layer) or sliding_window or 0,
@@ -95,7 +96,7 @@ def flat_attention(
 
 
 @dataclass(frozen=True, slots=True)
-class LayerAttention(Boundary):
+class LayerAttention(StateBoundary):
     """The attention of a layer to the states of the row's sequences, as `replay.operation.Boundary`."""
 
     row: FlatRow
@@ -129,22 +130,6 @@ class LayerAttention(Boundary):
             q, k, v = (tensor[:, :, rows] for tensor in (query, key, value))
             out[:, rows] = decode_kernel.attend(list(decodes.values()), q, k, v, self.rule)
         return out
-
-    def beside(self, *_: Tensor) -> None:
-        """Nothing is computed meanwhile."""
-
-    def rest(self, *tensors: Tensor) -> Tensor:
-        """All of it."""
-        return self(*tensors)
-
-    def bound(
-        self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
-    ) -> Callable[[], None]:
-        """See `Boundary`."""
-        return partial(self._copied, tensors, result)
-
-    def _copied(self, tensors: Sequence[Tensor], result: Tensor) -> None:
-        result.copy_(self(*tensors))
 
     def step(self, tensors: Sequence[Tensor], result: Tensor) -> PreparedStep | None:
         """See `Boundary`. For rows of which each attends as one in a step of its own does (`attends_by_token`)."""
@@ -246,15 +231,15 @@ def window_mask(mask_function: Callable[..., Any], **_: Any) -> Tensor:
 
     0 means all positions before a token, `_NO_WINDOW` a mask that is no causal window (an error if a layer uses it).
     """
-    return torch.tensor(_window_width(mask_function))
+    return torch.tensor(_window_width(mask_function), device="cpu")
 
 
 def _window_width(mask_function: Callable[..., Any]) -> int:
     far = 1 << 24  # a position beyond any context
 
     def sees(query: int, key: int) -> bool:
-        zero = torch.tensor(0)
-        return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
+        zero = torch.tensor(0, device="cpu")
+        return bool(mask_function(zero, zero, torch.tensor(query, device="cpu"), torch.tensor(key, device="cpu")))
 
     if sees(far, far + 1) or not sees(far, far):
         return _NO_WINDOW

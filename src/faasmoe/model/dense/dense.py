@@ -20,16 +20,19 @@ from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.adapter.registries import register_experts
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.dense import attention, norms, rotary, routers
+from faasmoe.model.dense import norms, rotary, routers
 from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
 from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile, RoutedExperts
 from faasmoe.model.dense.linear.backend import linear_backend
 from faasmoe.model.dense.linear.linears import Crew
 from faasmoe.model.dense.overlap import Overlapped, overlap
+from faasmoe.model.dense.recurrent.layer_form import forms_of
+from faasmoe.model.dense.recurrent.recurrent_layer import take_over
 from faasmoe.model.dense.replay.operation import visible
 from faasmoe.model.dense.replay.replayer import Replayer
 from faasmoe.model.dense.soundness import blame, check_small
-from faasmoe.model.state.sequence_state import SequenceState, StateSpec
+from faasmoe.model.dense.state_probe import StateProbe
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.model.weights.layout import Layout, dense_tensors
 
 EXPERTS_NAME = "faasmoe_functions"
@@ -136,28 +139,21 @@ class DenseModel:
             return torch.zeros_like(hidden)
 
         self.route_to(note)
-        self._model.set_attn_implementation(attention.PROBE)
-        self._row.spans = [Span(SequenceState(), 1)]
-        ones = torch.ones(1, 1, dtype=torch.long)
+        probe = StateProbe(self._architecture, self._model, self._row)
         try:
-            with self._crew.learning():
-                out = self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+            with self._crew.learning(), probe:
+                out = probe.run_token()
         except Exception as error:  # model classes raise whatever their code runs into
             raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
         finally:
-            self._row.spans = []
-            self._model.set_attn_implementation(attention.NAME)
             self.route_to(_no_experts)
         if not sound or out.logits.isnan().any():  # infinite ones are how some models say never
             blame(self._model)
             raise UnsupportedModel(
                 f"{name}: NaN comes of one token, though all weights of its dense part are finite"
             )
-        layers = int(self._architecture.text_config.num_hidden_layers)
-        if len(self._row.windows) != layers:
-            raise UnsupportedModel(
-                f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention"
-            )
+        recurrent = probe.recurrent()
+        take_over(recurrent, forms_of(recurrent), self._row)
         if called != {experts.layer for experts in self._architecture.experts}:
             raise UnsupportedModel(f"{name}: only the experts of layers {sorted(called)} are called")
 

@@ -1,8 +1,9 @@
 """The state of a sequence: the memory in which each layer of the model keeps the tokens that it has seen.
 
-Each layer chooses a kind (`LayerSpec`), such as the KV cache of an attention layer. The engine allocates, copies,
-truncates and counts states through the protocols of this module and knows no kind. A new kind, such as a recurrent
-matrix, is a module of this folder; the layer that needs it declares it when the model is loaded (`FlatRow.note_state`).
+Each layer chooses a kind (`LayerSpec`), such as the KV cache of an attention layer, or several. The engine allocates,
+copies, truncates and counts states through the protocols of this module and knows no kind. A new kind, such as a
+recurrent matrix, is a module of this folder; the layer that needs it declares it when the model is loaded
+(`FlatRow.note_state`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any, Protocol, Self
 
 _LENGTHS = 4096  # for which sizes are kept: a context of 64k tokens in steps of 16
 UNLIMITED = sys.maxsize  # tokens or bytes
+
+StateKey = int | str
+"""Whose state it is: that of a layer's attention, or of the module of this name, such as a convolution in a layer."""
 
 
 class LayerState(Protocol):
@@ -64,8 +68,8 @@ class SequenceState:
 
     __slots__ = ("capacity", "layers")
 
-    def __init__(self, layers: dict[int, Any] | None = None) -> None:
-        """Without `layers` (`LayerState` by layer) it can hold no token."""
+    def __init__(self, layers: dict[StateKey, Any] | None = None) -> None:
+        """Without `layers` (`LayerState` by key) it can hold no token."""
         self.layers = {} if layers is None else layers
         self.capacity = 0  # tokens
 
@@ -102,7 +106,7 @@ class SequenceState:
 class StateSpec:
     """The kinds of state of all layers of a model, and the sizes of a sequence's state as a whole."""
 
-    def __init__(self, layers: Mapping[int, LayerSpec]) -> None:
+    def __init__(self, layers: Mapping[StateKey, LayerSpec]) -> None:
         self.layers = dict(layers)
         self._kinds = Counter(self.layers.values())
         self._sizes = lru_cache(_LENGTHS)(self._size)  # the scheduler asks for the same lengths again and again

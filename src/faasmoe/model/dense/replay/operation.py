@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -78,6 +79,28 @@ class Boundary(ABC):
     def step(self, tensors: Sequence[Tensor], result: Tensor) -> PreparedStep | None:
         """What does as much as `bound` without Python, if there is such a step. Nothing was computed beside it."""
         return None
+
+
+class StateBoundary(Boundary):
+    """A boundary for the states of sequences. Nothing is computed beside it."""
+
+    __slots__ = ()
+
+    def beside(self, *_: Tensor) -> None:
+        """Nothing is computed meanwhile."""
+
+    def rest(self, *tensors: Tensor) -> Tensor:
+        """All of it."""
+        return self(*tensors)
+
+    def bound(
+        self, tensors: Sequence[Tensor], result: Tensor, alone: Callable[[], None], after: Callable[[], None]
+    ) -> Callable[[], None]:
+        """See `Boundary`."""
+        return partial(self._copied, tensors, result)
+
+    def _copied(self, tensors: Sequence[Tensor], result: Tensor) -> None:
+        result.copy_(self(*tensors))
 
 
 Result = TypeVar("Result")

@@ -1,0 +1,1 @@
+"""Layers that keep a recurrent state, as transformers computes them, over a flat row of several sequences."""
