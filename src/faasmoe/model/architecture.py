@@ -29,13 +29,6 @@ from faasmoe.model.config.quantization import declare_beside, quantization_of, w
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 
-# Layers that keep nothing but keys and values, whose positions are asked of the model (`model.dense.attention`), or a
-# recurrent state, which is found by running the model (`model.dense.recurrent`), or both.
-SERVED_LAYER_TYPES = {
-    *("full_attention", "sliding_attention", "chunked_attention"),
-    *("linear_attention", "conv", "hybrid", "hybrid_sliding"),
-    *("moe", "mlp"),  # layers that keep nothing
-}
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 
@@ -150,7 +143,7 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
         meta_model = built_on_meta(model_class, config)
     except Exception as error:  # model classes raise whatever their code runs into
         raise UnsupportedModel(f"{name}: transformers cannot build it: {brief(error)}") from error
-    _check_attention(name, model_class, config)
+    _check_attention(name, model_class)
     experts = tuple(_find_experts(name, meta_model))
     if not experts:
         raise _no_experts(name, model_class.__name__, config)
@@ -192,12 +185,6 @@ def _find_experts(architecture: str, model: PreTrainedModel) -> Iterator[Experts
             yield ExpertsModule(name, int(numbers[-1]) if numbers else 0, form, shapes)
 
 
-def _check_attention(name: str, model_class: type[PreTrainedModel], config: PretrainedConfig) -> None:
+def _check_attention(name: str, model_class: type[PreTrainedModel]) -> None:
     if not dispatches_attention(model_class):
         raise UnsupportedModel(f"{name}: its attention does not go through transformers' registry")
-    foreign = set(getattr(config.get_text_config(), "layer_types", None) or ()) - SERVED_LAYER_TYPES
-    if foreign:
-        raise UnsupportedModel(
-            f"{name}: layers of type {', '.join(sorted(foreign))} keep state that is not served yet "
-            f"(only {', '.join(sorted(SERVED_LAYER_TYPES))} are)"
-        )

@@ -15,7 +15,7 @@ from faasmoe.experts.formats.registry import by_name
 from faasmoe.model.architecture import Architecture, ExpertsModule, inspect_architecture, read_config
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.config.facts import check_types
-from faasmoe.model.state.kv_cache import KVCacheSpec
+from faasmoe.model.dense.rehearsal import rehearse
 from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.model.synthesis.geometries import facts_of, is_geometry
 from faasmoe.model.synthesis.synthesis import published_config
@@ -105,7 +105,7 @@ def _shape(name: str, architecture: Architecture, dtype: str, quantize: str | No
         name=name,
         layers=layers,
         dense_bytes=dense,
-        state=_state(config, computed),
+        state=rehearse(architecture, computed),
         bytes_per_weight=read / multiplied,
         width=architecture.experts[0].hidden_size,
         table_bytes=table_bytes,
@@ -146,15 +146,3 @@ def _table(model: Any) -> tuple[int, bool]:
     """Weights of the embedding table, and whether the output head shares them."""
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     return int(table.weight.numel()), head is None or head.weight is table.weight
-
-
-def _state(config: Any, dtype: torch.dtype) -> StateSpec:
-    """The KV caches of all layers, as attention keeps them (`model.dense.attention`)."""
-    heads = int(config.num_attention_heads)
-    if getattr(config, "kv_lora_rank", None):  # kept expanded
-        keys, values = int(config.qk_nope_head_dim + config.qk_rope_head_dim), int(config.v_head_dim)
-    else:
-        keys = values = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-        heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    cache = KVCacheSpec(heads, keys, values, dtype, dtype)
-    return StateSpec(dict.fromkeys(range(int(config.num_hidden_layers)), cache))

@@ -30,6 +30,12 @@ def built_on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) 
     return model
 
 
+def quiet() -> None:
+    """Have transformers tell errors alone."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
 def load(
     model_class: type[PreTrainedModel], config: PretrainedConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
 ) -> tuple[PreTrainedModel, set[str]]:
@@ -38,8 +44,7 @@ def load(
     Tensors are copied only if their dtype or layout must change. Raises any exception of transformers' conversions,
     also for tensors of the wrong shape.
     """
-    transformers_logging.set_verbosity_error()  # what is missing is said by the caller
-    transformers_logging.disable_progress_bar()
+    quiet()  # what is missing is said by the caller
     model, report = model_class.from_pretrained(
         None,
         config=config,
@@ -78,7 +83,11 @@ def hollow_class(
         for linear in linears:
             self.get_submodule(linear).weight = _empty()
 
-    body = {"__init__": init, "__module__": model_class.__module__}
+    def initialize(self: PreTrainedModel, module: nn.Module, is_custom_code: bool) -> None:
+        # as of custom code: else some classes write to weights that are loaded, which may be a read-only map
+        model_class._initialize_weights(self, module, True)
+
+    body = {"__init__": init, "_initialize_weights": initialize, "__module__": model_class.__module__}
     return type(model_class.__name__, (model_class,), body)
 
 

@@ -23,6 +23,7 @@ class Seam:
 
 _BUILT, _LEAN = "unit/model/test_plan.py::test_a_checkpoint_in_a_new_format_is_served", "integration/test_lean.py"
 _OURS = "unit/model/dense/test_dense.py::test_the_layers_that_we_compute_are_ours"
+_RECURRENT = "integration/test_recurrent.py::test_logits_and_greedy_tokens"
 _EXPERTS = "unit/model/test_expert_form.py::test_known_architectures_are_recognised"
 
 SEAMS = (
@@ -88,8 +89,14 @@ SEAMS = (
         test="unit/model/weights/test_completeness.py::test_tied_weights_are_stored_once",
     ),
     Seam(
-        where="model.adapter.classes:load",
+        where="model.adapter.classes:quiet",
         touches=("transformers.utils.logging",),
+        relies_on="transformers logs by a module of its own, which takes a level for all of it.",
+        since="transformers 4.53",
+        test=_BUILT,
+    ),
+    Seam(
+        where="model.adapter.classes:load",
         relies_on="`from_pretrained(None, state_dict=...)` takes tensors as they are, without copying those that "
         "need no conversion, reports `missing_keys`, and raises for tensors of another shape.",
         since="transformers 5.0",
@@ -105,9 +112,11 @@ SEAMS = (
     ),
     Seam(
         where="model.adapter.classes:hollow_class",
-        touches=("setattr", "type"),
+        touches=("._initialize_weights", "setattr", "type"),
         relies_on="A subclass made at run time loads like its class if it has the same name: experts and quantised "
-        "linear layers have empty weights in it, so that none are in an orchestrator.",
+        "linear layers have empty weights in it, so that none are in an orchestrator. Modules that have all their "
+        "weights are initialised by `_initialize_weights(module, is_custom_code)`, which leaves those of custom code "
+        "alone.",
         since="transformers 5.0",
         test=_BUILT,
     ),
@@ -215,6 +224,35 @@ SEAMS = (
         "layer is found. Models make no mask for an implementation that has no function registered for it.",
         since="transformers 4.53",
         test=_BUILT,
+    ),
+    Seam(
+        where="model.dense.recurrent.layer_cache:LayerCache",
+        relies_on="Layers keep what is neither key nor value by `get_conv_state`, `update_conv_state`, "
+        "`get_recurrent_state` and `update_recurrent_state` of their cache, or `get_linear_cache` and "
+        "`set_linear_cache`, and may change in place what they get.",
+        since="transformers 5.20",
+        test=_RECURRENT,
+    ),
+    Seam(
+        where="model.dense.recurrent.token_call:CallForm",
+        relies_on="A layer takes its cache as `cache_params` or `past_key_values`, its input first, and other tensors "
+        "with a row for each token. It is a module with the number of its layer as `layer_idx`.",
+        since="transformers 5.0",
+        test=_RECURRENT,
+    ),
+    Seam(
+        where="model.dense.recurrent.recurrent_layer:take_over",
+        touches=(".__dict__",),
+        relies_on="A module is called by its `forward`, which one module can have another of.",
+        since="torch 2.13",
+        test=_RECURRENT,
+    ),
+    Seam(
+        where="model.dense.rehearsal:rehearse",
+        touches=(".__dict__",),
+        relies_on="A model runs a token on the meta device: no code of it reads numbers.",
+        since="transformers 5.0",
+        test="integration/test_architectures.py::test_many_architectures_are_served",
     ),
     Seam(
         where="model.dense.dense:DenseModel",

@@ -12,7 +12,7 @@ from faasmoe.errors import UnsupportedModel
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.dense import attention
 from faasmoe.model.dense.attention import FlatRow, Span
-from faasmoe.model.dense.recurrent.discovery import Discovery, FoundLayer
+from faasmoe.model.dense.recurrent.found_layers import FoundLayer, FoundLayers
 from faasmoe.model.state.sequence_state import SequenceState
 
 _STATELESS = {"moe", "mlp"}  # how transformers' configs name layers without attention, which keep nothing
@@ -24,18 +24,18 @@ class StateProbe:
     def __init__(self, architecture: Architecture, model: PreTrainedModel, row: FlatRow) -> None:
         """`row` is attached to `model`."""
         self._architecture, self._model, self._row = architecture, model, row
-        self._discovery = Discovery(model)
+        self._found = FoundLayers(model)
 
     def __enter__(self) -> StateProbe:
         self._model.set_attn_implementation(attention.PROBE)
         self._row.spans = [Span(SequenceState(), 1)]
-        self._discovery.__enter__()
+        self._found.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._discovery.__exit__(kind, error, at)
+        self._found.__exit__(kind, error, at)
         self._row.spans = []
         self._model.set_attn_implementation(attention.NAME)
 
@@ -49,11 +49,11 @@ class StateProbe:
 
         Raises `UnsupportedModel` if one keeps nothing that is known, though its type says that it keeps something.
         """
-        found = self._discovery.recurrent
+        found = self._found.recurrent
         config = self._architecture.text_config
         types = getattr(config, "layer_types", None) or []
         stateless = {layer for layer, its in enumerate(types) if its in _STATELESS}
-        attending = set(self._discovery.attending)
+        attending = set(self._found.attending)
         recurrent = {each.layer for each in found} - attending
         every = {*range(int(config.num_hidden_layers)), *attending}
         if lacking := sorted(every - recurrent - stateless - set(self._row.windows)):

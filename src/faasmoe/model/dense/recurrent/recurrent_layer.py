@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from faasmoe.model.dense.attention import FlatRow
-from faasmoe.model.dense.recurrent.discovery import FoundLayer
+from faasmoe.model.dense.recurrent.found_layers import FoundLayer
 from faasmoe.model.dense.recurrent.layer_cache import StepCache
 from faasmoe.model.dense.recurrent.layer_form import LayerForm
 from faasmoe.model.dense.recurrent.token_call import TokenCall
@@ -60,14 +60,14 @@ class RecurrentLayer:
 
     def _pieces(self) -> Iterator[_Piece]:
         """The row in as few calls as the layer can be given."""
-        ability = self._form.ability
+        accepts = self._form.accepts
         single: dict[int, RecurrentState] = {}
         start = 0
         for span in self._row.spans:
             state, end = span.state.layers[self._name], start + span.count
-            if span.count == 1 and state.length and ability.batches:
+            if span.count == 1 and state.length and accepts.batches:
                 single[start] = state
-            elif state.length and not ability.parts:
+            elif state.length and not accepts.parts:
                 yield from (_Piece([state], slice(at, at + 1)) for at in range(start, end))
             else:
                 yield _Piece([state], slice(start, end))

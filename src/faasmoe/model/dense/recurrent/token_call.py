@@ -14,7 +14,7 @@ from faasmoe.model.dense.replay.operation import mapped
 _CACHES = ("cache_params", "past_key_values")  # how transformers' layers name the argument
 
 
-class Signature:
+class CallForm:
     """How a layer is called: the names of its arguments, one of which is a cache."""
 
     def __init__(self, forward: Callable[..., Any], cache: str) -> None:
@@ -22,7 +22,7 @@ class Signature:
         self.cache = cache
 
     @classmethod
-    def of(cls, module: nn.Module) -> Signature | None:
+    def of(cls, module: nn.Module) -> CallForm | None:
         """The signature of a module that takes a cache; None if it takes none."""
         names = inspect.signature(module.forward).parameters
         cache = next((name for name in _CACHES if name in names), None)
@@ -45,7 +45,7 @@ class Signature:
 class TokenCall:
     """A call without its cache. Its tensors are `[B, T, ...]`, the first is the layer's input."""
 
-    def __init__(self, signature: Signature, arguments: dict[str, Any]) -> None:
+    def __init__(self, signature: CallForm, arguments: dict[str, Any]) -> None:
         self._signature = signature
         self._arguments = arguments
         found: list[Tensor] = []

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from faasmoe.errors import UnsupportedModel
-from faasmoe.model.dense.recurrent.discovery import FoundLayer
+from faasmoe.model.dense.recurrent.found_layers import FoundLayer
 from faasmoe.model.dense.recurrent.layer_cache import ProbeCache
 
 _TOKENS, _PART = 7, 3
@@ -24,7 +24,7 @@ Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class LayerAbility:
+class AcceptedCalls:
     """What a layer can be given, and what it returns."""
 
     parts: bool  # several tokens behind a state
@@ -32,7 +32,7 @@ class LayerAbility:
     by_token: tuple[int, ...]  # which of its results have a row for each token
 
 
-def try_layer(found: FoundLayer, forward: Callable[..., Any]) -> LayerAbility:
+def try_layer(found: FoundLayer, forward: Callable[..., Any]) -> AcceptedCalls:
     """Run `forward` of a layer. Raises `UnsupportedModel` if one by one its tokens come to something else."""
     generator = torch.Generator().manual_seed(0)
     one, other = (_inputs(found, generator) for _ in range(2))
@@ -46,7 +46,7 @@ def try_layer(found: FoundLayer, forward: Callable[..., Any]) -> LayerAbility:
             f"{found.name}: its layer ({type(found.module).__name__}) does not compute the same of tokens one by one"
         )
     parts = _joined(trial.run_by(ProbeCache(), one, [_PART, _TOKENS - _PART]), by_token)
-    return LayerAbility(_alike(parts, reference), trial.batches([one, other], by_token), by_token)
+    return AcceptedCalls(_alike(parts, reference), trial.batches([one, other], by_token), by_token)
 
 
 class _Trial:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from faasmoe.model.dense.recurrent.layer_cache import ProbeCache
-from faasmoe.model.dense.recurrent.token_call import Signature, TokenCall
+from faasmoe.model.dense.recurrent.token_call import CallForm, TokenCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class FoundLayer:
 
     name: str
     module: Any
-    signature: Signature
+    signature: CallForm
     call: TokenCall  # of one token
     cache: ProbeCache  # as the call has left it
 
@@ -33,7 +33,7 @@ class FoundLayer:
         return int(self.module.layer_idx)
 
 
-class Discovery:
+class FoundLayers:
     """In its context the model runs once, with one token."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,9 +41,9 @@ class Discovery:
         self._hooks = ExitStack()
         self._found: dict[str, FoundLayer] = {}
 
-    def __enter__(self) -> Discovery:
+    def __enter__(self) -> FoundLayers:
         for name, module in self._model.named_modules():
-            if isinstance(getattr(module, "layer_idx", None), int) and (signature := Signature.of(module)):
+            if isinstance(getattr(module, "layer_idx", None), int) and (signature := CallForm.of(module)):
                 hook = _Hook(self._found, name, signature)
                 self._hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
         return self
@@ -67,7 +67,7 @@ class Discovery:
 class _Hook:
     """Gives a module a cache of its own."""
 
-    def __init__(self, found: dict[str, FoundLayer], name: str, signature: Signature) -> None:
+    def __init__(self, found: dict[str, FoundLayer], name: str, signature: CallForm) -> None:
         self._found = found
         self._name = name
         self._signature = signature
