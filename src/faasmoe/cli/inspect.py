@@ -14,6 +14,7 @@ from faasmoe.errors import CheckpointError, UnsupportedModel
 
 if TYPE_CHECKING:
     from faasmoe.model.plan import ModelPlan
+    from faasmoe.model.state.sequence_state import StateSpec
 
 
 def inspect(
@@ -35,9 +36,11 @@ def inspect(
     try:
         source = resolve(model)  # before torch, which takes seconds to import
         import_transformers()
+        from faasmoe.model.dense.rehearsal import rehearse
         from faasmoe.model.plan import make_plan
 
-        facts = _facts(make_plan(source, block_size, dtype, quantize))
+        plan = make_plan(source, block_size, dtype, quantize)
+        facts = _facts(plan, rehearse(plan.architecture, plan.dtype))
     except (CheckpointError, UnsupportedModel) as error:
         if not as_json:
             raise
@@ -49,11 +52,12 @@ def inspect(
         Console().print(_table(facts))
 
 
-def _facts(plan: ModelPlan) -> dict[str, Any]:
+def _facts(plan: ModelPlan, state: StateSpec) -> dict[str, Any]:
     from faasmoe.planner.machine import ProcessFootprint
 
     config, experts = plan.architecture.text_config, plan.architecture.experts
     total = sum(block.artifact.memory for block in plan.blocks)
+    fixed = sum(kind.nbytes(0) for kind in state.layers.values())
     footprint = ProcessFootprint.here()
     own = footprint.each_orchestrator(experts[0].hidden_size)
     orchestrator = footprint.orchestrator + own + plan.dense_bytes
@@ -67,6 +71,8 @@ def _facts(plan: ModelPlan) -> dict[str, Any]:
         "experts": experts[0].num_experts,
         "experts_per_token": getattr(config, "num_experts_per_tok", None),
         "context": plan.architecture.context_length,
+        "sequence_bytes": fixed,
+        "token_bytes": sum(kind.nbytes(1) for kind in state.layers.values()) - fixed,
         "dtype": str(plan.dtype).removeprefix("torch."),
         "block_size": plan.block_size,
         "functions": len(plan.blocks),
@@ -100,6 +106,8 @@ def _table(facts: dict[str, Any]) -> Table:
         "layers": f"{facts['layers']}, {facts['expert_layers']} with experts",
         "experts a layer": f"{facts['experts']}{of}",
         "context": f"{facts['context']:,} tokens",
+        "a sequence keeps": f"{facts['token_bytes'] / 1e3:.1f} kB a token"
+        + (f", and {_size(facts['sequence_bytes'])}" if facts["sequence_bytes"] else ""),
         "computes in": f"{facts['dtype']}, weights {'mapped' if facts['weights_mapped'] else 'converted on load'}",
         "functions": f"{facts['functions']} of up to {facts['block_size']} experts",
         "largest function": _size(facts["function_bytes"]),

@@ -18,7 +18,6 @@ from faasmoe.model.checkpoint.folder import check_folder
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.config.facts import check_context, check_types
-from faasmoe.model.dense.rehearsal import rehearse
 from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.model.weights.blocks import Block, check_block_size, cut
@@ -134,9 +133,7 @@ def context_length(plan: ModelPlan, asked: int | None) -> int:
 
 
 def _described(folder: Path, config: PretrainedConfig) -> tuple[Architecture, Tokenizer]:
-    architecture = inspect_architecture(config)
-    rehearse(architecture, torch.float32)
-    return architecture, Tokenizer.load(folder, config)
+    return inspect_architecture(config), Tokenizer.load(folder, config)
 
 
 def _choose_dtype(dtype: str, checkpoint: Checkpoint, layout: Layout) -> torch.dtype:

@@ -21,11 +21,15 @@ def main() -> None:
     die_with_parent(parent)
     leave_signals_to_parent()
     import_transformers()
+    import torch  # noqa: PLC0415
+
+    from faasmoe.model.dense.rehearsal import rehearse  # noqa: PLC0415
     from faasmoe.model.plan import describe  # noqa: PLC0415
 
     answer: list[str | None] = [None, ""]
     try:
-        describe(folder)
+        architecture, _ = describe(folder)
+        rehearse(architecture, torch.float32)
     except UserError as error:
         answer = [type(error).__name__, str(error)]
     sys.stdout.write(f"{json.dumps(answer)}\n")

@@ -83,11 +83,14 @@ def hollow_class(
         for linear in linears:
             self.get_submodule(linear).weight = _empty()
 
-    def initialize(self: PreTrainedModel, module: nn.Module, is_custom_code: bool) -> None:
-        # as of custom code: else some classes write to weights that are loaded, which may be a read-only map
-        model_class._initialize_weights(self, module, True)
+    def initialize(self: PreTrainedModel) -> None:
+        for module in self.modules():  # some classes write to loaded weights, which may be a read-only map
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            if own and all(getattr(tensor, "_is_hf_initialized", False) for tensor in own):
+                module._is_hf_initialized = True
+        model_class.initialize_weights(self)
 
-    body = {"__init__": init, "_initialize_weights": initialize, "__module__": model_class.__module__}
+    body = {"__init__": init, "initialize_weights": initialize, "__module__": model_class.__module__}
     return type(model_class.__name__, (model_class,), body)
 
 

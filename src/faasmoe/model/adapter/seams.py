@@ -112,11 +112,10 @@ SEAMS = (
     ),
     Seam(
         where="model.adapter.classes:hollow_class",
-        touches=("._initialize_weights", "setattr", "type"),
+        touches=("._is_hf_initialized", "setattr", "type"),
         relies_on="A subclass made at run time loads like its class if it has the same name: experts and quantised "
-        "linear layers have empty weights in it, so that none are in an orchestrator. Modules that have all their "
-        "weights are initialised by `_initialize_weights(module, is_custom_code)`, which leaves those of custom code "
-        "alone.",
+        "linear layers have empty weights in it, so that none are in an orchestrator. Weights that were "
+        "loaded have `_is_hf_initialized`, and modules that have it are left alone by `initialize_weights`.",
         since="transformers 5.0",
         test=_BUILT,
     ),
