@@ -78,6 +78,8 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
 
 def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
     """The architecture's config with every size that it knows made small."""
+    if model_type == "qwen3_5_moe":  # an image-text type, whose language model is one of its own
+        return AutoConfig.for_model(model_type, text_config=tiny_config("qwen3_5_moe_text", **changes).to_dict())
     known = set(AutoConfig.for_model(model_type).to_dict())
     sizes = {k: v for k, v in SIZES.items() if k in known}
     if "kv_lora_rank" in known:  # compressed attention has as many key heads as heads
@@ -88,7 +90,10 @@ def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
     """Random weights, large enough that a wrong expert shows in the logits."""
     torch.manual_seed(1)
-    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config, dtype=torch.float32).eval()
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if model_class.config_class is type(config.get_text_config()):
+        config = config.get_text_config()
+    model = model_class._from_config(config, dtype=torch.float32).eval()
     model.set_attn_implementation("eager")
     model.set_experts_implementation("eager")
     for parameter in model.parameters():

@@ -33,7 +33,7 @@ class LayerForm:
 
     def unpack(self, packed: Tensor) -> Any:
         """What `pack` has packed, as the layer returns it; None for a result that has no row for each token."""
-        parts = packed.split([prod(shape) for shape in self.shapes], 2)
+        parts = torch.split_with_sizes(packed, [prod(shape) for shape in self.shapes], 2)
         results = [part.unflatten(2, shape) for part, shape in zip(parts, self.shapes, strict=True)]
         if self.results is None:
             return results[0]

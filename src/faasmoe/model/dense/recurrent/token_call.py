@@ -38,7 +38,7 @@ class CallForm:
         """`arguments` by name, and a cache, as they are passed."""
         everything = {**arguments, self.cache: cache}
         ordered = {name: everything[name] for name in self._signature.parameters if name in everything}
-        bound = inspect.BoundArguments(self._signature, ordered)  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self._signature, ordered)
         return bound.args, bound.kwargs
 
 

@@ -59,7 +59,7 @@ class _Trial:
         return results_of(self._forward(*args, **named))
 
     def run_by(self, cache: ProbeCache, tensors: Tensors, counts: Sequence[int]) -> list[Tensors]:
-        pieces = zip(*(tensor.split(list(counts), 1) for tensor in tensors), strict=True)
+        pieces = zip(*(torch.split_with_sizes(tensor, list(counts), 1) for tensor in tensors), strict=True)
         return [self.run(cache, piece) for piece in pieces]
 
     def batches(self, sequences: Sequence[Tensors], by_token: Sequence[int]) -> bool:
