@@ -32,7 +32,6 @@ def test_geometry() -> None:
             "^llama is a dense model: LlamaForCausalLM has no routed experts",
         ),
         (tiny_config("mixtral", quantization_config={"quant_method": "bnb"}), "mixtral.*quantized with bnb"),
-        (tiny_config("qwen3_next"), "qwen3_next.*linear_attention"),
         (PretrainedConfig(), "no causal language model"),
     ],
 )

@@ -34,7 +34,7 @@ class LayerForm:
     def unpack(self, packed: Tensor) -> Any:
         """What `pack` has packed, as the layer returns it; None for a result that has no row for each token."""
         parts = torch.split_with_sizes(packed, [prod(shape) for shape in self.shapes], 2)
-        results = [part.unflatten(2, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        results = [part.reshape(*part.shape[:2], *shape) for part, shape in zip(parts, self.shapes, strict=True)]
         if self.results is None:
             return results[0]
         by_place = dict(zip(self.accepts.by_token, results, strict=True))
