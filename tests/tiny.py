@@ -40,19 +40,9 @@ SIZES = {
     "qk_rope_head_dim": 8,
     "qk_nope_head_dim": 8,
     "v_head_dim": 16,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 16,
-    "linear_value_head_dim": 16,
-    "linear_num_heads": 4,
-    "linear_head_dim": 16,
-    "mamba_num_heads": 8,
-    "mamba_head_dim": 16,
-    "mamba_n_heads": 8,
-    "mamba_d_head": 16,
-    "mamba_d_state": 8,
-    "ssm_state_size": 8,
-    "mamba_chunk_size": 16,
+    "index_topk": 8,
+    "index_n_heads": 32,  # with few, scores of many positions are 0 and their order is anybody's
+    "index_head_dim": 16,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -84,11 +74,13 @@ def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
     sizes = {k: v for k, v in SIZES.items() if k in known}
     if "kv_lora_rank" in known:  # compressed attention has as many key heads as heads
         sizes |= {"head_dim": 8, "num_key_value_heads": 4}
+    if "text_config" in known and "n_routed_experts" not in known:  # a wrapper, whose text model is served
+        return tiny_config(AutoConfig.for_model(model_type).get_text_config().model_type, **changes)
     return AutoConfig.for_model(model_type, **{**sizes, **SPECIAL.get(model_type, {}), **changes})
 
 
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
-    """Random weights, large enough that a wrong expert shows in the logits."""
+    """Random weights, large enough that a wrong expert shows in the logits, in every vector as well."""
     torch.manual_seed(1)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     if model_class.config_class is type(config.get_text_config()):
@@ -99,6 +91,11 @@ def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.08)
+        else:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    kept = model.state_dict(keep_vars=True)
+    for name in dict(model.named_buffers()).keys() & kept.keys():  # router corrections
+        kept[name].add_(0.1 * torch.randn_like(kept[name]))
     return model
 
 

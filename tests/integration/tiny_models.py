@@ -23,7 +23,18 @@ from faasmoe.platforms.base import Platform
 from faasmoe.protocol.config import EngineOptions
 from faasmoe.protocol.request import GenerationRequest, Piece, SamplingParams
 
-NAMED = ("qwen2_moe", "qwen3_moe", "mixtral", "olmoe", "deepseek_v2", "deepseek_v3", "granitemoe", "gpt_oss")
+NAMED = (
+    "qwen2_moe",
+    "qwen3_moe",
+    "mixtral",
+    "olmoe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm_moe_dsa",
+    "granitemoe",
+    "gpt_oss",
+)
 PROMPTS = [torch.randint(3, 128, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (5, 13, 21)]
 TOLERANCE = 1e-4
 GREEDY = 32  # tokens

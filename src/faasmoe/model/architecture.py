@@ -29,6 +29,9 @@ from faasmoe.model.config.quantization import declare_beside, quantization_of, w
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 
+# Layers that keep nothing but keys and values. Which positions they see is asked of the model
+# (`model.dense.attention`).
+SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention", "indexed_attention"}
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 

@@ -218,7 +218,15 @@ SEAMS = (
         test=_BUILT,
     ),
     Seam(
-        where="model.dense.attention:window_mask",
+        where="model.dense.indexed.indexer:take_over",
+        relies_on="An indexer is the module `indexer` of an attention, is called with hidden states, the query's latent, "
+        "cos and sin, a mask and `past_key_values`, of which it calls `update_indexer(keys, layer)` once, and returns "
+        "the `index_topk` positions that it selects. The attention passes them on as `indices`.",
+        since="transformers 5.23",
+        test="integration/test_parity.py::test_logits_and_greedy_tokens_through_real_functions",
+    ),
+    Seam(
+        where="model.dense.windows:window_mask",
         relies_on="A mask is asked for with `mask_function(batch, head, query, key)`, by which the window of a "
         "layer is found. Models make no mask for an implementation that has no function registered for it.",
         since="transformers 4.53",

@@ -22,6 +22,7 @@ from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import norms, rotary, routers
 from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
+from faasmoe.model.dense.indexed import indexer
 from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile, RoutedExperts
 from faasmoe.model.dense.linear.backend import linear_backend
 from faasmoe.model.dense.linear.linears import Crew
@@ -55,6 +56,7 @@ class DenseModel:
         self._overlapped = self._overlap()
         self._replayer: Replayer | None = None  # from `start` on, whose threads its programs run on
         self._row = FlatRow()
+        self._masks = indexer.AnyMask() if indexer.take_over(model, self._row) else None
         self._row.attach(model)
         self.experts_per_token = 0  # K of the layer that has most
         self._probe()
@@ -139,13 +141,17 @@ class DenseModel:
             return torch.zeros_like(hidden)
 
         self.route_to(note)
-        probe = StateProbe(self._architecture, self._model, self._row)
+        self._model.set_attn_implementation(attention.PROBE)
+        self._row.spans, self._row.probing = [Span(SequenceState(), 1)], True
+        ones = torch.ones(1, 1, dtype=torch.long)
         try:
             with self._crew.learning(), probe:
                 out = probe.run_token()
         except Exception as error:  # model classes raise whatever their code runs into
             raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
         finally:
+            self._row.spans, self._row.probing = [], False
+            self._model.set_attn_implementation(attention.NAME)
             self.route_to(_no_experts)
         if not sound or out.logits.isnan().any():  # infinite ones are how some models say never
             blame(self._model)
@@ -180,7 +186,13 @@ class DenseModel:
     def _transformers(self, inputs: Sequence[Tensor]) -> Tensor:
         """Tokens and positions `[1, T]`, and rows that are wanted, to logits `[1, rows, vocabulary]`."""
         tokens, positions, wanted = inputs
-        out = self._model(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=wanted)
+        out = self._model(
+            input_ids=tokens,
+            attention_mask=self._masks,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=wanted,
+        )
         logits: Tensor = out.logits
         return logits
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
+import transformers
 from torch import nn
 from transformers.masking_utils import (
     bidirectional_mask_function,
@@ -11,7 +15,8 @@ from transformers.masking_utils import (
 )
 
 from faasmoe.errors import UnsupportedModel
-from faasmoe.model.dense.attention import FlatRow, Span, flat_attention, window_mask
+from faasmoe.model.dense.attention import HARMLESS, FlatRow, Span, flat_attention
+from faasmoe.model.dense.windows import window_mask
 from faasmoe.model.state.kv_cache import KVCacheSpec
 from faasmoe.model.state.sequence_state import SequenceState, StateSpec
 
@@ -129,3 +134,34 @@ def test_masks_become_windows_in_the_probe_only() -> None:
 def test_a_layer_without_a_causal_window_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="layer 3"):
         FlatRow().note_window(3, -1)
+
+
+def test_keywords_that_may_change_something_are_refused() -> None:
+    module, row = nn.Module(), FlatRow()
+    module.layer_idx = 5
+    row.attach(module)
+    x = torch.zeros(1, 1, 1, DIM)
+    for named in ({"position_bias": x}, {"block_indices": x}, {"is_causal": False}, {"dropout": 0.0, "new": 3}):
+        with pytest.raises(UnsupportedModel, match=f"layer 5 passes {list(named)[-1]} to its attention"):
+            flat_attention(module, x, x, x, None, **named)
+    out, _ = flat_attention(
+        module, x[:, :, :0], x[:, :, :0], x[:, :, :0], None, is_causal=True, new=None, dropout=0.0
+    )
+    assert out.shape == (1, 0, 1, DIM)
+
+
+def test_the_keywords_that_models_pass_are_known() -> None:
+    """A keyword that a new release of transformers passes has to be looked at: is it served, harmless, or refused?"""
+    served = {"scaling", "sliding_window", "softcap", "s_aux", "indices", "is_causal"}
+    refused = {"position_bias", "block_indices", "sinks"}
+    vision = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"}
+    passed = set()
+    for file in (Path(transformers.__file__).parent / "models").glob("*/modeling_*.py"):
+        text = file.read_text()
+        if "use_experts_implementation" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "attention_interface":
+                passed |= {keyword.arg for keyword in node.keywords if keyword.arg}
+    assert {"scaling", "indices"} <= passed
+    assert passed <= served | HARMLESS | refused | vision | {"attention_mask"}

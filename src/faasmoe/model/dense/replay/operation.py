@@ -81,16 +81,16 @@ class Boundary(ABC):
         return None
 
 
-class StateBoundary(Boundary):
-    """A boundary for the states of sequences. Nothing is computed beside it."""
+class WholeBoundary(Boundary):
+    """A boundary that computes nothing beside its call."""
 
     __slots__ = ()
 
-    def beside(self, *_: Tensor) -> None:
-        """Nothing is computed meanwhile."""
+    def beside(self, *tensors: Tensor) -> None:
+        """See `Boundary`: nothing."""
 
     def rest(self, *tensors: Tensor) -> Tensor:
-        """All of it."""
+        """See `Boundary`: all of it."""
         return self(*tensors)
 
     def bound(

@@ -1,0 +1,44 @@
+"""Which positions a layer may see, asked of the model once, when it is loaded.
+
+Models say it with a mask. A mask over the flat row would be wrong, so the model makes masks in the probe by a function
+that answers with the width of the window instead, and the attention notes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NO_WINDOW = -1  # the mask of a layer that sees something else than a window of the past
+
+
+def window_mask(mask_function: Callable[..., Any], **_: Any) -> Tensor:
+    """Stands in for a mask in the probe: the width of the window as int64 of a mask's dimensions, `[1, 1, 1, 1]`.
+
+    0 means all positions before a token, `NO_WINDOW` a mask that is no causal window (an error if a layer uses it).
+    """
+    return torch.tensor(_window_width(mask_function)).view(1, 1, 1, 1)
+
+
+def _window_width(mask_function: Callable[..., Any]) -> int:
+    far = 1 << 24  # a position beyond any context
+
+    def sees(query: int, key: int) -> bool:
+        zero = torch.tensor(0)
+        return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
+
+    if sees(far, far + 1) or not sees(far, far):
+        return NO_WINDOW
+    if sees(far, 0):
+        return 0
+    seen, hidden = 0, far  # distances back
+    while hidden - seen > 1:
+        middle = (seen + hidden) // 2
+        seen, hidden = (middle, hidden) if sees(far, far - middle) else (seen, middle)
+    for query in (far + 1, far + hidden - 1, 2 * far - 1):  # chunks, unlike windows, do not move along
+        if not sees(query, query - seen) or sees(query, query - hidden):
+            return NO_WINDOW
+    return hidden
