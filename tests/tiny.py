@@ -35,7 +35,7 @@ SIZES = {
     "n_shared_experts": 1,
     "first_k_dense_replace": 1,
     "sliding_window": 8,
-    "kv_lora_rank": 16,
+    "kv_lora_rank": 32,
     "q_lora_rank": 16,
     "qk_rope_head_dim": 8,
     "qk_nope_head_dim": 8,

@@ -218,10 +218,19 @@ SEAMS = (
         test=_BUILT,
     ),
     Seam(
+        where="model.dense.latent.expansions:take_over",
+        touches=(".__dict__",),
+        relies_on="An attention makes keys and values by its method `expand_kv(latents, rope)`, of `kv_b_proj`; "
+        "`kv_lora_rank`, `qk_nope_head_dim`, `qk_rope_head_dim` and `num_heads` are its sizes. What differs is found "
+        "by running it.",
+        since="transformers 5.23",
+        test="unit/model/dense/latent/test_expansions.py::test_attentions_of_transformers_are_recognised",
+    ),
+    Seam(
         where="model.dense.indexed.indexer:take_over",
-        relies_on="An indexer is the module `indexer` of an attention, is called with hidden states, the query's latent, "
-        "cos and sin, a mask and `past_key_values`, of which it calls `update_indexer(keys, layer)` once, and returns "
-        "the `index_topk` positions that it selects. The attention passes them on as `indices`.",
+        relies_on="An indexer is the module `indexer` of an attention, is called with hidden states, the query's "
+        "latent, cos and sin, a mask and `past_key_values`, of which it calls `update_indexer(keys, layer)` once, and "
+        "returns the `index_topk` positions that it selects. The attention passes them on as `indices`.",
         since="transformers 5.23",
         test="integration/test_parity.py::test_logits_and_greedy_tokens_through_real_functions",
     ),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model.adapter.registries import register_attention
-from faasmoe.model.dense import decode_kernel
+from faasmoe.model.dense import decode_kernel, heads
 from faasmoe.model.dense.decode_kernel import Rule
+from faasmoe.model.dense.heads import Heads, PlainHeads
+from faasmoe.model.dense.latent.expansions import expansion_of
+from faasmoe.model.dense.latent.latent_heads import LatentHeads
 from faasmoe.model.dense.replay.operation import PreparedStep, WholeBoundary, visible
-from faasmoe.model.dense.whole import attend, attend_apart
 from faasmoe.model.dense.windows import NO_WINDOW, window_mask
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
 from faasmoe.model.state.sequence_state import LayerSpec, Owner, SequenceState
@@ -105,7 +108,9 @@ def flat_attention(
         s_aux,
     )
     tensors = (query, key, value) if indices is None else (query, key, value, indices)
-    return visible(LayerAttention(row, layer, rule, probed=row.probing), *tensors), None
+    expansion = expansion_of(module)
+    its = PlainHeads(rule) if expansion is None else LatentHeads(rule, expansion)
+    return visible(LayerAttention(row, layer, its, probed=row.probing), *tensors), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +119,13 @@ class LayerAttention(WholeBoundary):
 
     row: FlatRow
     layer: int
-    rule: Rule
+    heads: Heads
     probed: bool
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """`query`, `key`, `value` and, if the layer has them, `indices`: see `flat_attention`."""
         query, key, value, *indices = tensors
-        compiled = not self.probed and decode_kernel.supports(query, key, value)
+        compiled = not self.probed and self.heads.supports(query, key, value)
         sparse = _sparse(indices[0]) if indices else set()
         decodes: dict[int, Place] = {}
         start, whole = 0, {}
@@ -132,18 +137,18 @@ class LayerAttention(WholeBoundary):
                 here = slice(start, start + span.count)
                 keys, values = cache.append(key[0, :, here], value[0, :, here])
                 selected = indices[0][0, here] if start in sparse else None
-                run = attend_apart if span.apart else attend
-                whole[start] = run(query[0, :, here], keys, values, self.rule, selected).transpose(0, 1)
+                attend = partial(heads.attend_apart, self.heads) if span.apart else self.heads.attend
+                whole[start] = attend(query[0, :, here], keys, values, selected).transpose(0, 1)
             start += span.count
         if not whole:
-            return decode_kernel.attend(list(decodes.values()), query, key, value, self.rule)
-        out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+            return heads.decode(list(decodes.values()), self.heads, query, key, value)
+        out = self.heads.empty(query, value)
         for first, answers in whole.items():
             out[0, first : first + len(answers)] = answers
         if decodes:
             rows = torch.tensor(list(decodes))
             q, k, v = (tensor[:, :, rows] for tensor in (query, key, value))
-            out[:, rows] = decode_kernel.attend(list(decodes.values()), q, k, v, self.rule)
+            out[:, rows] = heads.decode(list(decodes.values()), self.heads, q, k, v)
         return out
 
     def step(self, tensors: Sequence[Tensor], result: Tensor) -> PreparedStep | None:
@@ -151,10 +156,10 @@ class LayerAttention(WholeBoundary):
         query, key, value, *indices = tensors
         if indices:  # which say only in the step itself what is read
             return None
-        if not decode_kernel.supports(query, key, value) or not decode_kernel.in_place(query, key, value):
+        if not self.heads.supports(query, key, value) or not decode_kernel.in_place(query, key, value):
             return None
         count = query.shape[2]
-        decode = decode_kernel.Decode(count, query, key, value, result, self.rule)
+        decode = self.heads.decode(query, key, value, result)
 
         def place() -> None:
             spans, layer = self.row.spans, self.layer

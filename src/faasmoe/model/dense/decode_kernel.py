@@ -21,7 +21,7 @@ from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 from faasmoe.model.dense.replay.operation import ATTEND, Row
 from faasmoe.model.state.kv_cache import Place
 
-_MOST_DIM = 1024  # numbers of a head: MOST_DIM in attention.c
+MOST_DIM = 1024  # numbers of a head: MOST_DIM in heads.h
 _ATTENTION = struct.Struct("17q2f")  # `struct attention` there
 _attend = LIBRARY.function("attend", ADDRESS, ADDRESS, INT)
 
@@ -39,7 +39,7 @@ class Rule:
 def supports(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether these, `[..., dim]`, are of one dtype that the kernel has, and their heads not too wide for it."""
     dtype = key.dtype
-    narrow = key.shape[-1] <= _MOST_DIM and value.shape[-1] <= _MOST_DIM
+    narrow = key.shape[-1] <= MOST_DIM and value.shape[-1] <= MOST_DIM
     return narrow and query.dtype == dtype == value.dtype and dtype in (torch.float32, torch.bfloat16)
 
 
@@ -58,10 +58,10 @@ class Decode:
             raise ValueError(f"{n} sequences for {shapes}")
         sinks = None if rule.sinks is None else rule.sinks.float().contiguous()
         self._memory = query, key, value, out, sinks  # stays alive
-        self._count, self._form = n, _places(n)
+        self._count, self._form = n, form_of_places(n)
         self._places = bytearray(self._form.size)
         self._task = np.frombuffer(_ATTENTION.pack(
-            *_rows(query), *_rows(key), *_rows(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
+            *rows_of(query), *rows_of(key), *rows_of(value), out.data_ptr(), 0 if sinks is None else sinks.data_ptr(),
             heads, kv_heads, dim, value_dim, rule.window, key.dtype == torch.float32, rule.scale, rule.softcap,
         ), np.uint8)  # fmt: skip
         self._words = address(self._task), address(self._places), n
@@ -83,22 +83,9 @@ class Decode:
 
 
 @cache
-def _places(n: int) -> struct.Struct:
-    """So many of `struct place` in attention.c."""
+def form_of_places(n: int) -> struct.Struct:
+    """So many of `struct place` in heads.h."""
     return struct.Struct(f"{4 * n}q")
-
-
-def attend(places: list[Place], query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
-    """Store n sequences' new keys and values at their `places`. Returns the attention to all, as transformers wants it.
-
-    Shapes are those of `Decode`, which raises `ValueError` for others.
-    """
-    query, key, value = _dense(query), _dense(key), _dense(value)
-    out = torch.empty(1, query.shape[2], query.shape[1], value.shape[3], dtype=key.dtype)
-    decode = Decode(len(places), query, key, value, out, rule)
-    decode.place(places)
-    decode.run()
-    return out
 
 
 def in_place(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -106,11 +93,7 @@ def in_place(query: Tensor, key: Tensor, value: Tensor) -> bool:
     return all(each.stride(3) == 1 for each in (query, key, value))
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
-
-
-def _rows(tensor: Tensor) -> tuple[int, int, int]:
-    """`struct rows` in attention.c."""
+def rows_of(tensor: Tensor) -> tuple[int, int, int]:
+    """`struct rows` in heads.h."""
     _, heads, sequences, _ = tensor.stride()
     return tensor.data_ptr(), sequences, heads

@@ -23,6 +23,7 @@ from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import norms, rotary, routers
 from faasmoe.model.dense.attention import FlatRow, Span, attends_by_token
 from faasmoe.model.dense.indexed import indexer
+from faasmoe.model.dense.latent import expansions
 from faasmoe.model.dense.layer_experts import LayerExperts, Meanwhile, RoutedExperts
 from faasmoe.model.dense.linear.backend import linear_backend
 from faasmoe.model.dense.linear.linears import Crew
@@ -52,6 +53,7 @@ class DenseModel:
         routers.take_over(model, self._crew)
         norms.take_over(model)
         rotary.take_over(model)
+        expansions.take_over(model)
         self._architecture = architecture
         self._overlapped = self._overlap()
         self._replayer: Replayer | None = None  # from `start` on, whose threads its programs run on

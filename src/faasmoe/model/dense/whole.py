@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,13 +19,11 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule, selected: Te
     count, length, window = query.shape[1], keys.shape[1], rule.window
     if selected is not None and count == 1:
         seen = selected[0].long().sort().values  # in the order in which a mask has them
-        keys, values, selected, length = keys[:, seen], values[:, seen], None, len(seen)
+        keys, values, selected, length, window = keys[:, seen], values[:, seen], None, len(seen), 0
     elif selected is None and window and length >= count + window:  # nobody sees what lies before
         keys, values = keys[:, 1 - count - window :], values[:, 1 - count - window :]
         length = count + window - 1
-    mask = None if count == 1 else visible_positions(count, length, window)
-    if mask is not None and selected is not None:
-        mask = mask & torch.zeros(count, length, dtype=torch.bool).scatter_(1, selected.long(), True)
+    mask = _mask(count, length, window, selected)
     if rule.softcap or rule.sinks is not None:
         return _attend_by_hand(query, keys, values, mask, rule)
     gqa = query.shape[0] != keys.shape[0]
@@ -37,26 +37,18 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule, selected: Te
     )[0]
 
 
-def attend_apart(
-    query: Tensor, keys: Tensor, values: Tensor, rule: Rule, selected: Tensor | None = None
-) -> Tensor:
-    """As `attend`, one token after the other."""
-    count = query.shape[1]
-    before = keys.shape[1] - count
-    answers = [
-        attend(
-            query[:, i : i + 1],
-            keys[:, : before + i + 1],
-            values[:, : before + i + 1],
-            rule,
-            None if selected is None else selected[i : i + 1],
-        )
-        for i in range(count)
-    ]
-    return torch.cat(answers, 1)
+def attend_shared(query: Tensor, keys: Tensor, values: Tensor, rule: Rule, selected: Tensor | None) -> Tensor:
+    """As `attend`, for heads that share `keys` `[length, dim]` and `values` `[length, value_dim]`, without copies."""
+    heads, count, dim = query.shape
+    if selected is not None and count == 1:
+        seen = selected[0].long().sort().values
+        keys, values, selected, rule = keys[seen], values[seen], None, replace(rule, window=0)
+    scores = (query.reshape(-1, dim) @ keys.T).view(heads, count, -1).float() * rule.scale
+    weights = _weights(scores, _mask(count, len(keys), rule.window, selected), rule).to(values.dtype)
+    return (weights.view(heads * count, -1) @ values).view(heads, count, -1)
 
 
-def visible_positions(count: int, length: int, window: int | None) -> Tensor:
+def visible_positions(count: int, length: int, window: int) -> Tensor:
     """`[count, length]` bool: which positions each of the last `count` tokens may see."""
     q = torch.arange(length - count, length)[:, None]
     k = torch.arange(length)[None]
@@ -73,7 +65,23 @@ def _attend_by_hand(
     """Attention with what torch's own lacks: a cap on scores (Gemma 2) and sinks (gpt-oss)."""
     group = query.shape[0] // keys.shape[0]
     keys, values = keys.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
-    scores = (query @ keys.transpose(1, 2)).float() * rule.scale
+    weights = _weights((query @ keys.transpose(1, 2)).float() * rule.scale, mask, rule)
+    return weights.to(values.dtype) @ values
+
+
+def _mask(count: int, length: int, window: int, selected: Tensor | None) -> Tensor | None:
+    """`[count, length]` bool: what each of the last `count` tokens attends to; None if that is all."""
+    if count == 1 and selected is None and (not window or length <= window):
+        return None
+    mask = visible_positions(count, length, window)
+    if selected is None:
+        return mask
+    return mask & torch.zeros(count, length, dtype=torch.bool).scatter_(1, selected.long(), True)
+
+
+def _weights(scores: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
+    """Scores `[heads, n, length]` float32 to weights."""
+    length = scores.shape[2]
     if rule.softcap:
         scores = torch.tanh(scores / rule.softcap) * rule.softcap
     if mask is not None:
@@ -81,5 +89,4 @@ def _attend_by_hand(
     if rule.sinks is not None:  # a score that takes weight and gives no value
         sink = rule.sinks.float().reshape(-1, 1, 1).expand(-1, scores.shape[1], 1)
         scores = torch.cat([scores, sink], -1)
-    weights = torch.softmax(scores, -1)[..., : keys.shape[1]]
-    return weights.to(values.dtype) @ values
+    return torch.softmax(scores, -1)[..., :length]

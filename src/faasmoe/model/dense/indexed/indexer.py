@@ -90,7 +90,7 @@ class Selection(WholeBoundary):
             keys, _ = cache.append(key, key[..., :0])
             return keys
 
-        mask = visible_positions(count, cache.length + count, None)
+        mask = visible_positions(count, cache.length + count, 0)
         return self._run(tensors, mask, update)[0]
 
     def _keep(self, dense: Sequence[tuple[Span, slice]], tensors: Sequence[Tensor]) -> None:

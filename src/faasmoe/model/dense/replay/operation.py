@@ -18,7 +18,9 @@ from torch.overrides import handle_torch_function, has_torch_function
 Row = tuple[int, ...]
 """A step's kind and words: `struct step` in `c/dense/steps.c`."""
 
-NORMALISE, TURN_HALVES, TEAM_RUN, TEAM_BEGIN, TEAM_END, ATTEND, ADD, MULTIPLY, CONVERT, GATHER = range(10)
+NORMALISE, TURN_HALVES, TEAM_RUN, TEAM_BEGIN, TEAM_END, ATTEND, ADD, MULTIPLY, CONVERT, GATHER, ATTEND_LATENT = (
+    range(11)
+)
 """Kinds of steps there."""
 
 

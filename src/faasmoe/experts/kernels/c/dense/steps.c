@@ -8,7 +8,7 @@
 
 /* What a step is: its words are arguments of the function of this name, or a struct that it takes. */
 enum what {
-    NORMALISE, TURN_HALVES, TEAM_RUN, TEAM_BEGIN, TEAM_END, ATTEND, ADD, MULTIPLY, CONVERT, GATHER,
+    NORMALISE, TURN_HALVES, TEAM_RUN, TEAM_BEGIN, TEAM_END, ATTEND, ADD, MULTIPLY, CONVERT, GATHER, ATTEND_LATENT,
 };
 
 /* What became of a list: steps.py's _FAILURES. */
@@ -137,6 +137,9 @@ static enum outcome run_step(const struct step *step)
         break;
     case ATTEND:
         attend((const struct attention *)words[0], (const struct place *)words[1], words[2]);
+        break;
+    case ATTEND_LATENT:
+        attend_latent((const struct latent *)words[0], (const struct place *)words[1], words[2]);
         break;
     case ADD:
     case MULTIPLY:
