@@ -21,6 +21,8 @@ UNLIMITED = sys.maxsize  # tokens or bytes
 Owner = int | tuple[int, str]
 """Whose state: a layer's, or that of a named part of a layer which has one beside it, such as an indexer."""
 
+INDEXER = "indexer"  # the part of a layer whose keys are scored to select positions
+
 
 class LayerState(Protocol):
     """The state of one sequence in one layer. The layer adds tokens to it with methods of the kind's own."""

@@ -141,6 +141,59 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "routed_scaling_factor": 2.5,
         "rope_theta": 10000.0,
     },
+    "deepseek-v3.2": {  # deepseek-ai/DeepSeek-V3.2, without YaRN
+        "model_type": "deepseek_v32",
+        "vocab_size": 129280,
+        "hidden_size": 7168,
+        "intermediate_size": 18432,
+        "num_hidden_layers": 61,
+        "num_attention_heads": 128,
+        "num_key_value_heads": 128,
+        "max_position_embeddings": 4096,
+        "n_routed_experts": 256,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 2048,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 3,
+        "n_group": 8,
+        "topk_group": 4,
+        "kv_lora_rank": 512,
+        "q_lora_rank": 1536,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "index_topk": 2048,
+        "index_n_heads": 64,
+        "index_head_dim": 128,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 2.5,
+        "rope_theta": 10000.0,
+    },
+    "glm-4.7-flash": {  # zai-org/GLM-4.7-Flash
+        "model_type": "glm4_moe_lite",
+        "vocab_size": 154880,
+        "hidden_size": 2048,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 47,
+        "num_attention_heads": 20,
+        "num_key_value_heads": 20,
+        "max_position_embeddings": 202752,
+        "n_routed_experts": 64,
+        "num_experts_per_tok": 4,
+        "moe_intermediate_size": 1536,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "kv_lora_rank": 512,
+        "q_lora_rank": 768,
+        "qk_nope_head_dim": 192,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 256,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 1.8,
+        "rope_theta": 1000000.0,
+    },
     "gpt-oss-20b": {  # openai/gpt-oss-20b
         "model_type": "gpt_oss",
         "vocab_size": 201088,
@@ -158,7 +211,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 }
 
 
-PUBLISHED = {"deepseek-v3": "fp8", "gpt-oss-20b": "mxfp4"}
+PUBLISHED = {"deepseek-v3": "fp8", "deepseek-v3.2": "fp8", "gpt-oss-20b": "mxfp4"}
 """The weight formats of those that are not published in bfloat16."""
 
 

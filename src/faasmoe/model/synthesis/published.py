@@ -20,7 +20,12 @@ Shape = tuple[int, ...]
 
 STD = 0.02  # of weights: transformers' initializer_range of these models
 _CODES_STD = 64.0  # of random codes in fp8: some are subnormal, none is beyond 448
-_KEPT = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")  # that DeepSeek does not quantise
+_KEPT = (
+    "embed_tokens.weight",
+    "lm_head.weight",
+    "mlp.gate.weight",
+    "indexer.weights_proj.weight",
+)  # that DeepSeek does not quantise
 
 
 class PublishedTensor(NamedTuple):

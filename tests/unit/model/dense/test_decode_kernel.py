@@ -4,12 +4,27 @@ import pytest
 import torch
 
 from faasmoe.model.dense import decode_kernel
-from faasmoe.model.dense.decode_kernel import Rule, attend, supports
-from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec
+from faasmoe.model.dense.decode_kernel import Decode, Rule, supports
+from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
 from tests.instruction_sets import on_each
 
 instruction_set = on_each(decode_kernel)
 HEADS = 12
+
+
+def attend(
+    places: list[Place], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: Rule
+) -> torch.Tensor:
+    out = torch.empty(1, query.shape[2], query.shape[1], value.shape[3], dtype=key.dtype)
+    decode = Decode(
+        len(places),
+        *(each if each.stride(3) == 1 else each.contiguous() for each in (query, key, value)),
+        out,
+        rule,
+    )
+    decode.place(places)
+    decode.run()
+    return out
 
 
 def cache_for(tokens: int, key: torch.Tensor, value: torch.Tensor) -> KVCache:

@@ -20,7 +20,7 @@ from faasmoe.model.dense.attention import FlatRow, Span
 from faasmoe.model.dense.replay.operation import WholeBoundary, visible
 from faasmoe.model.dense.whole import visible_positions
 from faasmoe.model.state.kv_cache import KVCacheSpec
-from faasmoe.model.state.sequence_state import Owner
+from faasmoe.model.state.sequence_state import INDEXER
 
 _NAME = "indexer"  # of the module, in its attention
 _ALL = -1  # instead of a position: all that the token may see
@@ -48,7 +48,7 @@ class Indexer(nn.Module):
 
         These are positions, or -1 for a token that attends to all before it.
         """
-        selection = Selection(self.own, self.topk, (self._layer, _NAME), self._row)
+        selection = Selection(self.own, self.topk, (self._layer, INDEXER), self._row)
         return visible(selection, hidden_states, q_resid, *position_embeddings)
 
 
@@ -58,7 +58,7 @@ class Selection(WholeBoundary):
 
     own: nn.Module
     topk: int
-    owner: Owner
+    owner: tuple[int, str]  # of the keys
     row: FlatRow
 
     def __call__(self, *tensors: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Selection(WholeBoundary):
         selected = self._run(tensors, torch.ones(1, 1, dtype=torch.bool), update)
         if len(kept) != 1 or kept[0].dim() != 3 or selected.shape != (1, 1, self.topk):
             raise UnsupportedModel(
-                f"layer {self.owner}: its indexer does something else than to select {self.topk}"
+                f"layer {self.owner[0]}: its indexer does something else than to select {self.topk}"
             )
         self.row.note_state(self.owner, KVCacheSpec.like(kept[0], kept[0][..., :0]))
 
