@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
 
 from tests.tokenizers import letters
 
@@ -47,55 +51,84 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+TOWER = {"num_hidden_layers": 1, "depth": 1, "encoder_layers": 1, "num_layers": 1}  # what text does not go through
+TEXT_PARTS = ("text_config", "thinker_config")
+OPEN_TEXT = "qwen3_moe"  # for wrappers that take any language model
 
 SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model with experts
-    "bailing_hybrid": {
-        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-        "n_group": 1,
-        "topk_group": 1,
-    },
+    "bailing_hybrid": {"n_group": 1, "topk_group": 1, "layer_group_size": 3},
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
-    "gemma4_text": {"enable_moe_block": True, "top_k_experts": 2},
-    "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1},
+    "dbrx": {
+        "d_model": 64, "n_heads": 4, "n_layers": 3, "max_seq_len": 256,
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
+        "ffn_config": {"hidden_size": 64, "ffn_hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2},
+    },
+    "doge": {"is_moe": True, "num_experts": 16},
+    "gemma4_text": {
+        "enable_moe_block": True, "top_k_experts": 2, "vocab_size_per_layer_input": 128,
+        "hidden_size_per_layer_input": 16,
+    },
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
-    **{
-        name: {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
-        for name in ("granitemoehybrid", "kimi_linear", "minimax", "qwen3_5_moe_text", "qwen3_next")
+    "longcat_flash": {
+        "num_layers": 2, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 32, "zero_expert_num": 4, "head_dim": 8,
     },
     "zaya": {"num_experts_per_tok": 1},
-}
+}  # fmt: skip
 
 
 def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
     """The architecture's config with every size that it knows made small."""
-    if model_type == "qwen3_5_moe":  # an image-text type, whose language model is one of its own
-        return AutoConfig.for_model(model_type, text_config=tiny_config("qwen3_5_moe_text", **changes).to_dict())
-    known = set(AutoConfig.for_model(model_type).to_dict())
-    sizes = {k: v for k, v in SIZES.items() if k in known}
+    return _tiny(CONFIG_MAPPING[model_type], changes)
+
+
+def _tiny(kind: type[PretrainedConfig], changes: dict[str, object]) -> PretrainedConfig:
+    config = kind()
+    known = set(config.to_dict())
+    sizes: dict[str, object] = {k: v for k, v in SIZES.items() if k in known}
     if "kv_lora_rank" in known:  # compressed attention has as many key heads as heads
         sizes |= {"head_dim": 8, "num_key_value_heads": 4}
-    if "text_config" in known and "n_routed_experts" not in known:  # a wrapper, whose text model is served
-        return tiny_config(AutoConfig.for_model(model_type).get_text_config().model_type, **changes)
-    return AutoConfig.for_model(model_type, **{**sizes, **SPECIAL.get(model_type, {}), **changes})
+    for name in kind.sub_configs:
+        part = getattr(config, name, None)
+        if isinstance(part, PretrainedConfig):
+            sizes[name] = _part(name, part).to_dict()
+    return kind(**{**sizes, **SPECIAL.get(kind.model_type, {}), **changes})
+
+
+def _part(name: str, config: PretrainedConfig) -> PretrainedConfig:
+    """The config `config` of a part, small."""
+    if name in TEXT_PARTS:
+        text = type(config)
+        return _tiny(text, {})
+    layers = {key: value for key, value in TOWER.items() if key in config.to_dict()}
+    return type(config)(**layers)
+
+
+def model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
+    """The class of the whole model with such a config: with towers, if there are some."""
+    for mapping in (
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    ):
+        if type(config) in mapping:
+            found: type[PreTrainedModel] = mapping[type(config)]
+            return found
+    raise KeyError(config.model_type)
 
 
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
-    """Random weights, large enough that a wrong expert shows in the logits, in every vector as well."""
+    """Random weights, large enough that a wrong expert shows in the logits; vectors are near their initial values."""
     torch.manual_seed(1)
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if model_class.config_class is type(config.get_text_config()):
-        config = config.get_text_config()
-    model = model_class._from_config(config, dtype=torch.float32).eval()
+    model = model_class(config)._from_config(config, dtype=torch.float32).eval()
     model.set_attn_implementation("eager")
     model.set_experts_implementation("eager")
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.08)
-        else:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    kept = model.state_dict(keep_vars=True)
-    for name in dict(model.named_buffers()).keys() & kept.keys():  # router corrections
-        kept[name].add_(0.1 * torch.randn_like(kept[name]))
+    with torch.no_grad():
+        for vector in model.state_dict().values():  # norms, biases, corrections of routers, sinks
+            if vector.is_floating_point() and vector.dim() < 2:
+                vector.add_(torch.randn_like(vector), alpha=0.1)
     return model
 
 

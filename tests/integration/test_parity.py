@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from faasmoe.engine.speculation.row_cost import RowCost
-from faasmoe.engine.stats import StepStats
 from faasmoe.experts import PRELOAD
 from faasmoe.experts.handler import load
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.dense.attention import Span
-from faasmoe.model.dense.dense import DenseModel
 from faasmoe.model.plan import make_plan
 from faasmoe.model.state.sequence_state import SequenceState
 from faasmoe.platforms.local.platform import LocalPlatform
@@ -25,9 +23,10 @@ from tests.integration.tiny_models import (
     TOLERANCE,
     Checkpoint,
     ask,
+    assert_preemption_changes_nothing,
+    assert_reuse_changes_nothing,
     engine_on,
     greedy_tokens,
-    is_greedy,
     last_logits,
     load_model,
     reference_tokens,
@@ -71,7 +70,8 @@ def test_prompts_in_chunks_beside_decodes_change_nothing(
 def test_preempted_and_prefix_reusing_runs_change_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
     model = load_model(make_plan(resolve(str(checkpoint.folder)), 4), InProcessPlatform(), tmp_path)
     assert_preemption_changes_nothing(model, checkpoint)
-    assert_reuse_changes_nothing(model, checkpoint)
+    # the last prompt is computed from the last token of the answer on: the model had not seen it
+    assert assert_reuse_changes_nothing(model, checkpoint)[0] == 2 + 1 + 1 + 2
 
 
 def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions(
@@ -82,38 +82,8 @@ def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions
     checkpoint = Checkpoint(tmp_path, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
     model = load_model(make_plan(resolve(str(tmp_path)), 3), platform, tmp_path / "artifacts")
     assert_preemption_changes_nothing(model, checkpoint)
-    assert_reuse_changes_nothing(model, checkpoint)
-
-
-def assert_preemption_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> None:
-    """All prompts at once, with memory for little more than the longest of them, in small steps and large ones."""
-    a_token = model.state_spec.nbytes(1)
-    for step in (7, 512):
-        with engine_on(model, kv_cache_bytes=64 * a_token, max_step_tokens=step) as engine:
-            assert ask(engine, PROMPTS, ["a", "b", "a"]) == checkpoint.greedy
-            assert engine.gauges()["preemptions"] > 0
-
-
-def assert_reuse_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> None:
-    """Prompts that begin like ones before: what is known of them is copied, or taken over, or another tenant's."""
-    prompt, answer = PROMPTS[-1], checkpoint.greedy[-1]
-    again = [[*prompt, *answer[:9], 7, 9], [*prompt, 8], prompt, [*prompt, *answer, 5]]
-
-    def check(answers: list[list[int]]) -> None:
-        assert all(is_greedy(checkpoint.reference, *pair) for pair in zip(again, answers, strict=True))
-
-    reports: list[StepStats] = []
-    with engine_on(model, reports.append, max_step_tokens=24) as engine:
-        assert ask(engine, [prompt], ["a"]) == [answer]
-        reports.clear()
-        check(ask(engine, again, ["a"] * 4))
     # the last prompt is computed from the last token of the answer on: the model had not seen it
-    assert sum(report.prompt_tokens for report in reports) == 2 + 1 + 1 + 2
-    with engine_on(model, reports.append) as engine:
-        assert ask(engine, [prompt], ["a"]) == [answer]
-        reports.clear()
-        check(ask(engine, again, ["b", "c", "d", "e"]))
-    assert sum(report.prompt_tokens for report in reports) == sum(map(len, again))
+    assert assert_reuse_changes_nothing(model, checkpoint)[0] == 2 + 1 + 1 + 2
 
 
 def test_speculation_changes_no_token(

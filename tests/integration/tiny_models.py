@@ -57,6 +57,35 @@ def load_model(plan: ModelPlan, platform: Platform, folder: Path) -> DenseModel:
     return model
 
 
+def assert_preemption_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> None:
+    """All prompts at once, with memory for little more than the longest of them, in small steps and large ones."""
+    memory = model.state_spec.nbytes(64)
+    for step in (7, 512):
+        with engine_on(model, kv_cache_bytes=memory, max_step_tokens=step) as engine:
+            assert ask(engine, PROMPTS, ["a", "b", "a"]) == checkpoint.greedy
+            assert engine.gauges()["preemptions"] > 0
+
+
+def assert_reuse_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> list[int]:
+    """Prompts that begin like ones before: what is known of them is copied, or taken over, or another tenant's.
+
+    Returns how many of their tokens were computed if they were the same tenant's, and how many if another's.
+    """
+    prompt, answer = PROMPTS[-1], checkpoint.greedy[-1]
+    again = [[*prompt, *answer[:9], 7, 9], [*prompt, 8], prompt, [*prompt, *answer, 5]]
+    computed = []
+    for tenants, options in ((["a"] * 4, {"max_step_tokens": 24}), (["b", "c", "d", "e"], {})):
+        reports: list[StepStats] = []
+        with engine_on(model, reports.append, **options) as engine:
+            assert ask(engine, [prompt], ["a"]) == [answer]
+            reports.clear()
+            answers = ask(engine, again, tenants)
+            assert all(is_greedy(checkpoint.reference, *pair) for pair in zip(again, answers, strict=True))
+        computed.append(sum(report.prompt_tokens for report in reports))
+    assert computed[1] == sum(map(len, again))
+    return computed
+
+
 def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return reference(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
