@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from faasmoe.model.adapter.classes import built_on_meta
 from tests.tokenizers import letters
 
 SIZES = {
@@ -51,13 +52,24 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-TOWER = {"num_hidden_layers": 1, "depth": 1, "encoder_layers": 1, "num_layers": 1}  # what text does not go through
+TOWER = {  # what text does not go through
+    "num_hidden_layers": 1, "depth": 1, "encoder_layers": 1, "num_layers": 1, "hidden_size": 64,
+    "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4, "num_heads": 4, "embed_dim": 64,
+    "d_model": 64, "encoder_ffn_dim": 64, "encoder_attention_heads": 4, "out_hidden_size": 64, "output_dim": 64,
+    "text_hidden_size": 64, "projection_dim": 64, "deepstack_visual_indexes": [0],
+}  # fmt: skip
 TEXT_PARTS = ("text_config", "thinker_config")
+LARGEST = 30_000_000  # parameters
 OPEN_TEXT = "qwen3_moe"  # for wrappers that take any language model
 
 SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model with experts
     "bailing_hybrid": {"n_group": 1, "topk_group": 1, "layer_group_size": 3},
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
+    "ernie4_5_vl_moe_text": {"moe_intermediate_size": [32, 16], "num_attention_heads": 4},
+    "glm5_next_text": {"qk_rope_head_dim": 0},
+    "inkling_vision": {"num_hidden_layers": 4, "patch_size": 4},
+    "muse_spark_vision": {"num_hidden_layers": 4},
+    "radio": {"video_temporal_patch_size": 2},
     "dbrx": {
         "d_model": 64, "n_heads": 4, "n_layers": 3, "max_seq_len": 256,
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
@@ -87,20 +99,24 @@ def _tiny(kind: type[PretrainedConfig], changes: dict[str, object]) -> Pretraine
     sizes: dict[str, object] = {k: v for k, v in SIZES.items() if k in known}
     if "kv_lora_rank" in known:  # compressed attention has as many key heads as heads
         sizes |= {"head_dim": 8, "num_key_value_heads": 4}
-    for name in kind.sub_configs:
+    for name, its_kind in kind.sub_configs.items():
         part = getattr(config, name, None)
         if isinstance(part, PretrainedConfig):
-            sizes[name] = _part(name, part).to_dict()
+            sizes[name] = _part(name, part, its_kind).to_dict()
     return kind(**{**sizes, **SPECIAL.get(kind.model_type, {}), **changes})
 
 
-def _part(name: str, config: PretrainedConfig) -> PretrainedConfig:
-    """The config `config` of a part, small."""
+def _part(name: str, config: PretrainedConfig, kind: object) -> PretrainedConfig:
+    """The config `config` of a part, small. `kind` is what the whole config says that the part is."""
+    if name == "text_config" and kind is AutoConfig and not any("expert" in key for key in vars(config)):
+        return tiny_config(OPEN_TEXT)
     if name in TEXT_PARTS:
-        text = type(config)
-        return _tiny(text, {})
-    layers = {key: value for key, value in TOWER.items() if key in config.to_dict()}
-    return type(config)(**layers)
+        return _tiny(type(config), {})
+    sizes: dict[str, object] = {key: value for key, value in TOWER.items() if key in config.to_dict()}
+    for name, inner in vars(config).items():
+        if isinstance(inner, PretrainedConfig):
+            sizes[name] = _part(name, inner, None).to_dict()
+    return type(config)(**{**sizes, **SPECIAL.get(config.model_type, {})})
 
 
 def model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
@@ -118,8 +134,12 @@ def model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
 
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
     """Random weights, large enough that a wrong expert shows in the logits; vectors are near their initial values."""
+    kind = model_class(config)
+    count = sum(parameter.numel() for parameter in built_on_meta(kind, config).parameters())
+    if count > LARGEST:
+        raise ValueError(f"{config.model_type} has {count:,} parameters, which is not tiny")
     torch.manual_seed(1)
-    model = model_class(config)._from_config(config, dtype=torch.float32).eval()
+    model = kind._from_config(config, dtype=torch.float32).eval()
     model.set_attn_implementation("eager")
     model.set_experts_implementation("eager")
     for parameter in model.parameters():

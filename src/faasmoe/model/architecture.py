@@ -21,6 +21,7 @@ from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.experts.expert import ExpertForm
 from faasmoe.model.adapter.classes import built_on_meta, causal_class
 from faasmoe.model.adapter.experts import is_experts
+from faasmoe.model.adapter.language_part import LanguagePart, language_part, leave_out, multimodal_class
 from faasmoe.model.adapter.registries import dispatches_attention, use_eager
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import quoted, read_json
@@ -64,6 +65,7 @@ class Architecture:
     meta_model: PreTrainedModel
     experts: tuple[ExpertsModule, ...]
     quantization: Mapping[str, Any] = field(default_factory=dict)  # by which the config declares a weight format
+    part: LanguagePart = LanguagePart()  # through which text goes
 
     @property
     def name(self) -> str:
@@ -137,23 +139,44 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
         raise UnsupportedModel(
             f"{name}: which part of it is the language model is not clear: {brief(error)}"
         ) from error
-    model_class = causal_class(config)
-    if model_class is None:
-        raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
-    if model_class.config_class is type(text_config):  # as AutoModelForCausalLM does
-        config = text_config
-    try:
-        meta_model = built_on_meta(model_class, config)
-    except Exception as error:  # model classes raise whatever their code runs into
-        raise UnsupportedModel(f"{name}: transformers cannot build it: {brief(error)}") from error
-    _check_attention(name, model_class)
+    model_class, config = _class_of(name, config, text_config)
+    meta_model, part = _built(name, model_class, config)
+    _check_attention(name, type(meta_model.get_submodule(part.name)), config)
     experts = tuple(_find_experts(name, meta_model))
     if not experts:
         raise _no_experts(name, model_class.__name__, config)
     _check_top_k(name, config, experts)
     if len({e.layer for e in experts}) != len(experts):
         raise UnsupportedModel(f"{name}: has several sets of experts in one layer, which is not served yet")
-    return Architecture(config, model_class, meta_model, experts, quantization)
+    return Architecture(config, model_class, meta_model, experts, quantization, part)
+
+
+def _class_of(
+    name: str, config: PretrainedConfig, text_config: PretrainedConfig
+) -> tuple[type[PreTrainedModel], PretrainedConfig]:
+    """The class that reads the checkpoint, and its config: with towers, if the checkpoint has some."""
+    wrapper, causal = multimodal_class(config), causal_class(config)
+    if wrapper is not None and (causal is None or text_config is not config):
+        return wrapper, config
+    if causal is None:
+        raise UnsupportedModel(f"{name}: transformers has no causal language model of this type")
+    if causal.config_class is type(text_config):  # as AutoModelForCausalLM does
+        return causal, text_config
+    return causal, config
+
+
+def _built(
+    name: str, model_class: type[PreTrainedModel], config: PretrainedConfig
+) -> tuple[PreTrainedModel, LanguagePart]:
+    try:
+        model = built_on_meta(model_class, config)
+        part = language_part(model)
+    except LookupError as error:
+        raise UnsupportedModel(f"{name}: which part of it is the language model is not clear: {error}") from error
+    except Exception as error:  # model classes raise whatever their code runs into
+        raise UnsupportedModel(f"{name}: transformers cannot build it: {brief(error)}") from error
+    leave_out(model, part.absent)
+    return model, part
 
 
 def _no_experts(name: str, model_class: str, config: PretrainedConfig) -> UnsupportedModel:

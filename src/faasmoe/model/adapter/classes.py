@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from faasmoe.model.adapter.language_part import leave_out
 from faasmoe.model.adapter.light_import import without_values
 
 
@@ -67,9 +68,14 @@ def ignored_tensors(model: PreTrainedModel) -> Sequence[str]:
 
 
 def hollow_class(
-    model_class: type[PreTrainedModel], is_hollow: Callable[[nn.Module], bool], linears: Collection[str]
+    model_class: type[PreTrainedModel],
+    is_hollow: Callable[[nn.Module], bool],
+    linears: Collection[str],
+    absent: tuple[str, ...] = (),
 ) -> type[PreTrainedModel]:
     """A subclass whose modules `is_hollow` hold empty parameters, and the linear layers named empty weights.
+
+    The modules `absent` are not there.
 
     It has the name of `model_class`, because transformers finds checkpoint conversions by it.
     """
@@ -77,6 +83,7 @@ def hollow_class(
     def init(self: PreTrainedModel, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         with without_values():
             model_class.__init__(self, config, *args, **kwargs)
+        leave_out(self, absent)
         for module in filter(is_hollow, self.modules()):
             for name, _ in list(module.named_parameters(recurse=False)):
                 setattr(module, name, _empty())

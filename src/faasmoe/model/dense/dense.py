@@ -48,6 +48,7 @@ class DenseModel:
 
     def __init__(self, model: PreTrainedModel, architecture: Architecture, weights: Mapping[str, Matrix]) -> None:
         self._model = model
+        self._text = model.get_submodule(architecture.part.name)  # tokens to logits
         self._crew = Crew()
         self._crew.take_over(model, weights)
         routers.take_over(model, self._crew)
@@ -79,7 +80,7 @@ class DenseModel:
         """
         quantised = quantised or {}
         tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
-        hollow = hollow_class(architecture.model_class, is_experts, quantised)
+        hollow = hollow_class(architecture.model_class, is_experts, quantised, architecture.part.absent)
         try:
             model, lacking = load(hollow, architecture.config, tensors, dtype)
         except Exception as error:  # conversions raise whatever they run into
@@ -147,8 +148,8 @@ class DenseModel:
         self._row.spans, self._row.probing = [Span(SequenceState(), 1)], True
         ones = torch.ones(1, 1, dtype=torch.long)
         try:
-            with self._crew.learning(), probe:
-                out = probe.run_token()
+            with self._crew.learning():
+                out = self._text(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
         except Exception as error:  # model classes raise whatever their code runs into
             raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
         finally:
@@ -188,13 +189,7 @@ class DenseModel:
     def _transformers(self, inputs: Sequence[Tensor]) -> Tensor:
         """Tokens and positions `[1, T]`, and rows that are wanted, to logits `[1, rows, vocabulary]`."""
         tokens, positions, wanted = inputs
-        out = self._model(
-            input_ids=tokens,
-            attention_mask=self._masks,
-            position_ids=positions,
-            use_cache=False,
-            logits_to_keep=wanted,
-        )
+        out = self._text(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=wanted)
         logits: Tensor = out.logits
         return logits
 
