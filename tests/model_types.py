@@ -40,15 +40,19 @@ def encoder_decoder_types() -> list[str]:
 
 def _with_experts(names: object) -> list[str]:
     assert isinstance(names, dict)
-    return [name for name in names if any("expert" in key or "moe" in key for key in _keys(name))]
+    return [name for name in names if (config := _default(name)) is not None and routes(config)]
 
 
-def _keys(model_type: str) -> Iterator[str]:
+def routes(config: PretrainedConfig) -> bool:
+    """Whether a config, or a part of it, knows of experts, if there may be none by default."""
+    return any("expert" in key or "moe" in key for key in _of(config))
+
+
+def _default(model_type: str) -> PretrainedConfig | None:
     try:
-        config = CONFIG_MAPPING[model_type]()
+        return CONFIG_MAPPING[model_type]()
     except Exception:  # noqa: BLE001 - an assistant to another model: it has no sizes of its own
-        return
-    yield from _of(config)
+        return None
 
 
 def _of(config: PretrainedConfig) -> Iterator[str]:

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from faasmoe.model.adapter.classes import built_on_meta
+from tests.model_types import routes
 from tests.tokenizers import letters
 
 SIZES = {
@@ -68,7 +69,14 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [32, 16], "num_attention_heads": 4},
     "glm5_next_text": {"qk_rope_head_dim": 0},
     "inkling_vision": {"num_hidden_layers": 4, "patch_size": 4},
-    "muse_spark_vision": {"num_hidden_layers": 4},
+    "glm4v_moe_text": {
+        "rope_parameters": {
+            "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1],
+        },
+    },
+    "mistral4": {"head_dim": 16},
+    "muse_spark_audio": {"num_hidden_layers": 4},
+    "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 48},
     "radio": {"video_temporal_patch_size": 2},
     "dbrx": {
         "d_model": 64, "n_heads": 4, "n_layers": 3, "max_seq_len": 256,
@@ -99,6 +107,8 @@ def _tiny(kind: type[PretrainedConfig], changes: dict[str, object]) -> Pretraine
     sizes: dict[str, object] = {k: v for k, v in SIZES.items() if k in known}
     if "kv_lora_rank" in known:  # compressed attention has as many key heads as heads
         sizes |= {"head_dim": 8, "num_key_value_heads": 4}
+    if isinstance(rope := getattr(config, "rope_parameters", None), dict) and "mrope_section" in rope:
+        sizes["rope_parameters"] = {**rope, "mrope_section": _sections(rope)}
     for name, its_kind in kind.sub_configs.items():
         part = getattr(config, name, None)
         if isinstance(part, PretrainedConfig):
@@ -106,9 +116,15 @@ def _tiny(kind: type[PretrainedConfig], changes: dict[str, object]) -> Pretraine
     return kind(**{**sizes, **SPECIAL.get(kind.model_type, {}), **changes})
 
 
+def _sections(rope: dict[str, object]) -> list[int]:
+    """How many of the frequencies of a tiny head belong to time, height and width."""
+    half = int(8 * float(str(rope.get("partial_rotary_factor", 1))))
+    return [half - 2 * (half // 3), half // 3, half // 3]
+
+
 def _part(name: str, config: PretrainedConfig, kind: object) -> PretrainedConfig:
     """The config `config` of a part, small. `kind` is what the whole config says that the part is."""
-    if name == "text_config" and kind is AutoConfig and not any("expert" in key for key in vars(config)):
+    if name == "text_config" and kind is AutoConfig and not routes(config):
         return tiny_config(OPEN_TEXT)
     if name in TEXT_PARTS:
         return _tiny(type(config), {})

@@ -191,6 +191,8 @@ class DenseModel:
         tokens, positions, wanted = inputs
         out = self._text(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=wanted)
         logits: Tensor = out.logits
+        if logits.shape[1] != len(wanted):  # some classes know no `logits_to_keep`
+            logits = logits[:, wanted]
         return logits
 
     @property

@@ -65,7 +65,12 @@ def _left_out(architecture: Architecture, name: str, target: str) -> bool:
     """Whether a tensor is one that the model's class leaves out, a buffer that it computes, or one of a tower."""
     model = architecture.meta_model
     patterns = (*ignored_tensors(model), *_STORED_ONCE)
-    return architecture.part.leaves_out(target) or _matches(patterns, name) or _matches(patterns, target) or target in dict(model.named_buffers())
+    return (
+        architecture.part.leaves_out(target)
+        or _matches(patterns, name)
+        or _matches(patterns, target)
+        or target in dict(model.named_buffers())
+    )
 
 
 def _matches(patterns: Iterable[str], name: str) -> bool:
