@@ -92,6 +92,7 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
     "longcat_flash": {
         "num_layers": 2, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 32, "zero_expert_num": 4, "head_dim": 8,
     },
+    "step3p5": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
 

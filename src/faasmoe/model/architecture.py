@@ -65,7 +65,7 @@ class Architecture:
     meta_model: PreTrainedModel
     experts: tuple[ExpertsModule, ...]
     quantization: Mapping[str, Any] = field(default_factory=dict)  # by which the config declares a weight format
-    part: LanguagePart = LanguagePart()  # through which text goes
+    part: LanguagePart = field(default_factory=LanguagePart)  # through which text goes
 
     @property
     def name(self) -> str:
@@ -81,9 +81,12 @@ class Architecture:
     def context_length(self) -> int:
         """The most tokens of a sequence; 2,048 if the config does not say.
 
-        It is the original context, if rotary embeddings would change beyond that.
+        It is the original context, if rotary embeddings would change beyond that, and a chunk, if layers see no further
+        (`attention_chunk_size`): within the first chunk they see all.
         """
         positions = int(getattr(self.text_config, "max_position_embeddings", None) or 2048)
+        if "chunked_attention" in (getattr(self.text_config, "layer_types", None) or ()):
+            positions = min(positions, int(self.text_config.attention_chunk_size or positions))
         return context_of(positions, getattr(self.text_config, "rope_parameters", None))
 
 

@@ -24,6 +24,7 @@ from faasmoe.model.weights.blocks import Block, check_block_size, cut
 from faasmoe.model.weights.completeness import check_complete
 from faasmoe.model.weights.copy_plan import plan_copy, plan_packed_copy
 from faasmoe.model.weights.layout import Layout, dense_tensors, read_layout
+from faasmoe.model.weights.orientation import as_stored
 from faasmoe.model.weights.quantised import QuantisedCopy
 
 
@@ -93,6 +94,7 @@ def make_plan(
     checkpoint = checkpoint.recognised(architecture.quantization)
     size = check_block_size(block_size, architecture)
     layout = read_layout(architecture, checkpoint)
+    architecture = as_stored(architecture, layout, checkpoint)
     check_complete(architecture, layout, checkpoint)
     chosen = torch.bfloat16 if quantize else _choose_dtype(dtype, checkpoint, layout)
     quantised = _copy(source, quantize, architecture, layout, checkpoint)

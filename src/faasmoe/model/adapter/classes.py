@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from faasmoe.model.adapter.language_part import leave_out
 from faasmoe.model.adapter.light_import import without_values
+from faasmoe.model.adapter.unregistered_experts import adapt
 
 
 def causal_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:
@@ -27,6 +28,7 @@ def built_on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) 
     """The model on the meta device, where tensors have no memory. Raises any exception of its class."""
     with without_values():
         model = model_class(config)
+    adapt(model)
     model.tie_weights(recompute_mapping=False)  # the other half of transformers' `init_weights`
     return model
 
@@ -84,6 +86,7 @@ def hollow_class(
         with without_values():
             model_class.__init__(self, config, *args, **kwargs)
         leave_out(self, absent)
+        adapt(self)
         for module in filter(is_hollow, self.modules()):
             for name, _ in list(module.named_parameters(recurse=False)):
                 setattr(module, name, _empty())

@@ -4,6 +4,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     Concatenate,
     MergeModulelist,
+    Transpose,
     WeightConverter,
     WeightRenaming,
     dot_natural_key,
@@ -14,6 +15,7 @@ from transformers.core_model_loading import (
 __all__ = [
     "Concatenate",
     "MergeModulelist",
+    "Transpose",
     "WeightConverter",
     "WeightRenaming",
     "dot_natural_key",

@@ -50,8 +50,10 @@ def own_forward(experts: nn.Module, rows: Tensor, index: Tensor, weights: Tensor
 
     `rows` `[T, H]`, `index` and `weights` `[T, K]` to `[T, H]`.
     """
-    module: Any = type(experts)
-    result: Tensor = module.forward.__wrapped__(experts, rows, index, weights)
+    forward: Any = type(experts).forward
+    # a function that an adapter left (`model.adapter.unregistered_experts`), or what the decorator has wrapped
+    by_index = vars(experts).get("indexed_forward") or getattr(forward, "__wrapped__", forward)
+    result: Tensor = by_index(experts, rows, index, weights)
     return result
 
 

@@ -18,6 +18,7 @@ from faasmoe.experts.formats.base import Matrix, MatrixLocation
 from faasmoe.model.adapter.classes import hollow_class, load
 from faasmoe.model.adapter.experts import is_experts
 from faasmoe.model.adapter.registries import register_experts
+from faasmoe.model.adapter.unregistered_experts import run_by
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.dense import norms, rotary, routers
@@ -97,6 +98,7 @@ class DenseModel:
         check_small(model)
         model.eval().requires_grad_(False)
         model.set_experts_implementation(EXPERTS_NAME)
+        run_by(model, _call_routed)
         return cls(model, architecture, {name: location.map() for name, location in quantised.items()})
 
     def start(self, routed: RoutedExperts, threads: int) -> None:
@@ -161,8 +163,17 @@ class DenseModel:
             raise UnsupportedModel(
                 f"{name}: NaN comes of one token, though all weights of its dense part are finite"
             )
-        recurrent = probe.recurrent()
-        take_over(recurrent, forms_of(recurrent), self._row)
+        layers = int(self._architecture.text_config.num_hidden_layers)
+        if len(self._row.windows) != layers:
+            raise UnsupportedModel(
+                f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention"
+            )
+        if (chunk := min(self._row.chunks.values(), default=None)) is not None:
+            if chunk < self._architecture.context_length:
+                raise UnsupportedModel(
+                    f"{name}: its layers see {chunk} positions at a time, fewer than its context of "
+                    f"{self._architecture.context_length}"
+                )
         if called != {experts.layer for experts in self._architecture.experts}:
             raise UnsupportedModel(f"{name}: only the experts of layers {sorted(called)} are called")
 

@@ -23,6 +23,7 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.adapter.conversions import (
     Concatenate,
     MergeModulelist,
+    Transpose,
     WeightConverter,
     WeightRenaming,
     dot_natural_key,
@@ -46,7 +47,27 @@ class Source:
         """Whether every expert's part lies in one piece for each source pattern."""
         operations = self.converter.operations if self.converter else []
         steps = [(type(operation), getattr(operation, "dim", None)) for operation in operations]
-        return steps in ([], [(MergeModulelist, 0)], [(MergeModulelist, 0), (Concatenate, 1)])
+        known = steps in ([], [(MergeModulelist, 0)], [(MergeModulelist, 0), (Concatenate, 1)])
+        return known or self.transposition is not None
+
+    @property
+    def names(self) -> list[str]:
+        """All its tensors."""
+        return [name for names in self.tensors.values() for name in names]
+
+    @property
+    def transposition(self) -> Transpose | None:
+        """What turns the matrices of one tensor with all experts, if nothing else is done to it."""
+        operations = self.converter.operations if self.converter else []
+        match operations:
+            case [Transpose() as only] if {only.dim0, only.dim1} == {1, 2} and len(self.names) == 1:
+                return only
+        return None
+
+    @property
+    def whole(self) -> bool:
+        """Whether one tensor has all experts."""
+        return self.converter is None or self.transposition is not None
 
 
 @dataclass(frozen=True)
@@ -200,7 +221,9 @@ def locate_experts(
     Raises `CheckpointError` if there are too few tensors, or one has the wrong shape.
     """
     pieces = {
-        parameter: _pieces(source, module.parameters[parameter], checkpoint, _transposed(module, parameter))
+        parameter: _pieces(
+            source, module, module.parameters[parameter], checkpoint, _transposed(module, parameter)
+        )
         for parameter, source in sources.items()
     }
     first = "gate_up_proj" if "gate_up_proj" in pieces else "up_proj"
@@ -236,19 +259,23 @@ def _vectors(locations: Sequence[MatrixLocation]) -> tuple[TensorLocation, ...]:
 
 
 def _pieces(
-    source: Source, shape: tuple[int, ...], checkpoint: Checkpoint, transposed: bool
+    source: Source, module: ExpertsModule, shape: tuple[int, ...], checkpoint: Checkpoint, transposed: bool
 ) -> list[tuple[MatrixLocation, ...]]:
-    """For each expert, the pieces of its slice of the parameter of shape `shape` [E, ...]."""
+    """For each expert, the pieces of its slice of the parameter of shape `shape` [E, ...].
+
+    A parameter may be longer, by what a class has for experts that compute nothing.
+    """
+    count = module.num_experts
     columns = []
     for names in source.tensors.values():
         locations = [checkpoint.location(name) for name in names]
-        if source.converter is None:
+        if source.whole:
             whole = locations[0]
-            locations = [format_of(whole).entry(whole, e) for e in range(shape[0])]
+            locations = [format_of(whole).entry(whole, e) for e in range(count)]
         columns.append(locations)
     for column in columns:
-        if len(column) != shape[0]:
-            raise CheckpointError(f"{source.parameter}: {len(column)} experts in the checkpoint, not {shape[0]}")
+        if len(column) not in {count, shape[0]}:
+            raise CheckpointError(f"{source.parameter}: {len(column)} experts in the checkpoint, not {count}")
         for location in column:
             outs, *rest = _stored(shape[1:], location, transposed)
             rows = (outs // len(columns), *rest)
@@ -257,4 +284,4 @@ def _pieces(
                     f"{source.parameter}: a tensor in {location.parts[0].file} has shape {list(location.shape)}, "
                     f"not {list(rows)}"
                 )
-    return list(zip(*columns, strict=True))
+    return list(zip(*(column[:count] for column in columns), strict=True))
