@@ -77,15 +77,13 @@ class FusedExperts:
     def supports(experts: Sequence[ExpertWeights], form: ExpertForm, dtype: str) -> bool:
         """Whether the kernel takes the experts for rows in `dtype` (`F32`, `BF16`).
 
-        Kernels read all matrices, which have one format; biases are contiguous, in `dtype`. Quantised matrices do not
-        lie transposed.
+        Kernels read all matrices, and those of a layer have one format; biases are contiguous, in `dtype`. Quantised
+        matrices do not lie transposed.
         """
-        matrices = [matrix for expert in experts for matrix in (*expert.first, expert.down)]
         vectors = [vector for expert in experts for vector in (*expert.first_bias, expert.down_bias)]
-        places = [addresses(matrix, dtype) for matrix in matrices]
         return (
-            len({place and place.format for place in places}) == 1
-            and all(place is not None and not (form.transposed and not place.format.plain) for place in places)
+            _one_format([matrix for expert in experts for matrix in expert.first], form, dtype)
+            and _one_format([expert.down for expert in experts], form, dtype)
             and all(vector is None or in_memory(vector, dtype) for vector in vectors)
         )
 
@@ -101,6 +99,14 @@ class FusedExperts:
             self.address, address(request.rows), picked, row, expert, weight, slots, address(sums)
         ):
             raise MemoryError(f"experts for {slots} slots")
+
+
+def _one_format(matrices: Sequence[Matrix], form: ExpertForm, dtype: str) -> bool:
+    """Whether matrices have one format that kernels read for rows in `dtype`."""
+    formats = {place and place.format for place in (addresses(matrix, dtype) for matrix in matrices)}
+    return len(formats) == 1 and all(
+        format is not None and (format.plain or not form.transposed) for format in formats
+    )
 
 
 def _addresses(expert: ExpertWeights, dtype: str) -> list[int]:

@@ -1,6 +1,6 @@
 """Experts whose weights no compiled kernel reads: each is brought to float32 for every call.
 
-So it is for a format without `addresses`, of which the project has none; for matrices of one expert in several dtypes;
+So it is for a format without `addresses`, of which the project has none; for matrices of one layer in several formats;
 and for rows in another dtype than that of the model. It is slow, and takes an expert's size in float32 meanwhile.
 """
 

@@ -22,6 +22,7 @@ REGISTERED = {
     "q8_0": Registered("faasmoe.experts.formats.gguf.q8_0"),
     "q4_k": Registered("faasmoe.experts.formats.gguf.q4_k"),
     "q6_k": Registered("faasmoe.experts.formats.gguf.q6_k"),
+    "gguf_mxfp4": Registered("faasmoe.experts.formats.gguf.mxfp4"),
     "grouped_int4": Registered("faasmoe.experts.formats.grouped_int4"),
     "mxfp4": Registered("faasmoe.experts.formats.mxfp4"),
     "nvfp4": Registered("faasmoe.experts.formats.nvfp4"),

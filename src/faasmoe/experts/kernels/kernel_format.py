@@ -18,10 +18,11 @@ class KernelFormat(IntEnum):
     FLOAT16 = 4
     WIDE_BFLOAT16 = 5  # bfloat16 with rows in float32
     INT6 = 6  # as INT4
-    Q8_0 = 8  # these three as in GGUF files, scales among the codes
+    Q8_0 = 8  # these four as in GGUF files, scales among the codes
     Q4_K = 9
     Q6_K = 10
-    GROUPED_INT4 = 11  # codes row by row, and `Int4Groups` (`kernels/scales.py`)
+    GGUF_MXFP4 = 11
+    GROUPED_INT4 = 12  # codes row by row, and `Int4Groups` (`kernels/scales.py`)
     # Codes row by row, and `Scales` (`kernels/scales.py`)
     MXFP4 = 16  # e2m1, groups of 32; scales: e8m0
     NVFP4 = 17  # e2m1, groups of 16; scales: e4m3

@@ -36,7 +36,7 @@ each_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: form
 
 @each_format
 def test_weights_are_those_of_gguf(format: GgufFormat) -> None:
-    kind = GGMLQuantizationType[format.name.upper()]
+    kind = GGMLQuantizationType[format.name.removeprefix("gguf_").upper()]
     assert (format.layout.weights, format.layout.nbytes) == GGML_QUANT_SIZES[kind]
     matrix = drawn(format, 40, 7, seed=0)
     found = format.widened(matrix, slice(3, 39))
@@ -118,7 +118,7 @@ def test_many_rows_go_through_a_large_matrix_chunk_by_chunk(format: GgufFormat) 
 def test_the_largest_codes_scales_and_numbers_are_no_error(format: GgufFormat) -> None:
     """Sums of whole numbers are as large as they get: they stay within 32 bits."""
     matrix = drawn(format, 4, 8, seed=0)
-    places = {"q8_0": slice(2, 34), "q4_k": slice(4, 144), "q6_k": slice(0, 208)}[format.name]
+    places = {"q8_0": slice(2, 34), "q4_k": slice(4, 144), "q6_k": slice(0, 208)}.get(format.name, slice(1, 17))
     blocks = matrix.blocks.reshape(4, 8, format.layout.nbytes)
     for row, byte in enumerate((0, 0x7F, 0x80, 0xFF)):
         blocks[row, :, places] = byte
@@ -139,7 +139,7 @@ def test_rows_that_are_not_finite_give_sums_that_are_not(format: GgufFormat, bad
     assert not y[3].isfinite().any()
 
 
-@each_format
+@pytest.mark.parametrize("format", FORMATS[:3], ids=lambda format: format.name)
 def test_a_float16_that_is_small_or_not_finite_is_what_it_is(format: GgufFormat) -> None:
     matrix = drawn(format, 4, 1, seed=0)
     place = HALVES[format.name][0]
@@ -164,12 +164,26 @@ def test_fused_experts_are_those_that_they_stand_for(format: GgufFormat, merged:
 
 
 def tamed(matrix: GgufMatrix) -> GgufMatrix:
-    """The matrix with float16 a thousand times smaller, for experts that multiply three of them."""
+    """The matrix with scales a thousand times smaller, for experts that multiply three of them."""
     blocks = matrix.blocks.reshape(-1, matrix.layout.nbytes)
+    if matrix.format == "gguf_mxfp4":
+        blocks[:, 0] -= 10
     for place in HALVES[matrix.format]:
         halves = blocks[:, place : place + 2].copy().view("<f2")
         blocks[:, place : place + 2] = (halves / 1000).astype("<f2").view(np.uint8)
     return matrix
+
+
+@pytest.mark.parametrize(("first", "second"), [(FORMATS[1], FORMATS[2]), (FORMATS[3], FORMATS[0])])
+def test_the_second_layer_may_have_another_format(first: GgufFormat, second: GgufFormat) -> None:
+    """Mixtures such as Q4_K_M have one for gate and up, and one for down."""
+    form = ExpertForm(Gate("glu", "silu"))
+    gate, up = (tamed(drawn(first, 256, 512 // first.layout.weights, seed)) for seed in (0, 1))
+    down = tamed(drawn(second, 512, 256 // second.layout.weights, seed=2))
+    weights = ExpertWeights((gate, up), down)
+    assert FusedExperts.supports([weights], form, "BF16")
+    assert_stands_for(weights, TorchExpert((meant(gate), meant(up)), meant(down)), form, most=0.004)
+    assert not FusedExperts.supports([ExpertWeights((gate, down[:256]), down)], form, "BF16")
 
 
 @each_format

@@ -15,7 +15,9 @@ enum {
     KEPT = 2 << 20, /* bytes that a thread keeps until its next call, which may not come for long */
 };
 
-/* The first layer is one matrix or two: gate and up, whose weights are NULL if there is none. */
+/* The first layer is one matrix or two of one format: gate and up, whose weights are NULL if there is none. The second
+ * layer may have another format that has rows in the same dtype.
+ */
 typedef struct {
     Matrix first[2], down;
 } Expert;
@@ -42,7 +44,7 @@ typedef struct {
 /* Memory for one expert's rows. */
 typedef struct {
     int32_t *order, *ends; /* slots by expert; where each expert's end */
-    char *x, *gated;       /* as the kernel of the weights' format reads them */
+    char *x, *gated;       /* as the kernels of the layers' formats read them */
     float *first;          /* what the first layer gives, [MOST_SLOTS, its width] */
     void *line;            /* [inner] in the dtype of rows */
 } Room;
@@ -86,25 +88,28 @@ static int64_t first_width(const Block *block)
     return block->gate.kind == NO_GATE ? block->inner : 2 * block->inner;
 }
 
-/* Of all weights. */
-static Format format_of(const Block *block)
+static Format first_format(const Block *block)
+{
+    return block->experts->first[0].format;
+}
+
+static Format second_format(const Block *block)
 {
     return block->experts->down.format;
 }
 
-/* Bytes of so many rows of x for the block's weights. */
-static int64_t rows_size(const Block *block, int64_t rows, int64_t ins)
+/* Bytes of so many rows of x for weights of the block in a format. */
+static int64_t rows_size(const Block *block, Format format, int64_t rows, int64_t ins)
 {
-    return block->transposed ? rows * ins * (int64_t)sizeof(float)
-                             : rows * row_size(format_of(block), ins);
+    return block->transposed ? rows * ins * (int64_t)sizeof(float) : rows * row_size(format, ins);
 }
 
-static void lay_row(const Block *block, const void *x, char *to, int64_t rows, int64_t row, int64_t ins)
+static void lay_row(const Block *block, Format format, const void *x, char *to, int64_t rows, int64_t row, int64_t ins)
 {
     float *line = (float *)to + ins * row;
     if (!block->transposed)
-        pack_row(format_of(block), x, to, rows, row, ins);
-    else if (wide(format_of(block)))
+        pack_row(format, x, to, rows, row, ins);
+    else if (wide(format))
         memcpy(line, x, sizeof *line * ins);
     else
         for (int64_t i = 0; i < ins; i++)
@@ -125,11 +130,12 @@ static void run_expert(const Block *block, const Expert *expert, const Slots *sl
                        int64_t rows, const Room *room)
 {
     int64_t hidden = block->hidden, inner = block->inner, width = first_width(block);
-    int64_t row_bytes = numbers_size(format_of(block), hidden);
-    Kept kept = !wide(format_of(block)) ? IN_BFLOAT16 : block->rounded ? ROUNDED_FLOAT32 : IN_FLOAT32;
+    Format format = first_format(block);
+    int64_t row_bytes = numbers_size(format, hidden);
+    Kept kept = !wide(format) ? IN_BFLOAT16 : block->rounded ? ROUNDED_FLOAT32 : IN_FLOAT32;
     for (int64_t i = 0; i < rows; i++) {
         int64_t row = slots->row[which[i]], source = slots->picked ? slots->picked[row] : row;
-        lay_row(block, slots->rows + row_bytes * source, room->x, rows, i, hidden);
+        lay_row(block, format, slots->rows + row_bytes * source, room->x, rows, i, hidden);
     }
     for (int i = 0; i < 2 && expert->first[i].weights; i++) {
         Storing storing = {{take_first}, room->first + inner * i, width};
@@ -138,7 +144,7 @@ static void run_expert(const Block *block, const Expert *expert, const Slots *sl
     for (int64_t i = 0; i < rows; i++) {
         const float *gate = room->first + width * i, *up = gate + (block->interleaved ? 1 : inner);
         apply_gate(&block->gate, gate, up, block->interleaved ? 2 : 1, kept, room->line, inner);
-        lay_row(block, room->line, room->gated, rows, i, inner);
+        lay_row(block, second_format(block), room->line, room->gated, rows, i, inner);
     }
     Adding adding = {{add_weighted}, slots, which, hidden};
     multiply(block, &expert->down, room->gated, rows, inner, hidden, &adding.sink);
@@ -158,9 +164,9 @@ static uintptr_t lay_out(Room *room, uintptr_t at, const Block *block, int64_t s
     room->ends = (int32_t *)at;
     at = after(at, sizeof *room->ends * (block->count + 1));
     room->x = (char *)at;
-    at = after(at, rows_size(block, rows, block->hidden));
+    at = after(at, rows_size(block, first_format(block), rows, block->hidden));
     room->gated = (char *)at;
-    at = after(at, rows_size(block, rows, block->inner));
+    at = after(at, rows_size(block, second_format(block), rows, block->inner));
     room->first = (float *)at;
     at = after(at, sizeof *room->first * rows * first_width(block));
     room->line = (void *)at;

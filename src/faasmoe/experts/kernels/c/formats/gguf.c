@@ -10,10 +10,11 @@
 #include "formats/whole.h"
 
 enum {
-    Q8_WEIGHTS = 32,
+    Q8_WEIGHTS = 32, /* of a block of Q8_0 or MXFP4 */
     Q8_BYTES = 34,
     Q4K_BYTES = 144,
     Q6K_BYTES = 210,
+    MXFP4_BYTES = 17, /* of 32 weights, as Q8_BYTES */
     UNITS = SPAN / 2 / VECTOR, /* vectors of bytes that hold the lower four bits of a block of 256 */
     QUARTER = 32,              /* weights of such a block that lie byte by byte */
 };
@@ -41,17 +42,53 @@ INLINE float half_at(const char *address)
 #endif
 }
 
-/* Add what a span of Q8_0 gives, up to eight blocks of 32 codes, to `sums` [rows]. */
-INLINE void add_q8_0(int rows, const char *w, int64_t columns, const Span *x, floats *sums)
+/* Half of 2^(exponent - 127), as ggml reads e8m0: 255 is a number like the others. */
+INLINE float half_of_e8m0(uint8_t exponent)
+{
+    uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (uint32_t)(exponent - 1) << 23;
+    float half;
+    memcpy(&half, &bits, sizeof half);
+    return half;
+}
+
+/* Twice the numbers of a block's 32 codes in e2m1: the lower halves of its 16 bytes, then the upper ones. */
+INLINE void twice_e2m1(const char *bytes, int8_t *numbers)
+{
+    static const _Alignas(16) int8_t TWICE[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+#if defined(__SSSE3__)
+    __m128i codes = _mm_loadu_si128((const __m128i *)bytes), table = _mm_load_si128((const __m128i *)TWICE);
+    __m128i four_bits = _mm_set1_epi8(15), upper = _mm_and_si128(_mm_srli_epi16(codes, 4), four_bits);
+    _mm_storeu_si128((__m128i *)numbers, _mm_shuffle_epi8(table, _mm_and_si128(codes, four_bits)));
+    _mm_storeu_si128((__m128i *)(numbers + 16), _mm_shuffle_epi8(table, upper));
+#elif defined(__aarch64__)
+    uint8x16_t codes = vld1q_u8((const uint8_t *)bytes);
+    int8x16_t table = vld1q_s8(TWICE);
+    vst1q_s8(numbers, vqtbl1q_s8(table, vandq_u8(codes, vdupq_n_u8(15))));
+    vst1q_s8(numbers + 16, vqtbl1q_s8(table, vshrq_n_u8(codes, 4)));
+#else
+    for (int i = 0; i < 16; i++) {
+        numbers[i] = TWICE[bytes[i] & 15];
+        numbers[16 + i] = TWICE[(uint8_t)bytes[i] >> 4];
+    }
+#endif
+}
+
+/* Add what a span of Q8_0 or MXFP4 gives, up to eight blocks of 32 codes, to `sums` [rows]. */
+INLINE void add_blocks_of_32(int format, int rows, const char *w, int64_t columns, const Span *x, floats *sums)
 {
     enum { STEPS = Q8_WEIGHTS / STEP };
+    const int bytes = format == Q8_0 ? Q8_BYTES : MXFP4_BYTES;
     floats products[MOST_ROWS] = {{0}};
-    for (int64_t block = 0; block < columns / Q8_WEIGHTS; block++, w += Q8_BYTES) {
-        floats scale = every(half_at(w));
+    for (int64_t block = 0; block < columns / Q8_WEIGHTS; block++, w += bytes) {
+        int8_t numbers[Q8_WEIGHTS];
+        const char *its = format == Q8_0 ? w + 2 : (const char *)numbers;
+        if (format == GGUF_MXFP4)
+            twice_e2m1(w + 1, numbers);
+        floats scale = every(format == Q8_0 ? half_at(w) : half_of_e8m0((uint8_t)*w));
         ints dots[MOST_ROWS] = {{0}};
         UNROLL
         for (int step = 0; step < STEPS; step++) {
-            shorts codes = widen_bytes(w + 2 + STEP * step);
+            shorts codes = widen_bytes(its + STEP * step);
             UNROLL
             for (int row = 0; row < rows; row++)
                 dots[row] = add_pairs(dots[row], codes, x[row].columns[STEPS * block + step]);
@@ -211,8 +248,8 @@ INLINE void add_q6_k(int rows, const char *w, const Span *x, floats *sums)
 
 INLINE int64_t bytes_of(int format, int64_t columns)
 {
-    if (format == Q8_0)
-        return columns / Q8_WEIGHTS * Q8_BYTES;
+    if (format == Q8_0 || format == GGUF_MXFP4)
+        return columns / Q8_WEIGHTS * (format == Q8_0 ? Q8_BYTES : MXFP4_BYTES);
     return columns / SPAN * (format == Q4_K ? Q4K_BYTES : Q6K_BYTES);
 }
 
@@ -220,8 +257,8 @@ INLINE void add_span(int format, int rows, const Weights *weights, int64_t out, 
                      const Span *x, floats *sums)
 {
     const char *w = weights->codes + weights->line * out + bytes_of(format, column);
-    if (format == Q8_0)
-        add_q8_0(rows, w, columns, x, sums);
+    if (format == Q8_0 || format == GGUF_MXFP4)
+        add_blocks_of_32(format, rows, w, columns, x, sums);
     else if (format == Q4_K)
         add_q4_k(rows, w, x, sums);
     else
@@ -231,8 +268,10 @@ INLINE void add_span(int format, int rows, const Weights *weights, int64_t out, 
 BY_ROWS(SPAN_TILES, Q8_0)
 BY_ROWS(SPAN_TILES, Q4_K)
 BY_ROWS(SPAN_TILES, Q6_K)
+BY_ROWS(SPAN_TILES, GGUF_MXFP4)
 static SpanTiles *const ALL[][MOST_ROWS] = {
-    {BY_ROWS(SPAN_TILES_NAME, Q8_0)}, {BY_ROWS(SPAN_TILES_NAME, Q4_K)}, {BY_ROWS(SPAN_TILES_NAME, Q6_K)}};
+    {BY_ROWS(SPAN_TILES_NAME, Q8_0)}, {BY_ROWS(SPAN_TILES_NAME, Q4_K)}, {BY_ROWS(SPAN_TILES_NAME, Q6_K)},
+    {BY_ROWS(SPAN_TILES_NAME, GGUF_MXFP4)}};
 
 int64_t gguf_line(Format format, int64_t ins)
 {
@@ -249,7 +288,7 @@ void gguf_sums(const Chunk *chunk, const char *x, int64_t rows, floats *sums)
 /* The column whose code comes out of a format's bytes at place `place`. */
 INLINE int column_of(int format, int place)
 {
-    if (format == Q8_0)
+    if (format == Q8_0 || format == GGUF_MXFP4)
         return place;
     int part = place / STEP % 4, byte = place / (4 * STEP) * VECTOR + 2 * (place % STEP) + part % 2;
     int run = format == Q4_K ? QUARTER : 2 * QUARTER; /* bytes whose upper halves' columns follow their lower ones' */

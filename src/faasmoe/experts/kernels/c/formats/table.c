@@ -20,6 +20,7 @@ const FormatFunctions FORMATS[] = {
     [Q8_0] = FUNCTIONS(gguf, false),
     [Q4_K] = FUNCTIONS(gguf, false),
     [Q6_K] = FUNCTIONS(gguf, false),
+    [GGUF_MXFP4] = FUNCTIONS(gguf, false),
     [GROUPED_INT4] = FUNCTIONS(grouped_int4, false),
     [MXFP4] = FUNCTIONS(grouped, false),
     [NVFP4] = FUNCTIONS(grouped, false),

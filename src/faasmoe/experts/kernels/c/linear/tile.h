@@ -64,6 +64,7 @@ typedef enum {
     Q8_0 = 8,
     Q4_K,
     Q6_K,
+    GGUF_MXFP4,
     GROUPED_INT4,
     MXFP4 = 16,
     NVFP4,
