@@ -178,7 +178,7 @@ def test_weights_are_not_fetched_for_a_refusal(
 @pytest.mark.parametrize(
     ("removed", "added", "said"),
     [
-        ("config.json", "a.Q4.gguf", "UnsupportedModel: org/tiny holds no config.json, but a.Q4.gguf: GGUF"),
+        ("config.json", "a.Q4.gguf", "UnsupportedModel: org/tiny holds no config.json, but a.Q4.gguf: a GGUF"),
         ("config.json", "sub/config.json", "give one of them: org/tiny/sub"),
         (
             "model.safetensors",

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
-from faasmoe.errors import CheckpointError
+from faasmoe.errors import CheckpointError, OptionError
 from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
 from faasmoe.model.architecture import Architecture, inspect_architecture, layers_of, read_config
 from faasmoe.model.checkpoint.files import CheckpointFiles
 from faasmoe.model.checkpoint.folder import check_folder
+from faasmoe.model.checkpoint.gguf_link import linked_files
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.config.facts import check_context, check_types
@@ -23,6 +24,7 @@ from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.model.weights.blocks import Block, check_block_size, cut
 from faasmoe.model.weights.completeness import check_complete
 from faasmoe.model.weights.copy_plan import plan_copy, plan_packed_copy
+from faasmoe.model.weights.gguf_tensors import named, open_gguf
 from faasmoe.model.weights.layout import Layout, dense_tensors, read_layout
 from faasmoe.model.weights.orientation import as_stored
 from faasmoe.model.weights.quantised import QuantisedCopy
@@ -84,14 +86,7 @@ def make_plan(
     check_folder(source.folder)
     CheckpointFiles.of(source.folder)  # from here on transformers may open them
     config = read_config(source.folder)
-    checkpoint = Checkpoint.open(source.folder, getattr(config, "transformers_weights", None))
-    if layers_of(config) > len(checkpoint):  # building them could take minutes
-        raise CheckpointError(
-            f"{source.folder}: its config announces {layers_of(config)} layers, "
-            f"its files hold {len(checkpoint)} tensors"
-        )
-    architecture, tokenizer = _described(source.folder, config)
-    checkpoint = checkpoint.recognised(architecture.quantization)
+    architecture, tokenizer, checkpoint = _opened(source.folder, config)
     size = check_block_size(block_size, architecture)
     layout = read_layout(architecture, checkpoint)
     architecture = as_stored(architecture, layout, checkpoint)
@@ -111,9 +106,32 @@ def make_plan(
     )
 
 
+def _opened(folder: Path, config: PretrainedConfig) -> tuple[Architecture, Tokenizer, Checkpoint]:
+    """Architecture, tokenizer and tensors by names that the layout knows."""
+    files = linked_files(folder)
+    checkpoint = (
+        open_gguf(files) if files else Checkpoint.open(folder, getattr(config, "transformers_weights", None))
+    )
+    if layers_of(config) > len(checkpoint):  # building them could take minutes
+        raise CheckpointError(
+            f"{folder}: its config announces {layers_of(config)} layers, its files hold {len(checkpoint)} tensors"
+        )
+    architecture, tokenizer = _described(folder, config)
+    if files:
+        checkpoint, architecture = named(checkpoint, architecture)
+    else:
+        checkpoint = checkpoint.recognised(architecture.quantization)
+    return architecture, tokenizer, checkpoint
+
+
 def _copy(
     source: ModelSource, quantize: str | None, architecture: Architecture, layout: Layout, checkpoint: Checkpoint
 ) -> QuantisedCopy | None:
+    if quantize is not None and checkpoint.places:
+        raise OptionError(
+            f"--quantize {quantize}: {checkpoint.folder} is a GGUF file, which is served in the types that it has; "
+            "leave out the option"
+        )
     if quantize is None:
         return plan_packed_copy(source.name, architecture, layout, checkpoint)
     return plan_copy(source.name, registry.by_name(quantize), architecture, layout, checkpoint)

@@ -1,38 +1,31 @@
 """A process that checks whether the config and tokenizer in a folder can be served.
 
-`model.checkpoint.hub`, which imports no torch, runs it before weights are fetched. Called with the folder and its
-parent's process id, it writes one line of JSON: the name of the error and its message, or null and an empty text.
+`model.checkpoint.hub`, which imports no torch, runs it with the folder before weights are fetched.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from faasmoe.errors import UserError
 from faasmoe.model.adapter.light_import import import_transformers
-from faasmoe.util.processes import die_with_parent, leave_signals_to_parent
+from faasmoe.model.checkpoint.child_process import answer
 
 
 def main() -> None:
-    """Check the folder on the command line, and write the result."""
-    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
-    die_with_parent(parent)
-    leave_signals_to_parent()
+    """Check the folder on the command line, and write the result to standard output."""
+    answer(_check)
+
+
+def _check(arguments: Sequence[str]) -> None:
+    (folder,) = arguments
     import_transformers()
     import torch  # noqa: PLC0415
 
     from faasmoe.model.dense.rehearsal import rehearse  # noqa: PLC0415
     from faasmoe.model.plan import describe  # noqa: PLC0415
 
-    answer: list[str | None] = [None, ""]
-    try:
-        architecture, _ = describe(folder)
-        rehearse(architecture, torch.float32)
-    except UserError as error:
-        answer = [type(error).__name__, str(error)]
-    sys.stdout.write(f"{json.dumps(answer)}\n")
+    describe(Path(folder))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.experts.dtypes import BFLOAT16
+from faasmoe.experts.formats.base import Matrix
+from faasmoe.experts.formats.registry import DENSE, format_of
 from faasmoe.experts.mapping import TensorLocation, map_array
 
 DTYPES = {
@@ -28,6 +30,8 @@ DTYPES = {
 }
 """By the names of `experts.dtypes`."""
 
+_PIECE = 1 << 22  # numbers that are in memory in float32 at once
+
 NAME_OF = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -40,6 +44,19 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     """A tensor of the same memory; bits of bfloat16 are bfloat16. If the array is read-only, so is the tensor."""
     tensor = _shared(array)
     return tensor.view(torch.bfloat16) if array.dtype == BFLOAT16 else tensor
+
+
+def widened_tensor(matrix: Matrix, dtype: torch.dtype) -> Tensor:
+    """The numbers of a loaded weight of any format in `dtype`, a few rows at a time."""
+    if (format := format_of(matrix)) is DENSE:
+        return as_tensor(format.arrays(matrix)[0]).to(dtype)
+    outs, ins = matrix.shape
+    found = torch.empty(outs, ins, dtype=dtype)
+    at_once = max(1, _PIECE // ins)
+    for first in range(0, outs, at_once):
+        rows = slice(first, min(first + at_once, outs))
+        found[rows] = as_tensor(format.widened(matrix, rows))
+    return found
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:

@@ -33,7 +33,7 @@ def test_a_common_mistake_is_one_line_for_each_command(
     (tmp_path / "a.gguf").touch()
     assert run(monkeypatch, *arguments, str(tmp_path / "a.gguf")) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {tmp_path / 'a.gguf'} is a GGUF file: GGUF is not served yet")
+    assert said.startswith(f"error: {tmp_path / 'a.gguf'} is no GGUF file: it does not begin with GGUF")
     assert len(said.splitlines()) == 1
 
 

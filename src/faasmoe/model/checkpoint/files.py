@@ -11,6 +11,7 @@ from pathlib import Path
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.file_state import FileState, changed
+from faasmoe.model.checkpoint.gguf_link import linked_files
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class CheckpointFiles:
         Raises `CheckpointError` if such a path is no regular file: reading a named pipe could wait without end.
         """
         states = {}
-        for file in read_by_loading(folder):
+        for file in [*read_by_loading(folder), *linked_files(folder)]:
             try:
                 if not stat.S_ISDIR(file.stat().st_mode):  # nobody reads those
                     states[file] = FileState.read(file)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from faasmoe.errors import CheckpointError, UnsupportedModel, UserError
 from faasmoe.model.checkpoint.files import read_by_loading
+from faasmoe.model.checkpoint.gguf_link import LINK
 from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, SINGLE_FILE
 
@@ -22,7 +23,7 @@ SERVED = f"a folder with {CONFIG_FILE}, a tokenizer, and weights as safetensors 
 VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken", "vocab.*", "vocab-*", "tekken.json", "source.spm")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LARGEST_POINTER = 1024  # bytes; the specification says that they have fewer
-_GGUF = f"GGUF is not served yet; {SERVED}"
+_GGUF = "a GGUF file is served if its path is given, not its folder"
 _BIN = "weights as PyTorch's .bin files are not served; save_pretrained of transformers writes safetensors"
 _OWN = "weights in Mistral's or Meta's own layout are not served; take the model's version for transformers"
 _FORMATS = (  # of weights that are not served: their files, and what to do
@@ -61,9 +62,8 @@ def check_folder(folder: Path, *, weights: bool = True) -> None:
         )
     if not weights:
         return
-    if not {SINGLE_FILE, INDEX_FILE} & set(names) and "transformers_weights" not in read_json(
-        folder / CONFIG_FILE
-    ):
+    own = {SINGLE_FILE, INDEX_FILE, LINK} & set(names)
+    if not own and "transformers_weights" not in read_json(folder / CONFIG_FILE):
         raise no_weights(folder, names)
     check_vocabulary(folder)
 
@@ -125,7 +125,7 @@ def no_weights(what: object, names: Collection[str]) -> UserError:
 def no_folder(path: Path) -> UserError:
     """The error for a MODEL that is a file."""
     if path.suffix == ".gguf":
-        return UnsupportedModel(f"{path} is a GGUF file: {_GGUF}")
+        return CheckpointError(f"{path} is no GGUF file: it does not begin with GGUF")
     if path.suffix == ".safetensors" or path.name in {CONFIG_FILE, INDEX_FILE}:
         return CheckpointError(f"{path} is one file of a checkpoint; give its folder: {path.parent}")
     return CheckpointError(f"{path} is a file; {SERVED}")

@@ -6,9 +6,6 @@ that lie beside them. All of it is of one commit.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
@@ -17,13 +14,12 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import DryRunError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from faasmoe import errors
 from faasmoe.errors import CheckpointError, UserError, brief
+from faasmoe.model.checkpoint.child_process import run_apart
 from faasmoe.model.checkpoint.files import BESIDE_WEIGHTS
 from faasmoe.model.checkpoint.folder import CONFIG_FILE, check_folder, no_config, no_weights
 from faasmoe.model.checkpoint.json_file import read_json
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, explicit, read_index
-from faasmoe.util import processes
 
 _IN_FOLDERS = "*/*"
 # what shows of which kind a repository is that has no config, or no weights that are served
@@ -89,27 +85,8 @@ def _weights(model: str, folder: Path, named: str | None) -> list[str]:
 
 
 def _check_servable(folder: Path) -> None:
-    """Check config and tokenizer in another process, which imports torch: the caller may run without it.
-
-    Raises the `UserError` of that process.
-    """
-    with processes.start(
-        "faasmoe.model.servable", [str(folder), str(os.getpid())], stdout=subprocess.PIPE
-    ) as child:
-        try:
-            said, _ = child.communicate()
-        except BaseException:  # an interrupt, which it leaves to us
-            child.kill()
-            raise
-    try:
-        kind, message = json.loads(said.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise CheckpointError(
-            f"{folder}: whether its config can be served is not known: the process that looked ended with status "
-            f"{child.returncode}"
-        ) from None
-    if kind is not None:
-        raise getattr(errors, kind)(message)
+    """Check config and tokenizer, which needs torch. Raises the `UserError` that says what is in the way."""
+    run_apart("faasmoe.model.servable", [str(folder)], f"{folder}: whether its config can be served")
 
 
 @contextmanager

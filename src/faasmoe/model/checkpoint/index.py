@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from faasmoe.errors import CheckpointError
@@ -17,9 +18,16 @@ from faasmoe.experts.mapping import TensorLocation
 from faasmoe.model.checkpoint.header import read_header
 from faasmoe.model.checkpoint.json_file import quoted
 from faasmoe.model.checkpoint.weight_files import weight_files
-from faasmoe.model.tensors import map_tensor
+from faasmoe.model.tensors import map_tensor, widened_tensor
 
 log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """What a tensor is in the model."""
+
+    parameter: str
+    piece: str | None = None  # of experts' parameter, stacked: the tensor is all experts' part; None: all of it
 
 
 class Checkpoint:
@@ -33,10 +41,14 @@ class Checkpoint:
         folder: Path,
         tensors: Mapping[str, TensorLocation],
         quantised: Mapping[str, MatrixLocation] | None = None,
+        places: Mapping[str, Place] | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder = folder  # or the GGUF file
         self._tensors = tensors
         self._quantised = quantised or {}
+        self.places = (
+            places or {}
+        )  # of tensors whose place does not follow from their names as transformers has them
 
     @classmethod
     def open(cls, folder: Path, named: object = None) -> Checkpoint:
@@ -102,6 +114,12 @@ class Checkpoint:
         except KeyError:
             raise CheckpointError(f"{self.folder} holds no tensor {name}") from None
 
-    def tensor(self, name: str) -> Tensor:
-        """The plain tensor `name`, mapped read-only. Raises `CheckpointError` if there is none."""
-        return map_tensor(self.plain(name))
+    def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """The tensor `name`. Raises `CheckpointError` if there is none.
+
+        A plain one is mapped read-only. A quantised one becomes numbers in `dtype`, by default float32.
+        """
+        location = self.location(name)
+        if isinstance(location, TensorLocation):
+            return map_tensor(location)
+        return widened_tensor(location.map(), dtype or torch.float32)

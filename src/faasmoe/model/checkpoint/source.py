@@ -7,6 +7,8 @@ from pathlib import Path
 
 from faasmoe.errors import CheckpointError
 from faasmoe.model.checkpoint import folder as folders
+from faasmoe.model.checkpoint.gguf.folder import folder_of
+from faasmoe.model.checkpoint.gguf.header import is_gguf
 
 DEMO_NAME = "faasmoe-demo"
 _HUB_ADDRESSES = ("https://huggingface.co/", "http://huggingface.co/", "huggingface.co/", "hf.co/")
@@ -39,6 +41,8 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
     if path.is_dir():
         folders.check_folder(path, weights=not config_only)
         return ModelSource(path.resolve().name, path.resolve())
+    if path.is_file() and is_gguf(path):
+        return ModelSource(*folder_of(path.absolute()))
     if path.is_file():
         raise folders.no_folder(path)
     if model.startswith(_HUB_ADDRESSES):

@@ -80,8 +80,8 @@ class DenseModel:
         Raises `CheckpointError` if a weight is missing, of the wrong shape, or not finite.
         """
         quantised = quantised or {}
-        tensors = {name: checkpoint.tensor(name) for name in dense_tensors(layout, quantised)}
-        hollow = hollow_class(architecture.model_class, is_experts, quantised, architecture.part.absent)
+        tensors = {name: checkpoint.tensor(name, dtype) for name in dense_tensors(layout, quantised)}
+        hollow = hollow_class(architecture.model_class, is_experts, quantised)
         try:
             model, lacking = load(hollow, architecture.config, tensors, dtype)
         except Exception as error:  # conversions raise whatever they run into

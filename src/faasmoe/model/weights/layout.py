@@ -12,7 +12,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.artifact import ExpertLocations
@@ -39,8 +39,8 @@ class Source:
     """The checkpoint tensors that make up one parameter of an experts module."""
 
     parameter: str  # full name in the model
-    converter: WeightConverter | None  # None: the tensor is the parameter
-    tensors: dict[str, list[str]]  # the converter's source pattern to tensor names, in order
+    converter: WeightConverter | None  # None: a tensor is the parameter, or a piece of it for all experts
+    tensors: dict[str, list[str]]  # the converter's source pattern, or the piece, to tensor names, in order
 
     @property
     def mappable(self) -> bool:
@@ -85,7 +85,7 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     """Tell routed experts from the dense part.
 
     Raises `CheckpointError` if an expert's tensor is missing, or a tensor has a shape or dtype that its weight cannot
-    have, `UnsupportedModel` if one cannot be mapped, or is quantised and belongs to no linear layer.
+    have, `UnsupportedModel` if one cannot be mapped, or is quantised and a part of one of the dense part's.
     """
     model = architecture.meta_model
     conversions = get_model_conversion_mapping(model)
@@ -101,22 +101,31 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     linears: dict[str, MatrixLocation] = {}
     grouped = defaultdict[str, dict[str | None, list[str]]](dict)
     for name in sorted(checkpoint, key=dot_natural_key):
-        target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
-        if target not in state and name in state:
-            target, pattern = name, None
+        if name in checkpoint.places:
+            target, pattern = checkpoint.places[name]
+        else:
+            target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+            if target not in state and name in state:
+                target, pattern = name, None
         if target not in state:
             unused[name] = target
             continue
         location = checkpoint.location(name)
-        transposed = target in targets and _transposed(*targets[target])
-        _check_tensor(name, location, state[target], whole=pattern is None, transposed=transposed)
+        if state[target].is_floating_point():
+            _check_dtype(name, location)
         if target in targets:
+            module, parameter = targets[target]
+            transposed = _transposed(module, parameter)
+            _check_tensor(
+                name, location, module.parameters[parameter], whole=pattern is None, transposed=transposed
+            )
             grouped[target].setdefault(pattern, []).append(name)
         else:
+            _check_tensor(name, location, tuple(state[target].shape), whole=pattern is None)
             dense[name] = target if pattern is None else None
             covered |= {target} if pattern is None else _made(target, by_pattern[pattern])
-            if format_of(location) is not DENSE:
-                linears[_linear(architecture, name, dense[name])] = location
+            if format_of(location) is not DENSE and (layer := _linear(architecture, name, dense[name])):
+                linears[layer] = location
 
     experts: dict[str, dict[str, Source]] = defaultdict(dict)
     for target, (module, parameter) in targets.items():
@@ -142,18 +151,23 @@ def _made(target: str, converter: WeightConverter) -> set[str]:
     return {target.replace(first, pattern) for pattern in converter.target_patterns}
 
 
-def _check_tensor(name: str, location: MatrixLocation, wanted: Tensor, *, whole: bool, transposed: bool) -> None:
-    """`wanted` is the tensor of the model that the one at `location` becomes, or a part of if not `whole`.
+def _check_dtype(name: str, location: MatrixLocation) -> None:
+    if isinstance(location, TensorLocation) and location.dtype not in DENSE.dtypes:
+        raise CheckpointError(
+            f"{location.file}: tensor {name} has the dtype {location.dtype}, but a weight must be one of "
+            f"{', '.join(DENSE.dtypes)}; quantized checkpoints are not served, and the config declares no quantization"
+        )
+
+
+def _check_tensor(
+    name: str, location: MatrixLocation, wanted: tuple[int, ...], *, whole: bool, transposed: bool = False
+) -> None:
+    """`wanted` is the shape of the model's tensor that the one at `location` becomes, or a part of if not `whole`.
 
     `transposed` says that `wanted` holds matrices `[in, out]`.
     """
-    (first, *_), plain = location.parts, format_of(location) is DENSE
-    if plain and wanted.is_floating_point() and first.dtype not in DENSE.dtypes:
-        raise CheckpointError(
-            f"{first.file}: tensor {name} has the dtype {first.dtype}, but a weight must be one of "
-            f"{', '.join(DENSE.dtypes)}; quantized checkpoints are not served, and the config declares no quantization"
-        )
-    shape = _stored(tuple(wanted.shape), location, transposed)
+    first = location.parts[0]
+    shape = _stored(wanted, location, transposed)
     if whole and location.shape != shape:
         raise CheckpointError(
             f"{first.file}: tensor {name} has the shape {list(location.shape)}, but with this config it must be "
@@ -174,14 +188,18 @@ def _stored(shape: tuple[int, ...], location: MatrixLocation, transposed: bool) 
     return (*stack, outs, ins)
 
 
-def _linear(architecture: Architecture, name: str, target: str | None) -> str:
-    """The linear layer whose weight is the quantised tensor `name`. Raises `UnsupportedModel` if there is none."""
-    layer, _, parameter = (target or "").rpartition(".")
-    if parameter != "weight" or type(architecture.meta_model.get_submodule(layer)) is not nn.Linear:
+def _linear(architecture: Architecture, name: str, target: str | None) -> str | None:
+    """The linear layer whose weight is the quantised tensor `name`; None: it becomes plain numbers when it is loaded.
+
+    Raises `UnsupportedModel` for a tensor that is only a part of one of the model's.
+    """
+    if target is None:
         raise UnsupportedModel(
-            f"{architecture.name}: the weight {name} is quantized, and is not that of a linear layer or an expert"
+            f"{architecture.name}: the weight {name} is quantized, and is a part of a weight that is not an expert's"
         )
-    return layer
+    layer, _, parameter = target.rpartition(".")
+    linear = parameter == "weight" and type(architecture.meta_model.get_submodule(layer)) is nn.Linear
+    return layer if linear else None
 
 
 def _source(
@@ -194,7 +212,9 @@ def _source(
     if None in patterns:
         return Source(target, None, {"": patterns[None]})
     named = {pattern: names for pattern, names in patterns.items() if pattern is not None}
-    converter = by_pattern[next(iter(named))]
+    converter = by_pattern.get(next(iter(named)))
+    if converter is None:  # its pieces lie each for itself, stacked
+        return Source(target, None, named)
     ordered = {p: named[p] for p in converter.source_patterns if p in named}
     source = Source(target, converter, ordered)
     if not source.mappable:

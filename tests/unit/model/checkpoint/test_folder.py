@@ -68,7 +68,7 @@ FOLDERS: list[tuple[Make, type[UserError], str]] = [
     (
         only(["a.Q4.gguf", "b.Q8.gguf"]),
         UnsupportedModel,
-        r"but a\.Q4\.gguf and 1 more: GGUF is not served yet; a folder .* is served$",
+        r"but a\.Q4\.gguf and 1 more: a GGUF file is served if its path is given, not its folder$",
     ),
     (only(["model_index.json"]), UnsupportedModel, "a pipeline of diffusers"),
     (only(["model_index.json", "unet__config.json"]), UnsupportedModel, "a pipeline of diffusers"),
@@ -77,7 +77,7 @@ FOLDERS: list[tuple[Make, type[UserError], str]] = [
     (only(["tokenizer.json", "tokenizer_config.json"]), UnsupportedModel, "a tokenizer and no model"),
     (only(["one__config.json"]), CheckpointError, r"1 of its folders do; give one of them: \S+/model/one$"),
     (only(["snapshots__a__x.json", "README.md"]), CheckpointError, "so it is no Hugging Face checkpoint"),
-    (only(["config.json", "model.Q4.gguf"]), UnsupportedModel, r"but model\.Q4\.gguf: GGUF is not served yet"),
+    (only(["config.json", "model.Q4.gguf"]), UnsupportedModel, r"but model\.Q4\.gguf: a GGUF file is served if"),
     (
         renamed("model.safetensors", "pytorch_model.bin"),
         UnsupportedModel,
@@ -128,7 +128,7 @@ def test_a_folder_that_is_something_else(folder: Path, make: Make, kind: type[Us
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("a.gguf", r"a\.gguf is a GGUF file: GGUF is not served yet; a folder with config\.json, .* is served$"),
+        ("a.gguf", r"a\.gguf is no GGUF file: it does not begin with GGUF$"),
         ("a.safetensors", r"a\.safetensors is one file of a checkpoint; give its folder: \S+$"),
         ("config.json", r"config\.json is one file of a checkpoint; give its folder: \S+$"),
         (
