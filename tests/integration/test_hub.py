@@ -22,10 +22,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The endpoints that a download needs. `fetched` has the files whose bytes it has sent."""
+    """The endpoints that a download needs. `fetched` has the files whose bytes it has sent, `asked` what was asked."""
 
     folder: Path
     fetched: list[str]
+    asked: list[str]
 
     def do_GET(self) -> None:
         self._answer(True)
@@ -35,6 +36,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         path = self.path.partition("?")[0]
+        self.asked.append(path)
         if path.startswith("/api/models/org/tiny"):
             files = [
                 {"rfilename": name, "path": name, "type": "file", "size": f.stat().st_size, "oid": "0" * 40}
@@ -72,14 +74,19 @@ def fetched() -> list[str]:
 
 
 @pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+@pytest.fixture
 def repository(tmp_path: Path) -> Path:
     save_tiny("olmoe", tmp_path / "repository")
     return tmp_path / "repository"
 
 
 @pytest.fixture
-def hub(repository: Path, fetched: list[str]) -> Iterator[str]:
-    handler = type("Handler", (Hub,), {"folder": repository, "fetched": fetched})
+def hub(repository: Path, fetched: list[str], asked: list[str]) -> Iterator[str]:
+    handler = type("Handler", (Hub,), {"folder": repository, "fetched": fetched, "asked": asked})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -121,6 +128,17 @@ def test_a_hub_id_is_downloaded_and_then_found_offline(
     assert set(fetched) == {*SMALL, INDEX_FILE, "model.safetensors"}
     again = run(tmp_path, hub, "-c", RESOLVE, HF_HUB_OFFLINE="1")
     assert set(again.stdout.split()) == set(fetched)
+
+
+def test_a_revision_is_served_under_the_model_s_name(hub: str, asked: list[str], tmp_path: Path) -> None:
+    shown = run(tmp_path, hub, *INSPECT, "org/tiny@v1.2", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["model"] == "org/tiny"
+    assert asked[0] == "/api/models/org/tiny/revision/v1.2"
+    assert all(COMMIT in path or "v1.2" in path for path in asked)
+    bad = run(tmp_path, hub, *INSPECT, "org/tiny@")
+    assert bad.returncode == 2
+    assert bad.stderr.strip() == "error: org/tiny@ names no revision after @; leave it out for the main branch"
 
 
 def test_only_the_shards_that_will_be_loaded_are_fetched(

@@ -27,16 +27,18 @@ _TELLTALES = ["*.gguf", "*.bin", "*.pth", "*.h5", "*.msgpack", "*.onnx", "consol
               "*/config.json", "model_index.json", "modules.json", "*.safetensors"]  # fmt: skip
 
 
-def fetch(model: str, *, config_only: bool) -> Path:
+def fetch(model: str, *, config_only: bool, revision: str | None = None) -> Path:
     """The folder of the hub's `model` in the local cache; without weights if `config_only`.
+
+    `revision` is a branch, a tag or a commit, by default the main branch.
 
     Files in the cache are not fetched again; without a network the model is what the cache holds. Raises `UserError` if
     the model cannot be fetched, or its config, tokenizer or layout cannot be served: then no weights were fetched.
     """
     with _explained(model):
-        folder = _snapshot(model, [CONFIG_FILE] if config_only else BESIDE_WEIGHTS)
+        folder = _snapshot(model, [CONFIG_FILE] if config_only else BESIDE_WEIGHTS, revision)
         if not (folder / CONFIG_FILE).is_file() and not (folder / "adapter_config.json").is_file():
-            raise no_config(model, _names(model))
+            raise no_config(model, _names(model, revision))
         check_folder(folder, weights=False)
         if config_only:
             return folder
@@ -56,9 +58,9 @@ def _snapshot(model: str, patterns: Sequence[str], revision: str | None = None) 
     )
 
 
-def _names(model: str) -> list[str]:
+def _names(model: str, revision: str | None) -> list[str]:
     """Names of its files, as far as they show what it is."""
-    found = snapshot_download(model, allow_patterns=_TELLTALES, dry_run=True)
+    found = snapshot_download(model, revision=revision, allow_patterns=_TELLTALES, dry_run=True)
     return [file.filename for file in found]
 
 
@@ -80,7 +82,7 @@ def _weights(model: str, folder: Path, named: str | None) -> list[str]:
     ):
         return [first]
     if not index.name.endswith(INDEX_SUFFIX) or not index.is_file():
-        raise no_weights(model, _names(model))
+        raise no_weights(model, _names(model, folder.name))
     return sorted(set(read_index(index).values()))
 
 

@@ -30,7 +30,9 @@ def is_hub_id(model: str | None) -> bool:
 
 
 def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
-    """Find `model`: None for the demo, else a folder, else a hub id, which is downloaded, or its config alone.
+    """Find `model`: None for the demo, else a folder or a GGUF file, else a hub id, which is downloaded, or its config.
+
+    A hub id may be `ORGANISATION/NAME@REVISION`; the model is served as ORGANISATION/NAME.
 
     Raises `CheckpointError` if there is nothing of that name, it is no checkpoint, or the hub cannot be reached,
     `UnsupportedModel` if it is of another kind or format, or a config on the hub that cannot be served.
@@ -51,7 +53,10 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
         raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
     from faasmoe.model.checkpoint.hub import fetch  # noqa: PLC0415 - the hub's client is heavy, and folders need none of it
 
-    return ModelSource(model, fetch(model, config_only=config_only))
+    name, at, revision = model.partition("@")
+    if at and not revision:
+        raise CheckpointError(f"{model} names no revision after @; leave it out for the main branch")
+    return ModelSource(name, fetch(name, config_only=config_only, revision=revision or None))
 
 
 def _hub_id(address: str) -> str:
