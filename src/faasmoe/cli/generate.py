@@ -114,7 +114,7 @@ def _load(
         from faasmoe.orchestrator.runtime import Runtime, demand
 
         stages.begin(f"checking {source.name}")
-        plan = make_plan(source, serving.block_size, serving.dtype, serving.quantize)
+        plan = make_plan(source, serving.block_size, serving.dtype, serving.quantize, serving.rope_scaling)
         entry.check_demand(demand(plan))
         length = context_length(plan, serving.max_model_len)
     if plan.quantised and plan.quantised.missing:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from faasmoe.cli.options import BlockSize, Dtype, Json, Quantize
+from faasmoe.cli.options import BlockSize, Dtype, Json, Quantize, RopeScalingOption
 from faasmoe.errors import CheckpointError, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 def inspect(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A folder or hub id; the demo model without it.")
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="A folder, GGUF file or hub id; the demo model without it."),
     ] = None,
     block_size: BlockSize = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
+    rope_scaling: RopeScalingOption = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model is made of, and what it takes to serve it.
@@ -39,8 +41,7 @@ def inspect(
         from faasmoe.model.dense.rehearsal import rehearse
         from faasmoe.model.plan import make_plan
 
-        plan = make_plan(source, block_size, dtype, quantize)
-        facts = _facts(plan, rehearse(plan.architecture, plan.dtype))
+        facts = _facts(make_plan(source, block_size, dtype, quantize, rope_scaling))
     except (CheckpointError, UnsupportedModel) as error:
         if not as_json:
             raise

@@ -22,7 +22,8 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A folder with a Hugging Face checkpoint, or a hub id such as Qwen/Qwen1.5-MoE-A2.7B. "
+        help="A folder with a Hugging Face checkpoint, a GGUF file, or a hub id such as Qwen/Qwen1.5-MoE-A2.7B, "
+        "with @REVISION if it is another than the main branch. "
         "Without it the small demo model that comes with FaaSMoE.",
         show_default=False,
     ),
@@ -75,6 +76,16 @@ Quantize = Annotated[
     typer.Option(
         help="Use the experts' weights and those of the large dense layers in eight bits (int8) or four (int4): a half "
         "or a quarter of the memory. A copy of them is made at the first start and kept. Default: weights as they are.",
+        show_default=False,
+    ),
+]
+RopeScalingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rope-scaling",
+        metavar="JSON",
+        help="Scale rotary embeddings instead of as the config says, for longer contexts, where a model's card has "
+        'such an object: {"rope_type":"yarn","factor":4,"original_max_position_embeddings":32768}; or linear.',
         show_default=False,
     ),
 ]

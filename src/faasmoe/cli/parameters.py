@@ -17,11 +17,13 @@ from faasmoe.cli.options import (
     MemoryBudget,
     Quantize,
     ReleasePageCache,
+    RopeScalingOption,
 )
 from faasmoe.cli.platforms import PlatformName, PlatformOptions, platform_options
 from faasmoe.platforms import DEFAULT
 
 if TYPE_CHECKING:
+    from faasmoe.model.config.rope import RopeScaling
     from faasmoe.platforms.registry import PlatformEntry
 
 
@@ -70,6 +72,7 @@ class ServingParameters:
     max_model_len: MaxModelLen = None
     dtype: Dtype = "auto"
     quantize: Quantize = None
+    rope_scaling: RopeScalingOption = None
     memory_budget: MemoryBudget = None
     release_page_cache: ReleasePageCache = False
 
@@ -80,10 +83,16 @@ class ServingParameters:
         )
 
     def check_types(self) -> None:
-        """Raises `OptionError` if `dtype` and `quantize` do not go together."""
+        """Raises `OptionError` if `dtype` and `quantize` do not go together, or `rope_scaling` is not known."""
         from faasmoe.model.config.facts import check_types
 
         check_types(self.dtype, self.quantize)
+        self._scaling()
+
+    def _scaling(self) -> RopeScaling | None:
+        from faasmoe.model.config.rope import RopeScaling
+
+        return None if self.rope_scaling is None else RopeScaling.parse(self.rope_scaling)
 
     def check(self, folder: Path, max_tokens: int = 0) -> None:
         """Raises `OptionError` for what the model in `folder` cannot have, by its config alone.
@@ -92,4 +101,4 @@ class ServingParameters:
         """
         from faasmoe.model.config.facts import ConfigFacts
 
-        ConfigFacts.read(folder).check(self.block_size, self.max_model_len, max_tokens)
+        ConfigFacts.read(folder, self._scaling()).check(self.block_size, self.max_model_len, max_tokens)

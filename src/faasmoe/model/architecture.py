@@ -27,6 +27,7 @@ from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.config.facts import LARGEST_CONFIG, context_of
 from faasmoe.model.config.quantization import declare_beside, quantization_of, without_quantization
+from faasmoe.model.config.rope import RopeScaling
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 
@@ -90,8 +91,8 @@ class Architecture:
         return context_of(positions, getattr(self.text_config, "rope_parameters", None))
 
 
-def read_config(folder: Path) -> PretrainedConfig:
-    """The model's config. Raises `CheckpointError` or `UnsupportedModel`.
+def read_config(folder: Path, scaling: RopeScaling | None = None) -> PretrainedConfig:
+    """The model's config, with rotary embeddings by `scaling`. Raises `CheckpointError` or `UnsupportedModel`.
 
     Code that comes with a checkpoint is never run, even if its config names some.
     """
@@ -107,7 +108,25 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise UnsupportedModel(f"{file} cannot be read: {brief(error)}") from error
     use_eager(config)
     declare_beside(folder, config)
+    if scaling is not None:
+        _scale(config, scaling)
     return config
+
+
+def _scale(config: PretrainedConfig, scaling: RopeScaling) -> None:
+    """Raises `UnsupportedModel` if there are no rotary embeddings, or several, or transformers does not take these."""
+    text = config.get_text_config()
+    own, positions = getattr(text, "rope_parameters", None), getattr(text, "max_position_embeddings", None)
+    if not isinstance(own, dict) or "rope_theta" not in own or type(positions) is not int:
+        raise UnsupportedModel(
+            f"{config.model_type}: --rope-scaling is for models with one rotary embedding, and its config has "
+            f"{'several' if own else 'none'}"
+        )
+    kept = {key: own[key] for key in ("rope_theta", "partial_rotary_factor") if key in own}
+    text.rope_parameters = {**kept, **scaling.settings}
+    if scaling.kind == "yarn":
+        text.rope_parameters.setdefault("original_max_position_embeddings", positions)
+    text.max_position_embeddings = scaling.context(positions)
 
 
 def _unknown(file: Path, name: object, config: Mapping[str, Any]) -> UnsupportedModel:

@@ -19,6 +19,7 @@ from faasmoe.model.checkpoint.gguf_link import linked_files
 from faasmoe.model.checkpoint.index import Checkpoint
 from faasmoe.model.checkpoint.source import ModelSource
 from faasmoe.model.config.facts import check_context, check_types
+from faasmoe.model.config.rope import RopeScaling
 from faasmoe.model.tensors import NAME_OF
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.model.weights.blocks import Block, check_block_size, cut
@@ -74,18 +75,23 @@ class ModelPlan:
 
 
 def make_plan(
-    source: ModelSource, block_size: int | None = None, dtype: str = "auto", quantize: str | None = None
+    source: ModelSource,
+    block_size: int | None = None,
+    dtype: str = "auto",
+    quantize: str | None = None,
+    rope_scaling: str | None = None,
 ) -> ModelPlan:
     """Check the model and cut it into blocks.
 
-    With `quantize` its large matrices are converted to that format, and all other weights are in bfloat16. Raises
+    With `quantize` its large matrices are converted to that format, and all other weights are in bfloat16.
+    `rope_scaling` is the content of `--rope-scaling`. Raises
     `UserError` if its files are damaged, it cannot be served, or an option is out of range. No weight is read here:
     `DenseModel.load` checks that they are finite and that a token can be run with them.
     """
     check_types(dtype, quantize)
     check_folder(source.folder)
     CheckpointFiles.of(source.folder)  # from here on transformers may open them
-    config = read_config(source.folder)
+    config = read_config(source.folder, None if rope_scaling is None else RopeScaling.parse(rope_scaling))
     architecture, tokenizer, checkpoint = _opened(source.folder, config)
     size = check_block_size(block_size, architecture)
     layout = read_layout(architecture, checkpoint)

@@ -104,7 +104,7 @@ def _load(start: Start) -> tuple[LoadedModel, CheckpointFiles]:
 
     keep_imported()
     done("torch and transformers are imported")
-    plan = make_plan(source, config.block_size, config.dtype, config.quantize)
+    plan = make_plan(source, config.block_size, config.dtype, config.quantize, config.rope_scaling)
     requests = config.engine.max_sequences + config.engine.max_waiting
     find(start.platform).check_demand(demand(plan, start.orchestrators, requests))
     context_length(plan, config.max_model_len)  # refuses what is more than the model's

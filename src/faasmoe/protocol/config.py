@@ -55,6 +55,7 @@ class ServingConfig:
     block_size: int | None = None  # None: the default
     dtype: str = "auto"
     quantize: str | None = None
+    rope_scaling: str | None = None  # JSON
     max_model_len: int | None = None  # None: the model's context, or what the KV cache holds
     engine: EngineOptions = field(default_factory=EngineOptions)
 

@@ -128,6 +128,7 @@ def _config(model: str | None, serving: ServingParameters, engine: EngineOptions
         block_size=serving.block_size,
         dtype=serving.dtype,
         quantize=serving.quantize,
+        rope_scaling=serving.rope_scaling,
         max_model_len=serving.max_model_len,
         engine=engine,
     )

@@ -15,6 +15,7 @@ from faasmoe.errors import OptionError, UserError
 from faasmoe.experts.formats import conversions
 from faasmoe.model.checkpoint.folder import config_file
 from faasmoe.model.checkpoint.json_file import read_json
+from faasmoe.model.config.rope import RopeScaling
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -33,7 +34,7 @@ class ConfigFacts:
     context: int | None = None  # tokens of a sequence
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> ConfigFacts:
+    def of(cls, config: Mapping[str, Any], scaling: RopeScaling | None = None) -> ConfigFacts:
         """The facts in the content of a config."""
         part = config.get("text_config")
         text = part if isinstance(part, Mapping) else config
@@ -41,13 +42,18 @@ class ConfigFacts:
         positions = text.get("max_position_embeddings")
         if type(positions) is not int or positions < 1:
             return cls(experts)
+        if scaling is not None:
+            return cls(experts, scaling.context(positions))
         return cls(experts, context_of(positions, text.get("rope_parameters") or text.get("rope_scaling")))
 
     @classmethod
-    def read(cls, folder: Path) -> ConfigFacts:
-        """The facts in a checkpoint's config.json; none if it cannot be read, which `read_config` reports."""
+    def read(cls, folder: Path, scaling: RopeScaling | None = None) -> ConfigFacts:
+        """The facts in a checkpoint's config.json; none if it cannot be read, which `read_config` reports.
+
+        With `scaling` the context is what that makes of it.
+        """
         try:
-            return cls.of(read_json(config_file(folder), LARGEST_CONFIG))
+            return cls.of(read_json(config_file(folder), LARGEST_CONFIG), scaling)
         except UserError:
             return cls()
 
