@@ -16,10 +16,10 @@ from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
 from faasmoe.experts.formats.registry import DENSE, by_name, format_of
 from faasmoe.model.architecture import Architecture, ExpertsModule
 from faasmoe.model.checkpoint.index import Checkpoint
-from faasmoe.model.weights import quantised_cache
 from faasmoe.model.weights.layout import Layout, locate_experts
 from faasmoe.model.weights.quantised import QuantisedCopy
 from faasmoe.model.weights.quantised_file import PackedMatrix, QuantisedFile, SourceMatrix
+from faasmoe.util.folders import copy_cache
 from faasmoe.util.folders.user_cache import user_cache
 
 _FORMAT = 3  # of the copy; another one makes another copy
@@ -111,11 +111,9 @@ def _packed(architecture: Architecture, module: ExpertsModule, experts: Sequence
     return kinds == {True}
 
 
-def _place(
-    name: str, format: WeightFormat, checkpoint: Checkpoint
-) -> tuple[tuple[quantised_cache.State, ...], Path]:
+def _place(name: str, format: WeightFormat, checkpoint: Checkpoint) -> tuple[tuple[copy_cache.State, ...], Path]:
     """The states of a checkpoint's files, and the folder for its copy in `format`."""
-    sources = tuple(map(quantised_cache.state, sorted({file.resolve() for file in checkpoint.files})))
+    sources = tuple(map(copy_cache.state, sorted({file.resolve() for file in checkpoint.files})))
     return sources, user_cache() / format.name / f"{name.replace('/', '--')}-{_identity(sources)}"
 
 
@@ -186,6 +184,6 @@ def _check_sizes(architecture: str, expert: ExpertLocations, module: ExpertsModu
             )
 
 
-def _identity(sources: Sequence[quantised_cache.State]) -> str:
+def _identity(sources: Sequence[copy_cache.State]) -> str:
     """A digest of the states of a checkpoint's files: another one if any of them is replaced or written to."""
     return hashlib.sha256(json.dumps([_FORMAT, sources]).encode()).hexdigest()[:16]

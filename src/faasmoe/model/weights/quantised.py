@@ -25,8 +25,8 @@ from faasmoe.errors import OptionError, brief
 from faasmoe.experts.artifact import ExpertLocations
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats.base import MatrixLocation, WeightFormat
-from faasmoe.model.weights import quantised_cache
 from faasmoe.model.weights.quantised_file import Advance, QuantisedFile
+from faasmoe.util.folders import copy_cache
 from faasmoe.util.folders.user_cache import CACHE
 from faasmoe.util.machine import cores
 
@@ -42,7 +42,7 @@ class QuantisedCopy:
     format: WeightFormat
     cause: str  # of the copy, in errors: an option, or the format of the checkpoint
     folder: Path
-    sources: tuple[quantised_cache.State, ...]  # the checkpoint's files
+    sources: tuple[copy_cache.State, ...]  # the checkpoint's files
     files: tuple[QuantisedFile, ...]
     linears: dict[str, MatrixLocation]  # modules of the dense part
     experts: dict[str, tuple[ExpertLocations, ...]]  # experts modules to their experts, with matrices [out, in]
@@ -68,9 +68,9 @@ class QuantisedCopy:
         if not self.missing:
             return
         try:
-            quantised_cache.sweep(self.folder.parent)
-            quantised_cache.create(self.folder, self.sources, [file.path.name for file in self.files])
-            with quantised_cache.use(self.folder), _locked(self.folder):
+            copy_cache.sweep(self.folder.parent)
+            copy_cache.create(self.folder, self.sources, [file.path.name for file in self.files])
+            with copy_cache.use(self.folder), _locked(self.folder):
                 self._write(advance)
         except OSError as error:
             raise OptionError(
@@ -89,7 +89,7 @@ class QuantisedCopy:
 
     def use(self) -> IO[bytes]:
         """A stream that keeps the copy, which must have been made, from being removed while it is open."""
-        return quantised_cache.use(self.folder)
+        return copy_cache.use(self.folder)
 
     def _write(self, advance: Advance | None) -> None:
         files = [file for file in self.files if not file.there]  # another process may have written some meanwhile
@@ -109,7 +109,7 @@ class QuantisedCopy:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Alone in `folder` among processes. The kernel frees the lock of one that dies."""
-    fd = os.open(folder / quantised_cache.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder / copy_cache.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

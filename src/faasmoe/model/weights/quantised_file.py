@@ -19,7 +19,7 @@ from faasmoe.experts.dtypes import BY_NAME
 from faasmoe.experts.formats.base import MatrixLocation, QuantisedMatrix, WeightFormat
 from faasmoe.experts.formats.registry import format_of
 from faasmoe.experts.mapping import TensorLocation, map_array
-from faasmoe.model.weights.quantised_cache import PARTIAL
+from faasmoe.util.folders.copy_cache import PARTIAL
 
 _ALIGNMENT = 64  # bytes, of where the data of a file begins
 _PIECE = 4 << 20  # weights that are in memory at once

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faasmoe.errors import OptionError
-from faasmoe.model.weights import quantised_cache
 from faasmoe.platforms.local.protocol.messages import SOCKET
+from faasmoe.util.folders import copy_cache
 from faasmoe.util.folders.own_folders import contents, folders, is_same, open_own
 from faasmoe.util.folders.run_folder import RunFolder, live, sweep
 
@@ -110,7 +110,7 @@ def test_foreign_things_stay_as_they_are(base: Path, things: Things, private: bo
         with suppress(OptionError), RunFolder():
             live()
             sweep()
-        quantised_cache.sweep(cache / "int8")
+        copy_cache.sweep(cache / "int8")
         after = seen(Path(root))
         lost = {path: what for path, what in before.items() if after.get(path) != what}
         assert all(Path(path) == ours or ours in Path(path).parents for path in lost)

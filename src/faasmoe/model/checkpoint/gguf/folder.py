@@ -20,7 +20,7 @@ from faasmoe.errors import CheckpointError, OptionError, brief
 from faasmoe.model.checkpoint.child_process import run_apart
 from faasmoe.model.checkpoint.gguf_link import LINK, write_link
 from faasmoe.model.checkpoint.json_file import quoted
-from faasmoe.model.weights import quantised_cache
+from faasmoe.util.folders import copy_cache
 from faasmoe.util.folders.user_cache import CACHE, user_cache
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -39,7 +39,7 @@ def folder_of(file: Path) -> tuple[str, Path]:
     """
     name, shards = shards_of(file)
     try:
-        sources = [quantised_cache.state(shard.resolve()) for shard in shards]
+        sources = [copy_cache.state(shard.resolve()) for shard in shards]
     except OSError as error:
         raise CheckpointError(f"cannot read {error.filename}: {error.strerror}") from error
     folder = user_cache() / "gguf" / f"{name}-{_identity(sources)}"
@@ -72,20 +72,20 @@ def shards_of(file: Path) -> tuple[str, list[Path]]:
     return parts["stem"], shards
 
 
-def _identity(sources: Sequence[quantised_cache.State]) -> str:
+def _identity(sources: Sequence[copy_cache.State]) -> str:
     """Another one if a file, or the program that reads its metadata, is another."""
     return hashlib.sha256(json.dumps([faasmoe.__version__, sources]).encode()).hexdigest()[:16]
 
 
-def _make(folder: Path, shards: Sequence[Path], sources: Sequence[quantised_cache.State]) -> None:
+def _make(folder: Path, shards: Sequence[Path], sources: Sequence[copy_cache.State]) -> None:
     """Config comes last, so that a folder with a config is whole. Raises `OSError` and what `describe` does."""
-    quantised_cache.sweep(folder.parent)
+    copy_cache.sweep(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="new-", dir=folder.parent) as name:
         draft = Path(name)
         what = f"whether the metadata of {quoted(str(shards[0]))} can be served"
         run_apart(_DESCRIBE, [str(shards[0]), str(draft)], what)
         write_link(draft, [shard.resolve() for shard in shards])
-        quantised_cache.create(folder, sources, _FILES)
+        copy_cache.create(folder, sources, _FILES)
         for made in sorted(draft.iterdir(), key=lambda made: made.name == CONFIG):
             made.replace(folder / made.name)

@@ -1,4 +1,4 @@
-"""The cache of converted weights: copies are removed when their checkpoints are gone or have changed.
+"""The cache of what is made of checkpoints, such as converted weights. It goes when they are gone or have changed.
 
 A copy is a folder with a manifest, which names the files of the checkpoint and those of the copy. The folder gets its
 name when the manifest is in it; a folder without one is no copy and is never removed. Only the files of a copy that its

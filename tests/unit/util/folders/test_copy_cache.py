@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.model.weights import quantised_cache
+from faasmoe.util.folders import copy_cache
 
 FILE = "dense.safetensors"
 
 
 def made(folder: Path, source: Path) -> Path:
-    quantised_cache.create(folder, [quantised_cache.state(source)], [FILE])
+    copy_cache.create(folder, [copy_cache.state(source)], [FILE])
     (folder / FILE).write_bytes(b"weights")
     return folder
 
@@ -28,9 +28,9 @@ def source(tmp_path: Path) -> Path:
 
 def test_a_copy_stays_as_long_as_its_checkpoint(tmp_path: Path, source: Path) -> None:
     copy = made(tmp_path / "int8" / "one", source)
-    quantised_cache.sweep(tmp_path / "int8")
+    copy_cache.sweep(tmp_path / "int8")
     assert copy.exists()
-    quantised_cache.create(copy, [quantised_cache.state(source)], [FILE])  # again is fine
+    copy_cache.create(copy, [copy_cache.state(source)], [FILE])  # again is fine
     assert (copy / FILE).read_bytes() == b"weights"
     assert [path.name for path in (tmp_path / "int8").iterdir()] == ["one"]
 
@@ -41,7 +41,7 @@ def test_others_go_and_the_log_says_so(
 ) -> None:
     copy = made(tmp_path / "int8" / "one", source)
     (copy / "dense.partial").touch()
-    (copy / quantised_cache.LOCK).touch()
+    (copy / copy_cache.LOCK).touch()
     if how == "gone":
         source.unlink()
     elif how == "folder gone":
@@ -51,7 +51,7 @@ def test_others_go_and_the_log_says_so(
     other = tmp_path / "int8" / "of somebody else"
     other.mkdir()
     with caplog.at_level(logging.INFO, "faasmoe"):
-        quantised_cache.sweep(tmp_path / "int8")
+        copy_cache.sweep(tmp_path / "int8")
     assert [path.name for path in (tmp_path / "int8").iterdir()] == [other.name]
     assert f"removing {copy}, 0.00 GB: its checkpoint is gone or has changed" in caplog.text
 
@@ -64,7 +64,7 @@ def test_a_folder_whose_manifest_is_not_ours_stays(tmp_path: Path, source: Path,
     copy = made(tmp_path / "int8" / "one", source)
     source.unlink()
     (copy / "copy.json").write_text(manifest)
-    quantised_cache.sweep(tmp_path / "int8")
+    copy_cache.sweep(tmp_path / "int8")
     assert (copy / FILE).exists()
 
 
@@ -76,7 +76,7 @@ def test_only_files_of_the_copy_are_removed(tmp_path: Path, source: Path) -> Non
     (outside / "copy.json").write_text(json.dumps(manifest))
     (copy / "notes").write_text("somebody's")
     source.unlink()
-    quantised_cache.sweep(tmp_path / "int8")
+    copy_cache.sweep(tmp_path / "int8")
     assert [path.name for path in copy.iterdir()] == ["notes"]
     assert (outside / FILE).exists()
 
@@ -85,7 +85,7 @@ def test_the_place_of_a_copy_is_not_taken_from_somebody(tmp_path: Path, source: 
     folder = tmp_path / "int8" / "one"
     folder.mkdir(parents=True)
     with pytest.raises(FileExistsError, match="no copy that FaaSMoE has made, move it away"):
-        quantised_cache.create(folder, [quantised_cache.state(source)], [FILE])
+        copy_cache.create(folder, [copy_cache.state(source)], [FILE])
     assert list(folder.iterdir()) == []
 
 
@@ -100,7 +100,7 @@ def test_who_loses_a_race_uses_what_the_other_has_made(
         return draft.rename(target)
 
     monkeypatch.setattr(Path, "rename", slower)
-    quantised_cache.create(copy, [quantised_cache.state(source)], [FILE])
+    copy_cache.create(copy, [copy_cache.state(source)], [FILE])
     assert (copy / FILE).exists()
     assert [path.name for path in copy.parent.iterdir()] == ["one"]
 
@@ -108,8 +108,8 @@ def test_who_loses_a_race_uses_what_the_other_has_made(
 def test_what_is_used_stays_until_it_is_not(tmp_path: Path, source: Path) -> None:
     copy = made(tmp_path / "int8" / "one", source)
     source.unlink()
-    with quantised_cache.use(copy), quantised_cache.use(copy):
-        quantised_cache.sweep(tmp_path / "int8")
+    with copy_cache.use(copy), copy_cache.use(copy):
+        copy_cache.sweep(tmp_path / "int8")
         assert (copy / "dense.safetensors").exists()
-    quantised_cache.sweep(tmp_path / "int8")
+    copy_cache.sweep(tmp_path / "int8")
     assert not copy.exists()
