@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType
 from safetensors.torch import load_file, save_file
 
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE
+from tests.gguf_files import save_model, write_gguf
 from tests.tiny import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -134,11 +136,29 @@ def test_a_revision_is_served_under_the_model_s_name(hub: str, asked: list[str],
     shown = run(tmp_path, hub, *INSPECT, "org/tiny@v1.2", "--json")
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["model"] == "org/tiny"
-    assert asked[0] == "/api/models/org/tiny/revision/v1.2"
-    assert all(COMMIT in path or "v1.2" in path for path in asked)
+    paths = [path for path in asked if "/org/tiny" in path]
+    assert paths[0] == "/api/models/org/tiny/revision/v1.2"
+    assert all(COMMIT in path or "v1.2" in path for path in paths)
     bad = run(tmp_path, hub, *INSPECT, "org/tiny@")
     assert bad.returncode == 2
     assert bad.stderr.strip() == "error: org/tiny@ names no revision after @; leave it out for the main branch"
+
+
+def test_a_gguf_file_alone_is_fetched(hub: str, repository: Path, fetched: list[str], tmp_path: Path) -> None:
+    model = save_model("olmoe", tmp_path / "saved")
+    for name in ("Tiny-F16.gguf", "Tiny-F32.gguf"):
+        write_gguf(model, repository / name, lambda _, kind=name[5:8]: GGMLQuantizationType[kind])
+    shown = run(
+        tmp_path, hub, *INSPECT, "org/tiny@v1:Tiny-F16.gguf", "--json", FAASMOE_CACHE=str(tmp_path / "own")
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["model"] == "Tiny-F16"
+    assert fetched == ["Tiny-F16.gguf"]
+    bad = run(tmp_path, hub, *INSPECT, "org/tiny:Tiny-Q4_K_M.gguf")
+    assert bad.returncode == 2
+    assert bad.stderr.strip() == (
+        "error: org/tiny holds no file Tiny-Q4_K_M.gguf; its GGUF files are Tiny-F16.gguf, Tiny-F32.gguf"
+    )
 
 
 def test_only_the_shards_that_will_be_loaded_are_fetched(

@@ -25,8 +25,8 @@ def inspect(
     block_size: BlockSize = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
-    rope_scaling: RopeScalingOption = None,
     as_json: Json = False,
+    rope_scaling: RopeScalingOption = None,
 ) -> None:
     """Show what a model is made of, and what it takes to serve it.
 

@@ -48,8 +48,9 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 
 def widened_tensor(matrix: Matrix, dtype: torch.dtype) -> Tensor:
     """The numbers of a loaded weight of any format in `dtype`, a few rows at a time."""
-    if (format := format_of(matrix)) is DENSE:
-        return as_tensor(format.arrays(matrix)[0]).to(dtype)
+    format = format_of(matrix)
+    if format.name == DENSE.name:
+        return as_tensor(*format.arrays(matrix)).to(dtype)
     outs, ins = matrix.shape
     found = torch.empty(outs, ins, dtype=dtype)
     at_once = max(1, _PIECE // ins)

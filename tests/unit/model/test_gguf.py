@@ -14,7 +14,7 @@ from gguf import GGMLQuantizationType as Type
 
 from faasmoe.errors import CheckpointError, OptionError, UnsupportedModel
 from faasmoe.model.checkpoint.gguf import folder
-from faasmoe.model.checkpoint.gguf.describe import describe
+from faasmoe.model.checkpoint.gguf.folder_process import describe
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import ModelPlan, make_plan
 from tests.gguf_files import KINDS, Choose, save_model, write_gguf

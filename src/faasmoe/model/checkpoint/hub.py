@@ -18,7 +18,8 @@ from faasmoe.errors import CheckpointError, UserError, brief
 from faasmoe.model.checkpoint.child_process import run_apart
 from faasmoe.model.checkpoint.files import BESIDE_WEIGHTS
 from faasmoe.model.checkpoint.folder import CONFIG_FILE, check_folder, no_config, no_weights
-from faasmoe.model.checkpoint.json_file import read_json
+from faasmoe.model.checkpoint.gguf.folder import SHARD
+from faasmoe.model.checkpoint.json_file import quoted, read_json
 from faasmoe.model.checkpoint.weight_files import INDEX_FILE, INDEX_SUFFIX, SINGLE_FILE, explicit, read_index
 
 _IN_FOLDERS = "*/*"
@@ -50,6 +51,24 @@ def fetch(model: str, *, config_only: bool, revision: str | None = None) -> Path
             _snapshot(model, [escape(name) for name in names], folder.name)
     check_folder(folder)
     return folder
+
+
+def fetch_gguf(model: str, file: str, *, revision: str | None = None) -> Path:
+    """The GGUF file of the hub's `model` in the local cache, with the others if it is the first of several.
+
+    Raises `CheckpointError` if there is no such file, or it cannot be fetched.
+    """
+    with _explained(model):
+        wanted = [escape(file)]
+        if (parts := SHARD.fullmatch(file)) is not None:
+            wanted = [f"{escape(parts['stem'])}-?????-of-{parts['count']}.gguf"]
+        found = _snapshot(model, wanted, revision) / file
+        if not found.is_file():
+            there = [name for name in _names(model, revision) if name.endswith(".gguf")]
+            raise CheckpointError(
+                f"{model} holds no file {quoted(file)}; its GGUF files are {', '.join(there) or 'none'}"
+            )
+    return found
 
 
 def _snapshot(model: str, patterns: Sequence[str], revision: str | None = None) -> Path:

@@ -32,7 +32,8 @@ def is_hub_id(model: str | None) -> bool:
 def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
     """Find `model`: None for the demo, else a folder or a GGUF file, else a hub id, which is downloaded, or its config.
 
-    A hub id may be `ORGANISATION/NAME@REVISION`; the model is served as ORGANISATION/NAME.
+    A hub id may be `ORGANISATION/NAME@REVISION`; the model is served as ORGANISATION/NAME. A GGUF file on the hub is
+    `ORGANISATION/NAME:FILE`, or with the revision before the colon, and is served under the file's name.
 
     Raises `CheckpointError` if there is nothing of that name, it is no checkpoint, or the hub cannot be reached,
     `UnsupportedModel` if it is of another kind or format, or a config on the hub that cannot be served.
@@ -51,11 +52,18 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
         raise CheckpointError(f"{model} is an address; give the hub id: {_hub_id(model)}")
     if not is_hub_id(model):
         raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
-    from faasmoe.model.checkpoint.hub import fetch  # noqa: PLC0415 - the hub's client is heavy, and folders need none of it
+    return _from_hub(model, config_only)
 
-    name, at, revision = model.partition("@")
+
+def _from_hub(model: str, config_only: bool) -> ModelSource:
+    from faasmoe.model.checkpoint.hub import fetch, fetch_gguf  # noqa: PLC0415 - the hub's client is heavy, and folders need none of it
+
+    name, file_follows, file = model.partition(":")
+    name, at, revision = name.partition("@")
     if at and not revision:
         raise CheckpointError(f"{model} names no revision after @; leave it out for the main branch")
+    if file_follows:
+        return ModelSource(*folder_of(fetch_gguf(name, file, revision=revision or None)))
     return ModelSource(name, fetch(name, config_only=config_only, revision=revision or None))
 
 

@@ -115,9 +115,9 @@ class _Reading:
 
     def _check(self, head: int) -> None:
         """Refuse what is left: it may change what the model computes."""
-        known = {
+        known: dict[str, set[int]] = {
             "attention.value_length": {head},
-            "attention.causal": {True},
+            "attention.causal": {1},
             "expert_gating_func": {self._architecture.gating},
             "expert_shared_count": {0},
             "expert_group_count": {0, 1},

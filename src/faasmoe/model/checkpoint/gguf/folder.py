@@ -2,7 +2,7 @@
 
 All that reads a checkpoint's config and tokenizer reads them from a folder. That of a GGUF file is in the user's cache,
 named after the file and its state, and is made once; weights stay where they are. Without torch: config and tokenizer
-are made in another process (`describe`).
+are made in another process (`folder_process`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 # of a tokenizer, as transformers writes them
 _FILES = (CONFIG, GENERATION, LINK, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
           "added_tokens.json", "chat_template.jinja")  # fmt: skip
-_DESCRIBE = "faasmoe.model.checkpoint.gguf.describe"
-_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_PROCESS = "faasmoe.model.checkpoint.gguf.folder_process"
+SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 def folder_of(file: Path) -> tuple[str, Path]:
@@ -59,7 +59,7 @@ def shards_of(file: Path) -> tuple[str, list[Path]]:
 
     Raises `CheckpointError` if it is another one, or one is missing.
     """
-    parts = _SHARD.fullmatch(file.name)
+    parts = SHARD.fullmatch(file.name)
     if parts is None:
         return file.stem, [file]
     count = int(parts["count"])
@@ -78,13 +78,13 @@ def _identity(sources: Sequence[copy_cache.State]) -> str:
 
 
 def _make(folder: Path, shards: Sequence[Path], sources: Sequence[copy_cache.State]) -> None:
-    """Config comes last, so that a folder with a config is whole. Raises `OSError` and what `describe` does."""
+    """Config comes last, so that a folder with a config is whole. Raises `OSError` and what `folder_process` does."""
     copy_cache.sweep(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="new-", dir=folder.parent) as name:
         draft = Path(name)
         what = f"whether the metadata of {quoted(str(shards[0]))} can be served"
-        run_apart(_DESCRIBE, [str(shards[0]), str(draft)], what)
+        run_apart(_PROCESS, [str(shards[0]), str(draft)], what)
         write_link(draft, [shard.resolve() for shard in shards])
         copy_cache.create(folder, sources, _FILES)
         for made in sorted(draft.iterdir(), key=lambda made: made.name == CONFIG):
