@@ -68,6 +68,18 @@ SEAMS = (
         test="unit/model/adapter/test_torch_build.py::test_the_installed_build_is_the_one_that_torch_says",
     ),
     Seam(
+        where="model.adapter.gguf_tokenizers:convert_gguf_tokenizer",
+        touches=(
+            "transformers.integrations.gguf.gguf_tokenizer_mapping.GGUF_PRE_TOKENIZER_SPLITS",
+            "transformers.integrations.gguf.gguf_tokenizer_mapping.GGUF_TOKENIZER_MAPPING",
+            "transformers.integrations.gguf.gguf_tokenizer_mapping.convert_gguf_tokenizer",
+        ),
+        relies_on="`convert_gguf_tokenizer(architecture, values)` makes a tokenizer of a GGUF file's metadata, by the "
+        "names of the one table, and splits texts as the other says.",
+        since="transformers 5.23",
+        test="unit/model/checkpoint/gguf/test_tokenizer.py::test_bytes_are_merged_and_control_tokens_found",
+    ),
+    Seam(
         where="model.adapter.byte_alphabet:bytes_to_unicode",
         touches=("transformers.convert_slow_tokenizer.bytes_to_unicode",),
         relies_on="The letters in which byte-level tokenizers spell bytes.",

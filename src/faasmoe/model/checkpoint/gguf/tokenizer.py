@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
-from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+
+from faasmoe.errors import CheckpointError, UnsupportedModel, brief
+from faasmoe.model.adapter.gguf_tokenizers import (
     GGUF_PRE_TOKENIZER_SPLITS,
     GGUF_TOKENIZER_MAPPING,
     convert_gguf_tokenizer,
 )
-
-from faasmoe.errors import CheckpointError, UnsupportedModel, brief
 from faasmoe.model.checkpoint.gguf.header import GgufHeader
 from faasmoe.model.checkpoint.json_file import quoted
 
