@@ -156,7 +156,7 @@ def test_a_gguf_file_alone_is_fetched(hub: str, repository: Path, fetched: list[
     assert fetched == ["Tiny-F16.gguf"]
     bad = run(tmp_path, hub, *INSPECT, "org/tiny:Tiny-Q4_K_M.gguf")
     assert bad.returncode == 2
-    assert bad.stderr.strip() == (
+    assert bad.stderr.splitlines()[-1] == (
         "error: org/tiny holds no file Tiny-Q4_K_M.gguf; its GGUF files are Tiny-F16.gguf, Tiny-F32.gguf"
     )
 
