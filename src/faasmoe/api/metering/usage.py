@@ -16,7 +16,7 @@ MOST_AT_ONCE = 2  # queries of the ledger; more would only wait for each other
 MOST_WAITING = 32  # for their turn
 
 Day = Annotated[str | None, Query(description="A day in UTC, such as 2026-11-30.")]
-Grouping = Annotated[str | None, Query(description="day, model or key; without it, one sum.")]
+Grouping = Annotated[str | None, Query(description="day, model, key or user; without it, one sum.")]
 
 
 class UsageQueries:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 200  # of a table that is not shown on a terminal
 _ANYBODY = "(no tenant)"
+_NOBODY = {"key": "(idle)", "user": "(none)"}  # requests that name no user, and idle instances
 _COLUMNS = {  # of the table for people; CSV and JSON have all
     "requests": "requests",
     "failed": "failed",
@@ -45,7 +46,8 @@ def usage(
         str | None, typer.Option("--to", metavar="DAY", help="Last day, included. Default: today.")
     ] = None,
     by: Annotated[
-        Literal["day", "model", "key"] | None, typer.Option(help="Print a line for each day, model or key.")
+        Literal["day", "model", "key", "user"] | None,
+        typer.Option(help="Print a line for each day, model, key, or end user that requests name."),
     ] = None,
     prices: Prices = None,
     database: Database = None,
@@ -96,7 +98,7 @@ def _picture(
     for name in shown:
         table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
     for line in facts:
-        heads = [line["tenant"] or _ANYBODY, *([line[by] or "(idle)"] if by else [])]
+        heads = [line["tenant"] or _ANYBODY, *([line[by] or _NOBODY[by]] if by else [])]
         table.add_row(*heads, *(_cell(line[name]) for name in shown))
     if len(facts) != 1:
         table.add_row("all", *([""] if by else []), *(_cell(total[name]) for name in shown), style="bold")

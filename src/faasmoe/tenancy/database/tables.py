@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA = "0002"  # the newest migration
+SCHEMA = "0003"  # the newest migration
 
 metadata = MetaData()
 
@@ -53,6 +53,8 @@ requests = Table(
     Column("tenant", String(63), nullable=False),
     Column("key", String(31), nullable=False),
     Column("model", Text, nullable=False),
+    Column("user", Text, nullable=False, server_default=""),  # the tenant's own end user, in its words
+    Column("metadata", Text, nullable=False, server_default=""),  # JSON, in its words
     Column("ended", BigInteger, nullable=False),
     Column("outcome", String(31), nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
@@ -66,6 +68,7 @@ requests = Table(
     Column("cold_starts", Float, nullable=False),
     Column("orchestrator_cpu_seconds", Float, nullable=False),
     Index("requests_by_tenant", "tenant", "ended"),
+    Index("requests_by_user", "tenant", "user", "ended"),
     Index("requests_by_time", "ended"),
 )
 

@@ -46,6 +46,8 @@ class Record:
     tenant: str
     key: str
     model: str
+    user: str = ""  # the tenant's own end user, in its words; empty if it does not say
+    metadata: str = ""  # JSON, in the tenant's words; empty for none
     ended: float
     outcome: str  # "stop", "length", "cancelled" or "error"
     prompt_tokens: int

@@ -17,7 +17,7 @@ from faasmoe.tenancy.prices import Prices
 from faasmoe.tenancy.tenants import milliseconds
 from faasmoe.tenancy.totals import Totals
 
-By = Literal["day", "model", "key"]
+By = Literal["day", "model", "key", "user"]
 FAILED = "error"  # the outcome whose tokens are not charged
 _DAY = 86_400_000  # milliseconds
 _DAY_SECONDS = 86_400
@@ -50,10 +50,12 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The usage of one tenant, or of one day, model or key of it if the sums are grouped."""
+    """The usage of one tenant, or of one day, model, key or end user of it if the sums are grouped."""
 
     tenant: str  # "": whoever asked while there were no tenants
-    group: str | None  # None: all together. Of keys, "" for idle instances
+    group: (
+        str | None
+    )  # None: all together. Of keys and users, "" for idle instances; of users, also for nobody named
     totals: Totals
 
     def facts(self, prices: Prices | None, by: By | None) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def priced(totals: Totals, prices: Prices | None) -> dict[str, Any]:
 
 
 def usage(database: Database, period: Period, tenant: str | None = None, by: By | None = None) -> list[Line]:
-    """A line for each tenant, or for that one, and for each day, model or key if `by` says so, in that order.
+    """A line for each tenant, or for that one, and for each day, model, key or user if `by` says so, in that order.
 
     Raises `DatabaseError`.
     """
@@ -165,6 +167,7 @@ def _of_requests(by: By | None) -> Select[Any]:
         "day": columns.ended // _DAY,
         "model": columns.model,
         "key": columns.key,
+        "user": columns.user,
         None: literal(0),
     }
     return _grouped(columns.tenant, keys[by], sums)
@@ -177,6 +180,7 @@ def _of_idle(by: By | None) -> Select[Any]:
         "day": columns.ended // _DAY,
         "model": columns.model,
         "key": literal(""),
+        "user": literal(""),
         None: literal(0),
     }
     return _grouped(columns.tenant, keys[by], sums)

@@ -57,7 +57,7 @@ def test_what_people_see(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
     assert "good" in capsys.readouterr().out
     assert run(monkeypatch, "keys", "revoke", key.strip()) == 0
     assert run(monkeypatch, "database", "upgrade") == 0
-    assert "schema 0002, was 0002" in capsys.readouterr().out
+    assert "schema 0003, was 0003" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def test_an_older_database_knows_whether_it_had_tenants(
                     remove_tenant(database, "acme")
         with database.write() as connection:
             assert connection.execute(text("SELECT added FROM changes")).scalar_one() == changes.count("add")
-            connection.execute(text("ALTER TABLE changes DROP COLUMN added"))
+            connection.execute(text("DROP INDEX requests_by_user"))
+            for table, column in (("changes", "added"), ("requests", "user"), ("requests", "metadata")):
+                connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
             connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     with open_database(url) as database, database.read() as connection:
         assert connection.execute(text("SELECT added FROM changes")).scalar_one() == added

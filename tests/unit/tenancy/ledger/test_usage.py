@@ -113,6 +113,14 @@ def test_sums_by_day_model_and_key(filled: Database) -> None:
         check_by("tenant; DROP TABLE")
 
 
+def test_sums_by_end_user(filled: Database) -> None:
+    fill(filled, [record(8, "acme", 2, user="u1", metadata='{"team":"a"}'), record(9, "acme", 3, user="u1")])
+    lines = {line.group: line.totals for line in usage(filled, PERIOD, "acme", "user")}
+    assert lines["u1"].requests == 2
+    assert lines[""].requests == 4  # those that name none
+    assert lines[""].idle_gb_seconds == 4.0
+
+
 def test_what_it_costs(filled: Database) -> None:
     (line,) = usage(filled, PERIOD, "acme")
     millionths = 10 * 10 + 3 * 18 + 1 * 12 + 6 * 15
