@@ -59,7 +59,13 @@ class Generation:
             id=self._id, created=int(time.time()), model=model, prompt_tokens=sum(lengths), parsed=parsed
         )
         self._meter = RequestMeter(
-            meters, caller=caller, request_id=self._id, model=model, prompts=lengths, choices=parsed.choices
+            meters,
+            caller=caller,
+            request_id=self._id,
+            model=model,
+            prompts=lengths,
+            choices=parsed.choices,
+            end_user=parsed.end_user,
         )
 
     def _requests_of(self, parsed: ParsedRequest[Any]) -> list[GenerationRequest]:
@@ -164,7 +170,8 @@ class Generation:
                             await asyncio.sleep(0)
 
     def _usage(self) -> Usage:
-        return Usage(self._head.prompt_tokens, self._meter.completion_tokens)
+        meter = self._meter
+        return Usage(self._head.prompt_tokens, meter.completion_tokens, meter.cached_tokens)
 
 
 class EventStream(StreamingResponse):

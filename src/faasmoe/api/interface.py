@@ -37,6 +37,7 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0  # of those of the prompts, found in the prefix cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

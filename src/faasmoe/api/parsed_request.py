@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -15,6 +15,14 @@ Own = TypeVar("Own")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class EndUser:
+    """For whom a tenant asks, in the tenant's words: the ledger keeps it, and nothing else looks at it."""
+
+    name: str = ""  # empty: the tenant does not say
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRequest(Generic[Own]):
     """A request whose body has been parsed, checked and tokenized. Plain fields only: it travels between processes."""
@@ -25,6 +33,7 @@ class ParsedRequest(Generic[Own]):
     limited: bool = True  # the body states `max_tokens`
     stream: bool = False
     priority: int = 0  # within the tenant
+    end_user: EndUser = field(default_factory=EndUser)
     own: Own  # the API's own fields: what its responses need to know of the body
 
     def typed(self, own: type[T]) -> ParsedRequest[T]:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from faasmoe.errors import RequestError
 
-MAX_STOPS = 4  # as in OpenAI's API
+MAX_STOPS = 64  # OpenAI's API takes 4; clients of other servers send more
 MAX_STOP_LENGTH = 4096  # characters of each: the end of the text is compared with all beginnings of it
 RANGES: dict[str, tuple[float, float]] = {  # least and greatest value
     "temperature": (0, 2),

@@ -41,7 +41,7 @@ def test_refusals_say_when_to_come_again(stream: bool, error: Exception, status:
         ({"stop": ["a", "\udfff"]}, "stop", "half of a surrogate pair"),
         ({"model": "\ud800"}, "model", "half of a surrogate pair"),
         ({"\ud800": 1}, None, "body"),
-        ({"user": "u"}, "user", "user: this server does not honour this field; leave it out"),
+        ({"user": 5}, "user", "user: must be a string, not 5"),
         ({"suffix": "u"}, "suffix", "suffix: this server does not honour this; it takes only ''"),
         ({"temperature": float("nan")}, "temperature", "temperature: must be at most 2, not NaN"),
         ({"temperature": 2.5}, "temperature", "temperature: must be at most 2, not 2.5"),

@@ -20,7 +20,12 @@ def test_choices_come_prompt_by_prompt_with_seeds_of_their_own() -> None:
     assert [(c["index"], c["text"], c["finish_reason"]) for c in answer["choices"]] == [
         (i, "夜 🎈", "stop") for i in range(4)
     ]
-    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 20, "total_tokens": 23}
+    assert answer["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 20,
+        "total_tokens": 23,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     assert [bytes(request.prompt) for request in orchestrator.requests] == [b"a", b"a", b"bc", b"bc"]
     seeds = [request.params.seed for request in orchestrator.requests]
     assert seeds == [7, seeds[1], 7, seeds[1]]
@@ -42,6 +47,15 @@ def test_a_stream_is_whole_events_of_whole_characters(include_usage: bool) -> No
     if usage:
         assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 10)
     assert all(("usage" in chunk) == include_usage for chunk in chunks)
+
+
+def test_every_chunk_has_the_usage_so_far_if_asked() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    pieces = [Piece("a", 2, cached_tokens=1), Piece("b", 5, "stop", cached_tokens=1)]
+    *chunks, last, _ = events(post(Orchestrator(pieces), {**BODY, "stream": True, "stream_options": options}))
+    assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [2, 5]
+    assert last["usage"] == chunks[-1]["usage"]
+    assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
 
 
 def test_each_answer_of_a_chat_begins_with_its_role() -> None:

@@ -8,7 +8,7 @@ from faasmoe.errors import MessageError
 from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.messages import Done, pack, read_answer
 
-OWN = ResponseFields(include_usage=True, service_tier="flex")
+OWN = ResponseFields(stream_usage="last", service_tier="flex")
 
 
 def parsed(own: object) -> ParsedRequest[object]:
@@ -25,7 +25,7 @@ def test_an_api_may_have_no_own_fields() -> None:
     assert parsed(None).typed(type(None)) == parsed(None)
 
 
-@pytest.mark.parametrize("own", [None, {"include_usage": True}, {"include_usage": 5, "service_tier": None}])
+@pytest.mark.parametrize("own", [None, {"stream_usage": "last"}, {"stream_usage": 5, "service_tier": None}])
 def test_other_fields_are_a_damaged_message(own: object) -> None:
     with pytest.raises(MessageError, match="ResponseFields"):
         parsed(own).typed(ResponseFields)

@@ -86,7 +86,7 @@ def test_all_that_a_body_asks_for_is_told() -> None:
         choices=2,
         stream=True,
         priority=-1,
-        own=ResponseFields(include_usage=True, service_tier="flex"),
+        own=ResponseFields(stream_usage="last", service_tier="flex"),
     )
 
 

@@ -35,7 +35,7 @@ _WORDS = {  # by pydantic's name of an error; `given` describes the value, `text
     "missing": "must be given",
     "value_error": "{error}",
     "string_unicode": NO_CHARACTER,
-    "string_pattern_mismatch": "the name of a bias must be a token id in digits",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
     "extra_forbidden": "this server does not know or honour this field",
     "none_required": "this server does not honour this field; leave it out",
     "literal_error": "this server does not honour this; it takes only {expected}",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
+from typing import TypeVar
 
+from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import ServingError
 from faasmoe.fleet.stream import PieceStream
 from faasmoe.protocol.request import Piece, ResourceUsage
@@ -17,6 +20,7 @@ from faasmoe.tenancy.limits.lease import Lease, LeaseRequest
 from faasmoe.tenancy.service import TenancyService
 
 DURABLE_SECONDS = 1.0  # that a response waits for its record to be committed
+T = TypeVar("T")
 _FINAL_SECONDS = 30.0  # that a record waits for the usage of a cancelled request
 
 
@@ -54,6 +58,7 @@ class RequestMeter:
         model: str,
         prompts: Sequence[int],
         choices: int,
+        end_user: EndUser,
     ) -> None:
         """`prompts` are numbers of tokens."""
         self._meters = meters
@@ -63,9 +68,11 @@ class RequestMeter:
         self._model = model
         self._prompts = prompts
         self._choices = choices
+        self._end_user = end_user
         self._begun = time.monotonic()
         self._first: float | None = None  # seconds to the first piece
         self._tokens = [0] * (len(prompts) * choices)  # by response
+        self._cached = [0] * len(self._tokens)
         self._lease: Lease | None = None
         self._finals: Sequence[asyncio.Future[Piece | None]] = ()
         self._recorded: Future[bool] | None = None
@@ -99,6 +106,7 @@ class RequestMeter:
             self._first = time.monotonic() - self._begun
         new = piece.tokens - self._tokens[index]
         self._tokens[index] = piece.tokens
+        self._cached[index] = piece.cached_tokens
         if self._lease is not None:
             self._lease.generated(new)
         return new
@@ -107,6 +115,15 @@ class RequestMeter:
     def completion_tokens(self) -> int:
         """Tokens of all responses so far."""
         return sum(self._tokens)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompts that were in the prefix cache so far."""
+        return sum(self._of_firsts(self._cached))
+
+    def _of_firsts(self, responses: Sequence[T]) -> Sequence[T]:
+        """Those to each prompt's first choice: the others always find the prompt in the prefix cache."""
+        return responses[:: self._choices]
 
     async def settle(self) -> None:
         """Record the request, whose responses are complete, and wait for the commit for `DURABLE_SECONDS` at most."""
@@ -138,16 +155,17 @@ class RequestMeter:
         used = _total([last.used for last in lasts if last and last.used])
         tokens = [last.tokens if last else seen for last, seen in zip(lasts, self._tokens, strict=True)]
         began = self._first is not None or used.orchestrator_cpu_seconds > 0
-        firsts = lasts[:: self._choices]  # other responses to the same prompt always find it in the prefix cache
         record = Record(
             id=self._id,
             tenant=self._caller.name,
             key=self._caller.key_id,
             model=self._model,
+            user=self._end_user.name,
+            metadata=json.dumps(self._end_user.metadata) if self._end_user.metadata else "",
             ended=self._tenancy.calendar(),
             outcome=_outcome(lasts),
             prompt_tokens=sum(self._prompts) if began else 0,
-            cached_tokens=sum(first.cached_tokens for first in firsts if first),
+            cached_tokens=sum(first.cached_tokens for first in self._of_firsts(lasts) if first),
             completion_tokens=sum(tokens),
             first_token_seconds=self._first,
             seconds=time.monotonic() - self._begun,

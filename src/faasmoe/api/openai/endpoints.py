@@ -28,9 +28,9 @@ class Stream:
     def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
         self._head = _head(form.stream_object, head)
-        self._include_usage = head.parsed.own.include_usage
-        self._extra = {"usage": None} if self._include_usage else {}
-        self._seen: set[int] = set()
+        self._usage = head.parsed.own.stream_usage
+        self._prompt_tokens, self._choices = head.prompt_tokens, head.parsed.choices
+        self._seen: dict[int, Piece] = {}  # the last piece of each choice
 
     def begin(self) -> bytes:
         """No events."""
@@ -39,8 +39,8 @@ class Stream:
     def piece(self, index: int, piece: Piece) -> bytes:
         """One chunk."""
         delta = self._form.delta(index, piece, index not in self._seen)
-        self._seen.add(index)
-        return _event({**self._head, "choices": [delta], **self._extra})
+        self._seen[index] = piece
+        return _event({**self._head, "choices": [delta], **self._usage_so_far()})
 
     def keep_alive(self, awaited: str) -> bytes:
         """A comment: there is no event that OpenAI's clients skip."""
@@ -48,13 +48,22 @@ class Stream:
 
     def end(self, usage: Usage) -> bytes:
         """The chunk with the usage, if the body includes it, and `[DONE]`."""
-        if not self._include_usage:
+        if self._usage == "none":
             return _DONE
         return _event({**self._head, "choices": [], "usage": _usage(usage)}) + _DONE
 
     def error(self, error: ErrorInfo) -> bytes:
         """The error in the shape of error responses."""
         return _event(error_body(error))
+
+    def _usage_so_far(self) -> dict[str, Any]:
+        if self._usage == "none":
+            return {}
+        if self._usage == "last":
+            return {"usage": None}
+        tokens = sum(piece.tokens for piece in self._seen.values())
+        cached = sum(piece.cached_tokens for index, piece in self._seen.items() if index % self._choices == 0)
+        return {"usage": _usage(Usage(self._prompt_tokens, tokens, cached))}
 
 
 class Whole:
@@ -150,7 +159,8 @@ def _parsed(
         limited=limit is not None,
         stream=bool(body.stream),
         priority=body.priority,
-        own=ResponseFields(body.include_usage, body.tier),
+        end_user=body.end_user,
+        own=ResponseFields(body.stream_usage, body.tier),
     )
 
 
@@ -168,9 +178,14 @@ def _head(kind: str, head: Head[ResponseFields]) -> dict[str, Any]:
     return found if tier is None else {**found, "service_tier": tier}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> dict[str, Any]:
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
 
 
 def _event(body: dict[str, Any]) -> bytes:

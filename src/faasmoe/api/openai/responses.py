@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from faasmoe.api.openai import logprobs
 from faasmoe.api.parsed_request import EndpointName
 from faasmoe.protocol.request import Piece
+
+StreamUsage = Literal["none", "last", "each"]
+"""Chunks of a stream that have the usage: a last one without choices, or each one as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseFields:
     """Fields of a body that change nothing but its response."""
 
-    include_usage: bool  # a stream ends with a chunk that has the usage
+    stream_usage: StreamUsage
     service_tier: str | None  # repeated in responses; None if the client did not name one
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, model_validator
 
 from faasmoe.api.bodies.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, TEXTS, prompt_shape, text_or_list
+from faasmoe.api.openai.responses import StreamUsage
+from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import MAX_STOPS, RANGES, SamplingParams
 
@@ -20,6 +22,9 @@ MAX_PARTS = 4096  # of one message
 MAX_BIASES = 4096
 MAX_STOP = 1024  # characters of a stop string: so much text of a response is held back until it is certain
 MAX_NAME = 1024  # characters of a model's name
+MAX_USER = 256  # characters of the name of a tenant's own end user
+MAX_METADATA = 16  # entries, as in OpenAI's API
+MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
 
 _SAMPLED_AS_NAMED = (  # fields that `SamplingParams` has under the same names; null stands for the neutral value
     "temperature",
@@ -54,6 +59,14 @@ Stops = Annotated[
     text_or_list(f"a string or a list of up to {MAX_STOPS} strings"),
 ]
 Name = Annotated[Text, Field(max_length=MAX_NAME)]
+Speaker = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # spells no control token
+User = Annotated[Text, Field(max_length=MAX_USER)]
+Metadata = Annotated[
+    dict[
+        Annotated[Text, Field(max_length=MAX_METADATA_KEY)], Annotated[Text, Field(max_length=MAX_METADATA_VALUE)]
+    ],
+    Field(max_length=MAX_METADATA),
+]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
 # `api.bodies.structure` bounds their number, which depends on the model
 Ids = Annotated[list[int], Field(fail_fast=True)]
@@ -73,7 +86,6 @@ ServiceTier = Literal["auto", "default", "flex", "priority"]
 _PRIORITIES = {"flex": -1, "priority": 1}  # within the tenant; others are between them
 
 NoItems = Annotated[list[object], Field(max_length=0)]
-NoEntries = Annotated[dict[str, object], Field(max_length=0)]
 
 
 class Body(BaseModel):
@@ -86,6 +98,7 @@ class StreamOptions(Body):
     """Options of a stream."""
 
     include_usage: bool | None = False
+    continuous_usage_stats: bool | None = False  # vLLM's
     include_obfuscation: Literal[False] | None = None
 
 
@@ -95,7 +108,7 @@ class GenerationBody(Body):
     model: Name
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
     temperature: Annotated[float, _range("temperature")] | None = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
     seed: Integer | None = None
     stop: Stops | None = None
     presence_penalty: Annotated[float, _range("presence_penalty")] | None = 0.0
@@ -111,8 +124,13 @@ class GenerationBody(Body):
     repetition_penalty: Annotated[float, _range("repetition_penalty")] | None = 1.0
     ignore_eos: bool | None = False
 
-    # known to OpenAI's API and not served
-    user: None = None
+    # taken without changing the response
+    user: User | None = None
+    metadata: Metadata | None = None
+    safety_identifier: User | None = None
+    prompt_cache_key: Annotated[Text, Field(max_length=MAX_NAME)] | None = None  # prefixes are found without it
+    prompt_cache_retention: Literal["in-memory", "in_memory", "24h"] | None = None
+    store: bool | None = False  # nothing is stored
 
     @property
     def choices(self) -> int:
@@ -130,13 +148,23 @@ class GenerationBody(Body):
         return "default" if self.service_tier == "auto" else self.service_tier
 
     @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with a chunk for the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    def stream_usage(self) -> StreamUsage:
+        """Which chunks of a stream have the usage."""
+        options = self.stream_options or StreamOptions()
+        if options.continuous_usage_stats and options.include_usage:
+            return "each"
+        return "last" if options.include_usage else "none"
+
+    @property
+    def end_user(self) -> EndUser:
+        """For whom the tenant asks, as the ledger keeps it."""
+        return EndUser(self.user or self.safety_identifier or "", dict(self.metadata or {}))
 
     def sampling(self, max_tokens: int) -> SamplingParams:
         """The sampling parameters. Raises `RequestError` with the field if a value is out of range."""
         given = {name: getattr(self, name) for name in _SAMPLED_AS_NAMED if getattr(self, name) is not None}
+        if self.top_p == 0:  # no token but the likeliest
+            given |= {"top_p": 1.0, "temperature": 0.0}
         return SamplingParams(
             max_tokens,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
@@ -148,12 +176,6 @@ class GenerationBody(Body):
     def _extras(self) -> dict[str, Any]:
         """The fields of `SamplingParams` for what a response has besides the completion."""
         raise NotImplementedError
-
-    @model_validator(mode="after")
-    def _options_need_a_stream(self) -> Self:
-        if self.stream_options is not None and not self.stream:
-            raise RequestError("stream_options is for streams only: set stream as well", param="stream_options")
-        return self
 
 
 class CompletionBody(GenerationBody):
@@ -201,9 +223,9 @@ class Message(Body):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
+    name: Speaker | None = None
 
     # known to OpenAI's API and not served
-    name: None = None
     refusal: None = None
     annotations: NoItems | None = None
     audio: None = None
@@ -211,9 +233,10 @@ class Message(Body):
     function_call: None = None
 
     def plain(self) -> dict[str, str]:
-        """The role and the text, in the form of chat templates."""
+        """The role, the text and the name, in the form of chat templates."""
         content = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
-        return {"role": self.role, "content": content}
+        name = {} if self.name is None else {"name": self.name}
+        return {"role": self.role, "content": content, **name}
 
 
 class TextFormat(Body):
@@ -235,18 +258,13 @@ class ChatBody(GenerationBody):
     audio: None = None
     function_call: Literal["none"] | None = None
     functions: NoItems | None = None
-    metadata: NoEntries | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     moderation: None = None
     parallel_tool_calls: Literal[True] | None = None
     prediction: None = None
-    prompt_cache_key: None = None
     prompt_cache_options: None = None
-    prompt_cache_retention: None = None
     reasoning_effort: None = None
     response_format: TextFormat | None = None
-    safety_identifier: None = None
-    store: Literal[False] | None = False
     tool_choice: Literal["none"] | None = None
     tools: NoItems | None = None
     verbosity: Literal["medium"] | None = None

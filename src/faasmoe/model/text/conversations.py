@@ -41,7 +41,7 @@ class Conversations:
         if lost is not None:
             raise _left_out(lost, roles[lost])
         way = list(self._ways(roles))[number]
-        return [{"role": role, "content": _BETWEEN.join(messages[i]["content"] for i in its)} for role, its in way]
+        return [_joined(role, [messages[i] for i in its]) for role, its in way]
 
     def _ways(self, roles: Sequence[str]) -> Iterator[Way]:
         """The ways to try: roles as they are, developers as systems (as OpenAI does), neighbouring systems as one."""
@@ -72,6 +72,12 @@ class Conversations:
         except RequestError:
             return None
         return set(range(count)) - {int(number) for number in _WORDS.findall(rendered)}
+
+
+def _joined(role: str, messages: Sequence[dict[str, str]]) -> dict[str, str]:
+    """One message of one or several; a name is that of one."""
+    content = _BETWEEN.join(message["content"] for message in messages)
+    return {**(messages[0] if len(messages) == 1 else {}), "role": role, "content": content}
 
 
 def _apart(roles: Sequence[str]) -> Way:

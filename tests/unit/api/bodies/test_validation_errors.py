@@ -60,8 +60,8 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
 @pytest.mark.parametrize(
     ("kind", "body", "param", "message"),
     [
-        ("completions", {"stop": ["a"] * 5}, "stop", "stop: must have at most 4 items, not 5"),
-        ("completions", {"stop": 5}, "stop", "stop: must be a string or a list of up to 4 strings, not 5"),
+        ("completions", {"stop": ["a"] * 65}, "stop", "stop: must have at most 64 items, not 65"),
+        ("completions", {"stop": 5}, "stop", "stop: must be a string or a list of up to 64 strings, not 5"),
         ("completions", {"stop": ["a", 1]}, "stop", "stop.1: must be a string, not 1"),
         ("completions", {"stop": "a" * 1025}, "stop", "stop: must have at most 1024 characters, not 1025"),
         ("completions", {"stop": ["a" * 1025]}, "stop", "stop.0: must have at most 1024 characters, not 1025"),
@@ -80,7 +80,7 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
         ("completions", {"temperature": "hot"}, "temperature", "temperature: must be a number, not a string"),
         ("completions", {"temperature": 2.5}, "temperature", "temperature: must be at most 2, not 2.5"),
         ("completions", {"temperature": float("nan")}, "temperature", "temperature: must be at most 2, not NaN"),
-        ("completions", {"top_p": 0}, "top_p", "top_p: must be above 0, not 0"),
+        ("completions", {"top_p": -1}, "top_p", "top_p: must be at least 0, not -1"),
         ("completions", {"n": 129}, "n", "n: must be at most 128, not 129"),
         ("completions", {"n": True}, "n", "n: must be an integer, not true"),
         ("completions", {"stream": "yes"}, "stream", "stream: must be true or false, not a string"),
@@ -97,15 +97,15 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
             "completions",
             {"logit_bias": {"one": 1}},
             "logit_bias",
-            "logit_bias.one: the name of a bias must be a token id in digits",
+            "logit_bias.one: must match the pattern ^(0|[1-9][0-9]{0,9})$",
         ),
         ("completions", {"logit_bias": {"1": None}}, "logit_bias", "logit_bias.1: must be a number, not null"),
         ("completions", {"a-b": 1}, "a-b", "a-b: this server does not know or honour this field"),
         (
             "completions",
-            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            {"stream": True, "stream_options": {"usage_stats": True}},
             "stream_options",
-            "stream_options.continuous_usage_stats: this server does not know or honour this field",
+            "stream_options.usage_stats: this server does not know or honour this field",
         ),
         ("completions", {"stream_options": []}, "stream_options", "stream_options: must be an object, not a list"),
         (
@@ -157,7 +157,13 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
             "parallel_tool_calls: this server does not honour this; it takes only true",
         ),
         ("chat", {"tools": [{}]}, "tools", "tools: this server does not honour this; leave it out or empty"),
-        ("chat", {"user": "u"}, "user", "user: this server does not honour this field; leave it out"),
+        ("chat", {"audio": "u"}, "audio", "audio: this server does not honour this field; leave it out"),
+        (
+            "chat",
+            {"messages": [{**USER, "name": "a b"}]},
+            "messages",
+            "messages.0.name: must match the pattern ^[A-Za-z0-9_.-]{1,64}$",
+        ),
     ],
 )
 def test_the_real_cause_is_told(kind: EndpointName, body: dict[str, Any], param: str, message: str) -> None:

@@ -19,7 +19,8 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 from pydantic import BaseModel, ValidationError
 
-from faasmoe.api.openai.schema import ChatBody, CompletionBody, Message, StreamOptions, TextPart
+from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody, Message, StreamOptions, TextPart
+from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
 
@@ -53,7 +54,9 @@ def test_all_forms_of_prompts_are_taken(prompt: object) -> None:
         {"prompt": "half a \ud83c pair"},
         {"prompt": None},
         {"no_such_field": None},
-        {"user": "somebody"},
+        {"user": "u" * 257},
+        {"metadata": {"k": 1}},
+        {"metadata": {str(i): "v" for i in range(17)}},
         {"suffix": "end"},
         {"stream": True, "stream_options": {"include_usage": True, "more": 1}},
         {"stream": True, "stream_options": {"include_obfuscation": True}},
@@ -69,7 +72,6 @@ def test_what_is_not_honoured_is_refused(extra: dict) -> None:
     [
         ({"best_of": 2}, "best_of"),
         ({"best_of": 1, "n": 2}, "best_of"),
-        ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],
 )
 def test_fields_that_contradict_others_are_named(extra: dict, field: str) -> None:
@@ -185,30 +187,24 @@ def test_the_table_in_the_documents_is_complete() -> None:
             body.model_fields
         )
         for row in rows:
-            assert row.split("|")[2].strip() in {"honoured", "in part", "neutral only"}
+            assert row.split("|")[2].strip() in {"honoured", "in part", "neutral only", "taken"}
 
 
 ASKED_OF_CHATS = {
     "audio": [{"voice": "alloy", "format": "mp3"}, {}],
     "function_call": ["auto", {"name": "f"}],
     "functions": [[{"name": "f"}]],
-    "metadata": [{"a": "b"}],
     "modalities": [["text", "audio"], ["audio"], []],
     "moderation": [{"model": "omni-moderation-latest"}],
     "parallel_tool_calls": [False],
     "prediction": [{"type": "content", "content": "x"}],
-    "prompt_cache_key": ["k", ""],
     "prompt_cache_options": [{}],
-    "prompt_cache_retention": ["24h", "in_memory"],
     "reasoning_effort": ["low", "none"],
     "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "n"}}],
-    "safety_identifier": ["u"],
     "service_tier": ["scale", ""],
-    "store": [True],
     "stream_options": [{"include_usage": True, "include_obfuscation": True}, []],
     "tool_choice": ["auto", "required", {"type": "function", "function": {"name": "f"}}],
     "tools": [[{"type": "function", "function": {"name": "f"}}], [{}]],
-    "user": ["u", ""],
     "verbosity": ["low", "high"],
     "web_search_options": [{}],
 }
@@ -220,7 +216,7 @@ def test_what_is_neutral_only_is_refused_otherwise_by_name() -> None:
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row[1])}
     assert listed == {*ASKED_OF_CHATS, "suffix"} - {"service_tier", "stream_options"}
     bodies = [(ChatBody, CHAT, name, value) for name, values in ASKED_OF_CHATS.items() for value in values]
-    bodies += [(CompletionBody, PROMPT, name, "x") for name in ("suffix", "user")]
+    bodies += [(CompletionBody, PROMPT, name, "x") for name in ("suffix",)]
     for body, least, name, value in bodies:
         with pytest.raises(ValidationError) as caught:
             body.model_validate({**least, "stream": True, name: value})
@@ -249,6 +245,38 @@ def test_an_answer_can_be_sent_back() -> None:
     assert body.messages[0].plain() == {"role": "assistant", "content": "a"}
 
 
+@pytest.mark.parametrize(("least", "body"), [(PROMPT, CompletionBody), (CHAT, ChatBody)])
+def test_what_is_said_of_the_end_user_changes_no_sampling(least: dict, body: type[GenerationBody]) -> None:
+    about = {"user": "u1", "metadata": {"team": "a"}, "prompt_cache_key": "k", "store": True}
+    read = body.model_validate({**least, **about, "safety_identifier": "s"})
+    assert read.end_user == EndUser("u1", {"team": "a"})
+    assert read.sampling(3) == SamplingParams(3)
+    assert body.model_validate({**least, "safety_identifier": "s"}).end_user == EndUser("s", {})
+
+
+def test_no_probability_at_all_is_greedy() -> None:
+    body = CompletionBody.model_validate({**PROMPT, "top_p": 0, "temperature": 0.7})
+    assert body.sampling(3) == SamplingParams(3, temperature=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "usage"),
+    [
+        (None, "none"),
+        ({"include_usage": True}, "last"),
+        ({"include_usage": True, "continuous_usage_stats": True}, "each"),
+        ({"continuous_usage_stats": True}, "none"),
+    ],
+)
+def test_options_of_streams_may_come_without_a_stream(options: dict | None, usage: str) -> None:
+    assert ChatBody.model_validate({**CHAT, "stream_options": options}).stream_usage == usage
+
+
+def test_a_name_goes_to_the_template() -> None:
+    body = ChatBody.model_validate({**CHAT, "messages": [{"role": "user", "content": "x", "name": "me"}]})
+    assert body.messages[0].plain() == {"role": "user", "content": "x", "name": "me"}
+
+
 def test_two_names_of_one_limit_are_refused() -> None:
     assert ChatBody.model_validate({**CHAT, "max_tokens": 3}).limit == 3
     assert ChatBody.model_validate({**CHAT, "max_completion_tokens": 4}).limit == 4
@@ -265,7 +293,7 @@ def test_two_names_of_one_limit_are_refused() -> None:
         [{"role": "user", "content": [{"type": "image_url"}]}],
         [{"role": "tool", "content": "x"}],
         [{"role": "assistant", "content": None, "tool_calls": [{}]}],
-        [{"role": "user", "content": "x", "name": "me"}],
+        [{"role": "user", "content": "x", "name": "<|im_start|>"}],
     ],
 )
 def test_messages_that_cannot_be_served_are_refused(messages: list) -> None:
