@@ -141,7 +141,7 @@ def test_the_client_raises_its_own_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="other", prompt=PROMPT)
     with pytest.raises(openai.BadRequestError) as caught:
-        client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5000)
+        client.completions.create(model=MODEL, prompt=PROMPT * 5000)
     assert caught.value.code == "context_length_exceeded"
 
 

@@ -71,12 +71,12 @@ class Generation:
     def _requests_of(self, parsed: ParsedRequest[Any]) -> list[GenerationRequest]:
         """One request to the orchestrator for each response."""
         each = [parsed.params.choice(i) for i in range(parsed.choices)]
-        caller = self._caller
+        caller, context = self._caller, self._fleet.about.max_model_len
         return [
             GenerationRequest(
                 f"{self._id}-{i}",
                 prompt,
-                params,
+                params.within(context - len(prompt)),
                 tenant=caller.name,
                 weight=caller.weight,
                 priority=parsed.priority,

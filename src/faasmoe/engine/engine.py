@@ -144,7 +144,7 @@ class Engine:
 
     def _check(self, request: GenerationRequest) -> None:
         held = self._memory.spec.tokens_within(self._memory.total)
-        limits = {"the context is": self.max_model_len, "the KV cache holds": held}
+        limits = {"the maximum context length is": self.max_model_len, "the KV cache holds": held}
         check_request(request, self._model.vocabulary, limits)
 
     def _run(self) -> None:

@@ -12,7 +12,7 @@ def check_request(request: GenerationRequest, vocabulary: int, limits: Mapping[s
     """Raises `RequestError` naming the field that cannot be run.
 
     `limits` are the most tokens that prompt and completion may have together, each with the beginning of a sentence
-    about it, such as "the context is".
+    about it, such as "the maximum context length is".
     """
     prompt, more = len(request.prompt), request.params.max_tokens
     if prompt == 0:
@@ -22,7 +22,8 @@ def check_request(request: GenerationRequest, vocabulary: int, limits: Mapping[s
     for what, most in limits.items():
         if prompt + more > most:
             raise RequestError(
-                f"{what} {most} tokens; the prompt has {prompt} and max_tokens asks for {more} more",
+                f"{what} {most} tokens; the prompt has {prompt} and max_tokens asks for {more} more: reduce the length "
+                "of the messages",
                 param="prompt" if prompt >= most else "max_tokens",
                 code="context_length_exceeded",
             )

@@ -65,6 +65,13 @@ class SamplingParams:
         if any(len(stop) > MAX_STOP_LENGTH for stop in self.stop):
             raise RequestError(f"stop has more than {MAX_STOP_LENGTH} characters", param="stop")
 
+    def within(self, tokens: int) -> SamplingParams:
+        """The params of a completion for which there is room for `tokens` tokens: `max_tokens` is cut to them.
+
+        Where there is room for none, `max_tokens` is left, and the engine refuses the request.
+        """
+        return replace(self, max_tokens=tokens) if 0 < tokens < self.max_tokens else self
+
     def choice(self, index: int) -> SamplingParams:
         """The params of one of several choices for a prompt. The first has the seed, others seeds made of it."""
         if self.seed is None or index == 0:

@@ -49,6 +49,12 @@ def test_a_stream_is_whole_events_of_whole_characters(include_usage: bool) -> No
     assert all(("usage" in chunk) == include_usage for chunk in chunks)
 
 
+def test_max_tokens_is_cut_to_what_fits_beside_each_prompt() -> None:
+    orchestrator = Orchestrator(ANSWER)  # whose context is 100 tokens
+    assert post(orchestrator, {**BODY, "prompt": ["a" * 90, "bc"], "max_tokens": 5000}).status_code == 200
+    assert [request.params.max_tokens for request in orchestrator.requests] == [10, 98]
+
+
 def test_every_chunk_has_the_usage_so_far_if_asked() -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     pieces = [Piece("a", 2, cached_tokens=1), Piece("b", 5, "stop", cached_tokens=1)]

@@ -26,7 +26,9 @@ def test_requests_together_give_what_each_gives_alone(serving: Runtime, tiny: tu
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(serving: Runtime) -> None:
-    with pytest.raises(RequestError, match="the context is 128 tokens; the prompt has 120") as caught:
+    with pytest.raises(
+        RequestError, match="the maximum context length is 128 tokens; the prompt has 120"
+    ) as caught:
         submit(serving, "a", [1] * 120, max_tokens=9)
     assert (caught.value.param, caught.value.code) == ("max_tokens", "context_length_exceeded")
     with pytest.raises(RequestError, match="empty"):

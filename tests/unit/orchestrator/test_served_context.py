@@ -90,11 +90,12 @@ def test_a_chat_without_a_limit_fills_what_memory_holds_of_a_large_context(tmp_p
         while not (piece := pieces.get(timeout=60)).last:
             pass
         assert (piece.finish_reason, piece.tokens) == ("length", 97)
-        for prompt, more, param in ((3, 98, "max_tokens"), (100, 1, "prompt")):
-            text = f"the context is 100 tokens; the prompt has {prompt} and max_tokens asks for {more} more"
+        for prompt, more, taken in ((3, 98, 97), (3, 97, 97), (100, 5, 1)):
             stated = parser.parse(
                 "completions", json.dumps({"model": "m", "prompt": "a" * prompt, "max_tokens": more}).encode()
             )
-            with pytest.raises(RequestError, match=text) as caught:
-                serving.engine.submit(GenerationRequest("b", stated.prompts[0], stated.params), pieces.put)
-            assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
+            assert stated.params.max_tokens == taken
+        text = "the maximum context length is 100 tokens; the prompt has 100 and max_tokens asks for 1 more"
+        with pytest.raises(RequestError, match=text) as caught:
+            serving.engine.submit(GenerationRequest("b", stated.prompts[0], stated.params), pieces.put)
+        assert (caught.value.param, caught.value.code) == ("prompt", "context_length_exceeded")

@@ -34,7 +34,7 @@ NAN = float("nan")
         ("logprobs", -1),
         ("seed", 2**63),
         ("stop", ("",)),
-        ("stop", ("a", "b", "c", "d", "e")),
+        ("stop", tuple(map(str, range(65)))),
         ("stop", ("a" * 4097,)),
     ],
 )

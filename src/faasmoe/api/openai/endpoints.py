@@ -149,7 +149,8 @@ class ChatCompletions(_Endpoint):
 def _parsed(
     body: GenerationBody, ids: Sequence[list[int]], limit: int | None, prompts: PromptReader, bounds: Bounds
 ) -> ParsedRequest[ResponseFields]:
-    most = max(1, bounds.max_model_len - min(map(len, ids))) if limit is None else limit
+    room = max(1, bounds.max_model_len - min(map(len, ids)))
+    most = room if limit is None else min(limit, room)
     params = body.sampling(most)
     prompts.check([token for token, _ in params.logit_bias], "logit_bias")
     return ParsedRequest(

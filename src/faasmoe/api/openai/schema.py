@@ -249,7 +249,7 @@ class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
-    max_tokens: Some | None = None  # until the context is full
+    max_tokens: Some | None = None  # a ceiling; None: until the context is full
     max_completion_tokens: Some | None = None  # newer name of the same
     logprobs: bool | None = False
     top_logprobs: Annotated[int, _range("logprobs")] | None = None

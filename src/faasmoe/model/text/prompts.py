@@ -113,9 +113,13 @@ class PromptEncoder:
 
 
 def too_long(most: int) -> RequestError:
-    """The error for a prompt that does not fit the context."""
+    """The error for a prompt that does not fit the context, in words by which clients know that it is to be cut.
+
+    LiteLLM, opencode and pi look for "maximum context length is", LangChain for the code.
+    """
     return RequestError(
-        f"the context is {most} tokens, and the prompt alone has more",
+        f"this model's maximum context length is {most} tokens, and the prompt has more: reduce the length of the "
+        "messages",
         param="prompt",
         code="context_length_exceeded",
     )

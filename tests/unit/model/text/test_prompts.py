@@ -192,7 +192,9 @@ def test_a_text_that_cannot_fit_is_not_encoded_as_a_whole() -> None:
     looked: list[int] = []
     ids = encoder._ids
     encoder._ids = lambda text, *more: (looked.append(len(text)), ids(text, *more))[1]  # type: ignore[method-assign]
-    with pytest.raises(RequestError, match="the context is 100 tokens, and the prompt alone has more") as caught:
+    with pytest.raises(
+        RequestError, match="maximum context length is 100 tokens, and the prompt has more"
+    ) as caught:
         encoder.encode("naïve 夜 " * 100_000, 100)
     assert caught.value.code == "context_length_exceeded"
     assert max(looked) <= 1600
