@@ -46,6 +46,19 @@ SIZES = {
     "qk_rope_head_dim": 8,
     "qk_nope_head_dim": 8,
     "v_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_num_heads": 4,
+    "linear_head_dim": 16,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 16,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+    "ssm_state_size": 8,
+    "mamba_chunk_size": 16,
     "index_topk": 8,
     "index_n_heads": 32,  # with few, scores of many positions are 0 and their order is anybody's
     "index_head_dim": 16,
@@ -64,7 +77,10 @@ LARGEST = 30_000_000  # parameters
 OPEN_TEXT = "qwen3_moe"  # for wrappers that take any language model
 
 SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model with experts
-    "bailing_hybrid": {"n_group": 1, "topk_group": 1, "layer_group_size": 3},
+    "bailing_hybrid": {
+        "n_group": 1, "topk_group": 1, "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    },
+    "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1},
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [32, 16], "num_attention_heads": 4},
     "glm5_next_text": {"qk_rope_head_dim": 0},
@@ -83,6 +99,12 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
         "ffn_config": {"hidden_size": 64, "ffn_hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2},
     },
+    "dots3_note_text": {
+        "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
+        "mlp_layer_types": ["dense", "sparse", "sparse"], "shared_experts_intermediate_size": 32,
+        "per_layer_config": {"1": {"num_attention_heads": 2, "num_key_value_heads": 2}}, "head_dim": 16,
+    },
+    "unlimited_ocr_text": {"num_key_value_heads": 4},
     "doge": {"is_moe": True, "num_experts": 16},
     "gemma4_text": {
         "enable_moe_block": True, "top_k_experts": 2, "vocab_size_per_layer_input": 128,
@@ -91,6 +113,10 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "longcat_flash": {
         "num_layers": 2, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 32, "zero_expert_num": 4, "head_dim": 8,
+    },
+    **{
+        name: {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+        for name in ("granitemoehybrid", "kimi_linear", "minimax", "qwen3_5_moe_text", "qwen3_next")
     },
     "step3p5": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
     "zaya": {"num_experts_per_tok": 1},
@@ -169,23 +195,9 @@ def tiny_model(config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-@torch.no_grad()
-def vary_vectors(model: PreTrainedModel) -> PreTrainedModel:
-    """Add random numbers to every vector, such as norms and biases, which have the same value in each place before."""
-    for tensor in model.state_dict().values():  # without buffers that are computed, such as frequencies
-        if tensor.dim() == 1 and tensor.is_floating_point():
-            tensor.add_(torch.randn_like(tensor), alpha=0.2)
-    return model
-
-
-def save_tiny(model_type: str, folder: Path, *, varied: bool = False, **changes: object) -> PreTrainedModel:
-    """Write a tiny checkpoint with a tokenizer to `folder` and return the model as transformers runs it.
-
-    With `varied` its vectors are random as well.
-    """
+def save_tiny(model_type: str, folder: Path, **changes: object) -> PreTrainedModel:
+    """Write a tiny checkpoint with a tokenizer to `folder` and return the model as transformers runs it."""
     model = tiny_model(tiny_config(model_type, **changes))
-    if varied:
-        vary_vectors(model)
     model.save_pretrained(folder)
     letters().save_pretrained(folder)
     return model

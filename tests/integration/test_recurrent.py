@@ -41,7 +41,7 @@ RECURRENT = (
 @pytest.fixture(scope="module", params=RECURRENT)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp(request.param)
-    reference = save_tiny(request.param, folder, varied=True)
+    reference = save_tiny(request.param, folder)
     return Checkpoint(folder, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
 
 

@@ -13,20 +13,21 @@ PACKAGE = ROOT / "src" / "faasmoe"
 
 # Words that are no nouns: verbs, participles, adjectives, prepositions.
 NO_NOUNS = """
-    about accepted activate activated alone answered away by cancel changed closeable collected completed deploy
+    about accepted activate activated alone answered any away by cancel changed closeable collected completed deploy
     announce deployed done early encoded ended evaluate exceeded failed finished finite fits found freeze full
     generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
     measured new no not numeric open other outgoing overdue overlapped own passed pending play played prefork
     prepare prepared prewarm published read ready recorded refused registered remote remove scheduled scored seen sent
     serve serving shown signed simulated small spent stalled starting stop stopped stored strict stuck submit such
     suspect taken tell too turned unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
+    plain
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.
 PLAIN_NOUNS = """
     address app base bound chat check child class cli client clock command count decoder entry env event faasmoe field
     flag gc http info job json kind line listener lock main message module msgpack name number openai
-    option outcome output packet param process protocol query range room runner setup size status table unit user
+    option outcome output packet param process protocol query range room runner setup size status table unit
     util
 """
 

@@ -41,7 +41,8 @@ def inspect(
         from faasmoe.model.dense.rehearsal import rehearse
         from faasmoe.model.plan import make_plan
 
-        facts = _facts(make_plan(source, block_size, dtype, quantize, rope_scaling))
+        plan = make_plan(source, block_size, dtype, quantize, rope_scaling)
+        facts = _facts(plan, rehearse(plan.architecture, plan.dtype))
     except (CheckpointError, UnsupportedModel) as error:
         if not as_json:
             raise

@@ -31,9 +31,6 @@ from faasmoe.model.config.rope import RopeScaling
 from faasmoe.model.config.sizes import check_sizes
 from faasmoe.model.expert_form import recognise
 
-# Layers that keep nothing but keys and values. Which positions they see is asked of the model
-# (`model.dense.attention`).
-SERVED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention", "indexed_attention"}
 _TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 
@@ -163,7 +160,7 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
         ) from error
     model_class, config = _class_of(name, config, text_config)
     meta_model, part = _built(name, model_class, config)
-    _check_attention(name, type(meta_model.get_submodule(part.name)), config)
+    _check_attention(name, type(meta_model.get_submodule(part.name)))
     experts = tuple(_find_experts(name, meta_model))
     if not experts:
         raise _no_experts(name, model_class.__name__, config)

@@ -25,7 +25,8 @@ def _check(arguments: Sequence[str]) -> None:
     from faasmoe.model.dense.rehearsal import rehearse  # noqa: PLC0415
     from faasmoe.model.plan import describe  # noqa: PLC0415
 
-    describe(Path(folder))
+    architecture, _ = describe(Path(folder))
+    rehearse(architecture, torch.float32)
 
 
 if __name__ == "__main__":

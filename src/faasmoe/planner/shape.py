@@ -15,8 +15,8 @@ from faasmoe.experts.formats.registry import by_name
 from faasmoe.model.architecture import Architecture, ExpertsModule, inspect_architecture, read_config
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.config.facts import check_types
-from faasmoe.model.state.kv_cache import KVCacheSpec
-from faasmoe.model.state.sequence_state import INDEXER, LayerSpec, Owner, StateSpec
+from faasmoe.model.dense.rehearsal import rehearse
+from faasmoe.model.state.sequence_state import StateSpec
 from faasmoe.model.synthesis.geometries import facts_of, is_geometry
 from faasmoe.model.synthesis.synthesis import published_config
 from faasmoe.model.weights.copy_plan import convertible
@@ -146,25 +146,3 @@ def _table(model: Any) -> tuple[int, bool]:
     """Weights of the embedding table, and whether the output head shares them."""
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     return int(table.weight.numel()), head is None or head.weight is table.weight
-
-
-def _state(config: Any, dtype: torch.dtype) -> StateSpec:
-    """The KV caches of all layers, as attention keeps them (`model.dense.attention`)."""
-    layers, heads = range(int(config.num_hidden_layers)), int(config.num_attention_heads)
-    if getattr(config, "kv_lora_rank", None):  # latents
-        cache = KVCacheSpec(1, int(config.kv_lora_rank + config.qk_rope_head_dim), 0, dtype, dtype)
-    else:
-        width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-        heads = int(getattr(config, "num_key_value_heads", None) or heads)
-        cache = KVCacheSpec(heads, width, width, dtype, dtype)
-    states: dict[Owner, LayerSpec] = dict.fromkeys(layers, cache)
-    if getattr(config, "index_topk", None):
-        keys = KVCacheSpec(1, int(config.index_head_dim), 0, dtype, dtype)
-        states |= {(layer, INDEXER): keys for layer in layers if _has_indexer(config, layer)}
-    return StateSpec(states)
-
-
-def _has_indexer(config: Any, layer: int) -> bool:
-    """A layer may attend to what the indexer of one before it selects, or to all."""
-    types, kinds = getattr(config, "indexer_types", None), getattr(config, "layer_types", None)
-    return (not types or types[layer] != "shared") and (not kinds or kinds[layer] == "indexed_attention")

@@ -130,11 +130,11 @@ def test_inspect_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_inspect_says_why_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    save_tiny("qwen3_next", tmp_path)
+    save_tiny("doge", tmp_path)
     assert run(monkeypatch, "inspect", "--json", str(tmp_path)) == 2
     facts = json.loads(capsys.readouterr().out)
     assert facts["servable"] is False
-    assert "linear_attention" in facts["reason"]
+    assert facts["reason"].startswith("doge is not a Mixture-of-Experts model that transformers dispatches")
 
 
 def test_plan_says_what_to_use_for_people_and_for_programs(

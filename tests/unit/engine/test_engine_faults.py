@@ -65,7 +65,7 @@ def test_a_listener_that_fails_does_not_reach_others(serving: Runtime, caplog: p
     def deaf(piece: Piece) -> None:
         raise OSError("nobody listens")
 
-    serving.engine.submit(GenerationRequest("a", (1, 2), SamplingParams(temperature=0)), deaf)
+    serving.engine.submit(GenerationRequest("a", (1, 2), SamplingParams(2, temperature=0)), deaf)
     assert drain(submit(serving, "b", [3, 4], max_tokens=4))[1].finish_reason == "length"
     assert "nobody listens" in caplog.text
     assert serving.engine.load() == (0, 0)

@@ -19,6 +19,7 @@ from faasmoe.cli.server.options import LogFormat, LogLevel
 from faasmoe.protocol.config import MOST_ORCHESTRATORS
 
 if TYPE_CHECKING:
+    from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
     from faasmoe.platforms.cluster.joining.node_certificate import NodeCertificate
     from faasmoe.platforms.cluster.weights.options import WeightsOptions
 
@@ -71,6 +72,16 @@ WeightsCache = Annotated[
         show_default=False,
     ),
 ]
+Orchestrators = Annotated[
+    int,
+    whole(
+        0,
+        MOST_ORCHESTRATORS,
+        help="Orchestrators that may run here, which see text. The server must want that as well (its "
+        "--platform-option orchestrators). They take memory for the model's dense part and KV caches beside "
+        "--memory-budget.",
+    ),
+]
 DrainSeconds = Annotated[
     float,
     real(0, _LONGEST_DRAIN, help="Most seconds, at SIGTERM, for functions to move elsewhere and calls to end."),
@@ -92,15 +103,21 @@ class JoiningParameters:
         """The name that was given, or the machine's."""
         return socket.gethostname() if self.name is None else self.name
 
+    @property
+    def folder(self) -> ClusterFolder:
+        """The folder of the cluster's keys."""
+        from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
+
+        return ClusterFolder.of(self.cluster_folder)
+
     def certificate(self) -> NodeCertificate:
         """The node's certificate, which may have to be fetched. Raises `OptionError` for a name or an address."""
         from faasmoe.platforms.cluster.addresses import check_name, read_address
-        from faasmoe.platforms.cluster.authority.cluster_folder import ClusterFolder
         from faasmoe.platforms.cluster.joining.node_certificate import NodeCertificate
 
         check_name(self.node_name)
         server = read_address(self.join) if self.join else None
-        return NodeCertificate(self.node_name, ClusterFolder.of(self.cluster_folder), server, self.token_file)
+        return NodeCertificate(self.node_name, self.folder, server, self.token_file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,39 +143,9 @@ def node(
     memory_budget: MemoryBudget = None,
     release_page_cache: ReleasePageCache = False,
     platform_option: PlatformOptions = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder with checkpoints of this machine, in which weights are looked for before they are fetched. "
-            "May be given more than once.",
-            show_default=False,
-        ),
-    ] = None,
-    weights_cache: Annotated[
-        int | None,
-        size(
-            help="Most that fetched weights may take in this user's cache, such as 200GB; what has been unused for "
-            "longest goes first. Default: as much as the disk has.",
-            show_default=False,
-        ),
-    ] = None,
-    orchestrators: Annotated[
-        int,
-        whole(
-            0,
-            MOST_ORCHESTRATORS,
-            help="Orchestrators that may run here, which see text. The server must want that as well (its "
-            "--platform-option orchestrators). They take memory for the model's dense part and KV caches beside "
-            "--memory-budget.",
-        ),
-    ] = 0,
-    drain_seconds: Annotated[
-        float,
-        real(
-            0, _LONGEST_DRAIN, help="Most seconds, at SIGTERM, for functions to move elsewhere and calls to end."
-        ),
-    ] = 10.0,
+    weights: WeightsParameters,
+    orchestrators: Orchestrators = 0,
+    drain_seconds: DrainSeconds = 10.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
@@ -178,15 +165,13 @@ def node(
     logs.configure("node", log_format, log_level)
     certificate, name = joining.certificate(), joining.node_name
     options = platform_options(find("local"), platform_option, keep_alive, memory_budget, release_page_cache)
-    server = read_address(join) if join else None
-    folder = ClusterFolder.of(cluster_folder)
-    certificate = NodeCertificate(name, folder, server, token_file)
-    its = WeightsOptions(tuple(folder.absolute() for folder in weights or ()), weights_cache)
-    with bound(read_address(listen), "--listen") as listener:
+    with bound(read_address(joining.listen), "--listen") as listener:
         address = address_of(listener)
         certificate.prepare(address)
-        hosting = hosting_of(name, orchestrators, folder) if orchestrators else None
-        with NodeAgent(name, listener, certificate.identity, options, PRELOAD, its, hosting=hosting) as agent:
+        hosting = hosting_of(name, orchestrators, joining.folder) if orchestrators else None
+        with NodeAgent(
+            name, listener, certificate.identity, options, PRELOAD, weights.options, hosting=hosting
+        ) as agent:
             agent.start()
             with certificate.held(address, options.memory_budget):
                 typer.echo(f"node {name} listens on {address}")

@@ -137,6 +137,7 @@ SEAMS = (
             "transformers.conversion_mapping.get_model_conversion_mapping",
             "transformers.core_model_loading.Concatenate",
             "transformers.core_model_loading.MergeModulelist",
+            "transformers.core_model_loading.Transpose",
             "transformers.core_model_loading.WeightConverter",
             "transformers.core_model_loading.WeightRenaming",
             "transformers.core_model_loading.dot_natural_key",
@@ -165,7 +166,7 @@ SEAMS = (
     ),
     Seam(
         where="model.adapter.experts:own_forward",
-        touches=(".__wrapped__",),
+        touches=(),
         relies_on="The decorator keeps the class's own `forward(rows, index, weights)` as `__wrapped__`.",
         since="transformers 5.0",
         test=_EXPERTS,
@@ -177,6 +178,21 @@ SEAMS = (
         "size.",
         since="torch 2.13",
         test=_EXPERTS,
+    ),
+    Seam(
+        where="model.adapter.language_part:multimodal_class",
+        touches=("set_submodule", "transformers.models.auto.modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING"),
+        relies_on="Models that also see or hear are in a mapping of their own, and a module of theirs can be replaced.",
+        since="transformers 5.0",
+        test="integration/test_wrappers.py::test_text_goes_through_models_that_also_see_or_hear",
+    ),
+    Seam(
+        where="model.adapter.unregistered_experts:adapt",
+        touches=(".__dict__", "._apply_gate"),
+        relies_on="Experts without the decorator take `hidden_states`, `top_k_index` and `top_k_weights`; those of "
+        "Llama 4 are called by `Llama4TextMoe`.",
+        since="transformers 5.20",
+        test="integration/test_wrappers.py::test_experts_that_no_registry_dispatches_are_served",
     ),
     Seam(
         where="model.adapter.forwards:call_instead",

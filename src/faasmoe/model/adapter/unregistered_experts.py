@@ -4,7 +4,8 @@
 recognises them by running them, and `run_by` has them run by a function of ours. There are two adapters:
 
 - a module of experts with fused parameters whose forward takes rows, indices and weights, and that only lacks the
-  decorator; it may know *zero experts* (LongCat), whose indices follow those of the others, and which return their rows;
+  decorator; it may know *zero experts* (LongCat), whose indices follow those of the others, and which return their
+  rows;
 - Llama 4's block, which scales the rows of experts instead of their results, and gives all rows to all experts.
 """
 
@@ -48,9 +49,9 @@ def _unregistered(model: nn.Module, *, flagged: bool = False) -> Iterator[nn.Mod
     for module in list(model.modules()):
         parameters = dict(module.named_parameters(recurse=False))
         own = not hasattr(type(module), "is_concatenated") and not hasattr(type(module).forward, "__wrapped__")
-        if own and parameters.keys() == set(_MATRICES) and hasattr(module, "is_concatenated") == flagged:
-            if list(inspect.signature(type(module).forward).parameters) == _ROUTED:
-                yield module
+        bare = own and parameters.keys() == set(_MATRICES) and hasattr(module, "is_concatenated") == flagged
+        if bare and list(inspect.signature(type(module).forward).parameters) == _ROUTED:
+            yield module
 
 
 def _llama4_blocks(model: nn.Module) -> Iterator[Any]:
@@ -81,7 +82,8 @@ def _with_zero_experts(run: Run, experts: Any, hidden_states: Tensor, index: Ten
     if not hasattr(experts, "identity_expert"):
         return out
     zero = (weights * (index >= experts.num_routed_experts)).sum(-1, keepdim=True)
-    return (out.float() + hidden_states.float() * zero.float()).to(out.dtype)
+    result: Tensor = (out.float() + hidden_states.float() * zero.float()).to(out.dtype)
+    return result
 
 
 def _llama4_forward(run: Run, block: Any, hidden_states: Tensor) -> tuple[Tensor, Tensor]:

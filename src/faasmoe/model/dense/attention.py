@@ -24,10 +24,10 @@ from faasmoe.model.dense.decode_kernel import Rule
 from faasmoe.model.dense.heads import Heads, PlainHeads
 from faasmoe.model.dense.latent.expansions import expansion_of
 from faasmoe.model.dense.latent.latent_heads import LatentHeads
-from faasmoe.model.dense.replay.operation import PreparedStep, WholeBoundary, visible
+from faasmoe.model.dense.replay.operation import PreparedStep, StateBoundary, visible
 from faasmoe.model.dense.windows import NO_WINDOW, window_mask
 from faasmoe.model.state.kv_cache import KVCache, KVCacheSpec, Place
-from faasmoe.model.state.sequence_state import LayerSpec, Owner, SequenceState
+from faasmoe.model.state.sequence_state import LayerSpec, SequenceState, StateKey
 
 NAME, PROBE = "faasmoe_flat", "faasmoe_probe"
 HARMLESS = frozenset({
@@ -55,22 +55,23 @@ class FlatRow:
     windows: dict[int, int] = field(default_factory=dict)  # layer to its sliding window, 0 for none
     chunks: dict[int, int] = field(
         default_factory=dict
-    )  # layer to the chunk of positions that it sees, if it has some
-    kinds: dict[int, LayerSpec] = field(default_factory=dict)  # layer to the kind of state that it keeps
+    )  # layer to the chunk of positions that it sees, if it has one
+    kinds: dict[StateKey, LayerSpec] = field(default_factory=dict)  # the kinds of state that are kept
+    probing: bool = False  # one token runs, to learn of each layer what it sees and keeps
 
     def note_window(self, layer: int, width: int) -> None:
-        """`width` is what `window_mask` gives. Raises `UnsupportedModel` if it is `_NO_WINDOW`."""
-        if width == _NO_WINDOW:
+        """`width` is what `window_mask` gives. Raises `UnsupportedModel` if it is `NO_WINDOW`."""
+        if width == NO_WINDOW:
             raise UnsupportedModel(f"layer {layer} attends to something else than a sliding window of the past")
         if width < 0:
             self.chunks[layer] = -width
         self.windows[layer] = max(width, 0)
 
-    def note_state(self, owner: Owner, kind: LayerSpec) -> None:
-        """Let `owner` keep a state of this kind for every sequence. For the probe, whose sequence gets it now."""
-        self.kinds[owner] = kind
+    def note_state(self, key: StateKey, kind: LayerSpec) -> None:
+        """Let a layer keep a state of this kind for every sequence. For the probe, whose sequence gets it now."""
+        self.kinds[key] = kind
         for span in self.spans:
-            state = span.state.layers[owner] = kind.allocate()
+            state = span.state.layers[key] = kind.allocate()
             state.reserve(span.count)
 
     def attach(self, model: nn.Module) -> None:
@@ -114,11 +115,13 @@ def flat_attention(
     tensors = (query, key, value) if indices is None else (query, key, value, indices)
     expansion = expansion_of(module)
     its = PlainHeads(rule) if expansion is None else LatentHeads(rule, expansion)
+    if query.is_meta:  # a rehearsal
+        return its.empty(query, value), None
     return visible(LayerAttention(row, layer, its, probed=row.probing), *tensors), None
 
 
 @dataclass(frozen=True, slots=True)
-class LayerAttention(WholeBoundary):
+class LayerAttention(StateBoundary):
     """The attention of a layer to the states of the row's sequences, as `replay.operation.Boundary`."""
 
     row: FlatRow
@@ -209,108 +212,15 @@ def _probe(
     row.note_state(layer, KVCacheSpec.like(key, value))
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
-    """`query` `[heads, n, dim]`, the last n positions of `keys`, `values` `[kv_heads, length, dim]`."""
-    count, length, window = query.shape[1], keys.shape[1], rule.window
-    if window and length >= count + window:  # nobody sees what lies before
-        keys, values = keys[:, 1 - count - window :], values[:, 1 - count - window :]
-        length = count + window - 1
-    mask = None if count == 1 else _visible(count, length, window)
-    if rule.softcap or rule.sinks is not None:
-        return _attend_by_hand(query, keys, values, mask, rule)
-    gqa = query.shape[0] != keys.shape[0]
-    return F.scaled_dot_product_attention(
-        query[None],
-        keys[None],
-        values[None],
-        None if mask is None else mask[None, None],
-        scale=rule.scale,
-        enable_gqa=gqa,
-    )[0]
-
-
-def _attend_apart(query: Tensor, keys: Tensor, values: Tensor, rule: Rule) -> Tensor:
-    """As `_attend`, one token after the other."""
-    before = keys.shape[1] - query.shape[1]
-    answers = [
-        _attend(query[:, i : i + 1], keys[:, : before + i + 1], values[:, : before + i + 1], rule)
-        for i in range(query.shape[1])
-    ]
-    return torch.cat(answers, 1)
-
-
-def _visible(count: int, length: int, window: int | None) -> Tensor:
-    """`[count, length]` bool: which positions each of the last `count` tokens may see."""
-    q = torch.arange(length - count, length)[:, None]
-    k = torch.arange(length)[None]
-    return (k <= q) & (k > q - window) if window else k <= q
-
-
-def _attend_by_hand(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    mask: Tensor | None,
-    rule: Rule,
-) -> Tensor:
-    """Attention with what torch's own lacks: a cap on scores (Gemma 2) and sinks (gpt-oss)."""
-    group = query.shape[0] // keys.shape[0]
-    keys, values = keys.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
-    scores = (query @ keys.transpose(1, 2)).float() * rule.scale
-    if rule.softcap:
-        scores = torch.tanh(scores / rule.softcap) * rule.softcap
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    if rule.sinks is not None:  # a score that takes weight and gives no value
-        sink = rule.sinks.float().reshape(-1, 1, 1).expand(-1, scores.shape[1], 1)
-        scores = torch.cat([scores, sink], -1)
-    weights = torch.softmax(scores, -1)[..., : keys.shape[1]]
-    return weights.to(values.dtype) @ values
-
-
-def window_mask(mask_function: Callable[..., Any], **_: Any) -> Tensor:
-    """Stands in for a mask in the probe: the width of the window as `[]` int64.
-
-    0 means all positions before a token, less than `_NO_WINDOW` those of a chunk of so many positions (in the first,
-    all before a token), and `_NO_WINDOW` another mask (an error if a layer uses it).
-    """
-    return torch.tensor(_window_width(mask_function))
-
-
-def _window_width(mask_function: Callable[..., Any]) -> int:
-    far = 1 << 24  # a position beyond any context
-
-    def sees(query: int, key: int) -> bool:
-        zero = torch.tensor(0)
-        return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
-
-    if sees(far, far + 1) or not sees(far, far):
-        return _NO_WINDOW
-    if sees(far, 0):
-        return 0
-    if (chunk := _chunk(sees, far)) > 1:
-        return -chunk
-    seen, hidden = 0, far  # distances back
-    while hidden - seen > 1:
-        middle = (seen + hidden) // 2
-        seen, hidden = (middle, hidden) if sees(far, far - middle) else (seen, middle)
-    for query in (far + 1, far + hidden - 1, 2 * far - 1):  # chunks, unlike windows, do not move along
-        if not sees(query, query - seen) or sees(query, query - hidden):
-            return _NO_WINDOW
-    return hidden
-
-
-def _chunk(sees: Callable[[int, int], bool], far: int) -> int:
-    """The size of chunks of positions of which each sees none before its own; 0 if there are none."""
-    seen, hidden = 0, far  # positions that see the first one, and that do not
-    while hidden - seen > 1:
-        middle = (seen + hidden) // 2
-        seen, hidden = (middle, hidden) if sees(middle, 0) else (seen, middle)
-    for start in (hidden, 2 * hidden):
-        last = start + hidden - 1
-        if sees(start, start - 1) or not sees(last, start) or sees(last, last + 1):
-            return 0
-    return hidden
+def _check_keywords(layer: int, named: dict[str, Any]) -> None:
+    """Raises `UnsupportedModel` for keywords that may change what attention computes."""
+    wrong = [name for name in named.keys() - HARMLESS if named[name] is not None]
+    if named["is_causal"]:  # it always is
+        wrong.remove("is_causal")
+    if wrong:
+        raise UnsupportedModel(
+            f"layer {layer} passes {', '.join(sorted(wrong))} to its attention: what that changes is not served"
+        )
 
 
 register_attention(PROBE, flat_attention, window_mask)

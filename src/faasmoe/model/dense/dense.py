@@ -81,7 +81,7 @@ class DenseModel:
         """
         quantised = quantised or {}
         tensors = {name: checkpoint.tensor(name, dtype) for name in dense_tensors(layout, quantised)}
-        hollow = hollow_class(architecture.model_class, is_experts, quantised)
+        hollow = hollow_class(architecture.model_class, is_experts, quantised, architecture.part.absent)
         try:
             model, lacking = load(hollow, architecture.config, tensors, dtype)
         except Exception as error:  # conversions raise whatever they run into
@@ -146,34 +146,26 @@ class DenseModel:
             return torch.zeros_like(hidden)
 
         self.route_to(note)
-        self._model.set_attn_implementation(attention.PROBE)
-        self._row.spans, self._row.probing = [Span(SequenceState(), 1)], True
-        ones = torch.ones(1, 1, dtype=torch.long)
+        probe = StateProbe(self._architecture, self._model, self._text, self._row)
         try:
-            with self._crew.learning():
-                out = self._text(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+            with self._crew.learning(), probe:
+                out = probe.run_token()
         except Exception as error:  # model classes raise whatever their code runs into
             raise UnsupportedModel(f"{name}: one token cannot be run: {brief(error)}") from error
         finally:
-            self._row.spans, self._row.probing = [], False
-            self._model.set_attn_implementation(attention.NAME)
             self.route_to(_no_experts)
         if not sound or out.logits.isnan().any():  # infinite ones are how some models say never
             blame(self._model)
             raise UnsupportedModel(
                 f"{name}: NaN comes of one token, though all weights of its dense part are finite"
             )
-        layers = int(self._architecture.text_config.num_hidden_layers)
-        if len(self._row.windows) != layers:
+        recurrent = probe.recurrent()
+        take_over(recurrent, forms_of(recurrent), self._row)
+        context = self._architecture.context_length
+        if (chunk := min(self._row.chunks.values(), default=context)) < context:
             raise UnsupportedModel(
-                f"{name}: only {len(self._row.windows)} of {layers} layers have plain attention"
+                f"{name}: its layers see {chunk} positions at a time, fewer than its context of {context}"
             )
-        if (chunk := min(self._row.chunks.values(), default=None)) is not None:
-            if chunk < self._architecture.context_length:
-                raise UnsupportedModel(
-                    f"{name}: its layers see {chunk} positions at a time, fewer than its context of "
-                    f"{self._architecture.context_length}"
-                )
         if called != {experts.layer for experts in self._architecture.experts}:
             raise UnsupportedModel(f"{name}: only the experts of layers {sorted(called)} are called")
 
@@ -200,7 +192,13 @@ class DenseModel:
     def _transformers(self, inputs: Sequence[Tensor]) -> Tensor:
         """Tokens and positions `[1, T]`, and rows that are wanted, to logits `[1, rows, vocabulary]`."""
         tokens, positions, wanted = inputs
-        out = self._text(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=wanted)
+        out = self._text(
+            input_ids=tokens,
+            attention_mask=self._masks,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=wanted,
+        )
         logits: Tensor = out.logits
         if logits.shape[1] != len(wanted):  # some classes know no `logits_to_keep`
             logits = logits[:, wanted]

@@ -12,6 +12,8 @@ from faasmoe.model.adapter.classes import built_on_meta, quiet
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.dense.attention import FlatRow
 from faasmoe.model.dense.dense import EXPERTS_NAME
+from faasmoe.model.dense.indexed import indexer
+from faasmoe.model.dense.latent import expansions
 from faasmoe.model.dense.recurrent.layer_form import specs_of
 from faasmoe.model.dense.state_probe import StateProbe
 from faasmoe.model.state.sequence_state import StateSpec
@@ -26,12 +28,15 @@ def rehearse(architecture: Architecture, dtype: torch.dtype) -> StateSpec:
     quiet()
     model = built_on_meta(architecture.model_class, deepcopy(architecture.config)).to("meta", dtype).eval()
     row = FlatRow()
+    expansions.take_over(model)
+    indexer.take_over(model, row)
     row.attach(model)
     model.set_experts_implementation(EXPERTS_NAME)
     for experts in architecture.experts:
         model.get_submodule(experts.name).__dict__["routed"] = _no_experts
     try:
-        with torch.device("meta"), StateProbe(architecture, model, row) as probe:
+        text = model.get_submodule(architecture.part.name)
+        with torch.device("meta"), StateProbe(architecture, model, text, row) as probe:
             probe.run_token()
             found = probe.recurrent()
             for each, spec in zip(found, specs_of(found), strict=True):

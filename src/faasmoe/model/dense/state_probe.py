@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from faasmoe.errors import UnsupportedModel
@@ -21,14 +22,14 @@ _STATELESS = {"moe", "mlp"}  # how transformers' configs name layers without att
 class StateProbe:
     """In its context the model may run one token, by `run_token`. Attention is noted in `row`."""
 
-    def __init__(self, architecture: Architecture, model: PreTrainedModel, row: FlatRow) -> None:
-        """`row` is attached to `model`."""
-        self._architecture, self._model, self._row = architecture, model, row
+    def __init__(self, architecture: Architecture, model: PreTrainedModel, text: nn.Module, row: FlatRow) -> None:
+        """`row` is attached to `model`, of which `text` makes logits of tokens."""
+        self._architecture, self._model, self._text, self._row = architecture, model, text, row
         self._found = FoundLayers(model)
 
     def __enter__(self) -> StateProbe:
         self._model.set_attn_implementation(attention.PROBE)
-        self._row.spans = [Span(SequenceState(), 1)]
+        self._row.spans, self._row.probing = [Span(SequenceState(), 1)], True
         self._found.__enter__()
         return self
 
@@ -36,13 +37,13 @@ class StateProbe:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._found.__exit__(kind, error, at)
-        self._row.spans = []
+        self._row.spans, self._row.probing = [], False
         self._model.set_attn_implementation(attention.NAME)
 
     def run_token(self) -> Any:
         """What the model returns for one token. Raises whatever its code does."""
         ones = torch.ones(1, 1, dtype=torch.long, device=self._model.device)
-        return self._model(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
+        return self._text(input_ids=ones, position_ids=ones, attention_mask=ones, use_cache=False)
 
     def recurrent(self) -> list[FoundLayer]:
         """The layers that keep a recurrent state.

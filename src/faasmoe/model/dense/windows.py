@@ -18,22 +18,25 @@ NO_WINDOW = -1  # the mask of a layer that sees something else than a window of 
 def window_mask(mask_function: Callable[..., Any], **_: Any) -> Tensor:
     """Stands in for a mask in the probe: the width of the window as int64 of a mask's dimensions, `[1, 1, 1, 1]`.
 
-    0 means all positions before a token, `NO_WINDOW` a mask that is no causal window (an error if a layer uses it).
+    0 means all positions before a token, less than `NO_WINDOW` those of a chunk of so many positions (in the first,
+    all before a token), and `NO_WINDOW` another mask (an error if a layer uses it).
     """
-    return torch.tensor(_window_width(mask_function)).view(1, 1, 1, 1)
+    return torch.tensor(_window_width(mask_function), device="cpu").view(1, 1, 1, 1)
 
 
 def _window_width(mask_function: Callable[..., Any]) -> int:
     far = 1 << 24  # a position beyond any context
 
     def sees(query: int, key: int) -> bool:
-        zero = torch.tensor(0)
-        return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
+        zero = torch.tensor(0, device="cpu")
+        return bool(mask_function(zero, zero, torch.tensor(query, device="cpu"), torch.tensor(key, device="cpu")))
 
     if sees(far, far + 1) or not sees(far, far):
         return NO_WINDOW
     if sees(far, 0):
         return 0
+    if (chunk := _chunk(sees, far)) > 1:
+        return -chunk
     seen, hidden = 0, far  # distances back
     while hidden - seen > 1:
         middle = (seen + hidden) // 2
@@ -41,4 +44,17 @@ def _window_width(mask_function: Callable[..., Any]) -> int:
     for query in (far + 1, far + hidden - 1, 2 * far - 1):  # chunks, unlike windows, do not move along
         if not sees(query, query - seen) or sees(query, query - hidden):
             return NO_WINDOW
+    return hidden
+
+
+def _chunk(sees: Callable[[int, int], bool], far: int) -> int:
+    """The size of chunks of positions of which each sees none before its own; 0 if there are none."""
+    seen, hidden = 0, far  # positions that see the first one, and that do not
+    while hidden - seen > 1:
+        middle = (seen + hidden) // 2
+        seen, hidden = (middle, hidden) if sees(middle, 0) else (seen, middle)
+    for start in (hidden, 2 * hidden):
+        last = start + hidden - 1
+        if sees(start, start - 1) or not sees(last, start) or sees(last, last + 1):
+            return 0
     return hidden

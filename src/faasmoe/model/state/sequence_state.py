@@ -18,10 +18,8 @@ from typing import Any, Protocol, Self
 _LENGTHS = 4096  # for which sizes are kept: a context of 64k tokens in steps of 16
 UNLIMITED = sys.maxsize  # tokens or bytes
 
-Owner = int | tuple[int, str]
-"""Whose state: a layer's, or that of a named part of a layer which has one beside it, such as an indexer."""
-
-INDEXER = "indexer"  # the part of a layer whose keys are scored to select positions
+StateKey = int | str
+"""Whose state it is: that of a layer's attention, or of the module of this name, such as a convolution in a layer."""
 
 
 class LayerState(Protocol):
@@ -70,8 +68,8 @@ class SequenceState:
 
     __slots__ = ("capacity", "layers")
 
-    def __init__(self, layers: dict[Owner, Any] | None = None) -> None:
-        """Without `layers` (`LayerState` by owner) it can hold no token."""
+    def __init__(self, layers: dict[StateKey, Any] | None = None) -> None:
+        """Without `layers` (`LayerState` by key) it can hold no token."""
         self.layers = {} if layers is None else layers
         self.capacity = 0  # tokens
 
@@ -108,8 +106,8 @@ class SequenceState:
 class StateSpec:
     """The kinds of state of all layers of a model, and the sizes of a sequence's state as a whole."""
 
-    def __init__(self, layers: Mapping[Owner, LayerSpec]) -> None:
-        self.layers: dict[Owner, LayerSpec] = dict(layers)
+    def __init__(self, layers: Mapping[StateKey, LayerSpec]) -> None:
+        self.layers: dict[StateKey, LayerSpec] = dict(layers)
         self._kinds = Counter(self.layers.values())
         self._sizes = lru_cache(_LENGTHS)(self._size)  # the scheduler asks for the same lengths again and again
         self.truncatable = all(spec.truncatable for spec in self.layers.values())

@@ -48,7 +48,7 @@ class Source:
         operations = self.converter.operations if self.converter else []
         steps = [(type(operation), getattr(operation, "dim", None)) for operation in operations]
         known = steps in ([], [(MergeModulelist, 0)], [(MergeModulelist, 0), (Concatenate, 1)])
-        return known or self.transposition is not None
+        return known or self.whole
 
     @property
     def names(self) -> list[str]:
@@ -66,8 +66,11 @@ class Source:
 
     @property
     def whole(self) -> bool:
-        """Whether one tensor has all experts."""
-        return self.converter is None or self.transposition is not None
+        """Whether each tensor has all experts."""
+        operations = self.converter.operations if self.converter else []
+        steps = [(type(operation), getattr(operation, "dim", None)) for operation in operations]
+        single = all(len(names) == 1 for names in self.tensors.values())
+        return not steps or self.transposition is not None or (steps == [(Concatenate, 1)] and single)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model.dense.attention import FlatRow, Span
-from faasmoe.model.dense.replay.operation import WholeBoundary, visible
+from faasmoe.model.dense.replay.operation import StateBoundary, visible
 from faasmoe.model.dense.whole import visible_positions
 from faasmoe.model.state.kv_cache import KVCacheSpec
-from faasmoe.model.state.sequence_state import INDEXER
+from faasmoe.model.state.sequence_state import StateKey
 
 _NAME = "indexer"  # of the module, in its attention
 _ALL = -1  # instead of a position: all that the token may see
@@ -29,6 +29,8 @@ _WANTED = ("hidden_states", "q_resid", "position_embeddings", "attention_mask", 
 
 class Indexer(nn.Module):
     """Stands in for the indexer of one layer."""
+
+    notes_state = True  # for `model.dense.recurrent.found_layers`
 
     def __init__(self, own: nn.Module, layer: int, topk: int, row: FlatRow) -> None:
         super().__init__()
@@ -48,30 +50,32 @@ class Indexer(nn.Module):
 
         These are positions, or -1 for a token that attends to all before it.
         """
-        selection = Selection(self.own, self.topk, (self._layer, INDEXER), self._row)
+        selection = Selection(self.own, self.topk, f"{self._layer}.{_NAME}", self._row)
         return visible(selection, hidden_states, q_resid, *position_embeddings)
 
 
 @dataclass(frozen=True, slots=True)
-class Selection(WholeBoundary):
+class Selection(StateBoundary):
     """What an indexer selects for the row's tokens, as `replay.operation.Boundary`."""
 
     own: nn.Module
     topk: int
-    owner: tuple[int, str]  # of the keys
+    key: StateKey
     row: FlatRow
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """See `Indexer.forward`."""
         if self.row.probing:
             self._probe(tensors)
-        count = tensors[0].shape[1]
-        out = torch.full((1, count, self.topk), _ALL, dtype=torch.int32)
+        count, device = tensors[0].shape[1], tensors[0].device
+        out = torch.full((1, count, self.topk), _ALL, dtype=torch.int32, device=device)
+        if out.is_meta:  # a rehearsal
+            return out
         dense: list[tuple[Span, slice]] = []
         start = 0
         for span in self.row.spans:
             here = slice(start, start + span.count)
-            if span.state.layers[self.owner].length + span.count <= self.topk:
+            if span.state.layers[self.key].length + span.count <= self.topk:
                 dense.append((span, here))
             else:
                 for some in _in_parts(here, apart=span.apart):
@@ -83,15 +87,16 @@ class Selection(WholeBoundary):
 
     def _selected(self, span: Span, tensors: Sequence[Tensor]) -> Tensor:
         """`[n, topk]` for n tokens of one sequence with more than `topk` positions."""
-        cache = span.state.layers[self.owner]
+        cache = span.state.layers[self.key]
         count = tensors[0].shape[1]
 
         def update(key: Tensor) -> Tensor:
-            keys, _ = cache.append(key, key[..., :0])
+            keys: Tensor = cache.append(key, key[..., :0])[0]
             return keys
 
         mask = visible_positions(count, cache.length + count, 0)
-        return self._run(tensors, mask, update)[0]
+        selected: Tensor = self._run(tensors, mask, update)[0]
+        return selected
 
     def _keep(self, dense: Sequence[tuple[Span, slice]], tensors: Sequence[Tensor]) -> None:
         """Add the keys of these tokens to their sequences' states, and score nothing."""
@@ -101,7 +106,7 @@ class Selection(WholeBoundary):
         def update(key: Tensor) -> Tensor:
             parts = torch.split(key, [span.count for span, _ in dense], 1)
             for (span, _), part in zip(dense, parts, strict=True):
-                span.state.layers[self.owner].append(part, part[..., :0])
+                span.state.layers[self.key].append(part, part[..., :0])
             return key[:, :0]
 
         self._run(tensors, torch.ones(1, 0, dtype=torch.bool), update)
@@ -123,12 +128,10 @@ class Selection(WholeBoundary):
             kept.append(key)
             return key.new_zeros(1, self.topk + 1, key.shape[-1])
 
-        selected = self._run(tensors, torch.ones(1, 1, dtype=torch.bool), update)
+        selected = self._run(tensors, torch.ones(1, 1, dtype=torch.bool, device=tensors[0].device), update)
         if len(kept) != 1 or kept[0].dim() != 3 or selected.shape != (1, 1, self.topk):
-            raise UnsupportedModel(
-                f"layer {self.owner[0]}: its indexer does something else than to select {self.topk}"
-            )
-        self.row.note_state(self.owner, KVCacheSpec.like(kept[0], kept[0][..., :0]))
+            raise UnsupportedModel(f"layer {self.key} does something else than to select {self.topk}")
+        self.row.note_state(self.key, KVCacheSpec.like(kept[0], kept[0][..., :0]))
 
 
 @dataclass(frozen=True, slots=True)

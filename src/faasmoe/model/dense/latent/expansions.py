@@ -40,10 +40,10 @@ def _recognised(module: Any) -> Expansion | None:
     """None if keys and values are made in another way, which is then left to the module."""
     try:
         rank, nope, rope = int(module.kv_lora_rank), int(module.qk_nope_head_dim), int(module.qk_rope_head_dim)
-        weight = _weight(module.kv_b_proj, rank).view(int(module.num_heads), -1, rank)
-        generator = torch.Generator().manual_seed(0)
+        weight = _weight(module.kv_b_proj, rank, _computed_in(module)).view(int(module.num_heads), -1, rank)
+        generator = torch.Generator("cpu").manual_seed(0)
         latents, turned = (
-            torch.randn(1, 1, 3, width, generator=generator).to(weight.dtype) for width in (rank, rope)
+            torch.randn(1, 1, 3, width, generator=generator, device="cpu").to(weight) for width in (rank, rope)
         )
         keys, values = module.expand_kv(latents, turned)
     except (AttributeError, TypeError, RuntimeError, ValueError):
@@ -53,17 +53,24 @@ def _recognised(module: Any) -> Expansion | None:
     if keys.shape[-1] != nope + rope or keys.shape[-1] + values.shape[-1] != wanted.shape[-1]:
         return None
     tolerance = 1e-4 if weight.dtype == torch.float32 else 2e-2
+    if weight.is_meta:  # a rehearsal, which has no numbers
+        return Expansion(weight, nope, rope)
     if not torch.allclose(torch.cat([keys, values], -1)[0].float(), wanted, tolerance, tolerance):
         return None
     return Expansion(weight, nope, rope)
 
 
-def _weight(layer: Any, rank: int) -> Tensor:
+def _computed_in(module: nn.Module) -> torch.dtype:
+    """The dtype of latents: that of the weights which are no layer's codes, such as those of norms."""
+    return next(each.dtype for each in module.parameters() if each.is_floating_point() and each.dim() == 1)
+
+
+def _weight(layer: Any, rank: int, dtype: torch.dtype) -> Tensor:
     """`[out, rank]`: the layer's own if it is plain, else what it makes of the identity, in memory of its own."""
     own = layer.weight
     if layer.bias is not None:
         raise ValueError("keys and values are no linear function of latents")
     if isinstance(own, Tensor) and own.is_floating_point() and own.itemsize > 1:
         return own.contiguous()
-    made: Tensor = layer(torch.eye(rank, dtype=torch.bfloat16))
+    made: Tensor = layer(torch.eye(rank, dtype=dtype))
     return made.T.contiguous()

@@ -1,6 +1,7 @@
 """Finds the layers of a model that keep a recurrent state, by running the model.
 
-Every layer that takes a cache gets one of its own, which notes what the layer does with it.
+Every layer that takes a cache gets one of its own, which notes what the layer does with it. Modules that say
+`notes_state`, stand-ins such as indexers', and what is in them are left alone: they note their state themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +43,15 @@ class FoundLayers:
         self._found: dict[str, FoundLayer] = {}
 
     def __enter__(self) -> FoundLayers:
+        elsewhere = {
+            below
+            for module in self._model.modules()
+            if getattr(module, "notes_state", False)
+            for below in module.modules()
+        }
         for name, module in self._model.named_modules():
+            if module in elsewhere:
+                continue
             if isinstance(getattr(module, "layer_idx", None), int) and (signature := CallForm.of(module)):
                 hook = _Hook(self._found, name, signature)
                 self._hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))

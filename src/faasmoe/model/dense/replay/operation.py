@@ -83,16 +83,16 @@ class Boundary(ABC):
         return None
 
 
-class WholeBoundary(Boundary):
-    """A boundary that computes nothing beside its call."""
+class StateBoundary(Boundary):
+    """A boundary for the states of sequences. Nothing is computed beside it."""
 
     __slots__ = ()
 
-    def beside(self, *tensors: Tensor) -> None:
-        """See `Boundary`: nothing."""
+    def beside(self, *_: Tensor) -> None:
+        """Nothing is computed meanwhile."""
 
     def rest(self, *tensors: Tensor) -> Tensor:
-        """See `Boundary`: all of it."""
+        """All of it."""
         return self(*tensors)
 
     def bound(

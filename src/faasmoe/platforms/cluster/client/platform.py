@@ -68,8 +68,11 @@ class ClusterPlatform(Closeable):
         identity.check()
         self._run_folder = RunFolder() if folder is None else None
         self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
-        members = MemberBook(identity.folder.parent)  # see `ClusterFolder`
-        credentials = Credentials(identity=identity, pool=pool.pool, head=folder is None, members=members)
+        # the server alone knows which certificates count; see `ClusterFolder`
+        members = MemberBook(identity.folder.parent) if pool.server is None else None
+        credentials = Credentials(
+            identity=identity, pool=pool.pool, head=folder is None, server=pool.server, members=members
+        )
         self._pool = pool
         self.membership = Membership(pool.platform, credentials)
         self._steward = Steward(self.membership)

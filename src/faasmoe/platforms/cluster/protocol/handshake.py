@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faasmoe.errors import OptionError
+from faasmoe.platforms.cluster.authority import private_files
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.authority.members import MemberBook
 from faasmoe.platforms.cluster.protocol.connection import Connection
@@ -25,7 +26,12 @@ class Credentials:
     identity: ClusterIdentity  # of the server, or of a node's orchestrators
     pool: str = ""  # for which it works; empty: it only looks
     head: bool = False  # whether it owns the pool
+    server: Path | None = None  # file with the certificate of the server, if that is not the identity's
     members: MemberBook | None = None  # whose certificates count; None: those of all nodes do
+
+    def certificate(self) -> bytes:
+        """The server's certificate, PEM or DER. Raises `OptionError` if there is none."""
+        return private_files.read(self.server) if self.server else self.identity.certificate()
 
     def check(self, peer: Peer) -> None:
         """Raises `LinkRefused` for a node whose certificate was revoked, or that has another key now."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from faasmoe.platforms.cluster.protocol.connection import Connection
-from faasmoe.platforms.cluster.protocol.frame import Outgoing
+from faasmoe.platforms.cluster.protocol.frame import ByteStream, Outgoing
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.liveness import TICK
 
@@ -57,7 +57,7 @@ class Relay:
 class _Direction:
     """From a socket that does not block to another one."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket, first: bytes = b"") -> None:
+    def __init__(self, source: ByteStream, sink: ByteStream, first: bytes = b"") -> None:
         self._source, self._sink = source, sink
         self._room = memoryview(bytearray(_CHUNK))
         self._left = Outgoing([first]) if first else None

@@ -7,7 +7,7 @@ from torch import nn
 from faasmoe.errors import UnsupportedModel
 from faasmoe.model.dense.attention import FlatRow, Span
 from faasmoe.model.dense.indexed.indexer import AnyMask, take_over
-from faasmoe.model.state.sequence_state import INDEXER, SequenceState, StateSpec
+from faasmoe.model.state.sequence_state import SequenceState, StateSpec
 from tests.tiny import tiny_config, tiny_model
 
 TOPK, LENGTH = 8, 21
@@ -34,7 +34,7 @@ def test_it_selects_what_transformers_own_selects(model_type: str) -> None:
     attention.indexer(
         hidden[:, :1], resid[:, :1], tuple(each[:, :1] for each in tensors[2:]), torch.zeros(1), None
     )
-    assert list(row.kinds) == [(0, INDEXER)]
+    assert list(row.kinds) == ["0.indexer"]
     row.probing = False
     spec = StateSpec(row.kinds)
     state, other = spec.allocate(), spec.allocate()
@@ -68,5 +68,5 @@ def test_indexers_of_other_kinds_are_refused() -> None:
     row = FlatRow(spans=[Span(SequenceState(), 1)], probing=True)
     take_over(nn.ModuleList([attention]), row)
     x = torch.zeros(1, 1, 64)
-    with pytest.raises(UnsupportedModel, match="layer 0: its indexer does something else than to select 9"):
+    with pytest.raises(UnsupportedModel, match=r"layer 0\.indexer does something else than to select 9"):
         attention.indexer(x, x, (x, x), x, None)

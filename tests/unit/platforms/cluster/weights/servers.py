@@ -50,12 +50,13 @@ def serving(entries: dict[str, CatalogueEntry], elsewhere: Elsewhere = lambda *_
     """The node's end of a connection to a server with this catalogue."""
     ours, theirs = socket.socketpair()
 
-    def deployed(name: str) -> FunctionContent | None:
-        return entries[name].content if name in entries else None
+    def find(function: str, digest: str) -> FunctionContent | None:
+        content = entries[function].content if function in entries else None
+        return content if content and content.digest == digest else None
 
     def run() -> None:
         with theirs, suppress(Lost):
-            PieceSender(Connection(theirs, MOST_HEAD), deployed, elsewhere).serve()
+            PieceSender(Connection(theirs, MOST_HEAD), find, elsewhere).serve()
 
     thread = threading.Thread(target=run)
     thread.start()

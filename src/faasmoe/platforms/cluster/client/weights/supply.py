@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn
@@ -73,7 +74,9 @@ class WeightSupply(Closeable):
                     self._serving[link.address] = connection
                 if not self._closed.is_set():
                     peers = WeightPeers(self._membership, self._credentials, link.name)
-                    PieceSender(connection, self._content, peers.read).serve()
+                    PieceSender(
+                        connection, partial(content_of, self._membership, self._others), peers.read
+                    ).serve()
             finally:
                 connection.close()
         except LinkRefused as error:
@@ -84,10 +87,6 @@ class WeightSupply(Closeable):
         finally:
             with self._lock:
                 del self._serving[link.address]
-
-    def _content(self, name: str) -> FunctionContent | None:
-        entry = self._membership.catalogue.entries.get(name)
-        return entry.content if entry else self._others.get(name)
 
     def close(self) -> None:
         """End all connections. May be called twice."""
@@ -103,18 +102,13 @@ class WeightSupply(Closeable):
 class PieceSender:
     """The head's end of a connection for weights.
 
-    `deployed` returns the content of a function. `elsewhere` reads pieces that the server's own files do not have any
-    more.
+    `find` tells the content of a function that has a digest. `elsewhere` reads pieces that the server's own files do
+    not have any more.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        deployed: Callable[[str], FunctionContent | None],
-        elsewhere: Elsewhere,
-    ) -> None:
+    def __init__(self, connection: Connection, find: FindContent, elsewhere: Elsewhere) -> None:
         self._connection = connection
-        self._deployed = deployed
+        self._find = find
         self._elsewhere = elsewhere
         self._rooms = [memoryview(bytearray(PIECE)) for _ in range(2)]
 
@@ -136,7 +130,9 @@ class PieceSender:
 
         It waits for the network with one piece at most, as all nodes fetch at the same time.
         """
-        content = self._content(asked)
+        content = self._find(asked.function, asked.digest)
+        if content is None:
+            raise LookupError("the function was removed, or deployed with other contents, meanwhile")
         pieces = list(content.pieces())
         if wrong := [number for number in asked.pieces if not 0 <= number < len(pieces)]:
             raise LookupError(f"the function has no piece {wrong[0]}")
@@ -162,16 +158,24 @@ class PieceSender:
                 head = msgspec.msgpack.encode(number)
                 self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
 
-    def _content(self, asked: AskPieces) -> FunctionContent:
-        """The content that is asked for. Raises `LookupError` if it is not deployed."""
-        until = time.monotonic() + _LEARN_SECONDS
-        while True:
-            content = self._deployed(asked.function)
-            if content and content.digest == asked.digest:
-                return content
-            if time.monotonic() > until:
-                raise LookupError("the function was removed, or deployed with other contents, meanwhile")
-            time.sleep(_LEARN_TICK)
+
+def content_of(
+    membership: Membership, others: Mapping[str, FunctionContent], name: str, digest: str
+) -> FunctionContent | None:
+    """The content by that name, deployed or of `others`, if it has this digest.
+
+    Waits a moment for it, as another client may deploy it now.
+    """
+    until = time.monotonic() + _LEARN_SECONDS
+    while True:
+        version = membership.version
+        entry = membership.catalogue.entries.get(name)
+        content = entry.content if entry else others.get(name)
+        if content and content.digest == digest:
+            return content
+        if (left := until - time.monotonic()) <= 0:
+            return None
+        membership.wait(version, left)
 
 
 def _read(

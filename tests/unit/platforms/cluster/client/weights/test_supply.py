@@ -25,13 +25,13 @@ def test_what_is_deployed_is_found_by_its_digest(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(supply, "_LEARN_SECONDS", 0.0)
     members = Members()
     deploy(members)
-    assert content_of(members, "f", CONTENT.digest) == CONTENT
-    assert content_of(members, "f", "another") is None
-    assert content_of(members, "g", CONTENT.digest) is None
+    assert content_of(members, {}, "f", CONTENT.digest) == CONTENT
+    assert content_of(members, {}, "f", "another") is None
+    assert content_of(members, {}, "g", CONTENT.digest) is None
 
 
 def test_what_another_client_has_just_deployed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supply, "_LEARN_SECONDS", 60.0)
     members = Members()
     threading.Timer(0.1, lambda: deploy(members)).start()
-    assert content_of(members, "f", CONTENT.digest) == CONTENT
+    assert content_of(members, {}, "f", CONTENT.digest) == CONTENT
