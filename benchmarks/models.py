@@ -45,6 +45,14 @@ KINDS = {
     "open_wrapper": model_types.open_wrapper_types,
     "encoder_decoder": model_types.encoder_decoder_types,
 }
+_ABOUT = {"causal": "Causal language models", "wrapper": "Models that also see or hear, as text"}
+_HEAD = """# Models
+
+Every type of model in transformers {version} whose config knows experts, as `python -m benchmarks.models --document` tried
+it: a tiny model of random weights, vectors too, in float32. *Served* means that logits are within 1e-4 of those of
+transformers' own forward and greedy tokens the same: batched, in chunks, preempted and resumed, and with a prefix
+reused. *Untried* means that the benchmark has no tiny config of the type. [Formats of weights](formats.md) are apart
+from that."""
 LIMITS = {"causal_served": 55, "wrapper_served": 12, "wrong": 0}
 SERVED, REFUSED, WRONG, UNTRIED = "served", "refused", "wrong", "untried"
 
@@ -103,6 +111,21 @@ def shown(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+def documented(rows: Sequence[Row]) -> str:
+    """The page docs/models.md."""
+    lines = [_HEAD.format(version=transformers.__version__)]
+    for kind, about in _ABOUT.items():
+        its = [row for row in rows if row.kind == kind]
+        served = sum(row.verdict == SERVED for row in its)
+        lines += [
+            f"\n## {about}\n\n{served} of {len(its)} are served.\n\n| type | | why not |\n| --- | --- | --- |"
+        ]
+        for row in its:
+            why = "" if row.verdict == SERVED else row.detail.replace("|", "/")
+            lines.append(f"| `{row.model_type}` | {row.verdict} | {why} |")
+    return "\n".join(lines) + "\n"
+
+
 def counted(rows: Sequence[Row]) -> Figures:
     """How many types of each kind there are, and how many are served."""
     figures: Figures = {}
@@ -121,6 +144,9 @@ def main() -> None:
     parser.add_argument("types", nargs="*", metavar="TYPE", help="such as qwen3_moe; all by default")
     parser.add_argument("--kind", choices=KINDS, action="append", help="all by default")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--document", action="store_true", help="write docs/models.md, of causal types and wrappers"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -132,6 +158,8 @@ def main() -> None:
                 rows.append(tried(name, kind))
                 console.print(f"{name}: {rows[-1].verdict}", highlight=False)
     shown(rows, console)
+    if args.document:
+        (Path(__file__).parents[1] / "docs" / "models.md").write_text(documented(rows))
     limits = {} if args.types else LIMITS
     report(counted(rows), limits, args.json, at_least=[name for name in LIMITS if name.endswith("served")])
 
