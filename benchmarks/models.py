@@ -48,11 +48,11 @@ KINDS = {
 _ABOUT = {"causal": "Causal language models", "wrapper": "Models that also see or hear, as text"}
 _HEAD = """# Models
 
-Every type of model in transformers {version} whose config knows experts, as `python -m benchmarks.models --document`
-tried it: a tiny model of random weights, vectors too, in float32. *Served* means that logits are within 1e-4 of those of
-transformers' own forward and greedy tokens the same: batched, in chunks, preempted and resumed, and with a prefix
-reused. *Untried* means that the benchmark has no tiny config of the type. [Formats of weights](formats.md) are apart
-from that."""
+Every type of model in transformers {version} whose config knows experts, tried by
+`python -m benchmarks.models --document`: a tiny model of random weights, vectors too, in float32. *Served* means that
+logits are within 1e-4 of those of transformers' own forward and greedy tokens the same: batched, in chunks, preempted
+and resumed, and with a prefix reused. *Untried* means that the benchmark has no tiny config of the type.
+[Formats of weights](formats.md) are apart from that."""
 LIMITS = {"causal_served": 55, "wrapper_served": 12, "wrong": 0}
 SERVED, REFUSED, WRONG, UNTRIED = "served", "refused", "wrong", "untried"
 
