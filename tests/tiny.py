@@ -99,10 +99,16 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
         "ffn_config": {"hidden_size": 64, "ffn_hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2},
     },
+    "dots3_note_vision_encoder": {"per_layer_config": {}, "mlp_layer_types": ["dense"], "adapter_in_dim": 64, "adapter_out_dim": 64},
+    "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64},
     "dots3_note_text": {
         "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
         "mlp_layer_types": ["dense", "sparse", "sparse"], "shared_experts_intermediate_size": 32,
         "per_layer_config": {"1": {"num_attention_heads": 2, "num_key_value_heads": 2}}, "head_dim": 16,
+    },
+    "qwen4_exp_text": {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"], "indexer_n_heads": 32,
+        "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 8, "indexer_compress_ratio": 4,
     },
     "unlimited_ocr_text": {"num_key_value_heads": 4},
     "doge": {"is_moe": True, "num_experts": 16},
