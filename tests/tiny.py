@@ -99,7 +99,9 @@ SPECIAL: dict[str, dict[str, object]] = {  # where the sizes above give no model
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
         "ffn_config": {"hidden_size": 64, "ffn_hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2},
     },
-    "dots3_note_vision_encoder": {"per_layer_config": {}, "mlp_layer_types": ["dense"], "adapter_in_dim": 64, "adapter_out_dim": 64},
+    "dots3_note_vision_encoder": {
+        "per_layer_config": {}, "mlp_layer_types": ["dense"], "adapter_in_dim": 64, "adapter_out_dim": 64,
+    },
     "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64},
     "dots3_note_text": {
         "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
