@@ -47,6 +47,12 @@ def _well_formed(text: str) -> str:
     return text
 
 
+def _short_keys(metadata: dict[str, str]) -> dict[str, str]:
+    if any(len(key) > MAX_METADATA_KEY for key in metadata):
+        raise ValueError(f"a key has more than {MAX_METADATA_KEY} characters")
+    return metadata
+
+
 def _range(name: str) -> Any:
     low, high = RANGES[name]
     return Field(ge=low, le=high)
@@ -62,10 +68,9 @@ Name = Annotated[Text, Field(max_length=MAX_NAME)]
 Speaker = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # spells no control token
 User = Annotated[Text, Field(max_length=MAX_USER)]
 Metadata = Annotated[
-    dict[
-        Annotated[Text, Field(max_length=MAX_METADATA_KEY)], Annotated[Text, Field(max_length=MAX_METADATA_VALUE)]
-    ],
+    dict[Text, Annotated[Text, Field(max_length=MAX_METADATA_VALUE)]],
     Field(max_length=MAX_METADATA),
+    AfterValidator(_short_keys),
 ]
 Texts = Annotated[list[Text], Field(fail_fast=True)]
 # `api.bodies.structure` bounds their number, which depends on the model

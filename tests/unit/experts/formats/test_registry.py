@@ -38,7 +38,9 @@ def test_every_conversion_that_is_offered_can_be_done() -> None:
 
 
 def test_an_unknown_format_is_named() -> None:
-    with pytest.raises(CheckpointError, match="no weight format 'exl2'; there are awq, dense, fp8, gptq, "):
+    with pytest.raises(
+        CheckpointError, match="no weight format 'exl2'; there are awq, dense, fp8, gguf_mxfp4, gptq, "
+    ):
         registry.by_name("exl2")
 
 

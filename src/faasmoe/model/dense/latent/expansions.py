@@ -62,7 +62,8 @@ def _recognised(module: Any) -> Expansion | None:
 
 def _computed_in(module: nn.Module) -> torch.dtype:
     """The dtype of latents: that of the weights which are no layer's codes, such as those of norms."""
-    return next(each.dtype for each in module.parameters() if each.is_floating_point() and each.dim() == 1)
+    plain = (each.dtype for each in module.parameters() if each.is_floating_point() and each.itemsize > 1)
+    return next(plain, torch.float32)
 
 
 def _weight(layer: Any, rank: int, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import threading
 import time
@@ -33,6 +34,8 @@ from faasmoe.platforms.cluster.protocol.tls import Peer
 from faasmoe.platforms.cluster.signed_entries import PURPOSE, check_signed
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.backoff import Backoff
+
+log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
 _SMOOTHING = 0.2  # weight of the last heartbeat in the round trip
@@ -215,6 +218,10 @@ class NodeLink:
             except Lost as error:
                 self.cut(str(error), isinstance(error, LinkRefused))
                 self.cause, self.refused = self._cut_for or (str(error), isinstance(error, LinkRefused))
+            except Exception as error:  # without its thread the link would never come back
+                log.exception("node %s at %s: the link has failed, and is made again", self.name, self.address)
+                self.cut(str(error))
+                self.cause, self.refused = str(error), False
             self._cut_for = None
             told = self.retires
             self._watcher.left(self)

@@ -47,6 +47,9 @@ def connect(
     except OptionError as error:
         sock.close()
         raise LinkRefused(str(error)) from error
+    except BaseException:
+        sock.close()
+        raise
     try:
         peer, welcome = handshake.greet(connection, credentials, lane, deadline)
     except BaseException:
