@@ -10,6 +10,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.core.transport import DEFAULT_MAX_STREAM_EVENTS
 
 from tests.fuzz.seeds import bodies
 from tests.fuzz.served import Findings, live_beside, plausible
@@ -80,7 +81,8 @@ def test_nothing_that_is_sent_finds_a_defect(
         if answer.status_code >= 400:
             assert answer.json()["error"]["message"]
         elif "text/event-stream" in answer.headers.get("content-type", [""])[0]:
-            assert answer.text.endswith("data: [DONE]\n\n"), answer.text[-300:]
+            cut = answer.text.count("data: ") >= DEFAULT_MAX_STREAM_EVENTS  # where schemathesis reads no further
+            assert cut or answer.text.endswith("data: [DONE]\n\n"), answer.text[-300:]
 
     send()
     assert reached <= set(statuses), statuses
