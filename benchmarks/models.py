@@ -49,7 +49,7 @@ _ABOUT = {"causal": "Causal language models", "wrapper": "Models that also see o
 _HEAD = """# Models
 
 Every type of model in transformers {version} whose config knows experts, tried by
-`python -m benchmarks.models --document`: a tiny model of random weights, vectors too, in float32. *Served* means that
+`python -m benchmarks.models`: a tiny model of random weights, vectors too, in float32. *Served* means that
 logits are within 1e-4 of those of transformers' own forward and greedy tokens the same: batched, in chunks, preempted
 and resumed, and with a prefix reused. *Untried* means that the benchmark has no tiny config of the type.
 [Formats of weights](formats.md) are apart from that."""
