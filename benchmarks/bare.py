@@ -19,7 +19,8 @@ def round_trip_us(processes: int, times: int, core: int | None = None, pause: fl
 
     `core`: where they run; None: as the kernel likes. `pause`: seconds of work between round trips.
     """
-    ends, pids = [], []
+    ends: list[socket.socket] = []
+    pids: list[int] = []
     for _ in range(processes):
         ours, theirs = socket.socketpair()
         pid = os.fork()

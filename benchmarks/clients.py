@@ -28,7 +28,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import httpx
 import openai
 from rich.console import Console
 from tests.integration.servers import serve
@@ -92,7 +91,7 @@ async def all_at_once(
     async with AsyncExitStack() as stack:
         made = []
         for number in clients:
-            http = httpx.AsyncClient(verify=certificates, timeout=PATIENCE)
+            http = openai.DefaultAsyncHttpxClient(verify=certificates, timeout=PATIENCE)
             key = keys[number % len(keys)]
             client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
             made.append(await stack.enter_async_context(client))

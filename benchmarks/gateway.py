@@ -29,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -157,7 +157,7 @@ async def crowd(url: str, key: str, size: str) -> AsyncIterator[int]:
                 yield await answered.get()
 
 
-CLIENTS = {"bodies": bodies, "refusals": refusals, "crowd": crowd}
+CLIENTS: dict[str, Callable[..., AsyncIterator[int]]] = {"bodies": bodies, "refusals": refusals, "crowd": crowd}
 
 
 async def play(kind: str, arguments: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -46,7 +47,7 @@ def own(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def upcast(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     x = x.float()
-    return torch.cat([linear(x, piece.float()) for piece in weight.split(PIECE)], dim=1).bfloat16()
+    return torch.cat([linear(x, piece.float()) for piece in torch.split(weight, PIECE)], dim=1).bfloat16()
 
 
 def read(_: torch.Tensor, weight: torch.Tensor) -> None:
@@ -65,7 +66,7 @@ def in_int8(kernel: Int8Kernel) -> Callable[[torch.Tensor, Weight], object]:
     return lambda x, weight: kernel(x, weight[1])
 
 
-def in_float32(kernel: Kernel, place: int) -> Callable[[torch.Tensor, Weight], object]:
+def in_float32(kernel: Kernel, place: Literal[2, 3]) -> Callable[[torch.Tensor, Weight], object]:
     return lambda x, weight: kernel(x.float(), weight[place])
 
 

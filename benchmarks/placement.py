@@ -119,8 +119,8 @@ def assigning(
     tokens = [[(f.name, float(f.memory)) for f in random.sample(layer, TOP_K)] for _ in range(rounds)]
     began = perf_counter()
     for calls in tokens:
-        for node, indexes in table.assign(calls).frames.items():
-            table.replied(node, 1, sum(calls[index][1] for index in indexes))
+        for name, indexes in table.assign(calls).frames.items():
+            table.replied(name, 1, sum(calls[index][1] for index in indexes))
     return (perf_counter() - began) / rounds
 
 
@@ -162,9 +162,9 @@ def fanout(
         chosen = sorted({name for _ in range(tokens) for name in draw(random, loads, 4)})
         calls = [(name, float(functions[0].memory)) for name in chosen]
         assigned = table.assign(calls).frames
-        works = {node: sum(calls[index][1] for index in indexes) for node, indexes in assigned.items()}
-        for node, work in works.items():
-            table.replied(node, 1, work)
+        works = {name: sum(calls[index][1] for index in indexes) for name, indexes in assigned.items()}
+        for name, work in works.items():
+            table.replied(name, 1, work)
         slowest += max(works.values())
         even += sum(works.values()) / min(len(nodes), len(calls))
         frames += len(works)

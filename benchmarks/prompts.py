@@ -142,10 +142,10 @@ def beside(by_name: dict[str, Measured], rounds: int, responses: int) -> Figures
                 gaps[name] += milliseconds
                 rates[name].append(rate)
     figures = Figures()
-    for name, its in gaps.items():
+    for name, times in gaps.items():
         figures |= {
-            f"{name}_beside_p50_ms": statistics.median(its),
-            f"{name}_beside_p95_ms": statistics.quantiles(its, n=20)[-1],
+            f"{name}_beside_p50_ms": statistics.median(times),
+            f"{name}_beside_p95_ms": statistics.quantiles(times, n=20)[-1],
             f"{name}_beside_tokens_s": statistics.median(rates[name]),
         }
     return figures

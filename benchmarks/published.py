@@ -59,7 +59,7 @@ def filled(text: str, results: Mapping[str, Results]) -> str:
         elif kind == "bounds":
             made = bounds_table(CLAIMS).markdown()
         elif kind == "figures":
-            made = _figures(*names, chapters)
+            made = _figures(names[0], names[1], chapters)
         else:
             made = _planned(names[0], shape_of(names[1], layers=int(names[2]), vocab=int(names[3])), results)
         return f"{before}{made}\n{after}"
@@ -130,8 +130,9 @@ def _predicted(run: Run, shape: ModelShape) -> Prediction:
         begun.add(one.tenant)
         asks.append(Ask(time, one.tenant, one.prompt_tokens, one.tokens))
     requests = requests_of(asks)
-    block_size, keep_alive = run.settings["block_size"] or DEFAULT_BLOCK_SIZE, float(run.settings["keep_alive"])
-    setting = Setting(run.strategy.removeprefix("faasmoe-"), int(block_size), keep_alive)
+    block_size, keep_alive = run.settings["block_size"] or DEFAULT_BLOCK_SIZE, run.settings["keep_alive"]
+    assert keep_alive is not None
+    setting = Setting(run.strategy.removeprefix("faasmoe-"), int(block_size), float(keep_alive))
     conditions = Conditions(
         shape, _AMPLE, machine=Machine(cores=2), footprint=_FOOTPRINT_THEN, count_from=_WARM_UP
     )

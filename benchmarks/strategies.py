@@ -35,13 +35,12 @@ from tests import processes
 from tests.waiting import wait_until
 
 import faasmoe.api.app  # noqa: F401 - a gateway has it in memory
+from benchmarks.pool import local_pool
 from faasmoe.evaluation.meters.processes import Family, Seen, proportional_set_size
-from faasmoe.experts import PRELOAD
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.platforms.local.platform import LocalPlatform
-from faasmoe.platforms.registry import start
 from faasmoe.protocol.config import EngineOptions, FleetOptions, ServingConfig, Strategy
 from faasmoe.protocol.messages import Start
 from faasmoe.protocol.request import GenerationRequest, SamplingParams
@@ -97,7 +96,7 @@ class Memory:
 
 def _own(process: Seen) -> float:
     try:
-        return psutil.Process(process.pid).memory_full_info().uss / MIB
+        return float(psutil.Process(process.pid).memory_full_info().uss / MIB)
     except psutil.NoSuchProcess:
         return 0.0
 
@@ -165,7 +164,7 @@ def measure(model: Path, strategies: Sequence[Strategy], rounds: int) -> dict[st
     console = Console(stderr=True)
     for strategy in strategies:
         console.print(f"{strategy}: {len(TENANTS)} tenants")
-        with tempfile.TemporaryDirectory() as folder, start("local", PRELOAD, **POOL) as pool:
+        with tempfile.TemporaryDirectory() as folder, local_pool(**POOL) as pool:
             found = asyncio.run(run(strategy, model, pool, Path(folder), rounds))
             console.print({name: round(value, 2) for name, value in found.items()})
         figures |= {f"{strategy}_{name}": value for name, value in found.items()}

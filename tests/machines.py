@@ -60,7 +60,7 @@ class Machine:
         """
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": str(self._runtime)}
         process = subprocess.Popen(self.command(arguments), stdout=subprocess.PIPE, text=True, env=environment)
-        process.send_signal = partial(_send_signal, process)
+        setattr(process, "send_signal", partial(_send_signal, process))  # noqa: B010 - a method, for mypy
         return process
 
     @contextmanager

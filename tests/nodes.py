@@ -84,7 +84,7 @@ def cluster(
 ) -> Iterator[list[Agent]]:
     """Agents with an authority and a list of them in `folder`; see `options`. Each on its machine, if there are any."""
     Authority(folder / "cluster")  # nodes make it on loopback alone
-    hosts = machines or [None] * len(names)
+    hosts: Sequence[Machine | None] = machines or [None] * len(names)
     with ExitStack() as stack:
         agents = [
             stack.enter_context(agent(folder, name, *arguments, machine=host, module=module))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from faasmoe.platforms.base import Call, FunctionSpec
+from faasmoe.platforms.base import Call, FunctionSpec, Replies
 from faasmoe.platforms.buffer import Buffer
 from faasmoe.platforms.inline.platform import InlinePlatform
 
@@ -27,6 +27,6 @@ class InProcessPlatform(InlinePlatform):
         deadline: float,
         shared: Buffer | None = None,
         meanwhile: Callable[[], None] | None = None,
-    ) -> Sequence[memoryview]:
+    ) -> Replies:
         self.calls += [call.function for call in calls]
         return super().invoke_many(calls, deadline, shared, meanwhile)

@@ -12,7 +12,7 @@ from faasmoe.platforms.local.platform import LocalPlatform
 def command(process: psutil.Process) -> list[str]:
     """Its command line, empty if it has ended meanwhile."""
     with suppress(psutil.Error):
-        return process.cmdline()
+        return list(process.cmdline())
     return []
 
 

@@ -134,8 +134,8 @@ def measure(folder: Path, way: str, trips: int, pieces: int) -> Figures:
         for _ in range(pieces):
             ask(FrameKind.PIECE, piece)
         its = cpu()
-        took = time.perf_counter() - began
-        figures[f"{way}_pieces_gb_s"] = pieces * PIECE / took / 1e9
+        seconds = time.perf_counter() - began
+        figures[f"{way}_pieces_gb_s"] = pieces * PIECE / seconds / 1e9
         figures[f"{way}_pieces_cpu_s_gb"] = (its - before) / (pieces * PIECE / 1e9)
         ask(FrameKind.MESSAGE)
     process.join()

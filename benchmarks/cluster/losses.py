@@ -14,6 +14,7 @@ from tests.waiting import wait_until
 from benchmarks.cluster.load import Load
 from benchmarks.cluster.nodes import KEEP_ALIVE, Cluster, cluster, first_core, last_core
 from benchmarks.figures import Figures
+from faasmoe.platforms.cluster.client.platform import ClusterPlatform
 from faasmoe.platforms.cluster.placement.placement import Function
 
 WARM, AFTER = 3.0, 6.0  # seconds of load before and after the loss
@@ -41,7 +42,9 @@ def _stall(model: Path, folder: Path, name: str, act: Callable[[Cluster], None],
     with cluster(folder, [first_core(), last_core()]) as its, its.serving(model) as running:
         load = Load(running.serving)
         load.run(WARM)
-        membership = running.serving.platform.membership
+        platform = running.serving.platform
+        assert isinstance(platform, ClusterPlatform)
+        membership = platform.membership
         if not wait_until(lambda: all(len(hosts) == copies for hosts in membership.hosts.values()), PLANNED):
             raise RuntimeError(f"functions have not {copies} hosts each: {membership.hosts}")
         load.run(WARM)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.cluster.nodes import cluster, embedded_platform, first_core, held_to, last_core
 from benchmarks.figures import Figures
 from benchmarks.platform.blocks import median_of, soon
-from faasmoe.platforms.base import Call, FunctionSpec
+from faasmoe.platforms.base import Call, FunctionSpec, Platform
 
 ROUNDS = 7
+
+
+def calling(platform: Platform, calls: Sequence[Call]) -> Callable[[], object]:
+    return lambda: platform.invoke_many(calls, soon())
 
 
 def measure_overhead(folder: Path, calls: int) -> Figures:
@@ -32,11 +37,7 @@ def measure_overhead(folder: Path, calls: int) -> Figures:
             for where, platform, core in (("local", local, node), ("remote", remote, home)):
                 with held_to([core]):
                     for n in (1, 4):
-                        took[f"{where}_{n}"].append(
-                            median_of(
-                                lambda p=platform, n=n: p.invoke_many(four[:n], soon()), calls // ROUNDS, 1e6
-                            )
-                        )
+                        took[f"{where}_{n}"].append(median_of(calling(platform, four[:n]), calls // ROUNDS, 1e6))
     medians = {name: statistics.median(values) for name, values in took.items()}
     return {
         "remote_call_overhead_us": medians["remote_1"] - medians["local_1"],

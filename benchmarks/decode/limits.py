@@ -30,7 +30,7 @@ _read_all = LIBRARY.function("read_all", ADDRESS, INT, result=FLOAT)
 def against_limits(folder: Path, rounds: int) -> Figures:
     """One sequence against reading its weights alone, a prompt against multiplying alone, in turns."""
     layers, head = token_weights(folder)
-    steps, prompts, reads, peaks, torchs = [], [], [], [], []
+    steps, prompts, reads, peaks, torchs = series = tuple[list[float], ...]([] for _ in range(5))
     with ours(folder, functions) as mine, ThreadPoolExecutor(cores()) as pool:
         reading, dots, multiplying = _reading(pool), _multiplying(pool), _onednn()
         for number in range(-1, rounds):
@@ -39,7 +39,7 @@ def against_limits(folder: Path, rounds: int) -> Figures:
             prompt = mine.run(replace(PREFILL, seed=seed)).prefill
             measured = (step, prompt, reading(), dots(), multiplying())
             if number >= 0:  # the first round warms up
-                for times, each in zip((steps, prompts, reads, peaks, torchs), measured, strict=True):
+                for times, each in zip(series, measured, strict=True):
                     times.append(each)
     read = statistics.median(reads)
     best = max(statistics.median(peaks), statistics.median(torchs))
@@ -75,7 +75,7 @@ def _multiplying(pool: ThreadPoolExecutor) -> Callable[[], float]:
     def run() -> float:
         start = time.perf_counter()
         lanes = list(pool.map(function, [_TIMES] * cores()))
-        return 2 * sum(lanes) * _TIMES * _SUMS / (time.perf_counter() - start)
+        return float(2 * sum(lanes) * _TIMES * _SUMS / (time.perf_counter() - start))
 
     return run
 

@@ -46,7 +46,7 @@ class Peer:
         assert self._process.stdout
         if line := self._process.stdout.readline():
             return line.strip()
-        raise RuntimeError(f"{self._process.args} ended with status {self._process.wait()}")
+        raise RuntimeError(f"{self._process.args!r} ended with status {self._process.wait()}")
 
     def __enter__(self) -> Peer:
         return self

@@ -15,10 +15,9 @@ from benchmarks.platform.blocks import make_blocks, soon
 from benchmarks.platform.calls import measure_calls, measure_experts, measure_prefill
 from benchmarks.platform.cold import measure_cold, measure_deployment, measure_import, to_zero
 from benchmarks.platform.memory import measure_budget, measure_private, measure_zero
+from benchmarks.pool import local_pool
 from faasmoe.engine.experts.dispatch import write_functions
-from faasmoe.experts import PRELOAD
 from faasmoe.platforms.base import Call, FunctionSpec
-from faasmoe.platforms.registry import start
 
 LIMITS = {
     "warm_call_us": 80,
@@ -42,7 +41,7 @@ def measure(folder: Path, calls: int, starts: int) -> Figures:
     blocks = make_blocks(folder, 16)
     figures: Figures = {}
     console = Console(stderr=True)
-    with start("local", PRELOAD) as platform:
+    with local_pool() as platform:
         platform.deploy([FunctionSpec("first", "benchmarks.functions:empty", folder)])
         platform.invoke_many([Call("first", [b""])], soon())
         to_zero(platform, "first")

@@ -51,6 +51,11 @@ def make_blocks(folder: Path, count: int, inner: int = INNER, block_size: int = 
     ]
 
 
+def weight_file(block: Block) -> Path:
+    """Where all weights of `make_blocks` are."""
+    return block.artifact.weights[0].down.parts[0].file
+
+
 def token() -> list[bytes | bytearray | memoryview]:
     index, rows = np.zeros(1, np.int32), as_array(torch.randn(1, HIDDEN).bfloat16())
     return encode_request(Request(layer=0, rows=rows, row=index, expert=index, weight=np.ones(1, np.float32)))

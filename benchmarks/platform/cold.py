@@ -15,7 +15,7 @@ import psutil
 from tests.processes import of_pool
 
 from benchmarks.figures import Figures
-from benchmarks.platform.blocks import MIB, make_blocks, soon, timed, token
+from benchmarks.platform.blocks import MIB, make_blocks, soon, timed, token, weight_file
 from faasmoe.engine.experts.dispatch import write_functions
 from faasmoe.evaluation.meters.residency import resident_bytes
 from faasmoe.model.weights.blocks import Block
@@ -32,10 +32,7 @@ def to_zero(platform: LocalPlatform, name: str) -> None:
 
 def measure_cold(platform: LocalPlatform, blocks: Sequence[Block], starts: int) -> Figures:
     call = [Call(blocks[0].name, token())]
-    file, size = (
-        blocks[0].artifact.weights[0].down.file,
-        sum(part.nbytes for part in blocks[0].artifact.weights[0]),
-    )
+    file, size = weight_file(blocks[0]), sum(part.nbytes for part in blocks[0].artifact.weights[0])
     warm, disk, dd = [], [], []
     platform.stop([status.name for status in platform.status().functions])  # what they map cannot be dropped
     for _ in range(starts):

@@ -13,19 +13,18 @@ from pathlib import Path
 from tests import processes
 
 from benchmarks.figures import Figures
-from benchmarks.platform.blocks import soon, timed, token
+from benchmarks.platform.blocks import soon, timed, token, weight_file
+from benchmarks.pool import local_pool
 from faasmoe.engine.experts.dispatch import write_functions
 from faasmoe.evaluation.meters.processes import footprint, proportional_set_size
-from faasmoe.experts import PRELOAD
 from faasmoe.model.weights.blocks import Block
 from faasmoe.platforms.base import Call
-from faasmoe.platforms.local.daemon.pool import INSTANCE_BYTES
+from faasmoe.platforms.local.limits import INSTANCE_BYTES
 from faasmoe.platforms.local.platform import LocalPlatform
-from faasmoe.platforms.registry import start
 
 
 def measure_private(platform: LocalPlatform, blocks: Sequence[Block]) -> Figures:
-    weights = str(blocks[0].artifact.weights[0].down.file)
+    weights = str(weight_file(blocks[0]))
     functions = {status.name: status for status in platform.status().functions}
     sizes = [private_bytes(int(each.id), weights) for b in blocks[:4] for each in functions[b.name].instances]
     return {"instance_private_mb": statistics.median(sizes) / 1e6}
@@ -56,7 +55,7 @@ def zygote_bytes(platform: LocalPlatform) -> int:
 def measure_zero(folder: Path, blocks: Sequence[Block], rounds: int) -> Figures:
     """The pool once no function runs: while the zygote waits for calls, when it has gone too, and the way back."""
     with_zygote, zygotes, alone, again = [], [], [], []
-    with start("local", PRELOAD, keep_alive=0.5, zygote_keep_alive=3) as platform:
+    with local_pool(keep_alive=0.5, zygote_keep_alive=3) as platform:
         platform.deploy(write_functions(blocks, folder / "zero"))
         platform.invoke_many([Call(block.name, token()) for block in blocks[:4]], soon())
         for _ in range(rounds):
@@ -99,7 +98,7 @@ def measure_budget(folder: Path, blocks: Sequence[Block], own: int, seconds: flo
     """Random fan-outs under a budget that holds a quarter of the experts."""
     budget = own + len(blocks) // 4 * (blocks[0].artifact.memory + INSTANCE_BYTES)
     calls = 0
-    with start("local", PRELOAD, memory_budget=budget) as platform:
+    with local_pool(memory_budget=budget) as platform:
         platform.deploy(write_functions(blocks, folder / "budget"))
         platform.prewarm([blocks[0].name])
         choice = random.Random(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,8 @@ def assert_reuse_changes_nothing(model: DenseModel, checkpoint: Checkpoint) -> l
 
 def last_logits(reference: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        return reference(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
+        logits: torch.Tensor = reference(torch.tensor([tokens]), use_cache=False).logits
+    return logits[0, -1].float()
 
 
 def state_for(model: DenseModel, tokens: int) -> SequenceState:
@@ -121,8 +122,11 @@ def worst_difference(model: DenseModel, reference: PreTrainedModel, steps: int) 
 class Ids:
     """A tokenizer whose text is the token ids."""
 
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return "".join(f"{i} " for i in token_ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        return f"{token} ".encode()
 
 
 @contextmanager
@@ -161,7 +165,7 @@ def ask(engine: Engine, prompts: list[list[int]], tenants: list[str], **sampling
     return texts
 
 
-def greedy_tokens(model: DenseModel, **options: int) -> list[list[int]]:
+def greedy_tokens(model: DenseModel, **options: Any) -> list[list[int]]:
     """What an engine makes of all prompts at once."""
     with engine_on(model, **options) as engine:
         return ask(engine, PROMPTS, [""] * len(PROMPTS))
