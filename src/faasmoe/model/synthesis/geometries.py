@@ -141,34 +141,6 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "routed_scaling_factor": 2.5,
         "rope_theta": 10000.0,
     },
-    "deepseek-v3.2": {  # deepseek-ai/DeepSeek-V3.2, without YaRN
-        "model_type": "deepseek_v32",
-        "vocab_size": 129280,
-        "hidden_size": 7168,
-        "intermediate_size": 18432,
-        "num_hidden_layers": 61,
-        "num_attention_heads": 128,
-        "num_key_value_heads": 128,
-        "max_position_embeddings": 4096,
-        "n_routed_experts": 256,
-        "num_experts_per_tok": 8,
-        "moe_intermediate_size": 2048,
-        "n_shared_experts": 1,
-        "first_k_dense_replace": 3,
-        "n_group": 8,
-        "topk_group": 4,
-        "kv_lora_rank": 512,
-        "q_lora_rank": 1536,
-        "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64,
-        "v_head_dim": 128,
-        "index_topk": 2048,
-        "index_n_heads": 64,
-        "index_head_dim": 128,
-        "norm_topk_prob": True,
-        "routed_scaling_factor": 2.5,
-        "rope_theta": 10000.0,
-    },
     "glm-4.7-flash": {  # zai-org/GLM-4.7-Flash
         "model_type": "glm4_moe_lite",
         "vocab_size": 154880,
@@ -208,6 +180,13 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "num_experts_per_tok": 4,
         "sliding_window": 128,
     },
+}
+# deepseek-ai/DeepSeek-V3.2, without YaRN
+GEOMETRIES["deepseek-v3.2"] = GEOMETRIES["deepseek-v3"] | {
+    "model_type": "deepseek_v32",
+    "index_topk": 2048,
+    "index_n_heads": 64,
+    "index_head_dim": 128,
 }
 
 

@@ -96,8 +96,8 @@ def named(checkpoint: Checkpoint, architecture: Architecture) -> tuple[Checkpoin
             continue
         if isinstance(location, WidenedLocation) and name.endswith("_exps.weight"):
             raise UnsupportedModel(
-                f"{location.blocks.file}: tensor {name} is in {location.type.name}, which is not served for experts; "
-                f"{', '.join([*PLAIN.values(), *FORMATS.values()])} are"
+                f"{location.blocks.file}: tensor {name} is in {location.layout.format}, which is not served for "
+                f"experts; {', '.join([*PLAIN.values(), *FORMATS.values()])} are"
             )
         key = place.parameter if place.piece is None else name
         tensors[key] = _fitted(location, place.parameter, model, kind)

@@ -12,8 +12,6 @@ import fcntl
 import logging
 import os
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,10 +27,9 @@ from faasmoe.model.weights.quantised_file import Advance, QuantisedFile
 from faasmoe.util.folders import copy_cache
 from faasmoe.util.folders.user_cache import CACHE
 from faasmoe.util.machine import cores
+from faasmoe.util.progress_log import progress_log
 
 log = logging.getLogger(__name__)
-
-_REPORT_SECONDS = 5.0  # between log lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +121,4 @@ def _locked(folder: Path) -> Iterator[None]:
 def _logged(name: str, folder: Path, needed: int) -> Advance:
     """A function that logs progress."""
     log.info("writing %s weights to %s: %.2f GB, once for this checkpoint", name, folder, needed / 1e9)
-    lock, done, said = threading.Lock(), 0, time.monotonic()
-
-    def advance(nbytes: int) -> None:
-        nonlocal done, said
-        with lock:
-            done += nbytes
-            if time.monotonic() > said + _REPORT_SECONDS:
-                said = time.monotonic()
-                log.info("%s weights: %d %% written", name, 100 * done // needed)
-
-    return advance
+    return progress_log(log, f"writing {name} weights", needed)

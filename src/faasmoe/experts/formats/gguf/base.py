@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from faasmoe.errors import CheckpointError
 from faasmoe.experts.arrays import address, in_memory
-from faasmoe.experts.formats.base import Addresses, MatrixLocation, WeightFormat
+from faasmoe.experts.formats.base import Addresses, Matrix, MatrixLocation, WeightFormat
 from faasmoe.experts.kernels.kernel_format import KernelFormat
 from faasmoe.experts.mapping import TensorLocation, map_array
 
@@ -86,7 +86,7 @@ class GgufLocation:
         """See `MatrixLocation`: blocks stay as they are in a model of any dtype."""
         return self.nbytes
 
-    def map(self, dtype: str | None = None, read_ahead: bool = False) -> GgufMatrix:
+    def map(self, dtype: str | None = None, read_ahead: bool = False) -> Matrix:
         """See `MatrixLocation`."""
         return GgufMatrix(self.layout, map_array(self.blocks, read_ahead))
 

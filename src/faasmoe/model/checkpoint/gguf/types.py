@@ -7,10 +7,9 @@ turned into plain numbers when they are loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from faasmoe.errors import CheckpointError, UnsupportedModel
 from faasmoe.experts.file_state import FileState
 from faasmoe.experts.formats import registry
 from faasmoe.experts.formats.base import MatrixLocation
+from faasmoe.experts.formats.gguf.base import GgufLayout, GgufLocation
 from faasmoe.experts.mapping import TensorLocation, map_array
 from faasmoe.model.checkpoint.gguf.header import GgufHeader, GgufTensor, check_places
 
@@ -26,51 +26,29 @@ PLAIN = {0: "F32", 1: "F16", 28: "F64", 30: "BF16"}  # to dtypes
 FORMATS = {8: "q8_0", 12: "q4_k", 14: "q6_k", 39: "gguf_mxfp4"}  # to weight formats
 
 
-class Other(NamedTuple):
-    """A type that `gguf.quants` turns into numbers: its name there, and the size of a block."""
-
-    name: str
-    weights: int
-    nbytes: int
-
-
+# by their names in `gguf.quants`, which turns them into numbers
 OTHERS = {
-    2: Other("Q4_0", 32, 18),
-    3: Other("Q4_1", 32, 20),
-    6: Other("Q5_0", 32, 22),
-    7: Other("Q5_1", 32, 24),
-    10: Other("Q2_K", 256, 84),
-    11: Other("Q3_K", 256, 110),
-    13: Other("Q5_K", 256, 176),
-    20: Other("IQ4_NL", 32, 18),
-    23: Other("IQ4_XS", 256, 136),
+    2: GgufLayout("Q4_0", 32, 18),
+    3: GgufLayout("Q4_1", 32, 20),
+    6: GgufLayout("Q5_0", 32, 22),
+    7: GgufLayout("Q5_1", 32, 24),
+    10: GgufLayout("Q2_K", 256, 84),
+    11: GgufLayout("Q3_K", 256, 110),
+    13: GgufLayout("Q5_K", 256, 176),
+    20: GgufLayout("IQ4_NL", 32, 18),
+    23: GgufLayout("IQ4_XS", 256, 136),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WidenedLocation:
+class WidenedLocation(GgufLocation):
     """The location of a weight in another type. It becomes float32 when it is mapped."""
 
-    format: ClassVar[str] = TensorLocation.format
-
-    type: Other
-    blocks: TensorLocation  # U8 [..., out, in / type.weights * type.nbytes]
+    __slots__ = ()
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def format(self) -> str:
         """See `MatrixLocation`."""
-        *rest, width = self.blocks.shape
-        return (*rest, width // self.type.nbytes * self.type.weights)
-
-    @property
-    def parts(self) -> tuple[TensorLocation, ...]:
-        """See `MatrixLocation`."""
-        return (self.blocks,)
-
-    @property
-    def nbytes(self) -> int:
-        """See `MatrixLocation`."""
-        return self.blocks.nbytes
+        return TensorLocation.format
 
     def memory(self, width: int) -> int:
         """See `MatrixLocation`: plain numbers."""
@@ -82,7 +60,7 @@ class WidenedLocation:
         from gguf.quants import dequantize  # noqa: PLC0415
 
         numbers: NDArray[np.float32] = dequantize(
-            map_array(self.blocks, read_ahead), GGMLQuantizationType[self.type.name]
+            map_array(self.blocks, read_ahead), GGMLQuantizationType[self.layout.format]
         )
         return numbers
 

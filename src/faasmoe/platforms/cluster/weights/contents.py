@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from faasmoe.errors import CheckpointChanged, OptionError
@@ -15,11 +13,11 @@ from faasmoe.platforms.cluster.weights import file_table
 from faasmoe.platforms.cluster.weights.digest_book import DigestBook, FileChanged, Span
 from faasmoe.platforms.cluster.weights.file_table import FileRow
 from faasmoe.util.machine import cores
+from faasmoe.util.progress_log import progress_log
 
 log = logging.getLogger(__name__)
 
 MOST_ARTIFACT = 16 << 20  # bytes
-_REPORT_SECONDS = 5.0  # between log lines
 
 
 def contents_of(specs: Sequence[FunctionSpec], book: DigestBook) -> list[FunctionContent | None]:
@@ -70,7 +68,10 @@ def _digests(
     if not spans:
         return {}
     book.sweep()
-    advance = _logged(sum(length for its in spans.values() for _, length in its))
+    needed = sum(length for its in spans.values() for _, length in its)
+    advance = progress_log(
+        log, f"hashing weights for nodes, {needed / 1e9:.2f} GB, once for this checkpoint", needed
+    )
     found = {}
     for path, its in spans.items():
         try:
@@ -100,19 +101,3 @@ def _content(
 def _changed(path: str) -> CheckpointChanged:
     return CheckpointChanged(f"{Path(path).name} was changed while it was deployed; restart the server to load what is "
                              "there now")  # fmt: skip
-
-
-def _logged(needed: int) -> Callable[[int], None]:
-    """A function that logs progress, if it takes long."""
-    lock, done, said = threading.Lock(), 0, time.monotonic()
-
-    def advance(nbytes: int) -> None:
-        nonlocal done, said
-        with lock:
-            done += nbytes
-            if time.monotonic() > said + _REPORT_SECONDS:
-                said = time.monotonic()
-                log.info("hashing weights for nodes, %.2f GB, once for this checkpoint: %d %% done",
-                         needed / 1e9, 100 * done // needed)  # fmt: skip
-
-    return advance
