@@ -96,7 +96,7 @@ def test_a_machine_that_is_cut_off_is_not_waited_for(two: tuple[Program, Machine
     second.cut()
     try:
         assert server.ask("answers")
-        assert server.ask("hosts") == ["127.1.0.1"]
+        assert wait_until(lambda: server.ask("hosts") == ["127.1.0.1"])
     finally:
         second.mend()
     assert wait_until(lambda: server.ask("hosts") == ["127.1.0.1", "127.1.0.2"])
@@ -106,4 +106,5 @@ def test_a_machine_that_dies_costs_no_call(two: tuple[Program, Machine]) -> None
     server, second = two
     second.kill()
     assert server.ask("answers")
-    assert server.ask("hosts") == ["127.1.0.1"]
+    assert wait_until(lambda: server.ask("hosts") == ["127.1.0.1"])  # no call may have gone to the other one
+    assert server.ask("answers")

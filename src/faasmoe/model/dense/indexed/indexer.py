@@ -161,7 +161,8 @@ def take_over(model: nn.Module, row: FlatRow) -> bool:
         layer, topk = getattr(own, "layer_idx", None), getattr(own, "index_topk", None)
         known = set(_WANTED) <= inspect.signature(own.forward).parameters.keys()
         if not known or type(layer) is not int or type(topk) is not int or topk < 1:
-            raise UnsupportedModel(f"{type(own).__name__} is an indexer of a kind that is not served")
+            name = getattr(getattr(model, "config", None), "model_type", "the model")
+            raise UnsupportedModel(f"{name}: {type(own).__name__} is an indexer of a kind that is not served")
         owner.indexer = Indexer(own, layer, topk, row)
     return bool(found)
 
