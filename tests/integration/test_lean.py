@@ -40,6 +40,18 @@ for position in range(BEFORE + 3):  # the last are recorded, compared, and run f
 assert model._replayer._programs[1].checked
 print(json.dumps([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]))
 """
+REHEARSES = """
+import json, sys
+from pathlib import Path
+from faasmoe.model.adapter.light_import import import_transformers
+import_transformers()
+import torch
+from faasmoe.model.dense.rehearsal import rehearse
+from faasmoe.model.plan import describe
+architecture, _ = describe(Path(sys.argv[1]))
+print(json.dumps(len(rehearse(architecture, torch.float32).layers)))
+print(json.dumps([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules]))
+"""
 FORWARD = """
 import torch
 torch.set_num_threads(1)  # sums in one order
@@ -111,6 +123,12 @@ def test_a_zygote_holds_nothing_that_no_instance_needs() -> None:
 
 def test_a_model_is_loaded_without_the_compiler(lean: list[Any]) -> None:
     assert lean[0] == []
+
+
+def test_a_model_is_rehearsed_without_the_compiler() -> None:
+    layers, imported = said(REHEARSES)
+    assert layers == 6
+    assert imported == []
 
 
 def test_transformers_computes_the_same_numbers_and_its_sources_are_read_once(

@@ -19,6 +19,7 @@ from typing import Any
 from faasmoe.model.adapter.exports import exports_kept
 
 _COMPILER = "torch._dynamo"
+_STANDS_IN = "stands_in"  # attribute of a module that is not torch's
 _LARGE = 1 << 16  # numbers, of which an uninteresting value is not worth the memory
 _FACTORIES = {"empty": 0, "zeros": _LARGE, "ones": _LARGE, "rand": _LARGE, "randn": _LARGE, "full": _LARGE}
 _INDEXING = f"{_COMPILER}._trace_wrapped_higher_order_op"
@@ -38,7 +39,7 @@ def import_transformers(exports: Path | None = None) -> None:
     import torch  # noqa: F401, PLC0415 - takes seconds, and marks its modules as imported
 
     kept = exports_kept(exports) if exports else nullcontext()
-    with _without_compiler(), _without_distribution(), kept:
+    with without_compiler(), _without_distribution(), kept:
         for module in _MODULES:
             import_module(f"transformers.{module}")
 
@@ -90,23 +91,39 @@ def _split(size: Any, args: tuple[Any, ...]) -> tuple[tuple[int, ...], tuple[Any
 
 
 @contextmanager
-def _without_compiler() -> Iterator[None]:
-    """In this context torch's compiler is a module of decorators that do nothing."""
+def without_compiler() -> Iterator[None]:
+    """In this context torch's compiler is a module of decorators that do nothing, unless it is there already.
+
+    torch imports it also for the first operation on the meta device, to mark it: two seconds of a slow core.
+    """
     import torch  # noqa: PLC0415
 
+    if _COMPILER in sys.modules:
+        yield
+        return
     compiler, indexing = ModuleType(_COMPILER), ModuleType(_INDEXING)
     for mark in ("allow_in_graph", "assume_constant_result", "disable"):
         setattr(compiler, mark, _unmarked)
     indexing.TransformGetItemToIndex = _index_with_tensors  # type: ignore[attr-defined]
     standing_in = {_COMPILER: compiler, _INDEXING: indexing}
+    for module in standing_in.values():
+        setattr(module, _STANDS_IN, True)
     sys.modules.update(standing_in)
     torch._dynamo = compiler
     try:
         yield
-    finally:  # whoever needs the compiler after all imports it
-        del torch._dynamo
-        for name in standing_in:
+    finally:  # whoever needs the compiler after all imports it, or has done so meanwhile
+        _remove(standing_in)
+
+
+def _remove(standing_in: dict[str, ModuleType]) -> None:
+    import torch  # noqa: PLC0415
+
+    for name, module in standing_in.items():
+        if sys.modules.get(name) is module:
             del sys.modules[name]
+        if name == _COMPILER and getattr(torch, "_dynamo", None) is module:
+            del torch._dynamo
 
 
 @contextmanager
@@ -128,6 +145,7 @@ def _unmarked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) ->
 
 def _index_with_tensors() -> AbstractContextManager[Any]:
     """The compiler's mode for masks that are made by `vmap`, from the compiler itself: few models' masks need it."""
+    _remove({name: module for name, module in sys.modules.items() if getattr(module, _STANDS_IN, False)})
     from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex  # noqa: PLC0415
 
     return TransformGetItemToIndex()

@@ -44,6 +44,13 @@ SEAMS = (
         test=f"{_LEAN}::test_a_model_is_loaded_without_the_compiler",
     ),
     Seam(
+        where="model.adapter.light_import:without_compiler",
+        touches=("._dynamo",),
+        relies_on="For an operation on the meta device torch imports its compiler only to mark a function.",
+        since="torch 2.13",
+        test=f"{_LEAN}::test_a_model_is_rehearsed_without_the_compiler",
+    ),
+    Seam(
         where="model.adapter.light_import:without_values",
         touches=("setattr", "transformers.initialization.no_init_weights"),
         relies_on="Model classes make weights by `torch.empty`, `zeros`, `ones`, `rand`, `randn` and `full`, and "

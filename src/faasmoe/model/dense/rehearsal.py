@@ -9,6 +9,7 @@ from torch import Tensor
 
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.model.adapter.classes import built_on_meta, quiet
+from faasmoe.model.adapter.light_import import without_compiler
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.dense.attention import FlatRow
 from faasmoe.model.dense.dense import EXPERTS_NAME
@@ -36,7 +37,7 @@ def rehearse(architecture: Architecture, dtype: torch.dtype) -> StateSpec:
         model.get_submodule(experts.name).__dict__["routed"] = _no_experts
     try:
         text = model.get_submodule(architecture.part.name)
-        with torch.device("meta"), StateProbe(architecture, model, text, row) as probe:
+        with without_compiler(), torch.device("meta"), StateProbe(architecture, model, text, row) as probe:
             probe.run_token()
             found = probe.recurrent()
             for each, spec in zip(found, specs_of(found), strict=True):
