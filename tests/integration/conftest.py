@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from faasmoe.platforms.local.instance.sandbox import Sandbox, prepare
+from tests import threads
 from tests.integration.servers import Server, serve
 
 
@@ -24,6 +25,13 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Servers leave nothing in the folders of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads() -> Iterator[None]:
+    """A module closes what it starts. No fixture of a wider scope has threads in this process."""
+    with threads.none_left():
         yield
 
 

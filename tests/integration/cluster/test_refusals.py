@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.errors import OptionError, PlatformError
+from faasmoe.errors import OptionError
 from faasmoe.platforms import registry
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.cluster.protocol.frame import HEADER
 from tests import authorities, nodes
 from tests.conformance.conftest import spec
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,7 @@ def serves(folder: Path) -> bool:
 
 def test_a_server_of_another_cluster_is_told_so(agent: nodes.Agent, folder: Path, tmp_path: Path) -> None:
     given = {**nodes.options(folder), "cluster_folder": str(tmp_path / "other")}
-    with pytest.raises(PlatformError, match=rf"node at {agent.address}: it belongs to another cluster"):
-        registry.start("nodes", (), **given)
+    refused("nodes", rf"node at {agent.address}: it belongs to another cluster", **given)
     assert serves(folder)
 
 
@@ -96,11 +96,8 @@ def test_garbage_and_frames_that_are_too_large_end_the_connection(
 
 def test_a_second_server_is_refused_while_the_first_has_the_node(agent: nodes.Agent, folder: Path) -> None:
     given = nodes.options(folder)
-    with (
-        registry.start("nodes", (), **given),
-        pytest.raises(PlatformError, match=r"node at .*: another server has the node"),
-    ):
-        registry.start("nodes", (), **given)
+    with registry.start("nodes", (), **given):
+        refused("nodes", r"node at .*: another server has the node", **given)
     assert serves(folder)
 
 
@@ -121,10 +118,8 @@ def test_nobody_listening_is_named(folder: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "nodes").write_text(f"127.0.0.1:{port}")
-    with pytest.raises(
-        PlatformError, match=rf"node at 127.0.0.1:{port}: it cannot be reached: Connection refused"
-    ):
-        registry.start("nodes", (), **nodes.options(tmp_path))
+    cause = rf"node at 127.0.0.1:{port}: it cannot be reached: Connection refused"
+    refused("nodes", cause, **nodes.options(tmp_path))
 
 
 @pytest.mark.parametrize(
