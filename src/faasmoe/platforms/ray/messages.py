@@ -99,6 +99,7 @@ class AgentLoad(RayMessage, frozen=True, kw_only=True):
     waiting: int = 0  # activations that wait for memory
     memory_used: int = 0  # bytes
     claimed: bool = False  # a server has it, or had it a moment ago
+    headed: bool = False  # a server has it, and is connected to it
 
 
 class AgentFacts(msgspec.Struct, frozen=True, kw_only=True):

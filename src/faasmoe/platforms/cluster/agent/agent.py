@@ -254,6 +254,12 @@ class NodeAgent(Closeable):
         with self._lock:
             return bool(self._claim.pool)
 
+    @property
+    def headed(self) -> bool:
+        """Whether the server that has the node is connected to it."""
+        with self._lock:
+            return self._claim.headed
+
     def report(self) -> NodeReport:
         """The state of the node."""
         with self._lock:

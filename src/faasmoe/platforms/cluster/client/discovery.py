@@ -93,7 +93,6 @@ class Lookout(Closeable):
                 self._changed(nodes)
 
     def close(self) -> None:
-        """Ask no more, and close the discovery. May be called twice."""
+        """Ask no more. May be called twice."""
         self._closed.set()
         self._thread.join()
-        self._discovery.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -32,6 +33,7 @@ from faasmoe.platforms.cluster.client.reports.status import joined
 from faasmoe.platforms.cluster.client.steward import Steward
 from faasmoe.platforms.cluster.client.weights.supply import WeightSupply
 from faasmoe.platforms.cluster.pool_file import POOL, PoolFile
+from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import CheckFits, PrewarmFunctions, StopFunctions
 from faasmoe.platforms.cluster.signed_entries import PURPOSE
@@ -66,39 +68,52 @@ class ClusterPlatform(Closeable):
         """
         identity = ClusterIdentity(pool.identity)
         identity.check()
-        self._run_folder = RunFolder() if folder is None else None
-        self.folder = self._run_folder.path if self._run_folder else Path(str(folder))
+        sign = signer(identity.key(), PURPOSE)
         # the server alone knows which certificates count; see `ClusterFolder`
         members = MemberBook(identity.folder.parent) if pool.server is None else None
         credentials = Credentials(
             identity=identity, pool=pool.pool, head=folder is None, server=pool.server, members=members
         )
-        self._pool = pool
-        self.membership = Membership(pool.platform, credentials)
-        self._steward = Steward(self.membership)
-        self._steward.start()
-        self.membership.set_nodes(pool.nodes)
-        self._lookout = Lookout(discovery, pool.nodes, self._set_nodes)
-        self.orders = ClusterOrders(self.membership, signer(identity.key(), PURPOSE))
-        self.rebalancer = Rebalancer(self.membership, self.orders)  # works in the head alone
-        self._fanout = ClusterFanout(self.membership, self.orders)
-        self.orchestrator_nodes = (
-            ClusterOrchestratorNodes(self.membership, hosting[0], pool.pool, hosting[1]) if hosting else None
-        )
-        offered = self.orchestrator_nodes.offered if self.orchestrator_nodes else {}
-        self._supply = WeightSupply(self.membership, credentials, offered) if credentials.head else None
-        try:
-            if self._run_folder:
+        self._pool, self._head = pool, folder is None
+        with ExitStack() as parts:  # what was entered last ends first, and all of it if anything fails
+            self.folder = folder or parts.enter_context(RunFolder()).path
+            if self._head:
                 with writing(self.folder):
                     pool.write(self.folder)
-            self.membership.settle(_SETTLE_SECONDS)
-            if self._run_folder:
-                self.rebalancer.start()
-        except BaseException:
-            self.close()
-            raise
+            parts.callback(discovery.close)  # it may end the nodes
+            self.membership = parts.enter_context(Membership(pool.platform, credentials))
+            self.orders = ClusterOrders(self.membership, sign)
+            self._fanout = ClusterFanout(self.membership, self.orders)
+            self.orchestrator_nodes: ClusterOrchestratorNodes | None = None
+            self._begin(parts, discovery, credentials, hosting)
+            self._parts = parts.pop_all()
         cores = sum(link.cores for link in self.membership.ready())
         self.capabilities = Capabilities(shared_memory=True, worth_sharing=0, parallelism=cores)
+
+    def _begin(
+        self,
+        parts: ExitStack,
+        discovery: Discovery,
+        credentials: Credentials,
+        hosting: tuple[frozenset[str], Certify] | None,
+    ) -> None:
+        """Join the nodes, and begin what goes on by itself."""
+        parts.enter_context(Steward(self.membership)).start()
+        self.membership.set_nodes(self._pool.nodes)
+        parts.enter_context(Lookout(discovery, self._pool.nodes, self._set_nodes))
+        self.rebalancer = parts.enter_context(Rebalancer(self.membership, self.orders))
+        offered: Mapping[str, FunctionContent] = {}
+        if hosting:
+            names, certify = hosting
+            self.orchestrator_nodes = parts.enter_context(
+                ClusterOrchestratorNodes(self.membership, names, self._pool.pool, certify)
+            )
+            offered = self.orchestrator_nodes.offered
+        if self._head:
+            parts.enter_context(WeightSupply(self.membership, credentials, offered))
+        self.membership.settle(_SETTLE_SECONDS)
+        if self._head:
+            self.rebalancer.start()
 
     @classmethod
     def of_pool(cls, address: str) -> Self:
@@ -109,7 +124,7 @@ class ClusterPlatform(Closeable):
 
     def _set_nodes(self, nodes: Sequence[NodeAddress]) -> None:
         """Other clients of the pool learn of it by the pool file."""
-        if self._run_folder:
+        if self._head:
             try:
                 replace(self._pool, nodes=tuple(nodes)).write(self.folder)
             except OSError as error:
@@ -166,13 +181,4 @@ class ClusterPlatform(Closeable):
 
     def close(self) -> None:
         """See `Platform.close`."""
-        if self._supply:
-            self._supply.close()
-        if self.orchestrator_nodes:
-            self.orchestrator_nodes.close()
-        self.rebalancer.close()
-        self._steward.close()
-        self.membership.close()
-        self._lookout.close()  # the discovery may end the nodes
-        if self._run_folder:
-            self._run_folder.close()
+        self._parts.close()

@@ -66,7 +66,7 @@ class AgentActor:
     def _tend(self, order: AgentOrder) -> AgentFacts:
         now = self._clock()
         if self._order is None or order.settings.pool != self._order.settings.pool:
-            if self._order is not None and now < self._asked + _LEASE:
+            if self._order is not None and (now < self._asked + _LEASE or self._is_headed()):
                 trouble = "another server has an agent there; give this one another namespace"
                 return AgentFacts(memory=self._memory, foreign=True, trouble=trouble)
             self._end()
@@ -84,6 +84,11 @@ class AgentActor:
         if not (self._draining or self._backoff.left):
             self._begin(order)
         return self._facts(self._trouble)
+
+    def _is_headed(self) -> bool:
+        """Whether the agent's server is there, although it does not ask: its driver is started again, say."""
+        load = self._agent and self._agent.load()
+        return bool(load and load.headed)
 
     def _begin(self, order: AgentOrder) -> None:
         try:

@@ -160,6 +160,7 @@ class _Service:
             waiting=pool.waiting,
             memory_used=pool.memory_used,
             claimed=self._agent.claimed,
+            headed=self._agent.headed,
         )
 
     def _drain(self, seconds: float, at_end: int) -> None:

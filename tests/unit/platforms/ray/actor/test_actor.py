@@ -122,6 +122,9 @@ def test_the_agent_of_a_server_that_asks_is_not_given_to_another(stage: Stage) -
     assert (facts.foreign, facts.load.port) == (True, 0)
     assert "another server has an agent there" in facts.trouble
     stage.clock.now += 16
+    stage.agents[0].told = AgentLoad(port=7, claimed=True, headed=True)  # Ray's driver alone is gone
+    assert stage.actor.tend(OTHER).foreign
+    stage.agents[0].told = AgentLoad(port=7, claimed=True)
     assert not stage.actor.tend(OTHER).foreign
     assert stage.agents[0].closed
     assert stage.agents[1].order.settings.pool == "q"
