@@ -171,8 +171,6 @@ class Fleet:
     def look(self) -> None:
         """Stop orchestrators that have been idle too long, or whose turn another tenant needs, or that are replaced."""
         now, keep_alive = self._clock(), self._options.keep_alive
-        for name in [name for name, replica in self._replicas.items() if replica.leaves]:
-            self._replace(name)
         for replica in [replica for replica in self._replaced if not replica.busy]:
             self._replaced.remove(replica)
             self._end(replica, _REPLACED)
@@ -181,6 +179,8 @@ class Fleet:
             if not replica.busy and (not replica.has_turn or idle >= keep_alive):
                 self._retire(tenant, _IDLED)
         self._make_room()
+        for name in [name for name, replica in self._replicas.items() if replica.leaves]:
+            self._replace(name)
         if self._replicas or self._replaced or self._leaving or self._about is None or not self._launcher.running:
             self._unused_since = None
             return
@@ -270,11 +270,12 @@ class Fleet:
         return [*self._replicas.values(), *self._replaced, *self._leaving.values()]
 
     def _replace(self, name: str) -> None:
-        """Have another replica take the next requests, which starts elsewhere; this one's go on."""
+        """Have another replica take the next requests, which starts elsewhere, at once; this one's go on."""
         replica = self._replicas.pop(name)
         self._router.forget(name)
         replica.hand_over(_REPLACED)
         self._replaced.append(replica)
+        self._replica(name)
 
     def _retire(self, tenant: str, reason: str) -> None:
         self._router.forget(tenant)

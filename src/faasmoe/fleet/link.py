@@ -179,11 +179,15 @@ class Link:
         if self._report:
             self._report.cancel()
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         """Close the socket at once; frames that the orchestrator has not read are lost. May be called twice."""
         self.fail("the orchestrator was ended")
         self._ticking.cancel()
         self._writer.transport.abort()
+
+    async def close(self) -> None:
+        """`abort`, and wait until that is done. May be called twice."""
+        self.abort()
         with suppress(OSError):
             await self._writer.wait_closed()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from faasmoe.errors import ProcessLost
 from faasmoe.fleet.launcher import TemplateClient
 from faasmoe.fleet.link import Link
 from faasmoe.fleet.replica_process import ReplicaProcess
+from faasmoe.fleet.substitute import Substitute
 from faasmoe.platforms.base import FileRange, FunctionSpec
 from faasmoe.platforms.orchestrator_nodes import OrchestratorNodes, RemoteOrchestrator
 from faasmoe.protocol import dense_part
@@ -27,7 +29,7 @@ _SILENCE = SilenceLimits(stopped=30.0, asleep=30.0, working=30.0)
 class PlacedLauncher:
     """For one asyncio loop. See `fleet.Launcher`.
 
-    An orchestrator on this machine stands in for one on a node: it leaves as soon as a node has room.
+    An orchestrator on this machine takes the place of one on a node: it leaves as soon as its successor there is ready.
     """
 
     def __init__(self, template: TemplateClient, nodes: OrchestratorNodes, start: Start) -> None:
@@ -36,6 +38,7 @@ class PlacedLauncher:
         self._nodes = nodes
         self._start = start
         self._offered = False
+        self._successors: deque[ReplicaProcess] = deque()  # of substitutes that leave
 
     @property
     def running(self) -> bool:
@@ -75,17 +78,30 @@ class PlacedLauncher:
 
     async def launch(self) -> ReplicaProcess:
         """See `Launcher`."""
-        if remote := await self._remote():
-            process = await self._process(remote)
-            try:
-                await process.ready()
-            except BaseException:
-                await process.end()
-                raise
-            log.info("an orchestrator runs on node %s", remote.node)
+        if self._successors:
+            return self._successors.popleft()
+        if process := await self._on_node():
             return process
         process = await self._template.launch()
-        process.leaves = lambda: self._nodes.has_room
+        substitute = Substitute(lambda: self._nodes.has_room, self._on_node, self._successors.append)
+        process.leaves = substitute.leaves
+        process.when_gone(substitute.gone)
+        return process
+
+    async def _on_node(self) -> ReplicaProcess | None:
+        """One on a node, which takes requests. None if no node can have one. Raises what keeps it from starting."""
+        if (remote := await self._remote()) is None:
+            return None
+        process = await self._process(remote)
+        try:
+            await process.ready()
+        except BaseException as error:
+            if isinstance(error, Exception):  # else nobody wants it any more
+                remote.fail()
+            await process.end()
+            raise
+        remote.confirm()
+        log.info("an orchestrator runs on node %s", remote.node)
         return process
 
     async def _remote(self) -> RemoteOrchestrator | None:
@@ -108,6 +124,8 @@ class PlacedLauncher:
 
     def close(self) -> None:
         """See `Launcher`. Orchestrators on nodes end with their links."""
+        while self._successors:
+            self._successors.pop().abandon()
         self._template.close()
 
 

@@ -75,6 +75,15 @@ class ReplicaProcess:
             return code
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"status {code}"
 
+    def abandon(self) -> None:
+        """Kill it, and close the link. Does not wait."""
+        self.link.abort()
+        self._kill()
+
+    def when_gone(self, tell: Callable[[], object]) -> None:
+        """Have the loop call `tell` when the process has ended."""
+        self._ended.add_done_callback(lambda _: tell())
+
     async def _gone(self, seconds: float) -> bool:
         await asyncio.wait([self._ended], timeout=seconds)
         return self._ended.done()

@@ -20,6 +20,12 @@ class RemoteOrchestrator(Protocol):
     def leaves(self) -> bool:
         """Whether the node is about to leave, so that another orchestrator had better take its place."""
 
+    def confirm(self) -> None:
+        """It takes requests: it has not failed, if it goes on for a while."""
+
+    def fail(self) -> None:
+        """End it, as it cannot start: its node gets no other one for a while."""
+
     def cut(self) -> None:
         """End it. May be called twice."""
 
@@ -39,4 +45,7 @@ class OrchestratorNodes(Protocol):
         """Whether a node could start an orchestrator now."""
 
     def start(self) -> RemoteOrchestrator | None:
-        """Start one on the node with the fewest, and the most memory of these. None if no node can. Waits for it."""
+        """Start one on the node with the fewest, and the most memory of these. None if no node can. Waits for it.
+
+        Raises `OSError` or `RuntimeError` if this machine lacks what it takes.
+        """

@@ -18,6 +18,7 @@ def test_another_takes_the_next_request_and_running_ones_go_on(strategy: str) ->
         assert not first.ended
         await played.submit("a", "2")
         second = played.launcher.children[1]
+        assert len(played.launcher.children) == 2
         assert (first.link.taken, second.link.taken) == (["1"], ["2"])
         first.link.busy = False
         await played.look()
@@ -27,7 +28,22 @@ def test_another_takes_the_next_request_and_running_ones_go_on(strategy: str) ->
     play(test, strategy, most=1)
 
 
-def test_its_loss_fails_what_runs_and_starts_no_other() -> None:
+def test_another_is_started_before_it_is_needed() -> None:
+    async def test(played: Played) -> None:
+        await played.submit("a", "1")
+        first = played.launcher.children[0]
+        first.link.busy = False
+        first.has_to_leave = True
+        for _ in range(2):
+            await played.look()
+        assert [child.ended for child in played.launcher.children] == [True, False]
+        await played.look(after=60)
+        assert played.launcher.alive() == 0  # nobody has needed it
+
+    play(test, "shared")
+
+
+def test_its_loss_fails_what_runs_and_starts_no_third() -> None:
     async def test(played: Played) -> None:
         await played.submit("a", "1")
         first = played.launcher.children[0]
@@ -38,8 +54,8 @@ def test_its_loss_fails_what_runs_and_starts_no_other() -> None:
         assert first.link.reason == "killed"
         first.link.busy = False
         await played.look()
-        assert played.launcher.alive() == 0
-        assert len(played.launcher.children) == 1
+        assert played.launcher.alive() == 1
+        assert len(played.launcher.children) == 2
 
     play(test, "shared")
 

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +17,8 @@ from faasmoe.platforms.base import FunctionSpec
 from faasmoe.protocol import dense_part
 from faasmoe.protocol.config import About, EngineOptions, ServingConfig
 from faasmoe.protocol.errors import failure_of
-from faasmoe.protocol.messages import Failed, Message, Ready, Start, pack, read_start
+from faasmoe.protocol.messages import Failed, Message, Ready, Start, Starting, pack, read_start
+from tests.unit.fleet.fleets import turn, until
 
 ABOUT = About("arch", 1, 2, 3, 40, 500)
 
@@ -32,7 +32,14 @@ class Remote:
         self.socket, self._theirs = socket.socketpair()
         self._theirs.sendall(pack(first))
         self.ended: Future[str] = Future()
-        self.leaves = False
+        self.leaves = self.confirmed = self.failed = False
+
+    def confirm(self) -> None:
+        self.confirmed = True
+
+    def fail(self) -> None:
+        self.failed = True
+        self.cut()
 
     def cut(self) -> None:
         self._theirs.close()
@@ -56,14 +63,28 @@ class Nodes:
         return self.remotes.pop(0) if self.remotes else None
 
 
+class Local:
+    """An orchestrator on this machine."""
+
+    def __init__(self) -> None:
+        self.leaves: Callable[[], bool] = lambda: False
+        self.gone: Callable[[], object] = lambda: None
+
+    def when_gone(self, tell: Callable[[], object]) -> None:
+        self.gone = tell
+
+
 class Template:
     running, loading = True, False
 
     async def ready(self) -> About:
         return ABOUT
 
-    async def launch(self) -> SimpleNamespace:
-        return SimpleNamespace(leaves=lambda: False)
+    async def launch(self) -> Local:
+        return Local()
+
+    def close(self) -> None:
+        """See `TemplateClient`."""
 
 
 def play(folder: Path, nodes: Nodes, test: Callable[[PlacedLauncher], Awaitable[None]]) -> None:
@@ -113,12 +134,64 @@ def test_a_node_is_taken_first_and_then_this_machine(tmp_path: Path) -> None:
         remote.leaves = True
         assert first.leaves()
         assert not second.leaves()
+        assert remote.confirmed
         assert await first.end() == "it was cut"
-        spare = Remote(Ready())
-        nodes.remotes.append(spare)
-        assert second.leaves()  # a node has room again
-        spare.socket.close()
-        spare.cut()
+
+    play(tmp_path, nodes, test)
+
+
+def test_one_on_this_machine_leaves_when_its_successor_is_ready(tmp_path: Path) -> None:
+    nodes = Nodes()
+
+    async def test(launcher: PlacedLauncher) -> None:
+        here = await launcher.launch()
+        assert not here.leaves()
+        broken, good = Remote(Failed(failure_of(CheckpointError("it is damaged")))), Remote(Ready())
+        nodes.remotes.append(broken)
+        for _ in range(2):
+            assert not here.leaves()  # begins to start one
+            await until(broken.ended.done)
+        assert broken.failed
+        nodes.remotes.append(good)
+        await until(here.leaves)
+        assert good.confirmed
+        assert not here.leaves()  # one is enough
+        successor = await launcher.launch()
+        assert not successor.leaves()
+        assert await successor.end() == "it was cut"
+
+    play(tmp_path, nodes, test)
+
+
+def test_one_that_ends_before_needs_no_successor(tmp_path: Path) -> None:
+    early, ready, nodes = Remote(Starting()), Remote(Ready()), Nodes()
+
+    async def test(launcher: PlacedLauncher) -> None:
+        here, there = await launcher.launch(), await launcher.launch()
+        for substitute, remote in ((here, early), (there, ready)):
+            nodes.remotes.append(remote)
+            assert not substitute.leaves()
+            await until(lambda: not nodes.remotes)
+        await until(lambda: ready.confirmed)
+        await turn()
+        for substitute, remote in ((here, early), (there, ready)):
+            substitute.gone()  # type: ignore[attr-defined]
+            await until(remote.ended.done)
+        assert not early.failed
+
+    play(tmp_path, nodes, test)
+
+
+def test_a_successor_that_nobody_takes_ends_with_the_launcher(tmp_path: Path) -> None:
+    nodes = Nodes()
+
+    async def test(launcher: PlacedLauncher) -> None:
+        here, remote = await launcher.launch(), Remote(Ready())
+        nodes.remotes.append(remote)
+        await until(here.leaves)
+        launcher.close()
+        assert remote.ended.result() == "it was cut"
+        await turn()
 
     play(tmp_path, nodes, test)
 
@@ -132,6 +205,7 @@ def test_one_that_cannot_start_there_is_ended(tmp_path: Path) -> None:
 
     play(tmp_path, Nodes(remote), test)
     assert remote.ended.result() == "it was cut"
+    assert remote.failed
 
 
 def test_one_that_ends_while_it_starts_is_lost(tmp_path: Path) -> None:

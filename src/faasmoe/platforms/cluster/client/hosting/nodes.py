@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from faasmoe.errors import FaasmoeError
 from faasmoe.platforms.base import FunctionSpec
@@ -21,14 +22,16 @@ from faasmoe.platforms.cluster.protocol.hosting_messages import DENSE, HostingRe
 from faasmoe.platforms.cluster.weights.contents import contents_of
 from faasmoe.platforms.cluster.weights.digest_book import DigestBook
 from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.backoff import Backoff
 from faasmoe.util.closeable import Closeable
+from faasmoe.util.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
 ALL = "all"  # nodes, where others are named
 _PERIOD = 1.0  # seconds between looks at nodes
-_SPARED = 15.0  # seconds after a failure in which a node is asked for no orchestrator
-_SOON = 15.0  # seconds: an orchestrator that ends before these has failed
+_FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 600.0  # seconds after a failure in which a node is asked for no orchestrator
+_PREPARE_PAUSES = (_PERIOD, 60.0)  # seconds between attempts to prepare what nodes load
 
 
 class ClusterOrchestratorNodes(Closeable):
@@ -53,8 +56,11 @@ class ClusterOrchestratorNodes(Closeable):
         self._offer: tuple[bytes, FunctionSpec] | None = None
         self._reports: Mapping[str, HostingReport] = {}  # of nodes that can run orchestrators; replaced as a whole
         self._running: Counter[str] = Counter()  # orchestrators, by node
-        self._spared: dict[str, float] = {}  # nodes that have failed, and until when
-        self._wanted: PrepareOrchestrators | None = None  # of the thread
+        self._pauses: dict[str, Backoff] = {}  # of nodes on which orchestrators have failed
+        self._failures = FailureLog(log, logging.ERROR, clock)  # of the thread, as all that follows
+        self._backoff = Backoff(*_PREPARE_PAUSES, clock=clock)
+        self._prepared_for: tuple[bytes, FunctionSpec] | None = None  # the offer
+        self._wanted: PrepareOrchestrators | None = None  # what nodes are to load
         self._keepers: dict[NodeLink, HostingKeeper] = {}
         self._told: dict[str, str] = {}  # causes that were logged, by node
         self._closed = threading.Event()
@@ -84,31 +90,40 @@ class ClusterOrchestratorNodes(Closeable):
             try:
                 return self._started(link)
             except Lost as error:
-                self._ended(link.name, failed=True)
+                self._ended(link.name, True)
                 log.warning("node %s has started no orchestrator: %s", link.name, error)
+            except BaseException:
+                with self._lock:
+                    self._running[link.name] -= 1
+                raise
 
     def _started(self, link: NodeLink) -> NodeOrchestrator:
-        name, began = link.name, self._clock()
         return NodeOrchestrator(
             link,
             leaves=lambda: link not in self._membership.ready(),
-            ended=lambda: self._ended(name, failed=self._clock() < began + _SOON),
+            ended=partial(self._ended, link.name),
+            clock=self._clock,
         )
 
     def _ended(self, name: str, failed: bool) -> None:
         with self._lock:
             self._running[name] -= 1
             if failed:
-                self._spared[name] = self._clock() + _SPARED
+                pause = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_LONGEST_PAUSE, clock=self._clock)
+                self._pauses.setdefault(name, pause).failed()
+            else:
+                self._pauses.pop(name, None)
+
+    def _is_spared(self, name: str) -> bool:
+        return name in self._pauses and self._pauses[name].left > 0
 
     def _best(self) -> NodeLink | None:
         """The node with the fewest orchestrators, and of these the most memory, if one can run one more."""
-        now = self._clock()
         able = [
             (-self._running[link.name], report.available, link)
             for link in self._membership.ready()
             if (report := self._reports.get(link.name)) and report.state == "ready"
-            and self._running[link.name] < report.slots and now >= self._spared.get(link.name, 0.0)
+            and self._running[link.name] < report.slots and not self._is_spared(link.name)
         ]  # fmt: skip
         return max(able, key=lambda each: each[:2])[2] if able else None
 
@@ -117,15 +132,21 @@ class ClusterOrchestratorNodes(Closeable):
     def _run(self) -> None:
         while not self._closed.wait(_PERIOD):
             try:
-                with self._lock:
-                    offer, self._offer = self._offer, None
-                if offer:
-                    self._wanted = self._prepared(*offer)
-            except FaasmoeError as error:
-                log.error("no orchestrator runs on a node: %s", error)
-                return
-            if self._wanted:
-                self._look(self._wanted)
+                self._turn()
+                self._failures.succeeded()
+            except Exception as error:  # noqa: BLE001 - a defect, or weights that cannot be read; nodes wait for this
+                self._failures.failed("no orchestrators start on nodes, trying again", error)
+                self._backoff.failed()
+
+    def _turn(self) -> None:
+        """Prepare what was offered last, and look at the nodes. Raises `FaasmoeError` if the weights cannot be read."""
+        with self._lock:
+            offer = self._offer
+        if offer and offer is not self._prepared_for and not self._backoff.left:
+            self._wanted = self._prepared(*offer)
+            self._prepared_for = offer
+        if self._wanted:
+            self._look(self._wanted)
 
     def _prepared(self, start: bytes, dense: FunctionSpec) -> PrepareOrchestrators:
         (content,) = contents_of([dense], DigestBook.of_user())
