@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,12 +76,14 @@ def test_preempted_and_prefix_reusing_runs_change_nothing(checkpoint: Checkpoint
 
 
 def test_preempted_and_prefix_reusing_runs_change_nothing_through_real_functions(
-    platform: LocalPlatform, tmp_path: Path
+    platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Which are called for a part of their experts at a time."""
+    monkeypatch.setattr("faasmoe.engine.experts.dispatch.WORTH_SPLITTING", 0)
     platform.remove([status.name for status in platform.status().functions])
-    reference = save_tiny("qwen2_moe", tmp_path)
+    reference = save_tiny("qwen2_moe", tmp_path, num_experts_per_tok=5)
     checkpoint = Checkpoint(tmp_path, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])
-    model = load_model(make_plan(resolve(str(tmp_path)), 3), platform, tmp_path / "artifacts")
+    model = load_model(make_plan(resolve(str(tmp_path)), 8), platform, tmp_path / "artifacts")
     assert_preemption_changes_nothing(model, checkpoint)
     # the last prompt is computed from the last token of the answer on: the model had not seen it
     assert 0 < assert_reuse_changes_nothing(model, checkpoint)[0] <= 2 + 1 + 1 + 2
@@ -133,6 +136,46 @@ def test_a_token_has_the_bits_of_its_own_step_in_the_step_that_verifies_it(
     spans = [Span(begun(20), len(rows), apart=True), Span(begun(6), 1), Span(state_for(model, 8), 5)]
     beside = model.forward([*rows, 7, *tokens[:5]], [*places, 6, *range(5)], spans, where)
     assert torch.equal(beside, torch.stack(single))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "mixtral", "deepseek_v3", "gpt_oss"])
+def test_a_row_has_the_same_bits_in_any_company(
+    model_type: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if blocks are cut, and elsewhere for each company. A prompt has, in chunks of the same size."""
+    monkeypatch.setattr("faasmoe.engine.experts.dispatch.WORTH_SPLITTING", 0)
+    save_tiny(model_type, tmp_path, num_experts_per_tok=5)
+    platform = InProcessPlatform()
+    platform.capabilities = replace(platform.capabilities, parallelism=3)
+    model = load_model(make_plan(resolve(str(tmp_path)), 8, dtype), platform, tmp_path / "artifacts")
+    tokens = PROMPTS[2] + PROMPTS[1]
+
+    def decode(at: int, others: int, prompt: int) -> torch.Tensor:
+        spans = [Span(state_for(model, 64), at) for _ in range(1 + others)]
+        for span in spans:
+            model.forward(tokens[:at], list(range(at)), [span], [0])
+        singles = [Span(span.state, 1) for span in spans]
+        chunk = [Span(state_for(model, 32), prompt)] if prompt else []
+        row = [tokens[at], *range(40, 40 + others), *PROMPTS[2][:prompt]]
+        places = [at] * (1 + others) + list(range(prompt))
+        return model.forward(row, places, [*singles, *chunk], [0])[0]
+
+    def begin(others: int) -> torch.Tensor:
+        """Logits of a whole prompt, beside others' single tokens."""
+        spans = [Span(state_for(model, 64), len(tokens)), *(Span(state_for(model, 8), 1) for _ in range(others))]
+        row, places = [*tokens, *range(40, 40 + others)], [*range(len(tokens)), *[0] * others]
+        return model.forward(row, places, spans, list(range(len(tokens))))
+
+    cuts = set()
+    for at in (5, 9, 13):
+        alone = decode(at, 0, 0)
+        for others, prompt in ((1, 0), (6, 0), (3, 13), (0, 21)):
+            platform.calls.clear()
+            assert torch.equal(decode(at, others, prompt), alone)
+            cuts.add(platform.calls.count("layer-01-block-00"))
+    assert torch.equal(begin(5), begin(0))
+    assert max(cuts) > 1
 
 
 def test_bfloat16_is_as_near_as_bfloat16_can_be(tmp_path: Path) -> None:

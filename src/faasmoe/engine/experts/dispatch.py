@@ -172,7 +172,7 @@ class Dispatch:
             rows, picked = whole, memoryview(b"")
             if shared:
                 rows = picked = part.rows.data.cast("B")
-            elif len(part.rows) < tokens:
+            elif part.follows or len(part.rows) < tokens:
                 rows = lines[part.rows].reshape(-1).data
             count = len(part.rows)
             payload = encode_slots(layer, rows, dtype, count, width, part.slots, shared)

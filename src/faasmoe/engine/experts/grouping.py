@@ -1,6 +1,7 @@
 """Groups a layer's routing into calls, and combines their replies.
 
-The slots of a block make a part, and large shares of the work several parts.
+The slots of a block make a part, and large shares of the work several parts. Where a block is cut changes no bit of a
+row's sum ([decision 47](docs/decisions/0047-a-cut-block-adds-up-as-a-whole-one.md)).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from faasmoe.experts.kernels.library import ADDRESS, INT, LIBRARY
 WORTH_SPLITTING = 4 << 20  # bytes of an expert, which take twice as long to read as a call takes
 _SLOT_WORDS = 3  # a slot's row, expert and weight
 # Structs of grouping.c: `cut`, `part`, `expert`, `combine`, `answer`
-_CUT, _PART, _EXPERT, _COMBINE, _ANSWER = map(struct.Struct, ("14q", "qd4q", "2q", "5q", "3q"))
+_CUT, _PART, _EXPERT, _COMBINE, _ANSWER = map(struct.Struct, ("14q", "2qd4q", "2q", "5q", "4q"))
 _cut = LIBRARY.function("cut", ADDRESS, result=INT)
 _combine = LIBRARY.function("combine", ADDRESS)
 
@@ -30,8 +31,9 @@ class Part(NamedTuple):  # made in half the time of a frozen dataclass, for each
     """The work of one call: S slots, of some experts of a block, for some rows of the layer."""
 
     block: int
+    follows: bool  # another part of its block
     work: float  # in readings of an expert
-    rows: NDArray[np.int32]  # of the layer that are sent, ascending
+    rows: NDArray[np.int32]  # of the layer that are sent, ascending; one that comes slot by slot is there for each
     rows_at: int  # their address
     slots: memoryview  # of an envelope: int32 [S] places in `rows`, int32 [S] experts, float32 [S] weights
     slot_rows: NDArray[np.int32]  # [S] of the layer
@@ -75,10 +77,10 @@ class Grouping:
         rows, slot_rows = words[_SLOT_WORDS * most : -most], words[-most:]
         parts = []
         made = memoryview(self._parts)[: count * _PART.size]
-        for block, work, slots, its_rows, first, _ in _PART.iter_unpack(made):
+        for block, follows, work, slots, its_rows, first, _ in _PART.iter_unpack(made):
             last, word = first + slots, 4 * _SLOT_WORDS
             sent, its = rows[first : first + its_rows], data[word * first : word * last]
-            parts.append(Part(block, work, sent, rows_at + 4 * first, its, slot_rows[first:last]))
+            parts.append(Part(block, bool(follows), work, sent, rows_at + 4 * first, its, slot_rows[first:last]))
         return parts
 
 
@@ -91,14 +93,18 @@ def room_for_sums(like: Tensor) -> Tensor:
 
 
 def combine(parts: Sequence[Part], sums: Sequence[NDArray[np.float32]], out: Tensor) -> None:
-    """Sum up by row of the layer what came for each part, `[rows, H]` and contiguous, in the order of parts.
+    """Sum up by row of the layer what came for each part, `[rows, H]` and contiguous.
 
-    Sums are float32 and are rounded once, into `out` `[T, H]`.
+    What came for a block's parts is added in the order of its experts, then the blocks in theirs, in float32. The sum
+    is rounded once, into `out` `[T, H]`.
     """
     if not parts:
         out.zero_()
         return
     tokens, width = out.shape
-    answers = [_ANSWER.pack(part.rows_at, address(its), len(its)) for part, its in zip(parts, sums, strict=True)]
+    answers = [
+        _ANSWER.pack(part.rows_at, address(its), len(its), part.follows)
+        for part, its in zip(parts, sums, strict=True)
+    ]
     task = _COMBINE.pack(out.data_ptr(), tokens, width, out.dtype == torch.float32, len(parts))
     _combine(task + b"".join(answers))

@@ -12,7 +12,7 @@ from faasmoe.platforms.base import Replies
 def part(rows: list[int]) -> Part:
     """A call with one slot for each of these rows of the step, which may come more than once."""
     its = np.array(rows, np.int32)
-    return Part(0, 1.0, np.unique(its), 0, memoryview(b""), its)
+    return Part(0, False, 1.0, np.unique(its), 0, memoryview(b""), its)
 
 
 def replies(*took: tuple[float, int]) -> Replies:

@@ -136,6 +136,27 @@ def test_the_work_of_a_layer_is_cut_as_the_platform_computes_side_by_side(
     assert len(platform.calls) == calls
 
 
+@pytest.mark.parametrize("worth_sharing", [0, 1 << 30])
+@pytest.mark.parametrize("top_k", [1, 5, E])
+def test_a_cut_block_gives_the_bits_of_a_whole_one(
+    tiny: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_sharing: int, top_k: int
+) -> None:
+    monkeypatch.setattr("faasmoe.engine.experts.dispatch.WORTH_SPLITTING", 1)
+    plan, platform = make_plan(resolve(str(tiny[0])), E), InProcessPlatform()
+    deploy(platform, write_functions(plan.blocks, tmp_path))
+    generator = torch.Generator().manual_seed(top_k)
+    for rows in (1, 2, 9):
+        index = torch.stack([torch.randperm(E, generator=generator)[:top_k] for _ in range(rows)])
+        step = torch.randn(rows, 64, generator=generator), index, torch.rand(rows, top_k, generator=generator)
+        answers = []
+        for parallelism in (1, 2, 3, 64):
+            platform.capabilities = replace(
+                platform.capabilities, shared_memory=True, parallelism=parallelism, worth_sharing=worth_sharing
+            )
+            answers.append(Dispatch(platform, plan.blocks)(0, *step))
+        assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
 @pytest.mark.parametrize(("parallelism", "ran"), [(1, 0), (2, 1)])
 def test_other_work_is_done_meanwhile_if_the_platform_has_room_for_more_calls(
     tiny: tuple, tmp_path: Path, parallelism: int, ran: int

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -50,10 +52,54 @@ def test_every_slot_is_in_one_part_of_its_experts_block(routing: tuple) -> None:
     ]
     assert sorted(slots_of(sizes, parts)) == sorted(wanted)
     for part in parts:
-        assert part.rows.tolist() == sorted(set(part.slot_rows.tolist()))
+        assert part.rows.tolist() == sorted(part.rows.tolist())
         assert part.rows[columns(part)[0]].tolist() == part.slot_rows.tolist()
+        assert sorted(set(columns(part)[0])) == list(range(len(part.rows)))
+        assert part.follows or len(set(part.rows.tolist())) == len(part.rows)
     blocks = [part.block for part in parts]
     assert blocks == sorted(blocks)
+    assert [part.follows for part in parts] == [a == b for a, b in pairwise([-1, *blocks])]
+
+
+def called(part: Part, outputs: np.ndarray) -> np.ndarray:
+    """What a function answers: `outputs` `[T, experts, H]` by the router's weights, added as `experts_forward` does."""
+    sums = np.zeros((len(part.rows), outputs.shape[2]), np.float32)
+    for place, expert, weight in sorted(zip(*columns(part), strict=True), key=lambda slot: slot[1]):
+        sums[place] += np.float32(weight) * outputs[part.rows[place], expert]
+    return sums
+
+
+def bits(sizes: list[int], cores: int, index: list[list[int]], outputs: np.ndarray) -> list[list[int]]:
+    """Those of each row's sum of experts that answer `outputs` and count alike, cut for so many cores."""
+    first = np.cumsum([0, *sizes])
+    parts = Grouping(sizes, cores).parts(index, np.full(np.shape(index), 0.3))
+    sums = [called(part, outputs[:, first[part.block] :]) for part in parts]
+    out = torch.empty(len(index), outputs.shape[2])
+    combine(parts, sums, out)
+    return out.view(torch.int32).tolist()
+
+
+@given(routings(), st.integers(2, 8), st.integers(0, 99), st.sampled_from([1, 17, 32]))
+def test_a_rows_sum_has_the_same_bits_wherever_its_blocks_are_cut(
+    routing: tuple, cores: int, seed: int, width: int
+) -> None:
+    sizes, index, _ = routing
+    random = np.random.default_rng(seed)
+    outputs = random.standard_normal((len(index), sum(sizes), width)) * 10.0 ** random.integers(-3, 4)
+    outputs = np.where(random.random(outputs.shape) < 0.1, -0.0, outputs).astype(np.float32)
+    together = bits(sizes, cores, index, outputs)
+    assert together == bits(sizes, 1, index, outputs)
+    alone = [bits(sizes, cores, [its], outputs[row : row + 1]) for row, its in enumerate(index)]
+    assert together == [words for (words,) in alone]
+
+
+def test_a_row_that_began_in_another_part_of_a_block_comes_slot_by_slot() -> None:
+    index = [[5, 0, 4, 3], [4, 5, 6, 6], [1, 2, 6, 6]]  # expert 6 is none
+    first, second = Grouping([6], 2).parts(index, np.ones((3, 4)))
+    assert (first.follows, first.rows.tolist(), columns(first)[:2]) == (False, [0, 2], ([0, 1, 1], [0, 1, 2]))
+    assert second.follows
+    assert second.rows.tolist() == [0, 0, 0, 1]
+    assert columns(second)[:2] == ([0, 1, 2, 3, 3], [3, 4, 5, 4, 5])
 
 
 @given(routings())

@@ -1,10 +1,15 @@
-/* Cuts the slots of a layer into parts, one for each call of a function, and adds up what comes back. */
+/* Cuts the slots of a layer into parts, one for each call of a function, and adds up what comes back.
+ *
+ * A row's sum is, in the order of blocks, the sum of its sums over each block's experts in their order. Where a block is
+ * cut hangs on the whole step, and must change no bit of that. So a part answers with a row's sum only if the row's
+ * experts in the block begin there; in a later part of the block each of the row's slots is a row of its own.
+ */
 #include "base/vectors.h"
 
 #define FREE_ROWS 3. /* of an expert take as long as one: reading its weights takes the time (`benchmarks.linear`) */
 
 struct part { /* grouping.py's Part */
-    int64_t block;
+    int64_t block, follows; /* follows: another part of its block */
     double work;
     int64_t slots, rows;   /* how many */
     int64_t first, filled; /* where its slots begin among those of all parts, and how many are in place */
@@ -64,9 +69,10 @@ INLINE int64_t split(const struct cut *cut)
             continue;
         struct part *part = parts ? &cut->parts[parts - 1] : 0;
         double work = work_of(expert->rows);
-        if (!part || part->block != cut->block_of[number] || part->work + work > most) {
+        bool follows = part && part->block == cut->block_of[number];
+        if (!follows || part->work + work > most) {
             part = &cut->parts[parts++];
-            *part = (struct part){cut->block_of[number], 0, 0, 0, slots, 0};
+            *part = (struct part){cut->block_of[number], follows, 0, 0, 0, slots, 0};
         }
         expert->part = parts - 1;
         part->work += work;
@@ -76,12 +82,12 @@ INLINE int64_t split(const struct cut *cut)
     return parts;
 }
 
-/* Puts slot (row, k) into its expert's part. */
-INLINE void put(const struct cut *cut, struct part *part, int64_t row, int64_t k)
+/* Puts slot (row, k) into its expert's part; `apart`: not with others of the row. */
+INLINE void put(const struct cut *cut, struct part *part, int64_t row, int64_t k, bool apart)
 {
     int32_t *rows = cut->rows + part->first, *slot = cut->slots + 3 * part->first + part->filled;
     int64_t at = row * cut->top_k + k;
-    if (!part->rows || rows[part->rows - 1] != row)
+    if (apart || !part->rows || rows[part->rows - 1] != row)
         rows[part->rows++] = (int32_t)row;
     slot[0] = (int32_t)(part->rows - 1);
     slot[part->slots] = (int32_t)cut->place_of[cut->index[at]];
@@ -90,42 +96,83 @@ INLINE void put(const struct cut *cut, struct part *part, int64_t row, int64_t k
     cut->slot_rows[part->first + part->filled++] = (int32_t)row;
 }
 
+/* `places` [top_k] of the row's slots, by expert, as functions add them. Returns how many there are. */
+INLINE int64_t in_order(const struct cut *cut, int64_t row, int64_t *places)
+{
+    const int64_t *index = cut->index + row * cut->top_k;
+    int64_t count = 0;
+    for (int64_t k = 0; k < cut->top_k; k++) {
+        if (!is_expert(cut, index[k]))
+            continue;
+        int64_t at = count++;
+        for (; at && index[places[at - 1]] > index[k]; at--)
+            places[at] = places[at - 1];
+        places[at] = k;
+    }
+    return count;
+}
+
 /* Returns how many parts there are. */
 EXPORT int64_t cut(const struct cut *cut)
 {
-    int64_t parts = split(cut);
-    for (int64_t row = 0; row < cut->tokens; row++)
-        for (int64_t k = 0; k < cut->top_k; k++) {
-            int64_t expert = cut->index[row * cut->top_k + k];
-            if (is_expert(cut, expert))
-                put(cut, &cut->parts[cut->experts[expert].part], row, k);
+    int64_t parts = split(cut), places[cut->top_k + 1]; /* an array has at least one */
+    for (int64_t row = 0; row < cut->tokens; row++) {
+        const struct part *begins = 0; /* where the row's experts of the block begin */
+        int64_t count = in_order(cut, row, places);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t expert = cut->index[row * cut->top_k + places[i]];
+            struct part *part = &cut->parts[cut->experts[expert].part];
+            if (!begins || begins->block != part->block)
+                begins = part;
+            put(cut, part, row, places[i], part != begins);
         }
+    }
     return parts;
 }
 
 struct answer { /* to a part */
-    const int32_t *rows; /* [count] of the layer, ascending */
+    const int32_t *rows; /* [count] of the layer, ascending; a row comes several times if its slots are apart */
     const float *sums;   /* [count, width] */
     int64_t count;
+    int64_t follows; /* it is to another part of the block before */
 };
 
-/* `out` [width] of the sum of `count` rows, in their order. */
-INLINE void add_up(const float *const *rows, int64_t count, void *out, int64_t width, bool wide)
+/* What an answer has of one row. */
+struct run {
+    const float *sums; /* [count, width] */
+    int64_t count;
+    bool follows; /* the row's run before is of the same block */
+};
+
+/* `out` [width] of the runs of a row: those of each block are added up, and then the blocks. */
+INLINE void add_up(const struct run *runs, int64_t count, void *out, int64_t width, bool wide)
 {
     int64_t i = 0;
     for (; i + LANES <= width; i += LANES) {
-        floats total = {0}, its;
+        floats total = {0}, block = {0}, its;
         for (int64_t n = 0; n < count; n++) {
-            memcpy(&its, rows[n] + i, sizeof its);
-            total += its;
+            if (!runs[n].follows) {
+                total += block;
+                block = (floats){0};
+            }
+            for (int64_t row = 0; row < runs[n].count; row++) {
+                memcpy(&its, runs[n].sums + row * width + i, sizeof its);
+                block += its;
+            }
         }
-        store_lanes(out, i, total, wide);
+        store_lanes(out, i, total + block, wide);
     }
     for (; i < width; i++) {
-        float total = 0;
-        for (int64_t n = 0; n < count; n++)
-            total += rows[n][i];
-        set(out, i, total, wide);
+        float total = 0, block = 0;
+        for (int64_t n = 0; n < count; n++) {
+            if (!runs[n].follows) {
+                total += block;
+                block = 0;
+            }
+            for (int64_t row = 0; row < runs[n].count; row++)
+                block += runs[n].sums[row * width + i];
+        }
+        set(out, i, total + block, wide);
     }
 }
 
@@ -137,23 +184,37 @@ struct combine {
     struct answer answers[];
 };
 
+/* `runs` of a row; `done` are the rows of each answer that came before. Returns how many there are. */
+INLINE int64_t runs_of(const struct combine *task, int64_t token, int64_t *done, struct run *runs)
+{
+    int64_t found = 0;
+    bool begun = false; /* the block has a run */
+    for (int64_t n = 0; n < task->count; n++) {
+        const struct answer *answer = &task->answers[n];
+        int64_t first = done[n];
+        while (done[n] < answer->count && answer->rows[done[n]] == token)
+            done[n]++;
+        begun &= answer->follows != 0;
+        if (done[n] == first)
+            continue;
+        runs[found++] = (struct run){answer->sums + first * task->width, done[n] - first, begun};
+        begun = true;
+    }
+    return found;
+}
+
 INLINE void combine_rows(const struct combine *task, bool wide)
 {
-    const float *rows[task->count]; /* that came for one row of the layer */
-    int64_t done[task->count];      /* rows of each answer */
+    struct run runs[task->count];
+    int64_t done[task->count];
     memset(done, 0, sizeof done);
     for (int64_t token = 0; token < task->tokens; token++) {
-        int64_t found = 0;
-        for (int64_t n = 0; n < task->count; n++) {
-            const struct answer *answer = &task->answers[n];
-            if (done[n] < answer->count && answer->rows[done[n]] == token)
-                rows[found++] = answer->sums + done[n]++ * task->width;
-        }
-        add_up(rows, found, at(task->out, token * task->width, wide), task->width, wide);
+        int64_t found = runs_of(task, token, done, runs);
+        add_up(runs, found, at(task->out, token * task->width, wide), task->width, wide);
     }
 }
 
-/* Adds up what came for each row of the layer, in the order of the answers. */
+/* Adds up what came for each row of the layer; answers are in the order of parts. */
 EXPORT void combine(const struct combine *task)
 {
     if (task->wide)
