@@ -37,6 +37,11 @@ class Widened(Router):
         return F.linear(x.float(), self.weight.float())
 
 
+class Scaled(Router):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.float(), F.normalize(self.weight.float()))
+
+
 def taken_over(router: nn.Module) -> nn.Module:
     routers.take_over(nn.ModuleList([router]), Crew())
     return router
@@ -58,12 +63,33 @@ def test_a_router_has_the_bits_of_our_kernels(dtype: torch.dtype, biased: bool) 
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_router_that_widens_its_weight_keeps_it_wide_once_that_is_known(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    router, crew = Widened(dtype), Crew()
+    own = router.weight.float()
+    routers.take_over(nn.ModuleList([router]), crew)
+    with crew.learning():
+        router(torch.randn(1, 64).to(dtype))
+    assert router.weight.dtype == torch.float32
+    assert torch.equal(router.weight, own)
+    assert list(router.state_dict()) == ["weight"]
+    x = torch.randn(9, 64).to(dtype)
+    assert torch.equal(router(x), linear_rows(x.float(), own))
+    assert torch.equal(router(x)[3:4], router(x[3:4]))  # which torch's product has not
+
+
+@torch.inference_mode()
 def test_what_is_not_its_own_weight_is_left_to_torch() -> None:
     torch.manual_seed(0)
-    router, x = Widened(torch.bfloat16), torch.randn(1, 64).bfloat16()
+    router, crew, x = Scaled(torch.bfloat16), Crew(), torch.randn(1, 64).bfloat16()
     wanted = router(x)
-    assert torch.equal(taken_over(router)(x), wanted)
+    routers.take_over(nn.ModuleList([router]), crew)
+    with crew.learning():
+        assert torch.equal(router(x), wanted)
+    assert torch.equal(router(x), wanted)
     assert "forward" in router.__dict__  # it was taken over nevertheless
+    assert router.weight.dtype == torch.bfloat16
     double = Router(torch.float64)
     assert "forward" not in taken_over(double).__dict__  # which no kernel reads
 
@@ -76,7 +102,7 @@ def test_rows_of_another_dtype_are_left_to_torch() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("model_type", ["qwen2_moe", "gpt_oss", "mixtral", "olmoe"])
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "gpt_oss", "mixtral", "olmoe", "deepseek_v3", "glm4_moe"])
 def test_transformers_routers_are_taken_over(model_type: str, tmp_path: Path) -> None:
     save_tiny(model_type, tmp_path)
     plan = make_plan(resolve(str(tmp_path)), 3, "bfloat16")
@@ -85,3 +111,4 @@ def test_transformers_routers_are_taken_over(model_type: str, tmp_path: Path) ->
     assert found
     for router in found:
         assert isinstance(router.forward.__func__.__globals__["F"], routers.RouterLinear)
+        assert (router.weight.dtype == torch.float32) == (model_type in ("deepseek_v3", "glm4_moe"))
