@@ -8,15 +8,14 @@ import socket
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+from faasmoe.errors import FaasmoeError
 from faasmoe.platforms.cluster.agent.batches import Batches
-from faasmoe.platforms.cluster.agent.claim import NodeClaim
 from faasmoe.platforms.cluster.agent.guest import HELLO_SECONDS, Guest, meet, turn_away
+from faasmoe.platforms.cluster.agent.guests import Guests
 from faasmoe.platforms.cluster.agent.hosting import NodeHosting
 from faasmoe.platforms.cluster.agent.orders import NodeOrders
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
@@ -27,7 +26,6 @@ from faasmoe.platforms.cluster.protocol.messages import (
     Beat,
     BeatReply,
     NodeReport,
-    Traffic,
     Welcome,
     Willingness,
 )
@@ -47,6 +45,7 @@ _MOST_HALF_OPEN = 64  # of these that have not shown yet whose they are
 _SILENCE = 10.0  # seconds without a heartbeat after which a client is gone
 _REPLY_SECONDS = 30.0  # for a client to take a reply
 _TICK = 1.0  # seconds between looks at the claim
+_PAUSE = 0.1  # seconds before connections are taken again, when there was no descriptor for one
 _DRAIN_TICK = 0.02
 _LAST = 2.0
 
@@ -81,13 +80,11 @@ class NodeAgent(Closeable):
             name, self._platform, self._platform.folder / "artifacts", weights.finder(), self.report
         )
         self._hosting = hosting(self._orders.weights) if hosting else None
-        self._claim = NodeClaim()
-        self._lock = threading.Lock()  # of the claim, the guests and the counts of guests that are gone
-        self._guests: set[Guest] = set()
+        self._guests = Guests()
+        self._trouble = ""  # of the last tick
+        self._lock = threading.Lock()  # of the number of threads
         self._threads = 0
         self._half_open = threading.BoundedSemaphore(_MOST_HALF_OPEN)
-        self._gone = Traffic()  # of connections that have ended
-        self._work: Counter[str] = Counter()  # of their calls, by function
         self._state: Willingness = "ready"
         self._closed = threading.Event()
         self._acceptor = threading.Thread(target=self._accept, name="agent", daemon=True)
@@ -106,7 +103,7 @@ class NodeAgent(Closeable):
         deadline = time.monotonic() + seconds
         self._wait(lambda: not self._is_needed() and not self._hosts_any(), deadline - min(_LAST, seconds / 2))
         self._state = "drained"
-        self._wait(lambda: not self._running(), deadline)
+        self._wait(lambda: not self._guests.running, deadline)
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> None:
         while time.monotonic() < deadline and not condition():
@@ -114,9 +111,7 @@ class NodeAgent(Closeable):
 
     def _is_needed(self) -> bool:
         """Whether the node hosts functions of a server that is there to move them."""
-        with self._lock:
-            headed = self._claim.headed
-        return headed and self._orders.hosts_any()
+        return self._guests.headed and self._orders.hosts_any()
 
     def _hosts_any(self) -> bool:
         return self._hosting is not None and self._hosting.running > 0
@@ -124,24 +119,35 @@ class NodeAgent(Closeable):
     def _state_now(self) -> Willingness:
         return "draining" if self._state == "ready" and self._orders.drains else self._state
 
-    def _running(self) -> bool:
-        with self._lock:
-            return any(guest.batches and guest.batches.running for guest in self._guests)
-
     def _accept(self) -> None:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         while not self._closed.is_set():
             ready = poll.poll(_TICK * 1000)
-            with self._lock:
-                expired = self._claim.expired()
-            self._orders.tick()
-            if expired:
+            self._tick()
+            if ready and not self._closed.is_set():
+                try:
+                    self._greet(*self._listener.accept())
+                except OSError:  # the client is gone already, or no descriptor is left
+                    self._closed.wait(_PAUSE)
+
+    def _tick(self) -> None:
+        """See whether the node still has a pool, and to functions that have left. What fails, the next tick does."""
+        trouble = ""
+        try:
+            if self._guests.expired():
                 log.warning("node %s: the server that had it is gone; its functions are removed", self.name)
                 self._clear()
-            if ready and not self._closed.is_set():
-                with suppress(OSError):  # the client is gone already, or no descriptor is left
-                    self._greet(*self._listener.accept())
+            self._orders.tick()
+        except FaasmoeError as error:
+            trouble = str(error)
+            if trouble != self._trouble:
+                log.error("node %s: functions that have left it are not stopped yet: %s", self.name, error)
+        except Exception as error:  # a defect must not end the thread: nobody could connect any more
+            trouble = repr(error)
+            if trouble != self._trouble:
+                log.exception("node %s: functions that have left it are not stopped", self.name)
+        self._trouble = trouble
 
     def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
         with self._lock:
@@ -151,7 +157,14 @@ class NodeAgent(Closeable):
             log.warning("node %s: too many connections are open; one from %s is refused", self.name, address[0])
             sock.close()
             return
-        threading.Thread(target=self._serve, args=(sock, address[0]), name="client", daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(sock, address[0]), name="client", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("node %s: a connection from %s is refused: %s", self.name, address[0], error)
+            sock.close()
+            self._half_open.release()
+            with self._lock:
+                self._threads -= 1
 
     def _serve(self, sock: socket.socket, address: str) -> None:
         try:
@@ -167,39 +180,37 @@ class NodeAgent(Closeable):
 
     def _welcome_guest(self, guest: Guest, address: str) -> None:
         try:
-            self._admit(guest)
+            lost = self._admit(guest)
         except Lost as error:
             turn_away(guest.connection, self.name, address, error)
             return
         try:
+            if lost:
+                self._clear()
             guest.connection.send(self._welcome, time.monotonic() + HELLO_SECONDS)
             self._host(guest)
         except Lost as error:
             log.debug("node %s: a connection from %s has ended: %s", self.name, address, error)
+        except FaasmoeError as error:
+            log.error("node %s: a connection from %s is ended: %s", self.name, address, error)
         finally:
+            self._guests.leaves(guest)
             guest.connection.close()
-            with self._lock:
-                self._claim.leave(guest.hello)
 
-    def _admit(self, guest: Guest) -> None:
-        """Raises `LinkRefused`."""
-        hello = guest.hello
+    def _admit(self, guest: Guest) -> bool:
+        """Returns whether another pool has lost the node by it. Raises `LinkRefused`."""
         guest.check_rights()
-        if hello.lane in HOSTING_LANES and not self._hosting:
+        if guest.hello.lane in HOSTING_LANES and not self._hosting:
             raise LinkRefused("it runs no orchestrators: faasmoe node --orchestrators N would have it run some")
-        with self._lock:
-            lost = self._claim.admit(hello)
-            strangers = [each for each in self._guests if lost and each.hello.pool == lost]
-        if lost:
-            for each in strangers:
-                each.connection.cut()
-            self._clear()
+        return self._guests.admit(guest)
 
     def _clear(self) -> None:
-        """The node has lost its server."""
-        self._orders.clear()
-        if self._hosting:
-            self._hosting.clear()
+        """The node has lost its server. Raises `PlatformError`; then `tick` goes on with it."""
+        try:
+            self._orders.clear()
+        finally:
+            if self._hosting:
+                self._hosting.clear()
 
     def _host(self, guest: Guest) -> None:
         """Serve an admitted client until it is gone. Raises `Lost`, unless it was an orchestrator that has ended."""
@@ -207,52 +218,31 @@ class NodeAgent(Closeable):
             with self._clients(folder=self._platform.folder) as pool:
                 lacks = self._orders.weights.lacks
                 batches = Batches(guest.connection, pool, lambda: self._state == "drained", lacks)
-                with self._staying(replace(guest, batches=batches)):
+                with self._guests.calling(guest, batches):
                     batches.serve()
-        with self._staying(guest):
-            if guest.hello.lane == "beat":
-                self._beat(guest.connection)
-            if guest.hello.lane == "weights":
-                self._orders.weights.serve(guest.connection)
-            if self._hosting and guest.hello.lane == "orchestrator":
-                self._hosting.run(guest.connection)
-                return
-            if self._hosting and guest.hello.lane == "hosting":
-                self._hosting.serve(guest)
-            self._orders.serve(guest)
-
-    @contextmanager
-    def _staying(self, guest: Guest) -> Iterator[None]:
-        with self._lock:
-            self._guests.add(guest)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._guests.discard(guest)
-                if guest.batches:
-                    self._gone += guest.batches.traffic
-                    self._work.update(guest.batches.work)
+        if guest.hello.lane == "beat":
+            self._beat(guest.connection)
+        if guest.hello.lane == "weights":
+            self._orders.weights.serve(guest.connection)
+        if self._hosting and guest.hello.lane == "orchestrator":
+            self._hosting.run(guest.connection)
+            return
+        if self._hosting and guest.hello.lane == "hosting":
+            self._hosting.serve(guest)
+        self._orders.serve(guest)
 
     def _beat(self, connection: Connection) -> NoReturn:
         while True:
             asked = connection.asked(time.monotonic() + _SILENCE)
             if not isinstance(asked, Beat):
                 raise Lost(f"{type(asked).__name__} is no heartbeat")
-            with self._lock:
-                traffic = self._traffic()
-            reply = BeatReply(self._orders.stamp, self._state_now(), traffic)
+            reply = BeatReply(self._orders.stamp, self._state_now(), self._guests.traffic)
             connection.send(reply, time.monotonic() + _REPLY_SECONDS)
-
-    def _traffic(self) -> Traffic:
-        """Of all connections. Whoever calls it holds the lock."""
-        return sum((guest.batches.traffic for guest in self._guests if guest.batches), self._gone)
 
     @property
     def claimed(self) -> bool:
         """Whether a server has the node, or had it a moment ago."""
-        with self._lock:
-            return bool(self._claim.pool)
+        return bool(self._guests.pool)
 
     @property
     def headed(self) -> bool:
@@ -262,15 +252,11 @@ class NodeAgent(Closeable):
 
     def report(self) -> NodeReport:
         """The state of the node."""
-        with self._lock:
-            traffic, work = self._traffic(), Counter(self._work)
-            for guest in self._guests:
-                work.update(guest.batches.work.copy() if guest.batches else {})
         return NodeReport(
             state=self._state_now(),
             pool=self._platform.status(),
-            traffic=traffic,
-            work=dict(work),
+            traffic=self._guests.traffic,
+            work=dict(self._guests.work),
             weights=self._orders.weights.report(),
             orchestrators=self._hosting.running if self._hosting else 0,
         )
@@ -281,10 +267,7 @@ class NodeAgent(Closeable):
         self._listener.close()
         if self._acceptor.is_alive():
             self._acceptor.join()
-        with self._lock:
-            guests = list(self._guests)
-        for guest in guests:
-            guest.connection.cut()
+        self._guests.cut()
         if self._hosting:
             self._hosting.close()
         self._orders.close()

@@ -53,9 +53,9 @@ class NodeClaim:
             self._heads -= 1
             self._left = self._clock()
 
-    def expired(self) -> bool:
-        """Whether the pool's head has been gone for too long. The node is without a pool from then on."""
+    def expired(self) -> str:
+        """The pool whose head has been gone for too long, or "". The node is without a pool from then on."""
         if not self.pool or self._heads or self._clock() < self._left + GRACE:
-            return False
-        self.pool = ""
-        return True
+            return ""
+        lost, self.pool = self.pool, ""
+        return lost

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from faasmoe.errors import OptionError
-from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.protocol import handshake
 from faasmoe.platforms.cluster.protocol.connection import Connection, prepare
@@ -40,7 +40,17 @@ class Guest:
     connection: Connection
     peer: Peer
     hello: Hello
-    batches: Batches | None = None
+    _cut: threading.Event = field(default_factory=threading.Event)
+
+    def cut(self) -> None:
+        """End the connection, for any thread: an order that has come already is not carried out any more."""
+        self._cut.set()
+        self.connection.cut()
+
+    def check_there(self) -> None:
+        """Raises `Lost` if it was cut."""
+        if self._cut.is_set():
+            raise Lost("the node is no longer with its pool")
 
     def check_rights(self) -> None:
         """Raises `LinkRefused` for what an orchestrator on a node may not do: it is no head, and works for a pool."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from faasmoe.errors import OptionError, ServingError, UserError
+from faasmoe.errors import OptionError, ServingError, UnknownFunction, UserError
 from faasmoe.platforms.base import FunctionSpec, Platform
 from faasmoe.platforms.cluster.agent.guest import Guest
 from faasmoe.platforms.cluster.authority.signing import verifier
@@ -68,6 +69,7 @@ class NodeOrders(Closeable):
         self._clock = clock
         self._lock = threading.Lock()  # of the catalogue
         self._leaving: dict[str, float] = {}  # functions that the node hosts no more, and when they stop
+        self._doomed: set[str] = set()  # functions of an earlier pool that could not be removed yet
         self.weights = NodeWeights(node, folder, finder, self._placed, self._gone)
 
     def serve(self, guest: Guest) -> NoReturn:
@@ -83,22 +85,26 @@ class NodeOrders(Closeable):
             try:
                 if isinstance(asked, Install):
                     check_signed(asked.entries, verify)
-                answer = self.answer(asked)
+                answer = self.answer(asked, guest.check_there)
             except OptionError as error:
                 answer = Failure.of(error)
             guest.connection.send(answer, time.monotonic() + _REPLY_SECONDS)
 
-    def answer(self, asked: Asked) -> Answered:
-        """Carry out an order. Raises `Lost` for what is none."""
+    def answer(self, asked: Asked, check_there: Callable[[], None] = lambda: None) -> Answered:
+        """Carry out an order. Raises `Lost` for what is none.
+
+        `check_there` raises `Lost` if the node has left the pool of who gave the order, which `clear` is told then.
+        """
         try:
-            return self._carry_out(asked)
+            return self._carry_out(asked, check_there)
         except (ServingError, UserError) as error:
             return Failure.of(error)
 
-    def _carry_out(self, asked: Asked) -> Answered:
+    def _carry_out(self, asked: Asked, check_there: Callable[[], None]) -> Answered:
         match asked:
             case Install():
                 with self._lock:
+                    check_there()
                     self._install(self._catalogue.newer(asked.entries))
             case AskCatalogue():
                 with self._lock:
@@ -111,7 +117,9 @@ class NodeOrders(Closeable):
             case CheckFits():
                 self._platform.check_fits(asked.names)
             case DrainNode():
-                self.drains = asked.wanted
+                with self._lock:
+                    check_there()
+                    self.drains = asked.wanted
             case AskNode():
                 return self._report()
             case _:
@@ -119,13 +127,18 @@ class NodeOrders(Closeable):
         return Finished()
 
     def clear(self) -> None:
-        """Remove all functions: the node is without a pool, or with another one."""
+        """Remove all functions: the node is without a pool, or with another one.
+
+        Raises `PlatformError`: then `tick` tries again to end them, and the catalogue is empty all the same.
+        """
         with self._lock:
             names = list(self._catalogue.functions())
-            self._platform.remove(names)
             self._catalogue, self.stamp, self.drains = Catalogue(), 0, False
             self._leaving.clear()
-        self.weights.forget(names)
+            self.weights.forget(names)
+            self._doomed.update(names)
+            self._platform.remove(names)
+            self._doomed.difference_update(names)
 
     def hosts_any(self) -> bool:
         """Whether the node is to run any function."""
@@ -133,21 +146,31 @@ class NodeOrders(Closeable):
             return any(self._node in entry.hosts for entry in self._catalogue.functions().values())
 
     def tick(self) -> None:
-        """Stop what has left the node `LEAVE` ago, unless it has come back."""
+        """Stop what has left the node `LEAVE` ago, unless it has come back. Raises `PlatformError`; try again then."""
         with self._lock:
+            self._remove_doomed()
             due = [name for name, until in self._leaving.items() if self._clock() >= until]
             functions = self._catalogue.functions()
             gone = [name for name in due if name in functions and self._node not in functions[name].hosts]
-            for name in due:
-                del self._leaving[name]
             if gone:
                 self._platform.stop(gone)
+            for name in due:
+                del self._leaving[name]
+
+    def _remove_doomed(self) -> None:
+        for name in list(self._doomed):
+            if not self._catalogue.has(name):
+                with suppress(UnknownFunction):
+                    self._platform.remove([name])
+            self._doomed.discard(name)
 
     def _install(self, entries: Iterable[CatalogueEntry]) -> None:
         entries = list(entries)
         before = self._catalogue.functions()
         removed = [entry.name for entry in entries if entry.spec is None and entry.name in before]
         self._platform.remove(removed)
+        # at once: they are gone, whatever is wrong with the others
+        self._catalogue.merge(entry for entry in entries if entry.spec is None)
         self.weights.forget(removed)
         there = [(entry, self.weights.enter(entry, entry.spec)) for entry in entries if entry.spec is not None]
         self._platform.deploy([self._own(entry, spec) for entry, spec in there])

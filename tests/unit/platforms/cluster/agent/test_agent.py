@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
 
+from faasmoe.errors import PlatformError
+from faasmoe.platforms.cluster.agent import agent, claim
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.protocol import call_batch, messages
 from faasmoe.platforms.cluster.protocol.call_batch import BatchCall, CallBatch
@@ -86,7 +89,7 @@ def test_work_is_counted_by_function_whoever_calls_and_also_when_it_has_gone(
         return report.work == {"f": 3.5, "g": 3.0}
 
     assert counted()
-    assert wait_until(lambda: len([g for g in there.agent._guests if g.batches]) == 1)
+    assert wait_until(lambda: len(there.agent._guests._calling()) == 1)
     assert counted()
 
 
@@ -125,7 +128,7 @@ def test_a_node_that_is_to_end_does_not_wait_for_ever(there: Dialled, link: Node
 def test_a_node_without_a_server_ends_at_once(there: Dialled, link: NodeLink) -> None:
     link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
     link.close()
-    assert wait_until(lambda: not there.agent._claim.headed)
+    assert wait_until(lambda: not there.agent._guests.headed)
     began = time.monotonic()
     there.agent.drain(60.0)
     assert time.monotonic() - began < 10
@@ -143,6 +146,77 @@ def test_another_head_is_refused_and_takes_over_when_the_first_has_gone(there: D
     assert other.ask(AskCatalogue(0), CatalogueReport, 5.0) == CatalogueReport(())
     assert there.agent._platform.deployed == []
     other.close()
+
+
+class Unwilling:
+    """A fault of the platform: it removes nothing until it is mended."""
+
+    def __init__(self, there: Dialled) -> None:
+        self.pool: Any = there.agent._platform
+        self.tries = 0
+        self._remove = self.pool.remove
+        self.pool.remove = self._refuse
+
+    def _refuse(self, _: object) -> None:
+        self.tries += 1
+        raise PlatformError("local", "(all)", "the daemon is gone")
+
+    def mend(self) -> None:
+        self.pool.remove = self._remove
+
+
+def test_what_an_expired_pool_leaves_is_removed_when_that_can_be_done_and_others_may_connect(
+    there: Dialled, link: NodeLink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "_TICK", 0.01)
+    monkeypatch.setattr(claim, "GRACE", 0.0)
+    link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
+    fault = Unwilling(there)
+    there.agent._acceptor.start()
+    link.close()
+    assert wait_until(lambda: fault.tries > 2)
+    assert caplog.text.count("functions that have left it are not stopped yet") == 1
+    assert "the daemon is gone" in caplog.text
+    assert there.agent._acceptor.is_alive()
+    fault.mend()
+    assert wait_until(lambda: fault.pool.deployed == [])
+    told = Told()
+    other = there.link(told, pool="q")
+    other.start()
+    assert wait_until(lambda: told.joins)
+    other.close()
+
+
+def test_a_head_that_cannot_be_served_leaves_the_node_to_others(there: Dialled, link: NodeLink) -> None:
+    link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0)
+    fault = Unwilling(there)
+    link.close()
+    assert wait_until(lambda: not there.agent._guests.headed)
+    told = Told()
+    other = there.link(told, pool="q")
+    other.start()
+    assert wait_until(lambda: fault.tries and not there.agent._guests.headed)
+    fault.mend()
+    assert wait_until(lambda: told.joins)
+    other.close()
+    assert wait_until(lambda: not there.agent._guests.headed)
+
+
+def test_a_guest_of_a_pool_that_has_lost_the_node_is_cut_whatever_it_does(there: Dialled, link: NodeLink) -> None:
+    client = there.link(Told(), head=False)
+    orders, calls = client.open("orders"), client.open("calls")
+    link.close()
+    assert wait_until(lambda: not there.agent._guests.headed)
+    told = Told()
+    other = there.link(told, pool="q")
+    other.start()
+    assert wait_until(lambda: told.joins)
+    for connection in (orders, calls):
+        with pytest.raises(Lost):
+            connection.answered(time.monotonic() + 5)
+        client.drop(connection)
+    other.close()
+    client.close()
 
 
 def test_who_is_of_no_pool_may_only_look(there: Dialled, link: NodeLink) -> None:

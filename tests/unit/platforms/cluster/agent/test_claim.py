@@ -52,7 +52,7 @@ def test_a_node_is_free_when_its_head_has_been_gone_for_long() -> None:
     claim.admit(hello("p"))
     claim.leave(hello("p"))
     clock.now += GRACE
-    assert claim.expired()
+    assert claim.expired() == "p"
     assert not claim.expired()
     assert claim.admit(hello("q")) == ""
 

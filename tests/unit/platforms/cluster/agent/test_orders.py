@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from faasmoe.errors import UnknownFunction
+from faasmoe.errors import PlatformError, UnknownFunction
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
 from faasmoe.platforms.cluster.agent.orders import LEAVE, NodeOrders
 from faasmoe.platforms.cluster.protocol.content import ContentFile, ContentRange, FunctionContent
@@ -42,15 +42,23 @@ class Recorded:
     def __init__(self) -> None:
         self.deployed: dict[str, FunctionSpec] = {}
         self.stopped: list[str] = []
+        self.error: Exception | None = None
+
+    def _fail(self) -> None:
+        if self.error:
+            raise self.error
 
     def deploy(self, specs: Sequence[FunctionSpec]) -> None:
+        self._fail()
         self.deployed |= {spec.name: spec for spec in specs}
 
     def remove(self, names: Sequence[str]) -> None:
+        self._fail()
         for name in names:
             del self.deployed[name]
 
     def stop(self, names: Sequence[str]) -> None:
+        self._fail()
         self.stopped += names
 
     def prewarm(self, names: Sequence[str]) -> None:
@@ -161,6 +169,54 @@ def test_a_node_without_pool_has_no_functions(orders: NodeOrders, platform: Reco
     orders.answer(Install((entry("f", 1),)))
     orders.clear()
     assert (platform.deployed, orders.stamp) == ({}, 0)
+
+
+def test_removals_hold_though_what_came_with_them_does_not(orders: NodeOrders, platform: Recorded) -> None:
+    orders.answer(Install((entry("f", 1), entry("g", 1))))
+    content = FunctionContent(b"", (ContentFile("/w", 9),), (ContentRange(0, 3, 7, bytes(32)),))
+    wrong = CatalogueEntry("h", 2, FunctionSpec("h", "m:a", Path("/nowhere")), content)
+    for _ in range(2):  # the server tells it again
+        assert isinstance(orders.answer(Install((entry("f", 2, there=False), wrong))), Failure)
+        assert set(platform.deployed) == {"g"}
+    assert orders.answer(AskCatalogue(1)) == CatalogueReport((entry("f", 2, there=False),))
+    assert orders.stamp == 1  # so a heartbeat tells that it lacks something
+
+
+def test_a_node_forgets_its_pool_even_if_the_platform_fails(orders: NodeOrders, platform: Recorded) -> None:
+    orders.answer(Install((entry("f", 1), entry("g", 1))))
+    platform.error = PlatformError("local", "(all)", "the daemon is gone")
+    with pytest.raises(PlatformError, match="the daemon is gone"):
+        orders.clear()
+    assert (orders.hosts_any(), orders.stamp, set(platform.deployed)) == (False, 0, {"f", "g"})
+    with pytest.raises(PlatformError):
+        orders.tick()
+    platform.error = None
+    orders.answer(Install((entry("g", 1),)))  # of the next pool
+    orders.tick()
+    orders.tick()
+    assert set(platform.deployed) == {"g"}
+
+
+def test_what_could_not_be_stopped_is_stopped_later(orders: NodeOrders, platform: Recorded, clock: Clock) -> None:
+    orders.answer(Install((entry("f", 1),)))
+    orders.answer(Install((entry("f", 2, ("b",)),)))
+    clock.now += LEAVE
+    platform.error = PlatformError("local", "(all)", "the daemon is gone")
+    with pytest.raises(PlatformError):
+        orders.tick()
+    platform.error = None
+    orders.tick()
+    assert platform.stopped == ["f"]
+
+
+def test_a_late_order_of_an_earlier_pool_changes_nothing(orders: NodeOrders, platform: Recorded) -> None:
+    def check_there() -> None:
+        raise Lost("the node is no longer with its pool")
+
+    for late in (Install((entry("f", 1),)), DrainNode(True)):
+        with pytest.raises(Lost, match="no longer with its pool"):
+            orders.answer(late, check_there)
+    assert (platform.deployed, orders.stamp, orders.drains) == ({}, 0, False)
 
 
 def test_other_orders(orders: NodeOrders, platform: Recorded) -> None:
