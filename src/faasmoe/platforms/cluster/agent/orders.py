@@ -99,6 +99,8 @@ class NodeOrders(Closeable):
             return self._carry_out(asked, check_there)
         except (ServingError, UserError) as error:
             return Failure.of(error)
+        except OSError as error:  # of a file of this machine
+            return Failure.of(OptionError(f"{error.filename or 'its files'}: {error.strerror or error}"))
 
     def _carry_out(self, asked: Asked, check_there: Callable[[], None]) -> Answered:
         match asked:

@@ -7,17 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from faasmoe.errors import OptionError
+from faasmoe.errors import FaasmoeError, OptionError
 from faasmoe.platforms.base import FunctionSpec
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry, Failure, WeightsReport
 from faasmoe.platforms.cluster.weights.artifacts import NodeArtifacts
-from faasmoe.platforms.cluster.weights.cache import CacheEntry, CacheFull
+from faasmoe.platforms.cluster.weights.cache import CacheFull
 from faasmoe.platforms.cluster.weights.finder import FoundWeights, WeightsFinder
+from faasmoe.platforms.cluster.weights.node_function import NodeFunction
 from faasmoe.platforms.cluster.weights.piece_lane import PieceLane, PiecesRefused
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.closeable import Closeable
@@ -28,19 +29,6 @@ _RETRY_SECONDS = 10.0  # after a failure
 _TICK = 1.0  # seconds between looks for what may be tried again
 _END_SECONDS = 10.0  # for the thread to end; it may wait for another agent that fetches the same
 _HOSTED, _ASKED = 1, 2  # how much weights are wanted
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Function:
-    spec: FunctionSpec  # as this node has it
-    content: FunctionContent
-    placed: bool = False  # its weights are here, and its artifact says where
-    hosted: bool = False
-    wanted: int = 0
-    searched: bool = False  # it was looked for on this machine, in vain
-    cause: str = ""  # of the last failure
-    retry_at: float = 0.0  # instant of `time.monotonic`
-    entry: CacheEntry | None = None
 
 
 class NodeWeights(Closeable):
@@ -62,7 +50,7 @@ class NodeWeights(Closeable):
         self._artifacts = NodeArtifacts(folder)
         self._finder = finder
         self._placed, self._gone = placed, gone
-        self._functions: dict[str, _Function] = {}
+        self._functions: dict[str, NodeFunction] = {}
         self._changed = threading.Condition()  # its lock is that of everything here
         self._lane: PieceLane | None = None
         self._fetching: PieceLane | None = None  # the lane that the thread uses now
@@ -106,7 +94,7 @@ class NodeWeights(Closeable):
         with self._changed:
             gone = [self._functions.pop(name) for name in names if name in self._functions]
         for function in gone:
-            _release(function)
+            function.release()
             with suppress(OSError):
                 function.spec.artifact.unlink(missing_ok=True)
 
@@ -202,7 +190,7 @@ class NodeWeights(Closeable):
                     self._fetching = None
                     self._changed.notify_all()
 
-    def _due(self) -> tuple[str, _Function] | None:
+    def _due(self) -> tuple[str, NodeFunction] | None:
         """The function whose weights are wanted most, of those that can be got now."""
         now = time.monotonic()
         due = [
@@ -213,7 +201,7 @@ class NodeWeights(Closeable):
         ]  # fmt: skip
         return max(due, key=lambda each: each[1].wanted, default=None)
 
-    def _get(self, name: str, function: _Function) -> None:
+    def _get(self, name: str, function: NodeFunction) -> None:
         try:
             found = self._found(name, function)
             if found:
@@ -223,16 +211,25 @@ class NodeWeights(Closeable):
             with self._changed:
                 if self._lane is self._fetching:
                     self._lane = None
-        except (PiecesRefused, OSError, OptionError) as error:
+        except (PiecesRefused, OSError, FaasmoeError) as error:
             cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            paths = ", ".join(file.path for file in function.content.files)
-            log.error("weights of %s (%s) cannot be had: %s", name, paths, cause)
-            with self._changed:
-                function.cause = f"its weights ({paths}) cannot be had: {cause}"
-                function.wanted = _HOSTED * function.hosted
-                function.retry_at = time.monotonic() + _RETRY_SECONDS
+            self._failed(name, function, cause)
+        except Exception as error:  # a defect must not end the thread: it gets all other weights as well
+            log.exception("weights of %s", name)
+            self._failed(name, function, type(error).__name__)
 
-    def _found(self, name: str, function: _Function) -> FoundWeights | None:
+    def _failed(self, name: str, function: NodeFunction, cause: str) -> None:
+        """They are tried again after a while."""
+        paths = ", ".join(file.path for file in function.content.files)
+        log.error("weights of %s (%s) cannot be had: %s", name, paths, cause)
+        function.release()
+        with self._changed:
+            function.cause = f"its weights ({paths}) cannot be had: {cause}"
+            function.wanted = _HOSTED * function.hosted
+            function.retry_at = time.monotonic() + _RETRY_SECONDS
+            self._changed.notify_all()
+
+    def _found(self, name: str, function: NodeFunction) -> FoundWeights | None:
         if not function.searched:
             if found := self._finder.known(function.content) or self._finder.here(name, function.content):
                 return found
@@ -244,7 +241,7 @@ class NodeWeights(Closeable):
                 if not self._release_one():
                     raise
 
-    def _settle(self, name: str, function: _Function, found: FoundWeights) -> None:
+    def _settle(self, name: str, function: NodeFunction, found: FoundWeights) -> None:
         """The weights are there: say so in the artifact, and to the platform."""
         self._take(function, found)
         with self._changed:
@@ -255,7 +252,7 @@ class NodeWeights(Closeable):
             if current and self._functions.get(name) is function:
                 function.placed, function.cause, function.wanted = True, "", 0
                 return
-        _release(function)
+        function.release()
 
     def _release_one(self) -> bool:
         """Let go of fetched weights that this node no longer needs. Returns whether there were some."""
@@ -265,29 +262,31 @@ class NodeWeights(Closeable):
                 return False
             name, function = spare[0]
             function.placed = False
-        self._gone(name)
-        _release(function)
+        try:
+            self._gone(name)
+        except FaasmoeError:  # its instances go on
+            function.placed = True
+            raise
+        function.release()
         return True
 
-    def _make(self, name: str, spec: FunctionSpec, content: FunctionContent, hosted: bool) -> _Function:
+    def _make(self, name: str, spec: FunctionSpec, content: FunctionContent, hosted: bool) -> NodeFunction:
         """A function that is new here. It is placed at once if its weights are known to be here."""
         if not content.whole():
             raise OptionError(f"function {name}: the digests of its weights do not fit its files")
-        function = _Function(spec=self._artifacts.named(spec, content), content=content)
+        function = NodeFunction(spec=self._artifacts.named(spec, content), content=content)
         found = self._finder.known(content)
         if found and found.entry and not hosted:
             found.entry.close()  # it may be removed when there is no room
         elif found:
-            self._take(function, found)
+            try:
+                self._take(function, found)
+            except OptionError:
+                function.release()
+                raise
             function.placed = True
         return function
 
-    def _take(self, function: _Function, found: FoundWeights) -> None:
-        function.spec = self._artifacts.write(function.spec, function.content, found.rows)
+    def _take(self, function: NodeFunction, found: FoundWeights) -> None:
         function.entry = found.entry
-
-
-def _release(function: _Function) -> None:
-    if function.entry:
-        function.entry.close()
-        function.entry = None
+        function.spec = self._artifacts.write(function.spec, function.content, found.rows)

@@ -159,6 +159,14 @@ def test_contents_that_do_not_fit_leave_the_catalogue_as_it_was(orders: NodeOrde
     assert (platform.deployed, orders.stamp) == ({}, 0)
 
 
+def test_a_file_of_this_machine_that_cannot_be_used_is_the_answer(orders: NodeOrders, platform: Recorded) -> None:
+    platform.error = OSError(28, "No space left on device", "/cache/f")
+    failure = orders.answer(Install((entry("f", 1),)))
+    assert isinstance(failure, Failure)
+    assert str(failure.error_of("nodes", "a")) == "node a: /cache/f: No space left on device"
+    assert orders.stamp == 0
+
+
 def test_errors_of_the_platform_are_the_answer(orders: NodeOrders) -> None:
     failure = orders.answer(PrewarmFunctions(("f",)))
     assert isinstance(failure, Failure)

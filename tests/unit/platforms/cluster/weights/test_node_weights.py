@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,8 +40,18 @@ class Node:
         book, self.folder = DigestBook(folder / "node"), folder
         self.told: list[tuple[str, str]] = []
         finder = WeightsFinder(search([], book), WeightsCache(folder / "cache", cap), book)
-        placed, gone = (lambda name, what=what: self.told.append((what, name)) for what in ("placed", "gone"))
-        self.weights = NodeWeights("a", folder / "artifacts", finder, placed, gone)
+        self.error_of: dict[str, Exception] = {}  # of the platform, by what it is told
+        self.weights = NodeWeights(
+            "a", folder / "artifacts", finder, self._telling("placed"), self._telling("gone")
+        )
+
+    def _telling(self, what: str) -> Callable[[str], None]:
+        def tell(name: str) -> None:
+            if what in self.error_of:
+                raise self.error_of[what]
+            self.told.append((what, name))
+
+        return tell
 
     def enter(self, entry: CatalogueEntry) -> FunctionSpec:
         assert entry.spec is not None
@@ -205,6 +215,40 @@ def test_weights_of_functions_that_have_moved_away_make_room(server: Server, tmp
         node.weights.prepare(["h"], 10)
         assert (node.error("f"), node.error("g"), node.error("h")) == ("elsewhere", "", "")
         assert node.told[-2:] == [("gone", "f"), ("placed", "h")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [(PlatformError("local", "f", "the daemon is gone"), "the daemon is gone"), (KeyError("f"), "KeyError")],
+)
+def test_a_platform_that_fails_is_told_of_and_asked_again(
+    server: Server, node: Node, fault: Exception, cause: str
+) -> None:
+    node.error_of["placed"] = fault
+    node.enter(server.deploy("f", "a"))
+    with server.connected(node):
+        with pytest.raises(PlatformError, match=cause):
+            node.weights.prepare(["f"], 10)
+        assert cause in node.weights.report().cause
+        del node.error_of["placed"]
+        node.weights.prepare(["f"], 10)
+    assert node.error("f") == ""
+
+
+def test_weights_that_cannot_be_let_go_stay(server: Server, tmp_path: Path) -> None:
+    node = Node(tmp_path, cap=int(1.5 * PIECE))
+    with node.weights, server.connected(node):
+        node.enter(server.deploy("f", "a"))
+        node.weights.prepare(["f"], 10)
+        node.enter(CatalogueEntry("f", 9, server.entries["f"].spec, server.entries["f"].content, ("b",)))
+        node.enter(server.deploy("g", "a", shift=1))
+        node.error_of["gone"] = PlatformError("local", "f", "the daemon is gone")
+        with pytest.raises(PlatformError, match="the daemon is gone"):
+            node.weights.prepare(["g"], 10)
+        assert node.error("f") == ""
+        del node.error_of["gone"]
+        node.weights.prepare(["g"], 10)
+        assert (node.error("f"), node.error("g")) == ("elsewhere", "")
 
 
 def test_functions_without_weights_are_placed_at_once(node: Node) -> None:
