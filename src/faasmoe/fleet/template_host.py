@@ -6,8 +6,8 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from faasmoe.util.folders.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 _FORK_SECONDS = 10.0
+_LOOK_SECONDS = 1.0  # between looks whether a model that is being loaded is still wanted
 _HANG_UP_SECONDS, _KILL_SECONDS = 1.0, 1.0  # in which an orchestrator ends: by itself, and when it was killed
 _CLOSE_SECONDS = 5.0
 
@@ -41,6 +42,8 @@ class HostedProcess:
     def end(self) -> None:
         """Close the socket, and see that the process ends. Takes two seconds at most."""
         self.socket.close()
+        if self._loop.is_closed():  # the host has ended all of them
+            return
         ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         try:
             ending.result(_HANG_UP_SECONDS + _KILL_SECONDS)
@@ -74,11 +77,11 @@ class TemplateHost(Closeable):
         template = self._template
         return template is not None and template.running and not template.loading
 
-    def load(self, start: bytes, checkpoint: Path, pool: Path) -> None:
+    def load(self, start: bytes, checkpoint: Path, pool: Path, is_wanted: Callable[[], bool]) -> None:
         """Load the model, and forget an earlier one with its orchestrators. Waits until that is done.
 
-        `start` is a `Start` as the server has encoded it; the folders are those of this machine. Raises `FaasmoeError`
-        or `OSError`.
+        `start` is a `Start` as the server has encoded it; the folders are those of this machine. When `is_wanted` no
+        longer says so, the template is ended. Raises `FaasmoeError` or `OSError`.
         """
         order = read_start(start)
         self.unload()
@@ -92,6 +95,10 @@ class TemplateHost(Closeable):
                 msgspec.structs.replace(order, config=config, pool=str(pool), folder=folder)
             )
             loading = self._submit(self._template.ready())
+        while not wait([loading], _LOOK_SECONDS).done:
+            if not is_wanted():
+                self.unload()
+                raise EngineStopped("the model is no longer wanted")
         loading.result()
 
     def fork(self) -> HostedProcess:
@@ -125,6 +132,8 @@ class TemplateHost(Closeable):
         self.unload()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -61,9 +61,11 @@ class NodeHosting(Closeable):
         self._changed = threading.Condition()  # its lock is that of everything below
         self._wanted: PrepareOrchestrators | None = None
         self._loaded: PrepareOrchestrators | None = None  # it is what the host has, or had when it ended
+        self._under_way = False  # it has neither what it had nor what is wanted
         self._told = False  # where the pool is
-        self._cause = ""  # of the last failure
-        self._retry_at = 0.0  # instant of `time.monotonic`
+        self._untold = ""  # why the last that it was told of that could not be taken
+        self._cause = ""  # of the last failure to load what is wanted
+        self._retry_at = 0.0  # instant of `time.monotonic`, after that
         self._count = 0  # orchestrators that run
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="hosting", daemon=True)
@@ -89,13 +91,14 @@ class NodeHosting(Closeable):
                 running=self._count,
                 available=available_memory(),
                 request=self._request,
-                cause=self._cause,
+                cause=self._untold or self._cause,
+                untold=self._untold,
             )
 
     def _state(self) -> HostingState:
         if self._wanted is None:
             return "idle"
-        if self._cause:
+        if self._untold or self._cause:
             return "failed"
         return "ready" if self._loaded is self._wanted and self._host.ready else "loading"
 
@@ -104,19 +107,25 @@ class NodeHosting(Closeable):
         while True:
             asked = guest.connection.received(hosting_messages.read_asked, None)
             if isinstance(asked, PrepareOrchestrators):
-                self._want(asked)
+                self._want(asked, guest.check_there)
             elif isinstance(asked, TellPool):
-                self._tell(asked, guest.peer.certificate)
+                self._tell(asked, guest.peer.certificate, guest.check_there)
             guest.connection.send(self.report(), time.monotonic() + _REPLY_SECONDS)
 
-    def _want(self, wanted: PrepareOrchestrators | None) -> None:
+    def _want(self, wanted: PrepareOrchestrators | None, check_there: Callable[[], None] = lambda: None) -> None:
+        """Raises `Lost` if `check_there` does: the node has left the pool of who wants it."""
         with self._changed:
+            check_there()
             if wanted != self._wanted:
                 self._wanted, self._cause, self._retry_at = wanted, "", 0.0
                 self._changed.notify_all()
 
-    def _tell(self, told: TellPool, server: bytes) -> None:
-        """Write down where the pool is: orchestrators that run see that it has changed."""
+    def _tell(self, told: TellPool, server: bytes, check_there: Callable[[], None] = lambda: None) -> None:
+        """Write down where the pool is: orchestrators that run see that it has changed.
+
+        Raises `Lost` if `check_there` does: the node has left the pool of who tells it.
+        """
+        cause = ""
         nodes = tuple(NodeAddress(host, port) for host, port in told.nodes)
         folder, certificate = self._pool_folder, self._folder.path / "server.der"
         file = PoolFile(
@@ -133,10 +142,13 @@ class NodeHosting(Closeable):
             private_files.write(certificate, server)
             file.write(folder)
         except (FaasmoeError, OSError) as error:
-            self._failed(str(error))
-            return
+            cause = str(error)
+            if cause != self._untold:
+                log.error("node %s: it cannot keep where the pool is: %s", self._node, cause)
         with self._changed:
-            self._told = True
+            check_there()
+            self._untold = cause
+            self._told = self._told or not cause
             self._changed.notify_all()
 
     @property
@@ -146,7 +158,7 @@ class NodeHosting(Closeable):
     def clear(self) -> None:
         """The node is without a pool, or with another one."""
         with self._changed:
-            self._told = False
+            self._told, self._untold = False, ""
         self._want(None)
 
     def run(self, connection: Connection) -> None:
@@ -200,43 +212,47 @@ class NodeHosting(Closeable):
             try:
                 self._have(wanted)
             except (FaasmoeError, OSError) as error:
-                self._failed(str(error))
+                self._failed(wanted, str(error))
             except Exception as error:  # a defect must not end the thread
                 log.exception("node %s: orchestrators cannot be prepared", self._node)
-                self._failed(type(error).__name__)
+                self._failed(wanted, type(error).__name__)
 
     def _due(self) -> bool:
-        if self._loaded is not self._wanted:
-            return self._wanted is None or (self._told and time.monotonic() >= self._retry_at)
+        if self._under_way or self._loaded is not self._wanted:
+            return time.monotonic() >= self._retry_at and (self._wanted is None or self._told)
         return self._wanted is not None and not self._host.ready  # its template has ended
 
     def _have(self, wanted: PrepareOrchestrators | None) -> None:
         """Have what is wanted loaded, and nothing else."""
-        self._loaded = None
         self._host.unload()
+        self._loaded, self._under_way = None, True
         if wanted is None:
             self._weights.forget([DENSE])
+            self._under_way = False
             return
         if not self._got(wanted):
             return
         checkpoint = self._linked(wanted.content)
-        self._host.load(wanted.start, checkpoint, self._pool_folder)
+        self._host.load(wanted.start, checkpoint, self._pool_folder, lambda: self._is_wanted(wanted))
         with self._changed:
             if self._wanted is wanted:
-                self._loaded, self._cause = wanted, ""
+                self._loaded, self._under_way, self._cause = wanted, False, ""
                 log.info("node %s: orchestrators can be started", self._node)
 
     def _got(self, wanted: PrepareOrchestrators) -> bool:
         """Get the dense part. False if it is no longer wanted. Raises `PlatformError` if it cannot be had."""
         spec = FunctionSpec(DENSE, "", Path(DENSE))
         self._weights.enter(CatalogueEntry(DENSE, 0, spec, wanted.content, (self._node,)), spec)
-        while self._wanted is wanted and not self._closed:
+        while self._is_wanted(wanted):
             lacking = self._weights.get([DENSE], _LOOK_SECONDS)
             if lacking is None:
                 return True
             if lacking.error != "under way":
                 raise lacking.error_of("nodes", self._node)
         return False
+
+    def _is_wanted(self, wanted: PrepareOrchestrators) -> bool:
+        return self._wanted is wanted and not self._closed
 
     def _linked(self, content: FunctionContent) -> Path:
         """A folder with the files of the checkpoint, wherever they lie."""
@@ -251,8 +267,10 @@ class NodeHosting(Closeable):
             link.symlink_to(places[number])
         return folder
 
-    def _failed(self, cause: str) -> None:
+    def _failed(self, wanted: PrepareOrchestrators | None, cause: str) -> None:
         with self._changed:
+            if self._wanted is not wanted:
+                return  # it was given up for what is wanted now
             if cause != self._cause:
                 log.error("node %s: it can run no orchestrators: %s", self._node, cause)
             self._cause = cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +27,11 @@ class OrchestratorHost(Protocol):
     def ready(self) -> bool:
         """Whether the model is loaded."""
 
-    def load(self, start: bytes, checkpoint: Path, pool: Path) -> None:
+    def load(self, start: bytes, checkpoint: Path, pool: Path, is_wanted: Callable[[], bool]) -> None:
         """Load the model, and forget an earlier one with its orchestrators. Waits until that is done.
 
-        `start` is as the server has sent it; the folders are those of this machine. Raises `FaasmoeError` or `OSError`.
+        `start` is as the server has sent it; the folders are those of this machine. It is given up, soon after
+        `is_wanted` says so. Raises `FaasmoeError` or `OSError`.
         """
 
     def fork(self) -> HostedOrchestrator:

@@ -49,6 +49,7 @@ class HostingReport(ClusterMessage, frozen=True, kw_only=True):
     available: int  # bytes of memory
     request: bytes  # signing request (PEM) of the key that orchestrators use
     cause: str = ""  # why it has failed
+    untold: str = ""  # why it could not take the last `TellPool`; empty: it could
 
 
 class OrchestratorRuns(ClusterMessage, frozen=True):

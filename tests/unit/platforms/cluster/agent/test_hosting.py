@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from faasmoe.errors import CheckpointError, EngineStopped
@@ -27,6 +28,7 @@ from faasmoe.platforms.cluster.protocol.hosting_messages import (
     TellPool,
 )
 from faasmoe.platforms.cluster.protocol.messages import CatalogueEntry, Failure
+from faasmoe.platforms.local.protocol.wire import Lost
 from tests.waiting import wait_until
 
 CONTENT = FunctionContent(
@@ -55,11 +57,16 @@ class Host:
         self.loads: list[tuple[bytes, str, PoolFile]] = []
         self.error: Exception | None = None
         self.ready = False
+        self.stalls = False  # the model takes long to load
         self.children: list[Child] = []
 
-    def load(self, start: bytes, checkpoint: Path, pool: Path) -> None:
+    def load(self, start: bytes, checkpoint: Path, pool: Path, is_wanted: Callable[[], bool]) -> None:
         if self.error:
             raise self.error
+        self.is_wanted = is_wanted
+        if self.stalls:
+            assert wait_until(lambda: not is_wanted())
+            raise EngineStopped("the model is no longer wanted")
         self.loads.append((start, (checkpoint / "config.json").read_text(), PoolFile.read(pool)))
         self.ready = True
 
@@ -168,6 +175,53 @@ def test_weights_that_cannot_be_had_are_told(played: Played) -> None:
     played.prepare()
     assert played.becomes("failed")
     assert "the disk is full" in played.hosting.report().cause
+
+
+def test_where_the_pool_is_fails_and_mends_apart_from_the_model(played: Played) -> None:
+    played.prepare()
+    assert played.becomes("ready")
+    wrong = msgspec.structs.replace(TOLD, certificate=b"none", authority=b"none")
+    played.hosting._tell(wrong, b"its certificate")
+    report = played.hosting.report()
+    assert (report.state, report.cause) == ("failed", report.untold)
+    assert "no certificate" in report.untold
+    played.hosting._tell(TOLD, b"its certificate")
+    report = played.hosting.report()
+    assert (report.state, report.cause, report.untold, len(played.host.loads)) == ("ready", "", "", 1)
+
+
+def test_a_model_that_fails_is_no_reason_to_be_told_again_where_the_pool_is(played: Played) -> None:
+    played.host.error = CheckpointError("it is damaged")
+    played.prepare()
+    assert played.becomes("failed")
+    played.hosting._tell(TOLD, b"its certificate")
+    report = played.hosting.report()
+    assert (report.state, report.cause, report.untold) == ("failed", "it is damaged", "")
+
+
+def test_a_model_that_is_being_loaded_for_a_pool_that_is_gone_is_given_up(played: Played) -> None:
+    played.host.stalls = True
+    played.prepare()
+    assert wait_until(lambda: hasattr(played.host, "is_wanted"))
+    played.hosting.clear()
+    assert wait_until(lambda: played.weights.forgotten)
+    played.host.stalls = False
+    played.prepare()
+    assert played.becomes("ready")
+    assert played.hosting.report().cause == ""
+
+
+def test_late_orders_of_an_earlier_pool_change_nothing(played: Played) -> None:
+    def check_there() -> None:
+        raise Lost("the node is no longer with its pool")
+
+    with pytest.raises(Lost, match="no longer with its pool"):
+        played.hosting._want(WANTED, check_there)
+    with pytest.raises(Lost, match="no longer with its pool"):
+        played.hosting._tell(TOLD, b"its certificate", check_there)
+    played.hosting._want(WANTED)
+    assert played.hosting.report().state == "loading"
+    assert not played.hosting._due()
 
 
 def test_bytes_go_to_an_orchestrator_and_back_until_its_end(played: Played) -> None:

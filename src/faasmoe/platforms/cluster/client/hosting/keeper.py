@@ -16,11 +16,13 @@ from faasmoe.platforms.cluster.protocol.hosting_messages import (
     PrepareOrchestrators,
     TellPool,
 )
+from faasmoe.util.backoff import Backoff
 
 Certify = Callable[[bytes, str], tuple[bytes, bytes]]
 """Makes the certificate of a node's orchestrators, of a signing request and the node's name; and the authority's."""
 
 _SECONDS = 10.0  # for an answer
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds, before a node that could not take it is told again
 
 
 class HostingKeeper:
@@ -43,15 +45,19 @@ class HostingKeeper:
         self._told: tuple[NodeAddress, ...] | None = None
         self._prepared: PrepareOrchestrators | None = None
         self._certified: float | None = None  # instant
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, clock=clock)
         self._connection: Connection = link.open("hosting")
 
     def tend(self, wanted: PrepareOrchestrators, nodes: tuple[NodeAddress, ...]) -> HostingReport:
         """Tell the node what it does not know yet. Returns its state. Raises `Lost`, or `OptionError`."""
         report = self._ask(AskHosting())
         due = self._certified is None or self._clock() >= self._certified + RENEWED.total_seconds()
-        if due or self._told != nodes:
+        if (due or self._told != nodes) and not self._backoff.left:
             report = self._ask(self._pool(nodes, report.request if due else b""))
-            if report.state != "failed":  # else it may have failed to take this
+            if report.untold:
+                self._backoff.failed()
+            else:
+                self._backoff.success()
                 self._told = nodes
                 self._certified = self._clock() if due else self._certified
         if self._prepared is not wanted:

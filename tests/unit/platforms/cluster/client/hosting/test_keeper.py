@@ -29,6 +29,7 @@ class Node:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.state: HostingState = "idle"
+        self.untold = ""
         self.lane = ""
         self.dropped = False
 
@@ -43,7 +44,9 @@ class Node:
         self.asked.append(asked)
 
     def received(self, *_: object) -> HostingReport:
-        return HostingReport(state=self.state, slots=1, running=0, available=1, request=b"request")
+        return HostingReport(
+            state=self.state, slots=1, running=0, available=1, request=b"request", untold=self.untold
+        )
 
     def told(self) -> list[TellPool | PrepareOrchestrators]:
         told = [each for each in self.asked if not isinstance(each, AskHosting)]
@@ -88,12 +91,32 @@ def test_its_certificate_is_renewed_in_time() -> None:
     assert renewed.certificate == b"requesta"
 
 
-def test_what_it_may_have_failed_to_take_is_told_again() -> None:
+def test_what_it_could_not_take_is_told_again_at_growing_intervals() -> None:
+    node, clock = Node(), Clock()
+    keeper = made(node, clock)
+    node.untold = "the disk is full"
+    told = 0
+    for _ in range(600):  # a second each
+        keeper.tend(WANTED, (A,))
+        told += sum(isinstance(each, TellPool) for each in node.told())
+        clock.now += 1
+    assert 10 <= told <= 30
+    node.untold = ""
+    clock.now += 60
+    keeper.tend(WANTED, (A,))
+    (again,) = node.told()
+    assert isinstance(again, TellPool)
+    assert again.certificate == b"requesta"
+    keeper.tend(WANTED, (A,))
+    assert node.told() == []
+
+
+def test_a_node_that_cannot_load_the_model_gets_no_other_certificate() -> None:
     node, clock = Node(), Clock()
     keeper = made(node, clock)
     node.state = "failed"
     keeper.tend(WANTED, (A,))
     node.told()
+    clock.now += 60
     keeper.tend(WANTED, (A,))
-    (again,) = node.told()
-    assert isinstance(again, TellPool)
+    assert node.told() == []
