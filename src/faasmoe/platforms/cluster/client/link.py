@@ -38,6 +38,11 @@ from faasmoe.util.backoff import Backoff
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
+_LASTING: tuple[Lane, ...] = (
+    "beat",
+    "weights",
+    "hosting",
+)  # whose connections are open while nothing is under way
 _SMOOTHING = 0.2  # weight of the last heartbeat in the round trip
 
 _M = TypeVar("_M", bound=ClusterMessage)
@@ -85,6 +90,7 @@ class NodeLink:
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
+        self._lasting: set[Connection] = set()  # of these
         self._idle: deque[Connection] = deque()  # for orders
         self._spare: list[Connection] = []  # for calls
         self._cut_for: tuple[str, bool] | None = None  # cause, and whether it is refused
@@ -165,12 +171,13 @@ class NodeLink:
         """Close a connection that was used."""
         with self._lock:
             self._open.discard(connection)
+            self._lasting.discard(connection)
         connection.close()
 
     def cut(self, cause: str, refused: bool = False) -> None:
         """End all connections: whoever waits for the node is told at once that it is lost."""
         with self._lock:
-            connections, self._open = self._open, set()
+            connections, self._open, self._lasting = self._open, set(), set()
             idle = [self._idle.popleft() for _ in range(len(self._idle))]
             if connections:
                 self._cut_for = (cause, refused)
@@ -207,6 +214,8 @@ class NodeLink:
         connection, peer, welcome = connect(self.address, self._credentials, lane, self._dial)
         with self._lock:
             self._open.add(connection)
+            if lane in _LASTING:
+                self._lasting.add(connection)
         if self._closed.is_set():
             self.cut("the link was closed")
         return connection, peer, welcome
@@ -269,11 +278,11 @@ class NodeLink:
                 self._watcher.heard(self, expected(answer, BeatReply))
 
     def _may_end(self, now: float) -> bool:
-        """Whether the link retires, and nothing is under way but heartbeats."""
+        """Whether the link retires, and nothing is under way but what lasts as long as the link does."""
         if not self.retires:
             return False
         with self._lock:
-            under_way = len(self._open) - len(self._idle) - len(self._spare) - 1
+            under_way = len(self._open) - len(self._lasting) - len(self._idle) - len(self._spare)
         return under_way <= 0 or now >= self._retires_at
 
     def _measure(self, seconds: float) -> None:

@@ -85,17 +85,13 @@ class ClusterPlatform(Closeable):
             self.orders = ClusterOrders(self.membership, sign)
             self._fanout = ClusterFanout(self.membership, self.orders)
             self.orchestrator_nodes: ClusterOrchestratorNodes | None = None
-            self._begin(parts, discovery, credentials, hosting)
+            self._begin(parts, discovery, hosting)
             self._parts = parts.pop_all()
         cores = sum(link.cores for link in self.membership.ready())
         self.capabilities = Capabilities(shared_memory=True, worth_sharing=0, parallelism=cores)
 
     def _begin(
-        self,
-        parts: ExitStack,
-        discovery: Discovery,
-        credentials: Credentials,
-        hosting: tuple[frozenset[str], Certify] | None,
+        self, parts: ExitStack, discovery: Discovery, hosting: tuple[frozenset[str], Certify] | None
     ) -> None:
         """Join the nodes, and begin what goes on by itself."""
         parts.enter_context(Steward(self.membership)).start()
@@ -110,7 +106,7 @@ class ClusterPlatform(Closeable):
             )
             offered = self.orchestrator_nodes.offered
         if self._head:
-            parts.enter_context(WeightSupply(self.membership, credentials, offered))
+            parts.enter_context(WeightSupply(self.membership, offered))
         self.membership.settle(_SETTLE_SECONDS)
         if self._head:
             self.rebalancer.start()

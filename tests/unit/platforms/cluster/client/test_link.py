@@ -175,3 +175,17 @@ def test_a_link_that_retires_does_not_wait_for_ever(there: Dialled) -> None:
     assert time.monotonic() - began < 10
     link.drop(batch)
     link.close()
+
+
+def test_a_link_that_retires_does_not_wait_for_what_is_open_all_the_time(there: Dialled) -> None:
+    told = Told()
+    link = there.link(told)
+    link.start()
+    assert wait_until(lambda: told.joins)
+    weights = link.open("weights")
+    link.retire(60.0)
+    assert wait_until(lambda: told.states[-1] == "it is no longer one of the nodes")
+    with pytest.raises(Lost):
+        weights.answered(time.monotonic() + 10)
+    link.drop(weights)
+    link.close()

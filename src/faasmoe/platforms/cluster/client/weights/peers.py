@@ -6,14 +6,11 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from contextlib import closing
 
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
-from faasmoe.platforms.cluster.protocol.dialling import connect
 from faasmoe.platforms.cluster.protocol.frame import FrameKind
-from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import ReadPiece
 from faasmoe.platforms.local.protocol.wire import Lost
 
@@ -28,9 +25,8 @@ _SECONDS = 30.0  # for a node to send a piece
 class WeightPeers:
     """The nodes of a pool but for the one that `asks`. They need no way to each other: pieces go through the head."""
 
-    def __init__(self, membership: Membership, credentials: Credentials, asks: str) -> None:
+    def __init__(self, membership: Membership, asks: str) -> None:
         self._membership = membership
-        self._credentials = credentials
         self._asks = asks
 
     def read(self, function: str, content: FunctionContent, number: int, room: memoryview) -> bool:
@@ -49,11 +45,13 @@ class WeightPeers:
 
     def _read(self, link: NodeLink, order: ReadPiece, room: memoryview) -> bool:
         deadline = time.monotonic() + _SECONDS
-        connection, _, _ = connect(link.address, self._credentials, "orders")
-        with closing(connection):
+        connection = link.open("orders")
+        try:
             connection.send(order, deadline)
             frame = connection.frame(deadline)
             if frame.kind != FrameKind.PIECE or frame.body != room.nbytes:
                 return False
             connection.fill([room], deadline)
-            return True
+        finally:
+            link.drop(connection)
+        return True

@@ -9,24 +9,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import msgspec
 
-from faasmoe.platforms.cluster.addresses import NodeAddress
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.client.membership import Membership
 from faasmoe.platforms.cluster.client.weights.peers import Elsewhere, WeightPeers
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import PIECE, FunctionContent, WeightPiece
-from faasmoe.platforms.cluster.protocol.dialling import connect
 from faasmoe.platforms.cluster.protocol.frame import FrameKind, LinkRefused, Outgoing, framed
-from faasmoe.platforms.cluster.protocol.handshake import Credentials
 from faasmoe.platforms.cluster.protocol.messages import AskPieces, NoPieces
 from faasmoe.platforms.cluster.weights.digest_book import OpenFile
 from faasmoe.platforms.local.protocol.wire import Lost
@@ -37,6 +33,9 @@ log = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks for nodes that have no connection
 _LEARN_SECONDS = 3.0  # for the head to learn what another client has just deployed
 _SEND_SECONDS = 60.0  # for a node to take a piece
+_END_SECONDS = 2.0  # for threads to end, of which one may read a file that does not come
+
+_T = TypeVar("_T")
 
 FindContent = Callable[[str, str], FunctionContent | None]  # by a function's name and the content's digest
 
@@ -44,15 +43,13 @@ FindContent = Callable[[str, str], FunctionContent | None]  # by a function's na
 class WeightSupply(Closeable):
     """Threads that send pieces: one for each node that is connected, and one that starts them."""
 
-    def __init__(
-        self, membership: Membership, credentials: Credentials, others: Mapping[str, FunctionContent]
-    ) -> None:
+    def __init__(self, membership: Membership, others: Mapping[str, FunctionContent]) -> None:
         """`others` are contents that nodes may fetch beside those of the catalogue, by name. They may change."""
         self._membership = membership
         self._others = others
-        self._credentials = credentials
-        self._lock = threading.Lock()  # of the connections
-        self._serving: dict[NodeAddress, Connection | None] = {}  # None: it is being made
+        self._lock = threading.Lock()  # of what follows
+        self._connections: dict[NodeLink, Connection | None] = {}  # None: it is being made
+        self._threads: set[threading.Thread] = set()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="weights", daemon=True)
         self._thread.start()
@@ -61,24 +58,26 @@ class WeightSupply(Closeable):
         while not self._closed.wait(_TICK):
             for link in self._membership.links:
                 with self._lock:
-                    if not link.epoch or link.address in self._serving:
+                    if not link.epoch or link in self._connections:
                         continue
-                    self._serving[link.address] = None
-                threading.Thread(target=self._serve, args=(link,), name="weights", daemon=True).start()
+                    self._connections[link] = None
+                    thread = threading.Thread(target=self._serve, args=(link,), name="weights", daemon=True)
+                    self._threads.add(thread)
+                thread.start()
 
     def _serve(self, link: NodeLink) -> None:
         try:
-            connection, _, _ = connect(link.address, self._credentials, "weights")
+            connection = link.open("weights")
             try:
                 with self._lock:
-                    self._serving[link.address] = connection
+                    self._connections[link] = connection
                 if not self._closed.is_set():
-                    peers = WeightPeers(self._membership, self._credentials, link.name)
+                    peers = WeightPeers(self._membership, link.name)
                     PieceSender(
                         connection, partial(content_of, self._membership, self._others), peers.read
                     ).serve()
             finally:
-                connection.close()
+                link.drop(connection)
         except LinkRefused as error:
             log.warning("node %s takes no weights: %s", link.name, error)
             self._closed.wait(1.0)
@@ -86,17 +85,24 @@ class WeightSupply(Closeable):
             log.debug("node %s: the connection for weights has ended: %s", link.name, error)
         finally:
             with self._lock:
-                del self._serving[link.address]
+                del self._connections[link]
+                self._threads.discard(threading.current_thread())
 
     def close(self) -> None:
-        """End all connections. May be called twice."""
+        """End all connections, and wait for their threads, but not for a file that does not come.
+
+        May be called twice.
+        """
         self._closed.set()
+        self._thread.join()  # it starts no others from now on
         with self._lock:
-            for connection in self._serving.values():
+            threads = list(self._threads)
+            for connection in self._connections.values():
                 if connection:
                     connection.cut()
-        if self._thread.is_alive():
-            self._thread.join()
+        until = time.monotonic() + _END_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class PieceSender:
@@ -138,7 +144,7 @@ class PieceSender:
             raise LookupError(f"the function has no piece {wrong[0]}")
         files: dict[int, OpenFile] = {}
 
-        def read(number: int) -> memoryview:
+        def read(number: int) -> tuple[int, memoryview]:
             self._rooms.reverse()  # the other one is being sent
             room = self._rooms[0][: pieces[number].length]
             if not (asked.again and self._elsewhere(asked.function, content, number, room)):
@@ -147,16 +153,33 @@ class PieceSender:
                 except OSError:
                     if not self._elsewhere(asked.function, content, number, room):
                         raise
-            return room
+            return number, room
 
-        with ExitStack() as stack, ThreadPoolExecutor(1, "piece") as reader:
-            coming = [reader.submit(read, number) for number in asked.pieces[:1]]
-            for number, following in zip_longest(asked.pieces, asked.pieces[1:]):
-                room = coming.pop().result()
-                if following is not None:
-                    coming.append(reader.submit(read, following))
-                head = msgspec.msgpack.encode(number)
-                self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
+        with ExitStack() as stack:
+            reads = map(partial(_begun, read), asked.pieces)  # each begins when it is asked for
+            coming = next(reads, None)
+            try:
+                while coming is not None:
+                    number, room = coming.result()
+                    coming = next(reads, None)
+                    head = msgspec.msgpack.encode(number)
+                    self._connection.push(Outgoing(framed(FrameKind.PIECE, head, [room])), _soon())
+            finally:
+                wait([coming] if coming else [])  # before its file is closed
+
+
+def _begun(work: Callable[[int], _T], number: int) -> Future[_T]:
+    """Have a thread do this. Unlike one of a `ThreadPoolExecutor` it keeps no process from ending."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(number))
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="piece", daemon=True).start()
+    return future
 
 
 def content_of(

@@ -126,7 +126,7 @@ def test_one_that_goes_on_failing_is_spared_for_longer_until_one_works(monkeypat
         for _ in range(8):
             start()(True)
             pauses.append(spared())
-        assert pauses == sorted(pauses)
+        assert pauses[:6] == sorted(pauses[:6])  # before the longest
         assert nodes._FIRST_PAUSE / 2 <= pauses[0] <= nodes._FIRST_PAUSE
         assert nodes._LONGEST_PAUSE / 2 <= pauses[-1] <= nodes._LONGEST_PAUSE + 1
         start()(False)

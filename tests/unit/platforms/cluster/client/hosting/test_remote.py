@@ -88,13 +88,14 @@ def test_it_has_failed_if_the_fleet_says_so(stage: Stage) -> None:
     assert stage.has_failed()
 
 
-def test_a_defect_is_told_as_its_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_told_as_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(remote.Relay, "_wait", fail)
-    stage.orchestrator.socket.send(b"a")  # it waits no more
-    assert stage.has_failed()
+    monkeypatch.setattr(remote.Relay, "run", fail)
+    stage = Stage()
+    with stage.orchestrator.socket, stage.link.node.socket:  # type: ignore[union-attr]
+        assert stage.has_failed()
     assert "the server's log tells more" in stage.orchestrator.ended.result()
 
 

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from faasmoe.platforms.cluster.client.weights import peers
 from faasmoe.platforms.cluster.client.weights.peers import WeightPeers
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
@@ -25,6 +24,19 @@ from faasmoe.platforms.cluster.weights.node_weights import NodeWeights
 from faasmoe.platforms.cluster.weights.search import WeightSearch
 from faasmoe.platforms.local.protocol.wire import Lost
 from tests.unit.platforms.cluster.weights.servers import content_of, function, weights
+
+
+class Link:
+    """To a node that is there if `epoch` is not 0."""
+
+    def __init__(self, name: str, epoch: int = 1) -> None:
+        self.name, self.epoch = name, epoch
+
+    def open(self, lane: str) -> Connection:
+        raise NotImplementedError
+
+    def drop(self, connection: Connection) -> None:
+        connection.close()
 
 
 @pytest.fixture
@@ -46,7 +58,7 @@ def holder(tmp_path: Path, content: FunctionContent) -> Iterator[NodeWeights]:
 
 @pytest.fixture
 def asked(holder: NodeWeights, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Addresses of the nodes that were connected to: "lost" is gone, all others have what the holder has."""
+    """The nodes that were connected to: "lost" is gone, all others have what the holder has."""
     addresses: list[str] = []
     threads: list[threading.Thread] = []
 
@@ -57,17 +69,17 @@ def asked(holder: NodeWeights, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
             assert isinstance(order, ReadPiece)
             connection.push(Outgoing(own_pieces.answer(holder, order)), None)
 
-    def connect(address: str, credentials: object, lane: str) -> tuple[Connection, None, None]:
-        assert (credentials, lane) == ("credentials", "orders")
-        addresses.append(address)
-        if address == "lost":
+    def connect(link: Link, lane: str) -> Connection:
+        assert lane == "orders"
+        addresses.append(link.name)
+        if link.name == "lost":
             raise Lost("it cannot be reached")
         ours, theirs = socket.socketpair()
         threads.append(threading.Thread(target=run, args=(theirs,)))
         threads[-1].start()
-        return Connection(ours, MOST_HEAD), None, None
+        return Connection(ours, MOST_HEAD)
 
-    monkeypatch.setattr(peers, "connect", connect)
+    monkeypatch.setattr(Link, "open", connect)
     yield addresses
     for thread in threads:
         thread.join()
@@ -75,14 +87,13 @@ def asked(holder: NodeWeights, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 
 def links(*names: str) -> SimpleNamespace:
     """A membership of connected nodes, but for the last, which is not there."""
-    there = [SimpleNamespace(name=name, address=name, epoch=1) for name in names]
-    return SimpleNamespace(links=[*there, SimpleNamespace(name="gone", address="gone", epoch=0)])
+    return SimpleNamespace(links=[*map(Link, names), Link("gone", 0)])
 
 
 def test_the_first_node_that_has_a_piece_gives_it(
     content: FunctionContent, asked: list[str], tmp_path: Path
 ) -> None:
-    peers = WeightPeers(links("asks", "lost", "b", "c"), "credentials", "asks")
+    peers = WeightPeers(links("asks", "lost", "b", "c"), "asks")
     data = (tmp_path / "w.bin").read_bytes()
     for number, piece in enumerate(content.pieces()):
         room = memoryview(bytearray(piece.length))
@@ -94,7 +105,7 @@ def test_the_first_node_that_has_a_piece_gives_it(
 def test_wrong_bytes_and_what_nodes_do_not_have_are_no_help(
     content: FunctionContent, asked: list[str], holder: NodeWeights, tmp_path: Path
 ) -> None:
-    peers = WeightPeers(links("b", "c"), "credentials", "asks")
+    peers = WeightPeers(links("b", "c"), "asks")
     room = memoryview(bytearray(50))
     with (tmp_path / "w.bin").open("r+b") as stream:
         stream.seek(120)
