@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _DRIVER = "faasmoe.platforms.ray.driver"
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")  # a driver's alone
-_SILENCE = 15.0  # seconds without a report after which Ray is taken to be gone
+_SILENCE = 15.0  # seconds without a report after which it is logged
 _CLOSE_SECONDS = 3.0  # for the driver to end the agents
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two drivers
 
@@ -66,7 +66,7 @@ class RayDiscovery(Closeable):
             ),
         )
         self._changed = threading.Condition()  # its lock is that of what follows
-        self._report = NodesReport()
+        self._report: NodesReport | None = None  # the last one
         self._driver: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._closed = False
@@ -83,16 +83,32 @@ class RayDiscovery(Closeable):
     def nodes(self) -> Sequence[NodeAddress]:
         """See `Discovery`."""
         with self._changed:
-            return self._report.nodes
+            return self._nodes
+
+    @property
+    def _nodes(self) -> tuple[NodeAddress, ...]:
+        return self._report.nodes if self._report else ()
 
     def _settle(self, seconds: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._report.nodes or self._report.fatal, seconds)
-            if self._report.fatal:
-                raise OptionError(self._report.fatal)
-            if not self._report.nodes:
-                cause = self._report.trouble or "Ray does not answer"
+            self._changed.wait_for(lambda: self._nodes or (self._report and self._report.fatal), seconds)
+            report = self._report or NodesReport(trouble=self._waited_for())
+            if report.fatal:
+                raise OptionError(report.fatal)
+            if not report.nodes:
+                cause = (
+                    report.trouble
+                    or "Ray has answered, and the agents on its nodes have not told where they listen"
+                )
                 raise PlatformError("ray", "(all)", f"no agent has started within {seconds:g} s: {cause}")
+
+    def _waited_for(self) -> str:
+        """What is known while nothing was reported: the process that talks with Ray may be slow, or Ray."""
+        if self._driver is not None and self._driver.poll() is None:
+            process = f"process {self._driver.pid} was still connecting to it"
+        else:
+            process = "the process that connects to it has ended"
+        return f"nothing was heard of Ray at address {self._order.address}; {process}"
 
     # The thread
 
@@ -103,7 +119,7 @@ class RayDiscovery(Closeable):
                 self._listen(channel)
             with self._changed:
                 if not self._closed:
-                    log.warning("Ray's driver has ended; serving goes on with %d nodes", len(self._report.nodes))
+                    log.warning("Ray's driver has ended; serving goes on with %d nodes", len(self._nodes))
                 self._changed.wait_for(lambda: self._closed, backoff.failed())
 
     def _start(self) -> socket.socket | None:
@@ -129,7 +145,8 @@ class RayDiscovery(Closeable):
                 packet = channel.recv(LARGEST_PACKET)
             except TimeoutError:
                 if not self._silent:
-                    log.warning("Ray does not answer: serving goes on with %d nodes", len(self._report.nodes))
+                    log.warning("no report of Ray's driver within %g s: serving goes on with %d nodes", _SILENCE,
+                                len(self._nodes))  # fmt: skip
                 self._silent = True
                 continue
             except OSError:
@@ -143,10 +160,10 @@ class RayDiscovery(Closeable):
 
     def _take(self, report: NodesReport) -> None:
         with self._changed:
-            trouble = report.fatal or report.trouble
-            if trouble and trouble != (self._report.fatal or self._report.trouble):
+            trouble, before = report.fatal or report.trouble, self._report or NodesReport()
+            if trouble and trouble != (before.fatal or before.trouble):
                 log.warning("Ray: %s", trouble)
-            nodes = self._report.nodes if report.fatal or not report.complete else report.nodes
+            nodes = before.nodes if report.fatal or not report.complete else report.nodes
             self._report = NodesReport(nodes=nodes, trouble=report.trouble, fatal=report.fatal)
             self._changed.notify_all()
 

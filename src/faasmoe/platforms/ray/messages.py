@@ -118,7 +118,7 @@ def waking_address(pool: str) -> str:
 
 
 def agent_address(raylet: int, namespace: str) -> str:
-    """Address, in the same namespace, of an agent: a packet has it end, as another one takes its place."""
+    """Address, in the same namespace, of an agent: a connection has it end, as another one takes its place."""
     return f"\0faasmoe-ray-agent-{raylet}-{namespace}"
 
 

@@ -15,7 +15,7 @@ from faasmoe.util.backoff import Backoff
 
 _LEASE = 15.0  # seconds that an agent stays with a server that does not ask for it
 _FORGOTTEN = 60.0  # seconds until an agent that no server has is ended with its actor
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 5.0  # between looks whether a server that does not ask has it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between agents that ended unasked
 
 
@@ -40,23 +40,27 @@ class AgentActor:
         self._draining = False
         self._trouble = ""
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, clock=clock)
-        self._lock = threading.Lock()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._lock = threading.Condition()  # of what is above
+        threading.Thread(target=self._watch, name="actor", daemon=True).start()
 
     def _watch(self) -> None:
-        while not self.is_forgotten():
-            time.sleep(_LOOK_SECONDS)
+        """End the agent and the actor when nobody has asked for so long."""
         with self._lock:
+            while (left := self.forgotten_in()) > 0:
+                self._lock.wait(left)
             self._end()
         self._leave()
 
-    def is_forgotten(self) -> bool:
-        """Whether no server needs the agent: one that died cannot say so. One that lost Ray's head has it still."""
-        with self._lock:
-            if self._clock() < self._asked + _FORGOTTEN:
-                return False
-            load = self._agent and self._agent.load()
-            return not (load and load.claimed)
+    def forgotten_in(self) -> float:
+        """Seconds until no server needs the agent, at the earliest. 0: none does.
+
+        A server that has died cannot say so, and one that has lost Ray's head has the agent still. Whoever calls this
+        holds the lock.
+        """
+        if (left := self._asked + _FORGOTTEN - self._clock()) > 0:
+            return left
+        load = self._agent and self._agent.load()
+        return _LOOK_SECONDS if load and load.claimed else 0.0
 
     def tend(self, order: AgentOrder) -> AgentFacts:
         """See that an agent runs as ordered, and tell of it. Waits until it listens."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _ALONE_TICK = 1.0  # seconds
 _FAIL_SECONDS = 10.0  # between the ends of an actor and of Ray's daemon if Ray fails: neither finds its head
-_TRIES, _TRY_SECONDS = 100, 0.05
+_TAKE_SECONDS = 5.0  # for another agent to end
 
 
 def main() -> None:
@@ -63,25 +63,45 @@ def main() -> None:
     if not isinstance(order, AgentOrder):
         sys.exit(1)  # the actor has ended already
     try:
-        with _take_place(agent_address(order.raylet, order.settings.namespace)) as successor:
+        with take_place(agent_address(order.raylet, order.settings.namespace)) as successor:
             _run(order, channel, successor, _watch(order.raylet))
     except (OSError, UserError, ServingError) as error:
         _tell(channel, AgentReady(error=str(error)))
 
 
-def _take_place(address: str) -> socket.socket:
+def take_place(address: str) -> socket.socket:
     """End the agent that an actor before this one has left, and listen for the next one. Raises `OSError`."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    for _ in range(_TRIES):
-        try:
-            listener.bind(address)
-            return listener
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-        with suppress(OSError):  # it ends already
-            listener.sendto(b"\0", address)
-        time.sleep(_TRY_SECONDS)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    deadline = time.monotonic() + _TAKE_SECONDS
+    try:
+        while not _is_bound(listener, address):
+            _end_other(address, deadline)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_bound(listener: socket.socket, address: str) -> bool:
+    try:
+        listener.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
+
+
+def _end_other(address: str, deadline: float) -> None:
+    """Connect to the agent at `address`, which ends it, and wait until the connection ends with it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        if (left := deadline - time.monotonic()) > 0:
+            other.settimeout(left)
+            with suppress(ConnectionError, TimeoutError):  # it has just ended, or does so now, or does not
+                other.connect(address)
+                other.recv(1)
+            return
     raise OSError("the agent that was there before does not end")
 
 

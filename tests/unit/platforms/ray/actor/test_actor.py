@@ -132,10 +132,10 @@ def test_the_agent_of_a_server_that_asks_is_not_given_to_another(stage: Stage) -
 
 def test_an_agent_is_forgotten_when_nobody_asks_and_no_server_has_it(stage: Stage) -> None:
     stage.actor.tend(ORDER)
-    assert not stage.actor.is_forgotten()
+    assert stage.actor.forgotten_in() == 60
     stage.clock.now += 61
-    assert not stage.actor.is_forgotten()  # its server has lost Ray, and serves
+    assert stage.actor.forgotten_in() == 5  # its server has lost Ray, and serves
     stage.agents[0].told = AgentLoad(claimed=False)
-    assert stage.actor.is_forgotten()
+    assert stage.actor.forgotten_in() == 0
     stage.actor.tend(ORDER)
-    assert not stage.actor.is_forgotten()
+    assert stage.actor.forgotten_in() == 60
