@@ -247,8 +247,7 @@ class NodeAgent(Closeable):
     @property
     def headed(self) -> bool:
         """Whether the server that has the node is connected to it."""
-        with self._lock:
-            return self._claim.headed
+        return self._guests.headed
 
     def report(self) -> NodeReport:
         """The state of the node."""
