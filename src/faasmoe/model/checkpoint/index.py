@@ -54,7 +54,8 @@ class Checkpoint:
     def open(cls, folder: Path, named: object = None) -> Checkpoint:
         """Index `folder` and check all its files. `named` is the config's `transformers_weights`.
 
-        Raises `CheckpointError` naming the file if one is missing, truncated, overlong or malformed.
+        As in transformers the last of several files counts that hold a tensor, and an index may announce tensors that
+        no file holds. Raises `CheckpointError` naming the file if one is missing, truncated, overlong or malformed.
         """
         if not folder.is_dir():
             raise CheckpointError(f"no such folder: {folder}")
@@ -62,14 +63,15 @@ class Checkpoint:
         tensors: dict[str, TensorLocation] = {}
         for file in weights.files:
             for name, location in read_header(file).items():
-                if name in tensors:
-                    raise CheckpointError(f"tensor {name} is in both {tensors[name].file} and {file}")
+                if name in tensors:  # transformers takes the last one, too
+                    log.warning(
+                        "tensor %s is in both %s and %s; the latter is used", name, tensors[name].file, file
+                    )
                 tensors[name] = location
         lost = sorted(weights.announced - set(tensors))
-        if lost:
-            raise CheckpointError(
-                f"{weights.index} announces {len(lost)} tensors that no shard holds, the first is {quoted(lost[0])}"
-            )
+        if lost:  # whether the model needs one of them is seen when they are told apart
+            log.warning("%s announces %d tensors that no shard holds, the first is %s",
+                        weights.index, len(lost), quoted(lost[0]))  # fmt: skip
         return cls(folder, tensors)
 
     def recognised(self, settings: Mapping[str, Any]) -> Checkpoint:

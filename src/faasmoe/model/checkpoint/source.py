@@ -11,6 +11,8 @@ from faasmoe.model.checkpoint.gguf.folder import folder_of
 from faasmoe.model.checkpoint.gguf.header import is_gguf
 
 DEMO_NAME = "faasmoe-demo"
+# folders of `huggingface_hub`'s cache: models--ORG--NAME/snapshots/COMMIT
+_CACHED, _SNAPSHOTS = "models--", "snapshots"
 _HUB_ADDRESSES = ("https://huggingface.co/", "http://huggingface.co/", "huggingface.co/", "hf.co/")
 
 
@@ -43,7 +45,7 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
     path = Path(model).expanduser()
     if path.is_dir():
         folders.check_folder(path, weights=not config_only)
-        return ModelSource(path.resolve().name, path.resolve())
+        return ModelSource(_name_of(path.resolve()), path.resolve())
     if path.is_file() and is_gguf(path):
         return ModelSource(*folder_of(path.absolute()))
     if path.is_file():
@@ -53,6 +55,12 @@ def resolve(model: str | None, *, config_only: bool = False) -> ModelSource:
     if not is_hub_id(model):
         raise CheckpointError(f"no such folder: {model} (and it does not look like a hub id, ORGANISATION/NAME)")
     return _from_hub(model, config_only)
+
+
+def _name_of(folder: Path) -> str:
+    """The folder's name, or the hub id of a snapshot in the cache of the hub's client, whose own name is a commit's."""
+    cached = folder.parents[1].name if folder.parent.name == _SNAPSHOTS else ""
+    return "/".join(cached.split("--")[1:]) if cached.startswith(_CACHED) else folder.name
 
 
 def _from_hub(model: str, config_only: bool) -> ModelSource:

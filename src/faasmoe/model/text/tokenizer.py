@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TEXTS_KEPT = 1 << 16  # of single tokens
 _JSON = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+_PROCESSOR_TEMPLATE = "chat_template.json"
 _TEXT = "The quick brown fox jumps over 12 lazy dogs."
 
 
@@ -35,7 +36,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, config: PretrainedConfig) -> Tokenizer:
-        """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read, or an empty one."""
+        """Raises `CheckpointError` if the folder holds no tokenizer that transformers can read, or an empty one.
+
+        Also if the chat template of a processor cannot be read, and the tokenizer has none.
+        """
         check_vocabulary(folder)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -50,6 +54,8 @@ class Tokenizer:
                 f"{folder} holds no usable tokenizer: {files} has an empty vocabulary, or is not what "
                 f"{type(tokenizer).__name__} reads, so that no text has tokens"
             )
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = _template_of(folder)
         return cls(tokenizer, frozenset(_end_tokens(folder, config, tokenizer)))
 
     def save(self, folder: Path) -> None:
@@ -96,8 +102,20 @@ def _decoder(tokenizer: Any) -> Callable[[list[int], bool], str]:
     )
 
 
+def _template_of(folder: Path) -> str | None:
+    """The chat template of a processor, which tokenizers do not read: older checkpoints that also see have no other."""
+    file = folder / _PROCESSOR_TEMPLATE
+    if not file.is_file():
+        return None
+    template = read_json(file).get("chat_template")
+    if not isinstance(template, str):
+        raise CheckpointError(f"{file}: chat_template must be a text")
+    return template
+
+
 def _end_tokens(folder: Path, config: PretrainedConfig, tokenizer: Any) -> set[int]:
     ends = set(generation.end_tokens(folder))
-    for source in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
+    text = config.get_text_config()  # a model that also sees or hears may name it there alone
+    for source in (*(getattr(each, "eos_token_id", None) for each in (config, text)), tokenizer.eos_token_id):
         ends.update(source if isinstance(source, list) else [] if source is None else [source])
     return ends

@@ -24,6 +24,14 @@ def test_a_folder_is_served_under_its_name(tmp_path: Path) -> None:
     assert source.resolve(str(tmp_path)) == source.ModelSource(tmp_path.name, tmp_path)
 
 
+def test_a_snapshot_of_the_hubs_cache_is_served_under_its_models_name(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--org--tiny-moe" / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (snapshot / name).touch()
+    assert source.resolve(str(snapshot)) == source.ModelSource("org/tiny-moe", snapshot)
+
+
 @pytest.mark.parametrize("name", ["/no/such/folder", "./gone", "gone", "a/b/c"])
 def test_what_is_no_folder_and_no_hub_id(name: str) -> None:
     with pytest.raises(CheckpointError, match=f"no such folder: {name}"):

@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, Qwen3VLMoeConfig
 
 from faasmoe.errors import CheckpointError
 from faasmoe.model.architecture import read_config
 from faasmoe.model.checkpoint.source import ModelSource, resolve
 from faasmoe.model.plan import make_plan
+from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.model.text.tokenizer import Tokenizer
 
 
@@ -24,6 +25,38 @@ def test_text_survives(tokenizer: Tokenizer) -> None:
     text = "It was a dark night — naïve, 夜.\n"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.end_tokens == {0}
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A tokenizer without a chat template."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(resolve(None).folder / name, tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tmp_path
+
+
+def test_the_chat_template_of_a_processor_is_read_if_there_is_no_other(bare: Path, tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(resolve(None).folder)
+    assert Tokenizer.load(bare, config)._tokenizer.chat_template is None
+    file, saved = bare / "chat_template.json", tmp_path / "saved"
+    file.write_text(json.dumps({"chat_template": "{{ messages[0].content }}!"}))
+    Tokenizer.load(bare, config).save(saved)
+    assert PromptEncoder.saved(saved)._template == "{{ messages[0].content }}!"
+    (bare / "chat_template.jinja").write_text("its own")
+    assert Tokenizer.load(bare, config)._tokenizer.chat_template == "its own"
+    (bare / "chat_template.jinja").unlink()
+    file.write_text('{"chat_template": 5}')
+    with pytest.raises(CheckpointError, match=r"chat_template\.json: chat_template must be a text"):
+        Tokenizer.load(bare, config)
+
+
+def test_the_end_of_a_text_may_be_named_by_the_text_config_alone(bare: Path) -> None:
+    config = Qwen3VLMoeConfig(text_config={"eos_token_id": [7, 9]})
+    assert getattr(config, "eos_token_id", None) is None
+    assert Tokenizer.load(bare, config).end_tokens == {0, 7, 9}
 
 
 def test_a_folder_without_tokenizer_is_named(tmp_path) -> None:
