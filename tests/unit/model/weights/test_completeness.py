@@ -135,3 +135,33 @@ def test_tied_weights_are_stored_once(sound: dict[bool, Path], tmp_path: Path) -
     make_plan(resolve(str(folder)))
     with pytest.raises(CheckpointError, match="lacks 2 tensors of the dense part"):
         planned(folder, lambda found: found.pop("model.embed_tokens.weight"))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "layer"),
+    [
+        ("deepseek_v3", "model.layers.{last}"),
+        ("glm4_moe", "model.layers.{last}"),
+        ("qwen3_next", "mtp.layers.0"),
+    ],
+)
+def test_layers_that_predict_further_tokens_are_neither_dense_nor_served(
+    tmp_path: Path, model_type: str, layer: str
+) -> None:
+    """Models publish them behind their own layers, for speculation, which transformers leaves out, too."""
+    save_tiny(model_type, tmp_path)
+    before = make_plan(resolve(str(tmp_path)))
+    layer = layer.format(last=before.architecture.text_config.num_hidden_layers)
+    hidden, experts = before.architecture.text_config.hidden_size, before.architecture.experts[0].num_experts
+    tensors = load_file(tmp_path / SHARD)
+    further = {
+        f"{layer}.eh_proj.weight": torch.ones(hidden, 2 * hidden),
+        f"{layer}.enorm.weight": torch.ones(hidden),
+        f"{layer}.input_layernorm.weight": torch.ones(hidden),
+        **{f"{layer}.mlp.experts.{e}.up_proj.weight": torch.ones(16, hidden) for e in range(experts)},
+    }
+    save_file(tensors | further, tmp_path / SHARD, {"format": "pt"})
+    after = make_plan(resolve(str(tmp_path)))
+    assert after.dense_bytes == before.dense_bytes
+    assert [block.name for block in after.blocks] == [block.name for block in before.blocks]
+    assert len(after.checkpoint) == len(before.checkpoint) + len(further)
