@@ -15,6 +15,13 @@ from faasmoe.model.adapter.language_part import leave_out
 from faasmoe.model.adapter.light_import import without_values
 from faasmoe.model.adapter.unregistered_experts import adapt
 
+# biases by which these choose experts: published in float32, which transformers rounds if the model is in bfloat16
+_WIDE_BIASES = {
+    "afmoe": ("expert_bias",),
+    "laguna": ("e_score_correction_bias",),
+    "minimax_m2": ("e_score_correction_bias",),
+}
+
 
 def causal_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:
     """The class of a causal language model with such a config; None: transformers has none."""
@@ -77,7 +84,7 @@ def hollow_class(
 ) -> type[PreTrainedModel]:
     """A subclass whose modules `is_hollow` hold empty parameters, and the linear layers named empty weights.
 
-    The modules `absent` are not there.
+    The modules `absent` are not there, and biases of routers stay in float32 where transformers rounds them.
 
     It has the name of `model_class`, because transformers finds checkpoint conversions by it.
     """
@@ -100,7 +107,16 @@ def hollow_class(
                 module._is_hf_initialized = True
         model_class.initialize_weights(self)
 
-    body = {"__init__": init, "initialize_weights": initialize, "__module__": model_class.__module__}
+    wide = (
+        *(model_class._keep_in_fp32_modules_strict or ()),
+        *_WIDE_BIASES.get(model_class.config_class.model_type, ()),
+    )
+    body = {
+        "__init__": init,
+        "initialize_weights": initialize,
+        "__module__": model_class.__module__,
+        "_keep_in_fp32_modules_strict": list(wide),
+    }
     return type(model_class.__name__, (model_class,), body)
 
 

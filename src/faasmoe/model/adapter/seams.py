@@ -131,10 +131,11 @@ SEAMS = (
     ),
     Seam(
         where="model.adapter.classes:hollow_class",
-        touches=("._is_hf_initialized", "setattr", "type"),
+        touches=("._is_hf_initialized", "._keep_in_fp32_modules_strict", "setattr", "type"),
         relies_on="A subclass made at run time loads like its class if it has the same name: experts and quantised "
         "linear layers have empty weights in it, so that none are in an orchestrator. Weights that were "
-        "loaded have `_is_hf_initialized`, and modules that have it are left alone by `initialize_weights`.",
+        "loaded have `_is_hf_initialized`, and modules that have it are left alone by `initialize_weights`. What "
+        "`_keep_in_fp32_modules_strict` names stays in float32.",
         since="transformers 5.0",
         test=_BUILT,
     ),

@@ -32,7 +32,7 @@ class RouterLinear:
         self._read()
 
     def _read(self) -> None:
-        self._weight, self._bias = _parameters(self._module)
+        self._weight, self._bias = _weight_and_bias(self._module)
         self._layers = Layers((self._weight, self._bias))
 
     def __getattr__(self, name: str) -> Any:
@@ -71,14 +71,14 @@ class RouterLinear:
 def take_over(model: nn.Module, crew: Crew) -> None:
     """Have every module of `model` that calls `F.linear` and has a weight that our kernels read use these."""
     for module in model.modules():
-        weight, bias = _parameters(module)
+        weight, bias = _weight_and_bias(module)
         if weight is None or weight.dim() != 2 or not _calls_linear(module):
             continue
         if readable(weight) and fit([(weight, bias)]):
             call_instead(module, _NAME, RouterLinear(module, crew))
 
 
-def _parameters(module: nn.Module) -> tuple[Any, Any]:
+def _weight_and_bias(module: nn.Module) -> tuple[Any, Any]:
     """Its own `weight` and `bias`, or None for what it lacks."""
     parameters = dict(module.named_parameters(recurse=False))
     return parameters.get("weight"), parameters.get("bias")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers.masking_utils import create_causal_mask
 
@@ -17,6 +18,26 @@ from faasmoe.model.dense.overlap import Overlapped
 from faasmoe.model.dense.rotary import Rotary
 from faasmoe.model.plan import make_plan
 from tests.tiny import save_tiny
+
+
+@pytest.mark.parametrize(
+    ("model_type", "bias"),
+    [("minimax_m2", "e_score_correction_bias"), ("afmoe", "expert_bias"), ("laguna", "e_score_correction_bias")],
+)
+def test_biases_that_choose_experts_stay_as_published(model_type: str, bias: str, tmp_path: Path) -> None:
+    save_tiny(model_type, tmp_path)
+    published = {
+        name: its for name, its in load_file(tmp_path / "model.safetensors").items() if name.endswith(bias)
+    }
+    assert published
+    plan = make_plan(resolve(str(tmp_path)), 3, "bfloat16")
+    model = DenseModel.load(plan.architecture, plan.layout, plan.checkpoint, plan.dtype)._model
+    loaded = {name: its for name, its in model.state_dict().items() if name.endswith(bias)}
+    assert len(loaded) == len(published)
+    for its, wanted in zip(loaded.values(), published.values(), strict=True):
+        assert its.dtype == torch.float32
+        assert torch.equal(its, wanted)
+        assert not torch.equal(its, wanted.bfloat16().float())
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_moe", "glm4_moe"])
