@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from faasmoe.api.openai.schema import ChatBody, CompletionBody, Message, TextPart
+from faasmoe.api.openai.messages import Message, TextPart
+from faasmoe.api.openai.schema import ChatBody, CompletionBody
 
 NAMES = sorted(
     {name for kind in (CompletionBody, ChatBody, Message, TextPart) for name in kind.model_fields}

@@ -11,9 +11,10 @@ import msgspec
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.interface import ErrorInfo, Head, ResponseStream, Usage, WholeResponse
 from faasmoe.api.openai.errors import error_body
+from faasmoe.api.openai.fields import MAX_CHOICES
 from faasmoe.api.openai.logprobs import Collected
 from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseFields
-from faasmoe.api.openai.schema import MAX_CHOICES, ChatBody, CompletionBody, GenerationBody
+from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import Piece

@@ -8,23 +8,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from faasmoe.api.bodies.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, TEXTS, prompt_shape, text_or_list
+from faasmoe.api.openai.fields import (
+    MAX_CHOICES,
+    MAX_MESSAGES,
+    MAX_NAME,
+    Biases,
+    Body,
+    Count,
+    Integer,
+    Metadata,
+    Name,
+    NoItems,
+    Prompt,
+    ServiceTier,
+    Some,
+    Stops,
+    Text,
+    User,
+    field_range,
+)
+from faasmoe.api.openai.messages import Message
 from faasmoe.api.openai.responses import StreamUsage
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
-from faasmoe.protocol.request import MAX_STOPS, RANGES, SamplingParams
-
-MAX_CHOICES = 128  # of all prompts of a request together; the greatest `n` of OpenAI's API
-MAX_MESSAGES = 4096
-MAX_PARTS = 4096  # of one message
-MAX_BIASES = 4096
-MAX_STOP = 1024  # characters of a stop string: so much text of a response is held back until it is certain
-MAX_NAME = 1024  # characters of a model's name
-MAX_USER = 256  # characters of the name of a tenant's own end user
-MAX_METADATA = 16  # entries, as in OpenAI's API
-MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
+from faasmoe.protocol.request import SamplingParams
 
 _SAMPLED_AS_NAMED = (  # fields that `SamplingParams` has under the same names; null stands for the neutral value
     "temperature",
@@ -37,66 +46,7 @@ _SAMPLED_AS_NAMED = (  # fields that `SamplingParams` has under the same names; 
     "repetition_penalty",
     "ignore_eos",
 )
-
-
-def _well_formed(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(NO_CHARACTER) from None
-    return text
-
-
-def _short_keys(metadata: dict[str, str]) -> dict[str, str]:
-    if any(len(key) > MAX_METADATA_KEY for key in metadata):
-        raise ValueError(f"a key has more than {MAX_METADATA_KEY} characters")
-    return metadata
-
-
-def _range(name: str) -> Any:
-    low, high = RANGES[name]
-    return Field(ge=low, le=high)
-
-
-Text = Annotated[str, AfterValidator(_well_formed)]
-Stop = Annotated[Text, Field(max_length=MAX_STOP)]
-Stops = Annotated[
-    Annotated[Stop, Tag(TEXT)] | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True), Tag(LIST)],
-    text_or_list(f"a string or a list of up to {MAX_STOPS} strings"),
-]
-Name = Annotated[Text, Field(max_length=MAX_NAME)]
-Speaker = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # spells no control token
-User = Annotated[Text, Field(max_length=MAX_USER)]
-Metadata = Annotated[
-    dict[Text, Annotated[Text, Field(max_length=MAX_METADATA_VALUE)]],
-    Field(max_length=MAX_METADATA),
-    AfterValidator(_short_keys),
-]
-Texts = Annotated[list[Text], Field(fail_fast=True)]
-# `api.bodies.structure` bounds their number, which depends on the model
-Ids = Annotated[list[int], Field(fail_fast=True)]
-Prompt = Annotated[
-    Annotated[Text, Tag(TEXT)]
-    | Annotated[Texts, Tag(TEXTS)]
-    | Annotated[Ids, Tag(IDS)]
-    | Annotated[list[Ids], Field(fail_fast=True), Tag(ID_LISTS)],
-    prompt_shape("a string, a list of strings, a list of token ids, or a list of lists of token ids"),
-]
-Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Some = Annotated[int, Field(ge=1, lt=2**63)]
-TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
-Biases = Annotated[dict[TokenId, Annotated[float, _range("logit_bias")]], Field(max_length=MAX_BIASES)]
-ServiceTier = Literal["auto", "default", "flex", "priority"]
 _PRIORITIES = {"flex": -1, "priority": 1}  # within the tenant; others are between them
-
-NoItems = Annotated[list[object], Field(max_length=0)]
-
-
-class Body(BaseModel):
-    """Strict: a number in quotes is no number."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class StreamOptions(Body):
@@ -112,12 +62,12 @@ class GenerationBody(Body):
 
     model: Name
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
-    temperature: Annotated[float, _range("temperature")] | None = 1.0
+    temperature: Annotated[float, field_range("temperature")] | None = 1.0
     top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
     seed: Integer | None = None
     stop: Stops | None = None
-    presence_penalty: Annotated[float, _range("presence_penalty")] | None = 0.0
-    frequency_penalty: Annotated[float, _range("frequency_penalty")] | None = 0.0
+    presence_penalty: Annotated[float, field_range("presence_penalty")] | None = 0.0
+    frequency_penalty: Annotated[float, field_range("frequency_penalty")] | None = 0.0
     logit_bias: Biases | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -125,8 +75,8 @@ class GenerationBody(Body):
 
     # vLLM's, beside OpenAI's
     top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = 0
-    min_p: Annotated[float, _range("min_p")] | None = 0.0
-    repetition_penalty: Annotated[float, _range("repetition_penalty")] | None = 1.0
+    min_p: Annotated[float, field_range("min_p")] | None = 0.0
+    repetition_penalty: Annotated[float, field_range("repetition_penalty")] | None = 1.0
     ignore_eos: bool | None = False
 
     # taken without changing the response
@@ -189,7 +139,7 @@ class CompletionBody(GenerationBody):
     prompt: Prompt
     max_tokens: Count | None = 16
     echo: bool | None = False
-    logprobs: Annotated[int, _range("logprobs")] | None = None
+    logprobs: Annotated[int, field_range("logprobs")] | None = None
     best_of: Integer | None = None  # honoured as far as it asks for no more than n
 
     # known to OpenAI's API and not served
@@ -209,41 +159,6 @@ class CompletionBody(GenerationBody):
         return self
 
 
-class TextPart(Body):
-    """A part of a message's content; only text is taken."""
-
-    type: Literal["text"]
-    text: Text
-    prompt_cache_breakpoint: None = None
-
-
-Content = Annotated[
-    Annotated[Text, Tag(TEXT)] | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True), Tag(LIST)],
-    text_or_list("a string or a list of text parts"),
-]
-
-
-class Message(Body):
-    """One turn of a conversation. An assistant's message may be one that this server has sent."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-    name: Speaker | None = None
-
-    # known to OpenAI's API and not served
-    refusal: None = None
-    annotations: NoItems | None = None
-    audio: None = None
-    tool_calls: NoItems | None = None
-    function_call: None = None
-
-    def plain(self) -> dict[str, str]:
-        """The role, the text and the name, in the form of chat templates."""
-        content = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
-        name = {} if self.name is None else {"name": self.name}
-        return {"role": self.role, "content": content, **name}
-
-
 class TextFormat(Body):
     """The format of plain text."""
 
@@ -257,7 +172,7 @@ class ChatBody(GenerationBody):
     max_tokens: Some | None = None  # a ceiling; None: until the context is full
     max_completion_tokens: Some | None = None  # newer name of the same
     logprobs: bool | None = False
-    top_logprobs: Annotated[int, _range("logprobs")] | None = None
+    top_logprobs: Annotated[int, field_range("logprobs")] | None = None
 
     # known to OpenAI's API and not served
     audio: None = None

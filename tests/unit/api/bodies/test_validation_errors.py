@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from faasmoe.api import errors
-from faasmoe.api.openai.schema import Body, ChatBody, CompletionBody
+from faasmoe.api.openai.fields import Body
+from faasmoe.api.openai.schema import ChatBody, CompletionBody
 from faasmoe.api.parsed_request import Bounds, EndpointName
 from faasmoe.errors import RequestError
 from faasmoe.readers.parser import RequestParser
@@ -141,6 +142,13 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
         (
             "chat",
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages",
+            "messages.0.content.0.type: images are not read: every model is served as text, also one that can see or "
+            "hear",
+        ),
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "no"}]}]},
             "messages",
             "messages.0.content.0.type: this server does not honour this; it takes only 'text'",
         ),

@@ -19,7 +19,8 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 from pydantic import BaseModel, ValidationError
 
-from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody, Message, StreamOptions, TextPart
+from faasmoe.api.openai.messages import Message, TextPart
+from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody, StreamOptions
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
