@@ -144,18 +144,20 @@ struct run {
     bool follows; /* the row's run before is of the same block */
 };
 
-/* `out` [width] of the runs of a row: those of each block are added up, and then the blocks. */
-INLINE void add_up(const struct run *runs, int64_t count, void *out, int64_t width, bool wide)
+/* `out` [width] of the runs of a row: those of each block are added up, and then the blocks. Not `cut`: each run is one
+ * row, of a block of its own.
+ */
+INLINE void add_up(const struct run *runs, int64_t count, void *out, int64_t width, bool wide, bool cut)
 {
     int64_t i = 0;
     for (; i + LANES <= width; i += LANES) {
         floats total = {0}, block = {0}, its;
         for (int64_t n = 0; n < count; n++) {
-            if (!runs[n].follows) {
+            if (cut && !runs[n].follows) {
                 total += block;
                 block = (floats){0};
             }
-            for (int64_t row = 0; row < runs[n].count; row++) {
+            for (int64_t row = 0; row < (cut ? runs[n].count : 1); row++) {
                 memcpy(&its, runs[n].sums + row * width + i, sizeof its);
                 block += its;
             }
@@ -165,11 +167,11 @@ INLINE void add_up(const struct run *runs, int64_t count, void *out, int64_t wid
     for (; i < width; i++) {
         float total = 0, block = 0;
         for (int64_t n = 0; n < count; n++) {
-            if (!runs[n].follows) {
+            if (cut && !runs[n].follows) {
                 total += block;
                 block = 0;
             }
-            for (int64_t row = 0; row < runs[n].count; row++)
+            for (int64_t row = 0; row < (cut ? runs[n].count : 1); row++)
                 block += runs[n].sums[row * width + i];
         }
         set(out, i, total + block, wide);
@@ -203,22 +205,25 @@ INLINE int64_t runs_of(const struct combine *task, int64_t token, int64_t *done,
     return found;
 }
 
-INLINE void combine_rows(const struct combine *task, bool wide)
+INLINE void combine_rows(const struct combine *task, bool wide, bool cut)
 {
     struct run runs[task->count];
     int64_t done[task->count];
     memset(done, 0, sizeof done);
     for (int64_t token = 0; token < task->tokens; token++) {
         int64_t found = runs_of(task, token, done, runs);
-        add_up(runs, found, at(task->out, token * task->width, wide), task->width, wide);
+        add_up(runs, found, at(task->out, token * task->width, wide), task->width, wide, cut);
     }
 }
 
 /* Adds up what came for each row of the layer; answers are in the order of parts. */
 EXPORT void combine(const struct combine *task)
 {
+    bool cut = false;
+    for (int64_t n = 0; n < task->count; n++)
+        cut |= task->answers[n].follows != 0;
     if (task->wide)
-        combine_rows(task, true);
+        cut ? combine_rows(task, true, true) : combine_rows(task, true, false);
     else
-        combine_rows(task, false);
+        cut ? combine_rows(task, false, true) : combine_rows(task, false, false);
 }
