@@ -12,7 +12,6 @@ connection's lane says what may be asked:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -30,7 +29,7 @@ from faasmoe.errors import (
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.local.protocol.wire import Lost
-from faasmoe.util.msgpack import decode
+from faasmoe.util.msgpack import decode, path_of_text, text_of_path
 
 Lane = Literal["beat", "orders", "calls", "weights", "hosting", "orchestrator"]
 HOSTING_LANES: tuple[Lane, ...] = ("hosting", "orchestrator")
@@ -251,22 +250,10 @@ Answered = Welcome | TurnedAway | BeatReply | Finished | CatalogueReport | NodeR
 _M = TypeVar("_M")
 
 
-def _text(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(type(value).__name__)
-
-
-def _path(kind: type, value: object) -> Path:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise ValueError("not a path")
-
-
-encode = msgspec.msgpack.Encoder(enc_hook=_text).encode
-_asked: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Asked, dec_hook=_path)
-_entry = msgspec.msgpack.Decoder(CatalogueEntry, dec_hook=_path)
-_answered: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Answered, dec_hook=_path)
+encode = msgspec.msgpack.Encoder(enc_hook=text_of_path).encode
+_asked: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Asked, dec_hook=path_of_text)
+_entry = msgspec.msgpack.Decoder(CatalogueEntry, dec_hook=path_of_text)
+_answered: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Answered, dec_hook=path_of_text)
 
 
 def read_asked(head: memoryview) -> Asked:

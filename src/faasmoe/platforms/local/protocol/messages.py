@@ -8,7 +8,6 @@ that is wanted, in any order, and `Suspect`, which is not answered.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
 from faasmoe.platforms.local.protocol import wire
 from faasmoe.platforms.local.protocol.wire import Lost
+from faasmoe.util.msgpack import path_of_text, text_of_path
 
 NAME = "local"  # of the platform, in errors
 SOCKET = "daemon.sock"  # in the pool's run folder: the daemon takes connections of clients there
@@ -183,13 +183,13 @@ def pack(message: ControlMessage) -> bytes:
 
 def plain(value: Any) -> Any:
     """Messages, and the dataclasses that they carry, as what JSON knows."""
-    return msgspec.to_builtins(value, enc_hook=_text)
+    return msgspec.to_builtins(value, enc_hook=text_of_path)
 
 
 def read(raw: object, kind: Any) -> Any:
     """The opposite of `plain`. Raises `NotUnderstood` if `raw` is no `kind`."""
     try:
-        return msgspec.convert(raw, kind, dec_hook=_path)
+        return msgspec.convert(raw, kind, dec_hook=path_of_text)
     except (msgspec.ValidationError, RecursionError) as error:
         raise NotUnderstood(f"not understood: {error}") from error
 
@@ -221,15 +221,3 @@ def _parse(text: bytes | bytearray) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise Lost("not a JSON object")
     return message
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(type(value).__name__)
-
-
-def _path(kind: type, value: object) -> Path:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise ValueError("not a path")
