@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from faasmoe.errors import FaasmoeError
+from faasmoe.errors import FaasmoeError, OptionError
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.agent.guest import HELLO_SECONDS, Guest, meet, turn_away
 from faasmoe.platforms.cluster.agent.guests import Guests
 from faasmoe.platforms.cluster.agent.hosting import NodeHosting
 from faasmoe.platforms.cluster.agent.orders import NodeOrders
-from faasmoe.platforms.cluster.authority.identity import ClusterIdentity
-from faasmoe.platforms.cluster.protocol.connection import Connection
+from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
+from faasmoe.platforms.cluster.authority.revocations import Revocation, RevocationBook
 from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import (
     HOSTING_LANES,
@@ -67,12 +67,14 @@ class NodeAgent(Closeable):
         """Starts the embedded platform, whose instances may import the modules `preload` before they load a function.
 
         `platform` is for tests. `hosting` makes what runs orchestrators here, if the node is to run any. Raises
-        `PlatformError` if the platform does not start.
+        `PlatformError` if the platform does not start, `OptionError` if what it knows of revoked certificates is
+        damaged.
         """
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._listener = listener
         self._identity = identity
+        self._guests = Guests(RevocationBook(identity.folder, identity.clock))
         self._clients = platform
         self._platform = platform(replace(options, preload=tuple(preload)))
         self._welcome = Welcome(incarnation=self.incarnation, cores=cores(), memory_budget=options.memory_budget)
@@ -80,7 +82,6 @@ class NodeAgent(Closeable):
             name, self._platform, self._platform.folder / "artifacts", weights.finder(), self.report
         )
         self._hosting = hosting(self._orders.weights) if hosting else None
-        self._guests = Guests()
         self._trouble = ""  # of the last tick
         self._lock = threading.Lock()  # of the number of threads
         self._threads = 0
@@ -221,7 +222,7 @@ class NodeAgent(Closeable):
                 with self._guests.calling(guest, batches):
                     batches.serve()
         if guest.hello.lane == "beat":
-            self._beat(guest.connection)
+            self._beat(guest)
         if guest.hello.lane == "weights":
             self._orders.weights.serve(guest.connection)
         if self._hosting and guest.hello.lane == "orchestrator":
@@ -231,13 +232,24 @@ class NodeAgent(Closeable):
             self._hosting.serve(guest)
         self._orders.serve(guest)
 
-    def _beat(self, connection: Connection) -> NoReturn:
+    def _beat(self, guest: Guest) -> NoReturn:
         while True:
-            asked = connection.asked(time.monotonic() + _SILENCE)
+            asked = guest.connection.asked(time.monotonic() + _SILENCE)
             if not isinstance(asked, Beat):
                 raise Lost(f"{type(asked).__name__} is no heartbeat")
+            if asked.revoked:
+                self._revoke(guest, asked.revoked)
             reply = BeatReply(self._orders.stamp, self._state_now(), self._guests.traffic)
-            connection.send(reply, time.monotonic() + _REPLY_SECONDS)
+            guest.connection.send(reply, time.monotonic() + _REPLY_SECONDS)
+
+    def _revoke(self, guest: Guest, revoked: tuple[Revocation, ...]) -> None:
+        """Raises `Lost` if `guest` is not the server's."""
+        if guest.peer.role != Role.SERVER:
+            raise Lost(f"revocations of {guest.peer.role} {guest.peer.name}")
+        try:
+            self._guests.revoke(revoked)
+        except OptionError as error:
+            log.error("node %s: revoked certificates are good again when it is started anew: %s", self.name, error)
 
     @property
     def claimed(self) -> bool:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.agent.batches import Batches
 from faasmoe.platforms.cluster.agent.claim import NodeClaim
 from faasmoe.platforms.cluster.agent.guest import Guest
+from faasmoe.platforms.cluster.authority.identity import Role
+from faasmoe.platforms.cluster.authority.revocations import Revocation, RevocationBook
+from faasmoe.platforms.cluster.protocol.frame import LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import Traffic
 
 
 class Guests:
     """For all threads. One lock has guests and claim, so no guest outlives the claim of its pool."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, revoked: RevocationBook, clock: Callable[[], float] = time.monotonic) -> None:
+        """`revoked` tells whose certificates are no longer good."""
+        self._revoked = revoked
         self._claim = NodeClaim(clock)
         self._lock = threading.Lock()  # of all this
         self._there: dict[Guest, Batches | None] = {}
@@ -30,10 +36,37 @@ class Guests:
         The guests of that one are cut. Raises `LinkRefused`.
         """
         with self._lock:
+            self._check(guest)
             lost = self._claim.admit(guest.hello)
             self._cut(lambda each: bool(lost) and each.hello.pool == lost)
             self._there[guest] = None
         return bool(lost)
+
+    def _check(self, guest: Guest) -> None:
+        """Raises `LinkRefused` if its certificate was revoked."""
+        if guest.peer.role == Role.ORCHESTRATOR:
+            try:
+                self._revoked.check(guest.peer.name, guest.peer.certificate)
+            except OptionError as error:
+                raise LinkRefused(str(error)) from error
+
+    def revoke(self, revocations: Iterable[Revocation]) -> None:
+        """Refuse certificates from now on, and cut the guests that have shown such ones.
+
+        Raises `OptionError` if that cannot be kept for the next start.
+        """
+        try:
+            self._revoked.learn(revocations)
+        finally:
+            with self._lock:
+                self._cut(self._is_revoked)
+
+    def _is_revoked(self, guest: Guest) -> bool:
+        try:
+            self._check(guest)
+        except LinkRefused:
+            return True
+        return False
 
     def leaves(self, guest: Guest) -> None:
         """A guest that was admitted is gone."""

@@ -19,6 +19,8 @@ KEY, CERTIFICATE = "authority.key", "authority.pem"
 OWN_LIFETIME = timedelta(days=3650)  # of the authority itself
 LIFETIME = timedelta(days=30)  # of the certificates of server and nodes
 RENEWED = timedelta(days=10)  # before the end
+ORCHESTRATOR_LIFETIME = timedelta(days=1)  # of the certificates of orchestrators, which the server renews
+ORCHESTRATOR_RENEWED = timedelta(hours=8)  # after they were made
 
 
 class Authority:
@@ -58,7 +60,8 @@ class Authority:
     def certify(self, key: Ed25519PublicKey, role: Role, name: str) -> bytes:
         """A certificate of a public key."""
         now = self._clock()
-        end = min(now + self._lifetime, self._certificates.period(self.certificate)[1])
+        lifetime = min(self._lifetime, ORCHESTRATOR_LIFETIME) if role is Role.ORCHESTRATOR else self._lifetime
+        end = min(now + lifetime, self._certificates.period(self.certificate)[1])
         return self._certificates.issue(self._key, self.certificate, key, (role, name), (now, end))
 
     def certify_orchestrator(self, request: bytes, node: str) -> tuple[bytes, bytes]:

@@ -143,12 +143,24 @@ def first(certificates: bytes) -> bytes:
         raise OptionError(f"no certificate: {error}") from error
 
 
+def made(certificate: bytes) -> datetime:
+    """When `issue` has made a certificate, PEM or DER, to the second. Raises `OptionError`."""
+    return _read(certificate).not_valid_before_utc + _EARLIER
+
+
+def _read(certificate: bytes) -> x509.Certificate:
+    """PEM or DER. Raises `OptionError`."""
+    pem = certificate.startswith(b"-----")
+    try:
+        return (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(certificate)
+    except ValueError as error:
+        raise OptionError(f"no certificate: {error}") from error
+
+
 def public_of(certificate: bytes) -> Ed25519PublicKey:
     """The public key of a certificate, PEM or DER. Raises `OptionError`."""
     try:
-        pem = certificate.startswith(b"-----")
-        load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
-        key = load(certificate).public_key()
+        key = _read(certificate).public_key()
     except ValueError as error:
         raise OptionError(f"no certificate: {error}") from error
     if not isinstance(key, Ed25519PublicKey):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.authority import private_files
+from faasmoe.platforms.cluster.authority.identity import utc_now
+from faasmoe.platforms.cluster.authority.revocations import Revocation
 
 _FILE = "members.json"
 
@@ -22,13 +25,15 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     memory_budget: int | None = None  # bytes
     removed: bool = False  # its key is no longer good to join or to renew a certificate
     revoked: bool = False  # nor is its certificate
+    revoked_at: float = 0.0  # seconds since 1970: nor are those of its name that were made until then
 
 
 class MemberBook:
     """The members of the authority in `folder`. For all threads, and for processes side by side."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], datetime] = utc_now) -> None:
         self._folder = folder
+        self._clock = clock
         self._read: tuple[tuple[int, int], dict[str, Member]] | None = None
 
     def members(self) -> dict[str, Member]:
@@ -48,6 +53,11 @@ class MemberBook:
         if read is None or read[0] != version:
             self._read = read = version, private_files.read_table(self._folder / _FILE, Member)
         return read[1]
+
+    def revocations(self) -> tuple[Revocation, ...]:
+        """What agents have to know of certificates that were revoked. Raises `OptionError`."""
+        records = self._records()
+        return tuple(Revocation(name, its.revoked_at) for name, its in records.items() if its.revoked_at)
 
     def check(self, name: str, certificate: bytes) -> None:
         """Raises `OptionError` if a node's certificate was revoked, or is of another key than it has joined with last.
@@ -92,7 +102,8 @@ class MemberBook:
             if known and not member.host and not known.removed:
                 records[name] = msgspec.structs.replace(known, fingerprint=member.fingerprint)
             else:
-                records[name] = member
+                revoked_at = known.revoked_at if known else 0.0
+                records[name] = msgspec.structs.replace(member, revoked_at=revoked_at)
 
         self._change(change)
 
@@ -112,7 +123,8 @@ class MemberBook:
         def change(records: dict[str, Member]) -> None:
             if name not in records:
                 raise OptionError(f"node {name}: none of that name has joined")
-            records[name] = msgspec.structs.replace(records[name], removed=True, revoked=True)
+            now = self._clock().timestamp()
+            records[name] = msgspec.structs.replace(records[name], removed=True, revoked=True, revoked_at=now)
 
         self._change(change)
 

@@ -13,6 +13,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.addresses import NodeAddress
+from faasmoe.platforms.cluster.authority.revocations import Revocation
 from faasmoe.platforms.cluster.authority.signing import verifier
 from faasmoe.platforms.cluster.placement.node_states import HEARTBEAT
 from faasmoe.platforms.cluster.protocol.connection import Connection, expected
@@ -258,6 +259,7 @@ class NodeLink:
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         sent, waits = 0.0, False
+        told: tuple[Revocation, ...] = ()
         while True:
             now = time.monotonic()
             if self._may_end(now):
@@ -267,7 +269,9 @@ class NodeLink:
                 self._watcher.ticked()
                 self._credentials.check(peer)
                 if not waits:
-                    connection.send(Beat(), now + HEARTBEAT)
+                    revoked = self._credentials.revocations()
+                    connection.send(Beat(revoked if revoked != told else ()), now + HEARTBEAT)
+                    told = revoked
                     asked, waits = now, True
                 sent = now
             if poll.poll(max(0.0, sent + HEARTBEAT - now) * 1000) and (answer := connection.arrived()):

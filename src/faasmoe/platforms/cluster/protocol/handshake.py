@@ -10,6 +10,7 @@ from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.authority import private_files
 from faasmoe.platforms.cluster.authority.identity import ClusterIdentity, Role
 from faasmoe.platforms.cluster.authority.members import MemberBook
+from faasmoe.platforms.cluster.authority.revocations import Revocation
 from faasmoe.platforms.cluster.protocol.connection import Connection
 from faasmoe.platforms.cluster.protocol.frame import MOST_HEAD, LinkRefused
 from faasmoe.platforms.cluster.protocol.messages import Hello, Lane, Welcome
@@ -40,6 +41,10 @@ class Credentials:
                 self.members.check(peer.name, peer.certificate)
             except OptionError as error:
                 raise LinkRefused(str(error)) from error
+
+    def revocations(self) -> tuple[Revocation, ...]:
+        """What agents have to know of certificates that were revoked. Raises `OptionError`."""
+        return self.members.revocations() if self.members else ()
 
 
 def secure(sock: socket.socket, identity: ClusterIdentity, deadline: float, *, serving: bool) -> Connection:

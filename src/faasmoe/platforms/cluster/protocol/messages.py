@@ -27,6 +27,7 @@ from faasmoe.errors import (
     UserError,
 )
 from faasmoe.platforms.base import FunctionSpec, PoolStatus
+from faasmoe.platforms.cluster.authority.revocations import Revocation
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
 from faasmoe.platforms.local.protocol.wire import Lost
 from faasmoe.util.msgpack import decode, path_of_text, text_of_path
@@ -65,6 +66,8 @@ class TurnedAway(ClusterMessage, frozen=True):
 
 class Beat(ClusterMessage, frozen=True):
     """A heartbeat. Answered by `BeatReply`."""
+
+    revoked: tuple[Revocation, ...] = ()  # all that the server knows, if they have changed since the last one
 
 
 class BeatReply(ClusterMessage, frozen=True):

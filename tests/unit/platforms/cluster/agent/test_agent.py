@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,14 +13,18 @@ import pytest
 
 from faasmoe.errors import PlatformError
 from faasmoe.platforms.cluster.agent import agent, claim
+from faasmoe.platforms.cluster.authority.identity import Role
+from faasmoe.platforms.cluster.authority.members import Member, MemberBook
+from faasmoe.platforms.cluster.authority.revocations import Revocation
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.protocol import call_batch, messages
 from faasmoe.platforms.cluster.protocol.call_batch import BatchCall, CallBatch
 from faasmoe.platforms.cluster.protocol.content import FunctionContent
-from faasmoe.platforms.cluster.protocol.frame import FrameKind, Outgoing, framed
+from faasmoe.platforms.cluster.protocol.frame import FrameKind, LinkRefused, Outgoing, framed
 from faasmoe.platforms.cluster.protocol.messages import (
     AskCatalogue,
     AskNode,
+    Beat,
     CatalogueReport,
     DrainNode,
     Failure,
@@ -28,6 +33,7 @@ from faasmoe.platforms.cluster.protocol.messages import (
     NodeReport,
 )
 from faasmoe.platforms.local.protocol.wire import Lost
+from tests import authorities
 from tests.unit.platforms.cluster.agents import ADDRESS, Dialled, Told, dialled
 from tests.waiting import wait_until
 
@@ -242,6 +248,37 @@ def test_an_agent_runs_what_the_server_has_signed_and_nothing_else(there: Dialle
         assert there.agent._platform.deployed == []
     assert link.ask(Install((there.entry("f", 1, "a"),)), Finished, 5.0) == Finished()
     assert there.agent._platform.deployed == ["f"]
+
+
+def test_an_agent_is_told_which_certificates_are_revoked(there: Dialled, link: NodeLink, tmp_path: Path) -> None:
+    told, members = Told(), MemberBook(tmp_path)
+    members.join("z", Member(fingerprint="its", host="10.0.0.1", port=1), replace=False)
+    orchestrator = authorities.identity(there.server.folder.parent, Role.ORCHESTRATOR, "z")
+    caller = there.link(Told(), head=False, server=orchestrator)
+    calls = caller.open("calls")
+    server = there.link(told, head=False, members=members)
+    server.start()
+    assert wait_until(lambda: told.joins)
+    members.revoke("z")
+    with pytest.raises(Lost, match="closed by the other side"):
+        calls.answered(time.monotonic() + 5)
+    with pytest.raises(LinkRefused, match="certificates of node z were revoked"):
+        caller.open("calls")
+    caller.drop(calls)
+    caller.close()
+    server.close()
+
+
+def test_orchestrators_revoke_nothing(there: Dialled, link: NodeLink) -> None:
+    orchestrator = authorities.identity(there.server.folder.parent, Role.ORCHESTRATOR, "z")
+    caller = there.link(Told(), head=False, server=orchestrator)
+    beats = caller.open("beat")
+    beats.send(Beat((Revocation("y", 1e10),)), time.monotonic() + 5)
+    with pytest.raises(Lost, match="closed by the other side"):
+        beats.answered(time.monotonic() + 5)
+    assert there.agent._guests._revoked._until == {}
+    caller.drop(beats)
+    caller.close()
 
 
 def test_connections_of_strangers_are_bounded(there: Dialled, link: NodeLink, told: Told) -> None:

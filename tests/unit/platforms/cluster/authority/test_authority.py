@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -75,6 +76,17 @@ def test_an_identity_of_another_authority_is_replaced(tmp_path: Path) -> None:
         authority = Authority(tmp_path / folder)
         authority.provide(identity, Role.NODE, "a")
         assert identity.authority() == authority.certificate
+
+
+def test_certificates_of_orchestrators_hold_for_a_day_and_say_when_they_were_made(tmp_path: Path) -> None:
+    now = utc_now().replace(microsecond=0)
+    authority = Authority(tmp_path, lambda: now)
+    request = certificates.signing_request(certificates.new_key())
+    made, root = authority.certify_orchestrator(request, "a")
+    assert root == authority.certificate
+    assert certificates.period(made)[1] == now + timedelta(days=1)
+    assert certificates.made(made) == now
+    assert certificates.made(ssl.PEM_cert_to_DER_cert(made.decode())) == now
 
 
 def test_a_certificate_from_the_future_is_not_taken(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from faasmoe.errors import OptionError
 from faasmoe.platforms.cluster.authority import certificates
 from faasmoe.platforms.cluster.authority.members import Member, MemberBook
+from faasmoe.platforms.cluster.authority.revocations import Revocation
 from tests import authorities
 
 
@@ -79,6 +81,20 @@ def test_a_revoked_certificate_is_refused_until_the_node_has_another_key(tmp_pat
         book.check("a", shown)
     with pytest.raises(OptionError, match="node b: none of that name has joined"):
         book.revoke("b")
+
+
+def test_agents_are_told_until_when_certificates_are_revoked_also_when_the_node_is_back(tmp_path: Path) -> None:
+    now = datetime(2027, 1, 2, tzinfo=UTC)
+    book = MemberBook(tmp_path, lambda: now)
+    book.join("a", member("one", 1), replace=False)
+    book.join("b", member("two", 2), replace=False)
+    book.remove("b")
+    assert book.revocations() == ()
+    book.revoke("a")
+    assert book.revocations() == (Revocation("a", now.timestamp()),)
+    book.join("a", Member(fingerprint="three"), replace=True)
+    book.join("a", member("three", 1), replace=False)
+    assert MemberBook(tmp_path).revocations() == (Revocation("a", now.timestamp()),)
 
 
 def test_a_node_is_a_member_once_it_was_there(book: MemberBook) -> None:

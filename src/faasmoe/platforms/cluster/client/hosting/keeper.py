@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from faasmoe.platforms.cluster.addresses import NodeAddress
-from faasmoe.platforms.cluster.authority.authority import RENEWED
+from faasmoe.platforms.cluster.authority.authority import ORCHESTRATOR_RENEWED
 from faasmoe.platforms.cluster.client.link import NodeLink
 from faasmoe.platforms.cluster.protocol import hosting_messages
 from faasmoe.platforms.cluster.protocol.connection import Connection
@@ -51,7 +51,7 @@ class HostingKeeper:
     def tend(self, wanted: PrepareOrchestrators, nodes: tuple[NodeAddress, ...]) -> HostingReport:
         """Tell the node what it does not know yet. Returns its state. Raises `Lost`, or `OptionError`."""
         report = self._ask(AskHosting())
-        due = self._certified is None or self._clock() >= self._certified + RENEWED.total_seconds()
+        due = self._certified is None or self._clock() >= self._certified + ORCHESTRATOR_RENEWED.total_seconds()
         if (due or self._told != nodes) and not self._backoff.left:
             report = self._ask(self._pool(nodes, report.request if due else b""))
             if report.untold:

@@ -18,7 +18,7 @@ from tests.unit.clocks import Clock
 
 WANTED = PrepareOrchestrators(start=b"start", content=FunctionContent(b""))
 A, B = NodeAddress("10.0.0.1", 7000), NodeAddress("10.0.0.2", 7000)
-DAYS = 24 * 3600
+HOURS = 3600
 
 
 class Node:
@@ -81,10 +81,10 @@ def test_its_certificate_is_renewed_in_time() -> None:
     keeper = made(node, clock)
     keeper.tend(WANTED, (A,))
     node.told()
-    clock.now += 9 * DAYS
+    clock.now += 7 * HOURS
     keeper.tend(WANTED, (A,))
     assert node.told() == []
-    clock.now += 1 * DAYS
+    clock.now += 1 * HOURS
     keeper.tend(WANTED, (A,))
     (renewed,) = node.told()
     assert isinstance(renewed, TellPool)
