@@ -123,8 +123,11 @@ class SparseFile(OpenFile):
         return data < piece.offset + piece.length and self.digest((piece.offset, piece.length)) == digest
 
     def write(self, piece: WeightPiece, data: memoryview) -> None:
-        """Raises `OSError`."""
+        """Raises `OSError`, which names the file."""
         at = piece.offset
         while data.nbytes:
-            written = os.pwrite(self.fd, data, at)
+            try:
+                written = os.pwrite(self.fd, data, at)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
             data, at = data[written:], at + written

@@ -212,7 +212,9 @@ class NodeWeights(Closeable):
                 if self._lane is self._fetching:
                     self._lane = None
         except (PiecesRefused, OSError, FaasmoeError) as error:
-            cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            cause = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                cause = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
             self._failed(name, function, cause)
         except Exception as error:  # a defect must not end the thread: it gets all other weights as well
             log.exception("weights of %s", name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -183,6 +185,32 @@ def test_a_failure_names_the_file_and_is_tried_again_when_asked_for(server: Serv
         server.file.with_suffix(".gone").rename(server.file)
         node.weights.prepare(["f"], 10)
     assert node.weights.report() == WeightsReport(0, node.weights.report().fetched)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_fetch_is_named(
+    server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite, room = os.pwrite, [1]  # pieces
+
+    def write(fd: int, data: memoryview, at: int) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room.clear()
+        return pwrite(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    node.enter(server.deploy("f", "a"))
+    where = rf"{node.folder}/cache/\w+/0\.weights"
+    error = (
+        rf"function f: its weights \({server.file}\) cannot be had: No space left on device \({where}\) \(node a\)"
+    )
+    with server.connected(node), pytest.raises(PlatformError, match=error):
+        node.weights.prepare(["f"], 10)
+    assert node.error("f") == "failed"
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with server.connected(node):
+        node.weights.prepare(["f"], 10)
+    assert node.error("f") == ""
 
 
 def test_another_content_is_another_function(server: Server, node: Node) -> None:
