@@ -73,7 +73,7 @@ class GGUFTensor:
     @property
     def stored(self) -> tuple[int, ...]:
         """Its shape in bytes. Raises `ValueError` for rows that the kind does not fit."""
-        return gguf.quants.quant_shape_to_byte_shape(self.shape, self.kind)
+        return tuple(gguf.quants.quant_shape_to_byte_shape(self.shape, self.kind))
 
     def read(self, checkpoint: GGUFSource) -> NDArray[Any]:
         """Its bytes. Of the checkpoint, one tensor is in memory at a time."""
