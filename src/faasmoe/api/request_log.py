@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _KEY = re.compile(r"(fm-(?:admin-)?[a-z0-9]{10})-")  # the id that a key begins with
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNKNOWN = "-"
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")  # an id that a client may give: it goes into log lines and a header
 
 
 @dataclass
@@ -48,7 +49,10 @@ def log_fields() -> Mapping[str, str]:
 
 
 class RequestLog:
-    """ASGI middleware that logs failed and refused requests by an id, which responses have as `x-request-id`."""
+    """ASGI middleware that logs failed and refused requests by an id, which responses have as `x-request-id`.
+
+    The id is the request's own `X-Request-Id` if it has the form of one, else a new one.
+    """
 
     def __init__(self, app: ASGIApp, apis: Registry = APIS) -> None:
         self._app = app
@@ -59,7 +63,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        entry, status, began = Entry(), 0, time.monotonic()
+        entry, status, began = _entry(scope), 0, time.monotonic()
         scope.setdefault("state", {})
 
         async def sending(message: Message) -> None:
@@ -79,6 +83,11 @@ class RequestLog:
             _current.reset(token)
             if entry.reason or (status >= 400 and status != CLIENT_LEFT):
                 _write(entry, status, scope, _key(scope, self._apis), time.monotonic() - began)
+
+
+def _entry(scope: Scope) -> Entry:
+    given = Headers(scope=scope).getlist("x-request-id")
+    return Entry(given[0]) if len(given) == 1 and _ID.fullmatch(given[0]) else Entry()
 
 
 def _write(entry: Entry, status: int, scope: Scope, key: str, seconds: float) -> None:

@@ -103,6 +103,30 @@ def test_what_went_well_leaves_none(caplog: pytest.LogCaptureFixture) -> None:
     assert not lines
 
 
+@pytest.mark.parametrize("given", ["a", "req_0-9.A:z", "0" * 128])
+def test_a_clients_id_is_taken_and_echoed(given: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer, (line,) = get("/limited", caplog, **{"X-Request-Id": given})
+    assert answer.headers.get_list("x-request-id") == [given]
+    assert vars(line)["request"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a\tb", "a=b", '"a"', "0" * 129])
+def test_an_id_of_another_form_is_replaced(given: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer, (line,) = get("/limited", caplog, **{"X-Request-Id": given})
+    assert answer.headers["x-request-id"].startswith("req-")
+    assert vars(line)["request"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("given", [["a", "b"], ["a", "a"], ["\u00e9"]])
+def test_two_ids_and_one_that_is_not_ascii_are_replaced(given: list[str]) -> None:
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(application())
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/fine", headers=[(b"x-request-id", each.encode()) for each in given])
+
+    assert asyncio.run(run()).headers["x-request-id"].startswith("req-")
+
+
 def test_lines_about_a_fault_have_the_request_they_belong_to(caplog: pytest.LogCaptureFixture) -> None:
     answer, _ = get("/broken", caplog)
     (line,) = [record for record in caplog.records if record.name == "faasmoe.api.errors"]
