@@ -87,7 +87,8 @@ class RequestLog:
 
 def _entry(scope: Scope) -> Entry:
     given = Headers(scope=scope).getlist("x-request-id")
-    return Entry(given[0]) if len(given) == 1 and _ID.fullmatch(given[0]) else Entry()
+    taken = len(given) == 1 and _ID.fullmatch(given[0]) and not _KEY.search(given[0])  # no key goes into the log
+    return Entry(given[0]) if taken else Entry()
 
 
 def _write(entry: Entry, status: int, scope: Scope, key: str, seconds: float) -> None:

@@ -110,7 +110,7 @@ def test_a_clients_id_is_taken_and_echoed(given: str, caplog: pytest.LogCaptureF
     assert vars(line)["request"] == given
 
 
-@pytest.mark.parametrize("given", ["", "a b", "a\tb", "a=b", '"a"', "0" * 129])
+@pytest.mark.parametrize("given", ["", "a b", "a\tb", "a=b", '"a"', "0" * 129, "x:fm-0123456789-secret"])
 def test_an_id_of_another_form_is_replaced(given: str, caplog: pytest.LogCaptureFixture) -> None:
     answer, (line,) = get("/limited", caplog, **{"X-Request-Id": given})
     assert answer.headers["x-request-id"].startswith("req-")
