@@ -37,6 +37,7 @@ from tests.tiny import save_tiny
 from benchmarks.figures import Figures, report
 from faasmoe.errors import UserError, brief
 from faasmoe.model.checkpoint.source import resolve
+from faasmoe.model.dense.rehearsal import rehearse
 from faasmoe.model.plan import make_plan
 
 KINDS = {
@@ -90,6 +91,8 @@ def checked(reference: transformers.PreTrainedModel, folder: Path) -> str:
     """The largest difference of a logit, as text. Raises `AssertionError` if something differs."""
     plan = make_plan(resolve(str(folder / "model")), 3)
     model = load_model(plan, InProcessPlatform(), folder)
+    told = rehearse(plan.architecture, plan.dtype)
+    assert told.layers == model.state_spec.layers, "a rehearsal tells of another state than the model has"
     worst = worst_difference(model, reference, steps=4)
     assert worst < TOLERANCE, f"logits differ by {worst:.2g}"
     checkpoint = Checkpoint(folder, reference, [reference_tokens(reference, prompt) for prompt in PROMPTS])

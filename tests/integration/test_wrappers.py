@@ -23,7 +23,7 @@ def test_text_goes_through_models_that_also_see_or_hear(model_type: str, tmp_pat
     assert not [name for name in plan.layout.dense if plan.architecture.part.leaves_out(name)]
 
 
-@pytest.mark.parametrize("model_type", ["llama4_text", "longcat_flash"])
+@pytest.mark.parametrize("model_type", ["llama4_text", "longcat_flash", "jetmoe"])
 def test_experts_that_no_registry_dispatches_are_served(model_type: str, tmp_path: Path) -> None:
     reference = save_tiny(model_type, tmp_path / "model")
     assert float(checked(reference, tmp_path).partition(",")[0]) < 1e-4

@@ -199,14 +199,23 @@ def _built(
 
 
 def _no_experts(name: str, model_class: str, config: PretrainedConfig) -> UnsupportedModel:
-    sizes = config.get_text_config().to_dict()
-    if any("expert" in key and type(value) is int and value > 1 for key, value in sizes.items()):
+    if _counts_experts(config.get_text_config().to_dict()):
         return UnsupportedModel(
             f"{name} is not a Mixture-of-Experts model that transformers dispatches through its registry "
             f"of experts: {model_class} has no such module"
         )
     return UnsupportedModel(
         f"{name} is a dense model: {model_class} has no routed experts, and only Mixture-of-Experts models are served"
+    )
+
+
+def _counts_experts(sizes: Mapping[str, Any]) -> bool:
+    """Whether a config, or a part of it (DBRX's `ffn_config`), has several experts."""
+    return any(
+        _counts_experts(value)
+        if isinstance(value, Mapping)
+        else "expert" in str(key) and type(value) is int and value > 1
+        for key, value in sizes.items()
     )
 
 

@@ -31,6 +31,7 @@ def test_geometry() -> None:
             LlamaConfig(num_hidden_layers=1, hidden_size=32, vocab_size=64),
             "^llama is a dense model: LlamaForCausalLM has no routed experts",
         ),
+        (tiny_config("dbrx"), "^dbrx is not a Mixture-of-Experts model that transformers dispatches"),
         (tiny_config("mixtral", quantization_config={"quant_method": "bnb"}), "mixtral.*quantized with bnb"),
         (PretrainedConfig(), "no causal language model"),
     ],

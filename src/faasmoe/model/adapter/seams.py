@@ -140,7 +140,7 @@ SEAMS = (
         test=_BUILT,
     ),
     Seam(
-        where="model.adapter.conversions:get_model_conversion_mapping",
+        where="model.adapter.conversions:conversions_of",
         touches=(
             "transformers.conversion_mapping.get_model_conversion_mapping",
             "transformers.core_model_loading.Concatenate",
@@ -199,6 +199,15 @@ SEAMS = (
         touches=(".__dict__", "._apply_gate"),
         relies_on="Experts without the decorator take `hidden_states`, `top_k_index` and `top_k_weights`; those of "
         "Llama 4 are called by `Llama4TextMoe`.",
+        since="transformers 5.20",
+        test="integration/test_wrappers.py::test_experts_that_no_registry_dispatches_are_served",
+    ),
+    Seam(
+        where="model.adapter.stacked_experts:separate_experts",
+        touches=(".__dict__",),
+        relies_on="`JetMoeMoE` has `input_linear` and `output_linear` with stacked weights, and a `router` whose "
+        "`layer` gives logits; its layer takes rows alone from it. The router of `JetMoeMoA` returns an order, rows, "
+        "weights, sizes and logits.",
         since="transformers 5.20",
         test="integration/test_wrappers.py::test_experts_that_no_registry_dispatches_are_served",
     ),

@@ -1,12 +1,13 @@
 """Experts that transformers does not dispatch through its registry, adapted so that they look as if it did.
 
 `adapt` leaves on them the flags that `use_experts_implementation` leaves on others, so that `model.expert_form`
-recognises them by running them, and `run_by` has them run by a function of ours. There are two adapters:
+recognises them by running them, and `run_by` has them run by a function of ours. There are three adapters:
 
 - a module of experts with fused parameters whose forward takes rows, indices and weights, and that only lacks the
   decorator; it may know *zero experts* (LongCat), whose indices follow those of the others, and which return their
   rows;
-- Llama 4's block, which scales the rows of experts instead of their results, and gives all rows to all experts.
+- Llama 4's block, which scales the rows of experts instead of their results, and gives all rows to all experts;
+- JetMoE's block, which has no module of experts (`model.adapter.stacked_experts`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faasmoe.model.adapter.stacked_experts import separate_experts
+
 Run = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # experts module, rows, indices and weights to sums of rows
 
 _ROUTED = ["self", "hidden_states", "top_k_index", "top_k_weights"]
@@ -28,7 +31,8 @@ _MATRICES = ("gate_up_proj", "down_proj")
 
 
 def adapt(model: nn.Module) -> None:
-    """Leave flags on the experts that have an adapter, and nothing else changed: they still run by their class."""
+    """Leave flags on the experts that have an adapter. They still compute what their class does."""
+    separate_experts(model)
     for experts in _unregistered(model):
         _flag(experts, transposed=False)
     for block in _llama4_blocks(model):

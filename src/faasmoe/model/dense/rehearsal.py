@@ -10,6 +10,7 @@ from torch import Tensor
 from faasmoe.errors import UnsupportedModel, brief
 from faasmoe.model.adapter.classes import built_on_meta, quiet
 from faasmoe.model.adapter.light_import import without_compiler
+from faasmoe.model.adapter.unregistered_experts import run_by
 from faasmoe.model.architecture import Architecture
 from faasmoe.model.dense.attention import FlatRow
 from faasmoe.model.dense.dense import EXPERTS_NAME
@@ -35,6 +36,7 @@ def rehearse(architecture: Architecture, dtype: torch.dtype) -> StateSpec:
     model.set_experts_implementation(EXPERTS_NAME)
     for experts in architecture.experts:
         model.get_submodule(experts.name).__dict__["routed"] = _no_experts
+    run_by(model, lambda module, *routed: module.routed(*routed))
     try:
         text = model.get_submodule(architecture.part.name)
         with without_compiler(), torch.device("meta"), StateProbe(architecture, model, text, row) as probe:

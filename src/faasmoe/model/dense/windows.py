@@ -7,6 +7,7 @@ that answers with the width of the window instead, and the attention notes it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -21,7 +22,19 @@ def window_mask(mask_function: Callable[..., Any], **_: Any) -> Tensor:
     0 means all positions before a token, less than `NO_WINDOW` those of a chunk of so many positions (in the first,
     all before a token), and `NO_WINDOW` another mask (an error if a layer uses it).
     """
+    _without_padding(mask_function)
     return torch.tensor(_window_width(mask_function), device="cpu").view(1, 1, 1, 1)
+
+
+def _without_padding(mask_function: Callable[..., Any]) -> None:
+    """Have masks of chunks know in a rehearsal, which has no numbers, that no position is padded."""
+    held = [cell.cell_contents for cell in mask_function.__closure__ or ()]
+    for inner in (each for value in held for each in (value if isinstance(value, tuple) else (value,))):
+        if isinstance(inner, FunctionType):
+            _without_padding(inner)
+    for cell, value in zip(mask_function.__closure__ or (), held, strict=True):
+        if isinstance(value, Tensor) and value.is_meta:
+            cell.cell_contents = torch.zeros(value.shape, dtype=value.dtype, device="cpu")
 
 
 def _window_width(mask_function: Callable[..., Any]) -> int:

@@ -26,8 +26,8 @@ from faasmoe.model.adapter.conversions import (
     Transpose,
     WeightConverter,
     WeightRenaming,
+    conversions_of,
     dot_natural_key,
-    get_model_conversion_mapping,
     rename_source_key,
 )
 from faasmoe.model.architecture import Architecture, ExpertsModule
@@ -91,7 +91,7 @@ def read_layout(architecture: Architecture, checkpoint: Checkpoint) -> Layout:
     have, `UnsupportedModel` if one cannot be mapped, or is quantised and a part of one of the dense part's.
     """
     model = architecture.meta_model
-    conversions = get_model_conversion_mapping(model)
+    conversions = conversions_of(model)
     renamings = [c for c in conversions if isinstance(c, WeightRenaming)]
     converters = [c for c in conversions if isinstance(c, WeightConverter)]
     by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
