@@ -18,9 +18,9 @@ NO_NOUNS = """
     generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
     measured new no not numeric open other outgoing overdue overlapped own passed pending play played prefork
     prepare prepared prewarm published read ready recorded refused registered remote remove scheduled scored seen sent
-    serve serving shown signed simulated small spent stacked stalled starting stop stopped stored strict stuck submit such
-    suspect taken tell too turned unauthenticated understood unknown unsupported untouched waiting wanted whole wrong
-    plain
+    serve serving shown signed simulated small spent stacked stalled starting stop stopped stored strict stuck submit
+    such suspect taken tell too turned unauthenticated understood unknown unsupported untouched waiting wanted whole
+    wrong plain
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.
