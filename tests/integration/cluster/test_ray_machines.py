@@ -23,6 +23,7 @@ from tests.waiting import wait_until
 pytestmark = ray_nodes.needs_ray
 
 RAY = str(Path(sys.executable).with_name("ray"))
+START_SECONDS = 120.0  # for Ray to start: on two slow cores, beside another test, 30 have not been enough
 START = ("--block", "--num-cpus=1", "--memory=1073741824", "--object-store-memory=83886080")
 
 
@@ -71,9 +72,11 @@ def two() -> Iterator[tuple[Program, Machine]]:
         head = f"{first.address}:6379"
         start = [RAY, "start", *START, "--node-ip-address"]
         at_first = [*start, first.address, "--head", "--port=6379", "--include-dashboard=false"]
-        stack.enter_context(running(first, folders[0], *at_first))
+        started = stack.enter_context(running(first, folders[0], *at_first)).process
         with first.inside():
-            assert wait_until(lambda: connects(first.address)), "Ray's head has not started"
+            assert wait_until(lambda: connects(first.address), START_SECONDS), (
+                f"Ray's head has not started; its status is {started.poll()}"
+            )
         stack.enter_context(running(second, folders[1], *start, second.address, f"--address={head}"))
         command = [sys.executable, "-m", "tests.ray_server", str(folders[2]), head]
         yield stack.enter_context(running(first, folders[0], *command)), second
@@ -87,7 +90,7 @@ def connects(address: str) -> bool:
 
 def test_functions_run_on_both_machines(two: tuple[Program, Machine]) -> None:
     server, _ = two
-    assert wait_until(lambda: server.ask("hosts") == ["127.1.0.1", "127.1.0.2"])
+    assert wait_until(lambda: server.ask("hosts") == ["127.1.0.1", "127.1.0.2"], START_SECONDS)
     assert server.ask("answers")
 
 

@@ -57,7 +57,7 @@ def test_a_node_fetches_what_it_hosts_once(plan: ModelPlan, reference: torch.Ten
         platform.deploy(write_functions(plan.blocks, tmp_path / "artifacts"))
         assert torch.equal(logits(plan, platform), reference)
 
-        hosts = platform.membership.hosts
+        hosts = dict(platform.membership.hosts)
         first = fetched(platform)
         for node, got in first.items():
             nbytes = sum(b.artifact.nbytes for b in plan.blocks if hosts[b.name] == (node,))
@@ -67,8 +67,9 @@ def test_a_node_fetches_what_it_hosts_once(plan: ModelPlan, reference: torch.Ten
         a.process.wait()
         stack.enter_context(nodes.agent(tmp_path, "a", own=tmp_path / "a", listen=a.address))
         assert wait_until(lambda: len(platform.membership.ready()) == 2)
-        again = fetched(platform)
-        assert again["a"] == 0
+        again, now = fetched(platform)["a"], platform.membership.hosts
+        new = [b for b in plan.blocks if "a" in now[b.name] and "a" not in hosts[b.name]]  # moved meanwhile
+        assert again <= 1.05 * sum(b.artifact.nbytes for b in new)
         assert torch.equal(logits(plan, platform), reference)
 
 
