@@ -16,6 +16,8 @@ from torch import Tensor
 from faasmoe.engine.attempts import Attempts, Bill
 from faasmoe.engine.batch import Batch
 from faasmoe.engine.experts.costs import GB_SECONDS, StepCosts
+from faasmoe.engine.grammar.compiler import GrammarCompiler
+from faasmoe.engine.grammar.matcher import GrammarMatcher
 from faasmoe.engine.kv.allocator import KVAllocator
 from faasmoe.engine.output.detokenizer import Decoder
 from faasmoe.engine.output.largest import finite_rows
@@ -47,8 +49,11 @@ class Engine:
         options: EngineOptions | None = None,
         observer: Callable[[StepStats], None] | None = None,
         costs: StepCosts | None = None,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
         """`observer` is called after each step; `costs` are what the model's experts add to while a step runs.
+
+        Without `grammars` requests with a grammar are refused.
 
         Raises `OptionError` if the KV cache memory cannot hold a single token.
         """
@@ -63,6 +68,8 @@ class Engine:
         self._observer = observer
         self._costs = costs or StepCosts()
         self._busy: dict[str, float] = defaultdict(float)  # GB-seconds by tenant, not taken yet
+        self._grammars = grammars
+        self._compiling: dict[str, RequestState] = {}  # requests that wait for their grammar
         self._requests: dict[str, RequestState] = {}
         self._stepping: list[RequestState] = []  # whose share of the current step is not known yet
         self._work = threading.Condition()  # guards all that is above and below
@@ -78,7 +85,7 @@ class Engine:
     def load(self) -> tuple[int, int]:
         """Requests running and waiting."""
         with self._work:
-            return self._scheduler.running, self._scheduler.waiting
+            return self._scheduler.running, self._scheduler.waiting + len(self._compiling)
 
     def gauges(self) -> dict[str, float]:
         """KV cache memory in tokens of sequences as long as the context; preemptions for lack of it; drafts."""
@@ -103,16 +110,19 @@ class Engine:
         with self._work:
             if not self.alive:
                 raise EngineStopped("the orchestrator is shutting down, or has failed")
-            if request.id in self._requests:
+            if request.id in self._requests or request.id in self._compiling:
                 raise RequestError(f"a request with the id {request.id} runs already", param="id")
-            self._scheduler.add(running.sequence)
-            self._requests[request.id] = running
-            self._work.notify()
+            if request.params.grammar is None:
+                self._add(running)
+            else:
+                self._compile(running, request.params.grammar)
 
     def cancel(self, request_id: str) -> None:
         """Drop a request within one step; its listener gets a last piece, which says so. Unknown ids are fine."""
         with self._work:
-            if running := self._requests.get(request_id):
+            if waiting := self._compiling.pop(request_id, None):
+                self._tell(waiting.cancel)
+            elif running := self._requests.get(request_id):
                 self._drop(running)
                 if running not in self._stepping:
                     self._tell(running.cancel)
@@ -147,6 +157,36 @@ class Engine:
         limits = {"the maximum context length is": self.max_model_len, "the KV cache holds": held}
         check_request(request, self._model.vocabulary, limits)
 
+    def _add(self, running: RequestState) -> None:
+        """Raises `EngineBusy`."""
+        self._scheduler.add(running.sequence)
+        self._requests[running.request.id] = running
+        self._work.notify()
+
+    def _compile(self, running: RequestState, grammar: str) -> None:
+        """Have the grammar of a request compiled, after which it runs. Raises `RequestError` or `EngineBusy`."""
+        if self._grammars is None:
+            raise RequestError("this orchestrator compiles no grammars")
+        self._grammars.compile(grammar, partial(self._compiled, running))
+        self._compiling[running.request.id] = running
+
+    def _compiled(self, running: RequestState, grammar: GrammarMatcher | Exception) -> None:
+        """Let a request run whose grammar has been compiled, on the compiler's thread."""
+        with self._work:
+            if self._compiling.get(running.request.id) is not running:  # cancelled, or the engine has ended
+                return
+            del self._compiling[running.request.id]
+            try:
+                if isinstance(grammar, Exception):
+                    raise grammar
+                running.constrain(grammar)
+                self._add(running)
+            except FaasmoeError as error:
+                self._tell(running.fail, client_message(error))
+            except Exception as error:  # noqa: BLE001 - a defect ends this request alone
+                log.error("a grammar could not be compiled: %s", type(error).__name__)
+                self._tell(running.fail, client_message(error))
+
     def _run(self) -> None:
         message = ENDING
         try:
@@ -158,7 +198,8 @@ class Engine:
             log.critical("the engine has failed", exc_info=True)
         with self._work:
             self._stopping = True
-            requests, self._requests = self._requests, {}
+            requests, self._requests = self._requests | self._compiling, {}
+            self._compiling = {}
             self._scheduler = Scheduler(self.options)  # whatever state the other one is in
             for running in self._stepping:  # cancelled in a step that did not end
                 if requests.get(running.request.id) is not running:

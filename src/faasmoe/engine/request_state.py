@@ -7,6 +7,7 @@ from collections.abc import Sequence as Many
 
 from torch import Tensor
 
+from faasmoe.engine.grammar.matcher import GrammarMatcher
 from faasmoe.engine.output.detokenizer import Decoder, Detokenizer
 from faasmoe.engine.output.echo import Echo
 from faasmoe.engine.output.logprobs import Scorer
@@ -69,6 +70,10 @@ class RequestState:
             if self._echo and of_prompt:
                 self._echo.take(logits[:of_prompt])
             return len(logits) > of_prompt and self._next(logits[of_prompt:])
+
+    def constrain(self, grammar: GrammarMatcher) -> None:
+        """Hold the response to `grammar`. Called before the first step."""
+        self._sampler.constrain(grammar)
 
     def fail(self, message: str) -> None:
         """Tell the listener that nothing more will come."""
@@ -134,7 +139,7 @@ class RequestState:
         ended = token in self._end_tokens
         shown = "" if ended else text.push(token)
         reason = None
-        if ended or text.stopped:
+        if ended or text.stopped or self._sampler.finished:
             reason = "stop"
         elif self.sequence.generated == self.request.params.max_tokens:
             reason = "length"

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.dispatch import Dispatch, calls_at_once, check_fits, deploy
+from faasmoe.engine.grammar.compiler import GrammarCompiler
 from faasmoe.engine.stats import StatsRecorder
 from faasmoe.model.plan import ModelPlan
 from faasmoe.orchestrator.loaded_model import LoadedModel
@@ -78,6 +79,7 @@ class Runtime(Closeable):
                 options=options,
                 observer=self._meter.step,
                 costs=self.dispatch.costs,
+                grammars=GrammarCompiler(self.tokenizer, self.model.vocabulary, self.tokenizer.end_tokens),
             )
             undo.callback(self.engine.close)
             self._undo = undo.pop_all()

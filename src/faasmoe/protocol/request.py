@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field, replace
 from hashlib import blake2b
+from typing import Any
 
 from faasmoe.errors import RequestError
 
@@ -17,6 +18,18 @@ RANGES: dict[str, tuple[float, float]] = {  # least and greatest value
     "repetition_penalty": (0.1, 10),  # beyond, float32 logits overflow
     "logit_bias": (-100, 100),
     "logprobs": (0, 20),  # as OpenAI's chat API has it for top_logprobs
+}
+
+
+MAX_GRAMMAR = 1 << 20  # characters
+# of llguidance's parser, for one step or for one grammar: what a hostile schema may take of time and memory
+GRAMMAR_LIMITS: dict[str, Any] = {
+    "initial_lexer_fuel": 1_000_000,  # about 20 ms
+    "step_lexer_fuel": 100_000,  # about 7 ms
+    "step_max_items": 50_000,  # about 3 ms
+    "max_lexer_states": 10_000,  # of up to 2 KB
+    "max_grammar_size": 200_000,
+    "verbose_errors": False,  # they would quote the response
 }
 
 
@@ -44,6 +57,7 @@ class SamplingParams:
     logprobs: int | None = None  # log-probabilities of every token, and of this many likeliest ones in its place
     echo: bool = False  # the answer begins with the prompt
     ignore_eos: bool = False  # end tokens end nothing
+    grammar: str | None = None  # in llguidance's form; the answer is a sentence of it
 
     def __post_init__(self) -> None:
         for name in RANGES:
@@ -64,6 +78,11 @@ class SamplingParams:
             raise RequestError(f"stop has {what}: must be at most {MAX_STOPS} strings, none empty", param="stop")
         if any(len(stop) > MAX_STOP_LENGTH for stop in self.stop):
             raise RequestError(f"stop has more than {MAX_STOP_LENGTH} characters", param="stop")
+
+        if len(self.grammar or "") > MAX_GRAMMAR:
+            raise RequestError(
+                f"the schema or grammar has more than {MAX_GRAMMAR} characters", param="response_format"
+            )
 
     def within(self, tokens: int) -> SamplingParams:
         """The params of a completion for which there is room for `tokens` tokens: `max_tokens` is cut to them.

@@ -12,6 +12,7 @@ import torch
 
 from faasmoe.engine.engine import Engine
 from faasmoe.engine.experts.costs import StepCosts
+from faasmoe.engine.grammar.compiler import GrammarCompiler
 from faasmoe.engine.stats import StepStats
 from faasmoe.model.checkpoint.source import resolve
 from faasmoe.model.plan import make_plan
@@ -44,7 +45,10 @@ def engine_with(serving: Runtime) -> Iterator[Callable[..., Engine]]:
     engines = []
 
     def start(
-        observer: Callable[[StepStats], None] | None = None, costs: StepCosts | None = None, **options: Any
+        observer: Callable[[StepStats], None] | None = None,
+        costs: StepCosts | None = None,
+        grammars: GrammarCompiler | None = None,
+        **options: Any,
     ) -> Engine:
         engines.append(
             Engine(
@@ -55,6 +59,7 @@ def engine_with(serving: Runtime) -> Iterator[Callable[..., Engine]]:
                 options=EngineOptions(**options),
                 observer=observer,
                 costs=costs,
+                grammars=grammars,
             )
         )
         return engines[-1]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.api.bodies.shapes import NO_CHARACTER, NO_SHAPE, SHAPES
+from faasmoe.api.bodies.shapes import NO_CHARACTER, NO_SHAPE, is_shape
 from faasmoe.errors import RequestError
 
 _LONGEST_NAME = 100  # characters of a field's name that a message repeats
@@ -50,7 +50,7 @@ def refusal_of(found: Sequence[Mapping[str, Any]]) -> RequestError:
     first = found[0]
     where = [str(part)[:_LONGEST_NAME] for part in _path(first["loc"])]
     param = where[0] if where and first["type"] != "json_invalid" else None
-    field = ".".join(where[:1] + [part for part in where[1:] if part not in SHAPES and part != _KEY])
+    field = ".".join(where[:1] + [part for part in where[1:] if not is_shape(part) and part != _KEY])
     return RequestError(_complaint(first, field), param=param)
 
 

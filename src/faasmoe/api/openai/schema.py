@@ -31,6 +31,7 @@ from faasmoe.api.openai.fields import (
 )
 from faasmoe.api.openai.messages import Message
 from faasmoe.api.openai.responses import StreamUsage
+from faasmoe.api.openai.structured import ResponseFormat, StructuredOutputs
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
@@ -78,6 +79,7 @@ class GenerationBody(Body):
     min_p: Annotated[float, field_range("min_p")] | None = 0.0
     repetition_penalty: Annotated[float, field_range("repetition_penalty")] | None = 1.0
     ignore_eos: bool | None = False
+    structured_outputs: StructuredOutputs | None = None
 
     # taken without changing the response
     user: User | None = None
@@ -124,9 +126,14 @@ class GenerationBody(Body):
             max_tokens,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
+            grammar=self.grammar(),
             **given,
             **self._extras(),
         )
+
+    def grammar(self) -> str | None:
+        """The grammar that responses are sentences of; None if there is none. Raises `RequestError`."""
+        return self.structured_outputs.grammar() if self.structured_outputs else None
 
     def _extras(self) -> dict[str, Any]:
         """The fields of `SamplingParams` for what a response has besides the completion."""
@@ -159,12 +166,6 @@ class CompletionBody(GenerationBody):
         return self
 
 
-class TextFormat(Body):
-    """The format of plain text."""
-
-    type: Literal["text"]
-
-
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
@@ -173,6 +174,7 @@ class ChatBody(GenerationBody):
     max_completion_tokens: Some | None = None  # newer name of the same
     logprobs: bool | None = False
     top_logprobs: Annotated[int, field_range("logprobs")] | None = None
+    response_format: ResponseFormat | None = None
 
     # known to OpenAI's API and not served
     audio: None = None
@@ -184,7 +186,6 @@ class ChatBody(GenerationBody):
     prediction: None = None
     prompt_cache_options: None = None
     reasoning_effort: None = None
-    response_format: TextFormat | None = None
     tool_choice: Literal["none"] | None = None
     tools: NoItems | None = None
     verbosity: Literal["medium"] | None = None
@@ -195,6 +196,11 @@ class ChatBody(GenerationBody):
         """The most tokens of a response; None without a limit."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
+    def grammar(self) -> str | None:
+        """See `GenerationBody.grammar`."""
+        of_format = self.response_format.grammar() if self.response_format else None
+        return super().grammar() if of_format is None else of_format
+
     def _extras(self) -> dict[str, Any]:
         return {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
 
@@ -204,6 +210,15 @@ class ChatBody(GenerationBody):
             raise RequestError(
                 "max_tokens and max_completion_tokens mean the same: give one of them",
                 param="max_completion_tokens",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.structured_outputs and self.response_format and self.response_format.type != "text":
+            raise RequestError(
+                "response_format and structured_outputs both say what the response looks like: give one of them",
+                param="structured_outputs",
             )
         return self
 

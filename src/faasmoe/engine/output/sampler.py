@@ -1,8 +1,8 @@
 """Pick the next token from logits.
 
 The rules and their order are vLLM's (`vllm/v1/sample/sampler.py`): `logit_bias`, then penalties, are applied to the
-logits; with temperature 0 the largest wins; else logits are divided by the temperature, `min_p`, `top_k` and `top_p`
-leave some tokens out, and one is drawn from what is left.
+logits, and tokens that a grammar does not allow are left out; with temperature 0 the largest wins; else logits are
+divided by the temperature, `min_p`, `top_k` and `top_p` leave some tokens out, and one is drawn from what is left.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from faasmoe.engine.grammar.matcher import GrammarMatcher
 from faasmoe.engine.output.largest import largest
 from faasmoe.protocol.request import SamplingParams
 
@@ -26,6 +27,8 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
         self._params = params
+        self._grammar: GrammarMatcher | None = None
+        self.finished = False  # the grammar allows nothing more
         self._greedy = params.temperature < _GREEDY_BELOW
         self._bias = _Bias(params.logit_bias) if params.logit_bias else None
         self._penalties = _Penalties(params, prompt) if _penalised(params) else None
@@ -35,8 +38,15 @@ class Sampler:
         else:
             self._generator.manual_seed(params.seed)
 
+    def constrain(self, grammar: GrammarMatcher) -> None:
+        """From the first token on, pick those that `grammar` allows."""
+        self._grammar = grammar
+
     def pick(self, logits: Tensor) -> int:
-        """A token id for `logits` `[vocabulary]` float32, which stay as they are."""
+        """A token id for `logits` `[vocabulary]` float32, which stay as they are.
+
+        Raises `RequestError` if the grammar is too complex to go on.
+        """
         if self._greedy:
             token = largest(self._adjusted(logits)[None])[0][0]
         else:
@@ -45,6 +55,8 @@ class Sampler:
             token = drawn if tokens is None else int(tokens[drawn])
         if self._penalties:
             self._penalties.note(token)
+        if self._grammar:
+            self.finished = self._grammar.take(token)
         return token
 
     def distribution(self, logits: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -71,13 +83,15 @@ class Sampler:
         return min(int(torch.searchsorted(below, at, right=True)), len(below) - 1)
 
     def _adjusted(self, logits: Tensor) -> Tensor:
-        if not (self._bias or self._penalties):
+        if not (self._bias or self._penalties or self._grammar):
             return logits
         logits = logits.clone()
         if self._bias:
             self._bias.apply(logits)
         if self._penalties:
             self._penalties.apply(logits)
+        if self._grammar:
+            logits.masked_fill_(~self._grammar.allowed(), -math.inf)
         return logits
 
 

@@ -79,6 +79,15 @@ class Tokenizer:
             return self._decode_one(token_ids[0], skip_special_tokens)
         return self._decode(list(token_ids), skip_special_tokens)
 
+    @property
+    def special_tokens(self) -> frozenset[int]:
+        """Token ids that no text spells, and that `decode` leaves out."""
+        return frozenset(self._tokenizer.all_special_ids)
+
+    def plain(self, text: str) -> list[int]:
+        """Token ids of `text` alone, without the tokens that the model wants before or behind a text."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that `token` stands for, which may begin or end within a character."""
         return self._bytes(token)

@@ -190,7 +190,8 @@ def test_a_field_that_is_missing_is_named(kind: EndpointName, field: str) -> Non
 def nested(body: type[BaseModel], path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Where each field of a body is, those of the first message and of its first part among them."""
     found: list[tuple[str | int, ...]] = []
-    for name, field in body.model_fields.items():
+    for attribute, field in body.model_fields.items():
+        name = field.alias or attribute
         found.append((*path, name))
         for model, steps in models_in(field.annotation):
             found += nested(model, (*path, name, *steps))
@@ -221,7 +222,9 @@ def with_value(kind: EndpointName, path: tuple[str | int, ...], value: object) -
     if path[:1] == ("stream_options",) and len(path) > 1:
         body |= {"stream": True, "stream_options": {}}
     if path[:1] == ("response_format",) and len(path) > 1:
-        body["response_format"] = {"type": "text"}
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "n"}}
+    if path[:1] == ("structured_outputs",) and len(path) > 1:
+        body["structured_outputs"] = {}
     at = body
     for step in path[:-1]:
         at = at[step]

@@ -19,6 +19,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 from pydantic import BaseModel, ValidationError
 
+from faasmoe.api.bodies import grammars
 from faasmoe.api.openai.messages import Message, TextPart
 from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody, StreamOptions
 from faasmoe.api.parsed_request import EndUser
@@ -117,7 +118,7 @@ def test_everything_honoured_reaches_the_orchestrator() -> None:
     body = CompletionBody.model_validate({**PROMPT, **honoured, "stop": "x", "logit_bias": {"12": -5}, "n": 2})
     assert body.sampling(3) == SamplingParams(3, **honoured, stop=("x",), logit_bias=((12, -5.0),))
     assert body.choices == 2
-    assert {f.name for f in fields(SamplingParams)} == {*honoured, "max_tokens", "stop", "logit_bias"}
+    assert {f.name for f in fields(SamplingParams)} == {*honoured, "max_tokens", "stop", "logit_bias", "grammar"}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,6 @@ ASKED_OF_CHATS = {
     "prediction": [{"type": "content", "content": "x"}],
     "prompt_cache_options": [{}],
     "reasoning_effort": ["low", "none"],
-    "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "n"}}],
     "service_tier": ["scale", ""],
     "stream_options": [{"include_usage": True, "include_obfuscation": True}, []],
     "tool_choice": ["auto", "required", {"type": "function", "function": {"name": "f"}}],
@@ -222,6 +222,60 @@ def test_what_is_neutral_only_is_refused_otherwise_by_name() -> None:
         with pytest.raises(ValidationError) as caught:
             body.model_validate({**least, "stream": True, name: value})
         assert {error["loc"][0] for error in caught.value.errors()} == {name}, (name, value)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "least", "fields", "grammar"),
+    [
+        (ChatBody, CHAT, {"response_format": {"type": "text"}}, None),
+        (ChatBody, CHAT, {"response_format": {"type": "json_object"}}, grammars.json_object("f")),
+        (
+            ChatBody,
+            CHAT,
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "n", "strict": True, "schema": SCHEMA},
+                }
+            },
+            grammars.json_schema(SCHEMA, "f"),
+        ),
+        (CompletionBody, PROMPT, {"structured_outputs": {"json": SCHEMA}}, grammars.json_schema(SCHEMA, "f")),
+        (CompletionBody, PROMPT, {"structured_outputs": {"regex": "[a-z]+"}}, grammars.regex("[a-z]+", "f")),
+        (ChatBody, CHAT, {"structured_outputs": {"choice": ["x", "y"]}}, grammars.choice(["x", "y"], "f")),
+        (ChatBody, CHAT, {"structured_outputs": {"json_object": True}}, grammars.json_object("f")),
+        (
+            ChatBody,
+            CHAT,
+            {"structured_outputs": {"grammar": 'start: "x"'}},
+            grammars.context_free('start: "x"', "f"),
+        ),
+    ],
+)
+def test_what_a_response_has_to_look_like_becomes_a_grammar(
+    body: type[GenerationBody], least: dict, fields: dict, grammar: str | None
+) -> None:
+    assert body.model_validate({**least, **fields}).sampling(1).grammar == grammar
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"structured_outputs": {}}, "has 0 of"),
+        ({"structured_outputs": {"json_object": False}}, "has 0 of"),
+        ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "has 2 of"),
+        (
+            {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}},
+            "give one of them",
+        ),
+    ],
+)
+def test_a_response_has_one_form(fields: dict, why: str) -> None:
+    with pytest.raises(RequestError, match=why):
+        ChatBody.model_validate({**CHAT, **fields})
 
 
 def test_messages_become_role_and_text() -> None:
