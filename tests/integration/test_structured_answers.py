@@ -18,7 +18,7 @@ from tests.integration.servers import MODEL, Server
 MESSAGES: Any = [{"role": "user", "content": "Tell me of the sea."}]
 
 
-class Place(BaseModel):
+class Place(BaseModel, extra="forbid"):  # the demo model would add fields for ever
     name: Literal["sea", "shore"]
     depth: int = Field(ge=0, le=999)  # the demo model would write digits for ever
     calm: bool

@@ -15,8 +15,8 @@ from llguidance import LLMatcher, LLParserLimits, grammar_from
 from faasmoe.errors import RequestError, brief
 from faasmoe.protocol.request import GRAMMAR_LIMITS, MAX_GRAMMAR
 
-# between the parts of JSON: a new line and its indentation. Without a bound a model may write spaces for ever
-WHITESPACE = r"(\n|\r\n)?[ \t]{0,40}"
+# between the parts of JSON: a space, or a new line and its indentation. Unbounded, a model may write spaces for ever
+WHITESPACE = r"( |\r?\n[ \t]{0,40})?"
 
 
 def json_object(field: str) -> str:
