@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from faasmoe.api.parsed_request import Bounds, EndpointName, ParsedRequest
@@ -15,8 +15,25 @@ class Letters:
     def encode(self, text: str, most: int, field: str = "prompt") -> list[int]:
         return list(text.encode())
 
-    def encode_chat(self, messages: Sequence[dict[str, str]], most: int) -> list[int]:
+    template = ""
+    options: frozenset[str] = frozenset()
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], most: int, tools: Any = (), options: Any = None
+    ) -> list[int]:
         return self.encode("".join(message["content"] for message in messages), most)
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode(errors="replace")
+
+    def token(self, text: str) -> int | None:
+        return None
+
+    def is_special(self, text: str) -> bool:
+        return False
 
     def name(self, token: int) -> str:
         return bytes([token]).decode(errors="replace")

@@ -97,3 +97,40 @@ def letters() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
     )
+
+
+def with_signs(template: str, *signs: str, special: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """`chatml` with more added tokens: `special` ones are not part of texts."""
+    made = chatml(template)
+    made.add_tokens([AddedToken(sign, special=False, normalized=False) for sign in signs])
+    made.add_tokens([AddedToken(sign, special=True, normalized=False) for sign in special], special_tokens=True)
+    return made
+
+
+# Templates with tools, each in the way of some model's, in words of our own
+TOOLS_QWEN = (
+    "{% if tools %}<|im_start|>system\n{% if messages[0].role == 'system' %}{{ messages[0].content }}\n{% endif %}"
+    "<tools>{% for t in tools %}\n{{ t | tojson }}{% endfor %}\n</tools> as <tool_call></tool_call><|im_end|>\n"
+    "{% elif messages[0].role == 'system' %}<|im_start|>system\n{{ messages[0].content }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>\n"
+    "{% elif m.role == 'assistant' %}<|im_start|>assistant\n{{ m.content }}{% for c in m.tool_calls or [] %}"
+    '<tool_call>\n{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>'
+    "{% endfor %}<|im_end|>\n{% elif m.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ m.content }}\n"
+    "</tool_response><|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+TOOLS_DEEPSEEK = (  # arguments are a text; a content beside calls is left out unless it is none
+    "{% for m in messages %}{% if m.role == 'user' %}<U>{{ m.content }}"
+    "{% elif m.role == 'assistant' and m.content is none %}<A>{% for c in m.tool_calls %}<｜tool▁calls▁begin｜>"  # noqa: RUF001
+    "{{ c.function.name + '\n```json\n' + c.function.arguments }}{% endfor %}"
+    "{% elif m.role == 'assistant' %}<A>{{ m.content }}{% elif m.role == 'tool' %}<T>{{ m.content }}{% endif %}"
+    "{% endfor %}{% for t in tools or [] %}{{ t.function.name }}: {{ t.function.description }}{% endfor %}"
+)
+TOOLS_MISTRAL = (  # ids are nine letters and digits
+    "{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+    "{% elif m.tool_calls %}[TOOL_CALLS][{% for c in m.tool_calls %}"
+    "{% if c.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{% endif %}"
+    "{{ c.function | tojson }}, {{ c.id }}{% endfor %}]{% elif m.role == 'tool' %}[TOOL_RESULTS]{{ m.content }}, "
+    "{{ m.tool_call_id }}[/TOOL_RESULTS]{% else %}{{ m.content }}{% endif %}{% endfor %}"
+)

@@ -46,7 +46,12 @@ class RequestState:
         self._listener = listener
         self._end_tokens = frozenset[int]() if params.ignore_eos else end_tokens
         self._sampler = Sampler(params, request.prompt)
-        self._text = Detokenizer(tokenizer, params.stop, request.prompt[-_CONTEXT_TOKENS:])
+        self._text = Detokenizer(
+            tokenizer,
+            params.stop,
+            request.prompt[-_CONTEXT_TOKENS:],
+            skip_special_tokens=params.skip_special_tokens,
+        )
         self._scorer = None if params.logprobs is None else Scorer(tokenizer, params.logprobs)
         self._echo = Echo(request.prompt, tokenizer, self._scorer) if params.echo else None  # until it is out
         self._echoed = 0  # characters of the prompt in the answer

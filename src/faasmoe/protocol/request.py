@@ -33,6 +33,15 @@ GRAMMAR_LIMITS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingBudget:
+    """How long a model may think before it answers: token ids around the reasoning, and its most tokens."""
+
+    begin: tuple[int, ...]  # empty if the prompt ends with them
+    end: tuple[int, ...]
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """Sampling parameters, and the log-probabilities to return.
@@ -57,6 +66,8 @@ class SamplingParams:
     logprobs: int | None = None  # log-probabilities of every token, and of this many likeliest ones in its place
     echo: bool = False  # the answer begins with the prompt
     ignore_eos: bool = False  # end tokens end nothing
+    skip_special_tokens: bool = True  # text of the answer has none
+    thinking: ThinkingBudget | None = None
     grammar: str | None = None  # in llguidance's form; the answer is a sentence of it
 
     def __post_init__(self) -> None:

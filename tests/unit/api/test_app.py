@@ -64,10 +64,12 @@ def test_what_is_refused_is_named(body: dict, param: str | None, message: str) -
 
 
 def test_what_may_only_be_empty_is_refused_with_these_words() -> None:
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "functions": [{"name": "f"}]}
     answer = post(Orchestrator(ANSWER), body, "chat/completions")
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")
-    assert answer.json()["error"]["message"] == "tools: this server does not honour this; leave it out or empty"
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "functions")
+    assert (
+        answer.json()["error"]["message"] == "functions: this server does not honour this; leave it out or empty"
+    )
 
 
 def test_only_json_is_taken() -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from faasmoe.api.bodies.prompts import PromptReader
+from faasmoe.api.chat.chat import prepared
 from faasmoe.api.interface import ErrorInfo, Head, ResponseStream, Usage, WholeResponse
 from faasmoe.api.openai.errors import error_body
 from faasmoe.api.openai.fields import MAX_CHOICES
-from faasmoe.api.openai.logprobs import Collected
-from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseFields
+from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseChoice, ResponseFields
 from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.errors import RequestError
@@ -30,7 +30,9 @@ class Stream:
         self._form = form
         self._head = _head(form.stream_object, head)
         self._usage = head.parsed.own.stream_usage
-        self._prompt_tokens, self._choices = head.prompt_tokens, head.parsed.choices
+        self._prompt_tokens, self._count = head.prompt_tokens, head.parsed.choices
+        self._own = head.parsed.own
+        self._choices: dict[int, ResponseChoice] = {}
         self._seen: dict[int, Piece] = {}  # the last piece of each choice
 
     def begin(self) -> bytes:
@@ -38,10 +40,13 @@ class Stream:
         return b""
 
     def piece(self, index: int, piece: Piece) -> bytes:
-        """One chunk."""
-        delta = self._form.delta(index, piece, index not in self._seen)
+        """A chunk for each part of what the piece adds."""
+        if index not in self._choices:
+            self._choices[index] = self._form.choice(self._own)
+        deltas = self._choices[index].deltas(index, piece)
         self._seen[index] = piece
-        return _event({**self._head, "choices": [delta], **self._usage_so_far()})
+        usage = self._usage_so_far() if deltas else {}
+        return b"".join(_event({**self._head, "choices": [delta], **usage}) for delta in deltas)
 
     def keep_alive(self, awaited: str) -> bytes:
         """A comment: there is no event that OpenAI's clients skip."""
@@ -51,7 +56,7 @@ class Stream:
         """The chunk with the usage, if the body includes it, and `[DONE]`."""
         if self._usage == "none":
             return _DONE
-        return _event({**self._head, "choices": [], "usage": _usage(usage)}) + _DONE
+        return _event({**self._head, "choices": [], "usage": _usage(usage, self._choices.values())}) + _DONE
 
     def error(self, error: ErrorInfo) -> bytes:
         """The error in the shape of error responses."""
@@ -63,8 +68,8 @@ class Stream:
         if self._usage == "last":
             return {"usage": None}
         tokens = sum(piece.tokens for piece in self._seen.values())
-        cached = sum(piece.cached_tokens for index, piece in self._seen.items() if index % self._choices == 0)
-        return {"usage": _usage(Usage(self._prompt_tokens, tokens, cached))}
+        cached = sum(piece.cached_tokens for index, piece in self._seen.items() if index % self._count == 0)
+        return {"usage": _usage(Usage(self._prompt_tokens, tokens, cached), self._choices.values())}
 
 
 class Whole:
@@ -73,7 +78,8 @@ class Whole:
     def __init__(self, form: Form, head: Head[ResponseFields]) -> None:
         self._form = form
         self._head = _head(form.object, head)
-        self._choices = [_Choice(form) for _ in range(len(head.parsed.prompts) * head.parsed.choices)]
+        count = len(head.parsed.prompts) * head.parsed.choices
+        self._choices = [form.choice(head.parsed.own) for _ in range(count)]
 
     def piece(self, index: int, piece: Piece) -> None:
         """Add a piece to a choice."""
@@ -82,23 +88,7 @@ class Whole:
     def body(self, usage: Usage) -> bytes:
         """The response object."""
         choices = [choice.value(index) for index, choice in enumerate(self._choices)]
-        return msgspec.json.encode({**self._head, "choices": choices, "usage": _usage(usage)})
-
-
-class _Choice:
-    def __init__(self, form: Form) -> None:
-        self._form = form
-        self._texts: list[str] = []
-        self._scores = Collected(form.scores)
-        self._last = Piece("", 0)
-
-    def add(self, piece: Piece) -> None:
-        self._texts.append(piece.text)
-        self._scores.add(piece.logprobs)
-        self._last = piece
-
-    def value(self, index: int) -> dict[str, Any]:
-        return self._form.choice(index, replace(self._last, text="".join(self._texts)), self._scores.value())
+        return msgspec.json.encode({**self._head, "choices": choices, "usage": _usage(usage, self._choices)})
 
 
 class _Endpoint:
@@ -143,8 +133,11 @@ class ChatCompletions(_Endpoint):
 
     def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ResponseFields]:
         """See `Endpoint`."""
-        conversation = prompts.conversation([message.plain() for message in body.messages])
-        return _parsed(body, [conversation], body.limit, prompts, bounds)
+        chat = body.chat()
+        asked = prepared(chat, prompts, body.sampling(1))
+        parsed = _parsed(body, [asked.prompt], body.limit, prompts, bounds)
+        params = replace(asked.params, max_tokens=parsed.params.max_tokens)
+        return replace(parsed, params=params, own=replace(parsed.own, reply=asked.reply))
 
 
 def _parsed(
@@ -180,13 +173,16 @@ def _head(kind: str, head: Head[ResponseFields]) -> dict[str, Any]:
     return found if tier is None else {**found, "service_tier": tier}
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(usage: Usage, choices: Iterable[ResponseChoice]) -> dict[str, Any]:
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    reasoning = [choice.reasoning_tokens for choice in choices if choice.reasoning_tokens is not None]
+    details = {"completion_tokens_details": {"reasoning_tokens": sum(reasoning)}} if reasoning else {}
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        **details,
     }
 
 

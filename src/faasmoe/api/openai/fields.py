@@ -70,6 +70,15 @@ Some = Annotated[int, Field(ge=1, lt=2**63)]
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
 Biases = Annotated[dict[TokenId, Annotated[float, field_range("logit_bias")]], Field(max_length=MAX_BIASES)]
 ServiceTier = Literal["auto", "default", "flex", "priority"]
+TemplateOptions = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")],
+        bool
+        | Annotated[int, Field(ge=-(2**31), lt=2**31)]
+        | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")],
+    ],
+    Field(max_length=16),
+]
 NoItems = Annotated[list[object], Field(max_length=0)]
 
 

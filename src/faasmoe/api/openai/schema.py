@@ -6,10 +6,12 @@ field that is not served (those are `None` and `Literal`s below). `docs/api.md` 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from faasmoe.api.chat.chat import Chat
 from faasmoe.api.openai.fields import (
     MAX_CHOICES,
     MAX_MESSAGES,
@@ -25,6 +27,7 @@ from faasmoe.api.openai.fields import (
     ServiceTier,
     Some,
     Stops,
+    TemplateOptions,
     Text,
     User,
     field_range,
@@ -32,6 +35,7 @@ from faasmoe.api.openai.fields import (
 from faasmoe.api.openai.messages import Message
 from faasmoe.api.openai.responses import StreamUsage
 from faasmoe.api.openai.structured import ResponseFormat, StructuredOutputs
+from faasmoe.api.openai.tools import MAX_TOOLS, NamedTool, Tool, ToolChoice
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
@@ -126,13 +130,17 @@ class GenerationBody(Body):
             max_tokens,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
-            grammar=self.grammar(),
+            grammar=self.grammar,
             **given,
             **self._extras(),
         )
 
+    @cached_property
     def grammar(self) -> str | None:
         """The grammar that responses are sentences of; None if there is none. Raises `RequestError`."""
+        return self._grammar()
+
+    def _grammar(self) -> str | None:
         return self.structured_outputs.grammar() if self.structured_outputs else None
 
     def _extras(self) -> dict[str, Any]:
@@ -175,6 +183,14 @@ class ChatBody(GenerationBody):
     logprobs: bool | None = False
     top_logprobs: Annotated[int, field_range("logprobs")] | None = None
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = True
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    # vLLM's, and those of other servers, beside OpenAI's
+    chat_template_kwargs: TemplateOptions | None = None
+    enable_thinking: bool | None = None
+    thinking_token_budget: Count | None = None
 
     # known to OpenAI's API and not served
     audio: None = None
@@ -182,12 +198,8 @@ class ChatBody(GenerationBody):
     functions: NoItems | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     moderation: None = None
-    parallel_tool_calls: Literal[True] | None = None
     prediction: None = None
     prompt_cache_options: None = None
-    reasoning_effort: None = None
-    tool_choice: Literal["none"] | None = None
-    tools: NoItems | None = None
     verbosity: Literal["medium"] | None = None
     web_search_options: None = None
 
@@ -196,10 +208,25 @@ class ChatBody(GenerationBody):
         """The most tokens of a response; None without a limit."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
-    def grammar(self) -> str | None:
-        """See `GenerationBody.grammar`."""
+    def chat(self) -> Chat:
+        """What is asked of the model. Raises `RequestError`."""
+        named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        return Chat(
+            messages=[message.plain() for message in self.messages],
+            tools=[tool.plain() for tool in self.tools or ()],
+            choice=self.tool_choice if isinstance(self.tool_choice, str) else "auto",
+            named=named,
+            parallel=self.parallel_tool_calls is not False,
+            options=self.chat_template_kwargs or {},
+            thinking=self.enable_thinking,
+            effort=self.reasoning_effort,
+            budget=self.thinking_token_budget,
+            grammar=self.grammar,
+        )
+
+    def _grammar(self) -> str | None:
         of_format = self.response_format.grammar() if self.response_format else None
-        return super().grammar() if of_format is None else of_format
+        return super()._grammar() if of_format is None else of_format
 
     def _extras(self) -> dict[str, Any]:
         return {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
@@ -211,6 +238,20 @@ class ChatBody(GenerationBody):
                 "max_tokens and max_completion_tokens mean the same: give one of them",
                 param="max_completion_tokens",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _choice_of_tools(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise RequestError("tools: two tools have the same name", param="tools")
+        choice = self.tool_choice
+        if choice is None or choice in ("none", "auto"):
+            return self
+        if not names:
+            raise RequestError("tool_choice asks for a call, and tools has none to call", param="tool_choice")
+        if isinstance(choice, NamedTool) and choice.function.name not in names:
+            raise RequestError("tool_choice names a function that is not among tools", param="tool_choice")
         return self
 
     @model_validator(mode="after")

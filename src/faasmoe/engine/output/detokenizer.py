@@ -29,8 +29,16 @@ class Detokenizer:
     they decode, so the first token must not be decoded without what stands before it.
     """
 
-    def __init__(self, tokenizer: Decoder, stops: Sequence[str] = (), context: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Decoder,
+        stops: Sequence[str] = (),
+        context: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._skip = skip_special_tokens
         self._stops = tuple(stops)
         self._tokens = list(context)
         self._start = 0  # of the window that is decoded; earlier tokens only give context
@@ -88,7 +96,7 @@ class Detokenizer:
         return self._before
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return self._tokenizer.decode(tokens, skip_special_tokens=self._skip)
 
     def _release(self, text: str) -> str:
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]

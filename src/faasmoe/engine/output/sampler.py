@@ -15,6 +15,7 @@ from torch import Tensor
 
 from faasmoe.engine.grammar.matcher import GrammarMatcher
 from faasmoe.engine.output.largest import largest
+from faasmoe.engine.output.thinking import ThinkingLimit
 from faasmoe.protocol.request import SamplingParams
 
 _GREEDY_BELOW = 1e-5  # temperature, as in vLLM: float32 cannot tell the rest from 0
@@ -28,6 +29,7 @@ class Sampler:
     def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
         self._params = params
         self._grammar: GrammarMatcher | None = None
+        self._thinking = ThinkingLimit(params.thinking) if params.thinking else None
         self.finished = False  # the grammar allows nothing more
         self._greedy = params.temperature < _GREEDY_BELOW
         self._bias = _Bias(params.logit_bias) if params.logit_bias else None
@@ -47,7 +49,10 @@ class Sampler:
 
         Raises `RequestError` if the grammar is too complex to go on.
         """
-        if self._greedy:
+        forced = self._thinking.forced() if self._thinking else None
+        if forced is not None:
+            token = forced
+        elif self._greedy:
             token = largest(self._adjusted(logits)[None])[0][0]
         else:
             tokens, probabilities = self.distribution(logits)
@@ -55,6 +60,8 @@ class Sampler:
             token = drawn if tokens is None else int(tokens[drawn])
         if self._penalties:
             self._penalties.note(token)
+        if self._thinking:
+            self._thinking.note(token)
         if self._grammar:
             self.finished = self._grammar.take(token)
         return token

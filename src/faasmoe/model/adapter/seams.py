@@ -87,11 +87,18 @@ SEAMS = (
         test="unit/model/checkpoint/gguf/test_tokenizer.py::test_bytes_are_merged_and_control_tokens_found",
     ),
     Seam(
-        where="model.adapter.byte_alphabet:bytes_to_unicode",
+        where="model.adapter.tokenization:bytes_to_unicode",
         touches=("transformers.convert_slow_tokenizer.bytes_to_unicode",),
         relies_on="The letters in which byte-level tokenizers spell bytes.",
         since="transformers 4.53",
         test="unit/model/text/test_token_bytes.py::test_bytes_of_all_tokens_are_those_of_the_text",
+    ),
+    Seam(
+        where="model.adapter.tokenization:with_none",
+        touches=("transformers.utils.chat_template_utils.render_jinja_template",),
+        relies_on="How a chat template is rendered, before fields that are None are left out.",
+        since="transformers 5.0",
+        test="unit/api/chat/test_chat.py::test_a_template_that_wants_arguments_as_text_and_no_content_gets_them_so",
     ),
     Seam(
         where="model.adapter.classes:causal_class",

@@ -1,26 +1,63 @@
-"""How a conversation is put to a chat template so that the template leaves none of its messages out.
+"""How a conversation is put to a chat template so that the template leaves none of it out.
 
-Many templates know no `developer`, or a system message at the beginning only, and leave out without a word what they do
-not know. So a template is first asked to render words in place of contents: those that are missing belong to messages
-that it would leave out. That hangs on roles alone and is remembered by them.
+Many templates know no `developer`, a system message at the beginning only, no tools, or calls of tools in one form
+only, and leave out without a word what they do not know. So a template is first asked to render words in place of
+contents, calls and tools: those that are missing belong to what it would leave out. That hangs on the shape of a
+conversation alone, and is remembered by it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import groupby
+from itertools import pairwise, product
+from typing import Any, Literal
 
 from faasmoe.errors import RequestError
+from faasmoe.model.text import folding
 
-Render = Callable[[Sequence[dict[str, str]]], str]  # raises `RequestError` if the template refuses the messages
-# of each message for the template: its role, and which ones are in it
-Way = tuple[tuple[str, tuple[int, ...]], ...]
-
-_KEPT = 256  # sequences of roles
-_WORDS = re.compile(r"qx(\d+)xq", re.IGNORECASE)
+Message = Mapping[
+    str, Any
+]  # in the form of chat templates: role, content, and maybe name, tool_calls, tool_call_id ...
+Tools = Sequence[Mapping[str, Any]]
+_KEPT = 256  # shapes
+_WORD = re.compile(r"(\\\")?qx(t|\d+)[cd]?xq", re.IGNORECASE)
 _BETWEEN = "\n\n"  # messages that become one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What a template renders."""
+
+    messages: Sequence[Message]
+    tools: Tools = ()
+    options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # variables of the template, such as `enable_thinking`
+
+
+Render = Callable[[Conversation], str]  # raises `RequestError` if the template refuses it
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The facts about a conversation on which it hangs what a template leaves out."""
+
+    turns: tuple[tuple[str, bool, bool], ...]  # role, whether there are calls, whether there is a content
+    tools: bool
+    options: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to put a conversation."""
+
+    fold: Literal["", "system", "user"] = ""  # tools and calls as text, tools in a message of this role
+    roles: Literal["named", "plain", "joined"] = "plain"
+    arguments: Literal["object", "text"] = "object"  # of calls
+    empty: Literal["text", "none"] = "text"  # the content of a message that has calls alone
 
 
 class Conversations:
@@ -31,68 +68,137 @@ class Conversations:
         self._knows_developers = "developer" in template
         self._choice = lru_cache(_KEPT)(self._choose)
 
-    def arranged(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """The messages with all their contents, as the template takes them.
+    def arranged(self, asked: Conversation) -> Conversation:
+        """The conversation with all its contents, as the template takes them.
 
         Raises `RequestError` naming a message that the template leaves out in every way.
         """
-        roles = tuple(message["role"] for message in messages)
-        number, lost = self._choice(roles)
+        shape = _Shape(
+            tuple((m["role"], bool(m.get("tool_calls")), bool(m["content"])) for m in asked.messages),
+            bool(asked.tools),
+            tuple(sorted((name, repr(value)) for name, value in asked.options.items())),
+        )
+        way, lost = self._choice(shape)
         if lost is not None:
-            raise _left_out(lost, roles[lost])
-        way = list(self._ways(roles))[number]
-        return [_joined(role, [messages[i] for i in its]) for role, its in way]
+            raise _left_out(lost, [role for role, _, _ in shape.turns])
+        return self._put(asked, way)
 
-    def _ways(self, roles: Sequence[str]) -> Iterator[Way]:
-        """The ways to try: roles as they are, developers as systems (as OpenAI does), neighbouring systems as one."""
-        plain = ["system" if role == "developer" else role for role in roles]
-        named = roles if self._knows_developers else plain
-        yield from dict.fromkeys((_apart(named), _apart(plain), _systems_joined(plain)))
+    def _ways(self, shape: _Shape) -> Iterator[_Way]:
+        calls = any(called for _, called, _ in shape.turns)
+        acts = calls or shape.tools or any(role == "tool" for role, _, _ in shape.turns)
+        folds: list[Any] = ["", "system", "user"] if acts else [""]
+        forms: list[Any] = list(product(("object", "text"), ("text", "none"))) if calls else [("object", "text")]
+        for fold in folds:
+            for form in forms[:1] if fold else forms:
+                for roles in self._role_ways([role for role, _, _ in shape.turns]):
+                    yield _Way(fold, roles, *form)
 
-    def _choose(self, roles: tuple[str, ...]) -> tuple[int, int | None]:
-        """The number of the best way, and the first message that the template leaves out even so.
+    def _role_ways(self, roles: Sequence[str]) -> Iterator[Literal["named", "plain", "joined"]]:
+        """Roles as they are, developers as systems (as OpenAI does), and neighbouring systems as one."""
+        if "developer" in roles and self._knows_developers:
+            yield "named"
+        yield "plain"
+        systems = [role in ("system", "developer") for role in roles]
+        if any(map(all, pairwise(systems))):
+            yield "joined"
 
-        If the template refuses all ways, the number is that of the first, so that the template says why.
+    def _put(self, asked: Conversation, way: _Way) -> Conversation:
+        messages, tools = asked.messages, asked.tools
+        if way.fold:
+            messages, tools = folding.folded(messages, tools, way.fold), ()
+        messages = [_formed(message, way) for message in messages]
+        if way.roles != "named":
+            messages = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
+        if way.roles == "joined":
+            messages = _systems_joined(messages)
+        return Conversation(messages=messages, tools=tools, options=asked.options)
+
+    def _choose(self, shape: _Shape) -> tuple[_Way, str | None]:
+        """The best way, and the first word of what the template leaves out even so.
+
+        If the template refuses all ways, that is the first, so that the template says why.
         """
-        best: tuple[int, int | None] = (0, None)
-        least = len(roles) + 1
-        for number, way in enumerate(self._ways(roles)):
-            lost = self._lost(way, len(roles))
+        best: tuple[_Way, str | None] = (next(self._ways(shape)), None)
+        probe, words = _probe(shape)
+        least = len(words) + 1
+        for way in self._ways(shape):
+            lost = self._lost(self._put(probe, way), words)
             if lost is not None and len(lost) < least:
-                best, least = (number, min(lost, default=None)), len(lost)
+                best, least = (way, min(lost, key=words.index, default=None)), len(lost)
             if not least:
                 break
         return best
 
-    def _lost(self, way: Way, count: int) -> set[int] | None:
-        """Which of `count` messages the template leaves out; None if it refuses them."""
-        messages = [{"role": role, "content": _BETWEEN.join(f"here qx{i}xq is" for i in its)} for role, its in way]
+    def _lost(self, put: Conversation, words: Sequence[str]) -> set[str] | None:
+        """Which of `words` the template leaves out, or writes as a text within a text; None if it refuses."""
         try:
-            rendered = self._render(messages)
+            rendered = self._render(put)
         except RequestError:
             return None
-        return set(range(count)) - {int(number) for number in _WORDS.findall(rendered)}
+        found = {(match[0].lower() if not match[1] else "") for match in _WORD.finditer(rendered)}
+        return {word for word in words if word not in found}
 
 
-def _joined(role: str, messages: Sequence[dict[str, str]]) -> dict[str, str]:
-    """One message of one or several; a name is that of one."""
-    content = _BETWEEN.join(message["content"] for message in messages)
-    return {**(messages[0] if len(messages) == 1 else {}), "role": role, "content": content}
+def _probe(shape: _Shape) -> tuple[Conversation, list[str]]:
+    """A conversation of this shape, of words of ours, and these words."""
+    words: list[str] = []
+
+    def word(name: str) -> str:
+        words.append(f"qx{name}xq")
+        return words[-1]
+
+    messages: list[dict[str, Any]] = []
+    for i, (role, called, said) in enumerate(shape.turns):
+        message: dict[str, Any] = {"role": role, "content": f"here {word(str(i))} is" if said else ""}
+        if called:
+            function = {"name": word(f"{i}c"), "arguments": {"at": word(f"{i}d")}}
+            message["tool_calls"] = [{"type": "function", "id": "abcdefghi", "function": function}]
+        if role == "tool":
+            message |= {"tool_call_id": "abcdefghi", "name": "called"}
+        messages.append(message)
+    tools = []
+    if shape.tools:
+        parameters = {"type": "object", "properties": {"at": {"type": "string", "description": "where"}}}
+        tools = [
+            {"type": "function", "function": {"name": word("t"), "description": "d", "parameters": parameters}}
+        ]
+    options = {name: _literal(value) for name, value in shape.options}
+    return Conversation(messages=messages, tools=tools, options=options), words
 
 
-def _apart(roles: Sequence[str]) -> Way:
-    return tuple((role, (i,)) for i, role in enumerate(roles))
+def _literal(written: str) -> Any:
+    """A value of an option by its `repr`: a truth value, a whole number or a text."""
+    if written in ("True", "False"):
+        return written == "True"
+    return int(written) if written.lstrip("-").isdigit() else written[1:-1]
 
 
-def _systems_joined(roles: Sequence[str]) -> Way:
-    way: list[tuple[str, tuple[int, ...]]] = []
-    for system, group in groupby(range(len(roles)), lambda i: roles[i] == "system"):
-        its = tuple(group)
-        way += [("system", its)] if system else [(roles[i], (i,)) for i in its]
-    return tuple(way)
+def _formed(message: Message, way: _Way) -> Message:
+    """A message with calls, in the form that a template takes."""
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    content = message["content"] or (None if way.empty == "none" else "")
+    if way.arguments == "text":
+        calls = [{**call, "function": folding.with_text(call["function"])} for call in calls]
+    return {**message, "content": content, "tool_calls": calls}
 
 
-def _left_out(index: int, role: str) -> RequestError:
+def _systems_joined(messages: Sequence[Message]) -> list[Message]:
+    joined: list[Message] = []
+    for message in messages:
+        if message["role"] == "system" and joined and joined[-1]["role"] == "system":
+            joined[-1] = {"role": "system", "content": joined[-1]["content"] + _BETWEEN + message["content"]}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _left_out(word: str, roles: Sequence[str]) -> RequestError:
+    place = re.sub(r"\D", "", word)
+    if not place:
+        return RequestError("tools: the model's chat template has no place for tools", param="tools")
+    role, index = roles[int(place)], int(place)
     instead = ""
     if role in ("system", "developer"):
         instead = "; say it in the first message, if that is a system message, or in a user message"

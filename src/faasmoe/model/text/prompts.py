@@ -7,13 +7,15 @@ By default users cannot write control tokens: what spells one is encoded as the 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import transformers  # its names are looked up where they are used: most of them bring torch
 
 from faasmoe.errors import CheckpointError, RequestError, brief
+from faasmoe.model.adapter.tokenization import with_none
 from faasmoe.model.text.control_tokens import (
     MARKS_TOKEN,
     TOKENS,
@@ -23,7 +25,10 @@ from faasmoe.model.text.control_tokens import (
     is_control_of_answers,
     marker,
 )
-from faasmoe.model.text.conversations import Conversations
+from faasmoe.model.text.conversation_texts import texts_of, with_texts
+from faasmoe.model.text.conversations import Conversation, Conversations, Message, Render, Tools
+from faasmoe.model.text.folding import folded
+from faasmoe.model.text.template_variables import variables
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
@@ -40,6 +45,8 @@ class PromptEncoder:
         self._template = tokenizer.chat_template
         written = str(self._template or "")  # there may be several, by name
         self._conversations = Conversations(written, self._render)
+        self._added = {token.content: i for i, token in tokenizer.added_tokens_decoder.items()}
+        self._specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         self._plain: _Plain | _Refusing | None = None
         if not control:
             self._plain = _Plain.of(tokenizer, written) or _Refusing(tokenizer, written)
@@ -67,28 +74,74 @@ class PromptEncoder:
             self._plain.check(text, field)
         return self._within(text, most, field, framed=True)
 
-    def encode_chat(self, messages: Sequence[dict[str, str]], most: int) -> list[int]:
+    @property
+    def template(self) -> str:
+        """The chat template; empty if the model has none."""
+        return str(self._template or "")
+
+    @cached_property
+    def options(self) -> frozenset[str]:
+        """Names of variables that the chat template reads beside messages and tools, such as `enable_thinking`."""
+        return variables(self.template)
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        most: int,
+        tools: Tools = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Token ids of a conversation that the assistant is to continue.
 
         A model without a chat template gets the contents of all messages, in order, each followed by an empty line.
         Raises `RequestError` as `encode` does, or if the model's template refuses the messages or leaves one out.
         """
         if not self._template:
-            return self.encode("".join(f"{message['content']}\n\n" for message in messages), most, "messages")
-        messages = self._conversations.arranged(messages)
+            plain = folded(messages, tools, "system")
+            return self.encode("".join(f"{message['content']}\n\n" for message in plain), most, "messages")
+        asked = Conversation(messages=messages, tools=tools, options=options or {})
+        put = self._conversations.arranged(asked)
         if self._plain is None:
-            return self._within(self._render(messages), most, "messages", framed=False)
-        text = self._plain.rendered(messages, self._render)
+            return self._within(self._render(put), most, "messages", framed=False)
+        text = self._plain.rendered(put, self._render)
         return self._within(text, most, "messages", framed=False)
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of `text` alone, in which signs are control tokens where the model has such."""
+        token = self.token(text)
+        if token is not None:
+            return (token,)
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, special ones included."""
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def is_special(self, text: str) -> bool:
+        """Whether a token stands for `text` that responses do not show by themselves."""
+        return text in self._specials
+
+    def token(self, text: str) -> int | None:
+        """The one token that stands for `text`; None if there is none."""
+        return self._added.get(text)
 
     def name(self, token: int) -> str:
         """The text of a token, as it is called in messages."""
         return str(self._tokenizer.convert_ids_to_tokens(token) or token)
 
-    def _render(self, messages: Sequence[dict[str, str]]) -> str:
+    def _render(self, put: Conversation) -> str:
+        tools = list(put.tools) or None
         try:
+            if any(message["content"] is None for message in put.messages):
+                return with_none(self._tokenizer, put.messages, tools, put.options)
             return str(
-                self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+                self._tokenizer.apply_chat_template(
+                    list(put.messages),
+                    tools=tools,
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    **put.options,
+                )
             )
         except Exception as error:  # templates are programs, and fail in every way that programs do
             raise RequestError(
@@ -165,13 +218,13 @@ class _Plain:
         """Raises `RequestError` if `text` has parts of markers."""
         check(text, field)
 
-    def rendered(self, messages: Sequence[dict[str, str]], render: Any) -> str:
+    def rendered(self, put: Conversation, render: Render) -> str:
         """The text of a conversation, with markers where the template writes control tokens."""
-        for message in messages:
-            check(message["content"], "messages")
-        contents, hidden = self._marks.hide([(message["role"], message["content"]) for message in messages])
-        marked = [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
-        return self._marks.show(render(marked), hidden, "messages")
+        texts = texts_of(put)
+        for _, text in texts:
+            check(text, "messages")
+        contents, hidden = self._marks.hide(texts)
+        return self._marks.show(render(with_texts(put, contents)), hidden, "messages")
 
     def ids(self, text: str, field: str, framed: bool) -> list[int]:
         """Token ids of `text`: of control tokens there are those of markers, and of the frame, and no others."""
@@ -209,11 +262,11 @@ class _Refusing:
                 param=field,
             )
 
-    def rendered(self, messages: Sequence[dict[str, str]], render: Any) -> str:
+    def rendered(self, put: Conversation, render: Render) -> str:
         """The text of a conversation."""
-        for message in messages:
-            self.check(message["content"], "messages")
-        return str(render(messages))
+        for _, text in texts_of(put):
+            self.check(text, "messages")
+        return render(put)
 
     def ids(self, text: str, _: str, framed: bool) -> list[int]:
         """Token ids of `text`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from faasmoe.model.adapter.byte_alphabet import bytes_to_unicode
+from faasmoe.model.adapter.tokenization import bytes_to_unicode
 
 # GPT-2's alphabet: a letter for every byte
 _BYTE_OF = {letter: byte for byte, letter in bytes_to_unicode().items()}

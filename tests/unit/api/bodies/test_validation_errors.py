@@ -25,6 +25,8 @@ from tests.reading import Letters
 
 PARSER = RequestParser(Letters(), Bounds("m", 256, 1024))
 USER = {"role": "user", "content": "x"}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
+CALL: dict[str, Any] = {"id": "i", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 LEAST: dict[EndpointName, dict[str, Any]] = {
     "completions": {"model": "m", "prompt": "p"},
     "chat": {"model": "m", "messages": [USER]},
@@ -120,18 +122,35 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
         ("chat", {"messages": ["hello"]}, "messages", "messages.0: must be an object, not a string"),
         (
             "chat",
-            {"messages": [{"role": "user", "content": None}]},
+            {"messages": [{"role": "user", "content": 5}]},
             "messages",
-            "messages.0.content: must be a string or a list of text parts, not null",
+            "messages.0.content: must be a string or a list of text parts, not 5",
         ),
-        ("chat", {"messages": [USER, {"role": "user"}]}, "messages", "messages.1.content: must be given"),
+        (
+            "chat",
+            {"messages": [USER, {"role": "user", "content": None}]},
+            "messages",
+            "messages.1: content must be given, but for an assistant's message with tool_calls",
+        ),
+        (
+            "chat",
+            {"messages": [{**USER, "tool_calls": [CALL]}]},
+            "messages",
+            "messages.0: tool_calls are an assistant's, and this message is the user's",
+        ),
+        (
+            "chat",
+            {"messages": [{**USER, "role": "tool"}]},
+            "messages",
+            "messages.0: tool_call_id must be given in a message of the role tool, and in no other",
+        ),
         ("chat", {"messages": [{"content": "x"}]}, "messages", "messages.0.role: must be given"),
         (
             "chat",
-            {"messages": [{"role": "tool", "content": "x"}]},
+            {"messages": [{"role": "function", "content": "x"}]},
             "messages",
-            "messages.0.role: this server does not honour this; it takes only 'system', 'developer', 'user' or "
-            "'assistant'",
+            "messages.0.role: this server does not honour this; it takes only 'system', 'developer', 'user', "
+            "'assistant' or 'tool'",
         ),
         (
             "chat",
@@ -160,11 +179,23 @@ def refusal(kind: EndpointName, body: object) -> RequestError | None:
         ),
         (
             "chat",
-            {"parallel_tool_calls": False},
+            {"parallel_tool_calls": 1},
             "parallel_tool_calls",
-            "parallel_tool_calls: this server does not honour this; it takes only true",
+            "parallel_tool_calls: must be true or false, not 1",
         ),
-        ("chat", {"tools": [{}]}, "tools", "tools: this server does not honour this; leave it out or empty"),
+        ("chat", {"tools": [{}]}, "tools", "tools.0.type: must be given"),
+        (
+            "chat",
+            {"tools": [{**TOOL, "type": "custom"}]},
+            "tools",
+            "tools.0.type: this server does not honour this; it takes only 'function'",
+        ),
+        (
+            "chat",
+            {"tools": [TOOL], "tool_choice": "any"},
+            "tool_choice",
+            "tool_choice: this server does not honour this; it takes only 'none', 'auto' or 'required'",
+        ),
         ("chat", {"audio": "u"}, "audio", "audio: this server does not honour this field; leave it out"),
         (
             "chat",
@@ -223,6 +254,12 @@ def with_value(kind: EndpointName, path: tuple[str | int, ...], value: object) -
         body |= {"stream": True, "stream_options": {}}
     if path[:1] == ("response_format",) and len(path) > 1:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "n"}}
+    if path[:1] in (("tools",), ("tool_choice",)) and len(path) > 1:
+        body["tools"] = [json.loads(json.dumps(TOOL))]
+    if path[:1] == ("tool_choice",) and len(path) > 1:
+        body["tool_choice"] = json.loads(json.dumps(TOOL))
+    if path[:1] == ("messages",) and "tool_calls" in path[:-1]:
+        body["messages"][0] |= {"role": "assistant", "tool_calls": [json.loads(json.dumps(CALL))]}
     if path[:1] == ("structured_outputs",) and len(path) > 1:
         body["structured_outputs"] = {}
     at = body

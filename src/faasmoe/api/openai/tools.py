@@ -1,0 +1,85 @@
+"""Tools in OpenAI's chats: their definitions, the choice among them, and calls in messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Tag
+
+from faasmoe.api.bodies.shapes import OBJECT, TEXT, text_or_object
+from faasmoe.api.openai.fields import Body, Text
+
+MAX_TOOLS, MAX_CALLS = 512, 512
+MAX_ID = 256  # characters of a call's id
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]  # spells no control token
+CallId = Annotated[Text, Field(min_length=1, max_length=MAX_ID)]
+
+
+class ToolFunction(Body):
+    """A function that the model may call."""
+
+    name: ToolName
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None  # a JSON schema
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """A tool; only functions are served."""
+
+    type: Literal["function"]
+    function: ToolFunction
+
+    def plain(self) -> dict[str, Any]:
+        """The tool in the form of chat templates."""
+        return {"type": "function", "function": self.function.model_dump(exclude_none=True)}
+
+
+class FunctionName(Body):
+    """The function that a choice names."""
+
+    name: ToolName
+
+
+class NamedTool(Body):
+    """The choice of one tool."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag(TEXT)] | Annotated[NamedTool, Tag(OBJECT)],
+    text_or_object('"none", "auto", "required", or an object that names a function'),
+]
+
+
+class CalledFunction(Body):
+    """What an assistant has called."""
+
+    name: ToolName
+    arguments: Text
+
+
+class ToolCall(Body):
+    """A call in an assistant's message."""
+
+    id: CallId
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None  # of a stream's delta; clients send it back
+
+    def plain(self) -> dict[str, Any]:
+        """The call in the form of chat templates, with its arguments as an object if they are one."""
+        try:
+            arguments = json.loads(self.function.arguments or "{}")
+        except (ValueError, RecursionError):  # the model has written no JSON
+            arguments = self.function.arguments
+        if not isinstance(arguments, dict):
+            arguments = self.function.arguments
+        return {
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.function.name, "arguments": arguments},
+        }
