@@ -16,8 +16,10 @@ NO_NOUNS = """
     about accepted activate activated alone answered any away by cancel changed closeable collected completed deploy
     announce deployed done early encoded ended evaluate exceeded failed finished finite fits found freeze full
     generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
-    measured named new no not numeric called open other outgoing overdue overlapped own passed pending play played prefork
-    prepare prepared prewarm published read ready recorded refused registered remote remove scheduled scored seen sent
+    measured named new no not numeric called open other outgoing overdue overlapped own passed pending play played
+    prefork prepare prepared prewarm published read ready
+    recorded redacted refused registered remote remove scheduled scored
+    seen sent
     serve serving shown signed simulated small spent stacked stalled starting stop stopped stored strict stuck submit
     such suspect taken tell too turned unauthenticated understood unknown unsupported untouched waiting wanted whole
     wrong plain

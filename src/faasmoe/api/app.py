@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
 
 from faasmoe import __version__
@@ -17,7 +18,7 @@ from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.http.body_limit import BodyLimit, body_of
 from faasmoe.api.http.pace import RefusalPace
-from faasmoe.api.interface import Endpoint
+from faasmoe.api.interface import Counter, Endpoint
 from faasmoe.api.metering.request_meter import RequestMeters
 from faasmoe.api.metering.usage import add_own_usage
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
@@ -52,6 +53,15 @@ class ServedModel:
         if parsed is None:
             return Response(status_code=CLIENT_LEFT)
         return await self._generate(request, endpoint, parsed.typed(endpoint.own))
+
+    async def count(self, request: Request, counter: Counter[Any]) -> Response:
+        """Read the body of `request` and tell how many tokens its prompt has."""
+        caller: Caller = request.state.caller
+        reading = self.reader.read(counter.name, caller.name, await body_of(request))
+        parsed = await while_connected(request.receive, reading)
+        if parsed is None:
+            return Response(status_code=CLIENT_LEFT)
+        return JSONResponse(counter.body(sum(map(len, parsed.prompts))))
 
     async def _generate(self, request: Request, endpoint: Endpoint[Any], parsed: ParsedRequest[Any]) -> Response:
         generation = Generation(
@@ -102,8 +112,11 @@ def create_app(
         api.add_routes(app, served.bounds, started)
     for endpoint in endpoints:
         _add_endpoint(app, served, endpoint)
+    counters = [counter for api in apis.apis for counter in api.counters]
+    for counter in counters:
+        _add_counter(app, served, counter)
     add_own_usage(app, tenancy)
-    _describe_bodies(app, endpoints)
+    _describe_bodies(app, [*endpoints, *counters])
     return app
 
 
@@ -113,10 +126,16 @@ def _add_endpoint(app: FastAPI, served: ServedModel, endpoint: Endpoint[Any]) ->
         return await served.respond(request, endpoint)
 
 
+def _add_counter(app: FastAPI, served: ServedModel, counter: Counter[Any]) -> None:
+    @app.post(counter.path, name=counter.name)
+    async def count(request: Request) -> Response:
+        return await served.count(request, counter)
+
+
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint[Any]]) -> None:
+def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint[Any] | Counter[Any]]) -> None:
     """Add the bodies of `endpoints` to the OpenAPI document: readers validate them, so that FastAPI knows none."""
     written = app.openapi
 

@@ -83,7 +83,14 @@ def error_info(
     request_log.note(status, code)
     text = message.encode(errors="backslashreplace").decode()
     return ErrorInfo(
-        status=status, message=text, param=param, code=code, limit=limit, retry_after=retry_after, retry=retry
+        status=status,
+        message=text,
+        param=param,
+        code=code,
+        limit=limit,
+        retry_after=retry_after,
+        request_id=request_log.log_fields().get("request"),
+        retry=retry,
     )
 
 

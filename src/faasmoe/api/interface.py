@@ -28,6 +28,7 @@ class ErrorInfo:
     code: str | None = None  # such as `model_not_found`; None if the status says all
     limit: str | None = None  # the limit that was reached: `requests`, `tokens`, `budget` or `keys`
     retry_after: int | None = None  # seconds
+    request_id: str | None = None  # of the request that it is about
     retry: bool = True  # False: the same request can never be taken, or not soon
 
 
@@ -136,6 +137,32 @@ class Endpoint(Protocol[Own]):
         """The whole response of one request."""
 
 
+class Counter(Protocol[Own]):
+    """A route that takes a body by POST and tells how many tokens its prompt has."""
+
+    @property
+    def name(self) -> EndpointName:
+        """Its name among the endpoints of all APIs."""
+
+    @property
+    def path(self) -> str:
+        """The route."""
+
+    @property
+    def schema(self) -> type[BaseModel]:
+        """The pydantic model of its bodies; it has a field `model`."""
+
+    @property
+    def own(self) -> type[Own]:
+        """See `Endpoint.own`."""
+
+    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Own]:
+        """Parse a validated body. Raises `RequestError`."""
+
+    def body(self, tokens: int) -> Mapping[str, Any]:
+        """The response, for JSON."""
+
+
 class Routes(Protocol):
     """The part of the application to which an API adds routes of its own."""
 
@@ -153,6 +180,10 @@ class API(Protocol):
     @property
     def endpoints(self) -> Sequence[Endpoint[Any]]:
         """The endpoints that generate."""
+
+    @property
+    def counters(self) -> Sequence[Counter[Any]]:
+        """The routes that count tokens."""
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
         """Add routes that generate nothing. `created` is the server's start in seconds since the epoch."""

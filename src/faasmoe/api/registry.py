@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from faasmoe.api.interface import API, Endpoint
+from faasmoe.api.anthropic.api import ANTHROPIC
+from faasmoe.api.interface import API, Counter, Endpoint
 from faasmoe.api.openai.api import OPENAI
 from faasmoe.api.parsed_request import EndpointName
 
@@ -15,7 +16,10 @@ class Registry:
     def __init__(self, *apis: API) -> None:
         self.apis = apis
         self._paths = sorted(((path, api) for api in apis for path in api.paths), key=lambda each: -len(each[0]))
-        self._endpoints = {endpoint.name: endpoint for api in apis for endpoint in api.endpoints}
+        self._endpoints: dict[EndpointName, Endpoint[Any] | Counter[Any]] = {}
+        for api in apis:
+            self._endpoints |= {endpoint.name: endpoint for endpoint in api.endpoints}
+            self._endpoints |= {counter.name: counter for counter in api.counters}
 
     def of(self, path: str) -> API | None:
         """The API that a path belongs to; None for paths like `/metrics`."""
@@ -27,9 +31,9 @@ class Registry:
         """The API whose shape of keys and errors is used at a path."""
         return self.of(path) or self.apis[0]
 
-    def endpoint(self, name: EndpointName) -> Endpoint[Any]:
-        """The endpoint of this name. Raises `KeyError`."""
+    def endpoint(self, name: EndpointName) -> Endpoint[Any] | Counter[Any]:
+        """The endpoint or counter of this name. Raises `KeyError`."""
         return self._endpoints[name]
 
 
-APIS = Registry(OPENAI)
+APIS = Registry(OPENAI, ANTHROPIC)

@@ -70,7 +70,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = entry.id
+                for name in ("x-request-id", "request-id"):  # OpenAI's name of it, and Anthropic's
+                    MutableHeaders(scope=message)[name] = entry.id
             await send(message)
 
         token = _current.set(entry)

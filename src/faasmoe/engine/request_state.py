@@ -98,6 +98,7 @@ class RequestState:
                 text,
                 its.generated,
                 reason,
+                stop=self._text.stop if reason else None,
                 error=error,
                 logprobs=scores,
                 cached_tokens=its.cached_tokens,

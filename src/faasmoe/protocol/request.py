@@ -175,6 +175,7 @@ class Piece:
     tokens: int  # completion tokens so far
     finish_reason: str | None = None  # "stop", "length", or "cancelled" if the client wanted no more of it
     _: KW_ONLY
+    stop: str | None = None  # the stop string that ended the text, with the last piece
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()  # of tokens since the piece before, if they were asked for
     cached_tokens: int = 0  # of the prompt, found in the prefix cache

@@ -99,6 +99,9 @@ def test_generated_clients_keep_their_names() -> None:
         ("get", "/v1/usage"): "own_usage_v1_usage_get",
         ("post", "/v1/completions"): "completions_v1_completions_post",
         ("post", "/v1/chat/completions"): "chat_v1_chat_completions_post",
+        ("get", "/"): "root__get",
+        ("post", "/v1/messages"): "messages_v1_messages_post",
+        ("post", "/v1/messages/count_tokens"): "count_tokens_v1_messages_count_tokens_post",
     }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.api.interface import Endpoint, ErrorInfo, RateLimit, Routes
+from faasmoe.api.interface import Counter, Endpoint, ErrorInfo, RateLimit, Routes
 from faasmoe.api.openai.endpoints import CHAT, COMPLETION
 from faasmoe.api.openai.errors import error_body, error_headers
 from faasmoe.api.openai.responses import ResponseFields
@@ -18,6 +18,7 @@ class OpenAI:
 
     paths: Sequence[str] = ("/v1/",)
     endpoints: Sequence[Endpoint[ResponseFields]] = (COMPLETION, CHAT)
+    counters: Sequence[Counter[ResponseFields]] = ()
     key_form: str = "Authorization: Bearer KEY"
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
+from faasmoe.api.bodies.fields import MAX_CHOICES
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.chat.chat import prepared
 from faasmoe.api.interface import ErrorInfo, Head, ResponseStream, Usage, WholeResponse
 from faasmoe.api.openai.errors import error_body
-from faasmoe.api.openai.fields import MAX_CHOICES
 from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseChoice, ResponseFields
 from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody
 from faasmoe.api.parsed_request import Bounds, ParsedRequest

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
+from faasmoe.api.bodies.fields import MAX_CALLS, MAX_PARTS, Body, CallId, NoItems, Speaker, Text
 from faasmoe.api.bodies.shapes import LIST, TEXT, text_or_list
-from faasmoe.api.openai.fields import MAX_PARTS, Body, NoItems, Speaker, Text
-from faasmoe.api.openai.tools import MAX_CALLS, CallId, ToolCall
+from faasmoe.api.openai.tools import ToolCall
 
 _UNREAD = {  # parts of OpenAI's and vLLM's chats that are no text
     "image_url": "images",

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from faasmoe.api.chat.chat import Chat
-from faasmoe.api.openai.fields import (
+from faasmoe.api.bodies.fields import (
     MAX_CHOICES,
     MAX_MESSAGES,
     MAX_NAME,
+    MAX_TOOLS,
     Biases,
     Body,
     Count,
@@ -24,7 +24,6 @@ from faasmoe.api.openai.fields import (
     Name,
     NoItems,
     Prompt,
-    ServiceTier,
     Some,
     Stops,
     TemplateOptions,
@@ -32,10 +31,11 @@ from faasmoe.api.openai.fields import (
     User,
     field_range,
 )
+from faasmoe.api.chat.chat import Chat
 from faasmoe.api.openai.messages import Message
 from faasmoe.api.openai.responses import StreamUsage
 from faasmoe.api.openai.structured import ResponseFormat, StructuredOutputs
-from faasmoe.api.openai.tools import MAX_TOOLS, NamedTool, Tool, ToolChoice
+from faasmoe.api.openai.tools import NamedTool, Tool, ToolChoice
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
 from faasmoe.protocol.request import SamplingParams
@@ -51,6 +51,7 @@ _SAMPLED_AS_NAMED = (  # fields that `SamplingParams` has under the same names; 
     "repetition_penalty",
     "ignore_eos",
 )
+ServiceTier = Literal["auto", "default", "flex", "priority"]
 _PRIORITIES = {"flex": -1, "priority": 1}  # within the tenant; others are between them
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from faasmoe.api.bodies import grammars
+from faasmoe.api.bodies.fields import Body, Text
 from faasmoe.api.bodies.shapes import OBJECT, TEXT, by_type, shape_of, text_or_object
-from faasmoe.api.openai.fields import Body, Text
 from faasmoe.errors import RequestError
 
 _MOST_CHOICES = 4096

@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag
+from pydantic import Tag
 
+from faasmoe.api.bodies.fields import Body, CallId, Text, ToolName
 from faasmoe.api.bodies.shapes import OBJECT, TEXT, text_or_object
-from faasmoe.api.openai.fields import Body, Text
-
-MAX_TOOLS, MAX_CALLS = 512, 512
-MAX_ID = 256  # characters of a call's id
-ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]  # spells no control token
-CallId = Annotated[Text, Field(min_length=1, max_length=MAX_ID)]
 
 
 class ToolFunction(Body):

@@ -46,7 +46,12 @@ class Detokenizer:
         self._before: str | None = None  # text of the window's tokens that have been taken
         self._held = ""
         self.length = 0  # characters that have become certain, whether released, held back or cut off
-        self.stopped = False  # a stop string was found; nothing follows it
+        self.stop: str | None = None  # the stop string that was found; nothing follows it
+
+    @property
+    def stopped(self) -> bool:
+        """True once a stop string was found."""
+        return self.stop is not None
 
     def push(self, token: int) -> str:
         """Text that has become certain with `token`."""
@@ -99,10 +104,11 @@ class Detokenizer:
         return self._tokenizer.decode(tokens, skip_special_tokens=self._skip)
 
     def _release(self, text: str) -> str:
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)]
+            at, self.stop = min(found)
+            self._held = ""
+            return text[:at]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

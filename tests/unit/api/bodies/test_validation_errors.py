@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from faasmoe.api import errors
-from faasmoe.api.openai.fields import Body
+from faasmoe.api.bodies.fields import Body
 from faasmoe.api.openai.schema import ChatBody, CompletionBody
 from faasmoe.api.parsed_request import Bounds, EndpointName
 from faasmoe.errors import RequestError

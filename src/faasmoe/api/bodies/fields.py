@@ -1,22 +1,24 @@
-"""Fields of bodies of OpenAI's API: their types and bounds."""
+"""Fields of bodies: their types and bounds."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag
 
 from faasmoe.api.bodies.shapes import ID_LISTS, IDS, LIST, NO_CHARACTER, TEXT, TEXTS, prompt_shape, text_or_list
 from faasmoe.protocol.request import MAX_STOPS, RANGES
 
-MAX_CHOICES = 128  # of all prompts of a request together; the greatest `n` of OpenAI's API
+MAX_CHOICES = 128  # of all prompts of a request together
 MAX_MESSAGES = 4096
 MAX_PARTS = 4096  # of one message
 MAX_BIASES = 4096
 MAX_STOP = 1024  # characters of a stop string: so much text of a response is held back until it is certain
 MAX_NAME = 1024  # characters of a model's name
+MAX_TOOLS, MAX_CALLS = 512, 512
+MAX_ID = 256  # characters of a call's id
 MAX_USER = 256  # characters of the name of a tenant's own end user
-MAX_METADATA = 16  # entries, as in OpenAI's API
+MAX_METADATA = 16  # entries
 MAX_METADATA_KEY, MAX_METADATA_VALUE = 64, 512  # characters
 
 
@@ -69,7 +71,6 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Some = Annotated[int, Field(ge=1, lt=2**63)]
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]  # JSON's keys are strings
 Biases = Annotated[dict[TokenId, Annotated[float, field_range("logit_bias")]], Field(max_length=MAX_BIASES)]
-ServiceTier = Literal["auto", "default", "flex", "priority"]
 TemplateOptions = Annotated[
     dict[
         Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")],
@@ -80,6 +81,10 @@ TemplateOptions = Annotated[
     Field(max_length=16),
 ]
 NoItems = Annotated[list[object], Field(max_length=0)]
+
+
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]  # spells no control token
+CallId = Annotated[Text, Field(min_length=1, max_length=MAX_ID)]
 
 
 class Body(BaseModel):
