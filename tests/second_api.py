@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.interface import ErrorInfo, Head, RateLimit, Routes, Usage
+from faasmoe.api.interface import ErrorInfo, Head, RateLimit, Routes, Usage, WithoutStore
 from faasmoe.api.openai.api import OPENAI
 from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.api.registry import Registry
@@ -64,7 +64,7 @@ class Lines:
         return json.dumps({**said, "voice": self._head.parsed.own.name}).encode()
 
 
-class Say:
+class Say(WithoutStore):
     name = "say"
     path = "/v1/say"
     id_prefix = "say"

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
 
 from faasmoe import __version__
 from faasmoe.api import errors
@@ -24,6 +25,7 @@ from faasmoe.api.metering.usage import add_own_usage
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
 from faasmoe.api.parsed_request import BodyReader, Bounds, ParsedRequest
 from faasmoe.api.registry import APIS, Registry
+from faasmoe.api.response_store import ResponseStore, StoredResponse
 from faasmoe.fleet.fleet import Fleet
 from faasmoe.tenancy.authentication import Caller
 from faasmoe.tenancy.service import TenancyService
@@ -48,7 +50,8 @@ class ServedModel:
     async def respond(self, request: Request, endpoint: Endpoint[Any]) -> Response:
         """Read the body of `request` and generate, whole or as a stream, until the client disconnects."""
         caller: Caller = request.state.caller
-        reading = self.reader.read(endpoint.name, caller.name, await body_of(request))
+        body = endpoint.recalled(await body_of(request), caller.name)
+        reading = self.reader.read(endpoint.name, caller.name, body)
         parsed = await while_connected(request.receive, reading)
         if parsed is None:
             return Response(status_code=CLIENT_LEFT)
@@ -112,6 +115,8 @@ def create_app(
         api.add_routes(app, served.bounds, started)
     for endpoint in endpoints:
         _add_endpoint(app, served, endpoint)
+        if endpoint.store is not None:
+            _add_stored(app, endpoint, endpoint.store)
     counters = [counter for api in apis.apis for counter in api.counters]
     for counter in counters:
         _add_counter(app, served, counter)
@@ -126,12 +131,39 @@ def _add_endpoint(app: FastAPI, served: ServedModel, endpoint: Endpoint[Any]) ->
         return await served.respond(request, endpoint)
 
 
+def _add_stored(app: FastAPI, endpoint: Endpoint[Any], store: ResponseStore) -> None:
+    """Routes for responses that were kept, of the tenant that asks alone."""
+
+    def found(request: Request, response_id: str) -> StoredResponse:
+        caller: Caller = request.state.caller
+        kept = store.get(caller.name, response_id)
+        if kept is None:
+            raise HTTPException(404, f"there is no response {response_id[:_LONGEST_ID]!r}, or none any more")
+        return kept
+
+    @app.get(f"{endpoint.path}/{{response_id}}", name=f"get_{endpoint.name}")
+    async def get(request: Request, response_id: str) -> Response:
+        return Response(found(request, response_id).body, media_type="application/json")
+
+    @app.get(f"{endpoint.path}/{{response_id}}/input_items", name=f"items_of_{endpoint.name}")
+    async def items(request: Request, response_id: str) -> Response:
+        listed = b'{"object":"list","has_more":false,"data":' + found(request, response_id).items + b"}"
+        return Response(listed, media_type="application/json")
+
+    @app.delete(f"{endpoint.path}/{{response_id}}", name=f"delete_{endpoint.name}")
+    async def delete(request: Request, response_id: str) -> dict[str, Any]:
+        found(request, response_id)
+        store.drop(request.state.caller.name, response_id)
+        return {"id": response_id, "object": "response", "deleted": True}
+
+
 def _add_counter(app: FastAPI, served: ServedModel, counter: Counter[Any]) -> None:
     @app.post(counter.path, name=counter.name)
     async def count(request: Request) -> Response:
         return await served.count(request, counter)
 
 
+_LONGEST_ID = 64  # characters of a response's id that a message repeats
 _REFERENCE = "#/components/schemas/{model}"
 
 

@@ -56,7 +56,12 @@ class Generation:
         self._starting: asyncio.Task[None] | None = None
         lengths = list(map(len, parsed.prompts))
         self._head = Head(
-            id=self._id, created=int(time.time()), model=model, prompt_tokens=sum(lengths), parsed=parsed
+            id=self._id,
+            created=int(time.time()),
+            model=model,
+            prompt_tokens=sum(lengths),
+            parsed=parsed,
+            tenant=caller.name,
         )
         self._meter = RequestMeter(
             meters,

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.parsed_request import Bounds, EndpointName, Own, ParsedRequest
+from faasmoe.api.response_store import ResponseStore
 from faasmoe.protocol.request import Piece
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,6 +51,7 @@ class Head(Generic[Own]):
     model: str
     prompt_tokens: int
     parsed: ParsedRequest[Own]
+    tenant: str = ""
 
 
 class RateLimit(Protocol):
@@ -127,6 +129,13 @@ class Endpoint(Protocol[Own]):
     def own(self) -> type[Own]:
         """The dataclass of `ParsedRequest.own`: the fields of the body that only its responses need."""
 
+    @property
+    def store(self) -> ResponseStore | None:
+        """Where it keeps responses that clients may ask for by their ids; None if it keeps none."""
+
+    def recalled(self, body: bytes, tenant: str) -> bytes:
+        """The body with what it refers to of the tenant's earlier responses. Raises `RequestError`. Must be quick."""
+
     def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Own]:
         """Parse a validated body. Raises `RequestError`."""
 
@@ -135,6 +144,16 @@ class Endpoint(Protocol[Own]):
 
     def whole(self, head: Head[Own]) -> WholeResponse:
         """The whole response of one request."""
+
+
+class WithoutStore:
+    """An endpoint whose bodies stand for themselves."""
+
+    store: ResponseStore | None = None
+
+    def recalled(self, body: bytes, _: str) -> bytes:
+        """The body."""
+        return body
 
 
 class Counter(Protocol[Own]):

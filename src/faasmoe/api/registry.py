@@ -8,6 +8,7 @@ from faasmoe.api.anthropic.api import ANTHROPIC
 from faasmoe.api.interface import API, Counter, Endpoint
 from faasmoe.api.openai.api import OPENAI
 from faasmoe.api.parsed_request import EndpointName
+from faasmoe.api.responses.api import RESPONSES
 
 
 class Registry:
@@ -36,4 +37,4 @@ class Registry:
         return self._endpoints[name]
 
 
-APIS = Registry(OPENAI, ANTHROPIC)
+APIS = Registry(OPENAI, RESPONSES, ANTHROPIC)

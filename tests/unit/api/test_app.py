@@ -100,6 +100,13 @@ def test_generated_clients_keep_their_names() -> None:
         ("post", "/v1/completions"): "completions_v1_completions_post",
         ("post", "/v1/chat/completions"): "chat_v1_chat_completions_post",
         ("get", "/"): "root__get",
+        ("post", "/v1/responses"): "responses_v1_responses_post",
+        ("get", "/v1/responses/{response_id}"): "get_responses_v1_responses__response_id__get",
+        (
+            "get",
+            "/v1/responses/{response_id}/input_items",
+        ): "items_of_responses_v1_responses__response_id__input_items_get",
+        ("delete", "/v1/responses/{response_id}"): "delete_responses_v1_responses__response_id__delete",
         ("post", "/v1/messages"): "messages_v1_messages_post",
         ("post", "/v1/messages/count_tokens"): "count_tokens_v1_messages_count_tokens_post",
     }

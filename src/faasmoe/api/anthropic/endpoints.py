@@ -11,12 +11,12 @@ from faasmoe.api.anthropic.schema import CountBody, MessagesBody
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.chat.chat import prepared
 from faasmoe.api.chat.reply import ReplyFormat
-from faasmoe.api.interface import Head, ResponseStream, WholeResponse
+from faasmoe.api.interface import Head, ResponseStream, WholeResponse, WithoutStore
 from faasmoe.api.parsed_request import Bounds, ParsedRequest
 from faasmoe.protocol.request import SamplingParams
 
 
-class Messages:
+class Messages(WithoutStore):
     """POST /v1/messages."""
 
     name = "messages"

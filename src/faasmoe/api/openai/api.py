@@ -17,7 +17,7 @@ class OpenAI:
     """Bearer keys, `x-ratelimit-*` headers, completions, chat completions and models."""
 
     paths: Sequence[str] = ("/v1/",)
-    endpoints: Sequence[Endpoint[ResponseFields]] = (COMPLETION, CHAT)
+    endpoints: Sequence[Endpoint[Any]] = (COMPLETION, CHAT)
     counters: Sequence[Counter[ResponseFields]] = ()
     key_form: str = "Authorization: Bearer KEY"
 

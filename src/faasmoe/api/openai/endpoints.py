@@ -11,7 +11,7 @@ import msgspec
 from faasmoe.api.bodies.fields import MAX_CHOICES
 from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.chat.chat import prepared
-from faasmoe.api.interface import ErrorInfo, Head, ResponseStream, Usage, WholeResponse
+from faasmoe.api.interface import ErrorInfo, Head, ResponseStream, Usage, WholeResponse, WithoutStore
 from faasmoe.api.openai.errors import error_body
 from faasmoe.api.openai.responses import CHAT_FORM, COMPLETION_FORM, Form, ResponseChoice, ResponseFields
 from faasmoe.api.openai.schema import ChatBody, CompletionBody, GenerationBody
@@ -91,7 +91,7 @@ class Whole:
         return msgspec.json.encode({**self._head, "choices": choices, "usage": _usage(usage, self._choices)})
 
 
-class _Endpoint:
+class _Endpoint(WithoutStore):
     """The common part of both endpoints."""
 
     schema: type[GenerationBody]
