@@ -15,7 +15,8 @@ PACKAGE = ROOT / "src" / "faasmoe"
 NO_NOUNS = """
     about accepted activate activated allowed alone
     answered any away by cancel changed closeable collected completed deploy
-    announce deployed detokenize done early encoded ended evaluate exceeded failed finished finite fits found freeze full
+    announce deployed detokenize done early encoded ended evaluate exceeded failed finished finite fits found
+    freeze full
     generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
     measured named new no not numeric called open other outgoing overdue overlapped own passed pending play played
     prefork prepare prepared prewarm published read ready
