@@ -87,7 +87,7 @@ class SayAPI:
 
     paths = ("/v1/say",)
     endpoints = (Say(),)
-    counters = ()
+    reader_routes = ()
     key_form = "x-api-key: KEY"
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "faasmoe"
 NO_NOUNS = """
     about accepted activate activated allowed alone
     answered any away by cancel changed closeable collected completed deploy
-    announce deployed done early encoded ended evaluate exceeded failed finished finite fits found freeze full
+    announce deployed detokenize done early encoded ended evaluate exceeded failed finished finite fits found freeze full
     generate import in inspect install joined kill killed known largest lazy left light load lost meanwhile
     measured named new no not numeric called open other outgoing overdue overlapped own passed pending play played
     prefork prepare prepared prewarm published read ready
@@ -23,7 +23,7 @@ NO_NOUNS = """
     seen sent
     serve serving shown signed simulated small spent stacked stalled starting stop stopped stored strict stuck submit
     such suspect taken tell too turned unauthenticated understood unknown unsupported untouched waiting wanted whole
-    typed without wrong plain
+    tokenize typed without wrong plain
 """
 
 # Nouns that mean here what they mean in any program, library or protocol.

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from faasmoe import __version__
 from faasmoe.api import errors
@@ -19,11 +20,13 @@ from faasmoe.api.disconnect import CLIENT_LEFT, while_connected
 from faasmoe.api.generation import EventStream, Generation
 from faasmoe.api.http.body_limit import BodyLimit, body_of
 from faasmoe.api.http.pace import RefusalPace
-from faasmoe.api.interface import Counter, Endpoint
+from faasmoe.api.http.paths import Paths
+from faasmoe.api.http_options import HttpOptions
+from faasmoe.api.interface import Endpoint, ReaderRoute
 from faasmoe.api.metering.request_meter import RequestMeters
 from faasmoe.api.metering.usage import add_own_usage
 from faasmoe.api.metrics.metrics import Metrics, add_metrics
-from faasmoe.api.parsed_request import BodyReader, Bounds, ParsedRequest
+from faasmoe.api.parsed_request import BodyReader, Bounds, ParsedRequest, ReaderAnswer
 from faasmoe.api.registry import APIS, Registry
 from faasmoe.api.response_store import ResponseStore, StoredResponse
 from faasmoe.fleet.fleet import Fleet
@@ -35,17 +38,11 @@ from faasmoe.tenancy.service import TenancyService
 class ServedModel:
     """The one model of a server, with all that a request for it needs."""
 
-    name: str
+    bounds: Bounds  # that requests are checked against
     fleet: Fleet
     reader: BodyReader
     metrics: Metrics
     meters: RequestMeters
-
-    @property
-    def bounds(self) -> Bounds:
-        """The bounds that requests are checked against."""
-        about = self.fleet.about
-        return Bounds(self.name, about.vocabulary, about.max_model_len)
 
     async def respond(self, request: Request, endpoint: Endpoint[Any]) -> Response:
         """Read the body of `request` and generate, whole or as a stream, until the client disconnects."""
@@ -57,19 +54,19 @@ class ServedModel:
             return Response(status_code=CLIENT_LEFT)
         return await self._generate(request, endpoint, parsed.typed(endpoint.own))
 
-    async def count(self, request: Request, counter: Counter[Any]) -> Response:
-        """Read the body of `request` and tell how many tokens its prompt has."""
+    async def read(self, request: Request, route: ReaderRoute) -> Response:
+        """Have a reader answer the body of `request`."""
         caller: Caller = request.state.caller
-        reading = self.reader.read(counter.name, caller.name, await body_of(request))
+        reading = self.reader.read(route.name, caller.name, await body_of(request))
         parsed = await while_connected(request.receive, reading)
         if parsed is None:
             return Response(status_code=CLIENT_LEFT)
-        return JSONResponse(counter.body(sum(map(len, parsed.prompts))))
+        return JSONResponse(parsed.typed(ReaderAnswer).own.fields, headers=_ignored(parsed))
 
     async def _generate(self, request: Request, endpoint: Endpoint[Any], parsed: ParsedRequest[Any]) -> Response:
         generation = Generation(
             endpoint=endpoint,
-            model=self.name,
+            model=self.bounds.model,
             parsed=parsed,
             caller=request.state.caller,
             fleet=self.fleet,
@@ -77,11 +74,11 @@ class ServedModel:
             meters=self.meters,
         )
         if parsed.stream:
-            return EventStream(generation)
+            return EventStream(generation, _ignored(parsed))
         whole = await while_connected(request.receive, generation.whole())
         if whole is None:
             return Response(status_code=CLIENT_LEFT)
-        return Response(whole, media_type="application/json")
+        return Response(whole, media_type="application/json", headers=_ignored(parsed))
 
 
 def create_app(
@@ -91,10 +88,17 @@ def create_app(
     metrics: Metrics,
     tenancy: TenancyService,
     apis: Registry = APIS,
+    options: HttpOptions | None = None,
 ) -> FastAPI:
     """Build the gateway's FastAPI application, which serves one model through all `apis`."""
+    options = options or HttpOptions()
     app = FastAPI(
-        title="FaaSMoE", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
+        title="FaaSMoE",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        servers=[{"url": options.root_path}] if options.root_path else None,
     )  # the schema needs a key; FastAPI's pages for it would load their scripts from other hosts
     app.add_middleware(BodyLimit)
     app.add_middleware(
@@ -104,9 +108,18 @@ def create_app(
         limited=metrics.turned_away,
         apis=apis,
     )
+    if options.cors_origins:  # before keys: a preflight has none
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(Paths, root=options.root_path)
     app.add_middleware(RefusalPace)  # outermost
     errors.install(app, apis)
-    served = ServedModel(model, fleet, reader, metrics, RequestMeters(tenancy))
+    served = ServedModel(options.bounds(model, fleet.about), fleet, reader, metrics, RequestMeters(tenancy))
     app.state.meters = served.meters
     add_metrics(app, metrics)
     started = int(time.time())
@@ -117,11 +130,11 @@ def create_app(
         _add_endpoint(app, served, endpoint)
         if endpoint.store is not None:
             _add_stored(app, endpoint, endpoint.store)
-    counters = [counter for api in apis.apis for counter in api.counters]
-    for counter in counters:
-        _add_counter(app, served, counter)
+    reader_routes = [route for api in apis.apis for route in api.reader_routes]
+    for route in reader_routes:
+        _add_reader_route(app, served, route)
     add_own_usage(app, tenancy)
-    _describe_bodies(app, [*endpoints, *counters])
+    _describe_bodies(app, [*endpoints, *reader_routes])
     return app
 
 
@@ -157,17 +170,22 @@ def _add_stored(app: FastAPI, endpoint: Endpoint[Any], store: ResponseStore) -> 
         return {"id": response_id, "object": "response", "deleted": True}
 
 
-def _add_counter(app: FastAPI, served: ServedModel, counter: Counter[Any]) -> None:
-    @app.post(counter.path, name=counter.name)
-    async def count(request: Request) -> Response:
-        return await served.count(request, counter)
+def _add_reader_route(app: FastAPI, served: ServedModel, route: ReaderRoute) -> None:
+    @app.post(route.path, name=route.name)
+    async def read(request: Request) -> Response:
+        return await served.read(request, route)
+
+
+def _ignored(parsed: ParsedRequest[Any]) -> dict[str, str]:
+    """The header that names fields which no API knows, with `--unknown-fields ignore`."""
+    return {"X-Ignored-Fields": ", ".join(parsed.ignored)} if parsed.ignored else {}
 
 
 _LONGEST_ID = 64  # characters of a response's id that a message repeats
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint[Any] | Counter[Any]]) -> None:
+def _describe_bodies(app: FastAPI, endpoints: Sequence[Endpoint[Any] | ReaderRoute]) -> None:
     """Add the bodies of `endpoints` to the OpenAPI document: readers validate them, so that FastAPI knows none."""
     written = app.openapi
 

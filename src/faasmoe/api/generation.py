@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
@@ -186,11 +186,15 @@ class EventStream(StreamingResponse):
     status 200 and begins with a keep-alive message, which is repeated after each such silence; errors are events.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, more_headers: Mapping[str, str] | None = None) -> None:
         super().__init__(
             generation.events(),
             media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},  # proxies must not buffer it
+            headers={  # proxies must not buffer it
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+                **(more_headers or {}),
+            },
         )
         self._generation = generation
 

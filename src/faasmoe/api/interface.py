@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.parsed_request import Bounds, EndpointName, Own, ParsedRequest
+from faasmoe.api.parsed_request import Bounds, EndpointName, Own, ParsedRequest, ReaderAnswer
 from faasmoe.api.response_store import ResponseStore
 from faasmoe.protocol.request import Piece
 
@@ -156,8 +156,8 @@ class WithoutStore:
         return body
 
 
-class Counter(Protocol[Own]):
-    """A route that takes a body by POST and tells how many tokens its prompt has."""
+class ReaderRoute(Protocol):
+    """A route that takes a body by POST and that a reader answers by itself, such as a count of tokens."""
 
     @property
     def name(self) -> EndpointName:
@@ -171,15 +171,8 @@ class Counter(Protocol[Own]):
     def schema(self) -> type[BaseModel]:
         """The pydantic model of its bodies; it has a field `model`."""
 
-    @property
-    def own(self) -> type[Own]:
-        """See `Endpoint.own`."""
-
-    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[Own]:
-        """Parse a validated body. Raises `RequestError`."""
-
-    def body(self, tokens: int) -> Mapping[str, Any]:
-        """The response, for JSON."""
+    def read(self, body: Any, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ReaderAnswer]:
+        """Parse a validated body, and answer it. Raises `RequestError`."""
 
 
 class Routes(Protocol):
@@ -187,6 +180,9 @@ class Routes(Protocol):
 
     def get(self, path: str) -> Callable[[F], F]:
         """Decorate the function that handles GET requests to `path`."""
+
+    def post(self, path: str) -> Callable[[F], F]:
+        """Decorate the function that handles POST requests to `path`."""
 
 
 class API(Protocol):
@@ -201,8 +197,8 @@ class API(Protocol):
         """The endpoints that generate."""
 
     @property
-    def counters(self) -> Sequence[Counter[Any]]:
-        """The routes that count tokens."""
+    def reader_routes(self) -> Sequence[ReaderRoute]:
+        """The routes that readers answer."""
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
         """Add routes that generate nothing. `created` is the server's start in seconds since the epoch."""

@@ -34,6 +34,7 @@ class ParsedRequest(Generic[Own]):
     stream: bool = False
     priority: int = 0  # within the tenant
     end_user: EndUser = field(default_factory=EndUser)
+    ignored: tuple[str, ...] = ()  # fields of the body that no API knows
     own: Own  # the API's own fields: what its responses need to know of the body
 
     def typed(self, own: type[T]) -> ParsedRequest[T]:
@@ -54,15 +55,32 @@ class Bounds:
     model: str  # the name that the model is served under
     vocabulary: int  # ids that it has embeddings for
     max_model_len: int  # tokens of prompt and response together
+    aliases: tuple[str, ...] = ()  # other names of the model
+    defaults: dict[str, float] = field(
+        default_factory=dict
+    )  # of fields of `SamplingParams` that a body leaves out
+    ignore_unknown: bool = False  # fields that no API knows are ignored
 
     def check_model(self, name: str) -> None:
         """Raises `RequestError` if `name` is another model's."""
-        if name != self.model:
+        if name != self.model and name not in self.aliases:
             raise RequestError(
                 f"the model {name!r} does not exist; this server has {self.model!r}",
                 param="model",
                 code="model_not_found",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderAnswer:
+    """The `own` of a request that a reader answers by itself."""
+
+    fields: dict[str, Any]  # of the response, for JSON
+
+
+def answered(fields: dict[str, Any]) -> ParsedRequest[ReaderAnswer]:
+    """A request that a reader has answered."""
+    return ParsedRequest(prompts=(), params=SamplingParams(), own=ReaderAnswer(fields))
 
 
 class BodyReader(Protocol):

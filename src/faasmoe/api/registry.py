@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from faasmoe.api.anthropic.api import ANTHROPIC
-from faasmoe.api.interface import API, Counter, Endpoint
+from faasmoe.api.interface import API, Endpoint, ReaderRoute
 from faasmoe.api.openai.api import OPENAI
 from faasmoe.api.parsed_request import EndpointName
 from faasmoe.api.responses.api import RESPONSES
@@ -17,10 +17,10 @@ class Registry:
     def __init__(self, *apis: API) -> None:
         self.apis = apis
         self._paths = sorted(((path, api) for api in apis for path in api.paths), key=lambda each: -len(each[0]))
-        self._endpoints: dict[EndpointName, Endpoint[Any] | Counter[Any]] = {}
+        self._endpoints: dict[EndpointName, Endpoint[Any] | ReaderRoute] = {}
         for api in apis:
             self._endpoints |= {endpoint.name: endpoint for endpoint in api.endpoints}
-            self._endpoints |= {counter.name: counter for counter in api.counters}
+            self._endpoints |= {route.name: route for route in api.reader_routes}
 
     def of(self, path: str) -> API | None:
         """The API that a path belongs to; None for paths like `/metrics`."""
@@ -32,8 +32,8 @@ class Registry:
         """The API whose shape of keys and errors is used at a path."""
         return self.of(path) or self.apis[0]
 
-    def endpoint(self, name: EndpointName) -> Endpoint[Any] | Counter[Any]:
-        """The endpoint or counter of this name. Raises `KeyError`."""
+    def endpoint(self, name: EndpointName) -> Endpoint[Any] | ReaderRoute:
+        """The endpoint or reader's route of this name. Raises `KeyError`."""
         return self._endpoints[name]
 
 

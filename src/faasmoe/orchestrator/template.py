@@ -51,7 +51,8 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
     has loaded something else.
     """
     (loaded, files), folder = _load(start), Path(start.folder)
-    from faasmoe.model.plan import context_length  # noqa: PLC0415 - torch is there now
+    from faasmoe.model.config import generation  # noqa: PLC0415 - torch is there now
+    from faasmoe.model.plan import context_length  # noqa: PLC0415
     from faasmoe.orchestrator import main as process  # noqa: PLC0415
     from faasmoe.orchestrator.dense_part import write_dense_part  # noqa: PLC0415
     from faasmoe.orchestrator.runtime import Runtime, install  # noqa: PLC0415
@@ -75,7 +76,16 @@ def prepare(start: Start) -> tuple[About, Orchestrator]:
             install(loaded, pool)
     architecture = plan.architecture
     vocabulary = int(architecture.text_config.vocab_size)
-    about = About(architecture.name, len(architecture.experts), len(plan.blocks), vocabulary, length, share.each)
+    defaults = generation.sampling_defaults(Path(start.config.folder)) if start.config.generation_config else {}
+    about = About(
+        architecture.name,
+        len(architecture.experts),
+        len(plan.blocks),
+        vocabulary,
+        length,
+        share.each,
+        sampling=defaults,
+    )
     return about, lambda connection: process.run(connection, lambda: Runtime(loaded, platform, length, options))
 
 

@@ -57,6 +57,7 @@ class ServingConfig:
     quantize: str | None = None
     rope_scaling: str | None = None  # JSON
     max_model_len: int | None = None  # None: the model's context, or what the KV cache holds
+    generation_config: bool = True  # defaults of sampling are the checkpoint's
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
@@ -70,6 +71,9 @@ class About:
     vocabulary: int
     max_model_len: int  # the served context: tokens of prompt and completion together
     kv_cache_bytes: int = 0  # of each orchestrator
+    sampling: dict[str, float] = field(
+        default_factory=dict
+    )  # the checkpoint's defaults of `SamplingParams`' fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
@@ -109,6 +110,11 @@ class SamplingParams:
             return self
         digest = blake2b(f"{self.seed}/{index}".encode(), digest_size=8).digest()
         return replace(self, seed=int.from_bytes(digest, signed=True))
+
+
+def sampled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `SamplingParams` as clients give them: a `top_p` of 0 leaves no token but the likeliest."""
+    return {**given, "top_p": 1.0, "temperature": 0.0} if given.get("top_p") == 0 else dict(given)
 
 
 def _check_range(name: str, value: float) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from faasmoe.api.bodies.prompts import Encoder, PromptReader
 from faasmoe.api.bodies.structure import check_structure
@@ -30,12 +31,38 @@ class RequestParser:
         check_structure(body, MOST_PROMPTS * self._bounds.max_model_len)
         value = _parsed(body)
         its = self._apis.endpoint(endpoint)
-        try:
-            valid: Any = its.schema.model_validate(value)
-        except ValidationError as error:
-            raise refusal_of(error.errors(include_url=False)) from None
+        valid, ignored = self._valid(its.schema, value)
         self._bounds.check_model(valid.model)
-        return its.read(valid, self._prompts, self._bounds)
+        parsed = its.read(valid, self._prompts, self._bounds)
+        return replace(parsed, ignored=ignored) if ignored else parsed
+
+    def _valid(self, schema: type[BaseModel], value: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
+        """The validated body, and the fields that were ignored. Raises `RequestError`."""
+        try:
+            return schema.model_validate(value), ()
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        unknown = tuple(str(each["loc"][0]) for each in found if _is_unknown(each))
+        if self._bounds.ignore_unknown and len(unknown) == len(found):
+            known = {name: field for name, field in value.items() if name not in unknown}
+            return schema.model_validate(known), tuple(map(_in_a_header, unknown))
+        raise refusal_of(found, known_fields(schema))
+
+
+def _is_unknown(error: Any) -> bool:
+    return error["type"] == "extra_forbidden" and len(error["loc"]) == 1
+
+
+def _in_a_header(name: str) -> str:
+    """The name of a field as a header may have it."""
+    return "".join(
+        letter if (letter.isalnum() and letter.isascii()) or letter in "_-." else "?" for letter in name[:64]
+    )
+
+
+def known_fields(schema: type[BaseModel]) -> list[str]:
+    """The names of a body's fields."""
+    return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

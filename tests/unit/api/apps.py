@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from faasmoe.api.app import create_app
+from faasmoe.api.http_options import HttpOptions
 from faasmoe.api.metrics.metrics import Metrics
-from faasmoe.api.parsed_request import Bounds
 from faasmoe.fleet.starts import Starts
 from faasmoe.platforms.base import PoolStatus
 from faasmoe.protocol.config import About
@@ -83,10 +83,13 @@ ANSWER = [Piece("夜", 2), Piece(" 🎈", 5, "stop")]
 BODY = {"model": "m", "prompt": "p"}
 
 
-def app_of(orchestrator: Orchestrator, tenancy: PlayedTenancy | None = None) -> Any:
-    tenancy = tenancy or PlayedTenancy()
+def app_of(
+    orchestrator: Orchestrator, tenancy: PlayedTenancy | None = None, options: HttpOptions | None = None
+) -> Any:
+    tenancy, options = tenancy or PlayedTenancy(), options or HttpOptions()
     metrics = Metrics(orchestrator, lambda: PoolStatus(functions=[], memory_used=0), tenancy)
-    return create_app("m", orchestrator, InlineReader(Bounds("m", 256, 100)), metrics, tenancy)
+    reader = InlineReader(options.bounds("m", orchestrator.about))
+    return create_app("m", orchestrator, reader, metrics, tenancy, options=options)
 
 
 def post(

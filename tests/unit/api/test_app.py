@@ -74,13 +74,15 @@ def test_what_may_only_be_empty_is_refused_with_these_words() -> None:
 
 def test_only_json_is_taken() -> None:
     """A page in a browser may send plain text to any address, without asking first."""
+    page = {"Origin": "https://example.org"}
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
-        answer = post(Orchestrator(ANSWER), BODY, headers={"Content-Type": kind})
+        answer = post(Orchestrator(ANSWER), BODY, headers={"Content-Type": kind, **page})
         what = f"is {kind!r}" if kind else "is missing"
         message = f"the header Content-Type {what}: send Content-Type: application/json"
         assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
     for kind in ("application/json; charset=utf-8", "application/problem+json", "Application/JSON"):
         assert post(Orchestrator(ANSWER), BODY, headers={"Content-Type": kind}).status_code == 200
+    assert post(Orchestrator(ANSWER), BODY, headers={"Content-Type": ""}).status_code == 200
 
 
 def test_what_bodies_are_is_described() -> None:
@@ -107,6 +109,9 @@ def test_generated_clients_keep_their_names() -> None:
             "/v1/responses/{response_id}/input_items",
         ): "items_of_responses_v1_responses__response_id__input_items_get",
         ("delete", "/v1/responses/{response_id}"): "delete_responses_v1_responses__response_id__delete",
+        ("post", "/tokenize"): "tokenize_tokenize_post",
+        ("post", "/detokenize"): "detokenize_detokenize_post",
+        ("post", "/v1/embeddings"): "embeddings_v1_embeddings_post",
         ("post", "/v1/messages"): "messages_v1_messages_post",
         ("post", "/v1/messages/count_tokens"): "count_tokens_v1_messages_count_tokens_post",
     }

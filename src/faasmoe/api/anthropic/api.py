@@ -9,7 +9,7 @@ from typing import Any
 from faasmoe.api.anthropic.endpoints import Messages, TokenCount
 from faasmoe.api.anthropic.errors import error_body
 from faasmoe.api.chat.reply import ReplyFormat
-from faasmoe.api.interface import Counter, Endpoint, ErrorInfo, RateLimit, Routes
+from faasmoe.api.interface import Endpoint, ErrorInfo, RateLimit, ReaderRoute, Routes
 from faasmoe.api.parsed_request import Bounds
 
 
@@ -18,7 +18,7 @@ class Anthropic:
 
     paths: Sequence[str] = ("/v1/messages",)
     endpoints: Sequence[Endpoint[ReplyFormat]] = (Messages(),)
-    counters: Sequence[Counter[ReplyFormat]] = (TokenCount(),)
+    reader_routes: Sequence[ReaderRoute] = (TokenCount(),)
     key_form: str = "x-api-key: KEY"
 
     def add_routes(self, routes: Routes, bounds: Bounds, _: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from faasmoe.api.anthropic.responses import MessageStream, WholeMessage
 from faasmoe.api.anthropic.schema import CountBody, MessagesBody
@@ -12,7 +10,7 @@ from faasmoe.api.bodies.prompts import PromptReader
 from faasmoe.api.chat.chat import prepared
 from faasmoe.api.chat.reply import ReplyFormat
 from faasmoe.api.interface import Head, ResponseStream, WholeResponse, WithoutStore
-from faasmoe.api.parsed_request import Bounds, ParsedRequest
+from faasmoe.api.parsed_request import Bounds, ParsedRequest, ReaderAnswer, answered
 from faasmoe.protocol.request import SamplingParams
 
 
@@ -27,7 +25,7 @@ class Messages(WithoutStore):
 
     def read(self, body: MessagesBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ReplyFormat]:
         """See `Endpoint`."""
-        asked = prepared(body.chat(), prompts, body.sampling())
+        asked = prepared(body.chat(), prompts, body.sampling(bounds.defaults))
         room = max(1, bounds.max_model_len - len(asked.prompt))
         return ParsedRequest(
             prompts=(tuple(asked.prompt),),
@@ -52,13 +50,8 @@ class TokenCount:
     name = "count_tokens"
     path = "/v1/messages/count_tokens"
     schema = CountBody
-    own = ReplyFormat
 
-    def read(self, body: CountBody, prompts: PromptReader, _: Bounds) -> ParsedRequest[ReplyFormat]:
-        """See `Counter`."""
-        asked = prepared(body.chat(), prompts, SamplingParams())
-        return ParsedRequest(prompts=(tuple(asked.prompt),), params=SamplingParams(), own=asked.reply)
-
-    def body(self, tokens: int) -> Mapping[str, Any]:
-        """See `Counter`."""
-        return {"input_tokens": tokens}
+    def read(self, body: CountBody, prompts: PromptReader, _: Bounds) -> ParsedRequest[ReaderAnswer]:
+        """See `ReaderRoute`."""
+        tokens = len(prepared(body.chat(), prompts, SamplingParams()).prompt)
+        return answered({"input_tokens": tokens})

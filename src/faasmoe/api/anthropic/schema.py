@@ -5,6 +5,7 @@ As in the other APIs a field is honoured, taken without changing the response, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
@@ -16,7 +17,7 @@ from faasmoe.api.bodies.shapes import by_type, shape_of
 from faasmoe.api.chat.chat import Chat
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
-from faasmoe.protocol.request import MAX_STOPS, SamplingParams
+from faasmoe.protocol.request import MAX_STOPS, SamplingParams, sampled
 
 
 class TurnBody(Body):
@@ -163,9 +164,9 @@ class MessagesBody(CountBody):
     max_tokens: Some
     stop_sequences: Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     stream: bool | None = False
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
-    top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = 0
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     metadata: RequestMetadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None  # there is one tier
     inference_geo: Text | None = None  # taken: there is one place
@@ -176,13 +177,8 @@ class MessagesBody(CountBody):
         """For whom the tenant asks, as the ledger keeps it."""
         return EndUser((self.metadata.user_id if self.metadata else None) or "")
 
-    def sampling(self) -> SamplingParams:
-        """The sampling parameters. Raises `RequestError`."""
-        greedy = self.top_p == 0
-        return SamplingParams(
-            self.max_tokens,
-            temperature=0.0 if greedy else 1.0 if self.temperature is None else self.temperature,
-            top_p=1.0 if greedy or self.top_p is None else self.top_p,
-            top_k=self.top_k or 0,
-            stop=tuple(self.stop_sequences or ()),
-        )
+    def sampling(self, defaults: Mapping[str, float]) -> SamplingParams:
+        """The sampling parameters, with `defaults` for fields that the body leaves out. Raises `RequestError`."""
+        stated = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
+        given = sampled({**defaults, **{name: value for name, value in stated.items() if value is not None}})
+        return SamplingParams(self.max_tokens, stop=tuple(self.stop_sequences or ()), **given)

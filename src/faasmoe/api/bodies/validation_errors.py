@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -45,13 +46,16 @@ _OTHER = "this value is not taken"
 _WRONG_BODY = "the body must be JSON, and the header Content-Type must be application/json"
 
 
-def refusal_of(found: Sequence[Mapping[str, Any]]) -> RequestError:
-    """The error for pydantic's findings, of which there is at least one."""
+def refusal_of(found: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> RequestError:
+    """The error for pydantic's findings, of which there is at least one. `known` are the fields of the body."""
     first = found[0]
     where = [str(part)[:_LONGEST_NAME] for part in _path(first["loc"])]
     param = where[0] if where and first["type"] != "json_invalid" else None
     field = ".".join(where[:1] + [part for part in where[1:] if not is_shape(part) and part != _KEY])
-    return RequestError(_complaint(first, field), param=param)
+    unknown = first["type"] == "extra_forbidden" and len(where) == 1
+    near = difflib.get_close_matches(field, known, 1) if unknown else []
+    hint = f"; the nearest that it knows is {near[0]}" if near else ""
+    return RequestError(_complaint(first, field) + hint, param=param)
 
 
 def _path(where: Sequence[Any]) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
@@ -125,8 +126,9 @@ class _Body:
 async def body_of(request: Request) -> bytes:
     """Read the whole body, without keeping a copy in the request.
 
-    Raises `RequestError` if Content-Type is not JSON: without a preflight, a web page can send plain text, or a body of
-    no type, to any server.
+    A body that is packed by gzip is unpacked, within the same limit; others are refused with 415. Raises `RequestError`
+    if Content-Type is not JSON: without a preflight, a web page can send plain text, or a body of no type, to any
+    server. A body of no type is taken if no web page has sent it, as the header Origin would tell.
     """
     parts: list[bytes] = []
     while True:
@@ -136,12 +138,35 @@ async def body_of(request: Request) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    _check_kind(request.headers.get("content-type", ""))
-    return b"".join(parts)
+    headers = request.headers
+    _check_kind(headers.get("content-type", ""), from_a_page="origin" in headers or "sec-fetch-site" in headers)
+    return _unpacked(b"".join(parts), headers.get("content-encoding", "").strip().lower())
 
 
-def _check_kind(header: str) -> None:
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """Raises `HTTPException` for another encoding than gzip, and for a body of more than `MAX_BODY` bytes."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise HTTPException(
+            415, f"the header Content-Encoding is {encoding[:_LONGEST_KIND]!r}: send gzip, or none"
+        )
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        whole = unpacker.decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        raise RequestError("the body is not what its header Content-Encoding says: gzip") from None
+    if len(whole) > MAX_BODY:
+        raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+    if not unpacker.eof:
+        raise RequestError("the body ends before its gzip does")
+    return whole
+
+
+def _check_kind(header: str, *, from_a_page: bool) -> None:
     kind = header.partition(";")[0].strip().lower()
+    if not kind and not from_a_page:
+        return
     if not kind:
         raise RequestError("the header Content-Type is missing: send Content-Type: application/json")
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):

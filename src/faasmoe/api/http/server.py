@@ -30,7 +30,7 @@ class HttpServer(uvicorn.Server):
     does that at once. Connections of clients that do not read are closed `LAST_WORDS` seconds later.
     """
 
-    def __init__(self, entrance: Entrance, grace: float) -> None:
+    def __init__(self, entrance: Entrance, grace: float, keep_alive: float = 5.0) -> None:
         super().__init__(
             uvicorn.Config(
                 entrance,
@@ -42,6 +42,7 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,  # `TrustedProxies` decides which proxies are believed
                 backlog=_AT_ONCE,  # asyncio accepts as many in a row, and logs as many errors if descriptors run out
                 timeout_graceful_shutdown=_LONGEST_END,
+                timeout_keep_alive=keep_alive,  # type: ignore[arg-type] # it goes to a timer, which takes parts of seconds
             )
         )
         self._entrance = entrance

@@ -6,39 +6,46 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faasmoe.api.interface import Counter, Endpoint, ErrorInfo, RateLimit, Routes
+from faasmoe.api.interface import Endpoint, ErrorInfo, RateLimit, ReaderRoute, Routes
 from faasmoe.api.openai.endpoints import CHAT, COMPLETION
 from faasmoe.api.openai.errors import error_body, error_headers
-from faasmoe.api.openai.responses import ResponseFields
+from faasmoe.api.openai.tokens import DETOKENIZE, TOKENIZE
 from faasmoe.api.parsed_request import Bounds
+from faasmoe.errors import RequestError
 
 
 class OpenAI:
     """Bearer keys, `x-ratelimit-*` headers, completions, chat completions and models."""
 
-    paths: Sequence[str] = ("/v1/",)
+    paths: Sequence[str] = ("/v1/", "/tokenize", "/detokenize")
     endpoints: Sequence[Endpoint[Any]] = (COMPLETION, CHAT)
-    counters: Sequence[Counter[ResponseFields]] = ()
+    reader_routes: Sequence[ReaderRoute] = (TOKENIZE, DETOKENIZE)
     key_form: str = "Authorization: Bearer KEY"
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
-        """Add `/v1/models`, and a route for each model."""
-        card = {
-            "id": bounds.model,
+        """Add `/v1/models`, a route for each model, and a refusal of embeddings."""
+        about = {
             "object": "model",
             "created": created,
             "owned_by": "faasmoe",
+            "root": bounds.model,
             "max_model_len": bounds.max_model_len,
+            "default_sampling_params": bounds.defaults,
         }
+        cards = {name: {"id": name, **about} for name in (bounds.model, *bounds.aliases)}
 
         @routes.get("/v1/models")
         async def models() -> dict[str, Any]:
-            return {"object": "list", "data": [card]}
+            return {"object": "list", "data": list(cards.values())}
 
         @routes.get("/v1/models/{name:path}")
         async def one_model(name: str) -> dict[str, Any]:
             bounds.check_model(name)
-            return card
+            return cards[name]
+
+        @routes.post("/v1/embeddings")
+        async def embeddings() -> None:
+            raise RequestError(f"{bounds.model} generates text and makes no embeddings", param="model")
 
     def key(self, headers: Mapping[str, str]) -> str | None:
         """The bearer token."""

@@ -134,7 +134,7 @@ class ChatCompletions(_Endpoint):
     def read(self, body: ChatBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ResponseFields]:
         """See `Endpoint`."""
         chat = body.chat()
-        asked = prepared(chat, prompts, body.sampling(1))
+        asked = prepared(chat, prompts, body.sampling(1, bounds.defaults))
         parsed = _parsed(body, [asked.prompt], body.limit, prompts, bounds)
         params = replace(asked.params, max_tokens=parsed.params.max_tokens)
         return replace(parsed, params=params, own=replace(parsed.own, reply=asked.reply))
@@ -145,7 +145,7 @@ def _parsed(
 ) -> ParsedRequest[ResponseFields]:
     room = max(1, bounds.max_model_len - min(map(len, ids)))
     most = room if limit is None else min(limit, room)
-    params = body.sampling(most)
+    params = body.sampling(most, bounds.defaults)
     prompts.check([token for token, _ in params.logit_bias], "logit_bias")
     return ParsedRequest(
         prompts=tuple(map(tuple, ids)),

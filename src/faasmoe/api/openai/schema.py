@@ -6,6 +6,7 @@ field that is not served (those are `None` and `Literal`s below). `docs/api.md` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -38,7 +39,7 @@ from faasmoe.api.openai.structured import ResponseFormat, StructuredOutputs
 from faasmoe.api.openai.tools import NamedTool, Tool, ToolChoice
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.errors import RequestError
-from faasmoe.protocol.request import SamplingParams
+from faasmoe.protocol.request import SamplingParams, sampled
 
 _SAMPLED_AS_NAMED = (  # fields that `SamplingParams` has under the same names; null stands for the neutral value
     "temperature",
@@ -68,8 +69,8 @@ class GenerationBody(Body):
 
     model: Name
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = 1
-    temperature: Annotated[float, field_range("temperature")] | None = 1.0
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
+    temperature: Annotated[float, field_range("temperature")] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Integer | None = None
     stop: Stops | None = None
     presence_penalty: Annotated[float, field_range("presence_penalty")] | None = 0.0
@@ -80,9 +81,9 @@ class GenerationBody(Body):
     service_tier: ServiceTier | None = None  # OpenAI has it for chats only
 
     # vLLM's, beside OpenAI's
-    top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = 0
-    min_p: Annotated[float, field_range("min_p")] | None = 0.0
-    repetition_penalty: Annotated[float, field_range("repetition_penalty")] | None = 1.0
+    top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
+    min_p: Annotated[float, field_range("min_p")] | None = None
+    repetition_penalty: Annotated[float, field_range("repetition_penalty")] | None = None
     ignore_eos: bool | None = False
     structured_outputs: StructuredOutputs | None = None
 
@@ -122,11 +123,13 @@ class GenerationBody(Body):
         """For whom the tenant asks, as the ledger keeps it."""
         return EndUser(self.user or self.safety_identifier or "", dict(self.metadata or {}))
 
-    def sampling(self, max_tokens: int) -> SamplingParams:
-        """The sampling parameters. Raises `RequestError` with the field if a value is out of range."""
-        given = {name: getattr(self, name) for name in _SAMPLED_AS_NAMED if getattr(self, name) is not None}
-        if self.top_p == 0:  # no token but the likeliest
-            given |= {"top_p": 1.0, "temperature": 0.0}
+    def sampling(self, max_tokens: int, defaults: Mapping[str, float] | None = None) -> SamplingParams:
+        """The sampling parameters, with `defaults` for fields that the body leaves out.
+
+        Raises `RequestError` with the field if a value is out of range.
+        """
+        stated = {name: getattr(self, name) for name in _SAMPLED_AS_NAMED if getattr(self, name) is not None}
+        given = sampled({**(defaults or {}), **stated})
         return SamplingParams(
             max_tokens,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),

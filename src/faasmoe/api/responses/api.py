@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from faasmoe.api.interface import Endpoint, Routes
+from faasmoe.api.interface import Endpoint, ReaderRoute, Routes
 from faasmoe.api.openai.api import OpenAI
 from faasmoe.api.parsed_request import Bounds
 from faasmoe.api.responses.endpoints import Responses
@@ -16,6 +16,7 @@ class ResponsesAPI(OpenAI):
 
     paths: Sequence[str] = ("/v1/responses",)
     endpoints: Sequence[Endpoint[Any]] = (Responses(),)
+    reader_routes: Sequence[ReaderRoute] = ()
 
     def add_routes(self, routes: Routes, bounds: Bounds, created: int) -> None:
         """None beside those of its endpoint."""

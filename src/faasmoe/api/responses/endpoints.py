@@ -65,7 +65,7 @@ class Responses:
 
     def read(self, body: ResponsesBody, prompts: PromptReader, bounds: Bounds) -> ParsedRequest[ResponsePlan]:
         """See `Endpoint`."""
-        asked = prepared(body.chat(), prompts, body.sampling(1))
+        asked = prepared(body.chat(), prompts, body.sampling(1, bounds.defaults))
         room = max(1, bounds.max_model_len - len(asked.prompt))
         most = room if body.max_output_tokens is None else min(body.max_output_tokens, room)
         # pydantic cannot tell which of a union's models is there, and warns of what it writes rightly

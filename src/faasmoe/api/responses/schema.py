@@ -5,6 +5,7 @@ As in the other APIs a field is honoured, taken without changing the response, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -16,7 +17,7 @@ from faasmoe.api.chat.chat import Chat
 from faasmoe.api.parsed_request import EndUser
 from faasmoe.api.responses.items import Input, messages_of
 from faasmoe.errors import RequestError
-from faasmoe.protocol.request import SamplingParams
+from faasmoe.protocol.request import SamplingParams, sampled
 
 # OpenAI's own tools, which run on its servers: clients list them whatever the server has, so they are taken, and the
 # model is not told of them
@@ -184,8 +185,8 @@ class ResponsesBody(Body):
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
     max_output_tokens: Some | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     stream: bool | None = False
     stream_options: ResponseStreamOptions | None = None
     store: bool | None = True
@@ -260,11 +261,8 @@ class ResponsesBody(Body):
             grammar=self.text.grammar() if self.text else None,
         )
 
-    def sampling(self, max_tokens: int) -> SamplingParams:
-        """The sampling parameters. Raises `RequestError`."""
-        greedy = self.top_p == 0
-        return SamplingParams(
-            max_tokens,
-            temperature=0.0 if greedy else 1.0 if self.temperature is None else self.temperature,
-            top_p=1.0 if greedy or self.top_p is None else self.top_p,
-        )
+    def sampling(self, max_tokens: int, defaults: Mapping[str, float]) -> SamplingParams:
+        """The sampling parameters, with `defaults` for fields that the body leaves out. Raises `RequestError`."""
+        stated = {name: getattr(self, name) for name in ("temperature", "top_p")}
+        given = sampled({**defaults, **{name: value for name, value in stated.items() if value is not None}})
+        return SamplingParams(max_tokens, **given)

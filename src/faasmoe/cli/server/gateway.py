@@ -24,6 +24,7 @@ from faasmoe.util.gc_freeze import importing
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from faasmoe.api.http_options import HttpOptions
     from faasmoe.api.metering.request_meter import RequestMeters
     from faasmoe.cli.server.service_manager import ServiceManager
     from faasmoe.cli.server.signals import EndedBySignals
@@ -68,6 +69,8 @@ class GatewaySettings:
     fleet: FleetOptions
     control: bool
     drain: float
+    http: HttpOptions
+    http_keep_alive: float  # seconds of an idle connection
 
 
 class Gateway:
@@ -86,7 +89,7 @@ class Gateway:
 
     async def run(self, ended: EndedBySignals) -> None:
         """Serve until signals end it. Raises what keeps it from starting. Nothing is left running either way."""
-        server = HttpServer(self._entrance, self._settings.drain)
+        server = HttpServer(self._entrance, self._settings.drain, self._settings.http_keep_alive)
         async with AsyncExitStack() as stack:
             serving = await stack.enter_async_context(self._http(server))
             beating = asyncio.create_task(self._manager.beat())
@@ -129,7 +132,6 @@ class Gateway:
 
     async def _start(self, stack: AsyncExitStack, config: ServingConfig) -> tuple[Fleet, TenancyService]:
         """Everything behind HTTP; requests are taken when this returns."""
-        from faasmoe.api.parsed_request import Bounds
         from faasmoe.experts import PRELOAD
         from faasmoe.fleet.launcher import TemplateClient
         from faasmoe.fleet.placed_launcher import PlacedLauncher
@@ -157,7 +159,7 @@ class Gateway:
         fleet = await self._fleet(stack, config.name, launcher, platform, tenancy)
         about = await fleet.ready()
         self._stage("giving its tokenizer to the readers")
-        await readers.load(folder / TOKENIZER, Bounds(config.name, about.vocabulary, about.max_model_len))
+        await readers.load(folder / TOKENIZER, settings.http.bounds(config.name, about))
         self._open(config.name, fleet, readers, platform, tenancy)
         return fleet, tenancy
 
@@ -193,7 +195,7 @@ class Gateway:
         from faasmoe.api.metrics.metrics import Metrics
 
         metrics = Metrics(fleet, platform.status, tenancy)
-        made = create_app(name, fleet, readers, metrics, tenancy)
+        made = create_app(name, fleet, readers, metrics, tenancy, options=self._settings.http)
         self._meters = made.state.meters
         app: ASGIApp = made
         if self._doors.admin is not None:

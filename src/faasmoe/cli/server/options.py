@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from faasmoe.api.http_options import HttpOptions
 from faasmoe.cli.numeric import MOST_COUNT, real, size, whole
 from faasmoe.cli.options import Database, Prices
 from faasmoe.errors import OptionError
@@ -25,6 +26,7 @@ from faasmoe.util.logs import Format
 _ENGINE = EngineOptions()
 
 _LONGEST_DRAIN = 86400  # seconds
+_LONGEST_KEEP_ALIVE = 3600  # seconds
 _LONGEST_GAP = 60  # seconds between two tokens
 _MOST_PORT = 65535
 
@@ -123,6 +125,48 @@ AllowControlTokens = Annotated[
         "as ordinary text, so that no user can forge a turn of a conversation.",
     ),
 ]
+ServedModelName = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the model in the API, instead of its own; may be given several times. Responses have the first.",
+        show_default=False,
+    ),
+]
+GenerationConfig = Annotated[
+    Literal["auto", "none"],
+    typer.Option(
+        help="Defaults of sampling for requests that state none. auto: temperature, top_p, top_k, min_p and "
+        "repetition_penalty of the checkpoint's generation_config.json. none: neutral values."
+    ),
+]
+UnknownFieldsOption = Annotated[
+    Literal["refuse", "ignore"],
+    typer.Option(
+        "--unknown-fields",
+        help="What becomes of a body's fields that the API does not know: refuse with status 400, or ignore, and name "
+        "them in the response's header X-Ignored-Fields.",
+    ),
+]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN",
+        help="Origin whose web pages may call the API, such as https://example.org, or *; may be given several times. "
+        "Default: none.",
+        show_default=False,
+    ),
+]
+RootPath = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH", help="Path below which a proxy serves the API, such as /llm.", show_default=False
+    ),
+]
+HttpKeepAlive = Annotated[
+    float,
+    real(0, _LONGEST_KEEP_ALIVE, above=True, help="Seconds after which an idle connection of a client is closed."),
+]
 AdminHost = Annotated[str, typer.Option(help="Address of the admin API.")]
 AdminPort = Annotated[
     int | None,
@@ -218,6 +262,27 @@ class TenancyParameters:
     prices: Prices = None
     open_: Open = False
     trusted_proxies: TrustedProxies = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpParameters:
+    """The HTTP API."""
+
+    served_model_name: ServedModelName = None
+    generation_config: GenerationConfig = "auto"
+    unknown_fields: UnknownFieldsOption = "refuse"
+    cors_origin: CorsOrigin = None
+    root_path: RootPath = ""
+    http_keep_alive: HttpKeepAlive = 5.0
+
+    def options(self) -> HttpOptions:
+        """Raises `OptionError` if a value is out of range."""
+        return HttpOptions(
+            names=tuple(self.served_model_name or ()),
+            unknown_fields=self.unknown_fields,
+            cors_origins=tuple(self.cors_origin or ()),
+            root_path=self.root_path,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

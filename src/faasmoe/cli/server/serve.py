@@ -21,6 +21,7 @@ from faasmoe.cli.server.options import (
     EngineParameters,
     FleetParameters,
     Host,
+    HttpParameters,
     LogFormat,
     LogLevel,
     Port,
@@ -45,6 +46,7 @@ def serve(
     engine: EngineParameters,
     fleet: FleetParameters,
     tenancy: TenancyParameters,
+    http: HttpParameters,
     allow_control_tokens: AllowControlTokens = False,
     admin: AdminParameters,
     drain_seconds: DrainSeconds = 30.0,
@@ -61,6 +63,7 @@ def serve(
     manager = ServiceManager.take(os.environ)
     entry = _platform(serving.platform)
     options, engine_options, fleet_options = serving.platform_options(entry), engine.options(), fleet.options()
+    http_options = http.options()
     terms = _check(model, serving, tenancy)
     cache.apply(serving.quantize)
     resort = LastResort(ENDING)
@@ -72,12 +75,14 @@ def serve(
     with ExitStack() as stack:
         doors = _open_doors(stack, host, port, admin, terms)  # first: nothing starts if a port is taken
         settings = GatewaySettings(
-            config=partial(_config, model, serving, engine_options),
+            config=partial(_config, model, serving, engine_options, http.generation_config == "auto"),
             platform=entry,
             platform_options=options,
             fleet=fleet_options,
             control=allow_control_tokens,
             drain=drain_seconds,
+            http=http_options,
+            http_keep_alive=http.http_keep_alive,
         )
         ended = EndedBySignals(resort)
         ended.run(_serve(Gateway(announcer, manager, settings, doors), ended, resort, announcer))
@@ -116,7 +121,9 @@ def _open_doors(stack: ExitStack, host: str, port: int, admin: AdminParameters, 
     return Doors(listener, for_admins, open_tenancy(terms, listener))
 
 
-def _config(model: str | None, serving: ServingParameters, engine: EngineOptions) -> ServingConfig:
+def _config(
+    model: str | None, serving: ServingParameters, engine: EngineOptions, generation_config: bool
+) -> ServingConfig:
     """The model and how to serve it. Downloads the model, which shows its own progress."""
     from faasmoe.model.checkpoint.source import resolve
 
@@ -130,6 +137,7 @@ def _config(model: str | None, serving: ServingParameters, engine: EngineOptions
         quantize=serving.quantize,
         rope_scaling=serving.rope_scaling,
         max_model_len=serving.max_model_len,
+        generation_config=generation_config,
         engine=engine,
     )
 

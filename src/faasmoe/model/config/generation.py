@@ -12,6 +12,13 @@ from faasmoe.model.checkpoint.json_file import quoted, read_json
 
 _FILE = "generation_config.json"
 _LARGEST = 4 << 20  # bytes
+_SAMPLING: dict[str, tuple[float, float]] = {  # least and greatest value
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_k": (-1, 2**31),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.1, 10),
+}
 
 
 def end_tokens(folder: Path) -> list[int]:
@@ -32,3 +39,22 @@ def end_tokens(folder: Path) -> list[int]:
     except Exception as error:  # its validation raises whatever it runs into
         raise CheckpointError(f"{file} cannot be used: {brief(error)}") from error
     return ends
+
+
+def sampling_defaults(folder: Path) -> dict[str, float]:
+    """The values of sampling that the file gives to requests that state none, by the names of vLLM's parameters.
+
+    As in vLLM `do_sample` counts for nothing. Raises `CheckpointError` for a value that no request could have.
+    """
+    file = folder / _FILE
+    if not os.path.lexists(file):
+        return {}
+    given, found = read_json(file, _LARGEST), {}
+    for name, (low, high) in _SAMPLING.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise CheckpointError(f"{file}: {name} {quoted(value)}: must be a number from {low:g} to {high:g}")
+        found[name] = value
+    return found

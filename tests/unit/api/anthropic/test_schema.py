@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from faasmoe.api.anthropic.schema import CountBody, MessagesBody
 from faasmoe.api.bodies.validation_errors import refusal_of
 from faasmoe.errors import RequestError
+from faasmoe.protocol.request import SamplingParams
 
 LEAST: dict[str, Any] = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
@@ -74,14 +75,8 @@ def test_choices_of_tools(choice: Any, wanted: tuple[str, str | None, bool]) -> 
 
 def test_sampling_and_reasoning() -> None:
     asked = body(temperature=0.5, top_p=0.9, top_k=4, stop_sequences=["x"], metadata={"user_id": "u"})
-    params = asked.sampling()
-    assert (params.max_tokens, params.temperature, params.top_p, params.top_k, params.stop) == (
-        5,
-        0.5,
-        0.9,
-        4,
-        ("x",),
-    )
+    params = asked.sampling({"min_p": 0.1, "top_k": 9})
+    assert params == SamplingParams(5, temperature=0.5, top_p=0.9, top_k=4, min_p=0.1, stop=("x",))
     assert asked.end_user.name == "u"
     thinking = body(thinking={"type": "enabled", "budget_tokens": 9}, output_config={"effort": "low"}).chat()
     assert (thinking.thinking, thinking.budget, thinking.effort) == (True, 9, "low")
