@@ -39,6 +39,7 @@ class ThinkingBudget:
     """How long a model may think before it answers: token ids around the reasoning, and its most tokens."""
 
     begin: tuple[int, ...]  # empty if the prompt ends with them
+    blank: tuple[int, ...] = ()  # whitespace, which may stand before them
     end: tuple[int, ...]
     tokens: int
 

@@ -61,11 +61,12 @@ class GrammarWriter:
         return f"({one}) (WS ({one})){{0,{_MOST_CALLS - 1}}}" if several else f"({one})"
 
     def calls_within_text(self, form: CallFormat, tools: Sequence[Mapping[str, Any]], *, several: bool) -> str:
-        """A term for text with calls in it, each held to the schema of its tool."""
+        """A term for text with calls in it, each held to the schema of its tool; with one call nothing follows it."""
         for number, tool in enumerate(tools):
             self._rules[f"call_{number}"] = self._call(form, tool["function"], number, begun=form.begin)
         one = " | ".join(f"call_{number}" for number in range(len(tools)))
-        return f"({self._until('before', form.begin)} ({one})){'*' if several else '?'} TEXT"
+        begun = f"{self._until('before', form.begin)} ({one})"
+        return f"({begun})* TEXT" if several else f"({begun} WS | TEXT)"
 
     def _until(self, name: str, sign: str) -> str:
         """A term for any text and the first `sign` behind it."""

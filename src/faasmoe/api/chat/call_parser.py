@@ -8,7 +8,7 @@ from collections.abc import Callable
 from faasmoe.api.chat.call_formats import CallFormat, Types
 from faasmoe.api.chat.call_id import call_id
 from faasmoe.api.chat.deltas import CallArguments, CallStart, Content, Delta, beginning_at_end
-from faasmoe.api.chat.json_scanner import JsonScanner
+from faasmoe.api.chat.json_scanner import JsonScanner, json_text
 
 _MOST_HEAD = 4096  # characters between the sign of a call and its arguments
 
@@ -202,19 +202,25 @@ def _whole_call(text: str) -> tuple[str, str] | None:
     """The name and the arguments of a JSON object, in any order of its fields."""
     try:
         value = json.loads(text)
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            return None
+        arguments = value.get("arguments", value.get("parameters", {}))
+        written = _whole(arguments) if isinstance(arguments, str) else json_text(arguments)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    return value["name"], arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return _whole(value["name"]), written
 
 
 def _unquoted(text: str) -> str:
     try:
-        return str(json.loads(text))
+        return _whole(str(json.loads(text)))
     except ValueError:
         return text
+
+
+def _whole(text: str) -> str:
+    """The same text with a question mark for each half of a surrogate pair, which UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode()
 
 
 def _joined(deltas: list[Delta]) -> list[Delta]:

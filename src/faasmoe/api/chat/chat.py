@@ -19,6 +19,7 @@ from faasmoe.protocol.request import SamplingParams, ThinkingBudget
 
 _SWITCHES = ("enable_thinking", "thinking")  # variables of templates that turn reasoning on and off
 _EFFORT = "reasoning_effort"
+_BLANKS = ("\n", "\n\n", " ")  # before the reasoning: GLM-4.5 begins its responses with a line break
 _ENDING = 8  # tokens at the end of a prompt that may begin the reasoning
 
 
@@ -169,4 +170,7 @@ def _budget(
     if tokens is None or thinking is None:
         return None
     begin, end = (prompts.encoder.plain(sign) for sign in (thinking.begin, thinking.end))
-    return ThinkingBudget(begin=() if opened else tuple(begin), end=tuple(end), tokens=tokens)
+    blank = {ids[0] for text in _BLANKS if len(ids := prompts.encoder.plain(text)) == 1}
+    return ThinkingBudget(
+        begin=() if opened else tuple(begin), blank=tuple(sorted(blank)), end=tuple(end), tokens=tokens
+    )

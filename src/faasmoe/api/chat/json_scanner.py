@@ -1,8 +1,10 @@
-"""Finds the end of one JSON value in a text that comes in pieces."""
+"""JSON that models write: finds the end of one value in a text that comes in pieces, and writes values anew."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _STEP = re.compile(r'["{}\[\]]')
 _IN_STRING = re.compile(r'["\\]')
@@ -57,3 +59,17 @@ class JsonScanner:
             self._depth += 1 if found[0] in "{[" else -1
             self.done = self._depth <= 0
         return found.end()
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON that UTF-8 can hold: half of a surrogate pair stays escaped. Raises `RecursionError`."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isascii() or _encodes(text) else json.dumps(value)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from faasmoe.protocol.request import ThinkingBudget
 
 
@@ -10,31 +12,36 @@ class ThinkingLimit:
 
     def __init__(self, budget: ThinkingBudget) -> None:
         self._budget = budget
-        self._tokens: list[int] = []
+        self._first: list[int] = []  # tokens before the reasoning, but for whitespace
+        self._last: deque[int] = deque(maxlen=len(budget.end))  # of the reasoning
+        self._thinking = not budget.begin
         self._ended = False
+        self._spent = 0  # tokens of reasoning
         self._forced = 0  # tokens of the end that have been forced
 
     def forced(self) -> int | None:
         """The token that has to come next."""
-        begin, end = self._budget.begin, self._budget.end
-        spent = len(self._tokens) - len(begin)
-        if self._ended or spent < self._budget.tokens or tuple(self._tokens[: len(begin)]) != begin:
+        if self._ended or not self._thinking or self._spent < self._budget.tokens:
             return None
-        return end[self._forced]
+        return self._budget.end[self._forced]
 
     def note(self, token: int) -> None:
         """The sequence goes on with `token`."""
         if self._ended:
             return
-        begin, end = self._budget.begin, self._budget.end
+        if not self._thinking:
+            self._note_first(token)
+            return
         if self.forced() == token:
             self._forced += 1
-        self._tokens.append(token)
-        its = tuple(self._tokens)
-        self._ended = (
-            its[-len(end) :] == end
-            or self._forced == len(end)
-            or (
-                its[: len(begin)] != begin[: len(its)]  # it does not think
-            )
-        )
+        self._spent += 1
+        self._last.append(token)
+        self._ended = tuple(self._last) == self._budget.end or self._forced == len(self._budget.end)
+
+    def _note_first(self, token: int) -> None:
+        begin = self._budget.begin
+        if not self._first and token in self._budget.blank and token != begin[0]:
+            return
+        self._first.append(token)
+        self._thinking = tuple(self._first) == begin
+        self._ended = tuple(self._first) != begin[: len(self._first)]  # it does not think

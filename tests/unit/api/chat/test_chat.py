@@ -208,14 +208,19 @@ def written_call(name: str, tool: str, arguments: dict[str, Any]) -> str:
     return before + "".join(values) + behind
 
 
+def signs_of(name: str) -> list[str]:
+    """The signs that a tokenizer of a model with this form has tokens for."""
+    form = FORMATS[name]
+    found = re.findall(r"<[^<>\s=]+>|\[[A-Z_]+\]", form.begin + form.before + form.behind)
+    signs = [sign for sign in dict.fromkeys(found) if "NAME" not in sign]
+    return [*signs, "<|end|>", "<|start|>"] if name == "harmony" else signs
+
+
 @pytest.mark.parametrize("special", [False, True], ids=["text", "special"])
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("thinks", [False, True], ids=["at once", "thinks first"])
 def test_a_call_that_is_asked_for_fits_its_schema_in_every_format(name: str, special: bool, thinks: bool) -> None:
-    form = FORMATS[name]
-    found = re.findall(r"<[^<>\s=]+>|\[[A-Z_]+\]", form.begin + form.before + form.behind)
-    signs = [sign for sign in dict.fromkeys(found) if "NAME" not in sign]
-    signs += ["<|end|>", "<|start|>"] if name == "harmony" else []
+    signs = signs_of(name)
     template = TEMPLATES[name].replace(
         "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>" if thinks else "A:"
     )
@@ -256,6 +261,26 @@ def test_required_calls_may_be_several() -> None:
         assert one.params.grammar is not None
         assert len(read(drawn(chatml(TOOLS_QWEN), one.params.grammar, seed), one).calls) == 1
     assert min(counts) == 1
+
+
+@pytest.mark.parametrize("special", [False, True], ids=["text", "special"])
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if not form.bare])
+def test_without_parallel_calls_one_call_ends_the_response(name: str, special: bool) -> None:
+    signs = signs_of(name)
+
+    def tokenizer() -> Any:
+        return with_signs(TEMPLATES[name], *(() if special else signs), special=tuple(signs) if special else ())
+
+    chat = Chat(messages=[USER], tools=[TIME, WEATHER], parallel=False)
+    grammar = prepared(chat, reader(tokenizer()), PARAMS).params.grammar
+    assert grammar is not None
+    one, between = written_call(name, "weather", ARGUMENTS), ""
+    if name == "harmony":
+        between = "<|call|><|start|>assistant"
+    assert accepted(tokenizer(), grammar, one)
+    assert accepted(tokenizer(), grammar, "I look.")
+    assert not accepted(tokenizer(), grammar, f"{one}{between}{one}")
+    assert not accepted(tokenizer(), grammar, f"{one}\n{one}")
 
 
 def test_an_answer_under_a_schema_may_have_reasoning_before_it() -> None:

@@ -6,6 +6,7 @@ import json
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -226,3 +227,52 @@ def test_hostile_text_is_read_in_any_pieces_alike(calls: str, parts: list[str], 
 def test_tokens_of_reasoning_are_counted() -> None:
     _, reply = read(ReplyFormat(thinking="think"), ["<think>", "a", "b", "</think>", "c", "d"])
     assert reply.reasoning_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("calls", "text"),
+    [
+        ("qwen3_coder", f"<tool_call>{'<function=a>' * 20_000}</tool_call>"),
+        ("qwen3_coder", f"<tool_call><function=a>{'<parameter=a>' * 20_000}</function></tool_call>"),
+        ("glm45", f"<tool_call>f{'<arg_key>a</arg_key><arg_value>' * 20_000}</tool_call>"),
+        ("minimax_m2", "<minimax:tool_call>" + '<invoke name="a">' * 20_000 + "</minimax:tool_call>"),
+    ],
+)
+def test_tags_that_nothing_closes_are_passed_in_one_go(calls: str, text: str) -> None:
+    """What takes quadratic time comes to minutes here, in the process of all tenants."""
+    found, _ = read(ReplyFormat(calls=calls), [text])
+    assert all(call["arguments"] == "{}" for call in found.calls)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("1e999", "1e999"),
+        ('"\\ud800"', "\ud800"),
+        ('["é"]', ["é"]),
+        ("[" * 50_000, "[" * 50_000),
+        ("[" * 20_000 + "]" * 20_000, "[" * 20_000 + "]" * 20_000),
+    ],
+)
+def test_values_between_tags_come_to_json_that_can_be_sent(written: str, value: Any) -> None:
+    form = ReplyFormat(calls="glm45", types={"f": {"a": "number"}})
+    text = f"<tool_call>f<arg_key>a</arg_key><arg_value>{written}</arg_value></tool_call>"
+    (call,) = read(form, [text])[0].calls
+    assert msgspec.json.encode(call)
+    assert json.loads(call["arguments"], parse_constant=pytest.fail) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ('{"arguments": {"a": "\\ud800 é"}, "name": "f"}', "f", '{"a": "\\ud800 \\u00e9"}'),
+        ('{"arguments": {}, "name": "\\ud800"}', "?", "{}"),
+        ('{"name": "f", "arguments": "\\ud800"}', "f", "?"),
+    ],
+)
+def test_half_a_surrogate_pair_ends_no_stream(text: str, name: str, arguments: str) -> None:
+    (call,) = read(ReplyFormat(calls="hermes"), [f"<tool_call>{text}</tool_call>"])[0].calls
+    assert msgspec.json.encode(call)
+    assert (call["name"], call["arguments"]) == (name, arguments)
