@@ -34,7 +34,7 @@ def long_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": CONTEXT}))
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     generation = json.loads((folder / "generation_config.json").read_text())
-    generation["eos_token_id"] = [generation["eos_token_id"], *(vocabulary[text] for text in (".", ",", "Ċ"))]
+    generation["eos_token_id"] = [generation["eos_token_id"], *(vocabulary[text] for text in (".", "!", "?", ";"))]
     (folder / "generation_config.json").write_text(json.dumps(generation))
     with serve(str(folder), "--max-model-len", str(CONTEXT)) as running:
         yield running

@@ -16,7 +16,7 @@ def weather(calm: bool) -> str:
 
 
 url, model = sys.argv[1:]
-chat = ChatOpenAI(base_url=f"{url}/v1", api_key="unused", model=model, max_tokens=60)
+chat = ChatOpenAI(base_url=f"{url}/v1", api_key="unused", model=model, max_tokens=300)
 assert chat.invoke("hello").content
 assert "".join(chunk.content for chunk in chat.stream("hello"))
 assert isinstance(chat.with_structured_output(Place, method="json_schema").invoke("where?"), Place)
