@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from faasmoe.api.bodies.grammars import checked
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.chat.call_formats import FORMATS, CallFormat, recognised_calls
+from faasmoe.api.chat.call_formats import DEFAULT, FORMATS, CallFormat, recognised_calls
 from faasmoe.api.chat.call_grammars import GrammarWriter, with_answer
 from faasmoe.api.chat.call_id import fitted
 from faasmoe.api.chat.harmony import SIGNS
@@ -55,8 +55,11 @@ def prepared(chat: Chat, prompts: PromptReader, params: SamplingParams) -> Prepa
     form = recognised_calls(encoder.template)
     chat = replace(chat, messages=_with_fitting_ids(chat.messages, form.id_length))
     tools = chat.tools if calling else ()
-    prompt = prompts.conversation(chat.messages, tools, _options(chat, encoder.options))
+    options = _options(chat, encoder.options)
+    prompt = prompts.conversation(chat.messages, tools, options)
     harmony = all(sign in encoder.template for sign in SIGNS)
+    if calling and not harmony and encoder.folds(chat.messages, tools, options):
+        form = DEFAULT
     thinking = (
         None if harmony else recognised_thinking(encoder.template, lambda text: encoder.token(text) is not None)
     )
