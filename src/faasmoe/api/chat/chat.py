@@ -19,6 +19,7 @@ from faasmoe.protocol.request import SamplingParams, ThinkingBudget
 
 _SWITCHES = ("enable_thinking", "thinking")  # variables of templates that turn reasoning on and off
 _EFFORT = "reasoning_effort"
+_ANALYSIS = ThinkingFormat(HARMONY, "<|channel|>analysis<|message|>", "<|end|>")
 _BLANKS = ("\n", "\n\n", " ")  # before the reasoning: GLM-4.5 begins its responses with a line break
 _ENDING = 8  # tokens at the end of a prompt that may begin the reasoning
 
@@ -77,7 +78,7 @@ def prepared(chat: Chat, prompts: PromptReader, params: SamplingParams) -> Prepa
         params,
         grammar=_grammar(chat, tools, form, thinking, opened, prompts),
         skip_special_tokens=not any(map(encoder.is_special, signs)),
-        thinking=_budget(chat.budget, thinking, opened, prompts),
+        thinking=_budget(chat.budget, _ANALYSIS if harmony else thinking, opened, prompts),
     )
     return Prepared(prompt=prompt, params=params, reply=reply)
 
@@ -161,7 +162,7 @@ def _grammar(
 
 def _harmony(writer: GrammarWriter, calls: str | None, answer: bool) -> str:
     """A response in channels: reasoning first, if any, then calls or the answer."""
-    analysis = ThinkingFormat(HARMONY, "<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
+    analysis = replace(_ANALYSIS, end="<|end|><|start|>assistant")
     final = f"{writer.literal('<|channel|>final<|message|>')} @answer" if answer else None
     ways = " | ".join(filter(None, (calls, final)))
     return writer.response(thinking=analysis, opened=False, calls=ways, answer=False)

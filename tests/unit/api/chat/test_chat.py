@@ -210,6 +210,14 @@ def test_a_budget_for_thinking_has_the_signs_as_tokens() -> None:
     assert opened.begin == ()
 
 
+def test_a_budget_ends_the_first_message_of_reasoning_in_channels() -> None:
+    tokenizer = with_signs(TEMPLATES["harmony"], special=("<|channel|>", "<|message|>", "<|end|>"))
+    budget = prepared(Chat(messages=[USER], budget=7), reader(tokenizer), PARAMS).params.thinking
+    assert budget is not None
+    assert tokenizer.decode(budget.begin) == "<|channel|>analysis<|message|>"
+    assert tokenizer.decode(budget.end) == "<|end|>"
+
+
 def drawn(tokenizer: Any, grammar: str, seed: int) -> str:
     """A response under `grammar`, token by token, each drawn from those that are allowed, added tokens first."""
     made = Tokenizer(tokenizer, frozenset([tokenizer.eos_token_id]))
