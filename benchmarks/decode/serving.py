@@ -38,11 +38,15 @@ class Ours:
             return Took(first, 0.0)
         return Took(first, self._time(replace(task, seed=task.seed + 1, tokens=task.tokens + 1)) - first)
 
+    def params(self, tokens: int) -> SamplingParams:
+        """Of all requests."""
+        return SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
+
     def _time(self, task: Task) -> float:
         torch.manual_seed(task.seed)
         vocabulary = int(self.serving.plan.architecture.text_config.vocab_size)
         prompts = torch.randint(vocabulary, (task.sequences, task.prompt)).tolist()
-        params = SamplingParams(max_tokens=task.tokens, temperature=0, ignore_eos=True)
+        params = self.params(task.tokens)
         pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
         start = time.perf_counter()
         for tenant, prompt in enumerate(prompts):

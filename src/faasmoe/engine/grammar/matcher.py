@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from llguidance import LLMatcher
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faasmoe.errors import RequestError, brief
 
 _WORD = 32  # tokens, each a bit
+_NEVER = np.float32(-np.inf)
 
 
 class GrammarMatcher:
@@ -21,13 +23,20 @@ class GrammarMatcher:
         self._vocabulary = vocabulary
         self._bits = np.zeros(-(-vocabulary // _WORD), np.int32)
 
-    def allowed(self) -> Tensor:
-        """Which tokens may come next, `[vocabulary]` bool; at least one."""
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which tokens may come next, `[vocabulary]`; at least one."""
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
             raise self._too_complex()
         flags = np.unpackbits(self._bits.view(np.uint8), count=self._vocabulary, bitorder="little")
-        return torch.from_numpy(flags.view(np.bool_))
+        return flags.view(np.bool_)
+
+    def masked(self, logits: Tensor) -> Tensor:
+        """`logits` `[vocabulary]` float32, with negative infinity in the places of tokens that may not come next.
+
+        numpy, since torch would share out so little between its threads, and wait for the slowest.
+        """
+        return torch.from_numpy(np.where(self.allowed(), logits.numpy(), _NEVER))
 
     def take(self, token: int) -> bool:
         """The sequence goes on with `token`, which is allowed. Returns whether nothing may follow."""

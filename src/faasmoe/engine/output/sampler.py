@@ -90,15 +90,14 @@ class Sampler:
         return min(int(torch.searchsorted(below, at, right=True)), len(below) - 1)
 
     def _adjusted(self, logits: Tensor) -> Tensor:
-        if not (self._bias or self._penalties or self._grammar):
-            return logits
-        logits = logits.clone()
+        if self._bias or self._penalties:
+            logits = logits.clone()
         if self._bias:
             self._bias.apply(logits)
         if self._penalties:
             self._penalties.apply(logits)
         if self._grammar:
-            logits.masked_fill_(~self._grammar.allowed(), -math.inf)
+            logits = self._grammar.masked(logits)
         return logits
 
 

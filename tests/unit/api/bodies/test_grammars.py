@@ -45,7 +45,7 @@ def answer(grammar: str, rng: random.Random) -> str:
     place = GrammarMatcher(LLMatcher(_TOKENS, grammar), _TOKENIZER.size)
     written = b""
     for count in range(10 * _MOST):
-        allowed = place.allowed().nonzero().squeeze(1).tolist()
+        allowed = place.allowed().nonzero()[0].tolist()
         token = closing(allowed) if count > _MOST else rng.choice(allowed)
         if token == 256:
             break

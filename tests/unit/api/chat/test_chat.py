@@ -225,7 +225,7 @@ def drawn(tokenizer: Any, grammar: str, seed: int) -> str:
     place, rng, written = GrammarMatcher(LLMatcher(tokens, grammar), len(tokenizer)), random.Random(seed), []
     signs = set(tokenizer.added_tokens_decoder) - set(tokenizer.all_special_ids)
     for _ in range(3000):
-        allowed = place.allowed().nonzero().squeeze(1).tolist()
+        allowed = place.allowed().nonzero()[0].tolist()
         first = [token for token in allowed if token in signs or token == tokenizer.eos_token_id]
         token = rng.choice(first or allowed)
         if token == tokenizer.eos_token_id:
