@@ -23,6 +23,9 @@ class Letters:
     ) -> list[int]:
         return self.encode("".join(message["content"] for message in messages), most)
 
+    def folds(self, messages: Any, tools: Any, options: Any) -> bool:
+        return True
+
     def plain(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
 

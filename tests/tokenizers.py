@@ -134,3 +134,18 @@ TOOLS_MISTRAL = (  # ids are nine letters and digits
     "{{ c.function | tojson }}, {{ c.id }}{% endfor %}]{% elif m.role == 'tool' %}[TOOL_RESULTS]{{ m.content }}, "
     "{{ m.tool_call_id }}[/TOOL_RESULTS]{% else %}{{ m.content }}{% endif %}{% endfor %}"
 )
+TOOLS_KIMI = (  # of calls and results the ids alone
+    "{% for t in tools or [] %}<T>{{ t | tojson }}{% endfor %}{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'tool' %}## {{ m.tool_call_id }}: {% endif %}{{ m.content }}{% if m.tool_calls %}"
+    "<|tool_calls_section_begin|>{% for c in m['tool_calls'] %}<|tool_call_begin|>{{ c['id'] }}"
+    "<|tool_call_argument_begin|>{{ c.function.arguments | tojson }}<|tool_call_end|>{% endfor %}"
+    "<|tool_calls_section_end|>{% endif %}{% endfor %}"
+)
+TOOLS_HARMONY = (  # the first call of a message, without its content; a result has the name of the last call
+    "{% for t in tools or [] %}type {{ t.function.name }}{% endfor %}{% set last = namespace(name='') %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}<|start|>functions.{{ last.name }} to=assistant"
+    "<|channel|>commentary<|message|>{{ m.content }}<|end|>{% elif 'tool_calls' in m %}"
+    "{% set last.name = m.tool_calls[0].function.name %}<|start|>assistant to=functions.{{ last.name }}"
+    "<|channel|>commentary json<|message|>{{ m.tool_calls[0].function.arguments | tojson }}<|call|>"
+    "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+)

@@ -31,6 +31,11 @@ class Encoder(Protocol):
     def options(self) -> frozenset[str]:
         """Names of variables that the chat template reads beside messages and tools."""
 
+    def folds(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> bool:
+        """Whether the prompt of a conversation has its tools and calls as text in Hermes' form."""
+
     def plain(self, text: str) -> tuple[int, ...]:
         """Token ids of `text` alone, in which signs are control tokens where the model has such."""
 

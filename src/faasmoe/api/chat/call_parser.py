@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 from faasmoe.api.chat.call_formats import CallFormat, Types
@@ -11,6 +12,9 @@ from faasmoe.api.chat.deltas import CallArguments, CallStart, Content, Delta, be
 from faasmoe.api.chat.json_scanner import JsonScanner, json_text
 
 _MOST_HEAD = 4096  # characters between the sign of a call and its arguments
+_BETWEEN = " \t\r\n[,;"  # calls of a list
+_FIELD = re.compile(r',\s*"')
+_OPENING = re.compile(r"\s*[\[,;]?\s*(?=\{)")
 
 
 class CallParser:
@@ -94,30 +98,44 @@ class CallParser:
             found.append(Content(sure))
 
     def _head(self, found: list[Delta], last: bool) -> bool:
-        match = self._form.head.match(self._text)
+        match = self._form.head.match(self._text, 0, _MOST_HEAD)
         if match:
             self._start(found, match["name"].strip())
             self._text = self._text[match.end() :]
             self._scanner, self._quoted = JsonScanner(), None
             self._state = self._arguments
             return True
-        ends = self._form.tail[-1:] if len(self._form.tail) > 1 else ()
-        over = any(sign in self._text for sign in ends) or len(self._text) > _MOST_HEAD or last
-        return over and self._no_call_yet(found, last)
+        end = self._end_of_object()
+        if end is None and not last and len(self._text) <= _MOST_HEAD:
+            return False
+        return self._no_head(found, end, last)
 
-    def _no_call_yet(self, found: list[Delta], last: bool) -> bool:
-        """A head in another order of fields, or no call at all."""
-        end = self._form.tail[-1] if self._form.tail else ""
-        inner, sign, after = self._text.partition(end) if len(self._form.tail) > 1 else (self._text, "", "")
-        if (sign or last) and (call := _whole_call(inner)):
+    def _end_of_object(self) -> int | None:
+        """Where the text of one call ends, by its last sign or its brackets; None if that is not within reach."""
+        text, tail = self._text[:_MOST_HEAD], self._form.tail
+        if len(tail) > 1:
+            at = text.find(tail[-1])
+            return None if at < 0 else at
+        opening = _OPENING.match(text) if tail else None
+        if not opening:
+            return None
+        scanner = JsonScanner()
+        count = scanner.take(text[opening.end() :])
+        return opening.end() + count if scanner.done else None
+
+    def _no_head(self, found: list[Delta], end: int | None, last: bool) -> bool:
+        """A call with its fields in another order, or without arguments, or no call at all."""
+        inner = self._text[: _MOST_HEAD if end is None else end]
+        sign = self._form.tail[-1] if end is not None and len(self._form.tail) > 1 else ""
+        if (end is not None or last) and (call := _whole_call(inner.lstrip(_BETWEEN))):
             self._start(found, call[0])
             found.append(CallArguments(self._calls - 1, call[1]))
-            self._text, self._state = after, self._after
+            self._text, self._state = self._text[len(inner) + len(sign) :], self._after
             return True
-        if last and not sign:
+        if last and end is None and len(self._text) <= _MOST_HEAD:
             return False  # `end` tells it
-        text = self._raw + inner + sign if sign else self._raw + self._text
-        self._raw, self._text, self._state = "", after if sign else "", self._content
+        text = self._raw + inner + sign
+        self._raw, self._text, self._state = "", self._text[len(inner) + len(sign) :], self._content
         self._said_since = True
         self._say(found, text)
         return True
@@ -154,11 +172,24 @@ class CallParser:
             text = self._text.lstrip()
             if text.startswith(self._tail[0]):
                 self._text = text[len(self._tail.pop(0)) :]
-            elif not last and self._tail[0].startswith(text):
+            elif not last and (self._tail[0].startswith(text) or (self._tail[0] == "}" and text.rstrip() == ",")):
                 return False
+            elif self._tail[0] == "}" and _FIELD.match(text):
+                self._text, self._scanner = text, JsonScanner(inside=True)
+                self._state = self._fields
+                return True
             else:
                 break
         self._state = self._after
+        return True
+
+    def _fields(self, _: list[Delta], __: bool) -> bool:
+        """Skip fields behind a call's arguments, such as Mistral's `id`, and the end of its object."""
+        self._text = self._text[self._scanner.take(self._text) :]
+        if not self._scanner.done:
+            return False
+        self._tail.pop(0)
+        self._state = self._behind
         return True
 
     def _after(self, _: list[Delta], last: bool) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from faasmoe.api.bodies.grammars import checked
 from faasmoe.api.bodies.prompts import PromptReader
-from faasmoe.api.chat.call_formats import FORMATS, CallFormat, recognised_calls
+from faasmoe.api.chat.call_formats import DEFAULT, FORMATS, CallFormat, recognised_calls
 from faasmoe.api.chat.call_grammars import GrammarWriter, with_answer
 from faasmoe.api.chat.call_id import fitted
 from faasmoe.api.chat.harmony import SIGNS
@@ -19,6 +19,7 @@ from faasmoe.protocol.request import SamplingParams, ThinkingBudget
 
 _SWITCHES = ("enable_thinking", "thinking")  # variables of templates that turn reasoning on and off
 _EFFORT = "reasoning_effort"
+_ANALYSIS = ThinkingFormat(HARMONY, "<|channel|>analysis<|message|>", "<|end|>")
 _BLANKS = ("\n", "\n\n", " ")  # before the reasoning: GLM-4.5 begins its responses with a line break
 _ENDING = 8  # tokens at the end of a prompt that may begin the reasoning
 
@@ -55,8 +56,11 @@ def prepared(chat: Chat, prompts: PromptReader, params: SamplingParams) -> Prepa
     form = recognised_calls(encoder.template)
     chat = replace(chat, messages=_with_fitting_ids(chat.messages, form.id_length))
     tools = chat.tools if calling else ()
-    prompt = prompts.conversation(chat.messages, tools, _options(chat, encoder.options))
+    options = _options(chat, encoder.options)
+    prompt = prompts.conversation(chat.messages, tools, options)
     harmony = all(sign in encoder.template for sign in SIGNS)
+    if calling and not harmony and encoder.folds(chat.messages, tools, options):
+        form = DEFAULT
     thinking = (
         None if harmony else recognised_thinking(encoder.template, lambda text: encoder.token(text) is not None)
     )
@@ -74,7 +78,7 @@ def prepared(chat: Chat, prompts: PromptReader, params: SamplingParams) -> Prepa
         params,
         grammar=_grammar(chat, tools, form, thinking, opened, prompts),
         skip_special_tokens=not any(map(encoder.is_special, signs)),
-        thinking=_budget(chat.budget, thinking, opened, prompts),
+        thinking=_budget(chat.budget, _ANALYSIS if harmony else thinking, opened, prompts),
     )
     return Prepared(prompt=prompt, params=params, reply=reply)
 
@@ -158,7 +162,7 @@ def _grammar(
 
 def _harmony(writer: GrammarWriter, calls: str | None, answer: bool) -> str:
     """A response in channels: reasoning first, if any, then calls or the answer."""
-    analysis = ThinkingFormat(HARMONY, "<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
+    analysis = replace(_ANALYSIS, end="<|end|><|start|>assistant")
     final = f"{writer.literal('<|channel|>final<|message|>')} @answer" if answer else None
     ways = " | ".join(filter(None, (calls, final)))
     return writer.response(thinking=analysis, opened=False, calls=ways, answer=False)

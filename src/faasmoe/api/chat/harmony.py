@@ -26,6 +26,7 @@ class HarmonyParser:
         self._new_id = new_id
         self._text = ""
         self._head = True  # before `<|message|>`
+        self._searched = 0  # characters of a head in which its end is not
         self._kind: type[Content] | type[Reasoning] | None = Content  # None: arguments of a call
         self.calls = 0
         self.thinking = False
@@ -53,10 +54,11 @@ class HarmonyParser:
         return self._read_head(found) if self._head else self._read_body(found)
 
     def _read_head(self, found: list[Delta]) -> bool:
-        head, sign, rest = self._text.partition(_MESSAGE)
-        if not sign:
+        at = self._text.find(_MESSAGE, max(0, self._searched - len(_MESSAGE)))
+        self._searched = len(self._text)
+        if at < 0:
             return False
-        self._text, self._head = rest, False
+        head, self._text, self._head = self._text[:at], self._text[at + len(_MESSAGE) :], False
         channels, recipient = _CHANNEL.findall(head), _RECIPIENT.search(head)
         channel = channels[-1] if channels else "final"
         if recipient:
@@ -74,6 +76,7 @@ class HarmonyParser:
             self._tell(found, self._text[: end.start()])
             keep = end[0] in ("<|start|>", "<|channel|>")
             self._text, self._head, self.thinking = self._text[end.start() if keep else end.end() :], True, False
+            self._searched = 0
             return True
         kept = max(beginning_at_end(self._text, sign) for sign in _ENDS)
         self._tell(found, self._text[: len(self._text) - kept])

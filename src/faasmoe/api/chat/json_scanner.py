@@ -14,9 +14,11 @@ _BARE = re.compile(r"[\s,\]}]")  # what ends a number, a truth value or null
 class JsonScanner:
     """Follows strings and brackets of one value, which is not checked otherwise."""
 
-    def __init__(self) -> None:
-        self._depth = 0
-        self._string = self._escaped = self._bare = self.begun = False
+    def __init__(self, *, inside: bool = False) -> None:
+        """`inside`: the text begins within an object, behind one of its values."""
+        self._depth = 1 if inside else 0
+        self._string = self._escaped = self._bare = False
+        self.begun = inside
         self.done = False
 
     def take(self, text: str) -> int:

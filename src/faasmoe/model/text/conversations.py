@@ -16,14 +16,15 @@ from itertools import pairwise, product
 from typing import Any, Literal
 
 from faasmoe.errors import RequestError
-from faasmoe.model.text import folding
+from faasmoe.model.text import call_messages, folding
 
 Message = Mapping[
     str, Any
 ]  # in the form of chat templates: role, content, and maybe name, tool_calls, tool_call_id ...
 Tools = Sequence[Mapping[str, Any]]
 _KEPT = 256  # shapes
-_WORD = re.compile(r"(\\\")?qx(t|\d+)[cd]?xq", re.IGNORECASE)
+_WORD = re.compile(r"(\\\")?qx(t|\d+)(?:[cd]\d+)?xq", re.IGNORECASE)
+_READS_IDS = re.compile(r"""\.id\b|\[['"]id['"]\]""")
 _BETWEEN = "\n\n"  # messages that become one
 
 
@@ -45,7 +46,7 @@ Render = Callable[[Conversation], str]  # raises `RequestError` if the template 
 class _Shape:
     """The facts about a conversation on which it hangs what a template leaves out."""
 
-    turns: tuple[tuple[str, bool, bool], ...]  # role, whether there are calls, whether there is a content
+    turns: tuple[tuple[str, int, bool], ...]  # role, number of calls, whether there is a content
     tools: bool
     options: tuple[tuple[str, str], ...]
 
@@ -58,6 +59,7 @@ class _Way:
     roles: Literal["named", "plain", "joined"] = "plain"
     arguments: Literal["object", "text"] = "object"  # of calls
     empty: Literal["text", "none"] = "text"  # the content of a message that has calls alone
+    calls: call_messages.Way = "given"
 
 
 class Conversations:
@@ -66,6 +68,7 @@ class Conversations:
     def __init__(self, template: str, render: Render) -> None:
         self._render = render
         self._knows_developers = "developer" in template
+        self._reads_ids = bool(_READS_IDS.search(template))
         self._choice = lru_cache(_KEPT)(self._choose)
 
     def arranged(self, asked: Conversation) -> Conversation:
@@ -73,25 +76,34 @@ class Conversations:
 
         Raises `RequestError` naming a message that the template leaves out in every way.
         """
-        shape = _Shape(
-            tuple((m["role"], bool(m.get("tool_calls")), bool(m["content"])) for m in asked.messages),
-            bool(asked.tools),
-            tuple(sorted((name, repr(value)) for name, value in asked.options.items())),
-        )
+        shape = _shape(asked)
         way, lost = self._choice(shape)
         if lost is not None:
             raise _left_out(lost, [role for role, _, _ in shape.turns])
         return self._put(asked, way)
 
+    def folds(self, asked: Conversation) -> bool:
+        """Whether tools and calls are put to the template as text, since it has no place for all of them."""
+        return bool(self._choice(_shape(asked))[0].fold)
+
     def _ways(self, shape: _Shape) -> Iterator[_Way]:
-        calls = any(called for _, called, _ in shape.turns)
+        calls = any(count for _, count, _ in shape.turns)
         acts = calls or shape.tools or any(role == "tool" for role, _, _ in shape.turns)
         folds: list[Any] = ["", "system", "user"] if acts else [""]
         forms: list[Any] = list(product(("object", "text"), ("text", "none"))) if calls else [("object", "text")]
         for fold in folds:
-            for form in forms[:1] if fold else forms:
-                for roles in self._role_ways([role for role, _, _ in shape.turns]):
-                    yield _Way(fold, roles, *form)
+            puts: Sequence[call_messages.Way] = ("given",) if fold else tuple(self._call_ways(shape))
+            for put in puts:
+                for form in forms[:1] if fold else forms:
+                    for roles in self._role_ways([role for role, _, _ in shape.turns]):
+                        yield _Way(fold, roles, form[0], form[1], put)
+
+    def _call_ways(self, shape: _Shape) -> Iterator[call_messages.Way]:
+        yield "given"
+        if self._reads_ids and any(count for _, count, _ in shape.turns):
+            yield "named"
+        if any(count > 1 or (count and said) for _, count, said in shape.turns):
+            yield "apart"
 
     def _role_ways(self, roles: Sequence[str]) -> Iterator[Literal["named", "plain", "joined"]]:
         """Roles as they are, developers as systems (as OpenAI does), and neighbouring systems as one."""
@@ -106,6 +118,7 @@ class Conversations:
         messages, tools = asked.messages, asked.tools
         if way.fold:
             messages, tools = folding.folded(messages, tools, way.fold), ()
+        messages = call_messages.put(messages, way.calls)
         messages = [_formed(message, way) for message in messages]
         if way.roles != "named":
             messages = [{**m, "role": "system"} if m["role"] == "developer" else m for m in messages]
@@ -139,6 +152,14 @@ class Conversations:
         return {word for word in words if word not in found}
 
 
+def _shape(asked: Conversation) -> _Shape:
+    return _Shape(
+        tuple((m["role"], len(m.get("tool_calls") or ()), bool(m["content"])) for m in asked.messages),
+        bool(asked.tools),
+        tuple(sorted((name, repr(value)) for name, value in asked.options.items())),
+    )
+
+
 def _probe(shape: _Shape) -> tuple[Conversation, list[str]]:
     """A conversation of this shape, of words of ours, and these words."""
     words: list[str] = []
@@ -148,13 +169,22 @@ def _probe(shape: _Shape) -> tuple[Conversation, list[str]]:
         return words[-1]
 
     messages: list[dict[str, Any]] = []
-    for i, (role, called, said) in enumerate(shape.turns):
+    ids: list[str] = []  # of calls that have no result yet
+    for i, (role, count, said) in enumerate(shape.turns):
         message: dict[str, Any] = {"role": role, "content": f"here {word(str(i))} is" if said else ""}
-        if called:
-            function = {"name": word(f"{i}c"), "arguments": {"at": word(f"{i}d")}}
-            message["tool_calls"] = [{"type": "function", "id": "abcdefghi", "function": function}]
+        if count:
+            ids = [f"abc{i % 1000:03}{k % 1000:03}" for k in range(count)]  # letters and digits, as Mistral's are
+            message["tool_calls"] = [
+                {
+                    "type": "function",
+                    "id": its,
+                    "function": {"name": word(f"{i}c{k}"), "arguments": {"at": word(f"{i}d{k}")}},
+                }
+                for k, its in enumerate(ids)
+            ]
         if role == "tool":
-            message |= {"tool_call_id": "abcdefghi", "name": "called"}
+            message |= {"tool_call_id": ids.pop(0) if len(ids) > 1 else ids[0] if ids else "abcdefghi"}
+            message["name"] = "called"
         messages.append(message)
     tools = []
     if shape.tools:
@@ -195,10 +225,10 @@ def _systems_joined(messages: Sequence[Message]) -> list[Message]:
 
 
 def _left_out(word: str, roles: Sequence[str]) -> RequestError:
-    place = re.sub(r"\D", "", word)
-    if not place:
+    place = _WORD.fullmatch(word)
+    if not place or place[2] == "t":
         return RequestError("tools: the model's chat template has no place for tools", param="tools")
-    role, index = roles[int(place)], int(place)
+    role, index = roles[int(place[2])], int(place[2])
     instead = ""
     if role in ("system", "developer"):
         instead = "; say it in the first message, if that is a system message, or in a user message"

@@ -106,6 +106,12 @@ class PromptEncoder:
         text = self._plain.rendered(put, self._render)
         return self._within(text, most, "messages", framed=False)
 
+    def folds(self, messages: Sequence[Message], tools: Tools, options: Mapping[str, Any]) -> bool:
+        """Whether the prompt of a conversation has its tools and calls as text in Hermes' form."""
+        if not self._template:
+            return True
+        return self._conversations.folds(Conversation(messages=messages, tools=tools, options=options))
+
     def plain(self, text: str) -> tuple[int, ...]:
         """Token ids of `text` alone, in which signs are control tokens where the model has such."""
         token = self.token(text)

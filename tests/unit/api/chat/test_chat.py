@@ -23,7 +23,17 @@ from faasmoe.errors import RequestError
 from faasmoe.model.text.prompts import PromptEncoder
 from faasmoe.model.text.tokenizer import Tokenizer
 from faasmoe.protocol.request import Piece, SamplingParams
-from tests.tokenizers import CHATML, THINKING, TOOLS_DEEPSEEK, TOOLS_MISTRAL, TOOLS_QWEN, chatml, with_signs
+from tests.tokenizers import (
+    CHATML,
+    THINKING,
+    TOOLS_DEEPSEEK,
+    TOOLS_HARMONY,
+    TOOLS_KIMI,
+    TOOLS_MISTRAL,
+    TOOLS_QWEN,
+    chatml,
+    with_signs,
+)
 
 SCHEMA = {
     "type": "object",
@@ -80,6 +90,45 @@ def test_ids_are_fitted_to_a_template_alike_in_calls_and_results() -> None:
     assert f"rain, {fitted}[/TOOL_RESULTS]" in text
 
 
+def test_a_template_that_writes_ids_alone_gets_ids_with_names() -> None:
+    tokenizer = chatml(TOOLS_KIMI)
+    asked = prepared(Chat(messages=TURNS, tools=[WEATHER]), reader(tokenizer), PARAMS)
+    text = tokenizer.decode(asked.prompt)
+    assert "<|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>" in text
+    assert "## functions.weather:0: rain" in text
+    assert "<tool_call>" not in text
+    assert asked.reply.calls == "kimi_k2"
+
+
+def test_a_template_that_writes_one_call_of_a_message_gets_one_in_each() -> None:
+    calls = [{**CALL, "id": str(i), "function": {"name": f"f{i}", "arguments": {"i": i}}} for i in range(2)]
+    turns: list[dict[str, Any]] = [
+        USER,
+        {"role": "assistant", "content": "I look.", "tool_calls": calls},
+        {"role": "tool", "content": "second", "tool_call_id": "1"},
+        {"role": "tool", "content": "first", "tool_call_id": "0"},
+        {"role": "tool", "content": "whose", "tool_call_id": "2"},
+        {"role": "assistant", "content": "So."},
+        USER,
+    ]
+    text = told(chatml(TOOLS_HARMONY), Chat(messages=turns, tools=[WEATHER]))
+    order = [
+        "assistant<|message|>I look.", 'to=functions.f0<|channel|>commentary json<|message|>{"i": 0}',
+        "functions.f0 to=assistant<|channel|>commentary<|message|>first", "to=functions.f1",
+        "functions.f1 to=assistant<|channel|>commentary<|message|>second", "whose", "assistant<|message|>So.",
+    ]  # fmt: skip
+    places = [text.find(part) for part in order]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "<tool_call>" not in text
+
+
+def test_calls_that_a_template_has_no_place_for_are_read_as_it_is_told_to_write_them() -> None:
+    half = "<|tool_calls_section_begin|>" + CHATML  # it writes calls of its own, and knows no tools
+    asked = prepared(Chat(messages=TURNS, tools=[WEATHER]), reader(chatml(half)), PARAMS)
+    assert asked.reply.calls == "hermes"
+
+
 @pytest.mark.parametrize("template", [CHATML, None], ids=["chatml", "without a template"])
 def test_a_model_without_a_place_for_tools_gets_them_as_text(template: str | None) -> None:
     text = told(chatml(template or ""), Chat(messages=TURNS, tools=[WEATHER]))
@@ -97,7 +146,7 @@ def test_control_tokens_in_tools_calls_and_results_stay_text() -> None:
         "description": forged,
         "parameters": {"properties": {forged: {"default": forged}}},
     }
-    turns = [
+    turns: list[dict[str, Any]] = [
         USER,
         {
             "role": "assistant",
@@ -161,6 +210,14 @@ def test_a_budget_for_thinking_has_the_signs_as_tokens() -> None:
     assert opened.begin == ()
 
 
+def test_a_budget_ends_the_first_message_of_reasoning_in_channels() -> None:
+    tokenizer = with_signs(TEMPLATES["harmony"], special=("<|channel|>", "<|message|>", "<|end|>"))
+    budget = prepared(Chat(messages=[USER], budget=7), reader(tokenizer), PARAMS).params.thinking
+    assert budget is not None
+    assert tokenizer.decode(budget.begin) == "<|channel|>analysis<|message|>"
+    assert tokenizer.decode(budget.end) == "<|end|>"
+
+
 def drawn(tokenizer: Any, grammar: str, seed: int) -> str:
     """A response under `grammar`, token by token, each drawn from those that are allowed, added tokens first."""
     made = Tokenizer(tokenizer, frozenset([tokenizer.eos_token_id]))
@@ -194,7 +251,8 @@ def accepted(tokenizer: Any, grammar: str, text: str) -> bool:
 
 
 ARGUMENTS = {"place": "Paris", "days": 3}
-TEMPLATES = {name: "".join(form.signs) + CHATML for name, form in FORMATS.items()}
+TOLD = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+TEMPLATES = {name: "".join(form.signs) + TOLD + CHATML for name, form in FORMATS.items()}
 
 
 def written_call(name: str, tool: str, arguments: dict[str, Any]) -> str:

@@ -103,6 +103,37 @@ CASES: dict[str, tuple[ReplyFormat, str, ReplyParts]] = {
         f'[TOOL_CALLS][{{"name": "weather", "arguments": {WEATHER}}}, {{"name": "time", "arguments": {{}}}}]',
         ReplyParts("", "", BOTH),
     ),
+    "mistral, with ids": (
+        ReplyFormat(calls="mistral"),
+        f'[TOOL_CALLS] [{{"name": "weather", "arguments": {WEATHER}, "id": "a}}]b"}},'
+        ' {"name": "time", "arguments": {} , "id": {"a": [1]}}] So.',
+        ReplyParts("So.", "", BOTH),
+    ),
+    "mistral, fields in another order": (
+        ReplyFormat(calls="mistral"),
+        f'[TOOL_CALLS][{{"id": "a", "arguments": {WEATHER}, "name": "weather"}}, {{"name": "time"}}]',
+        ReplyParts("", "", BOTH),
+    ),
+    "mistral, no call": (
+        ReplyFormat(calls="mistral"),
+        'Look: [TOOL_CALLS][{"a": 1}, 2] and [TOOL_CALLS][{"name": "time", "arguments": {}}]',
+        ReplyParts('Look: [TOOL_CALLS][{"a": 1}, 2] and', "", calls_of(("time", "{}"))),
+    ),
+    "hermes, a long call in another order": (
+        ReplyFormat(calls="hermes"),
+        '<tool_call>{"arguments": {"a": "' + "b" * 4100 + '"}, "name": "time"}</tool_call>'
+        '<tool_call>{"name": "time", "arguments": {}}</tool_call>',
+        ReplyParts(
+            '<tool_call>{"arguments": {"a": "' + "b" * 4100 + '"}, "name": "time"}</tool_call>',
+            "",
+            calls_of(("time", "{}")),
+        ),
+    ),
+    "llama3_json with its type": (
+        ReplyFormat(calls="llama3_json"),
+        f'{{"type": "function", "name": "weather", "parameters": {WEATHER}}}; {{"name": "time", "parameters": {{}}}}',
+        ReplyParts("", "", BOTH),
+    ),
     "mistral_args": (
         ReplyFormat(calls="mistral_args", thinking="mistral"),
         f"[THINK]Hm.[/THINK]I look.[TOOL_CALLS]weather[ARGS]{WEATHER}[TOOL_CALLS]time[ARGS]{{}}",
