@@ -87,14 +87,16 @@ def app_of(
     orchestrator: Orchestrator, tenancy: PlayedTenancy | None = None, options: HttpOptions | None = None
 ) -> Any:
     tenancy, options = tenancy or PlayedTenancy(), options or HttpOptions()
-    metrics = Metrics(orchestrator, lambda: PoolStatus(functions=[], memory_used=0), tenancy)
+    played: Any = orchestrator
+    books: Any = tenancy
+    metrics = Metrics(played, lambda: PoolStatus(functions=[], memory_used=0), books)
     reader = InlineReader(options.bounds("m", orchestrator.about))
-    return create_app("m", orchestrator, reader, metrics, tenancy, options=options)
+    return create_app("m", played, reader, metrics, books, options=options)
 
 
 def post(
     orchestrator: Orchestrator,
-    body: dict,
+    body: dict[str, Any],
     path: str = "completions",
     tenancy: PlayedTenancy | None = None,
     headers: dict[str, str] | None = None,
@@ -109,7 +111,7 @@ def post(
     return asyncio.run(run())
 
 
-def events(answer: httpx.Response) -> list:
+def events(answer: httpx.Response) -> list[Any]:
     lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 

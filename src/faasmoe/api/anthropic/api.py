@@ -21,12 +21,12 @@ class Anthropic:
     reader_routes: Sequence[ReaderRoute] = (TokenCount(),)
     key_form: str = "x-api-key: KEY"
 
-    def add_routes(self, routes: Routes, bounds: Bounds, _: int) -> None:
+    def add_routes(self, routes: Routes, _bounds: Bounds, _created: int) -> None:
         """Add `/`, which Claude Code asks for by HEAD before it sends anything."""
 
         @routes.get("/")
         async def root() -> dict[str, Any]:
-            return {"server": "FaaSMoE", "model": bounds.model}
+            return {"server": "FaaSMoE"}
 
     def key(self, headers: Mapping[str, str]) -> str | None:
         """The key in `x-api-key`, or the bearer token."""
