@@ -154,7 +154,8 @@ class Generation:
                 yield begin
             async with aclosing(self._pieces()) as pieces:
                 async for index, piece in pieces:
-                    yield stream.piece(index, piece)
+                    if events := stream.piece(index, piece):  # no bytes would count as news for `KeepAlive`
+                        yield events
             await self._meter.settle()
         except Exception as error:  # noqa: BLE001 - the status has been sent, so that an event tells the client
             yield stream.error(describe(error))

@@ -33,7 +33,10 @@ class RequestParser:
         its = self._apis.endpoint(endpoint)
         valid, ignored = self._valid(its.schema, value)
         self._bounds.check_model(valid.model)
-        parsed = its.read(valid, self._prompts, self._bounds)
+        try:
+            parsed = its.read(valid, self._prompts, self._bounds)
+        except RecursionError:  # templates and schemas are walked in Python
+            raise RequestError("a value of the body lies too deep within lists and objects") from None
         return replace(parsed, ignored=ignored) if ignored else parsed
 
     def _valid(self, schema: type[BaseModel], value: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:

@@ -195,3 +195,40 @@ def test_a_client_that_leaves_before_its_stream_has_started_is_noticed() -> None
 
     asyncio.run(run())
     assert not orchestrator.requests
+
+
+def test_pieces_that_come_to_no_event_send_nothing() -> None:
+    """A part of no bytes would count as news, so that a long call that is held back kept no connection alive."""
+    function = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    body["tools"] = [{"type": "function", "function": function}]
+    texts = ["<tool_call>", '{"na', 'me": "f"', ', "arguments": {', "}}</tool_call>"]
+    pieces = [Piece(text, i + 1, "stop" if i == 4 else None) for i, text in enumerate(texts)]
+    sent: list[bytes] = []
+    messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive() -> dict:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop(0)
+
+    async def send(message: dict) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(b"start")
+        elif message.get("more_body"):
+            sent.append(message["body"])
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
+
+    async def run() -> None:
+        await asyncio.wait_for(app_of(Orchestrator(pieces))(scope, receive, send), 30)
+
+    asyncio.run(run())
+    assert len(sent) > 3
+    assert all(sent)

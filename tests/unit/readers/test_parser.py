@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from faasmoe.protocol.request import SamplingParams
 from faasmoe.readers.parser import RequestParser
 from tests.hostile import hostile_bodies
 from tests.reading import Letters
-from tests.tokenizers import chatml
+from tests.tokenizers import TOOLS_QWEN, chatml
 
 BOUNDS = Bounds("m", 256, 1024)
 PARSER = RequestParser(Letters(), BOUNDS)
@@ -123,3 +124,30 @@ def test_another_model_is_not_found(model: str) -> None:
     with pytest.raises(RequestError, match="does not exist; this server has 'm'") as caught:
         PARSER.parse("completions", json.dumps({"model": model, "prompt": "p"}).encode())
     assert caught.value.code == "model_not_found"
+
+
+CALL = '{"a": "\\ud800"}'
+DEEP = '{"a": ' + "[" * 900 + "]" * 900 + "}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": "\ud800"}}}]},
+         "half of a surrogate pair"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": json.loads(DEEP)}}]}, "too deep"),
+    ],
+)  # fmt: skip
+def test_tools_that_nothing_can_encode_are_refused(fields: dict[str, Any], message: str) -> None:
+    parser = RequestParser(PromptEncoder(chatml(TOOLS_QWEN)), BOUNDS)
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}], **fields}
+    with pytest.raises(RequestError, match=message):
+        parser.parse("chat", json.dumps(body).encode())
+
+
+def test_arguments_of_calls_may_be_any_text() -> None:
+    parser = RequestParser(PromptEncoder(chatml(TOOLS_QWEN)), Bounds("m", 1000, 1024))
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": CALL}}
+    turns = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "a", "content": "b"}]
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}, *turns]}
+    assert parser.parse("chat", json.dumps(body).encode()).prompts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from faasmoe.api.anthropic.errors import error_body
 from faasmoe.api.chat.call_id import call_id
 from faasmoe.api.chat.deltas import CallStart, Content, Delta, Reasoning
+from faasmoe.api.chat.json_scanner import json_object
 from faasmoe.api.chat.reply import ReplyFormat, ReplyParts, ReplyReader
 from faasmoe.api.interface import ErrorInfo, Head, Usage
 from faasmoe.protocol.request import Piece
@@ -130,11 +130,8 @@ class WholeMessage:
 
 def _input(arguments: str) -> dict[str, Any]:
     """Arguments as an object; those that are none, as a model may write them, are in its field `arguments`."""
-    try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {"arguments": arguments}
+    value = json_object(arguments)
+    return {"arguments": arguments} if value is None else value
 
 
 def _envelope(head: Head[ReplyFormat]) -> dict[str, Any]:

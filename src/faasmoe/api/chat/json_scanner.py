@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 _STEP = re.compile(r'["{}\[\]]')
 _IN_STRING = re.compile(r'["\\]')
 _BARE = re.compile(r"[\s,\]}]")  # what ends a number, a truth value or null
@@ -61,6 +63,19 @@ class JsonScanner:
             self._depth += 1 if found[0] in "{[" else -1
             self.done = self._depth <= 0
         return found.end()
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The object that `text` is, empty for an empty text; None if it is none that can be sent as JSON.
+
+    JSON may escape half of a surrogate pair, which UTF-8 cannot hold, and Python takes NaN for a number.
+    """
+    try:
+        value = msgspec.json.decode(text or "{}")
+        msgspec.json.encode([[[[value]]]])  # as deep as it will lie in a response
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def json_text(value: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Tag
 
 from faasmoe.api.bodies.fields import Body, CallId, Text, ToolName
 from faasmoe.api.bodies.shapes import OBJECT, TEXT, text_or_object
+from faasmoe.api.chat.json_scanner import json_object
 
 
 class ToolFunction(Body):
@@ -67,14 +67,12 @@ class ToolCall(Body):
 
     def plain(self) -> dict[str, Any]:
         """The call in the form of chat templates, with its arguments as an object if they are one."""
-        try:
-            arguments = json.loads(self.function.arguments or "{}")
-        except (ValueError, RecursionError):  # the model has written no JSON
-            arguments = self.function.arguments
-        if not isinstance(arguments, dict):
-            arguments = self.function.arguments
+        arguments = json_object(self.function.arguments)
         return {
             "id": self.id,
             "type": "function",
-            "function": {"name": self.function.name, "arguments": arguments},
+            "function": {
+                "name": self.function.name,
+                "arguments": self.function.arguments if arguments is None else arguments,
+            },
         }

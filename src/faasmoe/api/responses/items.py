@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from faasmoe.api.bodies.fields import MAX_MESSAGES, MAX_PARTS, Body, CallId, Text, ToolName
 from faasmoe.api.bodies.shapes import LIST, NO_SHAPE, TEXT, shape_of, text_or_list
+from faasmoe.api.chat.json_scanner import json_object
 
 _UNREAD = {
     "input_image": "images",
@@ -200,11 +200,8 @@ def _add(message: dict[str, Any], item: Any) -> None:
 
 def _object(arguments: str) -> Any:
     """Arguments as an object, if they are one."""
-    try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        return arguments
-    return value if isinstance(value, dict) else arguments
+    value = json_object(arguments)
+    return arguments if value is None else value
 
 
 def _text(content: str | list[Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from faasmoe.api.chat.deltas import CallArguments, CallStart, Content, Delta, Reasoning
+from faasmoe.api.chat.json_scanner import json_object
 from faasmoe.api.chat.reply import ReplyFormat, ReplyReader
 from faasmoe.api.interface import ErrorInfo, Head, Usage
 from faasmoe.api.response_store import ResponseStore
@@ -254,11 +255,7 @@ class ResponseObject:
 
 def _input(arguments: str) -> str:
     """The text for a tool that takes one; all that the model wrote if that is not the JSON it was asked for."""
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    text = value.get("input") if isinstance(value, dict) else None
+    text = (json_object(arguments) or {}).get("input")
     return text if isinstance(text, str) else arguments
 
 

@@ -166,9 +166,20 @@ class PromptEncoder:
         return ids
 
     def _ids(self, text: str, field: str, framed: bool) -> list[int]:
+        if not text.isascii():
+            _check_encodes(text, field)
         if self._plain is not None:
             return self._plain.ids(text, field, framed)
         return list(self._tokenizer.encode(text, add_special_tokens=framed))
+
+
+def _check_encodes(text: str, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON escapes such in tools and schemas
+        raise RequestError(
+            f"{field}: half of a surrogate pair is no character, and the prompt has one", param=field
+        ) from None
 
 
 def too_long(most: int) -> RequestError:

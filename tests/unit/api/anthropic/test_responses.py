@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import pytest
 from anthropic.types import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,3 +112,11 @@ def test_an_error_is_the_last_event() -> None:
         "error": {"type": "overloaded_error", "message": "no"},
         "request_id": "r",
     }
+
+
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud800"}', '{"a": NaN}', '{"a": ' + "[" * 996 + "]" * 996 + "}"])
+def test_arguments_that_json_cannot_hold_are_a_text(arguments: str) -> None:
+    whole = WholeMessage(head())
+    whole.piece(0, Piece(f'</think><tool_call>{{"name": "f", "arguments": {arguments}}}</tool_call>', 1, "stop"))
+    (block,) = msgspec.json.decode(whole.body(USAGE))["content"]
+    assert block["input"] == {"arguments": arguments}
