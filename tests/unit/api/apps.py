@@ -42,7 +42,8 @@ class Stream:
             if not self.final.done():
                 self.final.set_result(None)
             raise self._end
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a future that nobody sets")
 
     async def aclose(self) -> None:
         self.closed = True
