@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Tag
+from pydantic import Field, Tag
 
 from faasmoe.api.bodies.fields import MAX_PARTS, Body, CallId, Text, ToolName
-from faasmoe.api.bodies.shapes import LIST, TEXT, by_type, shape_of, text_or_list
+from faasmoe.api.bodies.shapes import LIST, TEXT, by_type, read_as_text, shape_of, text_or_list
 
-_UNREAD = {
-    "image": "images",
-    "document": "documents",
-    "container_upload": "files",
-    "search_result": "search results",
-}
-
-
-def _readable(block: Any) -> Any:
-    kind = block.get("type") if isinstance(block, dict) else None
-    if isinstance(kind, str) and kind in _UNREAD:
-        raise ValueError(
-            f"{_UNREAD[kind]} are not read: every model is served as text, also one that can see or hear"
-        )
-    return block
+_READABLE = read_as_text(
+    {
+        "image": "images",
+        "document": "documents",
+        "container_upload": "files",
+        "search_result": "search results",
+    }
+)
 
 
 class CacheControl(Body):
@@ -61,7 +54,7 @@ class ToolUseBlock(Body):
 Texts = Annotated[
     Annotated[Text, Tag(TEXT)]
     | Annotated[
-        list[Annotated[TextBlock, BeforeValidator(_readable)]],
+        list[Annotated[TextBlock, _READABLE]],
         Field(max_length=MAX_PARTS, fail_fast=True),
         Tag(LIST),
     ],
@@ -110,7 +103,7 @@ Block = Annotated[
     | Annotated[ThinkingBlock, Tag(shape_of("thinking"))]
     | Annotated[RedactedThinkingBlock, Tag(shape_of("redacted_thinking"))],
     by_type("text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
-    BeforeValidator(_readable),
+    _READABLE,
 ]
 Blocks = Annotated[
     Annotated[Text, Tag(TEXT)] | Annotated[list[Block], Field(max_length=MAX_PARTS, fail_fast=True), Tag(LIST)],

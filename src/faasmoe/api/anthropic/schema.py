@@ -16,7 +16,6 @@ from faasmoe.api.bodies.fields import MAX_MESSAGES, MAX_TOOLS, Body, Name, Some,
 from faasmoe.api.bodies.shapes import by_type, shape_of
 from faasmoe.api.chat.chat import Chat
 from faasmoe.api.parsed_request import EndUser
-from faasmoe.errors import RequestError
 from faasmoe.protocol.request import MAX_STOPS, SamplingParams, sampled
 
 
@@ -126,18 +125,6 @@ class CountBody(Body):
     # known to Anthropic's API and not served
     mcp_servers: Annotated[list[object], Field(max_length=0)] | None = None
     container: None = None
-
-    @model_validator(mode="after")
-    def _choice_of_tools(self) -> Self:
-        names = [tool.name for tool in self.tools or ()]
-        if len(set(names)) < len(names):
-            raise RequestError("tools: two tools have the same name", param="tools")
-        choice = self.tool_choice
-        if isinstance(choice, NamedChoice) and choice.name not in names:
-            raise RequestError("tool_choice names a tool that is not among tools", param="tool_choice")
-        if choice and choice.type == "any" and not names:
-            raise RequestError("tool_choice asks for a call, and tools has none to call", param="tool_choice")
-        return self
 
     def chat(self) -> Chat:
         """What is asked of the model. Raises `RequestError`."""

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Discriminator
+from pydantic import BeforeValidator, Discriminator
 
 TEXT, LIST, OBJECT, TEXTS, IDS, ID_LISTS = "(text)", "(list)", "(object)", "(texts)", "(ids)", "(lists of ids)"
 NO_SHAPE = "no_shape"  # pydantic's name of the error for a value of none of a field's shapes
 
 NO_CHARACTER = "half of a surrogate pair is no character"  # JSON can escape them, UTF-8 has no such thing
+
+
+def read_as_text(unread: Mapping[str, str]) -> BeforeValidator:
+    """Refuses objects of the types `unread`, each with what it is called in the plural."""
+
+    def checked(value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind in unread:
+            raise ValueError(
+                f"{unread[kind]} are not read: every model is served as text, also one that can see or hear"
+            )
+        return value
+
+    return BeforeValidator(checked)
 
 
 def is_shape(part: str) -> bool:

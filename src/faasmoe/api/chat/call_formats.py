@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from faasmoe.api.chat import harmony, xml_calls
 
-_JSON = r'\s*[\[,;]?\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\]{1,256})"\s*,\s*"(?:arguments|parameters)"\s*:\s*'
+_JSON = r'\s*[\[,;]?\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\<>]{1,256})"\s*,\s*"(?:arguments|parameters)"\s*:\s*'
 Types = Mapping[str, Mapping[str, str]]  # of tools: of parameters: JSON Schema's names of types
 
 
@@ -68,7 +68,7 @@ FORMATS = {
             name="deepseek_v3",
             signs=("<｜tool▁calls▁begin｜>", "```json"),  # noqa: RUF001
             begin="<｜tool▁calls▁begin｜>",  # noqa: RUF001
-            head=re.compile(r"\s*<｜tool▁call▁begin｜>function<｜tool▁sep｜>(?P<name>[^\n]{1,256})\n```json\n"),  # noqa: RUF001
+            head=re.compile(r"\s*<｜tool▁call▁begin｜>function<｜tool▁sep｜>(?P<name>[^<\n]{1,256})\n```json\n"),  # noqa: RUF001
             tail=("```", "<｜tool▁call▁end｜>"),  # noqa: RUF001
             again=("<｜tool▁call▁begin｜>",),  # noqa: RUF001
             close="<｜tool▁calls▁end｜>",  # noqa: RUF001

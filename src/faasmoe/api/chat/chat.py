@@ -26,7 +26,7 @@ _ENDING = 8  # tokens at the end of a prompt that may begin the reasoning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """A conversation with what it asks of the response."""
+    """A conversation with what it asks of the response. Raises `RequestError` for a choice of tools that cannot be."""
 
     messages: Sequence[Mapping[str, Any]]  # in the form of chat templates
     tools: Sequence[Mapping[str, Any]] = ()  # each with `type` and `function`, as in OpenAI's API
@@ -38,6 +38,15 @@ class Chat:
     effort: str | None = None  # of reasoning
     budget: int | None = None  # the most tokens of reasoning
     grammar: str | None = None  # of the answer
+
+    def __post_init__(self) -> None:
+        names = [tool["function"]["name"] for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise RequestError("tools: two tools have the same name", param="tools")
+        if self.choice == "required" and not names:
+            raise RequestError("tool_choice asks for a call, and tools has none to call", param="tool_choice")
+        if self.named is not None and self.named not in names:
+            raise RequestError("tool_choice names a tool that is not among tools", param="tool_choice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

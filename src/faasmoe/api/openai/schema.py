@@ -245,20 +245,6 @@ class ChatBody(GenerationBody):
         return self
 
     @model_validator(mode="after")
-    def _choice_of_tools(self) -> Self:
-        names = [tool.function.name for tool in self.tools or ()]
-        if len(set(names)) < len(names):
-            raise RequestError("tools: two tools have the same name", param="tools")
-        choice = self.tool_choice
-        if choice is None or choice in ("none", "auto"):
-            return self
-        if not names:
-            raise RequestError("tool_choice asks for a call, and tools has none to call", param="tool_choice")
-        if isinstance(choice, NamedTool) and choice.function.name not in names:
-            raise RequestError("tool_choice names a function that is not among tools", param="tool_choice")
-        return self
-
-    @model_validator(mode="after")
     def _one_form(self) -> Self:
         if self.structured_outputs and self.response_format and self.response_format.type != "text":
             raise RequestError(

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from faasmoe.api.bodies.fields import MAX_MESSAGES, MAX_PARTS, Body, CallId, Text, ToolName
-from faasmoe.api.bodies.shapes import LIST, NO_SHAPE, TEXT, shape_of, text_or_list
+from faasmoe.api.bodies.shapes import LIST, NO_SHAPE, TEXT, read_as_text, shape_of, text_or_list
 from faasmoe.api.chat.json_scanner import json_object
 
-_UNREAD = {
-    "input_image": "images",
-    "input_file": "files",
-    "input_audio": "sounds",
-    "computer_screenshot": "images",
-}
+_READABLE = read_as_text(
+    {
+        "input_image": "images",
+        "input_file": "files",
+        "input_audio": "sounds",
+        "computer_screenshot": "images",
+    }
+)
 Status = Literal["in_progress", "completed", "incomplete"]
 ItemId = Annotated[Text, Field(max_length=256)]
-
-
-def _readable(part: Any) -> Any:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(kind, str) and kind in _UNREAD:
-        raise ValueError(
-            f"{_UNREAD[kind]} are not read: every model is served as text, also one that can see or hear"
-        )
-    return part
 
 
 class ItemText(Body):
@@ -54,7 +47,7 @@ def _part_kind(value: Any) -> str | None:
 Part = Annotated[
     Annotated[ItemText, Tag("(part)")] | Annotated[ItemRefusal, Tag("(refusal)")],
     Discriminator(_part_kind, NO_SHAPE, "an object with a type"),
-    BeforeValidator(_readable),
+    _READABLE,
 ]
 Content = Annotated[
     Annotated[Text, Tag(TEXT)] | Annotated[list[Part], Field(max_length=MAX_PARTS, fail_fast=True), Tag(LIST)],

@@ -6,9 +6,9 @@ As in the other APIs a field is honoured, taken without changing the response, o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from faasmoe.api.bodies import grammars
 from faasmoe.api.bodies.fields import MAX_NAME, MAX_TOOLS, Body, Metadata, Name, Some, Text, ToolName, User
@@ -210,25 +210,6 @@ class ResponsesBody(Body):
     prompt: None = None
     top_logprobs: Literal[0] | None = None
 
-    @model_validator(mode="after")
-    def _choice_of_tools(self) -> Self:
-        names = [tool.name for tool in self._own_tools()]
-        if len(set(names)) < len(names):
-            raise RequestError("tools: two tools have the same name", param="tools")
-        choice = self.tool_choice
-        asked = (
-            choice.tools
-            if isinstance(choice, AllowedTools)
-            else [choice]
-            if isinstance(choice, ToolReference)
-            else []
-        )
-        if any(each.name not in names for each in asked):
-            raise RequestError("tool_choice names a tool that is not among tools", param="tool_choice")
-        if choice == "required" and not names:
-            raise RequestError("tool_choice asks for a call, and tools has none to call", param="tool_choice")
-        return self
-
     def _own_tools(self) -> list[FunctionToolBody | CustomToolBody]:
         return [tool for tool in self.tools or () if not isinstance(tool, HostedTool)]
 
@@ -249,6 +230,8 @@ class ResponsesBody(Body):
             turns = [{"role": "developer", "content": self.instructions}, *turns]
         if isinstance(choice, AllowedTools):
             allowed = {each.name for each in choice.tools}
+            if not allowed <= {tool.name for tool in tools}:
+                raise RequestError("tool_choice names a tool that is not among tools", param="tool_choice")
             tools = [tool for tool in tools if tool.name in allowed]
         mode = choice.mode if isinstance(choice, AllowedTools) else choice
         return Chat(

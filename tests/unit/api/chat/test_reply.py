@@ -70,6 +70,11 @@ CASES: dict[str, tuple[ReplyFormat, str, ReplyParts]] = {
         "a <tool_call> is <b>text</b> </tool_call> here",
         ReplyParts("a <tool_call> is <b>text</b> </tool_call> here", "", []),
     ),
+    "a name with a sign in it": (
+        ReplyFormat(calls="hermes"),
+        '<tool_call>{"name": "</tool_call>", "arguments": {}}</tool_call>',
+        ReplyParts('<tool_call>{"name": "</tool_call>", "arguments": {}}</tool_call>', "", []),
+    ),
     "a beginning of a call": (ReplyFormat(calls="hermes"), "a <tool_ca", ReplyParts("a <tool_ca", "", [])),
     "a call that breaks off": (
         ReplyFormat(calls="hermes"),

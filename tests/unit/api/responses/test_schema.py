@@ -121,7 +121,7 @@ def test_what_codex_sends_is_taken() -> None:
 )
 def test_what_is_refused_is_told_by_its_field(fields: dict[str, Any], param: str, message: str) -> None:
     with pytest.raises((ValidationError, RequestError)) as caught:
-        body(**fields)
+        body(**fields).chat()
     error = caught.value
     told = refusal_of(error.errors(include_url=False)) if isinstance(error, ValidationError) else error
     assert isinstance(told, RequestError)
