@@ -44,6 +44,11 @@ class Bills:
     paid: float  # GB-seconds, overhead included
     lived: float  # of all instances
 
+    @property
+    def lost(self) -> float:
+        """Calls that tenants pay and no meter has: a node was killed between its reply and its report."""
+        return self.invocations - self.metered_invocations
+
     def off(self) -> float:
         """The largest relative difference."""
         pairs = (
