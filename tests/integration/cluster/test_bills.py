@@ -18,6 +18,6 @@ def test_tenants_pay_what_nodes_have_metered(tmp_path: Path) -> None:
         bills = soak.bills()
     assert (bills.requests, bills.failed) == (len(TENANTS) * (KILLS + 1), 0)
     # each kill may take the report of a call with it, and one call may be as long as some twenty others
-    assert 0 <= bills.lost <= KILLS, bills
-    assert bills.off() <= 0.01 + 0.02 * bills.lost, bills
+    assert -0.01 < bills.lost < KILLS + 0.01, bills  # sums of parts of calls
+    assert bills.off() <= 0.01 + 0.02 * max(bills.lost, 0), bills
     assert bills.lived > bills.gb_seconds > 0
